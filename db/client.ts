@@ -1,0 +1,251 @@
+import { PgDatabase, PgDialect } from "drizzle-orm/pg-core";
+import { type PostgresJsQueryResultHKT, PostgresJsSession } from "drizzle-orm/postgres-js";
+import type { Sql } from "postgres";
+import type { Lane } from "./lane.ts";
+import { LanePool } from "./lane-pool.ts";
+
+export { ConnectionLost } from "./lane.ts";
+export { DatabaseBusy } from "./lane-pool.ts";
+
+/** Somebody held on to a transaction that is over. */
+export class TransactionEnded extends Error {
+  constructor() {
+    super("This transaction is over: a statement came too late.");
+    this.name = "TransactionEnded";
+  }
+}
+
+/** The key of this request was revoked or ran out, or its client was suspended: seen in the transaction itself. */
+export class EntryRefused extends Error {
+  readonly reason: "key" | "suspended";
+  constructor(reason: "key" | "suspended") {
+    super(reason === "key" ? "The API key is no longer valid." : "The client is suspended.");
+    this.name = "EntryRefused";
+    this.reason = reason;
+  }
+}
+
+export type Tx = PgDatabase<PostgresJsQueryResultHKT, Record<string, never>>;
+
+/** Whose wall to stand behind. `keyId` is checked again in the transaction, so that a revocation holds at once everywhere. */
+export type Entry = { clientId: string; keyId?: string | null; requestId?: string | null };
+type Mode = { mode?: "read" | "write" };
+
+export type DatabaseOptions = {
+  tenantUrl: string;
+  houseUrl: string;
+  /** Connections for tenants; the house takes a quarter of it, at least 2. */
+  size?: number;
+  statementTimeoutMs?: number;
+  idleInTransactionTimeoutMs?: number;
+  maxWaiting?: number;
+  maxWaitMs?: number;
+};
+
+const dialect = new PgDialect({ casing: "snake_case" });
+const enter = "select app.enter($1, $2, $3)";
+const enterUser = "select app.enter_user($1, $2)";
+const enterHouse = "select set_config('app.request_id', $1, true)";
+
+/** Opens the database. Nobody holds a bare connection: tenants' work runs behind the wall of row level security. */
+export function openDatabase(options: DatabaseOptions) {
+  const { tenantUrl, houseUrl, size = 10, statementTimeoutMs = 10_000, idleInTransactionTimeoutMs = 15_000 } = options;
+  const common = { statementTimeoutMs, idleInTransactionTimeoutMs, maxWaiting: options.maxWaiting ?? 500, maxWaitMs: options.maxWaitMs ?? 5_000 };
+  const tenants = new LanePool({ ...common, url: tenantUrl, name: "patchbay-tenant", size });
+  const readers = new LanePool({ ...common, url: tenantUrl, name: "patchbay-reader", size: Math.max(2, Math.ceil(size / 3)) });
+  const house = new LanePool({ ...common, url: houseUrl, name: "patchbay-house", size: Math.max(2, Math.ceil(size / 4)) });
+
+  return {
+    /** A transaction that sees one client's rows and can write no others. */
+    asClient: <T>(entry: Entry, work: (tx: Tx) => Promise<T>, { mode = "write" }: Mode = {}) =>
+      transact(tenants, [enter, [entry.clientId, entry.keyId ?? null, entry.requestId ?? null]], mode, work),
+
+    /** A transaction that sees what is one person's own: memberships, before a client is chosen. Read only. */
+    asUser: <T>(userId: string, work: (tx: Tx) => Promise<T>) => transact(tenants, [enterUser, [userId, null]], "read", work),
+
+    /** A transaction of the house, which sees every client. For authentication, sweeps and workers; tests list who may. */
+    asHouse: <T>(work: (tx: Tx) => Promise<T>, { mode = "write", requestId = null }: Mode & { requestId?: string | null } = {}) =>
+      transact(house, [enterHouse, [requestId ?? ""]], mode, work),
+
+    /**
+     * A hot single read in one statement, behind the same wall: the CTE makes the setting before the lateral part is read,
+     * and the setting dies with the statement. Were the order ever broken, it would return nothing, never another's row.
+     * `body` is a constant text whose own parameters begin at $4; rows come as the driver gives them, columns in snake_case.
+     */
+    async readOne(entry: Entry, body: string, parameters: readonly unknown[]): Promise<Record<string, unknown> | null> {
+      const lane = await readers.acquire();
+      try {
+        const text = hotRead(body);
+        const [row] = await lane.send(text, [entry.clientId, entry.keyId ?? null, entry.requestId ?? null, ...parameters]);
+        return row ?? null;
+      } catch (error) {
+        throw refusal(error) ?? error;
+      } finally {
+        readers.release(lane);
+      }
+    },
+
+    close: async () => {
+      await Promise.all([tenants.close(), readers.close(), house.close()]);
+    },
+  };
+}
+
+export type Database = ReturnType<typeof openDatabase>;
+
+const hotTexts = new Map<string, string>();
+
+/** The statement of `readOne`; exported for the test that pins its plan. */
+export function hotRead(body: string): string {
+  const known = hotTexts.get(body);
+  if (known) return known;
+  const text = `with tenant as materialized (select app.enter($1, $2, $3) as entered) select found.* from tenant join lateral (${body} offset 0) found on tenant.entered`;
+  hotTexts.set(body, text);
+  return text;
+}
+
+async function transact<T>(
+  pool: LanePool,
+  entry: readonly [text: string, parameters: readonly unknown[]],
+  mode: "read" | "write",
+  work: (tx: Tx) => Promise<T>,
+  repeated = false,
+): Promise<T> {
+  const lane = await pool.acquire();
+  const statements = new Statements(lane);
+  let result: T;
+  try {
+    result = await new Promise<T>((resolve, reject) => {
+      lane.listen(reject);
+      // Sent ahead, not awaited: they travel with the first query. What fails in them fails every later statement too.
+      const opening = statements.open(mode, entry);
+      work(handle(statements))
+        .then(async (value) => {
+          await opening;
+          resolve(value);
+        })
+        .catch((error) => opening.then(() => reject(error), reject));
+    });
+    await statements.end();
+    if (mode === "write") await commit(lane);
+    else settleQuietly(pool, lane);
+  } catch (error) {
+    await abandon(pool, lane, statements, error);
+    if (mode === "read" && !repeated && isStalePlan(error)) return transact(pool, entry, mode, work, true);
+    throw refusal(error) ?? error;
+  }
+  if (mode === "write") {
+    lane.listen(undefined);
+    pool.release(lane);
+  }
+  return result;
+}
+
+/** What a transaction has sent. Once ended it sends nothing more, whoever still holds the handle. */
+class Statements {
+  readonly #lane: Lane;
+  #ended = false;
+  #pending = 0;
+  #idle: (() => void) | undefined;
+
+  constructor(lane: Lane) {
+    this.#lane = lane;
+  }
+
+  /** Begins and enters. The promise tells of the first failure, if any. */
+  open(mode: "read" | "write", [text, parameters]: readonly [string, readonly unknown[]]): Promise<unknown> {
+    const began = this.#lane.command(mode === "read" ? "begin read only" : "begin");
+    const entered = this.#track(this.#lane.send(text, parameters));
+    const opening = Promise.all([began, entered]);
+    opening.catch(() => {}); // heard where it is awaited, after the work
+    return opening;
+  }
+
+  send(text: string, parameters: readonly unknown[]) {
+    if (this.#ended) throw new TransactionEnded();
+    return this.#track(this.#lane.send(text, parameters));
+  }
+
+  /**
+   * Refuses whatever comes from now on, and waits for what is under way: postgres.js sends a statement again
+   * when its plan has gone stale, and that must not fall behind the commit, into somebody else's transaction.
+   */
+  end(): Promise<void> {
+    this.#ended = true;
+    if (this.#pending === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#idle = resolve;
+    });
+  }
+
+  #track<Q extends Promise<unknown>>(sent: Q): Q {
+    this.#pending++;
+    const done = () => {
+      this.#pending--;
+      if (this.#pending === 0) this.#idle?.();
+    };
+    sent.then(done, done);
+    return sent;
+  }
+
+  get driverOptions() {
+    return this.#lane.driverOptions;
+  }
+}
+
+/** The drizzle handle of one transaction. Savepoints are not offered: a command is all or nothing. */
+function handle(statements: Statements): Tx {
+  const nested = () => {
+    throw new Error("No transaction inside a transaction: a command is all of it or none.");
+  };
+  const client = {
+    unsafe: (text: string, parameters: unknown[]) => statements.send(text, parameters),
+    begin: nested,
+    savepoint: nested,
+    options: statements.driverOptions,
+  };
+  // The session asks only for what stands above; the whole of postgres.js would be the way around the wall.
+  const session = new PostgresJsSession(client as unknown as Sql, dialect, undefined, {});
+  return new PgDatabase(dialect, session, undefined);
+}
+
+async function commit(lane: Lane) {
+  const { command } = await lane.command("commit");
+  if (command !== "COMMIT") throw new Error("Nothing was written: a statement of this transaction had failed.");
+}
+
+/** A read has nothing to lose: its commit is on its way, and the lane goes to the next, who queues behind it. */
+function settleQuietly(pool: LanePool, lane: Lane) {
+  lane.listen(undefined);
+  lane.command("commit").catch(() => pool.destroy(lane));
+  pool.release(lane);
+}
+
+async function abandon(pool: LanePool, lane: Lane, statements: Statements, error: unknown) {
+  const ended = statements.end();
+  lane.listen(undefined);
+  if (lane.dead || isStalePlan(error)) return pool.destroy(lane);
+  try {
+    await ended;
+    await lane.command("rollback");
+    pool.release(lane);
+  } catch {
+    pool.destroy(lane); // whatever state it is in, nobody shall see it again
+  }
+}
+
+function sqlState(error: unknown): string | undefined {
+  const seen = error instanceof Error && "cause" in error && error.cause instanceof Error ? error.cause : error;
+  return seen instanceof Error && "code" in seen ? String(seen.code) : undefined;
+}
+
+function isStalePlan(error: unknown): boolean {
+  if (sqlState(error) !== "0A000") return false;
+  return /cached plan must not change result type/.test(`${error instanceof Error ? `${error.message} ${error.cause}` : ""}`);
+}
+
+function refusal(error: unknown): EntryRefused | undefined {
+  const state = sqlState(error);
+  if (state === "PB401") return new EntryRefused("key");
+  if (state === "PB403") return new EntryRefused("suspended");
+}

@@ -1,0 +1,129 @@
+-- Run by the owner after the migrations, as often as one likes: walls, rights, functions.
+
+-- The wall stands for the owner too: no table of a client is read without saying whose rows.
+do $$
+declare t record;
+begin
+  for t in select c.oid::regclass as name from pg_class c join pg_namespace n on n.oid = c.relnamespace
+           where n.nspname = 'public' and c.relkind in ('r', 'p') and not (c.relrowsecurity and c.relforcerowsecurity) loop
+    execute format('alter table %s enable row level security, force row level security', t.name);
+  end loop;
+end $$;
+
+revoke all on schema public from public;
+grant usage on schema public, app to patchbay_tenant, patchbay_house, patchbay_worker;
+
+-- Tenants: their own rows. History is written once: no update, no delete.
+grant select, insert, update, delete on
+  api_keys, idempotency_keys, data_keys, agents, intents, calls, webhook_endpoints, deliveries, holds, event_counters
+  to patchbay_tenant;
+grant select, insert, update on agent_versions, ledger_accounts, memberships to patchbay_tenant;
+grant select, insert on call_messages, ledger_transactions, ledger_entries, events, delivery_attempts, audit_log to patchbay_tenant;
+grant select on clients, users, roles, prices to patchbay_tenant;
+
+-- The house: authentication, and the sweeps that serve every client at once.
+grant select, insert, update, delete on
+  clients, users, memberships, roles, api_keys, idempotency_keys, data_keys, ingress_events, ingress_keys,
+  worker_heartbeats, gave_up_jobs
+  to patchbay_house;
+grant select on prices, intents, calls, deliveries, webhook_endpoints, audit_log to patchbay_house;
+grant update (position, hash) on audit_log to patchbay_house;
+grant update on deliveries to patchbay_house;
+
+-- Begins a tenant's transaction: whose rows, for which request, and is the key still good at this very moment.
+create or replace function app.enter(p_client text, p_key text, p_request text) returns boolean
+language plpgsql volatile as $$
+begin
+  perform set_config('app.client_id', p_client, true), set_config('app.user_id', '', true),
+          set_config('app.request_id', coalesce(p_request, ''), true);
+  if p_key is not null then
+    perform from public.api_keys k
+      where k.client_id = p_client and k.id = p_key and k.revoked_at is null and (k.expires_at is null or k.expires_at > now());
+    if not found then raise exception 'the API key is no longer valid' using errcode = 'PB401'; end if;
+    perform from public.clients c where c.id = p_client and c.status = 'active';
+    if not found then raise exception 'the client is suspended' using errcode = 'PB403'; end if;
+  end if;
+  return true;
+end $$;
+
+create or replace function app.enter_user(p_user text, p_request text) returns boolean
+language plpgsql volatile as $$
+begin
+  perform set_config('app.client_id', '', true), set_config('app.user_id', p_user, true),
+          set_config('app.request_id', coalesce(p_request, ''), true);
+  return true;
+end $$;
+
+-- Every ledger transaction sums to zero when it commits, and no row of it is ever changed.
+create or replace function app.ledger_balances() returns trigger language plpgsql as $$
+declare total bigint;
+begin
+  select sum(amount_micros) into total from public.ledger_entries
+    where client_id = new.client_id and transaction_id = new.transaction_id;
+  if total <> 0 then raise exception 'ledger transaction % does not sum to zero but to %', new.transaction_id, total; end if;
+  return null;
+end $$;
+
+create or replace function app.is_history() returns trigger language plpgsql as $$
+begin
+  raise exception 'rows of % are never changed or removed', tg_table_name using errcode = 'insufficient_privilege';
+end $$;
+
+do $$
+declare t text;
+begin
+  if not exists (select from pg_trigger where tgname = 'ledger_balances') then
+    create constraint trigger ledger_balances after insert on ledger_entries
+      deferrable initially deferred for each row execute function app.ledger_balances();
+  end if;
+  foreach t in array array['ledger_entries', 'ledger_transactions', 'prices'] loop
+    if not exists (select from pg_trigger where tgname = t || '_history') then
+      execute format('create trigger %I before update or delete or truncate on %I for each statement execute function app.is_history()', t || '_history', t);
+    end if;
+  end loop;
+end $$;
+
+-- Partitions by month: this month's and the next two, and none older than asked.
+create or replace function app.partitioned() returns setof text language sql immutable as $$
+  values ('events'), ('delivery_attempts'), ('audit_log'), ('call_messages'), ('ingress_events')
+$$;
+
+create or replace function app.make_partitions(p_now timestamptz) returns integer
+language plpgsql security definer set search_path = pg_catalog, public as $$
+declare parent text; month timestamptz; made integer := 0; child text;
+begin
+  for parent in select app.partitioned() loop
+    for i in -1..2 loop
+      month := date_trunc('month', p_now, 'UTC') + make_interval(months => i);
+      child := format('%s_%s', parent, to_char(month at time zone 'UTC', 'YYYYMM'));
+      if to_regclass('public.' || child) is null then
+        execute format('create table public.%I partition of public.%I for values from (%L) to (%L)',
+                       child, parent, month, month + interval '1 month');
+        execute format('alter table public.%I enable row level security, force row level security', child);
+        made := made + 1;
+      end if;
+    end loop;
+  end loop;
+  return made;
+end $$;
+
+-- Drops partitions of one table that end before the given instant. What is dropped is gone.
+create or replace function app.drop_partitions(p_parent text, p_before timestamptz) returns integer
+language plpgsql security definer set search_path = pg_catalog, public as $$
+declare child text; dropped integer := 0;
+begin
+  if p_parent not in (select app.partitioned()) then raise exception '% is not partitioned by month', p_parent; end if;
+  if p_before > now() - interval '7 days' then raise exception 'a week at least is kept'; end if;
+  for child in select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
+               where i.inhparent = format('public.%I', p_parent)::regclass
+                 and c.relname ~ '_[0-9]{6}$'
+                 and (to_date(right(c.relname, 6), 'YYYYMM') + interval '1 month')::timestamp at time zone 'UTC' <= p_before loop
+    execute format('drop table public.%I', child);
+    dropped := dropped + 1;
+  end loop;
+  return dropped;
+end $$;
+
+revoke all on function app.make_partitions, app.drop_partitions from public;
+grant execute on function app.make_partitions, app.drop_partitions to patchbay_house;
+select app.make_partitions(now());

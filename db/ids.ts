@@ -1,0 +1,48 @@
+import { uuidv7obj } from "uuidv7";
+
+/** The prefix of every kind of id. An id is a TypeID: prefix, underscore, 26 characters of base32 over a UUIDv7. */
+export const prefixes = {
+  client: "client",
+  user: "user",
+  membership: "mem",
+  apiKey: "key",
+  agent: "agent",
+  call: "call",
+  message: "msg",
+  intent: "int",
+  event: "evt",
+  endpoint: "wh",
+  delivery: "dlv",
+  attempt: "att",
+  ingress: "ing",
+  transaction: "ltx",
+  audit: "aud",
+  request: "req",
+  dataKey: "dek",
+  gaveUp: "gup",
+} as const;
+
+export type Kind = keyof typeof prefixes;
+
+const alphabet = "0123456789abcdefghjkmnpqrstvwxyz";
+
+/** A new id, sorting by the time it was made (to the millisecond; within one, by a counter of this process). */
+export function newId(kind: Kind): string {
+  const { bytes } = uuidv7obj();
+  // 128 bits in 26 characters: the first character carries 3 bits, the others 5 each.
+  let out = "";
+  let bits = 0;
+  let held = 2;
+  for (const byte of bytes) {
+    bits = (bits << 8) | byte;
+    held += 8;
+    while (held >= 5) {
+      held -= 5;
+      out += alphabet[(bits >>> held) & 31];
+      bits &= (1 << held) - 1;
+    }
+  }
+  return `${prefixes[kind]}_${out}`;
+}
+
+export const idPattern = (kind: Kind) => new RegExp(`^${prefixes[kind]}_[0-7][0-9a-hjkmnp-tv-z]{25}$`);

@@ -1,0 +1,116 @@
+import { connect, type Socket } from "node:net";
+import { drizzle } from "drizzle-orm/postgres-js";
+import postgres from "postgres";
+
+/** The connection was lost. Whatever was under way did not commit, unless it was the commit itself: that nobody knows. */
+export class ConnectionLost extends Error {
+  constructor(cause?: unknown) {
+    super("The connection to the database was lost.", { cause });
+    this.name = "ConnectionLost";
+  }
+}
+
+export type LaneOptions = {
+  url: string;
+  name: string;
+  statementTimeoutMs: number;
+  idleInTransactionTimeoutMs: number;
+};
+
+/**
+ * One connection for as long as it lives. postgres.js would quietly connect again, and a statement of a broken
+ * transaction would run outside of it and look like success: so the socket is given once, and never a second time.
+ */
+export class Lane {
+  readonly #sql: postgres.Sql;
+  #dead = false;
+  #waiter: ((error: ConnectionLost) => void) | undefined;
+
+  constructor(options: LaneOptions, onDeath: (lane: Lane) => void) {
+    this.#sql = postgres(options.url, {
+      max: 1,
+      ...unlisted({ max_pipeline: 10_000, socket: once(dial) }),
+      fetch_types: false,
+      idle_timeout: 0,
+      max_lifetime: null,
+      connect_timeout: 10,
+      onnotice: () => {},
+      onclose: () => this.#die(onDeath),
+      connection: {
+        application_name: options.name,
+        statement_timeout: options.statementTimeoutMs,
+        idle_in_transaction_session_timeout: options.idleInTransactionTimeoutMs,
+      },
+    });
+    drizzle(this.#sql); // switches the date parsers to text, as drizzle's columns expect
+  }
+
+  get dead() {
+    return this.#dead;
+  }
+
+  /** What drizzle's session reads from its client. */
+  get driverOptions() {
+    return this.#sql.options;
+  }
+
+  /** Hears of the loss of the connection, once. One transaction at a time listens. */
+  listen(waiter: ((error: ConnectionLost) => void) | undefined) {
+    this.#waiter = waiter;
+  }
+
+  /** Sends a statement now: its place in the line is decided before this returns. */
+  send(text: string, parameters: readonly unknown[] = []) {
+    if (this.#dead) throw new ConnectionLost();
+    const sent = this.#sql.unsafe(text, parameters as never[], { prepare: true, simple: false } as postgres.UnsafeQueryOptions);
+    sent.execute();
+    return sent;
+  }
+
+  /** Begin, commit and rollback: without parameters, and cheaper unprepared. */
+  command(text: "begin" | "begin read only" | "commit" | "rollback") {
+    if (this.#dead) throw new ConnectionLost();
+    const sent = this.#sql.unsafe(text);
+    sent.execute();
+    return sent;
+  }
+
+  /** Finishes what is under way, then closes. */
+  async close() {
+    await this.#sql.end({ timeout: 5 });
+  }
+
+  /** Closes at once; whatever is under way fails. */
+  destroy() {
+    this.#dead = true;
+    this.#sql.end({ timeout: 0 }).catch(() => {}); // nothing is left to tell: the lane is gone either way
+  }
+
+  #die(onDeath: (lane: Lane) => void) {
+    this.#dead = true;
+    this.#waiter?.(new ConnectionLost());
+    onDeath(this);
+  }
+}
+
+/** Options that postgres.js has and its types do not know. */
+const unlisted = (options: object) => options as Record<never, never>;
+
+type Target = { host: string[]; port: number[]; path?: string };
+
+function once(dial: (target: Target) => Socket) {
+  let given = false;
+  return (target: Target) => {
+    if (given) throw new ConnectionLost();
+    given = true;
+    return dial(target);
+  };
+}
+
+function dial(target: Target): Socket {
+  const host = target.host[0] ?? "127.0.0.1";
+  const port = target.port[0] ?? 5432;
+  const socket = target.path ? connect(target.path) : connect({ host, port });
+  socket.setNoDelay(true);
+  return Object.assign(socket, { host, port }); // postgres.js reads both for its error messages and TLS server name
+}

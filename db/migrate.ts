@@ -1,0 +1,62 @@
+import { readFile } from "node:fs/promises";
+import { drizzle } from "drizzle-orm/postgres-js";
+import { migrate as runDrizzle } from "drizzle-orm/postgres-js/migrator";
+import { runMigrations as runWorker } from "graphile-worker";
+import postgres from "postgres";
+
+export type RoleUrls = { tenantUrl: string; houseUrl: string; workerUrl: string };
+
+const lowestServerVersion = 150_000;
+const here = (file: string) => new URL(file, import.meta.url);
+
+/**
+ * Brings a database to the present: logins, tables, walls, the queue. It may be run again and by several at once.
+ * The passwords of the three logins are set to those in their URLs.
+ */
+export async function migrate({ ownerUrl, roles }: { ownerUrl: string; roles: RoleUrls }) {
+  const owner = postgres(ownerUrl, { max: 1, onnotice: () => {} });
+  try {
+    await owner`select pg_advisory_lock(7234119, 1)`;
+    const [server] = await owner`select current_setting('server_version_num')::int as version`;
+    if (server!.version < lowestServerVersion) throw new Error("Patchbay needs PostgreSQL 15 or newer.");
+    await owner.unsafe(await readFile(here("./roles.sql"), "utf8"));
+    for (const url of [roles.tenantUrl, roles.houseUrl, roles.workerUrl]) await setPassword(owner, url);
+    await runDrizzle(drizzle(owner), { migrationsFolder: here("./migrations").pathname });
+    await grantDatabase(owner, roles.workerUrl);
+    await runWorker({ connectionString: roles.workerUrl });
+    await runAs(roles.workerUrl, await readFile(here("./enqueue.sql"), "utf8"));
+    await owner.unsafe(await readFile(here("./grants.sql"), "utf8"));
+  } finally {
+    await owner.end({ timeout: 5 });
+  }
+}
+
+/** How many migrations are known here and not yet in the database. Read with the house's own login. */
+export async function knownMigrations(): Promise<number> {
+  const journal = JSON.parse(await readFile(here("./migrations/meta/_journal.json"), "utf8"));
+  return journal.entries.length;
+}
+
+async function setPassword(owner: postgres.Sql, url: string) {
+  const { username, password } = new URL(url);
+  if (!password) return;
+  const [statement] = await owner`
+    select format('alter role %I with login password %L', ${decodeURIComponent(username)}::text, ${decodeURIComponent(password)}::text) as text`;
+  await owner.unsafe(statement!.text);
+}
+
+/** graphile-worker asks for its schema to be created even where it stands, and that takes this right. */
+async function grantDatabase(owner: postgres.Sql, workerUrl: string) {
+  const role = decodeURIComponent(new URL(workerUrl).username);
+  const [statement] = await owner`select format('grant create on database %I to %I', current_database(), ${role}::text) as text`;
+  await owner.unsafe(statement!.text);
+}
+
+async function runAs(url: string, text: string) {
+  const connection = postgres(url, { max: 1, onnotice: () => {} });
+  try {
+    await connection.unsafe(text);
+  } finally {
+    await connection.end({ timeout: 5 });
+  }
+}

@@ -1,0 +1,76 @@
+import { sql } from "drizzle-orm";
+import { foreignKey, index, integer, jsonb, pgTable, primaryKey, text, uniqueIndex } from "drizzle-orm/pg-core";
+import { at, clientId, createdAt, houseSees, id, wall } from "../columns.ts";
+import { clients } from "./clients.ts";
+
+export const agents = pgTable(
+  "agents",
+  {
+    clientId: clientId().references(() => clients.id),
+    id: id(),
+    name: text().notNull(),
+    state: text({ enum: ["provisioning", "active", "failed", "deleted"] }).notNull(),
+    stateReason: text(),
+    /** The version that calls use; 0 until the first is live. */
+    version: integer().notNull().default(0),
+    providerAccountId: text().notNull(),
+    providerAgentId: text(),
+    createdAt: createdAt(),
+    updatedAt: createdAt(),
+  },
+  (t) => [primaryKey({ columns: [t.clientId, t.id] }), wall()],
+);
+
+/** Every change of an agent, kept for ever: calls name the one they used. */
+export const agentVersions = pgTable(
+  "agent_versions",
+  {
+    clientId: clientId().references(() => clients.id),
+    agentId: text().notNull(),
+    version: integer().notNull(),
+    name: text().notNull(),
+    config: jsonb().$type<unknown>().notNull(),
+    state: text({ enum: ["pending", "live", "retired", "failed"] }).notNull(),
+    providerRevisionId: text(),
+    createdBy: text().notNull(),
+    createdAt: createdAt(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.clientId, t.agentId, t.version] }),
+    foreignKey({ columns: [t.clientId, t.agentId], foreignColumns: [agents.clientId, agents.id] }),
+    wall(),
+  ],
+);
+
+/** Something asked of a provider, written down before the asking. While it is open, nobody knows what the provider did. */
+export const intents = pgTable(
+  "intents",
+  {
+    clientId: clientId().references(() => clients.id),
+    id: id(),
+    kind: text().notNull(),
+    subjectId: text().notNull(),
+    state: text({ enum: ["open", "settled"] }).notNull().default("open"),
+    outcome: text({ enum: ["accepted", "refused", "unavailable", "absent"] }),
+    providerAccountId: text().notNull(),
+    /** What the audit row and the stored answer need, whoever settles. */
+    principal: text().notNull(),
+    idempotencyKey: text(),
+    requestId: text().notNull(),
+    /** The input as the audit may keep it. */
+    auditInput: jsonb().$type<unknown>().notNull(),
+    /** How often, and when last, the provider was searched in vain. */
+    absences: integer().notNull().default(0),
+    absentAt: at(),
+    deadlineAt: at().notNull(),
+    createdAt: createdAt(),
+    settledAt: at(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.clientId, t.id] }),
+    uniqueIndex("intents_one_open").on(t.clientId, t.subjectId).where(sql`state = 'open'`),
+    index("intents_open").on(t.deadlineAt).where(sql`state = 'open'`),
+    wall(),
+    houseSees(),
+  ],
+);

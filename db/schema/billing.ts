@@ -1,0 +1,94 @@
+import { sql } from "drizzle-orm";
+import { foreignKey, index, integer, pgPolicy, pgTable, primaryKey, text, unique } from "drizzle-orm/pg-core";
+import { at, clientId, createdAt, houseSees, id, micros, tenantRole, wall } from "../columns.ts";
+import { clients } from "./clients.ts";
+
+/** What things cost, one row per version; the one in force is the newest whose time has come. Rows are never changed. */
+export const prices = pgTable(
+  "prices",
+  {
+    id: id().primaryKey(),
+    effectiveFrom: at().notNull(),
+    /** What one credit costs to buy, in millionths of a US dollar. */
+    creditUsdMicros: micros().notNull(),
+    /** Of a minute of conversation. */
+    callMicrosPerMinute: micros().notNull(),
+    /** Of a minute of telephone line, from dialling on. */
+    telephoneMicrosPerMinute: micros().notNull(),
+    /** Durations are rounded up to this many seconds. */
+    roundingSeconds: integer().notNull(),
+    createdAt: createdAt(),
+  },
+  () => [pgPolicy("everyone_reads", { to: [tenantRole], for: "select", using: sql`true` }), houseSees()],
+);
+
+export const accountNames = ["available", "held", "revenue", "purchases", "grants", "adjustments"] as const;
+export type AccountName = (typeof accountNames)[number];
+
+/** The sums of the entries, kept beside them so that a balance is one row. */
+export const ledgerAccounts = pgTable(
+  "ledger_accounts",
+  {
+    clientId: clientId().references(() => clients.id),
+    name: text({ enum: accountNames }).notNull(),
+    balanceMicros: micros().notNull().default(0),
+  },
+  (t) => [primaryKey({ columns: [t.clientId, t.name] }), wall()],
+);
+
+export const ledgerTransactions = pgTable(
+  "ledger_transactions",
+  {
+    clientId: clientId().references(() => clients.id),
+    id: id(),
+    kind: text({ enum: ["grant", "purchase", "hold", "settlement", "release", "adjustment"] }).notNull(),
+    /** What it is for: with the kind, unique, so that nothing is posted twice. */
+    sourceId: text().notNull(),
+    subjectId: text(),
+    priceId: text().references(() => prices.id),
+    memo: text(),
+    createdAt: createdAt(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.clientId, t.id] }),
+    unique().on(t.clientId, t.kind, t.sourceId),
+    index().on(t.clientId, t.subjectId, t.id),
+    wall(),
+  ],
+);
+
+export const ledgerEntries = pgTable(
+  "ledger_entries",
+  {
+    clientId: clientId().references(() => clients.id),
+    transactionId: text().notNull(),
+    account: text({ enum: accountNames }).notNull(),
+    amountMicros: micros().notNull(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.clientId, t.transactionId, t.account] }),
+    foreignKey({
+      columns: [t.clientId, t.transactionId],
+      foreignColumns: [ledgerTransactions.clientId, ledgerTransactions.id],
+    }),
+    foreignKey({ columns: [t.clientId, t.account], foreignColumns: [ledgerAccounts.clientId, ledgerAccounts.name] }),
+    wall(),
+  ],
+);
+
+/** Credits set aside for something that has begun. */
+export const holds = pgTable(
+  "holds",
+  {
+    clientId: clientId().references(() => clients.id),
+    subjectId: text().notNull(),
+    priceId: text()
+      .notNull()
+      .references(() => prices.id),
+    amountMicros: micros().notNull(),
+    capturedMicros: micros().notNull().default(0),
+    state: text({ enum: ["held", "settled", "released"] }).notNull().default("held"),
+    createdAt: createdAt(),
+  },
+  (t) => [primaryKey({ columns: [t.clientId, t.subjectId] }), wall()],
+);

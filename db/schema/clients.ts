@@ -1,0 +1,124 @@
+import { sql } from "drizzle-orm";
+import { index, pgPolicy, pgTable, primaryKey, text, unique } from "drizzle-orm/pg-core";
+import { at, bytes, clientId, createdAt, currentClient, currentUser, houseSees, id, tenantRole, wall } from "../columns.ts";
+
+export const clients = pgTable(
+  "clients",
+  {
+    id: id().primaryKey(),
+    name: text().notNull(),
+    status: text({ enum: ["active", "suspended"] }).notNull().default("active"),
+    createdAt: createdAt(),
+  },
+  (t) => [
+    pgPolicy("own_rows", {
+      to: tenantRole,
+      for: "select",
+      using: sql`${t.id} = ${currentClient} or exists (select from memberships m where m.client_id = ${t.id})`,
+    }),
+    houseSees(),
+  ],
+);
+
+export const users = pgTable(
+  "users",
+  {
+    id: id().primaryKey(),
+    /** The `sub` of the identity provider. */
+    subject: text().notNull().unique(),
+    email: text(),
+    name: text(),
+    createdAt: createdAt(),
+  },
+  (t) => [
+    pgPolicy("own_row", { to: tenantRole, for: "select", using: sql`${t.id} = ${currentUser}` }),
+    houseSees(),
+  ],
+);
+
+/** A role is a set of scopes; `*` stands for all, `*:read` for all that read. The built-in ones are seeded. */
+export const roles = pgTable(
+  "roles",
+  { name: text().primaryKey(), scopes: text().array().notNull() },
+  () => [pgPolicy("everyone_reads", { to: [tenantRole], for: "select", using: sql`true` }), houseSees()],
+);
+
+export const memberships = pgTable(
+  "memberships",
+  {
+    clientId: clientId().references(() => clients.id),
+    id: id(),
+    userId: text()
+      .notNull()
+      .references(() => users.id),
+    role: text()
+      .notNull()
+      .references(() => roles.name),
+    status: text({ enum: ["active", "disabled"] }).notNull().default("active"),
+    createdAt: createdAt(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.clientId, t.id] }),
+    unique().on(t.clientId, t.userId),
+    index().on(t.userId),
+    wall(),
+    pgPolicy("own_memberships", { to: tenantRole, for: "select", using: sql`${t.userId} = ${currentUser}` }),
+    houseSees(),
+  ],
+);
+
+export const apiKeys = pgTable(
+  "api_keys",
+  {
+    clientId: clientId().references(() => clients.id),
+    id: id(),
+    name: text().notNull(),
+    /** The first characters, in clear, so that people recognise it. */
+    prefix: text().notNull(),
+    /** HMAC-SHA256 of the whole key under the installation's pepper, in hex. The key itself is kept nowhere. */
+    hash: text().notNull().unique(),
+    scopes: text().array().notNull(),
+    expiresAt: at(),
+    revokedAt: at(),
+    lastUsedAt: at(),
+    createdBy: text().notNull(),
+    createdAt: createdAt(),
+  },
+  (t) => [primaryKey({ columns: [t.clientId, t.id] }), wall(), houseSees()],
+);
+
+/** Answers already given, so that a request sent again is answered and not done again. */
+export const idempotencyKeys = pgTable(
+  "idempotency_keys",
+  {
+    clientId: clientId().references(() => clients.id),
+    principal: text().notNull(),
+    key: text().notNull(),
+    fingerprint: text().notNull(),
+    requestId: text().notNull(),
+    /** null while the first request runs: only an outbound is seen so, a command's row appears with its answer. */
+    status: text({ enum: ["running", "answered"] }).notNull(),
+    intentId: text(),
+    /** `{ status, data }` or `{ status, fault, message, details }` as JSON, sealed by the vault. */
+    answer: bytes(),
+    leaseUntil: at(),
+    createdAt: createdAt(),
+    expiresAt: at().notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.clientId, t.principal, t.key] }), index().on(t.expiresAt), wall(), houseSees()],
+);
+
+/** Data keys, wrapped by the master key that `master` names. */
+export const dataKeys = pgTable(
+  "data_keys",
+  {
+    clientId: clientId().references(() => clients.id),
+    id: id(),
+    purpose: text().notNull(),
+    master: text().notNull(),
+    wrapped: text().notNull(),
+    createdAt: createdAt(),
+  },
+  (t) => [primaryKey({ columns: [t.clientId, t.id] }), unique().on(t.clientId, t.purpose), wall(), houseSees()],
+);
+

@@ -1,0 +1,65 @@
+import { boolean, index, integer, jsonb, pgTable, primaryKey, text } from "drizzle-orm/pg-core";
+import { at, bytes, createdAt, houseSees, id } from "../columns.ts";
+
+/** What providers told us, word for word. Partitioned by month. Of no client until it has been read. */
+export const ingressEvents = pgTable(
+  "ingress_events",
+  {
+    id: id(),
+    provider: text().notNull(),
+    providerAccountId: text().notNull(),
+    key: text().notNull(),
+    body: bytes().notNull(),
+    headers: jsonb().$type<Record<string, string>>().notNull(),
+    /** Which secret of the account matched. */
+    verifiedBy: text().notNull(),
+    /** A valid signature outside the time window: it changes nothing, the provider is asked instead. */
+    stale: boolean().notNull().default(false),
+    state: text({ enum: ["received", "applied", "ignored", "failed"] }).notNull().default("received"),
+    clientId: text(),
+    subjectId: text(),
+    note: text(),
+    attempts: integer().notNull().default(0),
+    receivedAt: createdAt(),
+    appliedAt: at(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.id, t.receivedAt] }),
+    index().on(t.state, t.receivedAt),
+    houseSees(),
+  ],
+);
+
+/** What makes an ingress event once: it outlives the partition that the event fell into. */
+export const ingressKeys = pgTable(
+  "ingress_keys",
+  {
+    provider: text().notNull(),
+    providerAccountId: text().notNull(),
+    key: text().notNull(),
+    ingressId: text().notNull(),
+    receivedAt: createdAt(),
+  },
+  (t) => [primaryKey({ columns: [t.provider, t.providerAccountId, t.key] }), index().on(t.receivedAt), houseSees()],
+);
+
+/** Pools of workers that are alive. One that stays silent loses its locks. */
+export const workerHeartbeats = pgTable(
+  "worker_heartbeats",
+  { poolId: text().primaryKey(), beatAt: createdAt(), startedAt: createdAt() },
+  () => [houseSees()],
+);
+
+/** Jobs that came to the end of their attempts: kept for people to look at and queue again. */
+export const gaveUpJobs = pgTable(
+  "gave_up_jobs",
+  {
+    id: id().primaryKey(),
+    task: text().notNull(),
+    clientId: text(),
+    payload: jsonb().$type<unknown>().notNull(),
+    error: text(),
+    createdAt: createdAt(),
+  },
+  (t) => [index().on(t.createdAt), houseSees()],
+);

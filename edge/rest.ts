@@ -1,0 +1,100 @@
+import { randomUUID } from "node:crypto";
+import { type AnyTRPCRouter, callTRPCProcedure } from "@trpc/server";
+import { type Request, type Response, Router } from "express";
+import { asFault, Fault } from "../routers/fault.ts";
+import type { Reply } from "../routers/reply.ts";
+import { doorsOf, type RestDoor } from "./doors.ts";
+import { sendAnswer, sendFault } from "./rest-answer.ts";
+import { CallerGone } from "./rest-body.ts";
+import { type InputReader, inputReader } from "./rest-input.ts";
+import { routes } from "./rest-routes.ts";
+
+export { sendFault } from "./rest-answer.ts";
+
+type RestContext = { requestId: string; reply: Reply };
+type Failure = { fault: Fault; error: unknown; requestId: string; procedure: string | undefined; req: Request };
+
+export type RestOptions<Ctx extends RestContext> = {
+  router: AnyTRPCRouter;
+  createContext(request: { req: Request; res: Response; transport: "rest"; reply: Reply }): Ctx | Promise<Ctx>;
+  maxBodyBytes?: number;
+  bodyDeadlineSeconds?: number;
+  /** The id of a request that failed before it had a context. */
+  requestIdOf?(req: Request): string;
+  /** Hears of every failure, also of those that are the caller's own doing. */
+  onError?(failure: Failure): void;
+};
+
+type Route = RestDoor & { read: InputReader };
+
+/** The public REST door: every procedure with REST metadata, at its method and path. Mount it at /api/v1. */
+export function restRouter<Ctx extends RestContext>(options: RestOptions<Ctx>): Router {
+  const { router, createContext, requestIdOf = givenOrNew, onError } = options;
+  const { maxBodyBytes = 1_000_000, bodyDeadlineSeconds = 30 } = options;
+  const table = routes<Route>();
+  for (const door of doorsOf(router)) {
+    const read = inputReader(door, { maxBodyBytes, bodyDeadlineSeconds });
+    table.add(door.rest.method, door.rest.path, { ...door, read });
+  }
+
+  async function serve(req: Request, res: Response): Promise<void> {
+    let ctx: Ctx | undefined;
+    let door: Route | undefined;
+    try {
+      const mark = req.url.indexOf("?");
+      const found = table.find(mark < 0 ? req.url : req.url.slice(0, mark));
+      if (!found) throw new Fault("route_not_found");
+      const stop = found.place.byMethod.get(req.method);
+      if (!stop) return refuseMethod(req, res, found.place.allow);
+      door = stop.target;
+      ctx = await createContext({ req, res, transport: "rest", reply: { headers: {} } });
+      const params = new Map(stop.params.map((name, place) => [name, found.values[place]!]));
+      const input = await door.read(req, mark < 0 ? "" : req.url.slice(mark + 1), params);
+      const { procedure: path, type, meta, item } = door;
+      const signal = signalOf(res);
+      const data = await callTRPCProcedure({
+        router,
+        path,
+        type,
+        ctx,
+        getRawInput: async () => input,
+        signal,
+        batchIndex: 0,
+      });
+      const { requestId, reply } = ctx;
+      sendAnswer(res, { requestId, reply, status: reply.status ?? meta.status, isPage: item !== null, data });
+    } catch (error) {
+      fail(error, req, res, ctx?.requestId, door?.procedure);
+    }
+  }
+
+  function refuseMethod(req: Request, res: Response, allow: string): void {
+    res.setHeader("Allow", allow);
+    if (req.method !== "OPTIONS") throw new Fault("method_not_allowed", `This path takes ${allow}.`);
+    res.writeHead(204, { "X-Request-Id": requestIdOf(req) }).end();
+  }
+
+  function fail(error: unknown, req: Request, res: Response, known: string | undefined, procedure: string | undefined) {
+    if (error instanceof CallerGone) return;
+    const requestId = known ?? requestIdOf(req);
+    const fault = asFault(error);
+    onError?.({ fault, error, requestId, procedure, req });
+    sendFault(res, fault, requestId);
+  }
+
+  return Router().use((req, res) => serve(req, res));
+}
+
+/** Fires when the caller hangs up before the answer is out, so that work for nobody can stop. */
+function signalOf(res: Response): AbortSignal {
+  const controller = new AbortController();
+  res.once("close", () => {
+    if (!res.writableFinished) controller.abort();
+  });
+  return controller.signal;
+}
+
+function givenOrNew(req: Request): string {
+  const given = req.headers["x-request-id"];
+  return typeof given === "string" && /^[\w.:-]{1,128}$/.test(given) ? given : `req_${randomUUID()}`;
+}

@@ -1,0 +1,36 @@
+import type { OpenApiMeta } from "trpc-to-openapi";
+import type { FaultCode } from "./fault.ts";
+import type { LimitClass } from "./limits.ts";
+import type { Scope } from "./scopes.ts";
+
+type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
+
+/** What a door says of itself. `scope` null: any authenticated caller, before a client is chosen. */
+export type Door = {
+  scope: Scope | null;
+  /** `client`: rows of one client. `user`: the caller's own memberships. */
+  wall: "client" | "user";
+  status: 200 | 201 | 202 | 204;
+  limit: LimitClass;
+  /** The failures of its own, beside those that any door may answer. */
+  faults: readonly FaultCode[];
+};
+
+export type Meta = OpenApiMeta<Door>;
+
+type Options = Partial<Omit<Door, "scope">> & { description?: string };
+
+/** Opens a procedure at /api/v1 too. The tag is the path's first word; a POST to a collection answers 201. */
+export function rest(method: Method, path: `/${string}`, scope: Scope | null, summary: string, options: Options = {}): Meta {
+  const { description, ...door } = options;
+  const created = method === "POST" && !path.includes("{");
+  return {
+    scope,
+    wall: "client",
+    status: method === "DELETE" ? 204 : created ? 201 : 200,
+    limit: method === "GET" ? "read" : "write",
+    faults: [],
+    ...door,
+    openapi: { method, path, summary, ...(description ? { description } : {}), tags: [path.split("/")[1]!] },
+  };
+}

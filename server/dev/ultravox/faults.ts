@@ -1,0 +1,79 @@
+import { z } from "zod";
+import { WebhookEvent } from "./requests.ts";
+
+const times = z.int().min(0).max(1_000_000);
+const error = z.strictObject({
+  status: z.int().min(400).max(599),
+  times: times.default(1),
+  retryAfterSeconds: z.number().min(0).optional(),
+});
+
+/** The body of `PUT /_sim/faults`; it replaces all that was asked for before. */
+export const FaultPlan = z.strictObject({
+  webhooks: z
+    .strictObject({
+      duplicate: times.max(100).default(0),
+      reorder: z.union([z.boolean(), z.enum(["reverse", "shuffle"])]).default(false),
+      delaySeconds: z.number().min(0).default(0),
+      lose: z.array(WebhookEvent).default([]),
+    })
+    .prefault({}),
+  create: z
+    .strictObject({
+      timeoutAfterAccepting: times.default(0),
+      hangBeforeAccepting: times.default(0),
+      resetAfterAccepting: times.default(0),
+      holdMs: z.int().min(0).max(600_000).default(30_000),
+      errors: z.array(error.extend({ afterAccepting: z.boolean().default(false) })).default([]),
+    })
+    .prefault({}),
+  reads: z.strictObject({ errors: z.array(error).default([]) }).prefault({}),
+  changes: z.strictObject({ errors: z.array(error).default([]) }).prefault({}),
+  recordings: z.enum(["inline", "redirect"]).optional(),
+  applyTo: z.enum(["calls", "agents", "all"]).default("calls"),
+});
+export type Faults = z.output<typeof FaultPlan>;
+
+export type Kind = "create" | "read" | "change";
+export type Noun = "calls" | "agents" | "other";
+export type Fault =
+  | { act: "error"; status: number; retryAfterSeconds?: number | undefined }
+  | { act: "hang"; holdMs: number }
+  | { act: "reset" };
+
+export const noFaults = (): Faults => FaultPlan.parse({});
+
+/** The fault that strikes before the request is looked at; each is spent as it strikes. */
+export function faultBefore(faults: Faults, kind: Kind, noun: Noun): Fault | undefined {
+  if (!applies(faults, noun)) return undefined;
+  if (kind !== "create") return nextError(kind === "read" ? faults.reads.errors : faults.changes.errors);
+  if (spend(faults.create, "hangBeforeAccepting")) return { act: "hang", holdMs: faults.create.holdMs };
+  return nextError(faults.create.errors.filter((each) => !each.afterAccepting));
+}
+
+/** The fault that strikes once the work is done: the caller cannot know that it was. */
+export function faultAfter(faults: Faults, noun: Noun): Fault | undefined {
+  if (!applies(faults, noun)) return undefined;
+  if (spend(faults.create, "timeoutAfterAccepting")) return { act: "hang", holdMs: faults.create.holdMs };
+  if (spend(faults.create, "resetAfterAccepting")) return { act: "reset" };
+  return nextError(faults.create.errors.filter((each) => each.afterAccepting));
+}
+
+function applies({ applyTo }: Faults, noun: Noun): boolean {
+  return applyTo === "all" || applyTo === noun;
+}
+
+type Spendable = "hangBeforeAccepting" | "timeoutAfterAccepting" | "resetAfterAccepting";
+
+function spend(create: Faults["create"], which: Spendable): boolean {
+  if (create[which] === 0) return false;
+  create[which] -= 1;
+  return true;
+}
+
+function nextError(errors: z.output<typeof error>[]): Fault | undefined {
+  const next = errors.find((each) => each.times > 0);
+  if (!next) return undefined;
+  next.times -= 1;
+  return { act: "error", status: next.status, retryAfterSeconds: next.retryAfterSeconds };
+}

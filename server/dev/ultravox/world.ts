@@ -1,0 +1,152 @@
+import type { Faults } from "./faults.ts";
+import type { Behaviour, EndReason } from "./numbers.ts";
+import type { CallRequest, CallTemplate, MediumInput, WebhookEvent } from "./requests.ts";
+import { type Random, stream } from "./random.ts";
+
+export const MAX_CALLS = 50_000;
+export const MAX_REQUESTS = 500;
+
+export interface Account {
+  id: string;
+  apiKey: string;
+  webhooks: { url: string; secrets: string[]; events?: WebhookEvent[] }[];
+  /** Calls created and not ended; null or absent: no cap. */
+  concurrency?: number | null;
+  /** Creates within any second; absent: as many as come. */
+  createPerSecond?: number;
+}
+
+export interface Agent {
+  id: string;
+  ordinal: number;
+  account: string;
+  name: string;
+  created: number;
+  revision: string;
+  callTemplate: CallTemplate;
+  /** The template came without a contextSchema: ours follows the variables it names. */
+  derivedSchema: boolean;
+  calls: number;
+}
+
+export interface Line {
+  role: "USER" | "AGENT" | "TOOL_CALL" | "TOOL_RESULT";
+  text: string;
+  /** Simulated seconds since the call was joined. */
+  start: number;
+  end: number;
+  medium: "VOICE" | "TEXT";
+  tool?: { name: string; invocationId: string };
+}
+
+/** Instants are simulated seconds since `created`, which is the wall clock's. */
+export interface Call {
+  id: string;
+  ordinal: number;
+  account: string;
+  agent: { agentId: string; name: string } | null;
+  created: number;
+  request: CallRequest;
+  medium: MediumInput;
+  behaviour: Behaviour;
+  ringSeconds: number;
+  talkSeconds: number;
+  stageId: string;
+  lines: Line[];
+  joinedAt: number | null;
+  endedAt: number | null;
+  endReason: EndReason | null;
+  billed: boolean;
+  joinHost: string;
+  timer?: NodeJS.Timeout;
+}
+
+export interface Webhook {
+  id: string;
+  ordinal: number;
+  account: string;
+  agentId: string | null;
+  created: number;
+  url: string;
+  secrets: string[];
+  events: WebhookEvent[];
+  status: "normal" | "unhealthy";
+  lastStatusChange: number | null;
+  failures: { timestamp: string; failure: string }[];
+  failedInARow: number;
+}
+
+export interface LoggedRequest {
+  at: string;
+  account: string | null;
+  method: string;
+  path: string;
+  template: string | null;
+  query: Record<string, string[]>;
+  body: unknown;
+  /** 0: no answer was sent. */
+  status: number;
+  response: unknown;
+}
+
+export interface Counts {
+  requests: Map<string, number>;
+  accepted: Map<string, number>;
+  acceptedByCallId: Map<string, number>;
+  webhooks: { sent: number; acked: number; failed: number; lost: number; abandoned: number };
+}
+
+export interface World {
+  seed: number;
+  speed: number;
+  webhookTimeoutMs: number;
+  accounts: Account[];
+  agents: Map<string, Agent>;
+  calls: Map<string, Call>;
+  webhooks: Map<string, Webhook>;
+  active: Map<string, number>;
+  recentCreates: Map<string, number[]>;
+  faults: Faults;
+  log: LoggedRequest[];
+  counts: Counts;
+  /** Never goes back, not even at a reset: an id that was used once does not come again. */
+  ordinals: { agent: number; call: number; webhook: number };
+  closed: AbortController;
+}
+
+export function newCounts(): Counts {
+  return {
+    requests: new Map(),
+    accepted: new Map(),
+    acceptedByCallId: new Map(),
+    webhooks: { sent: 0, acked: 0, failed: 0, lost: 0, abandoned: 0 },
+  };
+}
+
+export function nextThing(world: World, kind: keyof World["ordinals"]): { ordinal: number; random: Random } {
+  const ordinal = world.ordinals[kind]++;
+  return { ordinal, random: stream(world.seed, kind, ordinal) };
+}
+
+/** Runs after so many simulated seconds, and never keeps the process alive. */
+export function after(world: World, seconds: number, run: () => void, floorMs = 0): NodeJS.Timeout {
+  const delay = Math.min(Math.max((seconds * 1000) / world.speed, floorMs), 2 ** 31 - 1);
+  return setTimeout(() => {
+    if (!world.closed.signal.aborted) run();
+  }, delay).unref();
+}
+
+export function increment(counts: Map<string, number>, key: string): void {
+  counts.set(key, (counts.get(key) ?? 0) + 1);
+  const oldest = counts.size > MAX_CALLS ? counts.keys().next().value : undefined;
+  if (oldest !== undefined) counts.delete(oldest);
+}
+
+/** A timestamp of the call's own time, which runs `speed` times as fast as the clock on the wall. */
+export function instant(call: Call, seconds: number): string {
+  return new Date(call.created + Math.round(seconds * 1000)).toISOString();
+}
+
+export function elapsed(world: World, call: Call): number {
+  return ((Date.now() - call.created) / 1000) * world.speed;
+}
