@@ -40,7 +40,7 @@ function typeRefusal({ "content-type": type, "content-encoding": encoding }: Inc
   if (type === "application/json") return;
   const [media, ...parameters] = (type ?? "").toLowerCase().split(";");
   const charsets = parameters.map((part) => part.trim()).filter((part) => part.startsWith("charset="));
-  if (media?.trim() === "application/json" && charsets.every((part) => /^charset="?utf-8"?$/.test(part))) return;
+  if (media?.trim() === "application/json" && charsets.every((part) => /^charset="?utf-?8"?$/.test(part))) return;
   return new Fault("media_type_unsupported");
 }
 

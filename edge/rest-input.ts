@@ -40,7 +40,7 @@ function readQuery(query: string, params: Map<string, string>, readers: Map<stri
     if (params.has(name)) throw refusal([inThePath(name)]);
     const reader = readers.get(name);
     // A name the schema does not know goes on as it came, so that the schema itself refuses it, by name.
-    input[name] = reader ? reader(texts, name) : texts[0];
+    input[name] = reader ? reader(texts, name) : texts.length > 1 ? texts : texts[0];
   }
   return input;
 }

@@ -33,6 +33,8 @@ export function readerOf(schema: z.core.$ZodType, owner: string): Reader {
     }
     case "record":
       return pairs(readerOf(def.valueType, owner));
+    case "union":
+      return firstThatReads(def.options.map((option) => readerOf(option, owner)));
     case "object":
     case "map":
     case "set":
@@ -61,6 +63,17 @@ const moment = (text: string) => (IsoMoment.safeParse(text).success ? new Date(t
 function literal(values: readonly unknown[]): Reader {
   const byText = new Map(values.map((value) => [String(value), value]));
   return single((text) => byText.get(text) ?? text);
+}
+
+/** Alternatives, such as a number or a word: the first that makes more of the text than text. */
+function firstThatReads(readers: Reader[]): Reader {
+  return (texts, name) => {
+    for (const read of readers) {
+      const value = read(texts, name);
+      if (value !== texts[0]) return value;
+    }
+    return texts[0];
+  };
 }
 
 /** `metadata=tier:gold&metadata=site:https://x` -> `{ tier: "gold", site: "https://x" }`: the first colon parts them. */

@@ -1,5 +1,6 @@
 import { TRPCError } from "@trpc/server";
 import { z } from "zod";
+import { ConnectionLost, DatabaseBusy, EntryRefused } from "../db/client.ts";
 
 const codeOfStatus = {
   400: "BAD_REQUEST",
@@ -80,6 +81,8 @@ export function asFault(error: unknown): Fault {
   if (error instanceof Fault) return error;
   if (error instanceof TRPCError) {
     if (error.cause instanceof Fault) return error.cause;
+    const known = fromDatabase(error.cause);
+    if (known) return known;
     if (error.code === "BAD_REQUEST" && error.cause instanceof z.core.$ZodError) return invalidInput(error.cause);
     if (error.code === "BAD_REQUEST") return new Fault("invalid_input", "The input could not be read.", { cause: error });
     if (error.code === "NOT_FOUND") return new Fault("route_not_found", undefined, { cause: error });
@@ -87,8 +90,34 @@ export function asFault(error: unknown): Fault {
     if (error.code === "UNSUPPORTED_MEDIA_TYPE") return new Fault("media_type_unsupported", undefined, { cause: error });
     if (error.code === "PAYLOAD_TOO_LARGE") return new Fault("payload_too_large", undefined, { cause: error });
   }
+  const known = fromDatabase(error);
+  if (known) return known;
   return new Fault("internal_error", "Internal error. Quote the request id when you ask about it.", { cause: error });
 }
+
+function fromDatabase(error: unknown): Fault | undefined {
+  if (error instanceof EntryRefused) return new Fault(error.reason === "key" ? "unauthenticated" : "client_suspended");
+  if (error instanceof DatabaseBusy || error instanceof ConnectionLost) {
+    return new Fault("overloaded", undefined, { retryAfterSeconds: 1, cause: error });
+  }
+  if (error instanceof Error && "code" in error && unreachable.has(String(error.code))) {
+    return new Fault("overloaded", undefined, { retryAfterSeconds: 1, cause: error });
+  }
+}
+
+/** What postgres.js and the socket say when the database is away, starting or stopping. */
+const unreachable = new Set([
+  "CONNECTION_CLOSED",
+  "CONNECTION_DESTROYED",
+  "CONNECTION_ENDED",
+  "CONNECT_TIMEOUT",
+  "ECONNREFUSED",
+  "ECONNRESET",
+  "57P01",
+  "57P02",
+  "57P03",
+  "53300",
+]);
 
 function invalidInput(error: z.core.$ZodError): Fault {
   const details = error.issues.flatMap((issue) => {

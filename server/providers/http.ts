@@ -80,7 +80,6 @@ export async function closeConnections(): Promise<void> {
 
 export function openBreaker(options: { failures?: number; halfOpenAfterMs?: number } = {}): Breaker {
   const halfOpenAfter = options.halfOpenAfterMs ?? 10_000;
-  const isDown = (outcome: unknown) => (outcome as Outcome).is === "failure" && (outcome as Failure).isDown;
   const policy = circuitBreaker(handleWhenResult(isDown), {
     halfOpenAfter,
     breaker: new ConsecutiveBreaker(options.failures ?? 10),
@@ -104,7 +103,10 @@ export function openBreaker(options: { failures?: number; halfOpenAfterMs?: numb
   };
 }
 
-type Failure = Extract<Outcome, { is: "failure" }>;
+/** A refusal, and being told to slow down, are signs of life. */
+function isDown(outcome: unknown): boolean {
+  return typeof outcome === "object" && outcome !== null && "isDown" in outcome && outcome.isDown === true;
+}
 
 /**
  * Speaks to a provider under the one policy of the house: what may be repeated, how long, how often, and what a failure
@@ -167,20 +169,22 @@ async function exchange<T>(request: ProviderRequest<T>): Promise<Outcome> {
     // undici starts a request at the moment it writes it to a connected socket; before that nothing can have happened.
     const start = handler.onRequestStart?.bind(handler);
     handler.onRequestStart = (controller, context) => {
-      wasSent = true;
+      wasSent = !stop.signal.aborted;
       start?.(controller, context);
     };
     return next(options, handler);
   };
 
   try {
-    const answer = await dispatch(request.url, {
+    const answering = dispatch(request.url, {
       dispatcher: connections().compose(noteSent),
       method: request.method,
       headers: request.headers,
       body: request.body ?? null,
       signal: stop.signal,
     });
+    // undici hears the signal only once it is connected; until then we stop waiting by ourselves, and it sends nothing later.
+    const answer = await before(stop.signal, answering);
     const status = answer.statusCode;
     if (status >= 200 && status < 300) {
       return { is: "answer", status, bytes: await collect(answer.body, request.maxResponseBytes ?? 10 * megabyte) };
@@ -246,10 +250,12 @@ function understand<T>(request: ProviderRequest<T>, answer: { status: number; by
   try {
     return request.read(answer.bytes);
   } catch (cause) {
-    const issue = cause instanceof z.ZodError ? cause.issues[0] : undefined;
+    // JSON.parse quotes the text that it cannot read, so its error is no cause to keep: causes are logged.
+    const unread = cause instanceof z.ZodError ? cause : undefined;
+    const issue = unread?.issues[0];
     const what = issue ? clean(`${issue.path.join(".") || "its answer"}: ${issue.message}`, request) : "it is not JSON";
     const message = `${request.provider} gave an answer that we do not understand: ${what}`;
-    throw new ProviderError(doubtKind(request), message, { status: answer.status, cause });
+    throw new ProviderError(doubtKind(request), message, { status: answer.status, cause: unread });
   }
 }
 
@@ -279,6 +285,19 @@ function pauseMs<T>(request: ProviderRequest<T>, error: ProviderError, attempt: 
   const base = request.pace?.backoffBaseMs ?? 250;
   const jitter = (request.pace?.random ?? Math.random)() * base * 2 ** (attempt - 1);
   return (error.retryAfterSeconds ?? 0) * 1000 + jitter;
+}
+
+/** Stops waiting when the deadline comes; the work itself goes on unheard. */
+export async function before<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const giveUp = () => reject(signal.reason);
+  if (signal.aborted) giveUp();
+  signal.addEventListener("abort", giveUp, { once: true });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    signal.removeEventListener("abort", giveUp);
+  }
 }
 
 /** False when the deadline came first. */

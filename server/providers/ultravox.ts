@@ -1,6 +1,6 @@
 import type { z } from "zod";
 import { type Deadline, ProviderError, type Ultravox } from "../../routers/providers.ts";
-import { type Attempt, type Breaker, openBreaker, type Pace, type ProviderRequest, send } from "./http.ts";
+import { type Attempt, type Breaker, before, openBreaker, type Pace, type ProviderRequest, send } from "./http.ts";
 import { Call, duration, Event, Message, mediumBody, Page, templateBody, UltravoxAgent } from "./ultravox-schema.ts";
 
 export type UltravoxOptions = {
@@ -229,18 +229,5 @@ async function unless<T, U>(status: number, instead: U, asked: Promise<T>): Prom
   } catch (error) {
     if (error instanceof ProviderError && error.kind === "refused" && error.status === status) return instead;
     throw error;
-  }
-}
-
-/** Stops waiting when the deadline comes; the work itself goes on unheard. */
-async function before<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
-  const { promise: late, reject } = Promise.withResolvers<never>();
-  const giveUp = () => reject(signal.reason);
-  if (signal.aborted) giveUp();
-  signal.addEventListener("abort", giveUp, { once: true });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    signal.removeEventListener("abort", giveUp);
   }
 }

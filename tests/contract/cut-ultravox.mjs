@@ -54,11 +54,9 @@ const amendments = [
           uninterruptible: { type: "boolean" },
           urgency: urgency("immediate", "soon"),
         }),
-        message(
-          "user_text_message",
-          { text: { type: "string" }, urgency: urgency("immediate", "soon", "later") },
-          ["text"],
-        ),
+        message("user_text_message", { text: { type: "string" }, urgency: urgency("immediate", "soon", "later") }, [
+          "text",
+        ]),
       ],
     };
   },
@@ -72,7 +70,11 @@ function expectShape(found, expected) {
 function sorted(value) {
   if (Array.isArray(value)) return value.map(sorted);
   if (value === null || typeof value !== "object") return value;
-  return Object.fromEntries(Object.keys(value).sort().map((key) => [key, sorted(value[key])]));
+  return Object.fromEntries(
+    Object.keys(value)
+      .sort()
+      .map((key) => [key, sorted(value[key])]),
+  );
 }
 
 function mapValues(object, cut) {
@@ -122,7 +124,9 @@ function cutDocument(document) {
       ...(requestBody && {
         requestBody: { required: requestBody.required ?? false, content: cutContent(requestBody.content) },
       }),
-      responses: mapValues(responses, (response) => (response.content ? { content: cutContent(response.content) } : {})),
+      responses: mapValues(responses, (response) =>
+        response.content ? { content: cutContent(response.content) } : {},
+      ),
     };
   }
 

@@ -21,8 +21,16 @@ export type Query = URLSearchParams | Record<string, string | readonly string[]>
 
 /** What a message has wrong by the provider's published schema, as sentences; none means that it is in order. */
 export interface Contract {
-  request(method: string, path: string, headers: Record<string, string> | undefined, query: Query, body: unknown): string[];
+  request(
+    method: string,
+    path: string,
+    headers: Record<string, string> | undefined,
+    query: Query,
+    body: unknown,
+  ): string[];
   response(method: string, path: string, status: number, body: unknown): string[];
+  /** Everything that the cut schema documents, as "GET /api/calls/{call_id}". */
+  operations(): string[];
 }
 
 export function ultravoxContract(): Contract {
@@ -39,6 +47,11 @@ export function ultravoxContract(): Contract {
         ...queryProblems(found.operation, toParams(query), compile),
         ...bodyProblems(found.operation, body, compile),
       ];
+    },
+    operations() {
+      return Object.entries(document.paths).flatMap(([path, item]) =>
+        Object.keys(item).map((method) => `${method.toUpperCase()} ${path}`),
+      );
     },
     response(method, path, status, body) {
       const found = operationAt(document, method, path);
@@ -111,7 +124,8 @@ function queryProblems(operation: Operation, query: URLSearchParams, compile: Co
     else if (parameter.schema.type === "array") {
       found.push(...problems(compile(parameter.schema, "request"), values, `query ${name}`));
     } else if (values.length > 1) found.push(`query ${name} is given more than once`);
-    else found.push(...problems(compile(parameter.schema, "request"), typed(values[0] ?? "", parameter), `query ${name}`));
+    else
+      found.push(...problems(compile(parameter.schema, "request"), typed(values[0] ?? "", parameter), `query ${name}`));
   }
   return found;
 }

@@ -1,10 +1,19 @@
-import { behaviourFor, type EndReason } from "./numbers.ts";
-import type { CallRequest, MediumInput, WebhookEvent } from "./requests.ts";
-import { Refusal } from "./requests.ts";
+import { type Behaviour, behaviourFor, type EndReason } from "./numbers.ts";
+import { type CallRequest, type MediumInput, Refusal, type WebhookEvent } from "./requests.ts";
 import { tell } from "./story.ts";
 import { limitSeconds } from "./views.ts";
 import { announce } from "./webhooks.ts";
-import { type Account, type Agent, after, type Call, elapsed, increment, MAX_CALLS, nextThing, type World } from "./world.ts";
+import {
+  type Account,
+  type Agent,
+  after,
+  type Call,
+  elapsed,
+  increment,
+  MAX_CALLS,
+  nextThing,
+  type World,
+} from "./world.ts";
 
 /** How long the provider takes, in simulated seconds, from the end of a call to its bill. */
 const BILLING_SECONDS = 2;
@@ -12,11 +21,17 @@ const BILLING_SECONDS = 2;
 export function startCall(
   world: World,
   account: Account,
-  input: { request: CallRequest; agent?: Agent; medium?: MediumInput; joinHost: string },
+  input: {
+    request: CallRequest;
+    agent?: Agent | undefined;
+    medium?: MediumInput;
+    behaviour?: Behaviour | undefined;
+    joinHost: string;
+  },
 ): Call {
   const { request, agent } = input;
   const medium = input.medium ?? request.medium ?? { webRtc: {} };
-  const behaviour = behaviourFor(medium);
+  const behaviour = input.behaviour ?? behaviourFor(medium);
   if (behaviour.refused) throw new Refusal(400, { medium: ["The telephony provider rejected this call."] });
   makeRoom(world);
   const { ordinal, random } = nextThing(world, "call");
@@ -116,11 +131,13 @@ export function reached(call: Call, event: WebhookEvent): boolean {
 function makeRoom(world: World): void {
   if (world.calls.size < MAX_CALLS) return;
   for (const call of world.calls.values()) {
-    if (call.billed) return forgetCall(world, call);
+    if (!call.billed) continue;
+    forgetCall(world, call);
+    return;
   }
   throw new Refusal(503, "There is no capacity for another call.", { "Retry-After": "5" });
 }
 
-function millis(seconds: number): number {
+export function millis(seconds: number): number {
   return Math.round(seconds * 1000) / 1000;
 }

@@ -36,10 +36,19 @@ const usual = { ring: ringing, endReason: "agent_hangup", termination: "SIP_TERM
 
 /** What happens is chosen by the last four digits of the number that is dialled. */
 export const NUMBERS = {
-  "0000": { ...usual, what: "answers, talks about 40 s, the agent hangs up; so does every number not listed", talk: [36, 44] },
+  "0000": {
+    ...usual,
+    what: "answers, talks about 40 s, the agent hangs up; so does every number not listed",
+    talk: [36, 44],
+  },
   "0001": { what: "busy", ring: [1, 3], endReason: "unjoined", termination: "SIP_TERMINATION_BUSY" },
   "0002": { what: "no answer", ring: never, endReason: "unjoined", termination: "SIP_TERMINATION_TIMEOUT" },
-  "0003": { ...usual, what: "voicemail: the agent calls leaveVoicemail and hangs up", talk: [14, 20], speaks: "machine" },
+  "0003": {
+    ...usual,
+    what: "voicemail: the agent calls leaveVoicemail and hangs up",
+    talk: [14, 20],
+    speaks: "machine",
+  },
   "0004": {
     what: "no such number",
     ring: [1, 2],

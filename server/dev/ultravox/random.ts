@@ -13,11 +13,16 @@ export interface Random {
  * of other calls fired before.
  */
 export function stream(seed: number, ...name: (string | number)[]): Random {
-  const draw = sfc32(createHash("sha256").update(JSON.stringify([seed, ...name])).digest());
+  const draw = sfc32(
+    createHash("sha256")
+      .update(JSON.stringify([seed, ...name]))
+      .digest(),
+  );
   const fraction = () => draw() / 2 ** 32;
   const below = (count: number) => Math.floor(fraction() * count);
   return {
-    between: (low, high) => low + fraction() * (high - low),
+    // A range without width may be infinite, and infinity less infinity is no number.
+    between: (low, high) => (low === high ? low : low + fraction() * (high - low)),
     pick: (list) => list[below(list.length)] ?? list[0],
     shuffle<T>(list: readonly T[]) {
       const rest = [...list];

@@ -84,7 +84,14 @@ const speech = {
 };
 
 const templateFields = z
-  .strictObject({ name: z.string(), created: z.string(), updated: z.string(), contextSchema: Json, ...common, ...speech })
+  .strictObject({
+    name: z.string(),
+    created: z.string(),
+    updated: z.string(),
+    contextSchema: Json,
+    ...common,
+    ...speech,
+  })
   .partial();
 const oneVoice = { message: "Only one of voice and externalVoice may be set." };
 const hasOneVoice = (body: { voice?: unknown; externalVoice?: unknown }) => !(body.voice && body.externalVoice);
@@ -134,7 +141,9 @@ export const StartAgentCall = z
     ...common,
     ...callOnly,
     templateContext: Json,
-    toolOverrides: z.strictObject({ remove: z.array(z.string()), removeAll: z.boolean(), add: z.array(Json) }).partial(),
+    toolOverrides: z
+      .strictObject({ remove: z.array(z.string()), removeAll: z.boolean(), add: z.array(Json) })
+      .partial(),
     agentId: z.string(),
   })
   .partial();

@@ -53,7 +53,12 @@ function voicemail(random: Random, talkSeconds: number): Line[] {
   const tool = { name: "leaveVoicemail", invocationId };
   const voice = "VOICE" as const;
   return [
-    { role: "USER", text: "The person you are calling is not available. Please leave a message.", start: 0.5, end: beep },
+    {
+      role: "USER",
+      text: "The person you are calling is not available. Please leave a message.",
+      start: 0.5,
+      end: beep,
+    },
     { role: "TOOL_CALL", text: JSON.stringify({ message }), start: beep + 0.2, end: beep + 0.3, tool },
     { role: "TOOL_RESULT", text: "OK", start: beep + 0.4, end: beep + 0.5, tool },
     { role: "AGENT", text: message, start: beep + 0.6, end: talkSeconds },

@@ -24,7 +24,8 @@ export function callView(call: Call, asOf: WebhookEvent | "now" = "now") {
     firstSpeaker: "user" in firstSpeakerSettings ? "FIRST_SPEAKER_USER" : "FIRST_SPEAKER_AGENT",
     firstSpeakerSettings,
     inactivityMessages: request.inactivityMessages ?? [],
-    initialOutputMedium: request.initialOutputMedium === "MESSAGE_MEDIUM_TEXT" ? "MESSAGE_MEDIUM_TEXT" : "MESSAGE_MEDIUM_VOICE",
+    initialOutputMedium:
+      request.initialOutputMedium === "MESSAGE_MEDIUM_TEXT" ? "MESSAGE_MEDIUM_TEXT" : "MESSAGE_MEDIUM_VOICE",
     joinTimeout: request.joinTimeout ?? "30s",
     joinUrl: joinUrl(call),
     languageHint: request.languageHint ?? null,
@@ -84,7 +85,9 @@ function sixths(duration: number): string {
 
 /** The lines that were begun by then; the last may have been cut short. */
 export function spoken(call: Call, talked: number): Line[] {
-  return call.lines.filter((line) => line.start < talked).map((line) => ({ ...line, end: Math.min(line.end, talked) }));
+  return call.lines
+    .filter((line) => line.start <= talked)
+    .map((line) => ({ ...line, end: Math.min(line.end, talked) }));
 }
 
 export function messagesView(world: World, call: Call) {

@@ -14,7 +14,8 @@ const FAILURES_KEPT = 10;
 interface Delivery {
   url: string;
   secrets: string[];
-  body: string;
+  call: Call;
+  event: WebhookEvent;
   /** A callback of a single call has no webhook whose health it could change. */
   webhook: Webhook | undefined;
 }
@@ -37,7 +38,10 @@ export function announce(world: World, call: Call, event: WebhookEvent): void {
     return;
   }
   const copies = deliveries.flatMap((delivery) => Array<Delivery>(webhooks.duplicate + 1).fill(delivery));
-  if (!webhooks.reorder) return sendLater(world, call.id, copies);
+  if (!webhooks.reorder) {
+    sendLater(world, call.id, copies);
+    return;
+  }
   const holding = mapOf(held, world);
   holding.set(call.id, [...(holding.get(call.id) ?? []), ...copies]);
   if (event === "call.billed") releaseHeld(world, call.id);
@@ -57,6 +61,7 @@ export function releaseAllHeld(world: World): void {
   for (const callId of [...mapOf(held, world).keys()]) releaseHeld(world, callId);
 }
 
+/** What was held is forgotten with the calls it tells of. */
 export function dropHeld(world: World): void {
   mapOf(held, world).clear();
 }
@@ -64,7 +69,7 @@ export function dropHeld(world: World): void {
 function accountDeliveries(world: World, call: Call, event: WebhookEvent): Delivery[] {
   return webhooksFor(world, call)
     .filter((webhook) => webhook.events.includes(event))
-    .map((webhook) => ({ url: webhook.url, secrets: webhook.secrets, body: eventBody(call, event), webhook }));
+    .map((webhook) => ({ url: webhook.url, secrets: webhook.secrets, call, event, webhook }));
 }
 
 function webhooksFor(world: World, call: Call): Webhook[] {
@@ -79,11 +84,7 @@ function callbackDeliveries(call: Call, event: WebhookEvent): Delivery[] {
   const name = event.slice("call.".length) as "joined" | "ended" | "billed";
   const callback = call.request.callbacks?.[name];
   if (!callback) return [];
-  return [{ url: callback.url, secrets: callback.secrets ?? [], body: eventBody(call, event), webhook: undefined }];
-}
-
-function eventBody(call: Call, event: WebhookEvent): string {
-  return JSON.stringify({ event, call: callView(call, event) });
+  return [{ url: callback.url, secrets: callback.secrets ?? [], call, event, webhook: undefined }];
 }
 
 function sendLater(world: World, callId: string, deliveries: Delivery[]): void {
@@ -104,11 +105,11 @@ function inLane(world: World, name: string, work: () => Promise<void>): void {
 }
 
 async function attempt(world: World, delivery: Delivery, retries: number): Promise<void> {
-  if (world.closed.signal.aborted) return;
-  const { counts } = world;
+  const { counts, stopped } = world;
+  if (stopped.signal.aborted) return;
   counts.webhooks.sent += 1;
   const failure = await post(world, delivery, new Date().toISOString());
-  if (world.closed.signal.aborted) return;
+  if (stopped.signal.aborted) return;
   if (delivery.webhook) recordHealth(delivery.webhook, failure);
   if (failure === undefined) {
     counts.webhooks.acked += 1;
@@ -123,7 +124,13 @@ async function attempt(world: World, delivery: Delivery, retries: number): Promi
 }
 
 /** What went wrong, or undefined for an answer of 2xx. */
-async function post(world: World, { url, secrets, body }: Delivery, timestamp: string): Promise<string | undefined> {
+async function post(
+  world: World,
+  { url, secrets, call, event }: Delivery,
+  timestamp: string,
+): Promise<string | undefined> {
+  // Written anew for each attempt, from what the call was at the event: a receiver that is down costs no memory.
+  const body = JSON.stringify({ event, call: callView(call, event) });
   try {
     const response = await fetch(url, {
       method: "POST",
@@ -134,7 +141,7 @@ async function post(world: World, { url, secrets, body }: Delivery, timestamp: s
         "X-Ultravox-Webhook-Signature": sign(secrets, body, timestamp),
       },
       body,
-      signal: AbortSignal.any([world.closed.signal, AbortSignal.timeout(world.webhookTimeoutMs)]),
+      signal: AbortSignal.any([world.stopped.signal, AbortSignal.timeout(world.webhookTimeoutMs)]),
     });
     await response.body?.cancel();
     return response.ok ? undefined : `HTTP ${response.status}`;

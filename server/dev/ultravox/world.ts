@@ -1,7 +1,7 @@
-import type { Faults } from "./faults.ts";
+import { type Faults, noFaults } from "./faults.ts";
 import type { Behaviour, EndReason } from "./numbers.ts";
-import type { CallRequest, CallTemplate, MediumInput, WebhookEvent } from "./requests.ts";
 import { type Random, stream } from "./random.ts";
+import { type CallRequest, type CallTemplate, type MediumInput, WebhookEvent } from "./requests.ts";
 
 export const MAX_CALLS = 50_000;
 export const MAX_REQUESTS = 500;
@@ -98,6 +98,7 @@ export interface Counts {
 
 export interface World {
   seed: number;
+  /** Simulated seconds in a second of the clock on the wall. */
   speed: number;
   webhookTimeoutMs: number;
   accounts: Account[];
@@ -111,10 +112,11 @@ export interface World {
   counts: Counts;
   /** Never goes back, not even at a reset: an id that was used once does not come again. */
   ordinals: { agent: number; call: number; webhook: number };
-  closed: AbortController;
+  /** Aborted when the simulator closes, and replaced at a reset: whatever was still to come then does not. */
+  stopped: AbortController;
 }
 
-export function newCounts(): Counts {
+function newCounts(): Counts {
   return {
     requests: new Map(),
     accepted: new Map(),
@@ -131,9 +133,71 @@ export function nextThing(world: World, kind: keyof World["ordinals"]): { ordina
 /** Runs after so many simulated seconds, and never keeps the process alive. */
 export function after(world: World, seconds: number, run: () => void, floorMs = 0): NodeJS.Timeout {
   const delay = Math.min(Math.max((seconds * 1000) / world.speed, floorMs), 2 ** 31 - 1);
+  const { signal } = world.stopped;
   return setTimeout(() => {
-    if (!world.closed.signal.aborted) run();
+    if (!signal.aborted) run();
   }, delay).unref();
+}
+
+export function newWorld(options: {
+  seed: number;
+  speed: number;
+  webhookTimeoutMs: number;
+  accounts: Account[];
+}): World {
+  const world: World = {
+    ...options,
+    agents: new Map(),
+    calls: new Map(),
+    webhooks: new Map(),
+    active: new Map(),
+    recentCreates: new Map(),
+    faults: noFaults(),
+    log: [],
+    counts: newCounts(),
+    ordinals: { agent: 0, call: 0, webhook: 0 },
+    stopped: new AbortController(),
+  };
+  addConfiguredWebhooks(world);
+  return world;
+}
+
+/** As it was at the start, but for the ids, which go on. */
+export function resetWorld(world: World): void {
+  world.stopped.abort();
+  world.stopped = new AbortController();
+  for (const map of [world.agents, world.calls, world.webhooks, world.active, world.recentCreates]) map.clear();
+  world.faults = noFaults();
+  world.log = [];
+  world.counts = newCounts();
+  addConfiguredWebhooks(world);
+}
+
+function addConfiguredWebhooks(world: World): void {
+  for (const account of world.accounts) {
+    for (const { url, secrets, events } of account.webhooks) {
+      addWebhook(world, account.id, { url, secrets, events: events ?? [...WebhookEvent.options], agentId: null });
+    }
+  }
+}
+
+type WebhookInput = Pick<Webhook, "url" | "secrets" | "events" | "agentId">;
+
+export function addWebhook(world: World, account: string, input: WebhookInput): Webhook {
+  const { ordinal, random } = nextThing(world, "webhook");
+  const webhook: Webhook = {
+    ...input,
+    id: random.uuid(),
+    ordinal,
+    account,
+    created: Date.now(),
+    status: "normal",
+    lastStatusChange: null,
+    failures: [],
+    failedInARow: 0,
+  };
+  world.webhooks.set(webhook.id, webhook);
+  return webhook;
 }
 
 export function increment(counts: Map<string, number>, key: string): void {

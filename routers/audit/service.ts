@@ -1,0 +1,10 @@
+import type { Tx } from "../../db/client.ts";
+import { newId } from "../../db/ids.ts";
+import { auditLog } from "../../db/schema/events.ts";
+
+export type AuditRow = { actor: string; action: string; subjectId: string | null; input: unknown; requestId: string };
+
+/** Who did what, in the commit that did it. `input` is already redacted. */
+export async function recordAudit(tx: Tx, row: AuditRow) {
+  await tx.insert(auditLog).values({ id: newId("audit"), ...row, input: row.input ?? {} });
+}

@@ -1,0 +1,179 @@
+import { and, desc, eq, lte, sql } from "drizzle-orm";
+import type { Tx } from "../../db/client.ts";
+import { emit } from "../../db/events.ts";
+import { newId } from "../../db/ids.ts";
+import { type AccountName, holds, ledgerAccounts, ledgerEntries, ledgerTransactions, prices } from "../../db/schema/billing.ts";
+import { Fault } from "../fault.ts";
+import type { Price } from "./price.ts";
+
+type Posting = {
+  kind: (typeof ledgerTransactions.$inferInsert)["kind"];
+  /** With the kind, unique: what is posted once is never posted again. */
+  sourceId: string;
+  subjectId: string | null;
+  priceId: string | null;
+  memo?: string;
+  /** Sums to zero. */
+  entries: Partial<Record<AccountName, number>>;
+};
+
+/** The price in force now. */
+export async function currentPrice(tx: Tx): Promise<Price> {
+  const [price] = await tx
+    .select()
+    .from(prices)
+    .where(lte(prices.effectiveFrom, sql`clock_timestamp()`))
+    .orderBy(desc(prices.effectiveFrom))
+    .limit(1);
+  if (!price) throw new Error("The price book is empty.");
+  return price;
+}
+
+export async function priceById(tx: Tx, id: string): Promise<Price> {
+  const [price] = await tx.select().from(prices).where(eq(prices.id, id));
+  if (!price) throw new Error(`No price ${id}.`);
+  return price;
+}
+
+export async function balancesOf(tx: Tx): Promise<{ availableMicros: number; heldMicros: number }> {
+  const rows = await tx.select().from(ledgerAccounts);
+  const of = (name: AccountName) => rows.find((row) => row.name === name)?.balanceMicros ?? 0;
+  return { availableMicros: of("available"), heldMicros: of("held") };
+}
+
+/** Sets credits aside, or refuses: what is available is never overdrawn by a hold, whatever runs at the same time. */
+export async function holdCredits(tx: Tx, subjectId: string, amountMicros: number, price: Price) {
+  const [taken] = await tx
+    .update(ledgerAccounts)
+    .set({ balanceMicros: sql`${ledgerAccounts.balanceMicros} - ${amountMicros}` })
+    .where(and(eq(ledgerAccounts.name, "available"), sql`${ledgerAccounts.balanceMicros} >= ${amountMicros}`))
+    .returning();
+  if (!taken) {
+    const { availableMicros } = await balancesOf(tx);
+    throw new Fault(
+      "credits_insufficient",
+      `This may cost up to ${credits(amountMicros)} credits, and ${credits(availableMicros)} are available. Add credits, or lower maxDurationSeconds.`,
+    );
+  }
+  await writeTransaction(tx, {
+    kind: "hold",
+    sourceId: subjectId,
+    subjectId,
+    priceId: price.id,
+    entries: { available: -amountMicros, held: amountMicros },
+  });
+  await addTo(tx, { held: amountMicros });
+  await tx.insert(holds).values({ subjectId, amountMicros, priceId: price.id });
+  await say(tx, "credits.held", amountMicros, subjectId);
+}
+
+/** Gives a hold back whole: what it was for never began. Doing so again changes nothing. */
+export async function releaseHold(tx: Tx, subjectId: string) {
+  const [hold] = await tx
+    .update(holds)
+    .set({ state: "released" })
+    .where(and(eq(holds.subjectId, subjectId), eq(holds.state, "held")))
+    .returning();
+  if (!hold) return;
+  await post(tx, {
+    kind: "release",
+    sourceId: subjectId,
+    subjectId,
+    priceId: hold.priceId,
+    entries: { available: hold.amountMicros, held: -hold.amountMicros },
+  });
+  await say(tx, "credits.released", hold.amountMicros, subjectId);
+}
+
+/**
+ * Posts what a bill adds to, or takes from, what is already captured; the first one closes the hold.
+ * A bill beyond the hold takes `available` below zero: the provider was paid already.
+ */
+export async function settleBill(tx: Tx, subjectId: string, revision: number, billMicros: number) {
+  const [hold] = await tx.select().from(holds).where(eq(holds.subjectId, subjectId)).for("update");
+  if (!hold) throw new Error(`Nothing was held for ${subjectId}.`);
+  const difference = billMicros - hold.capturedMicros;
+  const freed = hold.state === "held" ? hold.amountMicros : 0;
+  if (difference === 0 && freed === 0) return;
+  const posted = await post(tx, {
+    kind: "settlement",
+    sourceId: `${subjectId}:${revision}`,
+    subjectId,
+    priceId: hold.priceId,
+    entries: { held: -freed, revenue: difference, available: freed - difference },
+  });
+  if (!posted) return;
+  await tx.update(holds).set({ state: "settled", capturedMicros: billMicros }).where(eq(holds.subjectId, subjectId));
+  if (difference > 0) await say(tx, "credits.debited", difference, subjectId);
+  if (freed > difference && freed > 0) await say(tx, "credits.released", freed - Math.max(difference, 0), subjectId);
+  if (difference < 0) await say(tx, "credits.refunded", -difference, subjectId);
+}
+
+/** Gives credits. The same source gives once. */
+export async function grantCredits(tx: Tx, sourceId: string, amountMicros: number, memo: string) {
+  await openAccounts(tx);
+  const posted = await post(tx, {
+    kind: "grant",
+    sourceId,
+    subjectId: null,
+    priceId: null,
+    memo,
+    entries: { available: amountMicros, grants: -amountMicros },
+  });
+  if (posted) await say(tx, "credits.granted", amountMicros, null);
+}
+
+/** The six accounts of a client; made with the client. */
+export async function openAccounts(tx: Tx) {
+  const names = ["available", "held", "revenue", "purchases", "grants", "adjustments"] as const;
+  await tx.insert(ledgerAccounts).values(names.map((name) => ({ name }))).onConflictDoNothing();
+}
+
+/** False when this was posted before. */
+async function post(tx: Tx, posting: Posting): Promise<boolean> {
+  if (!(await writeTransaction(tx, posting))) return false;
+  await addTo(tx, posting.entries);
+  return true;
+}
+
+async function writeTransaction(tx: Tx, { entries, ...transaction }: Posting): Promise<boolean> {
+  const [written] = await tx
+    .insert(ledgerTransactions)
+    .values({ id: newId("transaction"), ...transaction })
+    .onConflictDoNothing()
+    .returning();
+  if (!written) return false;
+  const lines = Object.entries(entries).filter(([, amount]) => amount !== 0) as [AccountName, number][];
+  const total = lines.reduce((sum, [, amount]) => sum + amount, 0);
+  if (total !== 0) throw new Error(`Ledger entries must sum to zero, these sum to ${total}.`);
+  await tx
+    .insert(ledgerEntries)
+    .values(lines.map(([account, amountMicros]) => ({ transactionId: written.id, account, amountMicros })));
+  return true;
+}
+
+/** In one statement and in the order of the names, so that two settlements never wait for each other crosswise. */
+async function addTo(tx: Tx, amounts: Partial<Record<AccountName, number>>) {
+  await tx.execute(sql`
+    with locked as (
+      select name from ledger_accounts where name in (select key from json_each(${JSON.stringify(amounts)}::json))
+      order by name for update
+    )
+    update ledger_accounts a set balance_micros = balance_micros + (${JSON.stringify(amounts)}::json->>a.name)::bigint
+    from locked where a.name = locked.name`);
+}
+
+async function say(
+  tx: Tx,
+  type: "credits.held" | "credits.released" | "credits.debited" | "credits.refunded" | "credits.granted",
+  amountMicros: number,
+  subjectId: string | null,
+) {
+  const balances = await balancesOf(tx);
+  const [{ client }] = (await tx.execute<{ client: string }>(sql`select current_setting('app.client_id') as client`)) as [
+    { client: string },
+  ];
+  await emit(tx, type, client, { amountMicros, subjectId, ...balances });
+}
+
+const credits = (amount: number) => (amount / 1_000_000).toLocaleString("en-US", { maximumFractionDigits: 6 });

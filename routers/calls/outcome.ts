@@ -1,0 +1,38 @@
+import type { ProviderCall, ProviderMessage } from "../providers.ts";
+
+export type Outcome =
+  | "completed"
+  | "no_answer"
+  | "busy"
+  | "rejected"
+  | "voicemail"
+  | "invalid_number"
+  | "failed"
+  | "cancelled";
+
+const bySipReason = {
+  busy: "busy",
+  rejected: "rejected",
+  invalid_number: "invalid_number",
+  timeout: "no_answer",
+  unavailable: "no_answer",
+  cancelled: "cancelled",
+  normal: "no_answer",
+  unknown: "failed",
+} as const satisfies Record<NonNullable<ProviderCall["sipReason"]>, Outcome>;
+
+/** What became of an ended call, as far as the call itself tells. */
+export function provisionalOutcome(call: ProviderCall): Outcome {
+  if (call.endReason === "connection_error" || call.endReason === "system_error") return "failed";
+  if (call.joinedAt) return "completed";
+  return call.sipReason ? bySipReason[call.sipReason] : "no_answer";
+}
+
+/** A voicemail shows only in the messages: the agent used its tool for it. */
+export function finalOutcome(provisional: Outcome, messages: ProviderMessage[]): Outcome {
+  const left = messages.some(({ role, toolName }) => role === "tool_call" && toolName === "leaveVoicemail");
+  return provisional === "completed" && left ? "voicemail" : provisional;
+}
+
+/** Did a conversation take place, or was a message left? Otherwise nobody was reached. */
+export const reached = (outcome: Outcome) => outcome === "completed" || outcome === "voicemail";

@@ -1,0 +1,87 @@
+import { createHash } from "node:crypto";
+import { and, eq, gt, sql } from "drizzle-orm";
+import type { Tx } from "../../db/client.ts";
+import { idempotencyKeys } from "../../db/schema/clients.ts";
+import { Fault, type FaultCode, type FaultDetail } from "../fault.ts";
+import { canonical } from "../page.ts";
+import type { KeyRing } from "../providers.ts";
+
+/** One key of one principal, and what the request under it is. */
+export type Claim = { principal: string; key: string; fingerprint: string; requestId: string };
+
+/** What a request was answered, kept so that the same request is answered the same again. */
+export type Answer =
+  | { status: number; data: unknown }
+  | { status: number; fault: FaultCode; message: string; details?: FaultDetail[] };
+
+export type StoredAnswer = { answer: Answer; requestId: string };
+
+const lifetime = sql`clock_timestamp() + interval '24 hours'`;
+
+/** Both doors share it: the procedure and its parsed input, not the bytes they came in. */
+export function fingerprintOf(path: string, input: unknown): string {
+  return createHash("sha256").update(JSON.stringify([path, canonical(input)])).digest("hex");
+}
+
+/**
+ * Takes the key for this transaction. Returns the answer when it was given before; otherwise the caller does the work.
+ * The lock comes in a statement of its own: one that looked as well would look with a snapshot older than the lock.
+ */
+export async function claimKey(tx: Tx, claim: Claim, ring: KeyRing): Promise<StoredAnswer | null> {
+  const name = `${claim.principal} ${claim.key}`;
+  const [locked, [seen]] = await Promise.all([
+    tx.execute<{ got: boolean }>(
+      sql`select pg_try_advisory_xact_lock(hashtextextended(current_setting('app.client_id') || ' ' || ${name}, 1)) as got`,
+    ),
+    tx
+      .select()
+      .from(idempotencyKeys)
+      .where(
+        and(
+          eq(idempotencyKeys.principal, claim.principal),
+          eq(idempotencyKeys.key, claim.key),
+          gt(idempotencyKeys.expiresAt, sql`clock_timestamp()`),
+        ),
+      ),
+  ]);
+  if (!locked[0]?.got) throw inProgress();
+  if (!seen) return null;
+  if (seen.fingerprint !== claim.fingerprint) throw new Fault("idempotency_key_reused");
+  if (seen.status === "running" || !seen.answer) throw inProgress();
+  return { requestId: seen.requestId, answer: JSON.parse(ring.open(seen.answer, rowOf(claim)).toString()) as Answer };
+}
+
+/** Keeps the answer of a command, in its commit. */
+export async function storeAnswer(tx: Tx, claim: Claim, ring: KeyRing, answer: Answer) {
+  await upsert(tx, claim, { status: "answered", answer: seal(ring, claim, answer) });
+}
+
+/** Marks the key as taken by an outbound, before the provider is asked. It stays so until the intent is settled. */
+export async function reserveKey(tx: Tx, claim: Claim, intentId: string) {
+  await upsert(tx, claim, { status: "running", intentId, leaseUntil: sql`clock_timestamp() + interval '60 seconds'` });
+}
+
+/** Answers a reserved key, whoever settled the intent. */
+export async function answerReserved(tx: Tx, { principal, key }: Pick<Claim, "principal" | "key">, ring: KeyRing, answer: Answer) {
+  await tx
+    .update(idempotencyKeys)
+    .set({ status: "answered", answer: seal(ring, { principal, key }, answer), leaseUntil: null })
+    .where(and(eq(idempotencyKeys.principal, principal), eq(idempotencyKeys.key, key)));
+}
+
+async function upsert(tx: Tx, { principal, key, fingerprint, requestId }: Claim, rest: Record<string, unknown>) {
+  const row = { fingerprint, requestId, answer: null, intentId: null, leaseUntil: null, ...rest, expiresAt: lifetime };
+  await tx
+    .insert(idempotencyKeys)
+    .values({ principal, key, ...row } as typeof idempotencyKeys.$inferInsert)
+    .onConflictDoUpdate({
+      target: [idempotencyKeys.clientId, idempotencyKeys.principal, idempotencyKeys.key],
+      set: { ...row, createdAt: sql`clock_timestamp()` },
+      setWhere: sql`${idempotencyKeys.expiresAt} <= clock_timestamp()`,
+    });
+}
+
+const inProgress = () => new Fault("idempotency_in_progress", undefined, { retryAfterSeconds: 1 });
+const rowOf = ({ principal, key }: Pick<Claim, "principal" | "key">) => `${principal} ${key}`;
+const seal = (ring: KeyRing, claim: Pick<Claim, "principal" | "key">, answer: Answer) =>
+  ring.seal(JSON.stringify(answer), rowOf(claim));

@@ -1,0 +1,130 @@
+import { and, eq, sql } from "drizzle-orm";
+import type { Database, Entry, Tx } from "../../db/client.ts";
+import { newId } from "../../db/ids.ts";
+import { enqueue } from "../../db/queue.ts";
+import { intents } from "../../db/schema/agents.ts";
+import { recordAudit } from "../audit/service.ts";
+import { Fault, type FaultCode } from "../fault.ts";
+import { type Answer, answerReserved, type Claim, reserveKey } from "../idempotency/service.ts";
+import type { KeyRing } from "../providers.ts";
+import type { AnyOutbound } from "./kinds.ts";
+import type { Failure, Outbound } from "./outbound.ts";
+
+export type IntentRow = typeof intents.$inferSelect;
+
+/** How long a request waits for a provider, repeats included. */
+export const providerDeadlineSeconds = 20;
+/** When the safety job looks, counted from the intent: well after any request has given up. */
+const safetyAfterSeconds = 90;
+
+type Opening = { principal: string; claim: Claim | null; requestId: string; auditInput: unknown };
+
+/** Step 1: what is about to be asked is written down, with the job that finds out should we not live to hear the answer. */
+export async function openIntent<I, A, G, O>(
+  tx: Tx,
+  outbound: Outbound<I, A, G, O>,
+  input: I,
+  clientId: string,
+  { principal, claim, requestId, auditInput }: Opening,
+) {
+  const { subjectId, providerAccountId, asked } = await outbound.intend(tx, input, { clientId, actor: principal });
+  const id = newId("intent");
+  const [written] = await tx
+    .insert(intents)
+    .values({
+      id,
+      kind: outbound.kind,
+      subjectId,
+      providerAccountId,
+      principal,
+      idempotencyKey: claim?.key ?? null,
+      requestId,
+      auditInput: auditInput ?? {},
+      deadlineAt: sql`clock_timestamp() + make_interval(secs => ${providerDeadlineSeconds})` as unknown as Date,
+    })
+    .onConflictDoNothing()
+    .returning();
+  if (!written) throw new Fault("agent_busy", undefined, { retryAfterSeconds: 1 });
+  if (claim) await reserveKey(tx, claim, id);
+  await enqueue(tx, "intents.resolve", { intentId: id }, { key: id, delaySeconds: safetyAfterSeconds });
+  return { intentId: id, subjectId, providerAccountId, asked };
+}
+
+export type Settlement<G> = { outcome: "accepted"; got: G } | Failure;
+
+/**
+ * Step 3, in a transaction of its own. The first to come writes the outcome, the events, the audit row and the stored answer;
+ * whoever comes later finds it done, and a thing found beside the one that was taken is a stray.
+ * Called by the request, by the safety job and by what the provider tells us.
+ */
+export async function settle(
+  tx: Tx,
+  outbound: AnyOutbound,
+  intentId: string,
+  settlement: Settlement<never>,
+  ring: KeyRing | null,
+): Promise<Answer> {
+  const [intent] = await tx
+    .update(intents)
+    .set({ state: "settled", outcome: settlement.outcome, settledAt: sql`clock_timestamp()` as unknown as Date })
+    .where(and(eq(intents.id, intentId), eq(intents.state, "open")))
+    .returning();
+  if (!intent) return settledBefore(tx, outbound, intentId, settlement);
+  if (settlement.outcome === "accepted") await outbound.accepted(tx, intent.subjectId, settlement.got);
+  else await outbound.failed(tx, intent.subjectId, settlement);
+  const answer = await answerOf(tx, outbound, intent, settlement);
+  const { principal: actor, requestId, subjectId, auditInput: input } = intent;
+  await recordAudit(tx, { actor, action: outbound.kind, subjectId, input, requestId });
+  if (intent.idempotencyKey && ring) {
+    await answerReserved(tx, { principal: intent.principal, key: intent.idempotencyKey }, ring, answer);
+  }
+  return answer;
+}
+
+/** The open intent about a subject, locked; null when there is none. */
+export async function openIntentOf(tx: Tx, subjectId: string): Promise<IntentRow | null> {
+  const [intent] = await tx
+    .select()
+    .from(intents)
+    .where(and(eq(intents.subjectId, subjectId), eq(intents.state, "open")))
+    .for("update");
+  return intent ?? null;
+}
+
+/** The keys that a stored answer is sealed with; null when the request had no idempotency key. */
+export async function ringFor(
+  vault: { keys(clientId: string, purpose: "idempotency"): Promise<KeyRing> },
+  clientId: string,
+  idempotencyKey: string | null,
+): Promise<KeyRing | null> {
+  return idempotencyKey ? await vault.keys(clientId, "idempotency") : null;
+}
+
+/** Marks that the provider was asked and we do not know: unless somebody knows by now. */
+export async function loseIntent(db: Database, entry: Entry, outbound: AnyOutbound, intentId: string, subjectId: string) {
+  return db.asClient(entry, async (tx) => {
+    const open = await openIntentOf(tx, subjectId);
+    if (open?.id === intentId) await outbound.lost(tx, subjectId);
+    return { settled: open?.id !== intentId, data: await outbound.read(tx, subjectId) };
+  });
+}
+
+async function settledBefore(tx: Tx, outbound: AnyOutbound, intentId: string, settlement: Settlement<never>): Promise<Answer> {
+  const [intent] = await tx.select().from(intents).where(eq(intents.id, intentId));
+  if (!intent) throw new Error(`No intent ${intentId}.`);
+  if (settlement.outcome === "accepted" && intent.outcome !== "accepted") {
+    await outbound.stray?.(tx, intent.subjectId, intent.providerAccountId, settlement.got);
+  }
+  if (intent.outcome === "accepted") return { status: outbound.status, data: await outbound.read(tx, intent.subjectId) };
+  return failureAnswer({ outcome: intent.outcome ?? "absent", message: "The voice provider did not do it." }, intent.subjectId);
+}
+
+async function answerOf(tx: Tx, outbound: AnyOutbound, intent: IntentRow, settlement: Settlement<never>): Promise<Answer> {
+  if (settlement.outcome !== "accepted") return failureAnswer(settlement, intent.subjectId);
+  return { status: outbound.status, data: await outbound.read(tx, intent.subjectId) };
+}
+
+function failureAnswer({ outcome, message }: { outcome: IntentRow["outcome"]; message: string }, subjectId: string): Answer {
+  const fault: FaultCode = outcome === "refused" ? "provider_rejected" : "provider_unavailable";
+  return { status: outcome === "refused" ? 422 : 503, fault, message, details: [{ path: "id", message: subjectId }] };
+}

@@ -1,0 +1,224 @@
+import { initTRPC, TRPCError } from "@trpc/server";
+import type { Logger } from "pino";
+import { z } from "zod";
+import type { Database, Entry, Tx } from "../db/client.ts";
+import { redact } from "./audit/redact.ts";
+import { recordAudit } from "./audit/service.ts";
+import { asFault, docUrl, Fault } from "./fault.ts";
+import { type Answer, claimKey, type Claim, fingerprintOf, storeAnswer } from "./idempotency/service.ts";
+import type { AnyOutbound } from "./intents/kinds.ts";
+import type { Outbound } from "./intents/outbound.ts";
+import { loseIntent, openIntent, providerDeadlineSeconds, type Settlement, settle } from "./intents/service.ts";
+import type { LimitClass } from "./limits.ts";
+import type { ListKey } from "./page.ts";
+import { ProviderError, type Providers } from "./providers.ts";
+import type { Reply } from "./reply.ts";
+import type { Meta } from "./rest.ts";
+import { grants } from "./scopes.ts";
+
+/** Who calls, before a client is chosen. */
+export type Caller =
+  | { kind: "key"; keyId: string; clientId: string; scopes: readonly string[] }
+  | { kind: "user"; userId: string; subject: string; clientIds: readonly string[]; scopes: readonly string[] | null };
+
+/** Who acts, for which client, and what he may do. */
+export type Principal = {
+  /** As in audit rows and idempotency keys: `key_…` or `user_…`. */
+  id: string;
+  kind: Caller["kind"];
+  clientId: string;
+  scopes: readonly string[];
+};
+
+export type Context = {
+  requestId: string;
+  transport: "rest" | "trpc";
+  reply: Reply;
+  idempotencyKey: string | null;
+  /** Throws Fault `unauthenticated`. */
+  authenticate: () => Promise<Caller>;
+  /** Throws Fault `client_required` or `client_forbidden`. */
+  choosePrincipal: (caller: Caller) => Promise<Principal>;
+  /** Throws Fault `limit_exceeded`; says in the reply's headers what is left. */
+  spend: (principalId: string, limit: LimitClass) => void;
+  /** The input schema of a procedure: the builders parse before a transaction opens, and redact for the audit. */
+  inputOf: (path: string) => z.ZodType | undefined;
+  db: Database;
+  providers: Providers;
+  cursorSecret: Buffer;
+  /** Made anew by whoever deploys: the pepper of API keys. */
+  hashKey: (key: string) => string;
+  log: Logger;
+};
+
+const t = initTRPC
+  .context<Context>()
+  .meta<Meta>()
+  .create({
+    errorFormatter: ({ shape, error, ctx }) => {
+      const fault = asFault(error);
+      const { details } = fault;
+      return {
+        message: fault.message,
+        code: shape.code,
+        data: { code: fault.fault, httpStatus: fault.status, requestId: ctx?.requestId, docUrl: docUrl(fault.fault), ...(details ? { details } : {}) },
+      };
+    },
+  });
+
+export const router = t.router;
+
+const door = (meta: Meta | undefined): Meta => {
+  if (!meta) throw new Error("A procedure without meta has no door.");
+  return meta;
+};
+
+/** Parsed here, before anything is opened; the procedure's own parser runs again and gives the resolver its types. */
+const parsed = t.procedure.use(async ({ ctx, path, getRawInput, next }) => {
+  const schema = ctx.inputOf(path);
+  const result = schema ? await schema.safeParseAsync(await getRawInput()) : { success: true as const, data: undefined };
+  if (!result.success) throw new TRPCError({ code: "BAD_REQUEST", cause: result.error });
+  return next({ ctx: { parsedInput: result.data } });
+});
+
+/** Before a client is chosen: the caller himself and his own memberships. */
+export const ownQuery = t.procedure.use(async ({ ctx, next }) => {
+  const caller = await ctx.authenticate();
+  ctx.spend(caller.kind === "key" ? caller.keyId : caller.userId, "read");
+  return next({ ctx: { caller } });
+});
+
+const authorized = parsed.use(async ({ ctx, meta, next }) => {
+  const { scope, limit } = door(meta);
+  if (!scope) throw new Error("This procedure declares no scope.");
+  const principal = await ctx.choosePrincipal(await ctx.authenticate());
+  if (!grants(principal.scopes, scope)) throw new Fault("scope_missing", `This takes the scope ${scope}, which you do not have.`);
+  ctx.spend(principal.id, limit);
+  return next({ ctx: { principal, entry: entryOf(principal, ctx.requestId) } });
+});
+
+const entryOf = (principal: Principal, requestId: string): Entry => {
+  return { clientId: principal.clientId, keyId: principal.kind === "key" ? principal.id : null, requestId };
+};
+
+/** Reads inside the wall. */
+export const query = authorized.use(({ ctx, path, next }) =>
+  // tRPC hands errors back as values: they are thrown on, so that the transaction hears of them.
+  ctx.db.asClient(
+    ctx.entry,
+    async (tx) => {
+      const { cursor: _, limit: __, ...filters } = (ctx.parsedInput ?? {}) as Record<string, unknown>;
+      const listKey: ListKey = { secret: ctx.cursorSecret, clientId: ctx.principal.clientId, procedure: path, filters };
+      const result = await next({ ctx: { tx, listKey } });
+      if (!result.ok) throw result.error;
+      return result;
+    },
+    { mode: "read" },
+  ),
+);
+
+/** Reads one row in one statement: for the hottest doors. */
+export const hotQuery = authorized.use(({ ctx, next }) =>
+  next({ ctx: { readOne: (body: string, parameters: readonly unknown[]) => ctx.db.readOne(ctx.entry, body, parameters) } }),
+);
+
+/** One transaction: all of it or none. Replay-safe, and audited under its own name in the same commit. */
+export const command = authorized.use(async ({ ctx, path, next }) => {
+  const claim = claimOf(ctx, path);
+  const ring = claim ? await ctx.providers.vault.keys(ctx.principal.clientId, "idempotency") : null;
+  return ctx.db.asClient(ctx.entry, async (tx) => {
+    const earlier = claim && ring ? await claimKey(tx, claim, ring) : null;
+    if (earlier) return { ok: true as const, data: replay(ctx.reply, earlier), marker: answered };
+    const result = await next({ ctx: { tx } });
+    if (!result.ok) throw result.error;
+    const audit = {
+      actor: ctx.principal.id,
+      action: path,
+      subjectId: subjectOf(result.data) ?? subjectOf(ctx.parsedInput),
+      input: redacted(ctx, path),
+      requestId: ctx.requestId,
+    };
+    const stored = claim && ring && storeAnswer(tx, claim, ring, { status: 200, data: result.data ?? null });
+    await Promise.all([recordAudit(tx, audit), stored]);
+    return result;
+  });
+});
+
+/** Asks a provider before it answers. `ctx.perform` takes the three steps; a replay never comes so far. */
+export const outbound = authorized.use(async ({ ctx, path, next }) => {
+  const claim = claimOf(ctx, path);
+  const ring = claim ? await ctx.providers.vault.keys(ctx.principal.clientId, "idempotency") : null;
+
+  async function perform<I, A, G, O>(what: Outbound<I, A, G, O>, input: I): Promise<O> {
+    const opened = await ctx.db.asClient(ctx.entry, async (tx) => {
+      const earlier = claim && ring ? await claimKey(tx, claim, ring) : null;
+      if (earlier) return { earlier };
+      const opening = { principal: ctx.principal.id, claim, requestId: ctx.requestId, auditInput: redacted(ctx, path) };
+      return { earlier: null, ...(await openIntent(tx, what, input, ctx.principal.clientId, opening)) };
+    });
+    if (opened.earlier) return replay(ctx.reply, opened.earlier) as O;
+
+    // From here on the request is not the only one who may settle: a key revoked meanwhile changes nothing any more.
+    const entry = { clientId: ctx.principal.clientId, requestId: ctx.requestId };
+    const anyOutbound = what as unknown as AnyOutbound;
+    const settlement = await ask(what, opened.providerAccountId, opened.asked, ctx);
+    if (!settlement) {
+      const lost = await loseIntent(ctx.db, entry, anyOutbound, opened.intentId, opened.subjectId);
+      ctx.reply.status = lost.settled ? what.status : 202;
+      return lost.data as O;
+    }
+    const answer = await ctx.db.asClient(entry, (tx) =>
+      settle(tx, anyOutbound, opened.intentId, settlement as Settlement<never>, ring),
+    );
+    return give(ctx.reply, answer) as O;
+  }
+
+  return next({ ctx: { perform } });
+});
+
+/** Step 2: asks. null when the deadline passed, or the line broke, and nobody knows what became of it. */
+async function ask<A, G>(
+  what: Outbound<never, A, G, unknown>,
+  accountId: string,
+  asked: A,
+  ctx: Context,
+): Promise<Settlement<G> | null> {
+  const deadline = { signal: AbortSignal.timeout(providerDeadlineSeconds * 1000) };
+  try {
+    return { outcome: "accepted", got: await what.ask(ctx.providers, accountId, asked, deadline) };
+  } catch (error) {
+    if (!(error instanceof ProviderError)) ctx.log.error({ err: error }, `${what.kind}: the provider's adapter failed`);
+    if (!(error instanceof ProviderError) || error.kind === "unknown") return null;
+    return { outcome: error.kind, message: error.message };
+  }
+}
+
+// tRPC asks for this mark on what a middleware returns without calling next; its value is never read.
+const answered = "middlewareMarker" as never;
+
+function claimOf(ctx: Context & { principal: Principal; parsedInput: unknown }, path: string): Claim | null {
+  if (!ctx.idempotencyKey) return null;
+  const fingerprint = fingerprintOf(path, ctx.parsedInput);
+  return { principal: ctx.principal.id, key: ctx.idempotencyKey, fingerprint, requestId: ctx.requestId };
+}
+
+function replay(reply: Reply, { answer, requestId }: { answer: Answer; requestId: string }): unknown {
+  reply.firstRequestId = requestId;
+  return give(reply, answer);
+}
+
+function give(reply: Reply, answer: Answer): unknown {
+  if ("fault" in answer) throw new Fault(answer.fault, answer.message, answer.details ? { details: answer.details } : {});
+  return answer.data;
+}
+
+function redacted(ctx: Context & { parsedInput: unknown }, path: string): unknown {
+  const schema = ctx.inputOf(path);
+  return schema ? redact(schema, ctx.parsedInput) : {};
+}
+
+function subjectOf(value: unknown): string | null {
+  return typeof value === "object" && value !== null && "id" in value && typeof value.id === "string" ? value.id : null;
+}
+
+export type { Tx };

@@ -1,0 +1,31 @@
+import { z } from "zod";
+import { idPattern, type Kind } from "../db/ids.ts";
+
+/** An id of ours on the wire. A malformed one is refused as input; a well-formed one that is not yours is not found. */
+export const Id = (kind: Kind, example: string) =>
+  z.string().regex(idPattern(kind), `This is not an id of this kind; one looks like ${example}.`).meta({ examples: [example] });
+
+export const examples = {
+  client: "client_01m82knxfbfrssk0x3en012rbf",
+  user: "user_01m82knxfbfrssk0x3en012rbf",
+  apiKey: "key_01m82knxfbfrssk0x3en012rbf",
+  agent: "agent_01m82knxfbfrssk0x3en012rbf",
+  call: "call_01m82knxfbfrssk0x3en012rbf",
+  endpoint: "wh_01m82knxfbfrssk0x3en012rbf",
+  delivery: "dlv_01m82knxfbfrssk0x3en012rbf",
+  event: "evt_01m82knxfbfrssk0x3en012rbf",
+  transaction: "ltx_01m82knxfbfrssk0x3en012rbf",
+  instant: "2026-11-22T10:15:30.000Z",
+} as const;
+
+/** ISO 8601, UTC, milliseconds. */
+export const Instant = z.iso.datetime({ precision: 3 }).meta({ examples: [examples.instant] });
+
+export const wire = (date: Date) => date.toISOString();
+export const wireOrNull = (date: Date | null) => date?.toISOString() ?? null;
+
+/** Text pairs that belong to the integrator: kept, given back, never read. */
+export const Metadata = z
+  .record(z.string().regex(/^[A-Za-z0-9_.-]{1,40}$/, "Keys are 1 to 40 letters, digits, `_`, `.` or `-`."), z.string().max(500))
+  .refine((pairs) => Object.keys(pairs).length <= 50, "At most 50 pairs.")
+  .meta({ description: "Your own pairs, given back as they are.", examples: [{ orderId: "10248" }] });
