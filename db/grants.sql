@@ -127,3 +127,8 @@ end $$;
 revoke all on function app.make_partitions, app.drop_partitions from public;
 grant execute on function app.make_partitions, app.drop_partitions to patchbay_house;
 select app.make_partitions(now());
+
+create or replace function app.applied_migrations() returns bigint
+language sql security definer set search_path = '' stable as $$ select count(*) from drizzle.__drizzle_migrations $$;
+revoke all on function app.applied_migrations from public;
+grant execute on function app.applied_migrations to patchbay_house;

@@ -5,12 +5,17 @@ import { gzip } from "node:zlib";
 import { type Response, Router } from "express";
 import { errorGuide } from "./error-guide.ts";
 
+/** Everything in the reference that would speak to its makers' servers is off. */
 const configuration = {
   url: "./openapi.json",
   withDefaultFonts: false,
   telemetry: false,
   hideClientButton: true,
+  showDeveloperTools: "never",
+  agent: { disabled: true },
+  mcp: { disabled: true },
   documentDownloadType: "json",
+  authentication: { preferredSecurityScheme: "apiKey" },
 };
 
 const page = `<!doctype html>

@@ -60,7 +60,10 @@ export function exampleOf(schema: JsonSchema, components: Components, within: re
 }
 
 function exampleOfType(schema: JsonSchema, components: Components, within: readonly string[]): unknown {
-  const type = Array.isArray(schema.type) ? schema.type.find((each) => each !== "null") : schema.type;
+  const types = Array.isArray(schema.type) ? schema.type : [schema.type];
+  const type = types.find((each) => each !== "null");
+  // Nothing says more than a word made up.
+  if (types.includes("null") && type !== "object" && type !== "array") return null;
   switch (type) {
     case "object":
       return objectExample(schema, components, within);
@@ -76,7 +79,7 @@ function exampleOfType(schema: JsonSchema, components: Components, within: reado
     case "string":
       return byFormat[schema.format ?? ""] ?? "text".padEnd(schema.minLength ?? 0, "-");
     default:
-      return type === "null" ? null : {};
+      return {};
   }
 }
 

@@ -2,15 +2,15 @@ import { generateOpenApiDocument, type OpenApiRouter } from "trpc-to-openapi";
 import { z } from "zod";
 import { definition, doorsOf, type RestDoor, unwrapped } from "./doors.ts";
 import { faultCodes } from "./openapi-errors.ts";
-import type { Components, JsonSchema } from "./openapi-examples.ts";
+import { type Components, exampleRequestId, type JsonSchema } from "./openapi-examples.ts";
 import { contact, introduction, license, securitySchemes } from "./openapi-words.ts";
 
 type Schema = z.core.$ZodType;
 type Ref = { $ref: string };
 type Media = { schema: JsonSchema; example?: unknown };
 type Headers = Record<string, object>;
-export type Parameter = { name: string; in: string; required?: boolean; description?: string; schema: JsonSchema };
-export type Response = { description: string; headers?: Headers; content?: Record<string, Media> } | Ref;
+type Parameter = { name: string; in: string; required?: boolean; description?: string; schema: JsonSchema };
+type Response = { description: string; headers?: Headers; content?: Record<string, Media> } | Ref;
 
 export type Operation = {
   operationId: string;
@@ -35,13 +35,19 @@ export type ApiDocument = {
   components: Record<string, Record<string, object>> & { schemas: Components };
 };
 
-const requestId = z.string().describe("Quote it when you ask about this request.");
+const requestId = z
+  .string()
+  .meta({ description: "Quote it when you ask about this request.", examples: [exampleRequestId] });
+const cursor = z
+  .string()
+  .nullable()
+  .meta({ description: "Pass it as `cursor` for the next page; null on the last.", examples: [null] });
 const AnswerMeta = z.object({ requestId }).meta({ id: "AnswerMeta" });
 const PageMeta = z
   .object({
     requestId,
-    nextCursor: z.string().nullable().describe("Pass it as `cursor` for the next page; null on the last."),
-    hasMore: z.boolean(),
+    nextCursor: cursor,
+    hasMore: z.boolean().meta({ examples: [false] }),
   })
   .meta({ id: "PageMeta" });
 
@@ -124,8 +130,10 @@ function queryField(field: Schema): Schema {
   if (type === "record") {
     const pair = z.string().regex(/^[^:]+:/);
     const hint = "Repeat it as `key:value`; all pairs must match.";
-    const said = { examples: [["tier:gold"]], ...words, description: words.description ?? hint };
-    return z.array(pair).meta(said).optional();
+    return z
+      .array(pair)
+      .meta({ ...words, description: words.description ?? hint })
+      .optional();
   }
   if (type === "union") return z.string().meta(words).optional();
   const def = definition(field);

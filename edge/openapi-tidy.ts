@@ -33,11 +33,22 @@ export function nameDates(schema: Schema, json: JsonSchema, components: Componen
   }
 }
 
+/** What the document may say of a schema. Metadata of our own, such as what an audit redacts, is nobody else's business. */
+const keywords = new Set(
+  `title description type format pattern enum const default example examples deprecated readOnly writeOnly
+  minimum maximum exclusiveMinimum exclusiveMaximum multipleOf minLength maxLength contentEncoding contentMediaType
+  items prefixItems minItems maxItems uniqueItems properties required additionalProperties propertyNames
+  patternProperties minProperties maxProperties anyOf oneOf allOf not discriminator`.split(/\s+/),
+);
+
+const publicPart = (schema: JsonSchema): JsonSchema =>
+  Object.fromEntries(Object.entries(schema).filter(([keyword]) => keywords.has(keyword)));
+
 /** Says the same in fewer words: what every number already is, patterns that repeat a format, null as a second type. */
 export function tidy(schema: JsonSchema): JsonSchema {
-  const { $ref, ...rest } = schema;
-  if ($ref) return Object.keys(rest).length > 0 ? { allOf: [{ $ref }], ...rest } : schema;
-  const { example, ...clean } = schema;
+  const { $ref } = schema;
+  const { example, ...clean } = publicPart(schema);
+  if ($ref) return Object.keys(clean).length > 0 ? { allOf: [{ $ref }], ...clean } : { $ref };
   if (example !== undefined) clean.examples ??= [example];
   if (clean.minimum === Number.MIN_SAFE_INTEGER) delete clean.minimum;
   if (clean.maximum === Number.MAX_SAFE_INTEGER) delete clean.maximum;

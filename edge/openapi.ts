@@ -11,24 +11,20 @@ export type { ApiDocument } from "./openapi-source.ts";
 type Options = { baseUrl: string; version: string };
 
 const json = "application/json";
+const key = { minLength: 1, maxLength: 255 };
 
+// No examples here: the reference page would send them along with whatever a reader tries out.
 const parameters = {
-  ClientId: text("X-Client-Id", "The client to act for. Needed by users of several clients.", {
-    examples: ["client_01k9zq3v5a"],
-  }),
+  ClientId: text("X-Client-Id", "The client to act for. Needed by users of several clients.", {}),
   RequestId: text("X-Request-Id", "Your own id for this request; without one we make it.", {
     pattern: "^[A-Za-z0-9_.:-]{1,128}$",
-    examples: [exampleRequestId],
   }),
-  IdempotencyKey: text("Idempotency-Key", "Makes this request safe to repeat for 24 hours. Bare or in double quotes.", {
-    minLength: 1,
-    maxLength: 255,
-    examples: ["order-1042"],
-  }),
-  XIdempotencyKey: text("X-Idempotency-Key", "The same as `Idempotency-Key`, under its older name. Send one of them.", {
-    minLength: 1,
-    maxLength: 255,
-  }),
+  IdempotencyKey: text(
+    "Idempotency-Key",
+    "Makes this request safe to repeat for 24 hours. Bare or in double quotes.",
+    key,
+  ),
+  XIdempotencyKey: text("X-Idempotency-Key", "`Idempotency-Key` under its older name. Send one of the two.", key),
 };
 
 const headers = {
@@ -94,7 +90,8 @@ export function openApiJson(router: AnyTRPCRouter, options: Options): string {
 function describe(operation: Operation, { meta, rest }: RestDoor): void {
   operation["x-required-scope"] = meta.scope;
   const needs = meta.scope ? `Asks for the scope \`${meta.scope}\`.` : "Any valid token or key will do.";
-  operation.description = `${rest.description ?? `${rest.summary}.`}\n\n${needs} Rate limit: \`${meta.limit}\`.`;
+  const words = `${needs} Rate limit: \`${meta.limit}\`.`;
+  operation.description = rest.description ? `${rest.description}\n\n${words}` : words;
 }
 
 function describeInput(operation: Operation, door: RestDoor, { components }: ApiDocument): void {

@@ -6,8 +6,8 @@ type Junction<T> = { fixed: Map<string, Junction<T>>; any: Junction<T> | undefin
 type Place<T> = { byMethod: Map<string, Stop<T>>; allow: string };
 type Stop<T> = { target: T; params: string[] };
 
-export type Found<T> = { place: Place<T>; values: string[] };
-export type Routes<T> = {
+type Found<T> = { place: Place<T>; values: string[] };
+type Routes<T> = {
   add(method: string, path: string, target: T): void;
   find(path: string): Found<T> | undefined;
 };

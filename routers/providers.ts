@@ -131,4 +131,4 @@ export interface Vault {
   keys(clientId: string, purpose: VaultPurpose): Promise<KeyRing>;
 }
 
-export type Providers = { ultravox: Ultravox; vault: Vault };
+export type Providers = { ultravox: Ultravox; vault: Vault; webhooks: WebhookSender };

@@ -1,6 +1,7 @@
 import type { OpenApiMeta } from "trpc-to-openapi";
 import type { FaultCode } from "./fault.ts";
 import type { LimitClass } from "./limits.ts";
+import type { VaultPurpose } from "./providers.ts";
 import type { Scope } from "./scopes.ts";
 
 type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
@@ -14,6 +15,8 @@ export type Door = {
   limit: LimitClass;
   /** The failures of its own, beside those that any door may answer. */
   faults: readonly FaultCode[];
+  /** Fetched before the transaction opens: `ctx.ring` seals and opens with the keys of this purpose. */
+  vault?: VaultPurpose;
 };
 
 export type Meta = OpenApiMeta<Door>;

@@ -11,7 +11,7 @@ import type { Outbound } from "./intents/outbound.ts";
 import { loseIntent, openIntent, providerDeadlineSeconds, type Settlement, settle } from "./intents/service.ts";
 import type { LimitClass } from "./limits.ts";
 import type { ListKey } from "./page.ts";
-import { ProviderError, type Providers } from "./providers.ts";
+import { type KeyRing, ProviderError, type Providers } from "./providers.ts";
 import type { Reply } from "./reply.ts";
 import type { Meta } from "./rest.ts";
 import { grants } from "./scopes.ts";
@@ -41,14 +41,23 @@ export type Context = {
   choosePrincipal: (caller: Caller) => Promise<Principal>;
   /** Throws Fault `limit_exceeded`; says in the reply's headers what is left. */
   spend: (principalId: string, limit: LimitClass) => void;
+  /** A replay takes no quota. */
+  unspend: () => void;
   /** The input schema of a procedure: the builders parse before a transaction opens, and redact for the audit. */
   inputOf: (path: string) => z.ZodType | undefined;
   db: Database;
   providers: Providers;
   cursorSecret: Buffer;
-  /** Made anew by whoever deploys: the pepper of API keys. */
+  /** HMAC of an API key under the installation's pepper. */
   hashKey: (key: string) => string;
+  settings: Settings;
   log: Logger;
+};
+
+/** What an installation may decide and a procedure must know. */
+export type Settings = {
+  /** Webhooks to http and to private addresses: for a laptop, never for a server on the internet. */
+  allowPrivateWebhooks: boolean;
 };
 
 const t = initTRPC
@@ -123,13 +132,16 @@ export const hotQuery = authorized.use(({ ctx, next }) =>
 );
 
 /** One transaction: all of it or none. Replay-safe, and audited under its own name in the same commit. */
-export const command = authorized.use(async ({ ctx, path, next }) => {
+export const command = authorized.use(async ({ ctx, path, meta, next }) => {
   const claim = claimOf(ctx, path);
-  const ring = claim ? await ctx.providers.vault.keys(ctx.principal.clientId, "idempotency") : null;
+  const { vault } = ctx.providers;
+  const purpose = door(meta).vault;
+  const ring = claim ? await vault.keys(ctx.principal.clientId, "idempotency") : null;
+  const own = purpose ? await vault.keys(ctx.principal.clientId, purpose) : null;
   return ctx.db.asClient(ctx.entry, async (tx) => {
     const earlier = claim && ring ? await claimKey(tx, claim, ring) : null;
-    if (earlier) return { ok: true as const, data: replay(ctx.reply, earlier), marker: answered };
-    const result = await next({ ctx: { tx } });
+    if (earlier) return { ok: true as const, data: replay(ctx, earlier), marker: answered };
+    const result = await next({ ctx: { tx, ring: own ?? noRing } });
     if (!result.ok) throw result.error;
     const audit = {
       actor: ctx.principal.id,
@@ -156,7 +168,7 @@ export const outbound = authorized.use(async ({ ctx, path, next }) => {
       const opening = { principal: ctx.principal.id, claim, requestId: ctx.requestId, auditInput: redacted(ctx, path) };
       return { earlier: null, ...(await openIntent(tx, what, input, ctx.principal.clientId, opening)) };
     });
-    if (opened.earlier) return replay(ctx.reply, opened.earlier) as O;
+    if (opened.earlier) return replay(ctx, opened.earlier) as O;
 
     // From here on the request is not the only one who may settle: a key revoked meanwhile changes nothing any more.
     const entry = { clientId: ctx.principal.clientId, requestId: ctx.requestId };
@@ -170,7 +182,7 @@ export const outbound = authorized.use(async ({ ctx, path, next }) => {
     const answer = await ctx.db.asClient(entry, (tx) =>
       settle(tx, anyOutbound, opened.intentId, settlement as Settlement<never>, ring),
     );
-    return give(ctx.reply, answer) as O;
+    return give(answer) as O;
   }
 
   return next({ ctx: { perform } });
@@ -193,6 +205,16 @@ async function ask<A, G>(
   }
 }
 
+/** Of a door that names no purpose in its meta. */
+const noRing: KeyRing = {
+  seal: () => {
+    throw new Error("This door must say `vault` in its meta.");
+  },
+  open: () => {
+    throw new Error("This door must say `vault` in its meta.");
+  },
+};
+
 // tRPC asks for this mark on what a middleware returns without calling next; its value is never read.
 const answered = "middlewareMarker" as never;
 
@@ -202,12 +224,13 @@ function claimOf(ctx: Context & { principal: Principal; parsedInput: unknown }, 
   return { principal: ctx.principal.id, key: ctx.idempotencyKey, fingerprint, requestId: ctx.requestId };
 }
 
-function replay(reply: Reply, { answer, requestId }: { answer: Answer; requestId: string }): unknown {
-  reply.firstRequestId = requestId;
-  return give(reply, answer);
+function replay(ctx: Context, { answer, requestId }: { answer: Answer; requestId: string }): unknown {
+  ctx.reply.firstRequestId = requestId;
+  ctx.unspend();
+  return give(answer);
 }
 
-function give(reply: Reply, answer: Answer): unknown {
+function give(answer: Answer): unknown {
   if ("fault" in answer) throw new Fault(answer.fault, answer.message, answer.details ? { details: answer.details } : {});
   return answer.data;
 }

@@ -141,11 +141,10 @@ function subjectOf({ sub }: JWTPayload): string {
 /** A claim of the wrong shape is refused: read as "says nothing", it could mean more rights than were given. */
 function scopesOf({ scope, permissions }: JWTPayload): string[] | null {
   if (scope === undefined && permissions === undefined) return null;
-  if (typeof (scope ?? "") !== "string" || !Array.isArray(permissions ?? [])) throw new TokenRefused("scope");
-  const named: unknown[] = [...String(scope ?? "").split(" "), ...(Array.isArray(permissions) ? permissions : [])];
-  const words = named.filter((word) => typeof word === "string");
-  if (words.length !== named.length) throw new TokenRefused("scope");
-  return [...new Set(words.filter((word) => word !== ""))];
+  const [spoken, listed]: unknown[] = [scope === undefined ? "" : scope, permissions === undefined ? [] : permissions];
+  if (typeof spoken !== "string" || !Array.isArray(listed)) throw new TokenRefused("scope");
+  if (!listed.every((permission) => typeof permission === "string")) throw new TokenRefused("scope");
+  return [...new Set([...spoken.split(" "), ...listed].filter((word) => word !== ""))];
 }
 
 /** What is remembered is shared by all requests with that token. */

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import fs from "node:fs/promises";
-import { type AddressInfo, connect, createServer, type Server } from "node:net";
+import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -15,6 +15,7 @@ type Started = { pid: number; port: number; url: string; reused: boolean };
 const isRoot = process.getuid?.() === 0;
 const holders: ChildProcess[] = [];
 const servers: Server[] = [];
+const sockets: Socket[] = [];
 let home: string;
 let dataDir: string;
 
@@ -26,6 +27,7 @@ beforeAll(async () => {
 });
 afterEach(async () => {
   for (const holder of holders.splice(0)) await ended(holder, "SIGKILL");
+  for (const socket of sockets.splice(0)) socket.destroy();
   for (const server of servers.splice(0)) await new Promise((closed) => server.close(closed));
   for (const dir of [dataDir, join(home, "fresh")]) {
     if (existsSync(join(dir, "postmaster.pid"))) await (await start({ dataDir: dir })).stop();
@@ -39,14 +41,14 @@ function start(options: Partial<PostgresOptions> = {}): Promise<LocalPostgres> {
   return startPostgres({ dataDir, port: 0, settings: fastAndForgetful, ...options });
 }
 
-/** Another process that starts Postgres and then does as it is told: "exit", or "stop" on SIGINT. */
+/** Another process that starts Postgres, exits when it is written to, and says so when it is interrupted. */
 async function startElsewhere(dir = dataDir): Promise<{ holder: ChildProcess; started: Started }> {
   const program = `
     import { startPostgres } from ${JSON.stringify(new URL("../server/dev/postgres.ts", import.meta.url).href)};
     const started = await startPostgres(${JSON.stringify({ dataDir: dir, port: 0, settings: fastAndForgetful })});
-    console.log(JSON.stringify(started));
     process.stdin.on("data", () => process.exit(0));
     process.on("SIGINT", () => console.log("interrupted"));
+    console.log(JSON.stringify(started));
   `;
   const holder = spawn(process.execPath, ["--input-type=module", "-e", program], {
     stdio: ["pipe", "pipe", "inherit"],
@@ -93,8 +95,9 @@ async function listens(port: number): Promise<boolean> {
   }).finally(() => socket.destroy());
 }
 
+/** Another program on that port, one that listens and never says a word. */
 async function occupy(port: number): Promise<number> {
-  const server = createServer();
+  const server = createServer((socket) => sockets.push(socket));
   await new Promise<void>((listening, failed) => server.once("error", failed).listen(port, "127.0.0.1", listening));
   servers.push(server);
   return (server.address() as AddressInfo).port;
@@ -106,7 +109,7 @@ async function ask<T>(url: string, work: (sql: postgres.Sql) => Promise<T>): Pro
 }
 
 test("it is ours alone, speaks UTF-8 and takes settings", async () => {
-  const pg = await start({ database: "Odd name" });
+  const pg = await start({ database: "Odd-name" });
   expect(pg).toMatchObject({ dataDir, reused: false });
   const [row] = await ask(
     pg.url,
@@ -117,9 +120,9 @@ test("it is ours alone, speaks UTF-8 and takes settings", async () => {
       from pg_database where datname = current_database()`,
   );
   const spoken = { provider: "b", locale: "C.UTF-8", encoding: "UTF8" };
-  expect(row).toEqual({ name: "Odd name", address: "127.0.0.1", ...spoken, fsync: "off", connections: "200" });
-  const guessed = pg.url.replace(/postgres:[^@]+@/, "postgres:guessed@");
-  await expect(ask(guessed, (sql) => sql`select 1`)).rejects.toThrow(/password authentication failed/);
+  expect(row).toEqual({ name: "Odd-name", address: "127.0.0.1", ...spoken, fsync: "off", connections: "200" });
+  const guessed = Object.assign(new URL(pg.url), { password: "guessed" });
+  await expect(ask(guessed.href, (sql) => sql`select 1`)).rejects.toThrow(/password authentication failed/);
   expect((await fs.stat(join(dataDir, "patchbay.password"))).mode & 0o777).toBe(0o600);
   await pg.stop();
 });
@@ -167,6 +170,23 @@ test("a server that was killed together with its owner is started again", async 
   await again.stop();
 });
 
+test("a killed server whose last process lingers is waited for", async () => {
+  const { holder, started } = await startElsewhere();
+  const sql = postgres(started.url, { max: 1 });
+  const [row] = await sql`select pg_backend_pid() as pid`;
+  process.kill(row?.pid, "SIGSTOP");
+  process.kill(started.pid, "SIGKILL");
+  await ended(holder, "SIGKILL");
+  const resumed = new Promise<number>((at) => {
+    setTimeout(() => at(process.kill(row?.pid, "SIGCONT") ? performance.now() : 0), 700);
+  });
+  const again = await start();
+  expect(performance.now()).toBeGreaterThan(await resumed);
+  await sql.end({ timeout: 0 });
+  expect(again.reused).toBe(false);
+  await again.stop();
+});
+
 test("two processes that start a new directory at once share one server", async () => {
   const dir = join(home, "fresh");
   const [one, other] = await Promise.all([startElsewhere(dir), startElsewhere(dir)]);
@@ -200,7 +220,8 @@ test("Ctrl-C reaches the owner and not the server", async () => {
 });
 
 test("a process that has inherited the server's pid is left alone", async () => {
-  const bystander = spawn(process.execPath, ["-e", "setInterval(() => {}, 1000)"]);
+  // Of the same user as the server, or Postgres itself would know that the pid is another's.
+  const bystander = spawn("sleep", ["60"], isRoot ? { uid: (await fs.stat(dataDir)).uid } : {});
   holders.push(bystander);
   const gone = await occupy(0);
   const lines = [bystander.pid, dataDir, 1, gone, "", "127.0.0.1", "", "ready", ""];

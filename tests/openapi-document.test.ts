@@ -73,7 +73,7 @@ const router = t.router({
           name: z.string().min(6),
           voice: Voice,
           from: z.date().optional(),
-          tone: z.string().optional().meta({ example: "calm" }),
+          tone: z.string().optional().meta({ example: "calm", redact: "personal" }),
         }),
       )
       .output(Agent)
@@ -188,6 +188,10 @@ describe("the document", () => {
     ).toMatchObject({
       schema: { type: "string", format: "date-time" },
     });
+  });
+
+  test("keeps metadata of our own to ourselves", () => {
+    expect(schemas.AgentsCreateRequest?.properties?.tone).toEqual({ type: "string", examples: ["calm"] });
   });
 
   test("writes null as a type", () => {

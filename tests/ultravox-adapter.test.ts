@@ -1,6 +1,6 @@
 import { createHmac } from "node:crypto";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import { createServer as createTcpServer } from "node:net";
+import { createServer as createTcpServer, type Socket } from "node:net";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type AgentTemplate, type CallRequest, ProviderError, type Ultravox } from "../routers/providers.ts";
 import { type Attempt, closeConnections, retryAfter } from "../server/providers/http.ts";
@@ -204,9 +204,13 @@ describe("a create", () => {
   });
 
   test("is unavailable, not unknown, when the deadline comes before the connection is up", async () => {
-    const silent = createTcpServer((socket) => socket.on("error", () => {}));
+    const sockets: Socket[] = [];
+    const silent = createTcpServer((socket) => sockets.push(socket.on("error", () => {})));
     await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
-    cleanups.push(async () => void silent.close());
+    cleanups.push(async () => {
+      for (const socket of sockets) socket.destroy();
+      silent.close();
+    });
     const address = silent.address();
     if (address === null || typeof address === "string") throw new Error("The test server has no port");
     const startedAt = performance.now();

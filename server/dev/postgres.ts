@@ -55,12 +55,13 @@ const run = promisify(execFile);
  * be interrupted must listen for the signal and call `stop()`.
  */
 export async function startPostgres(options: PostgresOptions): Promise<LocalPostgres> {
-  const log = options.log ?? (() => {});
+  const { database = "patchbay", log = () => {} } = options;
+  // postgres.js does not decode the name in a URL.
+  if (!/^[\w-]+$/.test(database)) throw new Error(`"${database}" is no plain name for a database`);
   const place = await reachablePlace(resolve(options.dataDir), log);
   return await withLock(place.dataDir, async () => {
     const password = await initialise(place, options.settings?.fsync === "off");
     const { pid, port, reused } = await findOrLaunch(place, password, options, log);
-    const database = options.database ?? "patchbay";
     await createDatabase(urlOf(port, password, superuser), database);
     const stop = () => stopServer(place, pid, log);
     return { url: urlOf(port, password, database), port, dataDir: place.dataDir, reused, stop };
@@ -68,7 +69,7 @@ export async function startPostgres(options: PostgresOptions): Promise<LocalPost
 }
 
 function urlOf(port: number, password: string, database: string): string {
-  return `postgres://${superuser}:${password}@127.0.0.1:${port}/${encodeURIComponent(database)}`;
+  return `postgres://${superuser}:${password}@127.0.0.1:${port}/${database}`;
 }
 
 async function createDatabase(url: string, name: string): Promise<void> {

@@ -5,8 +5,8 @@ import { serveWorld } from "./ultravox/http.ts";
 import { NUMBERS } from "./ultravox/numbers.ts";
 import { type Account, newWorld } from "./ultravox/world.ts";
 
-export type { FaultPlan, Faults } from "./ultravox/faults.ts";
-export { type Behaviour, type EndReason, type Ending, NUMBERS, type SipTermination } from "./ultravox/numbers.ts";
+export type { FaultPlan } from "./ultravox/faults.ts";
+export { type Behaviour, type Ending, type EndReason, NUMBERS, type SipTermination } from "./ultravox/numbers.ts";
 export type { WebhookEvent } from "./ultravox/requests.ts";
 export type { CallView } from "./ultravox/views.ts";
 export type { Account, LoggedRequest } from "./ultravox/world.ts";

@@ -63,9 +63,9 @@ const maxErrorBytes = 64 * 1024;
 let agent: Agent | undefined;
 
 /**
- * An agent of our own: it knows no proxy from the environment and follows no redirect, so a key goes only where it is sent.
- * HTTP/1.1, because one broken HTTP/2 connection would leave every call on it in doubt. No timeouts of its own except
- * for connecting: the others restart with each byte, and a slow drip outlives them.
+ * An agent of our own: it knows no proxy from the environment and follows no redirect, so a key goes only where it is
+ * sent. HTTP/1.1, because one broken HTTP/2 connection would leave every call on it in doubt. No timeouts of its own
+ * except for connecting: the others restart with each byte, and a slow drip outlives them.
  */
 function connections(): Agent {
   agent ??= new Agent({ allowH2: false, connect: { timeout: 5_000 }, headersTimeout: 0, bodyTimeout: 0 });
@@ -183,7 +183,8 @@ async function exchange<T>(request: ProviderRequest<T>): Promise<Outcome> {
       body: request.body ?? null,
       signal: stop.signal,
     });
-    // undici hears the signal only once it is connected; until then we stop waiting by ourselves, and it sends nothing later.
+    // undici hears the signal only once it is connected; until then we stop waiting by ourselves, and it sends
+    // nothing later.
     const answer = await before(stop.signal, answering);
     const status = answer.statusCode;
     if (status >= 200 && status < 300) {

@@ -8,8 +8,9 @@ import type {
 } from "../../routers/providers.ts";
 
 /**
- * The wall between Ultravox's words and ours, after its published OpenAPI document (https://api.ultravox.ai/api/schema/).
- * Objects are loose, since the provider may add fields; a field that we use and that has another type is an error.
+ * The wall between Ultravox's words and ours, after its published OpenAPI document
+ * (https://api.ultravox.ai/api/schema/). Objects are loose, since the provider may add fields; a field that we use
+ * and that has another type is an error.
  */
 
 const durationPattern = /^-?(?:0|[1-9][0-9]{0,11})(?:\.[0-9]{1,9})?s$/;
@@ -102,7 +103,10 @@ export const Call = z
     };
   });
 
-/** A started second counts; Ultravox itself bills in steps of six (docs.ultravox.ai, pricing), so nothing is rounded today. */
+/**
+ * A started second counts; Ultravox itself bills in steps of six (docs.ultravox.ai, pricing), so nothing is rounded
+ * today.
+ */
 function wholeSeconds<S extends number | null>(seconds: S): S | number {
   return seconds === null ? seconds : Math.max(0, Math.ceil(seconds));
 }
@@ -164,9 +168,9 @@ const fallbackDelay = duration(3);
 const defaultModel = "ultravox-v0.7";
 
 /**
- * The whole template. Updates are PATCH, which keeps what is left out (docs.ultravox.ai, api-reference/agents/agents-patch),
- * so what we do not set is stated by its default. Of a voice and a language nobody knows the default's name: they are left
- * out of a new agent, and emptied, which is unset in protobuf, in an existing one.
+ * The whole template. Updates are PATCH (openapi: agents_partial_update). We take it to keep what is left out,
+ * so what we do not set is stated by its default. Of a voice and a language nobody knows the default's name: they are
+ * left out of a new agent, and emptied, which is unset in protobuf, in an existing one.
  */
 export function templateBody(template: AgentTemplate, purpose: "create" | "update") {
   const empty = purpose === "update" ? "" : undefined;
@@ -189,8 +193,8 @@ function firstSpeakerSettings({ firstSpeaker, greeting }: AgentTemplate) {
 }
 
 /**
- * `sip.outgoing` takes SIP URIs and refuses bare numbers (openapi: ultravox.v1.SipMedium_SipOutgoing), so a number is dialled
- * at the trunk's host. Returns null when there is no trunk to dial it at.
+ * `sip.outgoing` takes SIP URIs and refuses bare numbers (openapi: ultravox.v1.SipMedium_SipOutgoing), so a number is
+ * dialled at the trunk's host. Returns null when there is no trunk to dial it at.
  */
 export function mediumBody(medium: CallMedium, sipTrunk: string | undefined): Record<string, object> | null {
   if (medium.kind === "web") return { webRtc: {} };

@@ -3,15 +3,18 @@ import { instant } from "./ultravox-schema.ts";
 
 export type WebhookSecret = { accountId: string; secretId: string; secret: string };
 
-/** `stale`: signed by the account, but outside the window, so it may be a replay: change nothing, look at the call again. */
+/**
+ * `stale`: signed by the account, but outside the window, so it may be a replay: change nothing, look at the call
+ * again.
+ */
 export type SignatureVerdict =
   | { verdict: "valid" | "stale"; accountId: string; secretId: string }
   | { verdict: "refused"; reason: string };
 
 /**
- * Checks `X-Ultravox-Webhook-Signature`: hex HMAC-SHA256 of the body's bytes followed by the timestamp header, comma separated,
- * one for each secret of the webhook (docs.ultravox.ai/webhooks/securing-webhooks). Every secret is compared with every
- * signature, so the time taken does not tell which one matched.
+ * Checks `X-Ultravox-Webhook-Signature`: hex HMAC-SHA256 of the body's bytes followed by the timestamp header, comma
+ * separated, one for each secret of the webhook (docs.ultravox.ai/webhooks/securing-webhooks). Every secret is
+ * compared with every signature, so the time taken does not tell which one matched.
  */
 export function verifyUltravoxSignature(input: {
   rawBody: Buffer;
@@ -35,7 +38,10 @@ export function verifyUltravoxSignature(input: {
   return { verdict: isFresh ? "valid" : "stale", accountId: match.accountId, secretId: match.secretId };
 }
 
-/** Only whole SHA-256 digests: `timingSafeEqual` throws on other lengths, and hex decoding stops silently at a wrong character. */
+/**
+ * Only whole SHA-256 digests: `timingSafeEqual` throws on other lengths, and hex decoding stops silently at a wrong
+ * character.
+ */
 function signaturesIn(header: string): Buffer[] {
   const parts = header.split(",").map((part) => part.trim());
   return parts.filter((part) => /^[0-9a-f]{64}$/i.test(part)).map((part) => Buffer.from(part, "hex"));

@@ -6,7 +6,10 @@ import { Call, duration, Event, Message, mediumBody, Page, templateBody, Ultravo
 export type UltravoxOptions = {
   baseUrl: string;
   apiKeyOf: (accountId: string) => Promise<string>;
-  /** Host, with port and transport if need be, at which numbers are dialled over SIP: `trunk.example:5061;transport=tls`. */
+  /**
+   * Host, with port and transport if need be, at which numbers are dialled over SIP:
+   * `trunk.example:5061;transport=tls`.
+   */
   sipTrunk?: string;
   log?: (attempt: Attempt) => void;
   pace?: Pace;
@@ -27,7 +30,9 @@ const maxPages = 200;
 /** The provider's clock and ours differ a little; a call must not be missed for it. */
 const clockSkewMs = 5 * 60_000;
 
-/** The Ultravox Realtime API (docs.ultravox.ai/api-reference). It has no idempotency keys: see `repeat` of each verb. */
+/**
+ * The Ultravox Realtime API (docs.ultravox.ai/api-reference). It has no idempotency keys: see `repeat` of each verb.
+ */
 export function ultravox(options: UltravoxOptions): Ultravox {
   const baseUrl = options.baseUrl.replace(/\/+$/, "");
   const breakers = new Map<string, Breaker>();
@@ -187,7 +192,8 @@ export function ultravox(options: UltravoxOptions): Ultravox {
     async hangUp(accountId, providerCallId, deadline) {
       const path = `/api/calls/${encodeURIComponent(providerCallId)}/send_data_message`;
       const body = { type: "hang_up" };
-      // Hanging up twice does no harm, and 422 says that the call is not joined, or over (docs.ultravox.ai, send_data_message).
+      // Hanging up twice does no harm, and 422 says that the call is not joined, or over (docs.ultravox.ai,
+      // send_data_message).
       const asked = ask(
         accountId,
         { method: "POST", repeat: "safe", path, body, read: () => "done" as const },

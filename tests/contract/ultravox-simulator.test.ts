@@ -5,12 +5,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import {
   type CallView,
-  type EndReason,
   type Ending,
+  type EndReason,
   type LoggedRequest,
   NUMBERS,
-  startUltravox,
   type SipTermination,
+  startUltravox,
   type Ultravox,
   type WebhookEvent,
 } from "../../server/dev/ultravox.ts";
@@ -154,7 +154,7 @@ afterEach(async () => {
 
 describe("the contract", () => {
   test("every documented path is answered, in both directions, by its schema", async () => {
-    const template = { systemPrompt: "You are {{name}}.", medium: telnyx("0000"), recordingEnabled: true };
+    const template = { systemPrompt: "You are {{name}}.", medium: telnyx("0015"), recordingEnabled: true };
     const { body: agent } = await ask<{ agentId: string }>("POST", "/api/agents", {
       name: "ag_1",
       callTemplate: template,
@@ -538,6 +538,9 @@ describe("webhooks", () => {
     expect(joined).toMatchObject({ joined: expect.any(String), ended: null, endReason: null });
     expect(ended).toMatchObject({ endReason: "hangup", billedDuration: null, summary: expect.any(String) });
     expect(bill).toEqual(await read(callId));
+    const first = received.map(({ body }) => body);
+    for (const event of EVENTS) await ask("POST", "/_sim/webhooks/resend", { callId, event });
+    expect(received.slice(4).map(({ body }) => body)).toEqual(first);
   });
 
   test("are sent again until they are acknowledged, with the same body and a signature that holds", async () => {

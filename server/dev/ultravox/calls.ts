@@ -1,9 +1,9 @@
 import { endCall, forgetCall, millis, startCall } from "./life.ts";
 import { checkLimits } from "./limits.ts";
 import { page, sortByCreation } from "./page.ts";
+import { recordingOf } from "./recording.ts";
 import { DataMessage, parse, Refusal, StartCall, seconds } from "./requests.ts";
 import { type Asked, own, ownedBy, type Reply, type Route } from "./route.ts";
-import { recordingOf } from "./recording.ts";
 import { callView, durationOf, messagesView } from "./views.ts";
 import { type Call, elapsed } from "./world.ts";
 

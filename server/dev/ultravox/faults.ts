@@ -32,6 +32,7 @@ export const FaultPlan = z.strictObject({
   recordings: z.enum(["inline", "redirect"]).optional(),
   applyTo: z.enum(["calls", "agents", "all"]).default("calls"),
 });
+export type FaultPlan = z.input<typeof FaultPlan>;
 export type Faults = z.output<typeof FaultPlan>;
 
 export type Kind = "create" | "read" | "change";

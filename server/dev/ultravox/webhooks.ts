@@ -1,6 +1,6 @@
 import { createHmac } from "node:crypto";
-import type { WebhookEvent } from "./requests.ts";
 import { stream } from "./random.ts";
+import type { WebhookEvent } from "./requests.ts";
 import { callView } from "./views.ts";
 import { after, type Call, type Webhook, type World } from "./world.ts";
 

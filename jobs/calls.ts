@@ -1,0 +1,68 @@
+import { and, isNotNull, lte, sql } from "drizzle-orm";
+import { enqueueFor } from "../db/queue.ts";
+import { calls } from "../db/schema/calls.ts";
+import { finaliseCall, lockCall, postponeCheck } from "../routers/calls/service.ts";
+import { bringForward } from "./ingress.ts";
+import type { Task } from "./task.ts";
+
+const providerDeadlineMs = 20_000;
+const deadline = () => ({ signal: AbortSignal.timeout(providerDeadlineMs) });
+
+/** Asks the provider how a call stands, and brings it there. */
+export const refresh: Task<"calls.refresh"> = {
+  async run({ callId }, ctx) {
+    const call = await ctx.asClient((tx) => lockCall(tx, callId));
+    if (!call.providerCallId || call.checkAt === null) return; // not there yet, or nothing more to come
+    const seen = await ctx.providers.ultravox.getCall(call.providerAccountId, call.providerCallId, deadline());
+    if (seen) await bringForward(ctx, call.clientId, callId, seen);
+    else ctx.log.warn({ call_id: callId }, "the provider does not know this call any more");
+    await ctx.asClient(async (tx) => {
+      const after = await lockCall(tx, callId);
+      if (after.checkAt !== null && after.status === call.status) await postponeCheck(tx, after);
+    });
+  },
+
+  async gaveUp({ callId }, ctx) {
+    await ctx.asClient(async (tx) => postponeCheck(tx, await lockCall(tx, callId)));
+  },
+};
+
+/** Reads the messages of an ended call. Should the provider not give them in time, the call's own word stands. */
+export const finalise: Task<"calls.finalise"> = {
+  async run({ callId }, ctx) {
+    const call = await ctx.asClient((tx) => lockCall(tx, callId));
+    if (call.status !== "ended" || call.outcomeFinal || !call.providerCallId) return;
+    const messages = await ctx.providers.ultravox.listMessages(call.providerAccountId, call.providerCallId, deadline());
+    ctx.fence.check();
+    await ctx.asClient((tx) => finaliseCall(tx, callId, messages));
+  },
+
+  async gaveUp({ callId }, ctx) {
+    await ctx.asClient((tx) => finaliseCall(tx, callId, null));
+  },
+};
+
+/** Finds calls about which nothing was heard when something should have been. */
+export const sweep: Task<"calls.sweep"> = {
+  async run(_payload, ctx) {
+    await ctx.asHouse(async (tx) => {
+      const due = await tx
+        .select({ clientId: calls.clientId, callId: calls.id })
+        .from(calls)
+        .where(and(isNotNull(calls.checkAt), lte(calls.checkAt, sql`clock_timestamp()`)))
+        .orderBy(calls.checkAt)
+        .limit(500);
+      for (const { clientId, callId } of due) await enqueueFor(tx, clientId, "calls.refresh", { callId }, { key: callId });
+    });
+  },
+};
+
+/** Ends a call that nobody here knows as his. One that rings still cannot be ended: it is tried again. */
+export const hangUp: Task<"calls.hangUpStray"> = {
+  async run({ providerAccountId, providerCallId }, ctx) {
+    const { ultravox } = ctx.providers;
+    if ((await ultravox.hangUp(providerAccountId, providerCallId, deadline())) === "done") return;
+    const seen = await ultravox.getCall(providerAccountId, providerCallId, deadline());
+    if (seen && !seen.endedAt) throw new Error("It rings still, and cannot be ended before somebody answers.");
+  },
+};

@@ -1,0 +1,67 @@
+import { and, eq, sql } from "drizzle-orm";
+import { enqueue } from "../db/queue.ts";
+import { intents } from "../db/schema/agents.ts";
+import { outboundOf } from "../routers/intents/kinds.ts";
+import { ringFor, settle, type Settlement } from "../routers/intents/service.ts";
+import { ProviderError } from "../routers/providers.ts";
+import type { JobContext, Task } from "./task.ts";
+
+const providerDeadlineMs = 20_000;
+/** Between two looks that find nothing: a provider's own lists may lag behind. */
+const secondLookSeconds = 60;
+
+/** Finds out what became of something asked of a provider, when the request that asked could not. */
+export const resolve: Task<"intents.resolve"> = {
+  async run({ intentId }, ctx) {
+    const intent = await readOpen(ctx, intentId);
+    if (!intent) return;
+    const outbound = outboundOf(intent.kind);
+    const asked = await ctx.asClient((tx) => outbound.recall(tx, intent.subjectId));
+    const since = new Date(intent.createdAt.getTime() - 5 * 60_000); // their clock may be behind ours
+    const deadline = { signal: AbortSignal.timeout(providerDeadlineMs) };
+    const look = outbound.find(ctx.providers, intent.providerAccountId, asked, since, deadline);
+    const found: never[] | ProviderError = await look.catch((error) => {
+      if (error instanceof ProviderError && error.kind === "refused") return error;
+      throw error;
+    });
+
+    const ring = await ringFor(ctx.providers.vault, intent.clientId, intent.idempotencyKey);
+    ctx.fence.check();
+    await ctx.asClient(async (tx) => {
+      const close = (settlement: Settlement<never>) => settle(tx, outbound, intentId, settlement, ring);
+      if (found instanceof ProviderError) return close({ outcome: "refused", message: found.message });
+      const [taken, ...strays] = found;
+      if (taken !== undefined) {
+        await close({ outcome: "accepted", got: taken });
+        for (const stray of strays) await outbound.stray?.(tx, intent.subjectId, intent.providerAccountId, stray);
+        return;
+      }
+      const lookedBefore = intent.absentAt !== null && intent.absences > 0;
+      const [{ apart }] = (await tx.execute<{ apart: boolean }>(
+        sql`select coalesce(clock_timestamp() - absent_at >= make_interval(secs => ${secondLookSeconds}), false) as apart
+            from ${intents} where id = ${intentId}`,
+      )) as [{ apart: boolean }];
+      if (lookedBefore && apart) {
+        return close({ outcome: "absent", message: "The voice provider never got this request, or did not answer. Try again." });
+      }
+      if (!lookedBefore) await noteAbsence(tx, intentId);
+      await enqueue(tx, "intents.resolve", { intentId }, { delaySeconds: secondLookSeconds + 1 });
+    });
+  },
+};
+
+const readOpen = (ctx: JobContext, intentId: string) =>
+  ctx.asClient(async (tx) => {
+    const [intent] = await tx
+      .select()
+      .from(intents)
+      .where(and(eq(intents.id, intentId), eq(intents.state, "open")));
+    return intent ?? null;
+  });
+
+async function noteAbsence(tx: Parameters<typeof settle>[0], intentId: string) {
+  await tx
+    .update(intents)
+    .set({ absences: 1, absentAt: sql`clock_timestamp()` as unknown as Date })
+    .where(eq(intents.id, intentId));
+}

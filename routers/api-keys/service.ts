@@ -1,0 +1,81 @@
+import { randomBytes } from "node:crypto";
+import { and, desc, eq, isNull, lt, sql } from "drizzle-orm";
+import type { Tx } from "../../db/client.ts";
+import { emit } from "../../db/events.ts";
+import { newId } from "../../db/ids.ts";
+import { apiKeys } from "../../db/schema/clients.ts";
+import { Fault } from "../fault.ts";
+import { type ListKey, readCursor, toPage } from "../page.ts";
+import { grants, type Scope } from "../scopes.ts";
+import { wire, wireOrNull } from "../words.ts";
+import type { ApiKey, CreateApiKey, CreatedApiKey, ListApiKeys } from "./schema.ts";
+
+type Creator = { id: string; scopes: readonly string[] };
+type Row = typeof apiKeys.$inferSelect;
+
+/** `hash` is the installation's HMAC: what it gives is kept, the key itself is not. */
+export async function createApiKey(
+  tx: Tx,
+  { name, scopes, expiresAt }: Omit<CreateApiKey, "kind">,
+  creator: Creator,
+  hash: (key: string) => string,
+): Promise<CreatedApiKey> {
+  const beyond = scopes.find((scope) => !grants(creator.scopes, scope));
+  if (beyond) throw new Fault("scope_missing", `You do not have ${beyond} yourself, so a key of yours cannot have it.`);
+  if (expiresAt && new Date(expiresAt) <= new Date()) {
+    throw new Fault("invalid_input", "expiresAt: This lies in the past.", { details: [{ path: "expiresAt", message: "This lies in the past." }] });
+  }
+  const key = `pb_live_${randomBytes(24).toString("base64url")}`;
+  const row = {
+    id: newId("apiKey"),
+    name,
+    prefix: key.slice(0, 12),
+    hash: hash(key),
+    scopes: [...new Set<Scope>(scopes)].sort(),
+    expiresAt: expiresAt ? new Date(expiresAt) : null,
+    createdBy: creator.id,
+  };
+  const [created] = await tx.insert(apiKeys).values(row).returning();
+  await say(tx, "api_key.created", created!);
+  return { ...onTheWire(created!), key };
+}
+
+export async function listApiKeys(tx: Tx, { limit, cursor }: ListApiKeys, key: ListKey) {
+  const before = readCursor(key, cursor);
+  const rows = await tx
+    .select()
+    .from(apiKeys)
+    .where(before === null ? undefined : lt(apiKeys.id, before))
+    .orderBy(desc(apiKeys.id))
+    .limit(limit + 1);
+  return toPage(key, rows.map(onTheWire), limit, ({ id }) => id);
+}
+
+/** Revoking it again changes nothing. */
+export async function revokeApiKey(tx: Tx, id: string) {
+  const [revoked] = await tx
+    .update(apiKeys)
+    .set({ revokedAt: sql`clock_timestamp()` as unknown as Date })
+    .where(and(eq(apiKeys.id, id), isNull(apiKeys.revokedAt)))
+    .returning();
+  if (revoked) return say(tx, "api_key.revoked", revoked);
+  const [known] = await tx.select({ id: apiKeys.id }).from(apiKeys).where(eq(apiKeys.id, id));
+  if (!known) throw new Fault("api_key_not_found", `There is no API key ${id}.`);
+}
+
+async function say(tx: Tx, type: "api_key.created" | "api_key.revoked", { id, name, prefix, scopes }: Row) {
+  await emit(tx, type, id, { id, name, prefix, scopes });
+}
+
+function onTheWire(row: Row): ApiKey {
+  return {
+    id: row.id,
+    name: row.name,
+    prefix: row.prefix,
+    scopes: row.scopes as Scope[],
+    createdAt: wire(row.createdAt),
+    expiresAt: wireOrNull(row.expiresAt),
+    lastUsedAt: wireOrNull(row.lastUsedAt),
+    revokedAt: wireOrNull(row.revokedAt),
+  };
+}

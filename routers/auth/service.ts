@@ -1,0 +1,41 @@
+import { and, eq } from "drizzle-orm";
+import type { Database } from "../../db/client.ts";
+import { apiKeys, clients, memberships, users } from "../../db/schema/clients.ts";
+import { Fault } from "../fault.ts";
+import type { Caller } from "../trpc.ts";
+import type { Me, OwnClients } from "./schema.ts";
+
+/** Who is calling, whatever the client. */
+export async function describeCaller(db: Database, caller: Caller): Promise<Me> {
+  if (caller.kind === "user") {
+    const [user] = await db.asUser(caller.userId, (tx) => tx.select().from(users).where(eq(users.id, caller.userId)));
+    if (!user) throw new Fault("unauthenticated");
+    return { kind: "user", id: user.id, email: user.email, name: user.name, scopes: null };
+  }
+  const { clientId, keyId } = caller;
+  const [key] = await db.asClient({ clientId, keyId }, (tx) => tx.select().from(apiKeys).where(eq(apiKeys.id, keyId)), {
+    mode: "read",
+  });
+  if (!key) throw new Fault("unauthenticated");
+  return { kind: "key", id: key.id, email: null, name: key.name, scopes: key.scopes };
+}
+
+/** The clients that the caller may act for: both the token and an active membership name them. */
+export async function listOwnClients(db: Database, caller: Caller): Promise<OwnClients> {
+  if (caller.kind === "key") {
+    const { clientId, keyId } = caller;
+    const rows = await db.asClient({ clientId, keyId }, (tx) => tx.select().from(clients).where(eq(clients.id, clientId)), {
+      mode: "read",
+    });
+    return { clients: rows.map(({ id, name, status }) => ({ id, name, status, role: null })) };
+  }
+  const rows = await db.asUser(caller.userId, (tx) =>
+    tx
+      .select({ id: clients.id, name: clients.name, status: clients.status, role: memberships.role })
+      .from(memberships)
+      .innerJoin(clients, eq(clients.id, memberships.clientId))
+      .where(and(eq(memberships.userId, caller.userId), eq(memberships.status, "active")))
+      .orderBy(clients.id),
+  );
+  return { clients: rows.filter(({ id }) => caller.clientIds.includes(id)) };
+}

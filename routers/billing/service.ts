@@ -1,0 +1,33 @@
+import { and, desc, eq, lt, sql } from "drizzle-orm";
+import type { Tx } from "../../db/client.ts";
+import { ledgerEntries, ledgerTransactions } from "../../db/schema/billing.ts";
+import { type ListKey, readCursor, toPage } from "../page.ts";
+import { wire } from "../words.ts";
+import type { LedgerTransaction, ListLedger } from "./schema.ts";
+
+type Entry = LedgerTransaction["entries"][number];
+
+const entriesOf = sql<Entry[]>`(
+  select json_agg(json_build_object('account', e.account, 'amountMicros', e.amount_micros) order by e.account)
+  from ${ledgerEntries} e where e.client_id = ${ledgerTransactions.clientId} and e.transaction_id = ${ledgerTransactions.id})`;
+
+export async function listLedger(tx: Tx, { limit, cursor, subjectId }: ListLedger, key: ListKey) {
+  const before = readCursor(key, cursor);
+  const rows = await tx
+    .select({ transaction: ledgerTransactions, entries: entriesOf })
+    .from(ledgerTransactions)
+    .where(
+      and(
+        before === null ? undefined : lt(ledgerTransactions.id, before),
+        subjectId ? eq(ledgerTransactions.subjectId, subjectId) : undefined,
+      ),
+    )
+    .orderBy(desc(ledgerTransactions.id))
+    .limit(limit + 1);
+  const items = rows.map(({ transaction, entries }): LedgerTransaction => {
+    const { id, kind, sourceId, subjectId, priceId, memo, createdAt } = transaction;
+    return { id, kind, sourceId, subjectId, priceId, memo, entries, createdAt: wire(createdAt) };
+  });
+  return toPage(key, items, limit, ({ id }) => id);
+}
+

@@ -1,0 +1,120 @@
+import { createHmac } from "node:crypto";
+import { and, eq, gt, isNull, lt, or, sql } from "drizzle-orm";
+import type { Logger } from "pino";
+import type { Database } from "../db/client.ts";
+import { apiKeys, clients, memberships, roles, users } from "../db/schema/clients.ts";
+import { Fault } from "../routers/fault.ts";
+import { grants, scopes } from "../routers/scopes.ts";
+import type { Caller, Principal } from "../routers/trpc.ts";
+import { IdentityUnavailable, TokenRefused, type VerifiedToken } from "./authenticate-jwt.ts";
+
+const keyPattern = /^pb_(live|test)_[A-Za-z0-9_-]{32}$/;
+const rememberMs = 60_000;
+const refuseMs = 5_000;
+const remembered = 10_000;
+
+type KeyFacts = { keyId: string; clientId: string; scopes: readonly string[] };
+type Options = { db: Database; log: Logger; verifyJwt: (token: string) => Promise<VerifiedToken>; clientsClaim: string; pepper: Buffer; now?: () => number };
+
+/** Finds out who calls: a person with a token of the identity provider, or an API key. */
+export function authenticator({ db, log, verifyJwt, clientsClaim, pepper, now = Date.now }: Options) {
+  const known = new Map<string, { facts: KeyFacts | null; until: number; used: number }>();
+  const writes = new Set<Promise<unknown>>();
+  const hashKey = (key: string) => createHmac("sha256", pepper).update(key).digest("hex");
+
+  /**
+   * What a key is, remembered for a minute: its client and scopes never change. Whether it still holds is asked
+   * again in every transaction (app.enter), so a revocation is effective at once, in every process.
+   */
+  async function keyFacts(key: string): Promise<KeyFacts> {
+    const hash = hashKey(key);
+    let found = known.get(hash);
+    if (!found || found.until <= now()) {
+      const facts = await db.asHouse((tx) => findKey(tx, hash), { mode: "read" });
+      if (known.size >= remembered) known.delete(known.keys().next().value!);
+      found = { facts, until: now() + (facts ? rememberMs : refuseMs), used: found?.used ?? 0 };
+      known.set(hash, found);
+    }
+    if (!found.facts) throw new Fault("unauthenticated");
+    if (now() - found.used >= rememberMs) {
+      found.used = now();
+      noteUse(found.facts);
+    }
+    return found.facts;
+  }
+
+  /** Behind the answer: the request does not wait for it. */
+  function noteUse({ clientId, keyId }: KeyFacts) {
+    const write = db
+      .asClient({ clientId }, (tx) =>
+        tx
+          .update(apiKeys)
+          .set({ lastUsedAt: sql`clock_timestamp()` as unknown as Date })
+          .where(and(eq(apiKeys.id, keyId), or(isNull(apiKeys.lastUsedAt), lt(apiKeys.lastUsedAt, sql`clock_timestamp() - interval '1 minute'`)))),
+      )
+      .catch((error) => log.warn({ err: error }, "the last use of a key was not written"))
+      .finally(() => writes.delete(write));
+    writes.add(write);
+  }
+
+  async function authenticate(authorization: string | undefined): Promise<Caller> {
+    const token = /^Bearer +(\S+)$/i.exec(authorization ?? "")?.[1];
+    if (!token) throw new Fault("unauthenticated", "Send `Authorization: Bearer` with a token or an API key.");
+    if (keyPattern.test(token)) return { kind: "key", ...(await keyFacts(token)) };
+    try {
+      const { subject, scopes: own, claims } = await verifyJwt(token);
+      const userId = await db.asHouse((tx) => findUser(tx, subject), { mode: "read" });
+      if (!userId) throw new Fault("unauthenticated", "The token is good, but nobody here is known by it.");
+      return { kind: "user", userId, subject, clientIds: listOf(claims[clientsClaim]), scopes: own };
+    } catch (error) {
+      if (error instanceof TokenRefused) throw new Fault("unauthenticated");
+      if (error instanceof IdentityUnavailable) throw new Fault("overloaded", "The identity provider cannot be reached.", { retryAfterSeconds: 5, cause: error });
+      throw error;
+    }
+  }
+
+  /** For whom he acts. Foreign, unknown and malformed clients are refused in the same words. */
+  async function choosePrincipal(caller: Caller, clientHeader: string | undefined): Promise<Principal> {
+    if (caller.kind === "key") {
+      if (clientHeader !== undefined && clientHeader !== caller.clientId) throw new Fault("client_forbidden");
+      return { kind: "key", id: caller.keyId, clientId: caller.clientId, scopes: caller.scopes };
+    }
+    const all = await db.asUser(caller.userId, (tx) => membershipsOf(tx, caller.userId));
+    const mine = all.filter(({ clientId }) => caller.clientIds.includes(clientId));
+    if (clientHeader === undefined && mine.length > 1) throw new Fault("client_required");
+    const chosen = clientHeader === undefined ? mine[0] : mine.find(({ clientId }) => clientId === clientHeader);
+    if (!chosen) throw new Fault("client_forbidden");
+    if (chosen.status !== "active") throw new Fault("client_suspended");
+    const ours = caller.scopes?.filter((scope) => (scopes as readonly string[]).includes(scope));
+    const held = scopes.filter((scope) => grants(chosen.scopes, scope) && (!ours?.length || ours.includes(scope)));
+    return { kind: "user", id: caller.userId, clientId: chosen.clientId, scopes: held };
+  }
+
+  return { authenticate, choosePrincipal, hashKey, settled: () => Promise.allSettled(writes) };
+}
+
+type Tx = Parameters<Parameters<Database["asHouse"]>[0]>[0];
+
+async function findKey(tx: Tx, hash: string): Promise<KeyFacts | null> {
+  const [row] = await tx
+    .select({ keyId: apiKeys.id, clientId: apiKeys.clientId, scopes: apiKeys.scopes })
+    .from(apiKeys)
+    .where(and(eq(apiKeys.hash, hash), isNull(apiKeys.revokedAt), or(isNull(apiKeys.expiresAt), gt(apiKeys.expiresAt, sql`clock_timestamp()`))));
+  return row ?? null;
+}
+
+async function findUser(tx: Tx, subject: string): Promise<string | null> {
+  const [row] = await tx.select({ id: users.id }).from(users).where(eq(users.subject, subject));
+  return row?.id ?? null;
+}
+
+const membershipsOf = (tx: Tx, userId: string) =>
+  tx
+    .select({ clientId: clients.id, status: clients.status, role: memberships.role, scopes: roles.scopes })
+    .from(memberships)
+    .innerJoin(clients, eq(clients.id, memberships.clientId))
+    .innerJoin(roles, eq(roles.name, memberships.role))
+    .where(and(eq(memberships.userId, userId), eq(memberships.status, "active")));
+
+const listOf = (claim: unknown): string[] =>
+  typeof claim === "string" ? [claim] : Array.isArray(claim) ? claim.filter((item) => typeof item === "string") : [];

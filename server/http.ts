@@ -1,0 +1,182 @@
+import { readFileSync } from "node:fs";
+import { createServer, type Server } from "node:http";
+import { createExpressMiddleware } from "@trpc/server/adapters/express";
+import express, { type NextFunction, type Request, type Response } from "express";
+import type { Logger } from "pino";
+import type { z } from "zod";
+import { docsRouter } from "../edge/docs.ts";
+import { receiver } from "../edge/ingress/receiver.ts";
+import { ultravoxWebhook } from "../edge/ingress/ultravox.ts";
+import { openApiJson } from "../edge/openapi.ts";
+import { restRouter, sendFault } from "../edge/rest.ts";
+import { newId } from "../db/ids.ts";
+import { asFault, Fault } from "../routers/fault.ts";
+import { appRouter } from "../routers/index.ts";
+import type { Reply } from "../routers/reply.ts";
+import type { Context, Settings } from "../routers/trpc.ts";
+import type { Deps } from "./deps.ts";
+import { health } from "./health.ts";
+import { verifyUltravoxSignature } from "./providers/ultravox-webhook.ts";
+import { scalarFile } from "./scalar.ts";
+
+export const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string };
+
+/** The whole application behind one port: both doors, what providers call, health and the reference. */
+export function openHttp(deps: Deps): Server {
+  const { env, log, db, providers } = deps;
+  const app = express();
+  app.disable("x-powered-by");
+  app.set("etag", false);
+  const contextOf = contextMaker(deps);
+
+  app.use((req, res, next) => {
+    res.setHeader("X-Request-Id", requestIdOf(req));
+    logWhenDone(log, req, res);
+    next();
+  });
+
+  const secrets = deps.webhookSecrets;
+  const toleranceSeconds = { past: env.ULTRAVOX_WEBHOOK_PAST_SECONDS, future: env.ULTRAVOX_WEBHOOK_FUTURE_SECONDS };
+  const verify = ultravoxWebhook({
+    readEvent: (body) => providers.ultravox.readEvent(body),
+    verifySignature: (rawBody, timestampHeader, signatureHeader) =>
+      verifyUltravoxSignature({ rawBody, timestampHeader, signatureHeader, secrets, toleranceSeconds, now: new Date() }),
+  });
+  app.post("/api/v1/webhooks/ultravox", receiver({ db, log, verify, requestIdOf, sendFault }));
+
+  app.use(
+    "/api/v1",
+    restRouter({
+      router: appRouter,
+      createContext: ({ req, res, reply }) => contextOf(req, res, "rest", reply),
+      requestIdOf,
+      onError: ({ fault, error, requestId, procedure }) => logBug(log, fault, error, requestId, procedure),
+    }),
+  );
+
+  app.use("/trpc", refuseKeyedBatch);
+  app.use(
+    "/trpc",
+    createExpressMiddleware({
+      router: appRouter,
+      maxBatchSize: 10,
+      createContext: ({ req, res }) => contextOf(req, res, "trpc", { headers: {} }),
+      responseMeta: ({ ctx }) => ({
+        ...(ctx?.reply.status ? { status: ctx.reply.status } : {}),
+        headers: { ...ctx?.reply.headers, ...(ctx?.reply.firstRequestId ? { "Idempotency-Replayed": "true" } : {}) },
+      }),
+      onError: ({ error, path, ctx }) => logBug(log, asFault(error), error, ctx?.requestId ?? "", path),
+    }),
+  );
+
+  app.use(health(deps, version));
+  app.get("/openapi.json", (_req, res) => {
+    res.type("application/json").send(openApiJson(appRouter, { baseUrl: `${env.PUBLIC_URL ?? ""}/api/v1`, version }));
+  });
+  app.use(docsRouter({ scalarFile }));
+  app.use((req, res) => sendFault(res, new Fault("route_not_found"), requestIdOf(req)));
+  app.use((error: unknown, req: Request, res: Response, _next: NextFunction) => {
+    const fault = asFault(error);
+    logBug(log, fault, error, requestIdOf(req), undefined);
+    sendFault(res, fault, requestIdOf(req));
+  });
+
+  const server = createServer(app);
+  server.requestTimeout = 60_000;
+  server.headersTimeout = 15_000;
+  server.keepAliveTimeout = 65_000; // above the usual 60 s of a balancer, which must be the one to hang up
+  return server;
+}
+
+function contextMaker({ auth, db, providers, limiter, cursorSecret, env, log }: Deps) {
+  const settings: Settings = { allowPrivateWebhooks: env.ALLOW_PRIVATE_WEBHOOKS };
+  return function contextOf(req: Request, res: Response, transport: Context["transport"], reply: Reply): Context {
+    const requestId = requestIdOf(req);
+    let giveBack = () => {};
+    return {
+      requestId,
+      transport,
+      reply,
+      idempotencyKey: readIdempotencyKey(req),
+      authenticate: () => auth.authenticate(req.headers.authorization),
+      choosePrincipal: async (caller) => {
+        const principal = await auth.choosePrincipal(caller, one(req.headers["x-client-id"]));
+        facts(req).clientId = principal.clientId;
+        return principal;
+      },
+      spend: (principalId, limit) => {
+        const spent = limiter.spend(principalId, limit);
+        giveBack = spent.giveBack;
+        for (const [name, value] of Object.entries(spent.headers)) res.setHeader(name, value);
+      },
+      unspend: () => giveBack(),
+      inputOf,
+      db,
+      providers,
+      cursorSecret,
+      hashKey: auth.hashKey,
+      settings,
+      log: log.child({ request_id: requestId }),
+    };
+  };
+}
+
+type Procedure = { _def: { inputs: z.ZodType[] } };
+const schemas = new Map(
+  Object.entries(appRouter._def.procedures as unknown as Record<string, Procedure>).map(([path, { _def }]) => [path, _def.inputs[0]]),
+);
+const inputOf = (path: string) => schemas.get(path);
+
+const one = (value: string | string[] | undefined) => (Array.isArray(value) ? value[0] : value);
+
+/** `Idempotency-Key` may be a quoted string, as its draft standard says, or bare. */
+function readIdempotencyKey(req: Request): string | null {
+  const given = one(req.headers["idempotency-key"]) ?? one(req.headers["x-idempotency-key"]);
+  if (given === undefined || req.method === "GET") return null;
+  const key = /^"(.*)"$/.exec(given)?.[1] ?? given;
+  if (!/^[\x21-\x7e]{1,255}$/.test(key)) {
+    throw new Fault("invalid_header", "Idempotency-Key: 1 to 255 visible ASCII characters, without spaces.");
+  }
+  return key;
+}
+
+/** One key covers one mutation: in a batch it could not be said which. */
+function refuseKeyedBatch(req: Request, res: Response, next: NextFunction) {
+  const keyed = req.headers["idempotency-key"] ?? req.headers["x-idempotency-key"];
+  if (req.method === "POST" && keyed !== undefined && req.path.includes(",")) {
+    return sendFault(res, new Fault("batch_not_allowed"), requestIdOf(req));
+  }
+  next();
+}
+
+type Facts = { requestId: string; clientId?: string };
+const known = new WeakMap<Request, Facts>();
+
+function facts(req: Request): Facts {
+  const found = known.get(req);
+  if (found) return found;
+  const given = one(req.headers["x-request-id"]);
+  const made = { requestId: given && /^[\w.:-]{1,128}$/.test(given) ? given : newId("request") };
+  known.set(req, made);
+  return made;
+}
+
+/** Taken from the caller when it is well formed, so that his logs and ours can be laid side by side. */
+export const requestIdOf = (req: Request) => facts(req).requestId;
+
+function logWhenDone(log: Logger, req: Request, res: Response) {
+  if (!log.isLevelEnabled("info")) return;
+  const began = performance.now();
+  const path = req.originalUrl.split("?", 1)[0];
+  res.once("close", () => {
+    const { requestId, clientId } = facts(req);
+    const line = { request_id: requestId, client_id: clientId ?? null, method: req.method, path, status: res.statusCode };
+    log.info({ ...line, ms: Math.round(performance.now() - began), ...(res.writableFinished ? {} : { gone: true }) }, "request");
+  });
+}
+
+function logBug(log: Logger, fault: Fault, error: unknown, requestId: string, procedure: string | undefined) {
+  if (fault.status < 500) return;
+  const cause = error instanceof Error && error.cause ? error.cause : error;
+  log.error({ request_id: requestId, procedure, code: fault.fault, err: fault.cause ?? cause }, "a request failed");
+}

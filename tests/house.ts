@@ -1,0 +1,188 @@
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import type { AddressInfo } from "node:net";
+import postgres from "postgres";
+import { afterAll, inject } from "vitest";
+import { type Identity, startIdentity } from "../server/dev/identity.ts";
+import { type SeededClient, seedClient } from "../server/dev/seed.ts";
+import { startUltravox } from "../server/dev/ultravox.ts";
+import { openDeps } from "../server/deps.ts";
+import { readEnv, roleUrls } from "../server/env.ts";
+import { openHttp } from "../server/http.ts";
+import { openLog } from "../server/log.ts";
+import { openWorkers } from "../server/worker.ts";
+import { templateName } from "./postgres.ts";
+
+export const clientsClaim = "https://patchbay.test/clients";
+const audience = "https://api.patchbay.test";
+const platformKey = "simulate.0123456789abcdef0123456789abcdef";
+const otherKey = "otheracc.0123456789abcdef0123456789abcdef";
+
+export type Answer = {
+  status: number;
+  headers: Headers;
+  // biome-ignore lint/suspicious/noExplicitAny: what came over the wire, to be looked into
+  body: any;
+};
+type Ask = { key?: string | null; idempotencyKey?: string; headers?: Record<string, string> };
+type Options = { env?: Record<string, string>; workers?: boolean; speed?: number; seed?: number; credits?: number; log?: string[] };
+
+/** A database of its own, cloned from the migrated template. */
+export async function cloneDatabase() {
+  const ownerUrl = new URL(inject("ownerUrl"));
+  const name = `t_${randomBytes(6).toString("hex")}`;
+  const root = postgres(ownerUrl.href, { max: 1, onnotice: () => {} });
+  await root.unsafe(`create database ${name} template ${templateName}`);
+  const url = new URL(ownerUrl);
+  url.pathname = `/${name}`;
+  return {
+    url: url.href,
+    roles: roleUrls({ DATABASE_URL: url.href, APP_SECRET: inject("appSecret") }),
+    async drop() {
+      await root.unsafe(`drop database if exists ${name} with (force)`);
+      await root.end();
+    },
+  };
+}
+
+/**
+ * The whole house for one test file: a database of its own, the application behind a real port, the simulated provider
+ * calling its webhooks, an issuer that signs real tokens, and two clients that must never see each other.
+ */
+export async function house(options: Options = {}) {
+  const database = await cloneDatabase();
+  const owner = postgres(database.url, { max: 4, onnotice: () => {} });
+  const identity = await startIdentity({ port: 0, audience, claim: clientsClaim });
+  const simulator = await startUltravox({
+    port: 0,
+    seed: options.seed ?? 1,
+    speed: options.speed ?? 100,
+    accounts: [
+      { id: "platform", apiKey: platformKey, webhooks: [] },
+      { id: "other", apiKey: otherKey, webhooks: [] },
+    ],
+  });
+  const env = readEnv({
+    PORT: "0",
+    LOG_LEVEL: options.log ? "debug" : "silent",
+    DATABASE_URL: database.url,
+    APP_SECRET: inject("appSecret"),
+    VAULT_MASTER_KEY: Buffer.alloc(32, 7).toString("base64"),
+    AUTH_ISSUER: identity.issuer,
+    AUTH_AUDIENCE: audience,
+    AUTH_CLIENTS_CLAIM: clientsClaim,
+    AUTH_JWKS_URL: identity.jwksUri,
+    ULTRAVOX_BASE_URL: simulator.url,
+    ULTRAVOX_API_KEY: platformKey,
+    ULTRAVOX_WEBHOOK_SECRETS: "platform-webhook-secret",
+    ULTRAVOX_ACCOUNTS: JSON.stringify([{ id: "pacc_other", apiKey: otherKey, webhookSecrets: ["other-webhook-secret"] }]),
+    SIP_TRUNK: "trunk.example",
+    ALLOW_PRIVATE_WEBHOOKS: "true",
+    DATABASE_POOL_SIZE: "6",
+    ...options.env,
+  });
+  const log = openLog(env.LOG_LEVEL, { write: (line: string) => void options.log?.push(line) });
+  const deps = openDeps(env, { log });
+  const server = openHttp(deps);
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  await registerWebhook(simulator.url, platformKey, `${url}/api/v1/webhooks/ultravox`, "platform-webhook-secret");
+  await registerWebhook(simulator.url, otherKey, `${url}/api/v1/webhooks/ultravox`, "other-webhook-secret");
+
+  const ada = await seedClient(deps, { name: "Ada", subject: "auth0|ada", credits: options.credits ?? 1000 });
+  const bob = await seedClient(deps, { name: "Bob", subject: "auth0|bob", credits: options.credits ?? 1000 });
+  const workers = options.workers ? await openWorkers(deps) : null;
+
+  async function send(method: string, path: string, body?: unknown, ask: Ask = {}): Promise<Answer> {
+    const key = ask.key === undefined ? ada.key : ask.key;
+    const response = await fetch(url + (path.startsWith("/trpc") || path.startsWith("/health") ? path : `/api/v1${path}`), {
+      method,
+      headers: {
+        ...(key ? { authorization: `Bearer ${key}` } : {}),
+        ...(body === undefined ? {} : { "content-type": "application/json" }),
+        ...(ask.idempotencyKey ? { "idempotency-key": ask.idempotencyKey } : {}),
+        ...ask.headers,
+      },
+      ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
+    });
+    const text = await response.text();
+    return { status: response.status, headers: response.headers, body: text ? JSON.parse(text) : null };
+  }
+
+  async function close() {
+    await workers?.stop();
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
+    await deps.close();
+    await simulator.close();
+    await identity.close();
+    await owner.end();
+    await database.drop();
+  }
+  afterAll(close, 30_000);
+
+  return {
+    url,
+    env,
+    deps,
+    owner,
+    database,
+    identity,
+    simulator: simulatorOf(simulator.url),
+    ada,
+    bob,
+    send,
+    get: (path: string, ask?: Ask) => send("GET", path, undefined, ask),
+    post: (path: string, body?: unknown, ask?: Ask) => send("POST", path, body, ask),
+    patch: (path: string, body?: unknown, ask?: Ask) => send("PATCH", path, body, ask),
+    remove: (path: string, ask?: Ask) => send("DELETE", path, undefined, ask),
+    query: (procedure: string, input: unknown, ask?: Ask) =>
+      send("GET", `/trpc/${procedure}?input=${encodeURIComponent(JSON.stringify(input))}`, undefined, ask),
+    mutate: (procedure: string, input: unknown, ask?: Ask) => send("POST", `/trpc/${procedure}`, input, ask),
+    token: (who: SeededClient, more: Record<string, unknown> = {}) =>
+      identity.token({ sub: who.subject, clients: [who.clientId], ...more }),
+  };
+}
+
+export type House = Awaited<ReturnType<typeof house>>;
+export type { Identity };
+
+async function registerWebhook(simulator: string, apiKey: string, url: string, secret: string) {
+  const response = await fetch(`${simulator}/api/webhooks`, {
+    method: "POST",
+    headers: { "x-api-key": apiKey, "content-type": "application/json" },
+    body: JSON.stringify({ url, secrets: [secret], events: ["call.started", "call.joined", "call.ended", "call.billed"] }),
+  });
+  if (response.status !== 201) throw new Error(`the simulator refused our webhook: ${await response.text()}`);
+}
+
+function simulatorOf(url: string) {
+  const ask = async (method: string, path: string, body?: unknown) => {
+    const response = await fetch(url + path, { method, ...(body === undefined ? {} : { body: JSON.stringify(body) }) });
+    if (!response.ok) throw new Error(`simulator ${path}: ${response.status} ${await response.text()}`);
+    const text = await response.text();
+    return text ? JSON.parse(text) : null;
+  };
+  return {
+    url,
+    state: () => ask("GET", "/_sim/state"),
+    requests: () => ask("GET", "/_sim/requests"),
+    faults: (plan: unknown) => ask("PUT", "/_sim/faults", plan),
+    control: (path: string, body?: unknown) => ask("POST", `/_sim/${path}`, body ?? {}),
+  };
+}
+
+export const agent = { name: "Reception", systemPrompt: "You answer for a bakery. Be brief.", maxDurationSeconds: 120 };
+export const phone = (to: string) => ({ type: "phone", to, from: "+14155550199" });
+
+/** Waits until `look` gives something other than null, undefined or false; at most so long. */
+export async function until<T>(look: () => Promise<T>, seconds = 15): Promise<NonNullable<T>> {
+  const end = Date.now() + seconds * 1000;
+  for (;;) {
+    const seen = await look();
+    if (seen) return seen as NonNullable<T>;
+    if (Date.now() > end) throw new Error(`waited ${seconds} s in vain for: ${look}`);
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+}
