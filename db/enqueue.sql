@@ -32,9 +32,115 @@ language sql security definer set search_path = '' stable as $$
   where is_available and run_at <= now()
 $$;
 
+-- The queue completes jobs by id, and asks not who holds them: a process that was stopped, buried and woken again would
+-- remove the rows that its heir is working on. So: what is locked goes only by its holder, and a pool that no longer holds
+-- a row removes nothing. Each connection of a pool names it in `patchbay.pool`; people and functions name none.
+create or replace function graphile_worker.patchbay_only_the_holder() returns trigger
+language plpgsql set search_path = '' as $$
+begin
+  if old.locked_by is distinct from nullif(current_setting('patchbay.pool', true), '') then return null; end if;
+  return old;
+end $$;
+do $$
+begin
+  if not exists (select from pg_trigger where tgname = 'patchbay_only_the_holder'
+                   and tgrelid = 'graphile_worker._private_jobs'::regclass) then
+    create trigger patchbay_only_the_holder before delete on graphile_worker._private_jobs
+      for each row execute function graphile_worker.patchbay_only_the_holder();
+  end if;
+end $$;
+
+-- What is locked or exhausted: few rows among perhaps millions that wait, looked for every few seconds.
+create index if not exists patchbay_unavailable on graphile_worker._private_jobs (locked_by) where not is_available;
+
+-- Removes a job on behalf of the pool that holds it. False: it is held no longer, and somebody else has it.
+create or replace function graphile_worker.patchbay_remove(p_job bigint, p_pool text) returns boolean
+language plpgsql security definer set search_path = '' as $$
+begin
+  perform set_config('patchbay.pool', p_pool, true);
+  delete from graphile_worker._private_jobs where id = p_job and locked_by = p_pool;
+  return found;
+end $$;
+
+-- Puts the next attempt in the place of a job, in one commit: `put`, or `lost` when another pool has the job by now.
+-- `superseded`: since it began, a newer job of its key was queued (which takes the key away), and that one runs instead.
+create or replace function graphile_worker.patchbay_put_next(
+  p_job bigint, p_pool text, p_key text, p_payload json, p_seconds double precision
+) returns text
+language plpgsql set search_path = '' as $$
+declare old graphile_worker._private_jobs; task text;
+begin
+  delete from graphile_worker._private_jobs where id = p_job and locked_by = p_pool returning * into old;
+  if not found then return 'lost'; end if;
+  if old.key is distinct from p_key then return 'superseded'; end if;
+  select identifier into task from graphile_worker._private_tasks where id = old.task_id;
+  perform graphile_worker.add_jobs(array[row(
+    task, p_payload, null, clock_timestamp() + make_interval(secs => p_seconds), 10, p_key, old.priority, null
+  )::graphile_worker.job_spec]);
+  return 'put';
+end $$;
+
+-- Frees what pools hold that have been silent for too long. Whoever beats again after this finds its row gone.
+-- A lock younger than the silence is left for the next time: its pool may have only just begun.
+-- What was lost once runs again at once. What was lost more often comes back scattered over up to a minute: one of these
+-- may be killing its pool, and should take fewer and fewer neighbours with it.
+create or replace function graphile_worker.patchbay_rescue(p_dead_after_seconds double precision)
+returns table (pool text, jobs bigint) language plpgsql set search_path = '' as $$
+declare alive text[]; horizon timestamptz := clock_timestamp() - make_interval(secs => p_dead_after_seconds);
+begin
+  if not pg_try_advisory_xact_lock(7234119, 2) then return; end if;
+  delete from public.worker_heartbeats where beat_at < horizon;
+  select coalesce(array_agg(pool_id), '{}') into alive from public.worker_heartbeats;
+  update graphile_worker._private_job_queues q set locked_by = null, locked_at = null
+    where q.locked_at < horizon and q.locked_by <> all (alive);
+  return query
+    with lost as (
+      select j.id, j.locked_by from graphile_worker._private_jobs j
+      where not j.is_available and j.locked_at < horizon and j.locked_by <> all (alive)
+      for update skip locked
+    ), freed as (
+      update graphile_worker._private_jobs j set locked_by = null, locked_at = null,
+        run_at = case when j.attempts < 2 then j.run_at
+                      else greatest(j.run_at, now() + random() * least(j.attempts - 1, 6) * interval '10 seconds') end
+      from lost where j.id = lost.id returning lost.locked_by
+    )
+    select freed.locked_by, count(*) from freed group by 1;
+end $$;
+
+-- Gives back at once what the given pools hold. Only for pools in which nothing runs any more.
+create or replace function graphile_worker.patchbay_retire(p_pools text[]) returns void
+language plpgsql set search_path = '' as $$
+begin
+  delete from public.worker_heartbeats where pool_id = any (p_pools);
+  update graphile_worker._private_jobs j set locked_by = null, locked_at = null
+    where not j.is_available and j.locked_by = any (p_pools);
+end $$;
+
+-- Takes out jobs that have used up the queue's own attempts: they died with their pool each time, or could not be recorded.
+-- `superseded` ones had their key taken by a newer job while they ran, which is how the queue tells them not to run again.
+create or replace function graphile_worker.patchbay_take_exhausted(p_limit integer)
+returns table (id bigint, task text, payload json, attempts integer, error text, superseded boolean)
+language plpgsql security definer set search_path = '' as $$
+begin
+  return query
+    with found as (
+      select j.id from graphile_worker._private_jobs j
+      where not j.is_available and j.locked_at is null and j.attempts >= j.max_attempts
+      limit p_limit for update skip locked
+    ), taken as (
+      delete from graphile_worker._private_jobs j using found
+      where j.id = found.id and j.locked_at is null and j.attempts >= j.max_attempts returning j.*
+    )
+    select t.id, k.identifier, t.payload, t.attempts::integer, t.last_error,
+           t.key is null and t.updated_at > t.created_at and t.last_error is null
+    from taken t join graphile_worker._private_tasks k on k.id = t.task_id;
+end $$;
+
 revoke all on function graphile_worker.patchbay_add, graphile_worker.patchbay_enqueue, graphile_worker.patchbay_enqueue_for,
-  graphile_worker.patchbay_oldest_due_seconds from public;
+  graphile_worker.patchbay_oldest_due_seconds, graphile_worker.patchbay_remove, graphile_worker.patchbay_put_next,
+  graphile_worker.patchbay_rescue, graphile_worker.patchbay_retire, graphile_worker.patchbay_take_exhausted from public;
 grant usage on schema graphile_worker to patchbay_tenant, patchbay_house;
 grant execute on function graphile_worker.patchbay_enqueue to patchbay_tenant;
 grant execute on function graphile_worker.patchbay_enqueue_for to patchbay_house;
 grant execute on function graphile_worker.patchbay_oldest_due_seconds to patchbay_house;
+grant execute on function graphile_worker.patchbay_remove, graphile_worker.patchbay_take_exhausted to patchbay_house;

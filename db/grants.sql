@@ -30,6 +30,15 @@ grant select on prices, intents, calls, deliveries, webhook_endpoints, audit_log
 grant update (position, hash) on audit_log to patchbay_house;
 grant update on deliveries to patchbay_house;
 
+-- Workers say that they live, and bury those who do not, on a connection that waits for nobody.
+grant select, insert, update, delete on worker_heartbeats to patchbay_worker;
+do $$
+begin
+  if not exists (select from pg_policies where tablename = 'worker_heartbeats' and policyname = 'worker') then
+    create policy worker on worker_heartbeats to patchbay_worker using (true) with check (true);
+  end if;
+end $$;
+
 -- Begins a tenant's transaction: whose rows, for which request, and is the key still good at this very moment.
 create or replace function app.enter(p_client text, p_key text, p_request text) returns boolean
 language plpgsql volatile as $$

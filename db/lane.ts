@@ -23,6 +23,7 @@ export type LaneOptions = {
  */
 export class Lane {
   readonly #sql: postgres.Sql;
+  readonly #underWay = new Set<Sent>();
   #dead = false;
   #waiter: ((error: ConnectionLost) => void) | undefined;
 
@@ -62,17 +63,13 @@ export class Lane {
   /** Sends a statement now: its place in the line is decided before this returns. */
   send(text: string, parameters: readonly unknown[] = []) {
     if (this.#dead) throw new ConnectionLost();
-    const sent = this.#sql.unsafe(text, parameters as never[], { prepare: true, simple: false } as postgres.UnsafeQueryOptions);
-    sent.execute();
-    return sent;
+    return this.#watch(this.#sql.unsafe(text, parameters as never[], prepared));
   }
 
   /** Begin, commit and rollback: without parameters, and cheaper unprepared. */
   command(text: "begin" | "begin read only" | "commit" | "rollback") {
     if (this.#dead) throw new ConnectionLost();
-    const sent = this.#sql.unsafe(text);
-    sent.execute();
-    return sent;
+    return this.#watch(this.#sql.unsafe(text));
   }
 
   /** Finishes what is under way, then closes. */
@@ -86,12 +83,29 @@ export class Lane {
     this.#sql.end({ timeout: 0 }).catch(() => {}); // nothing is left to tell: the lane is gone either way
   }
 
+  #watch(sent: Sent): Sent {
+    this.#underWay.add(sent);
+    sent.execute();
+    const done = () => this.#underWay.delete(sent);
+    sent.then(done, done);
+    return sent;
+  }
+
   #die(onDeath: (lane: Lane) => void) {
     this.#dead = true;
+    // What postgres.js had put aside it would now send over the next connection, which there is not: it would wait for ever.
+    for (const sent of this.#underWay) rejectNow(sent);
     this.#waiter?.(new ConnectionLost());
     onDeath(this);
   }
 }
+
+type Sent = postgres.PendingQuery<postgres.Row[]>;
+
+const prepared = { prepare: true, simple: false } as postgres.UnsafeQueryOptions; // `simple` is missing in its types
+
+/** Every query of postgres.js carries this; its types do not say so. */
+const rejectNow = (sent: Sent) => (sent as unknown as { reject(error: Error): void }).reject(new ConnectionLost());
 
 /** Options that postgres.js has and its types do not know. */
 const unlisted = (options: object) => options as Record<never, never>;

@@ -52,7 +52,8 @@ export const sweep: Task<"calls.sweep"> = {
         .where(and(isNotNull(calls.checkAt), lte(calls.checkAt, sql`clock_timestamp()`)))
         .orderBy(calls.checkAt)
         .limit(500);
-      for (const { clientId, callId } of due) await enqueueFor(tx, clientId, "calls.refresh", { callId }, { key: callId });
+      for (const { clientId, callId } of due)
+        await enqueueFor(tx, clientId, "calls.refresh", { callId }, { key: callId });
     });
   },
 };

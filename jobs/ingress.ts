@@ -12,7 +12,8 @@ export const apply: Task<"ingress.apply"> = {
   async run({ ingressId, receivedAt }, ctx) {
     const row = await ctx.asHouse((tx) => readReceived(tx, ingressId, receivedAt));
     if (!row || row.state !== "received") return;
-    const mark = (mark: Parameters<typeof markReceived>[3]) => ctx.asHouse((tx) => markReceived(tx, row, receivedAt, mark));
+    const mark = (mark: Parameters<typeof markReceived>[3]) =>
+      ctx.asHouse((tx) => markReceived(tx, row, receivedAt, mark));
 
     const event = readOrNull(() => ctx.providers.ultravox.readEvent(row.body));
     if (!event) return mark({ state: "failed", note: "The body is not an event that we know." });
@@ -22,7 +23,12 @@ export const apply: Task<"ingress.apply"> = {
 
     if (row.stale) {
       await ctx.asHouse((tx) => enqueueFor(tx, clientId, "calls.refresh", { callId }, { key: callId }));
-      return mark({ state: "ignored", clientId, subjectId: callId, note: "Outside the time window: the provider is asked instead." });
+      return mark({
+        state: "ignored",
+        clientId,
+        subjectId: callId,
+        note: "Outside the time window: the provider is asked instead.",
+      });
     }
     await bringForward(ctx, clientId, callId, event.call);
     await mark({ state: "applied", clientId, subjectId: callId });
@@ -30,7 +36,10 @@ export const apply: Task<"ingress.apply"> = {
 
   async gaveUp({ ingressId, receivedAt }, ctx, error) {
     const row = await ctx.asHouse((tx) => readReceived(tx, ingressId, receivedAt));
-    if (row) await ctx.asHouse((tx) => markReceived(tx, row, receivedAt, { state: "failed", note: error.message.slice(0, 500) }));
+    if (row)
+      await ctx.asHouse((tx) =>
+        markReceived(tx, row, receivedAt, { state: "failed", note: error.message.slice(0, 500) }),
+      );
   },
 };
 

@@ -2,7 +2,7 @@ import { and, eq, sql } from "drizzle-orm";
 import { enqueue } from "../db/queue.ts";
 import { intents } from "../db/schema/agents.ts";
 import { outboundOf } from "../routers/intents/kinds.ts";
-import { ringFor, settle, type Settlement } from "../routers/intents/service.ts";
+import { ringFor, type Settlement, settle } from "../routers/intents/service.ts";
 import { ProviderError } from "../routers/providers.ts";
 import type { JobContext, Task } from "./task.ts";
 
@@ -37,12 +37,15 @@ export const resolve: Task<"intents.resolve"> = {
         return;
       }
       const lookedBefore = intent.absentAt !== null && intent.absences > 0;
-      const [{ apart }] = (await tx.execute<{ apart: boolean }>(
+      const [looked] = await tx.execute<{ apart: boolean }>(
         sql`select coalesce(clock_timestamp() - absent_at >= make_interval(secs => ${secondLookSeconds}), false) as apart
             from ${intents} where id = ${intentId}`,
-      )) as [{ apart: boolean }];
-      if (lookedBefore && apart) {
-        return close({ outcome: "absent", message: "The voice provider never got this request, or did not answer. Try again." });
+      );
+      if (lookedBefore && looked?.apart) {
+        return close({
+          outcome: "absent",
+          message: "The voice provider never got this request, or did not answer. Try again.",
+        });
       }
       if (!lookedBefore) await noteAbsence(tx, intentId);
       await enqueue(tx, "intents.resolve", { intentId }, { delaySeconds: secondLookSeconds + 1 });

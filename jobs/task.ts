@@ -1,4 +1,4 @@
-import { sql } from "drizzle-orm";
+import { DrizzleQueryError, sql } from "drizzle-orm";
 import type { JobHelpers, Task as WorkerTask } from "graphile-worker";
 import type { Logger } from "pino";
 import { z } from "zod";
@@ -7,7 +7,9 @@ import { newId } from "../db/ids.ts";
 import { type JobName, type JobPayload, jobs } from "../db/queue.ts";
 import { gaveUpJobs } from "../db/schema/platform.ts";
 import type { Providers } from "../routers/providers.ts";
-import { Fenced, type Fence } from "./fence.ts";
+import { type Fence, Fenced } from "./fence.ts";
+
+type Mode = { mode?: "read" | "write" };
 
 export type JobContext = {
   jobId: string;
@@ -19,20 +21,207 @@ export type JobContext = {
   providers: Providers;
   db: Database;
   /** A transaction of the job's client, fenced at both ends. A job of the house has none. */
-  asClient<T>(work: (tx: Tx) => Promise<T>, options?: { mode?: "read" | "write" }): Promise<T>;
+  asClient<T>(work: (tx: Tx) => Promise<T>, options?: Mode): Promise<T>;
   /** A transaction of the house, fenced at both ends. */
-  asHouse<T>(work: (tx: Tx) => Promise<T>, options?: { mode?: "read" | "write" }): Promise<T>;
-  /** Throws when this pool may have been declared dead: check before every effect that is not a transaction of ours. */
+  asHouse<T>(work: (tx: Tx) => Promise<T>, options?: Mode): Promise<T>;
+  /** Throws when this pool may have been declared dead: ask before every effect that is not a transaction of ours. */
   fence: Pick<Fence, "check">;
-  /** Aborts when the pool is fenced, or when a stopping worker waits no longer. */
+  /** Aborts when the pool is fenced, or when a worker that stops waits no longer. */
   signal: AbortSignal;
 };
 
 export type Task<N extends JobName> = {
   run(payload: JobPayload<N>, ctx: JobContext): Promise<void>;
-  /** The last attempt has failed. It may be called again when the process dies in it. */
+  /** The last attempt has failed. Called again when the process dies in it: what it does must bear that. */
   gaveUp?(payload: JobPayload<N>, ctx: JobContext, error: Error): Promise<void>;
 };
 
 export type Tasks = { [N in JobName]: Task<N> };
-export type TaskDeps = { db: Database; providers: Providers; log: Logger; fence: Fence };
+export type TaskDeps = { db: Database; providers: Providers; log: Logger; fence: Fence; signal: AbortSignal };
+
+type Outcome = "done" | "retry" | "superseded" | "gave_up";
+type Read<N extends JobName> = {
+  clientId: string | null;
+  requestId: string | null;
+  attempt: number;
+  payload: JobPayload<N>;
+};
+
+const Envelope = z.object({
+  clientId: z.string().min(1).nullable(),
+  requestId: z.string().nullish(),
+  attempt: z.number().int().min(0).default(0),
+  body: z.unknown(),
+});
+/** What the crontab writes: the body, with `_cron` among its fields. */
+const Cron = z
+  .looseObject({ _cron: z.looseObject({ ts: z.string() }) })
+  .transform(({ _cron, ...body }): z.input<typeof Envelope> => ({ clientId: null, body }));
+
+/**
+ * Gives a task to the worker. One run is one attempt: a failed one puts the next in its own place, in one commit, so that
+ * a process may die at any point and there is still exactly one. A fenced run throws: its row belongs to its heir.
+ */
+export function toWorkerTask<N extends JobName>(name: N, task: Task<N>, deps: TaskDeps): WorkerTask {
+  return async (raw: unknown, helpers: JobHelpers) => {
+    const began = performance.now();
+    const jobId = String(helpers.job.id);
+    const told = { task: name, job_id: jobId };
+    let log = deps.log.child(told);
+    let attempt = 0;
+    const conclude = (outcome: string, level: "info" | "warn" | "error", extra: object = {}) =>
+      log[level]({ attempt, outcome, ms: Math.round(performance.now() - began), ...extra }, "job");
+
+    try {
+      deps.fence.check(); // a job may have waited in memory while the process was stopped
+      const read = readJob(name, raw);
+      if (read instanceof Error) {
+        await bury(deps.db, { helpers, name, clientId: null, payload: raw, error: read });
+        return conclude("unreadable", "error", { alert: true, err: read });
+      }
+      attempt = read.attempt;
+      log = deps.log.child({ client_id: read.clientId, request_id: read.requestId, ...told });
+      const ctx = contextOf(name, jobId, read, { ...deps, log });
+      const [outcome, err] = await attemptOnce(name, task, read, ctx, helpers);
+      deps.fence.check();
+      if (outcome === "gave_up") conclude(outcome, "error", { alert: true, err });
+      else conclude(outcome, err ? "warn" : "info", err && { err });
+    } catch (error) {
+      const outcome = error instanceof Fenced ? "fenced" : deps.signal.aborted ? "interrupted" : "unrecorded";
+      conclude(outcome, "warn", { err: asError(error) });
+      throw error; // the row stays, and the queue runs it again
+    }
+  };
+}
+
+async function attemptOnce<N extends JobName>(
+  name: N,
+  task: Task<N>,
+  read: Read<N>,
+  ctx: JobContext,
+  helpers: JobHelpers,
+): Promise<[Outcome, Error?]> {
+  try {
+    await task.run(read.payload, ctx);
+    return ["done"];
+  } catch (thrown) {
+    ctx.fence.check();
+    if (thrown instanceof Fenced || ctx.signal.aborted) throw thrown;
+    const error = asError(thrown);
+    const seconds = retryDelaySeconds(jobs[name].retryAfterSeconds, read.attempt);
+    if (seconds !== undefined) return [await putNext(helpers, read, seconds), error];
+    await task.gaveUp?.(read.payload, ctx, error);
+    ctx.fence.check();
+    await bury(ctx.db, { helpers, name, clientId: read.clientId, payload: read.payload, error });
+    return ["gave_up", error];
+  }
+}
+
+/** When to try again after this attempt: never early, up to a fifth late so that what failed together comes apart. */
+export function retryDelaySeconds(
+  schedule: readonly number[],
+  attempt: number,
+  chance = Math.random(),
+): number | undefined {
+  const seconds = schedule[attempt];
+  return seconds === undefined ? undefined : seconds * (1 + chance / 5);
+}
+
+/** The row as we wrote it, or as the crontab did; an Error when it is neither. */
+function readJob<N extends JobName>(name: N, raw: unknown): Read<N> | Error {
+  const { wall, payload } = jobs[name];
+  const envelope = Envelope.safeParse(Cron.safeParse(raw).data ?? raw);
+  if (!envelope.success) return unreadable("envelope", envelope.error);
+  const { clientId, requestId = null, attempt } = envelope.data;
+  if (wall === "client" && clientId === null) return new Error(`A job of a client came without one: ${name}.`);
+  const parsed = payload.safeParse(envelope.data.body);
+  if (!parsed.success) return unreadable("payload", parsed.error);
+  // The schema of this very name has read it; the index type cannot say so for a name that is still open.
+  return { clientId, requestId, attempt, payload: parsed.data as JobPayload<N> };
+}
+
+function unreadable(part: string, { issues }: z.ZodError): Error {
+  const seen = issues.slice(0, 5).map(({ path, message }) => `${path.join(".") || part}: ${message}`);
+  return new Error(`The ${part} of this job could not be read. ${seen.join("; ")}`);
+}
+
+function contextOf<N extends JobName>(name: N, jobId: string, read: Read<N>, deps: TaskDeps): JobContext {
+  const { db, providers, log, fence, signal } = deps;
+  const { attempt, clientId, requestId } = read;
+  /** The second look is just before the commit: what a stopped process had begun is rolled back when it goes on. */
+  const fenced =
+    <T>(work: (tx: Tx) => Promise<T>) =>
+    async (tx: Tx) => {
+      const result = await work(tx);
+      fence.check();
+      return result;
+    };
+  return {
+    ...{ jobId, attempt, clientId, requestId, log, providers, db, fence, signal },
+    async asClient(work, options) {
+      if (jobs[name].wall !== "client" || clientId === null)
+        throw new Error(`${name} is a job of the house: it has no client.`);
+      fence.check();
+      return await db.asClient({ clientId, requestId }, fenced(work), options);
+    },
+    async asHouse(work, options) {
+      fence.check();
+      return await db.asHouse(fenced(work), { ...options, requestId });
+    },
+  };
+}
+
+/** Removes this job and queues the next attempt, if the row is still ours; a newer one of the same key goes before. */
+async function putNext(helpers: JobHelpers, read: Read<JobName>, seconds: number): Promise<Outcome> {
+  const { clientId, requestId, attempt, payload } = read;
+  const envelope = JSON.stringify({ clientId, requestId, attempt: attempt + 1, body: payload });
+  const { rows } = await helpers.query<{ put: string }>(
+    "select graphile_worker.patchbay_put_next($1::bigint, $2::text, $3::text, $4::json, $5::double precision) as put",
+    [helpers.job.id, helpers.job.locked_by, helpers.job.key, envelope, seconds],
+  );
+  if (rows[0]?.put === "lost")
+    throw new Fenced("This job was given to another pool before its failure could be recorded.");
+  return rows[0]?.put === "superseded" ? "superseded" : "retry";
+}
+
+type Burial = { helpers: JobHelpers; name: JobName; clientId: string | null; payload: unknown; error: Error };
+
+/** Removes this job and keeps it for people to look at, in one commit, if the row is still ours. */
+async function bury(db: Database, { helpers, name, clientId, payload, error }: Burial) {
+  await db.asHouse(async (tx) => {
+    const [row] = await tx.execute<{ removed: boolean }>(
+      sql`select graphile_worker.patchbay_remove(${String(helpers.job.id)}::bigint, ${helpers.job.locked_by}::text) as removed`,
+    );
+    if (!row?.removed) throw new Fenced("This job was given to another pool before its end could be recorded.");
+    await tx.insert(gaveUpJobs).values(gaveUpRow({ task: name, clientId, payload, error: error.message }));
+  });
+}
+
+/** A row for people to look at. Whatever it holds, it can be written: Postgres keeps no zero byte and no half of a pair. */
+export function gaveUpRow({
+  task,
+  clientId,
+  payload,
+  error,
+}: {
+  task: string;
+  clientId: string | null;
+  payload: unknown;
+  error: string;
+}) {
+  const clean = (text: string) => text.toWellFormed().replaceAll("\0", "\ufffd");
+  const kept = JSON.stringify(payload ?? {}, (_, value) => (typeof value === "string" ? clean(value) : value));
+  return {
+    id: newId("gaveUp"),
+    task,
+    clientId,
+    payload: JSON.parse(kept) as unknown,
+    error: clean(error.slice(0, 2_000)),
+  };
+}
+
+/** What went wrong, without the parameters that drizzle puts into its messages: they are people's data. */
+function asError(thrown: unknown): Error {
+  if (thrown instanceof DrizzleQueryError && thrown.cause) return thrown.cause;
+  return thrown instanceof Error ? thrown : new Error(String(thrown));
+}

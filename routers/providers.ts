@@ -1,3 +1,5 @@
+import type { WebhookSender } from "./webhooks/sender.ts";
+
 /** What the domain needs of other companies' machines, in our words. `server/providers/` implements it. */
 
 /**

@@ -36,7 +36,7 @@ export function openDeps(env: Env, given: { log?: Logger } = {}) {
         return account.apiKey;
       },
       ...(env.SIP_TRUNK ? { sipTrunk: env.SIP_TRUNK } : {}),
-      log: (attempt) => log.debug({ provider: "ultravox", ...attempt }, "asked a provider"),
+      log: (attempt) => log.debug({ ...attempt }, "asked a provider"),
     }),
     vault: localVault({ db, masterKey: Buffer.from(env.VAULT_MASTER_KEY, "base64") }),
     webhooks: webhookSender({ allowPrivate: env.ALLOW_PRIVATE_WEBHOOKS }),

@@ -1,4 +1,3 @@
-import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import type { AddressInfo } from "node:net";
 import postgres from "postgres";
@@ -7,11 +6,11 @@ import { type Identity, startIdentity } from "../server/dev/identity.ts";
 import { type SeededClient, seedClient } from "../server/dev/seed.ts";
 import { startUltravox } from "../server/dev/ultravox.ts";
 import { openDeps } from "../server/deps.ts";
-import { readEnv, roleUrls } from "../server/env.ts";
+import { readEnv } from "../server/env.ts";
 import { openHttp } from "../server/http.ts";
 import { openLog } from "../server/log.ts";
 import { openWorkers } from "../server/worker.ts";
-import { templateName } from "./postgres.ts";
+import { cloneDatabase } from "./database.ts";
 
 export const clientsClaim = "https://patchbay.test/clients";
 const audience = "https://api.patchbay.test";
@@ -26,24 +25,6 @@ export type Answer = {
 };
 type Ask = { key?: string | null; idempotencyKey?: string; headers?: Record<string, string> };
 type Options = { env?: Record<string, string>; workers?: boolean; speed?: number; seed?: number; credits?: number; log?: string[] };
-
-/** A database of its own, cloned from the migrated template. */
-export async function cloneDatabase() {
-  const ownerUrl = new URL(inject("ownerUrl"));
-  const name = `t_${randomBytes(6).toString("hex")}`;
-  const root = postgres(ownerUrl.href, { max: 1, onnotice: () => {} });
-  await root.unsafe(`create database ${name} template ${templateName}`);
-  const url = new URL(ownerUrl);
-  url.pathname = `/${name}`;
-  return {
-    url: url.href,
-    roles: roleUrls({ DATABASE_URL: url.href, APP_SECRET: inject("appSecret") }),
-    async drop() {
-      await root.unsafe(`drop database if exists ${name} with (force)`);
-      await root.end();
-    },
-  };
-}
 
 /**
  * The whole house for one test file: a database of its own, the application behind a real port, the simulated provider

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { mkdtemp, rm } from "node:fs/promises";
+import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import postgres from "postgres";
@@ -22,8 +22,9 @@ export default async function setup({ provide }: TestProject) {
   const appSecret = process.env.TEST_APP_SECRET ?? randomBytes(32).toString("base64");
   const given = process.env.TEST_DATABASE_URL;
   const dataDir = given ? null : await mkdtemp(join(tmpdir(), "patchbay-test-"));
+  if (dataDir) await chmod(dataDir, 0o755); // as root, Postgres runs as somebody else and must get in
   const server = dataDir
-    ? await startPostgres({ dataDir, port: 0, settings: { ...fastAndForgetful, max_connections: "400" }, database: "postgres" })
+    ? await startPostgres({ dataDir: join(dataDir, "data"), port: 0, settings: { ...fastAndForgetful, max_connections: "400" }, database: "postgres" })
     : null;
   const ownerUrl = server?.url ?? given!;
 

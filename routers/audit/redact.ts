@@ -3,7 +3,7 @@ import { z } from "zod";
 /** How the audit treats a leaf of the input. `none` is a decision too: somebody looked. */
 export type Redaction = "secret" | "personal" | "none";
 
-declare module "zod" {
+declare module "zod/v4/core" {
   interface GlobalMeta {
     redact?: Redaction;
   }

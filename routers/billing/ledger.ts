@@ -170,10 +170,8 @@ async function say(
   subjectId: string | null,
 ) {
   const balances = await balancesOf(tx);
-  const [{ client }] = (await tx.execute<{ client: string }>(sql`select current_setting('app.client_id') as client`)) as [
-    { client: string },
-  ];
-  await emit(tx, type, client, { amountMicros, subjectId, ...balances });
+  const [row] = await tx.execute<{ client: string }>(sql`select current_setting('app.client_id') as client`);
+  await emit(tx, type, row!.client, { amountMicros, subjectId, ...balances });
 }
 
 const credits = (amount: number) => (amount / 1_000_000).toLocaleString("en-US", { maximumFractionDigits: 6 });

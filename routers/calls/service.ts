@@ -38,9 +38,9 @@ export async function listCalls(tx: Tx, { limit, cursor, ...filters }: ListCalls
     .where(
       and(
         before === null ? undefined : lt(calls.id, before),
-        filters.status && eq(calls.status, filters.status),
-        filters.outcome && eq(calls.outcome, filters.outcome),
-        filters.agentId && eq(calls.agentId, filters.agentId),
+        filters.status ? eq(calls.status, filters.status) : undefined,
+        filters.outcome ? eq(calls.outcome, filters.outcome) : undefined,
+        filters.agentId ? eq(calls.agentId, filters.agentId) : undefined,
       ),
     )
     .orderBy(desc(calls.id))

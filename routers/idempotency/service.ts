@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { and, eq, gt, sql } from "drizzle-orm";
+import { and, eq, gt, type SQL, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { idempotencyKeys } from "../../db/schema/clients.ts";
 import { Fault, type FaultCode, type FaultDetail } from "../fault.ts";
@@ -69,11 +69,15 @@ export async function answerReserved(tx: Tx, { principal, key }: Pick<Claim, "pr
     .where(and(eq(idempotencyKeys.principal, principal), eq(idempotencyKeys.key, key)));
 }
 
-async function upsert(tx: Tx, { principal, key, fingerprint, requestId }: Claim, rest: Record<string, unknown>) {
+type Rest =
+  | { status: "answered"; answer: Buffer }
+  | { status: "running"; intentId: string; leaseUntil: SQL };
+
+async function upsert(tx: Tx, { principal, key, fingerprint, requestId }: Claim, rest: Rest) {
   const row = { fingerprint, requestId, answer: null, intentId: null, leaseUntil: null, ...rest, expiresAt: lifetime };
   await tx
     .insert(idempotencyKeys)
-    .values({ principal, key, ...row } as typeof idempotencyKeys.$inferInsert)
+    .values({ principal, key, ...row })
     .onConflictDoUpdate({
       target: [idempotencyKeys.clientId, idempotencyKeys.principal, idempotencyKeys.key],
       set: { ...row, createdAt: sql`clock_timestamp()` },

@@ -1,0 +1,65 @@
+import { and, asc, desc, eq, lt, sql } from "drizzle-orm";
+import type { Tx } from "../../db/client.ts";
+import { events } from "../../db/schema/events.ts";
+import { type ListKey, readCursor, toPage } from "../page.ts";
+import type { Page } from "../reply.ts";
+import { wire } from "../words.ts";
+import type { Event, ListEvents } from "./schema.ts";
+
+export type EventRow = Omit<typeof events.$inferSelect, "txid">;
+
+export async function listEvents(tx: Tx, input: ListEvents, key: ListKey): Promise<Page<Event>> {
+  return input.order === "asc" ? tailEvents(tx, input, key) : newestEvents(tx, input, key);
+}
+
+const chosenBy = ({ type, subjectId }: ListEvents) =>
+  and(type && eq(events.type, type), subjectId ? eq(events.subjectId, subjectId) : undefined);
+
+async function newestEvents(tx: Tx, input: ListEvents, key: ListKey): Promise<Page<Event>> {
+  const before = readCursor(key, input.cursor);
+  const rows = await tx
+    .select()
+    .from(events)
+    .where(and(before === null ? undefined : lt(events.id, before), chosenBy(input)))
+    .orderBy(desc(events.id))
+    .limit(input.limit + 1);
+  return toPage(key, rows.map(eventEnvelope), input.limit, ({ id }) => id);
+}
+
+/**
+ * Reads by the transactions that wrote, and only below the oldest that is still running: whatever commits later has a
+ * higher position, so a reader who goes on from his cursor misses nothing.
+ */
+async function tailEvents(tx: Tx, input: ListEvents, key: ListKey): Promise<Page<Event>> {
+  const after = readCursor(key, input.cursor);
+  const [txid, id] = after?.split(":") ?? [];
+  const rows = await tx
+    .select()
+    .from(events)
+    .where(
+      and(
+        sql`${events.txid} < pg_snapshot_xmin(pg_current_snapshot())`,
+        after === null ? undefined : sql`(${events.txid}, ${events.id}) > (${txid}::text::xid8, ${id}::text)`,
+        chosenBy(input),
+      ),
+    )
+    .orderBy(asc(events.txid), asc(events.id))
+    .limit(input.limit + 1);
+  const shown = rows.slice(0, input.limit);
+  const last = shown.at(-1);
+  // Also the last page has a cursor: from there the tail goes on. The page is cut once more to have its position signed.
+  const { nextCursor } = toPage(key, last ? [last, last] : [], 1, (row) => `${row.txid}:${row.id}`);
+  return { items: shown.map(eventEnvelope), nextCursor: nextCursor ?? input.cursor ?? null, hasMore: rows.length > input.limit };
+}
+
+/** An event as the world sees it; its JSON is the body of every delivery. */
+export function eventEnvelope(row: EventRow): Event {
+  return {
+    id: row.id,
+    type: row.type,
+    createdAt: wire(row.createdAt),
+    clientId: row.clientId,
+    subject: { type: row.subjectType, id: row.subjectId, sequence: row.sequence },
+    data: row.data as Event["data"], // emit() wrote it through the catalogue: always an object
+  };
+}
