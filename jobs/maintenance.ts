@@ -96,17 +96,15 @@ export function canonicalJson(value: unknown): string {
 /**
  * An instant before which no audit row can appear any more. A row carries the time at which it was written, and shows when
  * its transaction commits: a later one may show first. Every transaction that can have written before the instant had its
- * number by then; so once all numbers given out by then are finished, what stands there stands. No timeout is guessed at,
- * and a transaction that takes long is waited for, by the next run if need be.
+ * number before we took ours; so once all below ours are finished, what stands there stands. No timeout is guessed at, and
+ * a transaction that takes long is waited for, by the next run if need be.
  */
 async function settledHorizon(ctx: JobContext): Promise<string | undefined> {
-  const read = { mode: "read" } as const;
   const [mark] = await ctx.asHouse(
     // The second covers the moment between a row's time and its transaction's number.
     (tx) =>
       tx.execute<{ before: string; next: string }>(sql`
-        select (now() - interval '1 second')::text as before, pg_snapshot_xmax(pg_current_snapshot())::text as next`),
-    read,
+        select (now() - interval '1 second')::text as before, pg_current_xact_id()::text as next`),
   );
   const until = performance.now() + 10_000;
   while (performance.now() < until && !ctx.signal.aborted) {
@@ -115,7 +113,7 @@ async function settledHorizon(ctx: JobContext): Promise<string | undefined> {
         tx.execute<{ settled: boolean }>(
           sql`select pg_snapshot_xmin(pg_current_snapshot()) >= ${mark!.next}::text::xid8 as settled`,
         ),
-      read,
+      { mode: "read" },
     );
     if (seen?.settled) return mark!.before;
     await sleep(200, undefined, { signal: ctx.signal });

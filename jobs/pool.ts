@@ -70,6 +70,7 @@ async function runPool(id: string, heartbeat: Heartbeat, connections: pg.Pool, o
     workerPool.id = id;
     workers = workerPool;
   });
+  keepUntilReleased(events);
   const runner = await run({
     pgPool: connections,
     taskList: options.taskList(fence, signal),
@@ -127,6 +128,20 @@ async function runPool(id: string, heartbeat: Heartbeat, connections: pg.Pool, o
       force().then(close, close);
     },
   };
+}
+
+/**
+ * When it ends, the local queue gives prefetched jobs back as background work, which it refuses to itself unless some is
+ * under way: then they go unwatched, and a connection lost in that moment is a rejection that ends the process.
+ */
+function keepUntilReleased(events: WorkerEvents) {
+  const held = Promise.withResolvers<void>();
+  events.once("localQueue:init", ({ localQueue }) => {
+    (localQueue as unknown as { background(work: Promise<void>): void }).background(held.promise); // private in the types
+  });
+  events.on("localQueue:setMode", ({ newMode }) => {
+    if (newMode === "RELEASED") held.resolve();
+  });
 }
 
 /** Resolves when the last job has ended and its end is recorded. */

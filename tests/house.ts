@@ -9,7 +9,7 @@ import { openDeps } from "../server/deps.ts";
 import { readEnv } from "../server/env.ts";
 import { openHttp } from "../server/http.ts";
 import { openLog } from "../server/log.ts";
-import { openWorkers } from "../server/worker.ts";
+import { openWorkers } from "../server/workers.ts";
 import { cloneDatabase } from "./database.ts";
 
 export const clientsClaim = "https://patchbay.test/clients";

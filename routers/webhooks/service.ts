@@ -7,7 +7,7 @@ import { Fault } from "../fault.ts";
 import { type ListKey, readCursor, toPage } from "../page.ts";
 import type { KeyRing } from "../providers.ts";
 import { wire, wireOrNull } from "../words.ts";
-import { dispatchLimits } from "./dispatch.ts";
+import { type Attempt, dispatchLimits, type Held, record } from "./dispatch.ts";
 import type {
   CreatedEndpoint,
   CreateEndpoint,
@@ -86,6 +86,14 @@ export async function disableEndpoint(tx: Tx, { id, url }: Pick<EndpointRow, "id
     .set({ status: "disabled", disabledReason: reason, updatedAt: now })
     .where(eq(webhookEndpoints.id, id));
   await emit(tx, "webhook.endpoint.disabled", id, { id, url, reason });
+}
+
+/** The receiver said 410: this delivery is dead, and nothing more is sent there. A stale claim changes nothing. */
+export async function recordGone(tx: Tx, held: Held, attempt: Attempt): Promise<boolean> {
+  const [endpoint] = await tx.select().from(webhookEndpoints).where(isEndpoint(held.endpointId)).for("no key update");
+  const recorded = await record(tx, held, { attempt, outcome: { state: "dead", error: "gone" } });
+  if (recorded && endpoint?.status === "enabled") await disableEndpoint(tx, endpoint, "The receiver answered 410 Gone.");
+  return recorded;
 }
 
 /** Removes an endpoint and forgets its secret. What was still on its way there is dead; the record stays. */

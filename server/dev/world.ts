@@ -1,0 +1,231 @@
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { createServer, type Server } from "node:net";
+import { join, resolve } from "node:path";
+import { eq } from "drizzle-orm";
+import { migrate } from "../../db/migrate.ts";
+import { clients } from "../../db/schema/clients.ts";
+import { type Deps, openDeps } from "../deps.ts";
+import { drain, listen, portOf } from "../entry.ts";
+import { type Env, EnvironmentProblem, readEnv, roleUrls } from "../env.ts";
+import { openHttp } from "../http.ts";
+import { openWorkers } from "../workers.ts";
+import { startIdentity } from "./identity.ts";
+import { startPostgres } from "./postgres.ts";
+import { type SeededClient, seedClient } from "./seed.ts";
+import { SetupProblem } from "./setup-problem.ts";
+import { startUltravox } from "./ultravox.ts";
+
+export const dataDir = resolve(process.env.PATCHBAY_DATA ?? ".data");
+const worldFile = join(dataDir, "world.json");
+const keptFile = join(dataDir, "kept.json");
+const clientsClaim = "https://patchbay.dev/clients";
+const audience = "https://api.patchbay.dev";
+const simulatorKey = "simulate.0123456789abcdef0123456789abcdef";
+
+/** What outlives the process: a laptop's own secrets, and the demo client's key. */
+type Kept = { appSecret: string; masterKey: string; webhookSecret: string; demo?: SeededClient };
+
+/** What `npm run demo` and `npm run token` need to know of a running world. */
+export type WorldFacts = {
+  url: string;
+  key: string;
+  subject: string;
+  clientId: string;
+  tokenUrl: string | null;
+  simulatorUrl: string | null;
+  pid: number;
+};
+
+export type World = { facts: WorldFacts; lines: string[]; stop(): Promise<void> };
+
+/**
+ * Everything that Patchbay needs, on one machine: what the environment names is used, what it does not name is
+ * simulated here: the database, the identity provider, the voice provider.
+ */
+export async function startWorld(say: (line: string) => void = () => {}): Promise<World> {
+  await makeDataDir();
+  const kept = await readKept();
+  const given = process.env;
+  const stops: (() => Promise<unknown>)[] = [];
+  const stop = async () => {
+    for (const end of stops.splice(0).reverse()) await end();
+  };
+  try {
+    const postgres = given.DATABASE_URL ? null : await startPostgres({ dataDir: join(dataDir, "postgres"), log: say });
+    if (postgres) stops.push(() => postgres.stop());
+    const identityPort = await freePort(4011);
+    const identity = given.AUTH_ISSUER
+      ? null
+      : await startIdentity({ port: identityPort, audience, claim: clientsClaim, keyFile: join(dataDir, "identity.json") });
+    if (identity) stops.push(() => identity.close());
+    const simulated = given.ULTRAVOX_API_KEY
+      ? null
+      : await startUltravox({
+          port: await freePort(4010),
+          speed: Number(given.SIMULATOR_SPEED ?? 10),
+          accounts: [{ id: "7b1cf6a0-0d0f-4a52-9c5b-5b7f6f0f3a11", apiKey: simulatorKey, webhooks: [] }],
+        });
+    if (simulated) stops.push(() => simulated.close());
+
+    const env = readEnv({
+      LOG_LEVEL: "warn",
+      APP_SECRET: kept.appSecret,
+      VAULT_MASTER_KEY: kept.masterKey,
+      ALLOW_PRIVATE_WEBHOOKS: "true",
+      ...(postgres ? { DATABASE_URL: postgres.url } : {}),
+      ...(identity
+        ? { AUTH_ISSUER: identity.issuer, AUTH_AUDIENCE: audience, AUTH_CLIENTS_CLAIM: clientsClaim, AUTH_JWKS_URL: identity.jwksUri }
+        : {}),
+      ...(simulated
+        ? {
+            ULTRAVOX_BASE_URL: simulated.url,
+            ULTRAVOX_API_KEY: simulatorKey,
+            ULTRAVOX_WEBHOOK_SECRETS: kept.webhookSecret,
+            SIP_TRUNK: "trunk.example",
+          }
+        : {}),
+      ...notEmpty(given),
+    });
+    const port = given.PORT ? env.PORT : await freePort(env.PORT);
+    if (port !== env.PORT) say(`Port ${env.PORT} is taken: the API listens on ${port}.`);
+    await migrate({ ownerUrl: env.DATABASE_URL, roles: roleUrls(env) });
+    const deps = openDeps({ ...env, PORT: port });
+    stops.push(() => deps.close());
+    const server = await listenOrSay(openHttp(deps), { ...env, PORT: port });
+    stops.push(() => drain(server));
+    const workers = await openWorkers(deps);
+    stops.push(() => workers.stop());
+    const url = `http://${env.HOST}:${portOf(server)}`;
+    if (simulated) await registerWebhook(simulated.url, `${url}/api/v1/webhooks/ultravox`, kept.webhookSecret);
+    const demo = await demoClient(deps, kept);
+
+    const facts: WorldFacts = {
+      url,
+      key: demo.key,
+      subject: demo.subject,
+      clientId: demo.clientId,
+      tokenUrl: identity ? new URL("oauth/token", identity.issuer).href : null,
+      simulatorUrl: simulated?.url ?? null,
+      pid: process.pid,
+    };
+    await writeFile(worldFile, JSON.stringify(facts, null, 2), { mode: 0o600 });
+    const token = identity ? await identity.token({ sub: demo.subject, clients: [demo.clientId], expiresInSeconds: 12 * 3600 }) : null;
+    return { facts, lines: describe(facts, env, { postgres: !!postgres, token }), stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+/** The world that runs already, if one does and answers. */
+export async function runningWorld(): Promise<WorldFacts | null> {
+  try {
+    const facts = JSON.parse(await readFile(worldFile, "utf8")) as WorldFacts;
+    const answer = await fetch(`${facts.url}/health`, { signal: AbortSignal.timeout(2_000) });
+    return answer.ok ? facts : null;
+  } catch {
+    return null; // no file, or nobody there: then there is none
+  }
+}
+
+/** Runs a command of the laptop; a known problem is one sentence, without a stack. */
+export async function orSay(work: () => Promise<void>) {
+  try {
+    await work();
+  } catch (error) {
+    console.error(error instanceof SetupProblem || error instanceof EnvironmentProblem ? error.message : error);
+    process.exitCode = 1;
+  }
+}
+
+function describe(facts: WorldFacts, env: Env, { postgres, token }: { postgres: boolean; token: string | null }): string[] {
+  const own = (simulated: boolean) => (simulated ? "simulated here" : "from the environment");
+  return [
+    "",
+    `  Patchbay runs at   ${facts.url}`,
+    `  REST               ${facts.url}/api/v1`,
+    `  tRPC               ${facts.url}/trpc`,
+    `  Reference          ${facts.url}/docs`,
+    `  Health             ${facts.url}/health`,
+    "",
+    `  Database           ${postgres ? `embedded, kept in ${join(dataDir, "postgres")}` : "DATABASE_URL"}`,
+    `  Identity provider  ${env.AUTH_ISSUER} (${own(facts.tokenUrl !== null)})`,
+    `  Voice provider     ${env.ULTRAVOX_BASE_URL} (${own(facts.simulatorUrl !== null)})`,
+    "",
+    `  Demo client        ${facts.clientId}`,
+    `  API key            ${facts.key}`,
+    ...(token ? [`  Token              ${token}`] : []),
+    "",
+    `  Try:  curl -H "Authorization: Bearer ${facts.key}" ${facts.url}/api/v1/billing/balance`,
+    "  See a call from end to end:  npm run demo        Another token:  npm run token",
+    "",
+  ];
+}
+
+async function demoClient(deps: Deps, kept: Kept): Promise<SeededClient> {
+  const { demo } = kept;
+  const found = demo && (await deps.db.asHouse((tx) => tx.select().from(clients).where(eq(clients.id, demo.clientId))));
+  if (demo && found?.length) return demo;
+  const made = await seedClient(deps, { name: "Demo", subject: "auth0|demo", email: "demo@example.com", credits: 100_000 });
+  await writeFile(keptFile, JSON.stringify({ ...kept, demo: made }, null, 2), { mode: 0o600 });
+  return made;
+}
+
+async function registerWebhook(simulator: string, url: string, secret: string) {
+  const response = await fetch(`${simulator}/api/webhooks`, {
+    method: "POST",
+    headers: { "x-api-key": simulatorKey, "content-type": "application/json" },
+    body: JSON.stringify({ url, secrets: [secret], events: ["call.started", "call.joined", "call.ended", "call.billed"] }),
+  });
+  if (response.status !== 201) throw new Error(`The simulator refused our webhook: ${await response.text()}`);
+}
+
+async function makeDataDir() {
+  try {
+    await mkdir(dataDir, { recursive: true });
+    await writeFile(join(dataDir, ".writable"), "");
+  } catch {
+    throw new SetupProblem(`${dataDir} cannot be written to: make it writable, or name another folder in PATCHBAY_DATA.`);
+  }
+}
+
+async function readKept(): Promise<Kept> {
+  const text = await readFile(keptFile, "utf8").catch(() => null);
+  if (text) return JSON.parse(text) as Kept;
+  const random = () => randomBytes(32).toString("base64");
+  const kept = { appSecret: random(), masterKey: random(), webhookSecret: randomBytes(24).toString("hex") };
+  await writeFile(keptFile, JSON.stringify(kept, null, 2), { mode: 0o600 });
+  return kept;
+}
+
+async function listenOrSay(server: ReturnType<typeof openHttp>, env: Env) {
+  // Listening fails by an event, so both are waited for.
+  const failed = once(server, "error").then(([error]) => {
+    throw error.code === "EADDRINUSE" ? new SetupProblem(`Port ${env.PORT} is taken: name another in PORT.`) : error;
+  });
+  failed.catch(() => {}); // heard in the race, or nothing failed
+  return await Promise.race([listen(server, env), failed]);
+}
+
+/** The wanted port, or any free one. */
+async function freePort(wanted: number): Promise<number> {
+  const port = (await tryPort(wanted)) ?? (await tryPort(0));
+  if (port === null) throw new SetupProblem("No free port was found on 127.0.0.1.");
+  return port;
+}
+
+async function tryPort(port: number): Promise<number | null> {
+  const server: Server = createServer();
+  return new Promise((done) => {
+    server.once("error", () => done(null));
+    server.listen(port, "127.0.0.1", () => {
+      const address = server.address();
+      server.close(() => done(typeof address === "object" && address ? address.port : null));
+    });
+  });
+}
+
+const notEmpty = (source: Record<string, string | undefined>) =>
+  Object.fromEntries(Object.entries(source).filter(([, value]) => value !== undefined && value !== ""));

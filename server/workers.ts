@@ -1,0 +1,20 @@
+import { crontab, tasks } from "../jobs/index.ts";
+import { sweepDeliveries } from "../jobs/webhooks.ts";
+import { startWorkers } from "../jobs/worker.ts";
+import type { Deps } from "./deps.ts";
+
+const sweepEveryMs = 1_000;
+
+/** The workers of this process: both pools, the crontab and the timers. */
+export function openWorkers({ env, roles, db, providers, log }: Deps) {
+  return startWorkers({
+    workerUrl: roles.workerUrl,
+    db,
+    providers,
+    log,
+    tasks,
+    crontab,
+    concurrency: { prompt: env.WORKER_PROMPT_JOBS, slow: env.WORKER_SLOW_JOBS },
+    timers: [{ name: "deliveries.sweep", everyMs: sweepEveryMs, run: sweepDeliveries }],
+  });
+}
