@@ -25,7 +25,7 @@ export function sendFault(
   res: ServerResponse,
   fault: Fault,
   requestId: string,
-  headers: OutgoingHttpHeaders = {},
+  { headers = {}, reply }: { headers?: OutgoingHttpHeaders; reply?: Reply | undefined } = {},
 ): void {
   if (res.headersSent) {
     res.destroy();
@@ -34,8 +34,10 @@ export function sendFault(
   const all: OutgoingHttpHeaders = { ...headers, ...common(requestId) };
   if (fault.retryAfterSeconds !== undefined) all["Retry-After"] = String(Math.ceil(fault.retryAfterSeconds));
   if (fault.status === 401) all["WWW-Authenticate"] = "Bearer";
+  const first = reply?.firstRequestId;
+  if (first) all["Idempotency-Replayed"] = "true";
   const { fault: code, message, details } = fault;
-  sendJson(res, fault.status, all, { error: { code, message, requestId, docUrl: docUrl(code), details } });
+  sendJson(res, fault.status, all, { error: { code, message, requestId: first ?? requestId, docUrl: docUrl(code), details } });
   cutOffSoon(res);
 }
 

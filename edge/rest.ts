@@ -64,7 +64,7 @@ export function restRouter<Ctx extends RestContext>(options: RestOptions<Ctx>): 
       const { requestId, reply } = ctx;
       sendAnswer(res, { requestId, reply, status: reply.status ?? meta.status, isPage: item !== null, data });
     } catch (error) {
-      fail(error, req, res, ctx?.requestId, door?.procedure);
+      fail(error, req, res, ctx, door?.procedure);
     }
   }
 
@@ -74,12 +74,12 @@ export function restRouter<Ctx extends RestContext>(options: RestOptions<Ctx>): 
     res.writeHead(204, { "X-Request-Id": requestIdOf(req) }).end();
   }
 
-  function fail(error: unknown, req: Request, res: Response, known: string | undefined, procedure: string | undefined) {
+  function fail(error: unknown, req: Request, res: Response, ctx: Ctx | undefined, procedure: string | undefined) {
     if (error instanceof CallerGone) return;
-    const requestId = known ?? requestIdOf(req);
+    const requestId = ctx?.requestId ?? requestIdOf(req);
     const fault = asFault(error);
     onError?.({ fault, error, requestId, procedure, req });
-    sendFault(res, fault, requestId);
+    sendFault(res, fault, requestId, { reply: ctx?.reply });
   }
 
   return Router().use((req, res) => serve(req, res));

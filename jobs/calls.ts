@@ -1,7 +1,7 @@
 import { and, isNotNull, lte, sql } from "drizzle-orm";
 import { enqueueFor } from "../db/queue.ts";
 import { calls } from "../db/schema/calls.ts";
-import { finaliseCall, lockCall, postponeCheck } from "../routers/calls/service.ts";
+import { closeVanished, finaliseCall, lockCall, postponeCheck } from "../routers/calls/service.ts";
 import { bringForward } from "./ingress.ts";
 import type { Task } from "./task.ts";
 
@@ -12,12 +12,12 @@ const deadline = () => ({ signal: AbortSignal.timeout(providerDeadlineMs) });
 export const refresh: Task<"calls.refresh"> = {
   async run({ callId }, ctx) {
     const call = await ctx.asClient((tx) => lockCall(tx, callId));
-    if (!call.providerCallId || call.checkAt === null) return; // not there yet, or nothing more to come
+    if (!call.providerCallId) return; // nobody accepted it yet: its intent is looked after elsewhere
     const seen = await ctx.providers.ultravox.getCall(call.providerAccountId, call.providerCallId, deadline());
     if (seen) await bringForward(ctx, call.clientId, callId, seen);
-    else ctx.log.warn({ call_id: callId }, "the provider does not know this call any more");
     await ctx.asClient(async (tx) => {
       const after = await lockCall(tx, callId);
+      if (!seen && (await closeVanished(tx, after))) return;
       if (after.checkAt !== null && after.status === call.status) await postponeCheck(tx, after);
     });
   },

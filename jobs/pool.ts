@@ -5,8 +5,8 @@ import {
   type CronItem,
   Logger as GraphileLogger,
   parseCronItems,
-  type Runner,
   run,
+  type Task,
   type TaskList,
   type WorkerEvents,
   type WorkerPool,
@@ -40,6 +40,8 @@ export type Pool = {
 
 /** Long enough for jobs that listen to their signal, and for their rows to be given back. */
 const lastWordsMs = 5_000;
+/** Nothing has run for so long, so what was done is recorded, or will not be. */
+const quietMs = 1_500;
 /** Prefetched jobs that nobody here has come to are given back after this: another worker may be idle. */
 const prefetchMs = 5_000;
 
@@ -62,8 +64,11 @@ export async function startPool(options: PoolOptions): Promise<Pool> {
 async function runPool(id: string, heartbeat: Heartbeat, connections: pg.Pool, options: PoolOptions): Promise<Pool> {
   const { fence } = heartbeat;
   const stopping = new AbortController();
-  const signal = AbortSignal.any([fence.signal, stopping.signal]);
+  const running = new Running();
   const events: WorkerEvents = new EventEmitter();
+  const broken = new Promise<string>((resolve) => {
+    events.once("pool:gracefulShutdown", ({ message }) => resolve(message));
+  });
   let workers: WorkerPool | undefined;
   events.once("pool:create", ({ workerPool }) => {
     // Locks are taken in this name. It must be known before the first job is, and to the trigger that guards deletions.
@@ -73,7 +78,7 @@ async function runPool(id: string, heartbeat: Heartbeat, connections: pg.Pool, o
   keepUntilReleased(events);
   const runner = await run({
     pgPool: connections,
-    taskList: options.taskList(fence, signal),
+    taskList: running.watch(options.taskList(fence, AbortSignal.any([fence.signal, stopping.signal]))),
     concurrency: options.concurrency,
     pollInterval: options.pollIntervalMs,
     parsedCronItems: parseCronItems(options.cronItems),
@@ -91,43 +96,71 @@ async function runPool(id: string, heartbeat: Heartbeat, connections: pg.Pool, o
   });
   const ended = runner.promise.then(
     () => "it ended",
-    (error) => `it broke: ${error instanceof Error ? error.message : error}`,
+    () => "it ended",
   );
   const fenced = new Promise<string>((resolve) => {
     if (fence.closed) resolve("it is fenced");
     fence.signal.addEventListener("abort", () => resolve("it is fenced"), { once: true });
   });
-
   const close = async () => {
+    fence.close(); // what runs in spite of all can record nothing from here on
     await heartbeat.stop();
     await within(lastWordsMs, connections.end());
-  };
-  const force = async () => {
-    fence.close(); // what still runs can record nothing from here on
-    await within(lastWordsMs * 2, Promise.resolve(workers?.forcefulShutdown("The worker waits no longer.")));
   };
 
   return {
     id,
     fence,
-    over: Promise.race([ended, fenced]),
+    over: Promise.race([ended, broken, fenced]),
     async drain(graceMs) {
-      const drained = stopRunner(runner);
+      runner.stop().catch(() => {}); // it may have begun to stop by itself
+      // After a failed completion the queue counts its batches wrongly, and may never say that it has ended.
+      const drained = Promise.race([ended, running.quiet(quietMs)]);
       let clean = await within(graceMs, drained);
       if (!clean) {
         stopping.abort(new Error("The worker is stopping."));
         clean = await within(lastWordsMs, drained);
       }
-      if (!clean) await force();
+      if (!clean) {
+        fence.close();
+        await within(lastWordsMs, Promise.resolve(workers?.forcefulShutdown("The worker waits no longer.")));
+      }
       await close();
       return clean;
     },
     abort() {
       stopping.abort(new Error("The worker was aborted."));
-      stopRunner(runner).catch(() => {});
-      force().then(close, close);
+      runner.stop().catch(() => {});
+      close();
     },
   };
+}
+
+/** How many jobs run in a pool at this moment. */
+class Running {
+  #count = 0;
+
+  watch(tasks: TaskList): TaskList {
+    const watched = Object.entries(tasks).map(([name, task]) => [name, task && this.#counted(task)]);
+    return Object.fromEntries(watched);
+  }
+
+  /** Resolves when nothing has run for so long. */
+  async quiet(ms: number) {
+    const step = 50;
+    for (let quietMs = 0; quietMs < ms; quietMs = this.#count === 0 ? quietMs + step : 0) await sleep(step);
+  }
+
+  #counted(task: Task): Task {
+    return async (payload, helpers) => {
+      this.#count++;
+      try {
+        return await task(payload, helpers);
+      } finally {
+        this.#count--;
+      }
+    };
+  }
 }
 
 /**
@@ -142,12 +175,6 @@ function keepUntilReleased(events: WorkerEvents) {
   events.on("localQueue:setMode", ({ newMode }) => {
     if (newMode === "RELEASED") held.resolve();
   });
-}
-
-/** Resolves when the last job has ended and its end is recorded. */
-async function stopRunner(runner: Runner) {
-  await runner.stop().catch(() => {}); // it may have begun to stop by itself
-  await runner.promise.catch(() => {});
 }
 
 /** Whether the work was done in time. It is not interrupted, and its failure is its own. */
@@ -174,10 +201,14 @@ function openConnections(id: string, { workerUrl, kind, concurrency, log }: Pool
       await client.query("select set_config('patchbay.pool', $1, false)", [id]);
     },
   });
-  const heard = (err: Error) => log.warn({ err, pool: id }, "a connection of the queue was lost");
-  connections.on("error", heard);
-  connections.on("connect", (client) => client.on("error", heard));
+  hearLosses(connections, (reason) => log.warn({ reason, pool: id }, "a connection of the queue was lost"));
   return connections;
+}
+
+/** A lost connection is replaced when it is next wanted; unheard, it would end the process. The error holds half the client. */
+export function hearLosses(connections: pg.Pool, tell: (reason: string) => void) {
+  connections.on("connect", (client) => client.on("error", ({ message }) => tell(message)));
+  connections.on("error", () => {}); // an idle one: the same error once more
 }
 
 const levels = { error: "error", warning: "warn", info: "debug", debug: "trace" } as const;

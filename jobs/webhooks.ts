@@ -5,9 +5,9 @@ import {
   type Attempt,
   clientsWithWork,
   dispatchLimits,
-  fanOut as fanOutEvent,
   type Finding,
   type Found,
+  fanOut as fanOutEvent,
   fromHotDelivery,
   hotDelivery,
   leadSweep,
@@ -37,7 +37,10 @@ export const fanOut: Task<"events.fanOut"> = {
 type Tempo = { deadlineMs?: number; random?: () => number };
 
 /** One attempt at one delivery: one read, the post with no transaction open, one write. */
-export function deliverWithin({ deadlineMs = dispatchLimits.deadlineSeconds * 1000, random = Math.random }: Tempo = {}) {
+export function deliverWithin({
+  deadlineMs = dispatchLimits.deadlineSeconds * 1000,
+  random = Math.random,
+}: Tempo = {}) {
   const task: Task<"webhooks.deliver"> = {
     async run({ deliveryId, claim }, ctx) {
       const found = await find(ctx, deliveryId);
@@ -49,7 +52,10 @@ export function deliverWithin({ deadlineMs = dispatchLimits.deadlineSeconds * 10
       const request = await requestFor(ctx, found);
       if (!request) {
         const inSeconds = dispatchLimits.deferSeconds * (1 + 0.2 * random());
-        return void (await write({ attempt: null, outcome: { state: "pending", inSeconds, error: "key_unavailable" } }));
+        return void (await write({
+          attempt: null,
+          outcome: { state: "pending", inSeconds, error: "key_unavailable" },
+        }));
       }
       ctx.fence.check();
       const { attempt, retryAfterSeconds } = await post(ctx, request, deadlineMs);
@@ -89,7 +95,12 @@ async function requestFor(ctx: JobContext, { endpointId, url, secret, event }: F
     "user-agent": "Patchbay-Webhooks/1.0",
     "webhook-id": event.id,
     "webhook-timestamp": String(timestampSeconds),
-    "webhook-signature": sign({ id: event.id, timestampSeconds, body, secret: ring.open(secret, endpointId).toString() }),
+    "webhook-signature": sign({
+      id: event.id,
+      timestampSeconds,
+      body,
+      secret: ring.open(secret, endpointId).toString(),
+    }),
   };
   return { url, headers, body };
 }
@@ -111,7 +122,12 @@ async function post(ctx: JobContext, request: WebhookRequest, deadlineMs: number
   }
 }
 
-function outcomeOf({ status }: Attempt, made: number, retryAfterSeconds: number | null, random: number): Finding["outcome"] {
+function outcomeOf(
+  { status }: Attempt,
+  made: number,
+  retryAfterSeconds: number | null,
+  random: number,
+): Finding["outcome"] {
   if (status !== null && status >= 200 && status < 300) return { state: "delivered" };
   const inSeconds = nextAttemptInSeconds(made, { retryAfterSeconds, random });
   return inSeconds === null ? { state: "dead" } : { state: "pending", inSeconds };

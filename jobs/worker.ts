@@ -7,7 +7,7 @@ import { type JobName, jobs } from "../db/queue.ts";
 import type { Providers } from "../routers/providers.ts";
 import type { Fence } from "./fence.ts";
 import { type Beating, beatingDefaults } from "./heartbeat.ts";
-import { type Pool, type PoolOptions, startPool } from "./pool.ts";
+import { hearLosses, type Pool, type PoolOptions, startPool } from "./pool.ts";
 import { rescueEveryMs, rescueTimer } from "./rescue.ts";
 import { type Tasks, toWorkerTask } from "./task.ts";
 import { startTimers, type Timer } from "./timers.ts";
@@ -169,8 +169,6 @@ function openConnections({ workerUrl, log }: WorkerOptions): pg.Pool {
     statement_timeout: 20_000,
     query_timeout: 25_000,
   });
-  const heard = (err: Error) => log.warn({ err }, "the rescue's connection was lost");
-  connections.on("error", heard);
-  connections.on("connect", (client) => client.on("error", heard));
+  hearLosses(connections, (reason) => log.warn({ reason }, "the rescue's connection was lost"));
   return connections;
 }

@@ -51,7 +51,8 @@ export type Context = {
   /** HMAC of an API key under the installation's pepper. */
   hashKey: (key: string) => string;
   settings: Settings;
-  log: Logger;
+  /** With the request's id, and its client's once that is known. */
+  log: () => Logger;
 };
 
 /** What an installation may decide and a procedure must know. */
@@ -199,7 +200,7 @@ async function ask<A, G>(
   try {
     return { outcome: "accepted", got: await what.ask(ctx.providers, accountId, asked, deadline) };
   } catch (error) {
-    if (!(error instanceof ProviderError)) ctx.log.error({ err: error }, `${what.kind}: the provider's adapter failed`);
+    if (!(error instanceof ProviderError)) ctx.log().error({ err: error }, `${what.kind}: the provider's adapter failed`);
     if (!(error instanceof ProviderError) || error.kind === "unknown") return null;
     return { outcome: error.kind, message: error.message };
   }

@@ -50,7 +50,7 @@ export function openHttp(deps: Deps): Server {
       router: appRouter,
       createContext: ({ req, res, reply }) => contextOf(req, res, "rest", reply),
       requestIdOf,
-      onError: ({ fault, error, requestId, procedure }) => logBug(log, fault, error, requestId, procedure),
+      onError: ({ fault, error, procedure, req }) => logBug(log, fault, error, req, procedure),
     }),
   );
 
@@ -65,7 +65,7 @@ export function openHttp(deps: Deps): Server {
         ...(ctx?.reply.status ? { status: ctx.reply.status } : {}),
         headers: { ...ctx?.reply.headers, ...(ctx?.reply.firstRequestId ? { "Idempotency-Replayed": "true" } : {}) },
       }),
-      onError: ({ error, path, ctx }) => logBug(log, asFault(error), error, ctx?.requestId ?? "", path),
+      onError: ({ error, path, req }) => logBug(log, asFault(error), error, req, path),
     }),
   );
 
@@ -77,7 +77,7 @@ export function openHttp(deps: Deps): Server {
   app.use((req, res) => sendFault(res, new Fault("route_not_found"), requestIdOf(req)));
   app.use((error: unknown, req: Request, res: Response, _next: NextFunction) => {
     const fault = asFault(error);
-    logBug(log, fault, error, requestIdOf(req), undefined);
+    logBug(log, fault, error, req, undefined);
     sendFault(res, fault, requestIdOf(req));
   });
 
@@ -116,7 +116,7 @@ function contextMaker({ auth, db, providers, limiter, cursorSecret, env, log }: 
       cursorSecret,
       hashKey: auth.hashKey,
       settings,
-      log: log.child({ request_id: requestId }),
+      log: () => log.child({ request_id: requestId, client_id: facts(req).clientId ?? null }),
     };
   };
 }
@@ -175,8 +175,9 @@ function logWhenDone(log: Logger, req: Request, res: Response) {
   });
 }
 
-function logBug(log: Logger, fault: Fault, error: unknown, requestId: string, procedure: string | undefined) {
+function logBug(log: Logger, fault: Fault, error: unknown, req: Request, procedure: string | undefined) {
   if (fault.status < 500) return;
+  const { requestId, clientId } = facts(req);
   const cause = error instanceof Error && error.cause ? error.cause : error;
-  log.error({ request_id: requestId, procedure, code: fault.fault, err: fault.cause ?? cause }, "a request failed");
+  log.error({ request_id: requestId, client_id: clientId ?? null, procedure, code: fault.fault, err: fault.cause ?? cause }, "a request failed");
 }

@@ -13,14 +13,16 @@ const stranger = "client_01m82knxfbfrssk0x3en012rbg";
 let base: JobsDatabase;
 let running: Workers[] = [];
 let lines: Record<string, unknown>[] = [];
-const log = pino({ level: "debug" }, { write: (line: string) => void (lines.push(JSON.parse(line)), process.env.SHOW && console.log(line)) });
+const log = pino({ level: "debug" }, { write: (line: string) => void lines.push(JSON.parse(line)) });
 const jobLines = () => lines.filter(({ msg }) => msg === "job");
 
 beforeAll(async () => {
   base = await openJobsDatabase();
 }, 60_000);
 beforeEach(() => base.clear());
-afterEach(async () => {
+import { writeFileSync } from "node:fs";
+afterEach(async (c) => {
+  if (c.task.result?.state === "fail") writeFileSync("/tmp/fail.log", lines.map((l) => JSON.stringify(l)).join("\n") + "\n" + JSON.stringify(await base.jobs()) + JSON.stringify(await base.owner`select * from traces where done = 0`)+ JSON.stringify(await base.owner`select * from worker_heartbeats`)+ running[0]?.pools);
   await Promise.all(running.map((workers) => workers.stop()));
   running = [];
   lines = [];

@@ -59,7 +59,10 @@ describe("schedule", () => {
   });
 
   test("jitter is never early and never more than a fifth", () => {
-    const cases = fc.record({ made: fc.integer({ min: 1, max: 9 }), random: fc.double({ min: 0, max: 1, noNaN: true }) });
+    const cases = fc.record({
+      made: fc.integer({ min: 1, max: 9 }),
+      random: fc.double({ min: 0, max: 1, noNaN: true }),
+    });
     fc.assert(
       fc.property(cases, ({ made, random }) => {
         const pause = attemptAfterSeconds[made]!;
@@ -71,7 +74,8 @@ describe("schedule", () => {
   });
 
   test("Retry-After counts, within bounds", () => {
-    const asking = (retryAfterSeconds: number, made: number) => nextAttemptInSeconds(made, { retryAfterSeconds, random: 0 });
+    const asking = (retryAfterSeconds: number, made: number) =>
+      nextAttemptInSeconds(made, { retryAfterSeconds, random: 0 });
     expect(asking(30, 1)).toBe(30);
     expect(asking(86_400, 1)).toBe(60);
     expect(asking(0, 2)).toBe(300);
@@ -100,7 +104,8 @@ describe("match", () => {
 });
 
 describe("addresses", () => {
-  const open = "1.1.1.1 8.8.8.8 93.184.216.34 192.88.98.255 192.88.100.1 223.255.255.255 2606:4700:4700::1111 2001:4860:4860::8888 2001:200::1 3fff:1000::1";
+  const open =
+    "1.1.1.1 8.8.8.8 93.184.216.34 192.88.98.255 192.88.100.1 223.255.255.255 2606:4700:4700::1111 2001:4860:4860::8888 2001:200::1 3fff:1000::1";
   const closed =
     "0.0.0.0 0.1.2.3 10.0.0.1 100.64.0.1 100.127.255.255 127.0.0.1 127.255.255.254 169.254.169.254 172.16.0.1 172.31.255.255 192.0.0.1 " +
     "192.0.2.1 192.88.99.1 192.168.0.1 198.18.0.1 198.19.255.255 198.51.100.1 203.0.113.1 224.0.0.1 239.1.1.1 240.0.0.1 255.255.255.255 " +

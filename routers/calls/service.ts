@@ -167,6 +167,37 @@ export async function finaliseCall(tx: Tx, id: string, messages: ProviderMessage
   await say(tx, reached(outcome) ? "call.completed" : "call.failed", changed);
 }
 
+const vanishedAfterSeconds = 600;
+
+/**
+ * The provider says that it has no such call any more. That counts when it has said so at least twice and the call,
+ * at its longest, must have been over for ten minutes: then nothing more will be billed, and the hold is given back.
+ */
+export async function closeVanished(tx: Tx, call: CallRow): Promise<boolean> {
+  const longest = call.joinTimeoutSeconds + call.maxDurationSeconds + vanishedAfterSeconds;
+  const [row] = await tx.execute<{ over: boolean }>(
+    sql`select ${wire(call.createdAt)}::timestamptz + make_interval(secs => ${longest}) < clock_timestamp() as over`,
+  );
+  if (call.checkAt === null || call.checks < 1 || !row?.over) return false;
+  const gone: ProviderCall = {
+    providerCallId: call.providerCallId ?? "",
+    callId: call.id,
+    createdAt: call.createdAt,
+    joinedAt: call.joinedAt,
+    endedAt: call.endedAt ?? new Date(),
+    endReason: "system_error",
+    billing: "final",
+    billedSeconds: 0,
+    sipBilledSeconds: 0,
+    sipReason: null,
+    joinUrl: null,
+    summary: null,
+    shortSummary: null,
+  };
+  await applyCall(tx, call, gone);
+  return true;
+}
+
 /** The provider was asked and nothing came of it: ask again, each time later, an hour apart at most. */
 export async function postponeCheck(tx: Tx, call: CallRow) {
   const seconds = Math.min(3600, 30 * 2 ** Math.min(call.checks, 7));

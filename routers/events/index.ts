@@ -7,7 +7,8 @@ export const events = router({
   list: query
     .meta(
       rest("GET", "/events", "events:read", "List events", {
-        description: "Newest first, or with `order=asc` in the order in which they were committed: a reader who keeps the cursor misses none.",
+        description:
+          "Newest first, or with `order=asc` in the order in which they were committed: a reader who keeps the cursor misses none.",
         faults: ["cursor_invalid"],
       }),
     )

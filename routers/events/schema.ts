@@ -26,8 +26,19 @@ export const ListEvents = z.strictObject({
   order: z
     .enum(["asc", "desc"])
     .default("desc")
-    .meta({ description: "`asc` tails: in the order of commits, skipping none; keep `nextCursor`, also of an empty page.", examples: ["desc"] }),
-  type: z.enum(eventTypes).optional().meta({ examples: ["call.ended"] }),
-  subjectId: z.string().min(1).max(100).optional().meta({ examples: [examples.call] }),
+    .meta({
+      description: "`asc` tails: in the order of commits, skipping none; keep `nextCursor`, also of an empty page.",
+      examples: ["desc"],
+    }),
+  type: z
+    .enum(eventTypes)
+    .optional()
+    .meta({ examples: ["call.ended"] }),
+  subjectId: z
+    .string()
+    .min(1)
+    .max(100)
+    .optional()
+    .meta({ examples: [examples.call] }),
 });
 export type ListEvents = z.output<typeof ListEvents>;

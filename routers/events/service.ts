@@ -49,7 +49,11 @@ async function tailEvents(tx: Tx, input: ListEvents, key: ListKey): Promise<Page
   const last = shown.at(-1);
   // Also the last page has a cursor: from there the tail goes on. The page is cut once more to have its position signed.
   const { nextCursor } = toPage(key, last ? [last, last] : [], 1, (row) => `${row.txid}:${row.id}`);
-  return { items: shown.map(eventEnvelope), nextCursor: nextCursor ?? input.cursor ?? null, hasMore: rows.length > input.limit };
+  return {
+    items: shown.map(eventEnvelope),
+    nextCursor: nextCursor ?? input.cursor ?? null,
+    hasMore: rows.length > input.limit,
+  };
 }
 
 /** An event as the world sees it; its JSON is the body of every delivery. */

@@ -48,7 +48,10 @@ const forgetful = sql`select set_config('synchronous_commit', 'off', true)`;
 const admissionKey = sql`hashtextextended('webhooks.admit:' || current_setting('app.client_id'), 0)`;
 
 /** One delivery per endpoint that wants the event, however often this runs; then admits what has room. null: no such event. */
-export async function fanOut(tx: Tx, { eventId, createdAt }: { eventId: string; createdAt: string }): Promise<number | null> {
+export async function fanOut(
+  tx: Tx,
+  { eventId, createdAt }: { eventId: string; createdAt: string },
+): Promise<number | null> {
   const isEvent = sql`${events.id} = ${eventId} and ${events.createdAt} = ${createdAt}::text::timestamptz`;
   const rows = await tx
     .select({ type: events.type, endpointId: webhookEndpoints.id, patterns: webhookEndpoints.eventTypes })
@@ -84,7 +87,10 @@ export async function fanOut(tx: Tx, { eventId, createdAt }: { eventId: string; 
 }
 
 /** Frees admissions whose lease is over, then admits what is due. null when somebody else is admitting for this client. */
-export async function refill(tx: Tx, { lagSeconds }: { lagSeconds: number }): Promise<{ freed: number; admitted: number } | null> {
+export async function refill(
+  tx: Tx,
+  { lagSeconds }: { lagSeconds: number },
+): Promise<{ freed: number; admitted: number } | null> {
   const [lock] = await tx.execute<{ held: boolean }>(sql`select pg_try_advisory_xact_lock(${admissionKey}) as held`);
   if (!lock?.held) return null;
   const [, [freed], [admitted]] = await Promise.all([
@@ -114,7 +120,10 @@ export type Attempt = { status: number | null; error: string | null; latencyMs: 
 export type Finding = {
   /** null: nothing was sent, and no attempt is used up. */
   attempt: Attempt | null;
-  outcome: { state: "delivered" } | { state: "dead"; error?: string } | { state: "pending"; inSeconds: number; error?: string };
+  outcome:
+    | { state: "delivered" }
+    | { state: "dead"; error?: string }
+    | { state: "pending"; inSeconds: number; error?: string };
 };
 
 /**
@@ -196,13 +205,17 @@ const textArray = (ids: readonly string[]) => sql`string_to_array(${ids.join(","
 
 /** The sweeps of all workers take turns: false when another one is at it. */
 export async function leadSweep(house: Tx): Promise<boolean> {
-  const [lock] = await house.execute<{ held: boolean }>(sql`select pg_try_advisory_xact_lock(hashtextextended('webhooks.sweep', 0)) as held`);
+  const [lock] = await house.execute<{ held: boolean }>(
+    sql`select pg_try_advisory_xact_lock(hashtextextended('webhooks.sweep', 0)) as held`,
+  );
   return lock?.held ?? false;
 }
 
 /** An admitted delivery may still be waiting in the queue. So long as the queue is behind, leases last longer. */
 export async function queueLagSeconds(house: Tx): Promise<number> {
-  const [queue] = await house.execute<{ seconds: number }>(sql`select graphile_worker.patchbay_oldest_due_seconds() as seconds`);
+  const [queue] = await house.execute<{ seconds: number }>(
+    sql`select graphile_worker.patchbay_oldest_due_seconds() as seconds`,
+  );
   return Math.min(queue?.seconds ?? 0, 1_800);
 }
 

@@ -13,8 +13,17 @@ const fields = {
   url: z
     .url()
     .max(2048)
-    .meta({ description: "https, on the open internet.", redact: "none", examples: ["https://example.com/hooks/patchbay"] }),
-  description: z.string().trim().max(500).nullable().meta({ examples: ["CRM"] }),
+    .meta({
+      description: "https, on the open internet.",
+      redact: "none",
+      examples: ["https://example.com/hooks/patchbay"],
+    }),
+  description: z
+    .string()
+    .trim()
+    .max(500)
+    .nullable()
+    .meta({ examples: ["CRM"] }),
   eventTypes: z
     .array(z.string().max(100))
     .min(1)
@@ -22,10 +31,17 @@ const fields = {
     .superRefine((patterns, check) => {
       for (const [index, pattern] of patterns.entries()) {
         if (couldMatch(pattern, eventTypes)) continue;
-        check.addIssue({ code: "custom", path: [index], message: "No event has this type; see GET /webhooks/event-types." });
+        check.addIssue({
+          code: "custom",
+          path: [index],
+          message: "No event has this type; see GET /webhooks/event-types.",
+        });
       }
     })
-    .meta({ description: "Event types, `call.*` for all of a kind, `*` for all.", examples: [["call.*", "agent.created"]] }),
+    .meta({
+      description: "Event types, `call.*` for all of a kind, `*` for all.",
+      examples: [["call.*", "agent.created"]],
+    }),
   status: z.enum(statuses).meta({ examples: ["enabled"] }),
 };
 
@@ -49,7 +65,10 @@ const endpoint = {
   description: fields.description,
   eventTypes: z.array(z.string()).meta({ examples: [["call.*"]] }),
   status: fields.status,
-  disabledReason: z.string().nullable().meta({ examples: [null] }),
+  disabledReason: z
+    .string()
+    .nullable()
+    .meta({ examples: [null] }),
   createdAt: Instant,
   updatedAt: Instant,
 };
@@ -73,14 +92,23 @@ export type CreatedEndpoint = z.output<typeof CreatedEndpoint>;
 export const ListDeliveries = z.strictObject({
   ...PageInput,
   id: endpointId,
-  state: z.enum(states).optional().meta({ examples: ["dead"] }),
+  state: z
+    .enum(states)
+    .optional()
+    .meta({ examples: ["dead"] }),
 });
 export type ListDeliveries = z.output<typeof ListDeliveries>;
 
 export const DeliveryId = z.strictObject({ id: Id("delivery", examples.delivery) });
 
-const status = z.int().nullable().meta({ description: "Of the answer; null when none came.", examples: [200] });
-const error = z.string().nullable().meta({ description: "Why there was no answer, or why it did not count.", examples: [null] });
+const status = z
+  .int()
+  .nullable()
+  .meta({ description: "Of the answer; null when none came.", examples: [200] });
+const error = z
+  .string()
+  .nullable()
+  .meta({ description: "Why there was no answer, or why it did not count.", examples: [null] });
 
 const delivery = {
   id: Id("delivery", examples.delivery),
@@ -109,7 +137,10 @@ export const DeliveryWithAttempts = z
         status,
         error,
         latencyMs: z.int().meta({ examples: [87] }),
-        response: z.string().nullable().meta({ description: "The first kilobyte of the answer.", examples: ["ok"] }),
+        response: z
+          .string()
+          .nullable()
+          .meta({ description: "The first kilobyte of the answer.", examples: ["ok"] }),
         createdAt: Instant,
       }),
     ),

@@ -29,7 +29,12 @@ const notFound = (id: string) => new Fault("webhook_not_found", `There is no web
 const isEndpoint = (id: string) => and(eq(webhookEndpoints.id, id), isNull(webhookEndpoints.deletedAt));
 
 /** Makes an endpoint. Its secret is shown this once and kept sealed. */
-export async function createEndpoint(tx: Tx, input: CreateEndpoint, ring: KeyRing, rules: AddressRules): Promise<CreatedEndpoint> {
+export async function createEndpoint(
+  tx: Tx,
+  input: CreateEndpoint,
+  ring: KeyRing,
+  rules: AddressRules,
+): Promise<CreatedEndpoint> {
   refuseForbidden(input.url, rules);
   await refuseTooMany(tx);
   const id = newId("endpoint");
@@ -59,10 +64,15 @@ export async function listEndpoints(tx: Tx, { limit, cursor }: ListEndpoints, ke
 }
 
 /** Changes an endpoint. While it is disabled nothing new is queued for it, and what falls due for it is dead. */
-export async function updateEndpoint(tx: Tx, { id, ...change }: UpdateEndpoint, rules: AddressRules): Promise<Endpoint> {
+export async function updateEndpoint(
+  tx: Tx,
+  { id, ...change }: UpdateEndpoint,
+  rules: AddressRules,
+): Promise<Endpoint> {
   if (change.url !== undefined) refuseForbidden(change.url, rules);
   const before = await lockEndpoint(tx, id);
-  if (change.status === "disabled" && before.status === "enabled") await disableEndpoint(tx, before, "Disabled by request.");
+  if (change.status === "disabled" && before.status === "enabled")
+    await disableEndpoint(tx, before, "Disabled by request.");
   const disabledReason = change.status === "enabled" ? { disabledReason: null } : {};
   const [changed] = await tx
     .update(webhookEndpoints)
@@ -92,7 +102,8 @@ export async function disableEndpoint(tx: Tx, { id, url }: Pick<EndpointRow, "id
 export async function recordGone(tx: Tx, held: Held, attempt: Attempt): Promise<boolean> {
   const [endpoint] = await tx.select().from(webhookEndpoints).where(isEndpoint(held.endpointId)).for("no key update");
   const recorded = await record(tx, held, { attempt, outcome: { state: "dead", error: "gone" } });
-  if (recorded && endpoint?.status === "enabled") await disableEndpoint(tx, endpoint, "The receiver answered 410 Gone.");
+  if (recorded && endpoint?.status === "enabled")
+    await disableEndpoint(tx, endpoint, "The receiver answered 410 Gone.");
   return recorded;
 }
 
@@ -133,7 +144,11 @@ export async function listDeliveries(tx: Tx, { id, limit, cursor, state }: ListD
 export async function getDelivery(tx: Tx, id: string): Promise<DeliveryWithAttempts> {
   const [[found], attempts] = await Promise.all([
     tx.select().from(deliveries).where(eq(deliveries.id, id)),
-    tx.select().from(deliveryAttempts).where(eq(deliveryAttempts.deliveryId, id)).orderBy(asc(deliveryAttempts.attempt)),
+    tx
+      .select()
+      .from(deliveryAttempts)
+      .where(eq(deliveryAttempts.deliveryId, id))
+      .orderBy(asc(deliveryAttempts.attempt)),
   ]);
   if (!found) throw new Fault("webhook_not_found", `There is no delivery ${id}.`);
   return {
@@ -152,12 +167,15 @@ export function listEventTypes() {
 
 function refuseForbidden(url: string, rules: AddressRules) {
   const objection = objectionTo(url, rules);
-  if (objection) throw new Fault("webhook_url_forbidden", objection, { details: [{ path: "url", message: objection }] });
+  if (objection)
+    throw new Fault("webhook_url_forbidden", objection, { details: [{ path: "url", message: objection }] });
 }
 
 /** Counted under a lock, so that two at once do not both become the last. */
 async function refuseTooMany(tx: Tx) {
-  await tx.execute(sql`select pg_advisory_xact_lock(hashtextextended('webhooks.create:' || current_setting('app.client_id'), 0))`);
+  await tx.execute(
+    sql`select pg_advisory_xact_lock(hashtextextended('webhooks.create:' || current_setting('app.client_id'), 0))`,
+  );
   const [existing] = await tx.select({ n: count() }).from(webhookEndpoints).where(isNull(webhookEndpoints.deletedAt));
   if (existing!.n < dispatchLimits.endpointsPerClient) return;
   const message = `A client has at most ${dispatchLimits.endpointsPerClient} webhook endpoints. Delete one first.`;

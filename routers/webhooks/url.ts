@@ -11,7 +11,9 @@ const forbiddenV4 = new Set(["168.63.129.16"]);
 
 /** The part of IPv6 that is routed between networks, and what within it leads elsewhere or nowhere. */
 const globalV6 = ipaddr.IPv6.parseCIDR("2000::/3");
-const forbiddenV6 = ["2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"].map((block) => ipaddr.IPv6.parseCIDR(block));
+const forbiddenV6 = ["2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"].map((block) =>
+  ipaddr.IPv6.parseCIDR(block),
+);
 
 /** Is this a machine on the open internet? Everything that is not known to be one is refused. */
 export function isPublicAddress(text: string): boolean {
@@ -36,6 +38,7 @@ export function objectionTo(text: string, { allowPrivate }: AddressRules): strin
   if (url.protocol !== "https:") return "A webhook URL begins with https://.";
   if (url.port !== "" && Number(url.port) < 1024) return "A webhook URL uses port 443, or one from 1024 on.";
   if (isIP(host)) return isPublicAddress(host) ? null : "This address is not on the open internet.";
-  if (!host.includes(".") || /\.(localhost|local|internal|home\.arpa)$/i.test(host)) return "This host is not on the open internet.";
+  if (!host.includes(".") || /\.(localhost|local|internal|home\.arpa)$/i.test(host))
+    return "This host is not on the open internet.";
   return null;
 }

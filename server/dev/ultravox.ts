@@ -2,6 +2,7 @@ import { randomInt } from "node:crypto";
 import type { AddressInfo } from "node:net";
 import { parseArgs } from "node:util";
 import { serveWorld } from "./ultravox/http.ts";
+import { keepAgents } from "./ultravox/keep.ts";
 import { NUMBERS } from "./ultravox/numbers.ts";
 import { type Account, newWorld } from "./ultravox/world.ts";
 
@@ -20,6 +21,8 @@ export interface UltravoxOptions {
   speed?: number;
   /** Real milliseconds that a receiver of webhooks has to answer. */
   webhookTimeoutMs?: number;
+  /** Agents are kept in this file, since a database that outlives the simulator knows them by their ids. Calls are not. */
+  keepFile?: string;
   accounts: Account[];
 }
 
@@ -34,6 +37,7 @@ export async function startUltravox(options: UltravoxOptions): Promise<Ultravox>
   const { port = 0, seed = randomInt(2 ** 32), speed = 1, webhookTimeoutMs = 5000, accounts } = options;
   if (!(speed > 0)) throw new Error(`speed must be more than 0, not ${speed}`);
   const world = newWorld({ seed, speed, webhookTimeoutMs, accounts });
+  const keep = options.keepFile ? await keepAgents(world, options.keepFile) : async () => {};
   const server = serveWorld(world);
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject).listen(port, "127.0.0.1", resolve);
@@ -42,11 +46,12 @@ export async function startUltravox(options: UltravoxOptions): Promise<Ultravox>
   return {
     url: `http://127.0.0.1:${listening}`,
     port: listening,
-    close() {
+    async close() {
       world.stopped.abort();
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       server.closeAllConnections();
-      return closed;
+      await closed;
+      await keep();
     },
   };
 }

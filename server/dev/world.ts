@@ -65,6 +65,7 @@ export async function startWorld(say: (line: string) => void = () => {}): Promis
       : await startUltravox({
           port: await freePort(4010),
           speed: Number(given.SIMULATOR_SPEED ?? 10),
+          keepFile: join(dataDir, "simulator.json"),
           accounts: [{ id: "7b1cf6a0-0d0f-4a52-9c5b-5b7f6f0f3a11", apiKey: simulatorKey, webhooks: [] }],
         });
     if (simulated) stops.push(() => simulated.close());

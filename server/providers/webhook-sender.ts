@@ -2,7 +2,7 @@ import { Resolver, lookup as systemLookup } from "node:dns/promises";
 import type { LookupFunction } from "node:net";
 import { performance } from "node:perf_hooks";
 import { Agent, type Dispatcher, errors, request } from "undici";
-import { type SendFailure, SendFailed, type WebhookAnswer, type WebhookSender } from "../../routers/webhooks/sender.ts";
+import { SendFailed, type SendFailure, type WebhookAnswer, type WebhookSender } from "../../routers/webhooks/sender.ts";
 import { type AddressRules, isPublicAddress, objectionTo } from "../../routers/webhooks/url.ts";
 
 type Resolved = { address: string; family: number };
@@ -28,7 +28,11 @@ class NotResolved extends Error {}
  * and the socket goes to the very addresses that were vetted. One signal ends it all; idle timers would let a slow drip
  * go on for ever. It knows no proxy and follows no redirect.
  */
-export function webhookSender({ allowPrivate, resolve, connectTimeoutMs = 5_000 }: WebhookSenderOptions): WebhookSender {
+export function webhookSender({
+  allowPrivate,
+  resolve,
+  connectTimeoutMs = 5_000,
+}: WebhookSenderOptions): WebhookSender {
   const vetted = vettedLookup(resolve ?? (allowPrivate ? fromSystem : fromDns), allowPrivate);
   const agent = new Agent({
     allowH2: false,
@@ -46,7 +50,12 @@ export function webhookSender({ allowPrivate, resolve, connectTimeoutMs = 5_000 
         const answer = await request(url, { dispatcher: agent, method: "POST", headers, body, signal });
         const response = await readSome(answer.body);
         const latencyMs = Math.round(performance.now() - began);
-        return { status: answer.statusCode, latencyMs, response, retryAfterSeconds: retryAfter(answer.headers["retry-after"]) };
+        return {
+          status: answer.statusCode,
+          latencyMs,
+          response,
+          retryAfterSeconds: retryAfter(answer.headers["retry-after"]),
+        };
       } catch (error) {
         throw new SendFailed(signal.aborted ? "timeout" : reasonOf(error), { cause: error });
       }

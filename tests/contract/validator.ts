@@ -103,11 +103,9 @@ function pathProblems({ operation, values }: Found, compile: Compile): string[] 
 
 function toParams(query: Query): URLSearchParams {
   if (query instanceof URLSearchParams) return query;
-  return new URLSearchParams(
-    Object.entries(query).flatMap(([name, value]) =>
-      typeof value === "string" ? [[name, value]] : value.map((each) => [name, each]),
-    ),
-  );
+  const params = new URLSearchParams();
+  for (const [name, value] of Object.entries(query)) for (const each of [value].flat()) params.append(name, each);
+  return params;
 }
 
 function queryProblems(operation: Operation, query: URLSearchParams, compile: Compile): string[] {
