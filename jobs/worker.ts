@@ -44,6 +44,7 @@ const kinds = ["prompt", "slow"] as const;
 /** Runs the jobs, in two pools so that slow ones do not stand before prompt ones. A pool that is fenced or breaks is replaced. */
 export async function startWorkers(options: WorkerOptions): Promise<Workers> {
   const { db, providers, log, tasks, heartbeat: beating = beatingDefaults, graceMs = 25_000 } = options;
+  const pools = poolsOf(options);
   const connections = openConnections(options);
   const stopped = Promise.withResolvers<void>();
   let stopping = false;
@@ -82,7 +83,6 @@ export async function startWorkers(options: WorkerOptions): Promise<Workers> {
     }
   };
 
-  const pools = poolsOf(options);
   try {
     for (const pool of pools) await open(pool);
   } catch (error) {

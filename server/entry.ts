@@ -47,9 +47,10 @@ export async function listen(server: Server, { HOST, PORT }: { HOST: string; POR
 /** Takes no new connection, lets the open requests end, then closes what is idle or too slow. */
 export async function drain(server: Server) {
   const closed = new Promise((resolve) => server.close(resolve));
-  server.closeIdleConnections();
+  const idle = setInterval(() => server.closeIdleConnections(), 50); // a line kept alive is idle only once it was answered
   const timer = setTimeout(() => server.closeAllConnections(), drainMs);
   await closed;
+  clearInterval(idle);
   clearTimeout(timer);
 }
 

@@ -1,0 +1,98 @@
+import { fork } from "node:child_process";
+import { once } from "node:events";
+import { writeFile } from "node:fs/promises";
+import { Session } from "node:inspector/promises";
+
+type Question = { id: number; verb: string; input: unknown };
+type Reply = { id: number; value?: unknown; error?: string };
+type Verbs = Record<string, (input: never) => unknown>;
+
+/** A process of the benchmark: asked by name, measured alone. */
+export type Child = {
+  ask<T>(verb: string, input?: unknown): Promise<T>;
+  stop(): Promise<void>;
+};
+
+const stopMs = 10_000;
+
+/** Starts a file of this folder in a process of its own. It ends with us, however we end. */
+export async function startChild(file: string, environment: Record<string, string> = {}): Promise<Child> {
+  const process_ = fork(new URL(file, import.meta.url), [], {
+    env: { PATH: process.env.PATH ?? "", NODE_ENV: "production", ...environment },
+    stdio: ["ignore", "ignore", "inherit", "ipc"],
+  });
+  const waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
+  let asked = 0;
+  process_.on("message", ({ id, value, error }: Reply) => {
+    const waiter = waiting.get(id);
+    waiting.delete(id);
+    if (error === undefined) waiter?.resolve(value);
+    else waiter?.reject(new Error(`${file}: ${error}`));
+  });
+  process_.once("exit", (code, signal) => {
+    for (const { reject } of waiting.values()) reject(new Error(`${file} ended (${signal ?? code})`));
+    waiting.clear();
+  });
+  const ask = <T>(verb: string, input?: unknown) =>
+    new Promise<T>((resolve, reject) => {
+      if (process_.exitCode !== null || !process_.connected) return reject(new Error(`${file} has ended`));
+      const id = ++asked;
+      waiting.set(id, { resolve: resolve as (value: unknown) => void, reject });
+      process_.send({ id, verb, input } satisfies Question);
+    });
+  return {
+    ask,
+    async stop() {
+      if (process_.exitCode !== null || process_.signalCode !== null) return;
+      const gone = once(process_, "exit");
+      const late = setTimeout(() => process_.kill("SIGKILL"), stopMs);
+      if (process_.connected) process_.disconnect();
+      await gone;
+      clearTimeout(late);
+    },
+  };
+}
+
+/** The child's side: answers the parent by these verbs, and ends when he is gone. `close` is what the end takes. */
+export function answer(verbs: Verbs, close: () => Promise<unknown> = async () => {}) {
+  const known = { ...watching(), ...verbs } as Record<string, (input: unknown) => unknown>;
+  process.on("message", async ({ id, verb, input }: Question) => {
+    const reply = await Promise.resolve()
+      .then(() => known[verb]!(input))
+      .then(
+        (value): Reply => ({ id, value }),
+        (error): Reply => ({ id, error: error instanceof Error ? (error.stack ?? error.message) : String(error) }),
+      );
+    process.send?.(reply);
+  });
+  process.once("disconnect", () => {
+    setTimeout(() => process.exit(1), stopMs).unref();
+    close().then(
+      () => process.exit(0),
+      () => process.exit(1),
+    );
+  });
+}
+
+/** What every child can say of itself: the processor time it has used, in microseconds, and where it goes. */
+function watching() {
+  const session = new Session();
+  return {
+    ready: () => true,
+    cpu: () => {
+      const { user, system } = process.cpuUsage();
+      return user + system;
+    },
+    async "profile.start"() {
+      session.connect();
+      await session.post("Profiler.enable");
+      await session.post("Profiler.setSamplingInterval", { interval: 200 });
+      await session.post("Profiler.start");
+    },
+    async "profile.stop"(file: string) {
+      const { profile } = await session.post("Profiler.stop");
+      session.disconnect();
+      await writeFile(file, JSON.stringify(profile));
+    },
+  };
+}

@@ -1,0 +1,99 @@
+import { randomBytes } from "node:crypto";
+import { chmod, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import postgres from "postgres";
+import { migrate } from "../../db/migrate.ts";
+import { openDeps } from "../../server/deps.ts";
+import { startPostgres } from "../../server/dev/postgres.ts";
+import { startUltravox } from "../../server/dev/ultravox.ts";
+import { readEnv, roleUrls } from "../../server/env.ts";
+import { type Child, startChild } from "./child.ts";
+
+export type BenchOptions = {
+  /** How long each row of the table is measured. */
+  seconds: number;
+  /** Where the profiles of our own processes go, if they are wanted. */
+  profiles: string | null;
+  say(line: string): void;
+};
+
+/** What the parts stand on: a database that keeps its promises, the simulated provider, and a way to start children. */
+export type Ground = Awaited<ReturnType<typeof openGround>>;
+
+const providerKey = "benchacc.0123456789abcdef0123456789abcdef";
+const ticksPerSecond = 100; // USER_HZ: the same on every Linux that Node runs on
+
+/** A fresh Postgres with its own settings, fsync on, migrated. `stops` collects what must end, last started first. */
+export async function openGround(stops: (() => Promise<unknown>)[]) {
+  const home = await mkdtemp(join(tmpdir(), "patchbay-bench-"));
+  stops.push(() => rm(home, { recursive: true, force: true }));
+  await chmod(home, 0o755); // as root, Postgres runs as somebody else and must get in
+  const server = await startPostgres({ dataDir: join(home, "data"), port: 0 });
+  stops.push(() => server.stop());
+  const simulator = await startUltravox({
+    port: 0,
+    seed: 1,
+    accounts: [{ id: "bench", apiKey: providerKey, webhooks: [] }],
+  });
+  stops.push(() => simulator.close());
+
+  const environment = {
+    PORT: "0",
+    LOG_LEVEL: "info",
+    DATABASE_URL: server.url,
+    APP_SECRET: randomBytes(32).toString("base64"),
+    VAULT_MASTER_KEY: randomBytes(32).toString("base64"),
+    AUTH_ISSUER: "https://nobody.example/",
+    AUTH_AUDIENCE: "https://api.patchbay.test",
+    AUTH_CLIENTS_CLAIM: "https://patchbay.test/clients",
+    ULTRAVOX_BASE_URL: simulator.url,
+    ULTRAVOX_API_KEY: providerKey,
+    ULTRAVOX_WEBHOOK_SECRETS: "bench-webhook-secret",
+    SIP_TRUNK: "trunk.example",
+    ALLOW_PRIVATE_WEBHOOKS: "true",
+  };
+  const roles = roleUrls({ DATABASE_URL: server.url, APP_SECRET: environment.APP_SECRET });
+  await migrate({ ownerUrl: server.url, roles });
+  const deps = openDeps(readEnv({ ...environment, LOG_LEVEL: "warn" }));
+  stops.push(() => deps.close());
+  const owner = postgres(server.url, { max: 2, onnotice: () => {} });
+  stops.push(() => owner.end({ timeout: 5 }));
+  const postmaster = Number((await readFile(join(server.dataDir, "postmaster.pid"), "utf8")).split("\n", 1)[0]);
+
+  return {
+    environment,
+    roles,
+    deps,
+    owner,
+    /** Microseconds of processor time that the server and all its backends have used so far. null where /proc is missing. */
+    postgresCpu: () => familyCpu(postmaster),
+    async child(file: string, more: Record<string, string> = {}): Promise<Child> {
+      const child = await startChild(file, { ...environment, ...more });
+      stops.push(() => child.stop());
+      await child.ask("ready");
+      return child;
+    },
+  };
+}
+
+/** A process, its children, and those of its children that have ended and were waited for. */
+async function familyCpu(parent: number): Promise<number | null> {
+  const pids = await readdir("/proc").catch(() => null);
+  if (!pids) return null;
+  const all = await Promise.all(pids.filter((name) => /^\d+$/.test(name)).map(statOf));
+  let ticks = 0;
+  for (const stat of all) {
+    if (stat?.pid === parent) ticks += stat.own + stat.reaped;
+    if (stat?.parent === parent) ticks += stat.own;
+  }
+  return (ticks * 1_000_000) / ticksPerSecond;
+}
+
+async function statOf(pid: string) {
+  const text = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => null); // it may have ended meanwhile
+  if (text === null) return null;
+  const fields = text.slice(text.lastIndexOf(")") + 2).split(" "); // the name may hold spaces and brackets
+  const field = (place: number) => Number(fields[place - 3]);
+  return { pid: Number(pid), parent: field(4), own: field(14) + field(15), reaped: field(16) + field(17) };
+}

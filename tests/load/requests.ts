@@ -1,0 +1,152 @@
+import { join } from "node:path";
+import { newId } from "../../db/ids.ts";
+import { agents, agentVersions } from "../../db/schema/agents.ts";
+import { createApiKey } from "../../routers/api-keys/service.ts";
+import { AgentConfig } from "../../routers/agents/schema.ts";
+import { scopes } from "../../routers/scopes.ts";
+import { seedClient } from "../../server/dev/seed.ts";
+import type { Child } from "./child.ts";
+import type { BenchOptions, Ground } from "./ground.ts";
+import type { Load, Loaded } from "./load-client.ts";
+import { table } from "./table.ts";
+
+const connections = 32;
+const warmUpSeconds = 2;
+/** The rows take turns, so that a noise from elsewhere is not all one row's. */
+const rounds = 3;
+/** One key may make so many requests in a minute and no more; the limits stay on, the callers are many. */
+const keyCount = 100;
+const agentCount = 20;
+
+const config = AgentConfig.parse({
+  systemPrompt: "You answer for a bakery. Be brief, be kind, and never promise bread that has not been baked. ".repeat(4),
+  ...{ model: null, voice: "Mark", languageHint: "en-GB", temperature: 0.3, firstSpeaker: "agent" },
+  ...{ greeting: "Good morning!", recordingEnabled: true, maxDurationSeconds: 600, joinTimeoutSeconds: 30 },
+});
+
+type Contestant = { name: string; profile: string; server: Child; requests: string[]; slow?: boolean };
+type Totals = { requests: number; seconds: number; cpu: number; postgres: number | null; p50: number[]; p99: number[] };
+
+/** What a request costs: ours beside the least that gives the same answer, and beside the library's way. */
+export async function benchRequests(ground: Ground, { seconds, profiles, say }: BenchOptions): Promise<string> {
+  const { clientId, keys, agentIds } = await populate(ground);
+  const environment = { CLIENT_ID: clientId, TENANT_URL: ground.roles.tenantUrl };
+  const load = await ground.child("./load-client.ts");
+  const bare = await ground.child("./server-bare.ts", environment);
+  const library = await ground.child("./server-library.ts", environment);
+  const ours = await ground.child("./server-ours.ts");
+  const silent = await ground.child("./server-ours.ts", { LOG_LEVEL: "silent" });
+
+  const agentId = agentIds[0]!;
+  const open = [request("GET", `/agents/${agentId}`)];
+  const keyed = keys.map((key) => request("GET", `/api/v1/agents/${agentId}`, { authorization: `Bearer ${key}` }));
+  const lists = keys.map((key) => request("GET", "/api/v1/agents?limit=20", { authorization: `Bearer ${key}` }));
+  const call = JSON.stringify({ agentId, medium: { type: "web" }, metadata: { orderId: "10248" } });
+  const calls = keys.map((key) =>
+    request("POST", "/api/v1/calls", { authorization: `Bearer ${key}`, "idempotency-key": "bench-%n%" }, call),
+  );
+  const contestants: Contestant[] = [
+    { name: "Express + postgres.js, one agent", profile: "bare", server: bare, requests: open },
+    { name: "trpc-to-openapi + drizzle, one agent", profile: "library", server: library, requests: open },
+    { name: "ours, one agent", profile: "one", server: ours, requests: keyed },
+    { name: "ours, one agent, no log", profile: "one-silent", server: silent, requests: keyed },
+    { name: "ours, list of 20 agents", profile: "list", server: ours, requests: lists },
+    { name: "ours, place a call", profile: "call", server: ours, requests: calls },
+  ];
+
+  const totals = new Map<Contestant, Totals>();
+  for (let round = 0; round <= rounds; round++) {
+    for (const contestant of contestants) {
+      const { name, profile, server, requests } = contestant;
+      const port = await server.ask<number>("port");
+      const measure = (time: number) => measured(ground, load, server, { port, requests, connections, seconds: time });
+      if (round === 0) {
+        say(`warming up: ${name}`);
+        await measure(warmUpSeconds);
+        continue;
+      }
+      const watched = profiles !== null && round === rounds;
+      if (watched) await server.ask("profile.start");
+      const seen = await measure(seconds / rounds);
+      if (watched) await server.ask("profile.stop", join(profiles, `requests-${profile}.cpuprofile`));
+      const bad = Object.entries(seen.refused);
+      if (bad.length > 0) throw new Error(`${name}: ${bad.map(([status, n]) => `${n} answers of ${status}`).join(", ")}`);
+      if (!watched) totals.set(contestant, added(totals.get(contestant), seen));
+    }
+  }
+
+  const cpuOf = (seen: Totals) => seen.cpu / seen.requests;
+  const first = totals.get(contestants[0]!)!;
+  const rows = contestants.map((contestant) => {
+    const seen = totals.get(contestant)!;
+    const postgres = seen.postgres === null ? null : seen.postgres / seen.requests;
+    const speed = seen.requests / seen.seconds;
+    return [
+      contestant.name,
+      speed,
+      cpuOf(seen),
+      postgres,
+      middle(seen.p50),
+      middle(seen.p99),
+      speed / (first.requests / first.seconds),
+      cpuOf(seen) / cpuOf(first),
+    ];
+  });
+  const heads = ["request", "req/s", "CPU us", "Postgres us", "p50 ms", "p99 ms", "speed ratio", "CPU ratio"];
+  return table(`Requests: ${connections} connections, CPU of the Node process per request`, heads, rows);
+}
+
+type Measured = Loaded & { cpu: number; postgres: number | null };
+
+async function measured(ground: Ground, load: Child, server: Child, what: Load): Promise<Measured> {
+  const [cpuBefore, postgresBefore] = await Promise.all([server.ask<number>("cpu"), ground.postgresCpu()]);
+  const loaded = await load.ask<Loaded>("run", what);
+  const [cpu, postgres] = await Promise.all([server.ask<number>("cpu"), ground.postgresCpu()]);
+  const used = postgres === null || postgresBefore === null ? null : postgres - postgresBefore;
+  return { ...loaded, cpu: cpu - cpuBefore, postgres: used };
+}
+
+function added(before: Totals | undefined, seen: Measured): Totals {
+  const so = before ?? { requests: 0, seconds: 0, cpu: 0, postgres: 0, p50: [], p99: [] };
+  return {
+    requests: so.requests + seen.requests,
+    seconds: so.seconds + seen.seconds,
+    cpu: so.cpu + seen.cpu,
+    postgres: so.postgres === null || seen.postgres === null ? null : so.postgres + seen.postgres,
+    p50: [...so.p50, seen.p50Ms],
+    p99: [...so.p99, seen.p99Ms],
+  };
+}
+
+const middle = (values: number[]) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
+
+function request(method: string, path: string, headers: Record<string, string> = {}, body?: string): string {
+  const all = {
+    host: "127.0.0.1",
+    ...headers,
+    ...(body === undefined ? {} : { "content-type": "application/json", "content-length": String(Buffer.byteLength(body)) }),
+  };
+  const lines = Object.entries(all).map(([name, value]) => `${name}: ${value}\r\n`);
+  return `${method} ${path} HTTP/1.1\r\n${lines.join("")}\r\n${body ?? ""}`;
+}
+
+async function populate({ deps, owner }: Ground) {
+  const seeded = await seedClient(deps, { name: "Bench", subject: "auth0|bench", credits: 100_000_000 });
+  const { clientId, userId } = seeded;
+  const agentIds = Array.from({ length: agentCount }, () => newId("agent"));
+  const keys = await deps.db.asClient({ clientId }, async (tx) => {
+    const named = agentIds.map((id, place) => ({ id, name: `Agent ${place}` }));
+    const row = { state: "active", version: 1, providerAccountId: "pacc_platform", providerAgentId: null } as const;
+    const version = { version: 1, config, state: "live", createdBy: userId } as const;
+    await tx.insert(agents).values(named.map((agent) => ({ ...agent, ...row })));
+    await tx.insert(agentVersions).values(named.map(({ id, name }) => ({ agentId: id, name, ...version })));
+    const made: string[] = [];
+    for (let n = 0; n < keyCount; n++) {
+      const wanted = { name: `Key ${n}`, scopes: [...scopes] };
+      made.push((await createApiKey(tx, wanted, { id: userId, scopes: ["*"] }, deps.auth.hashKey)).key);
+    }
+    return made;
+  });
+  await owner`analyze`;
+  return { clientId, keys, agentIds };
+}

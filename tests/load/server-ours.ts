@@ -1,0 +1,13 @@
+import { once } from "node:events";
+import type { AddressInfo } from "node:net";
+import { openDeps } from "../../server/deps.ts";
+import { readEnv } from "../../server/env.ts";
+import { openHttp } from "../../server/http.ts";
+import { answer } from "./child.ts";
+
+/** The application as it is shipped, workers left out. Its log goes where all output of the children goes: nowhere. */
+const deps = openDeps(readEnv(process.env));
+const server = openHttp(deps);
+server.listen(0, "127.0.0.1");
+await once(server, "listening");
+answer({ port: () => (server.address() as AddressInfo).port }, () => deps.close());
