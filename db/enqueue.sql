@@ -33,20 +33,16 @@ language sql security definer set search_path = '' stable as $$
 $$;
 
 -- The queue completes jobs by id, and asks not who holds them: a process that was stopped, buried and woken again would
--- remove the rows that its heir is working on. So: what is locked goes only by its holder, and a pool that no longer holds
--- a row removes nothing. Each connection of a pool names it in `patchbay.pool`; people and functions name none.
-create or replace function graphile_worker.patchbay_only_the_holder() returns trigger
-language plpgsql set search_path = '' as $$
-begin
-  if old.locked_by is distinct from nullif(current_setting('patchbay.pool', true), '') then return null; end if;
-  return old;
-end $$;
+-- remove the rows that its heir is working on. So: what is locked goes only by its holder, and a pool that no longer
+-- holds a row removes nothing. Each connection of a pool names it in `patchbay.pool`; people and functions name none.
+create or replace function graphile_worker.patchbay_keep() returns trigger language plpgsql as $$ begin return null; end $$;
 do $$
 begin
-  if not exists (select from pg_trigger where tgname = 'patchbay_only_the_holder'
+  if not exists (select from pg_trigger where tgname = 'patchbay_only_the_holder_removes'
                    and tgrelid = 'graphile_worker._private_jobs'::regclass) then
-    create trigger patchbay_only_the_holder before delete on graphile_worker._private_jobs
-      for each row execute function graphile_worker.patchbay_only_the_holder();
+    create trigger patchbay_only_the_holder_removes before delete on graphile_worker._private_jobs for each row
+      when (old.locked_by is distinct from nullif(current_setting('patchbay.pool', true), ''))
+      execute function graphile_worker.patchbay_keep();
   end if;
 end $$;
 
@@ -63,7 +59,7 @@ begin
 end $$;
 
 -- Puts the next attempt in the place of a job, in one commit: `put`, or `lost` when another pool has the job by now.
--- `superseded`: since it began, a newer job of its key was queued (which takes the key away), and that one runs instead.
+-- `superseded`: since it began, a newer job of its key was queued (which takes the key away), and that one runs.
 create or replace function graphile_worker.patchbay_put_next(
   p_job bigint, p_pool text, p_key text, p_payload json, p_seconds double precision
 ) returns text
@@ -82,8 +78,8 @@ end $$;
 
 -- Frees what pools hold that have been silent for too long. Whoever beats again after this finds its row gone.
 -- A lock younger than the silence is left for the next time: its pool may have only just begun.
--- What was lost once runs again at once. What was lost more often comes back scattered over up to a minute: one of these
--- may be killing its pool, and should take fewer and fewer neighbours with it.
+-- What was lost once runs again at once. What was lost more often comes back scattered over up to a minute: one of
+-- these may be killing its pool, and should take fewer and fewer neighbours with it.
 create or replace function graphile_worker.patchbay_rescue(p_dead_after_seconds double precision)
 returns table (pool text, jobs bigint) language plpgsql set search_path = '' as $$
 declare alive text[]; horizon timestamptz := clock_timestamp() - make_interval(secs => p_dead_after_seconds);
@@ -116,8 +112,8 @@ begin
     where not j.is_available and j.locked_by = any (p_pools);
 end $$;
 
--- Takes out jobs that have used up the queue's own attempts: they died with their pool each time, or could not be recorded.
--- `superseded` ones had their key taken by a newer job while they ran, which is how the queue tells them not to run again.
+-- Takes out jobs that used up the queue's own attempts: they died with their pool each time, or could not be recorded.
+-- `superseded` ones had their key taken by a newer job while they ran: so the queue tells them not to run again.
 create or replace function graphile_worker.patchbay_take_exhausted(p_limit integer)
 returns table (id bigint, task text, payload json, attempts integer, error text, superseded boolean)
 language plpgsql security definer set search_path = '' as $$

@@ -28,7 +28,7 @@ grant select, insert, update, delete on
   to patchbay_house;
 grant select on prices, intents, calls, deliveries, webhook_endpoints, audit_log to patchbay_house;
 grant update (position, hash) on audit_log to patchbay_house;
-grant update on deliveries to patchbay_house;
+
 
 -- Workers say that they live, and bury those who do not, on a connection that waits for nobody.
 grant select, insert, update, delete on worker_heartbeats to patchbay_worker;

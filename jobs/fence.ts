@@ -7,8 +7,8 @@ export class Fenced extends Error {
 }
 
 /**
- * Knows how long ago this process was last certainly seen alive, by a clock that nobody sets. Too long, and it is closed
- * for good: a process that was stopped and goes on must not work under a name that others have buried.
+ * Knows how long ago this process was last certainly seen alive, by a clock that nobody sets. Too long, and it is
+ * closed for good: a process that was stopped and goes on must not work under a name that others have buried.
  */
 export class Fence {
   readonly #limitMs: number;

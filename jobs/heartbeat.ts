@@ -3,7 +3,7 @@ import pg from "pg";
 import type { Logger } from "pino";
 import { Fence } from "./fence.ts";
 
-/** A pool beats; silent for `fenceAfterMs` by its own clock it stops itself, for `deadAfterMs` by the database's it is buried. */
+/** Silent for `fenceAfterMs` by its own clock a pool stops itself; for `deadAfterMs` by the database's, it is buried. */
 export type Beating = { everyMs: number; fenceAfterMs: number; deadAfterMs: number };
 export const beatingDefaults: Beating = { everyMs: 5_000, fenceAfterMs: 20_000, deadAfterMs: 30_000 };
 
@@ -67,7 +67,7 @@ class Line {
     this.#config = {
       connectionString: url,
       application_name: "patchbay-heartbeat",
-      connectionTimeoutMillis: boundMs,
+      connectionTimeoutMillis: 5_000,
       query_timeout: boundMs,
       statement_timeout: boundMs,
       keepAlive: true,

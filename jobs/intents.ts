@@ -21,7 +21,7 @@ export const resolve: Task<"intents.resolve"> = {
     const deadline = { signal: AbortSignal.timeout(providerDeadlineMs) };
     const look = outbound.find(ctx.providers, intent.providerAccountId, asked, since, deadline);
     const found: never[] | ProviderError = await look.catch((error) => {
-      if (error instanceof ProviderError && error.kind === "refused") return error;
+      if (outbound.findAsksAgain && error instanceof ProviderError && error.kind === "refused") return error;
       throw error;
     });
 
@@ -50,6 +50,11 @@ export const resolve: Task<"intents.resolve"> = {
       if (!lookedBefore) await noteAbsence(tx, intentId);
       await enqueue(tx, "intents.resolve", { intentId }, { delaySeconds: secondLookSeconds + 1 });
     });
+  },
+
+  /** Somebody's credits are held for it, and perhaps a telephone rings: it is never let go. The log has raised the alarm. */
+  async gaveUp({ intentId }, ctx) {
+    await ctx.asClient((tx) => enqueue(tx, "intents.resolve", { intentId }, { key: intentId, delaySeconds: 3600 }));
   },
 };
 

@@ -94,10 +94,10 @@ export function canonicalJson(value: unknown): string {
 }
 
 /**
- * An instant before which no audit row can appear any more. A row carries the time at which it was written, and shows when
- * its transaction commits: a later one may show first. Every transaction that can have written before the instant had its
- * number before we took ours; so once all below ours are finished, what stands there stands. No timeout is guessed at, and
- * a transaction that takes long is waited for, by the next run if need be.
+ * An instant before which no audit row can appear any more. A row carries the time at which it was written, and shows
+ * when its transaction commits: a later one may show first. Every transaction that can have written before the instant
+ * had its number before we took ours; so once all below ours are finished, what stands there stands. No timeout is
+ * guessed at, and a transaction that takes long is waited for, by the next run if need be.
  */
 async function settledHorizon(ctx: JobContext): Promise<string | undefined> {
   const [mark] = await ctx.asHouse(

@@ -33,7 +33,7 @@ export type Pool = {
   fence: Fence;
   /** Resolves, with the reason, when it takes no more jobs: fenced, or broken. It never takes any again. */
   over: Promise<string>;
-  /** Lets running jobs finish for so long, then tells them to stop, then leaves them to the fence. True: none is left. */
+  /** Lets running jobs finish for so long, tells them to stop, leaves them to the fence. True: none is left. */
   drain(graceMs: number): Promise<boolean>;
   abort(): void;
 };
@@ -164,13 +164,14 @@ class Running {
 }
 
 /**
- * When it ends, the local queue gives prefetched jobs back as background work, which it refuses to itself unless some is
- * under way: then they go unwatched, and a connection lost in that moment is a rejection that ends the process.
+ * When it ends, the local queue gives prefetched jobs back as background work, which it refuses to itself unless some
+ * is under way: then they go unwatched, and a connection lost in that moment is a rejection that ends the process.
  */
 function keepUntilReleased(events: WorkerEvents) {
   const held = Promise.withResolvers<void>();
   events.once("localQueue:init", ({ localQueue }) => {
-    (localQueue as unknown as { background(work: Promise<void>): void }).background(held.promise); // private in the types
+    // Private in the types, and the only way to be counted.
+    (localQueue as unknown as { background(work: Promise<void>): void }).background(held.promise);
   });
   events.on("localQueue:setMode", ({ newMode }) => {
     if (newMode === "RELEASED") held.resolve();
@@ -205,7 +206,7 @@ function openConnections(id: string, { workerUrl, kind, concurrency, log }: Pool
   return connections;
 }
 
-/** A lost connection is replaced when it is next wanted; unheard, it would end the process. The error holds half the client. */
+/** A lost connection is replaced when it is next wanted; unheard, it would end the process. Of the error, the words. */
 export function hearLosses(connections: pg.Pool, tell: (reason: string) => void) {
   connections.on("connect", (client) => client.on("error", ({ message }) => tell(message)));
   connections.on("error", () => {}); // an idle one: the same error once more
@@ -213,7 +214,7 @@ export function hearLosses(connections: pg.Pool, tell: (reason: string) => void)
 
 const levels = { error: "error", warning: "warn", info: "debug", debug: "trace" } as const;
 
-/** The queue's own words. What it says of each job, and of pools smaller than it would like, is said better elsewhere. */
+/** The queue's own words. What it says of each job, and of the number of connections, is said better elsewhere. */
 function graphileLogger(log: Logger): GraphileLogger {
   return new GraphileLogger(({ label, workerId, taskIdentifier, jobId }) => (level, message, meta) => {
     const known = meta && ("failure" in meta || "max" in meta);

@@ -59,8 +59,8 @@ const Cron = z
   .transform(({ _cron, ...body }): z.input<typeof Envelope> => ({ clientId: null, body }));
 
 /**
- * Gives a task to the worker. One run is one attempt: a failed one puts the next in its own place, in one commit, so that
- * a process may die at any point and there is still exactly one. A fenced run throws: its row belongs to its heir.
+ * Gives a task to the worker. One run is one attempt: a failed one puts the next in its own place, in one commit, so
+ * that a process may die at any point and there is still exactly one. A fenced run throws: its row belongs to its heir.
  */
 export function toWorkerTask<N extends JobName>(name: N, task: Task<N>, deps: TaskDeps): WorkerTask {
   return async (raw: unknown, helpers: JobHelpers) => {
@@ -190,14 +190,14 @@ type Burial = { helpers: JobHelpers; name: JobName; clientId: string | null; pay
 async function bury(db: Database, { helpers, name, clientId, payload, error }: Burial) {
   await db.asHouse(async (tx) => {
     const [row] = await tx.execute<{ removed: boolean }>(
-      sql`select graphile_worker.patchbay_remove(${String(helpers.job.id)}::bigint, ${helpers.job.locked_by}::text) as removed`,
+      sql`select graphile_worker.patchbay_remove(${helpers.job.id}::bigint, ${helpers.job.locked_by}::text) as removed`,
     );
     if (!row?.removed) throw new Fenced("This job was given to another pool before its end could be recorded.");
     await tx.insert(gaveUpJobs).values(gaveUpRow({ task: name, clientId, payload, error: error.message }));
   });
 }
 
-/** A row for people to look at. Whatever it holds, it can be written: Postgres keeps no zero byte and no half of a pair. */
+/** A row for people to look at. Whatever it held can be written: Postgres keeps no zero byte and no half of a pair. */
 export function gaveUpRow({
   task,
   clientId,

@@ -20,7 +20,7 @@ export type Timer = {
   run(ctx: TimerContext): Promise<unknown>;
 };
 
-/** Runs each timer until stopped, never over itself: the next round begins its interval after the one before began, or ended. */
+/** Runs each timer until stopped, and never over itself: a round that takes long delays the next. */
 export function startTimers(timers: readonly Timer[], deps: Omit<TimerContext, "signal">): { stop(): Promise<void> } {
   const stopping = new AbortController();
   const rounds = timers.map((timer) => keepRound(timer, deps, stopping.signal));

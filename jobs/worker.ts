@@ -41,7 +41,7 @@ export type Workers = {
 
 const kinds = ["prompt", "slow"] as const;
 
-/** Runs the jobs, in two pools so that slow ones do not stand before prompt ones. A pool that is fenced or breaks is replaced. */
+/** Runs the jobs, in two pools so that slow ones do not stand before prompt ones. One that is fenced or breaks is replaced. */
 export async function startWorkers(options: WorkerOptions): Promise<Workers> {
   const { db, providers, log, tasks, heartbeat: beating = beatingDefaults, graceMs = 25_000 } = options;
   const pools = poolsOf(options);
@@ -56,7 +56,7 @@ export async function startWorkers(options: WorkerOptions): Promise<Workers> {
     current.set(pool.kind, started);
     log.info({ pool: started.id }, "pool started");
   };
-  /** Ends a pool. Only when nothing of it runs any more are its locks given back at once; else that is left to the rescue. */
+  /** Ends a pool. Its locks are given back at once only when nothing of it runs any more; else the rescue does it. */
   const leave = (pool: Pool) => {
     const left = pool.drain(graceMs).then(async (clean) => {
       if (clean) await connections.query("select graphile_worker.patchbay_retire($1::text[])", [[pool.id]]);
@@ -145,7 +145,7 @@ function namesOf(tasks: Partial<Tasks>, kind: PoolOptions["kind"]): JobName[] {
   return (Object.keys(tasks) as JobName[]).filter((name) => tasks[name] && jobs[name].pool === kind);
 }
 
-/** At most one of a kind waits; one that runs is not disturbed by the next. The queue's own reader knows no names with dots. */
+/** At most one of a kind waits, and none disturbs one that runs. The queue's own reader knows no names with dots. */
 function cronItems(crontab: string): CronItem[] {
   const lines = crontab.split("\n").map((line) => line.trim());
   return lines

@@ -84,6 +84,7 @@ export function asFault(error: unknown): Fault {
     const known = fromDatabase(error.cause);
     if (known) return known;
     if (error.code === "BAD_REQUEST" && error.cause instanceof z.core.$ZodError) return invalidInput(error.cause);
+    if (error.code === "BAD_REQUEST" && error.cause instanceof SyntaxError) return new Fault("invalid_json");
     if (error.code === "BAD_REQUEST") return new Fault("invalid_input", "The input could not be read.", { cause: error });
     if (error.code === "NOT_FOUND") return new Fault("route_not_found", undefined, { cause: error });
     if (error.code === "METHOD_NOT_SUPPORTED") return new Fault("method_not_allowed", undefined, { cause: error });

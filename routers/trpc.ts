@@ -34,7 +34,8 @@ export type Context = {
   requestId: string;
   transport: "rest" | "trpc";
   reply: Reply;
-  idempotencyKey: string | null;
+  /** Throws Fault `invalid_header`, or `batch_not_allowed` where one key would stand for several mutations. */
+  idempotencyKey: () => string | null;
   /** Throws Fault `unauthenticated`. */
   authenticate: () => Promise<Caller>;
   /** Throws Fault `client_required` or `client_forbidden`. */
@@ -83,14 +84,6 @@ const door = (meta: Meta | undefined): Meta => {
   return meta;
 };
 
-/** Parsed here, before anything is opened; the procedure's own parser runs again and gives the resolver its types. */
-const parsed = t.procedure.use(async ({ ctx, path, getRawInput, next }) => {
-  const schema = ctx.inputOf(path);
-  const result = schema ? await schema.safeParseAsync(await getRawInput()) : { success: true as const, data: undefined };
-  if (!result.success) throw new TRPCError({ code: "BAD_REQUEST", cause: result.error });
-  return next({ ctx: { parsedInput: result.data } });
-});
-
 /** Before a client is chosen: the caller himself and his own memberships. */
 export const ownQuery = t.procedure.use(async ({ ctx, next }) => {
   const caller = await ctx.authenticate();
@@ -98,7 +91,7 @@ export const ownQuery = t.procedure.use(async ({ ctx, next }) => {
   return next({ ctx: { caller } });
 });
 
-const authorized = parsed.use(async ({ ctx, meta, next }) => {
+const permitted = t.procedure.use(async ({ ctx, meta, next }) => {
   const { scope, limit } = door(meta);
   if (!scope) throw new Error("This procedure declares no scope.");
   const principal = await ctx.choosePrincipal(await ctx.authenticate());
@@ -106,6 +99,28 @@ const authorized = parsed.use(async ({ ctx, meta, next }) => {
   ctx.spend(principal.id, limit);
   return next({ ctx: { principal, entry: entryOf(principal, ctx.requestId) } });
 });
+
+/**
+ * Parsed here, before anything is opened, and not before the caller is known: what a stranger sends is not looked at.
+ * The procedure's own parser runs again and gives the resolver its types.
+ */
+const authorized = permitted.use(async ({ ctx, path, getRawInput, next }) => {
+  const schema = ctx.inputOf(path);
+  const result = schema ? await schema.safeParseAsync(await getRawInput()) : { success: true as const, data: undefined };
+  if (!result.success) throw new TRPCError({ code: "BAD_REQUEST", cause: result.error });
+  refuseNul(result.data, []);
+  return next({ ctx: { parsedInput: result.data } });
+});
+
+/** The one character of a JSON text that the database cannot keep. */
+function refuseNul(value: unknown, at: string[]): void {
+  if (typeof value === "string" && value.includes("\0")) {
+    const [path, message] = [at.join("."), "A text must not hold the character U+0000."];
+    throw new Fault("invalid_input", `${path}: ${message}`, { details: [{ path, message }] });
+  }
+  if (typeof value !== "object" || value === null) return;
+  for (const [name, inner] of Object.entries(value)) refuseNul(inner, [...at, name]);
+}
 
 const entryOf = (principal: Principal, requestId: string): Entry => {
   return { clientId: principal.clientId, keyId: principal.kind === "key" ? principal.id : null, requestId };
@@ -151,7 +166,7 @@ export const command = authorized.use(async ({ ctx, path, meta, next }) => {
       input: redacted(ctx, path),
       requestId: ctx.requestId,
     };
-    const stored = claim && ring && storeAnswer(tx, claim, ring, { status: 200, data: result.data ?? null });
+    const stored = claim && ring && storeAnswer(tx, claim, ring, { status: 200, data: result.data });
     await Promise.all([recordAudit(tx, audit), stored]);
     return result;
   });
@@ -176,14 +191,14 @@ export const outbound = authorized.use(async ({ ctx, path, next }) => {
     const anyOutbound = what as unknown as AnyOutbound;
     const settlement = await ask(what, opened.providerAccountId, opened.asked, ctx);
     if (!settlement) {
-      const lost = await loseIntent(ctx.db, entry, anyOutbound, opened.intentId, opened.subjectId);
-      ctx.reply.status = lost.settled ? what.status : 202;
-      return lost.data as O;
+      const answer = await loseIntent(ctx.db, entry, anyOutbound, opened, ring);
+      ctx.reply.status = answer.status;
+      return give(answer) as O;
     }
     const answer = await ctx.db.asClient(entry, (tx) =>
       settle(tx, anyOutbound, opened.intentId, settlement as Settlement<never>, ring),
     );
-    return give(answer) as O;
+    return give(answer, "retryAfterSeconds" in settlement ? settlement.retryAfterSeconds : undefined) as O;
   }
 
   return next({ ctx: { perform } });
@@ -202,7 +217,8 @@ async function ask<A, G>(
   } catch (error) {
     if (!(error instanceof ProviderError)) ctx.log().error({ err: error }, `${what.kind}: the provider's adapter failed`);
     if (!(error instanceof ProviderError) || error.kind === "unknown") return null;
-    return { outcome: error.kind, message: error.message };
+    const { kind: outcome, message, retryAfterSeconds } = error;
+    return { outcome, message, ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }) };
   }
 }
 
@@ -220,9 +236,10 @@ const noRing: KeyRing = {
 const answered = "middlewareMarker" as never;
 
 function claimOf(ctx: Context & { principal: Principal; parsedInput: unknown }, path: string): Claim | null {
-  if (!ctx.idempotencyKey) return null;
+  const key = ctx.idempotencyKey();
+  if (key === null) return null;
   const fingerprint = fingerprintOf(path, ctx.parsedInput);
-  return { principal: ctx.principal.id, key: ctx.idempotencyKey, fingerprint, requestId: ctx.requestId };
+  return { principal: ctx.principal.id, key, fingerprint, requestId: ctx.requestId };
 }
 
 function replay(ctx: Context, { answer, requestId }: { answer: Answer; requestId: string }): unknown {
@@ -231,9 +248,11 @@ function replay(ctx: Context, { answer, requestId }: { answer: Answer; requestId
   return give(answer);
 }
 
-function give(answer: Answer): unknown {
-  if ("fault" in answer) throw new Fault(answer.fault, answer.message, answer.details ? { details: answer.details } : {});
-  return answer.data;
+/** When to come again is of the moment, and so no part of what is stored. */
+function give(answer: Answer, retryAfterSeconds?: number): unknown {
+  if (!("fault" in answer)) return answer.data;
+  const { fault, message, details } = answer;
+  throw new Fault(fault, message, { ...(details ? { details } : {}), ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }) });
 }
 
 function redacted(ctx: Context & { parsedInput: unknown }, path: string): unknown {

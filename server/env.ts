@@ -55,7 +55,7 @@ export const Env = z.object({
   SIP_TRUNK: text.optional(),
 
   ALLOW_PRIVATE_WEBHOOKS: flag.default(false),
-  WORKER_PROMPT_JOBS: whole(1, 500).default(50),
+  WORKER_PROMPT_JOBS: whole(1, 500).default(150),
   WORKER_SLOW_JOBS: whole(1, 100).default(5),
 });
 export type Env = z.output<typeof Env>;

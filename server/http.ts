@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
+import type { TRPCError } from "@trpc/server";
 import { createExpressMiddleware } from "@trpc/server/adapters/express";
 import express, { type NextFunction, type Request, type Response } from "express";
 import type { Logger } from "pino";
@@ -13,13 +14,15 @@ import { newId } from "../db/ids.ts";
 import { asFault, Fault } from "../routers/fault.ts";
 import { appRouter } from "../routers/index.ts";
 import type { Reply } from "../routers/reply.ts";
-import type { Context, Settings } from "../routers/trpc.ts";
+import type { Caller, Context, Settings } from "../routers/trpc.ts";
 import type { Deps } from "./deps.ts";
 import { health } from "./health.ts";
 import { verifyUltravoxSignature } from "./providers/ultravox-webhook.ts";
 import { scalarFile } from "./scalar.ts";
 
 export const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string };
+
+const maxBodyBytes = 1_000_000;
 
 /** The whole application behind one port: both doors, what providers call, health and the reference. */
 export function openHttp(deps: Deps): Server {
@@ -48,22 +51,32 @@ export function openHttp(deps: Deps): Server {
     "/api/v1",
     restRouter({
       router: appRouter,
-      createContext: ({ req, res, reply }) => contextOf(req, res, "rest", reply),
+      createContext: async ({ req, res, reply }) => {
+        const context = contextOf(req, res, "rest", reply);
+        await context.authenticate(); // before the body is read: a stranger's is not
+        return context;
+      },
+      maxBodyBytes,
       requestIdOf,
       onError: ({ fault, error, procedure, req }) => logBug(log, fault, error, req, procedure),
     }),
   );
 
-  app.use("/trpc", refuseKeyedBatch);
   app.use(
     "/trpc",
     createExpressMiddleware({
       router: appRouter,
       maxBatchSize: 10,
-      createContext: ({ req, res }) => contextOf(req, res, "trpc", { headers: {} }),
-      responseMeta: ({ ctx }) => ({
+      maxBodySize: maxBodyBytes,
+      createContext: ({ req, res, info }) => contextOf(req, res, "trpc", { headers: {} }, info.calls.length),
+      responseMeta: ({ ctx, errors }) => ({
         ...(ctx?.reply.status ? { status: ctx.reply.status } : {}),
-        headers: { ...ctx?.reply.headers, ...(ctx?.reply.firstRequestId ? { "Idempotency-Replayed": "true" } : {}) },
+        headers: {
+          ...(ctx ? {} : { "Content-Type": "application/json" }), // what tRPC refuses by itself goes out as plain text
+          ...ctx?.reply.headers,
+          ...headersOf(errors),
+          ...(ctx?.reply.firstRequestId ? { "Idempotency-Replayed": "true" } : {}),
+        },
       }),
       onError: ({ error, path, req }) => logBug(log, asFault(error), error, req, path),
     }),
@@ -90,15 +103,19 @@ export function openHttp(deps: Deps): Server {
 
 function contextMaker({ auth, db, providers, limiter, cursorSecret, env, log }: Deps) {
   const settings: Settings = { allowPrivateWebhooks: env.ALLOW_PRIVATE_WEBHOOKS };
-  return function contextOf(req: Request, res: Response, transport: Context["transport"], reply: Reply): Context {
+  return function contextOf(req: Request, res: Response, transport: Context["transport"], reply: Reply, calls = 1): Context {
     const requestId = requestIdOf(req);
     let giveBack = () => {};
+    let caller: Promise<Caller> | undefined;
     return {
       requestId,
       transport,
       reply,
-      idempotencyKey: readIdempotencyKey(req),
-      authenticate: () => auth.authenticate(req.headers.authorization),
+      idempotencyKey: () => readIdempotencyKey(req, calls),
+      authenticate: () => {
+        caller ??= auth.authenticate(req.headers.authorization);
+        return caller;
+      },
       choosePrincipal: async (caller) => {
         const principal = await auth.choosePrincipal(caller, one(req.headers["x-client-id"]));
         facts(req).clientId = principal.clientId;
@@ -108,6 +125,7 @@ function contextMaker({ auth, db, providers, limiter, cursorSecret, env, log }: 
         const spent = limiter.spend(principalId, limit);
         giveBack = spent.giveBack;
         for (const [name, value] of Object.entries(spent.headers)) res.setHeader(name, value);
+        if (spent.refusal) throw spent.refusal;
       },
       unspend: () => giveBack(),
       inputOf,
@@ -129,24 +147,26 @@ const inputOf = (path: string) => schemas.get(path);
 
 const one = (value: string | string[] | undefined) => (Array.isArray(value) ? value[0] : value);
 
-/** `Idempotency-Key` may be a quoted string, as its draft standard says, or bare. */
-function readIdempotencyKey(req: Request): string | null {
+/** `Idempotency-Key` may be a quoted string, as its draft standard says, or bare. It covers one mutation: in a batch it could not be said which. */
+function readIdempotencyKey(req: Request, calls: number): string | null {
   const given = one(req.headers["idempotency-key"]) ?? one(req.headers["x-idempotency-key"]);
   if (given === undefined || req.method === "GET") return null;
   const key = /^"(.*)"$/.exec(given)?.[1] ?? given;
   if (!/^[\x21-\x7e]{1,255}$/.test(key)) {
     throw new Fault("invalid_header", "Idempotency-Key: 1 to 255 visible ASCII characters, without spaces.");
   }
+  if (calls > 1) throw new Fault("batch_not_allowed");
   return key;
 }
 
-/** One key covers one mutation: in a batch it could not be said which. */
-function refuseKeyedBatch(req: Request, res: Response, next: NextFunction) {
-  const keyed = req.headers["idempotency-key"] ?? req.headers["x-idempotency-key"];
-  if (req.method === "POST" && keyed !== undefined && req.path.includes(",")) {
-    return sendFault(res, new Fault("batch_not_allowed"), requestIdOf(req));
-  }
-  next();
+/** What the REST door says in headers of a failure, for /trpc. */
+function headersOf(errors: TRPCError[]): Record<string, string> {
+  const faults = errors.map(asFault);
+  const waits = faults.flatMap(({ retryAfterSeconds }) => retryAfterSeconds ?? []);
+  return {
+    ...(waits.length > 0 ? { "Retry-After": String(Math.ceil(Math.max(...waits))) } : {}),
+    ...(faults.some(({ status }) => status === 401) ? { "WWW-Authenticate": "Bearer" } : {}),
+  };
 }
 
 type Facts = { requestId: string; clientId?: string };

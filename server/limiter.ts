@@ -1,10 +1,13 @@
 import { Fault } from "../routers/fault.ts";
-import { type LimitClass, limits } from "../routers/limits.ts";
+import { type LimitClass, limits as ofTheProduct } from "../routers/limits.ts";
 
 const tracked = 100_000;
 
+type Limits = Record<LimitClass, { requests: number; windowSeconds: number }>;
+type Spent = { headers: Record<string, string>; refusal?: Fault; giveBack: () => void };
+
 /** Counts requests per principal and class in windows of this process. What a request took can be given back. */
-export function limiter(now: () => number = Date.now) {
+export function limiter(now: () => number = Date.now, limits: Limits = ofTheProduct) {
   const windows = new Map<string, { used: number; endsAt: number }>();
 
   function windowOf(name: string, seconds: number) {
@@ -18,20 +21,23 @@ export function limiter(now: () => number = Date.now) {
   }
 
   return {
-    /** Throws `limit_exceeded`. The headers tell what is left. */
-    spend(principalId: string, limit: LimitClass): { headers: Record<string, string>; giveBack: () => void } {
+    /** The headers tell what is left, also of nothing. */
+    spend(principalId: string, limit: LimitClass): Spent {
       const { requests, windowSeconds } = limits[limit];
       const window = windowOf(`${limit} ${principalId}`, windowSeconds);
       const resetSeconds = Math.max(1, Math.ceil((window.endsAt - now()) / 1000));
-      if (window.used >= requests) {
-        throw new Fault("limit_exceeded", `More than ${requests} requests in ${windowSeconds} seconds.`, { retryAfterSeconds: resetSeconds });
+      const isFull = window.used >= requests;
+      if (!isFull) window.used++;
+      const headers = {
+        RateLimit: `"${limit}";r=${requests - window.used};t=${resetSeconds}`,
+        "RateLimit-Policy": `"${limit}";q=${requests};w=${windowSeconds}`,
+      };
+      if (isFull) {
+        const message = `More than ${requests} requests in ${windowSeconds} seconds.`;
+        return { headers, refusal: new Fault("limit_exceeded", message, { retryAfterSeconds: resetSeconds }), giveBack: () => {} };
       }
-      window.used++;
       return {
-        headers: {
-          RateLimit: `"${limit}";r=${requests - window.used};t=${resetSeconds}`,
-          "RateLimit-Policy": `"${limit}";q=${requests};w=${windowSeconds}`,
-        },
+        headers,
         giveBack: () => {
           window.used--;
         },

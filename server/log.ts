@@ -23,6 +23,19 @@ export function scrub(text: string): string {
   return text.replace(phone, "[phone]").replace(credential, (_, key, secret) => `${key ?? secret ?? "[token]"}…`);
 }
 
+/** A failed statement's message ends with the values that were to be written: they belong to people, not to a log. */
+const messageOf = (error: Error) => scrub(error.message.split("\nparams: ", 1)[0]!);
+
+/** The stack without the message, which it begins with and which may go over many lines. */
+function framesOf({ stack = "", message }: Error): string {
+  const begins = stack.indexOf(message);
+  return begins < 0 ? "" : stack.slice(begins + message.length);
+}
+
+function causesOf({ cause }: Error, found: Error[] = []): Error[] {
+  return cause instanceof Error && found.length < 5 ? causesOf(cause, [...found, cause]) : found;
+}
+
 export function openLog(level: string, destination?: DestinationStream): Logger {
   const options = {
     level,
@@ -33,8 +46,9 @@ export function openLog(level: string, destination?: DestinationStream): Logger 
     serializers: {
       err: (error: unknown) => {
         if (!(error instanceof Error)) return scrub(String(error));
-        const cause = error.cause instanceof Error ? scrub(`${error.cause.name}: ${error.cause.message}`) : undefined;
-        return { type: error.name, message: scrub(error.message), stack: scrub(error.stack ?? ""), ...(cause ? { cause } : {}) };
+        const [cause, ...deeper] = causesOf(error).map((each) => `${each.name}: ${messageOf(each)}`);
+        const stack = `${error.name}: ${messageOf(error)}${framesOf(error)}`;
+        return { type: error.name, message: messageOf(error), stack, ...(cause ? { cause: [cause, ...deeper].join(" <- ") } : {}) };
       },
     },
   };

@@ -158,11 +158,11 @@ export const agent = { name: "Reception", systemPrompt: "You answer for a bakery
 export const phone = (to: string) => ({ type: "phone", to, from: "+14155550199" });
 
 /** Waits until `look` gives something other than null, undefined or false; at most so long. */
-export async function until<T>(look: () => Promise<T>, seconds = 15): Promise<NonNullable<T>> {
+export async function until<T>(look: () => Promise<T>, seconds = 15): Promise<Exclude<T, null | undefined | false>> {
   const end = Date.now() + seconds * 1000;
   for (;;) {
     const seen = await look();
-    if (seen) return seen as NonNullable<T>;
+    if (seen) return seen as Exclude<T, null | undefined | false>;
     if (Date.now() > end) throw new Error(`waited ${seconds} s in vain for: ${look}`);
     await new Promise((resolve) => setTimeout(resolve, 25));
   }

@@ -409,9 +409,8 @@ CREATE INDEX "memberships_user_id_index" ON "memberships" USING btree ("user_id"
 CREATE INDEX "audit_unchained" ON "audit_log" USING btree ("created_at") WHERE position is null;--> statement-breakpoint
 CREATE INDEX "audit_log_client_id_position_index" ON "audit_log" USING btree ("client_id","position");--> statement-breakpoint
 CREATE INDEX "deliveries_client_id_endpoint_id_id_index" ON "deliveries" USING btree ("client_id","endpoint_id","id");--> statement-breakpoint
-CREATE INDEX "deliveries_due" ON "deliveries" USING btree ("next_attempt_at") WHERE state = 'pending' and admitted_until is null;--> statement-breakpoint
-CREATE INDEX "deliveries_endpoint_due" ON "deliveries" USING btree ("client_id","endpoint_id","next_attempt_at") WHERE state = 'pending';--> statement-breakpoint
-CREATE INDEX "deliveries_admitted" ON "deliveries" USING btree ("admitted_until") WHERE admitted_until is not null;--> statement-breakpoint
+CREATE INDEX "deliveries_waiting" ON "deliveries" USING btree ("client_id","endpoint_id","next_attempt_at") WHERE state = 'pending' and admitted_until is null;--> statement-breakpoint
+CREATE INDEX "deliveries_in_flight" ON "deliveries" USING btree ("client_id","endpoint_id","admitted_until") WHERE state = 'pending' and admitted_until is not null;--> statement-breakpoint
 CREATE INDEX "delivery_attempts_client_id_delivery_id_id_index" ON "delivery_attempts" USING btree ("client_id","delivery_id","id");--> statement-breakpoint
 CREATE INDEX "events_client_id_txid_id_index" ON "events" USING btree ("client_id","txid","id");--> statement-breakpoint
 CREATE INDEX "events_client_id_subject_id_sequence_index" ON "events" USING btree ("client_id","subject_id","sequence");--> statement-breakpoint

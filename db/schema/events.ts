@@ -83,9 +83,13 @@ export const deliveries = pgTable(
     unique().on(t.clientId, t.endpointId, t.eventId),
     foreignKey({ columns: [t.clientId, t.endpointId], foreignColumns: [webhookEndpoints.clientId, webhookEndpoints.id] }),
     index().on(t.clientId, t.endpointId, t.id),
-    index("deliveries_due").on(t.nextAttemptAt).where(sql`state = 'pending' and admitted_until is null`),
-    index("deliveries_endpoint_due").on(t.clientId, t.endpointId, t.nextAttemptAt).where(sql`state = 'pending'`),
-    index("deliveries_admitted").on(t.admittedUntil).where(sql`admitted_until is not null`),
+    // None on the due time alone: the planner would walk everybody's backlog by it to find the next of one endpoint.
+    index("deliveries_waiting")
+      .on(t.clientId, t.endpointId, t.nextAttemptAt)
+      .where(sql`state = 'pending' and admitted_until is null`),
+    index("deliveries_in_flight")
+      .on(t.clientId, t.endpointId, t.admittedUntil)
+      .where(sql`state = 'pending' and admitted_until is not null`),
     wall(),
     houseSees(),
   ],

@@ -91,6 +91,7 @@ export const updateAgent: Outbound<UpdateAgent, Updated, ProviderAgent, Agent> =
     return { providerAgentId: agent.providerAgentId ?? "", template: templateOf(AgentConfig.parse(config)) };
   },
 
+  findAsksAgain: true,
   /** The whole template is sent, so asking again is harmless, and surer than comparing. */
   async find({ ultravox }, accountId, { providerAgentId, template }, _since, deadline) {
     return [await ultravox.updateAgent(accountId, providerAgentId, template, deadline)];

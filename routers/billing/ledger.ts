@@ -152,12 +152,15 @@ async function writeTransaction(tx: Tx, { entries, ...transaction }: Posting): P
   return true;
 }
 
-/** In one statement and in the order of the names, so that two settlements never wait for each other crosswise. */
+/**
+ * In one statement and in the order of the names, so that two settlements never wait for each other crosswise. `no key`,
+ * since the entries' foreign key holds these rows shared already: a full `for update` would wait for the other's share.
+ */
 async function addTo(tx: Tx, amounts: Partial<Record<AccountName, number>>) {
   await tx.execute(sql`
     with locked as (
       select name from ledger_accounts where name in (select key from json_each(${JSON.stringify(amounts)}::json))
-      order by name for update
+      order by name for no key update
     )
     update ledger_accounts a set balance_micros = balance_micros + (${JSON.stringify(amounts)}::json->>a.name)::bigint
     from locked where a.name = locked.name`);

@@ -76,9 +76,11 @@ export const placeCall: Outbound<CreateCall, CallRequest, ProviderCall, Call> = 
   stray: hangUpStray,
 };
 
-/** A call at the provider that nobody here knows as his: it is ended as soon as it can be, and the client does not pay for it. */
+/** A call at the provider that nobody here knows as his: it is ended as soon as it can be, and the client does not pay for it. The one that was taken is none. */
 export async function hangUpStray(tx: Tx, callId: string, providerAccountId: string, { providerCallId, endedAt }: ProviderCall) {
   if (endedAt) return;
+  const [call] = await tx.select({ ours: calls.providerCallId }).from(calls).where(eq(calls.id, callId));
+  if (call?.ours === providerCallId) return;
   await enqueue(tx, "calls.hangUpStray", { callId, providerAccountId, providerCallId }, { key: providerCallId });
 }
 

@@ -44,7 +44,7 @@ export async function claimKey(tx: Tx, claim: Claim, ring: KeyRing): Promise<Sto
         ),
       ),
   ]);
-  if (!locked[0]?.got) throw inProgress();
+  if (!seen && !locked[0]?.got) throw inProgress();
   if (!seen) return null;
   if (seen.fingerprint !== claim.fingerprint) throw new Fault("idempotency_key_reused");
   if (seen.status === "running" || !seen.answer) throw inProgress();
@@ -67,6 +67,15 @@ export async function answerReserved(tx: Tx, { principal, key }: Pick<Claim, "pr
     .update(idempotencyKeys)
     .set({ status: "answered", answer: seal(ring, { principal, key }, answer), leaseUntil: null })
     .where(and(eq(idempotencyKeys.principal, principal), eq(idempotencyKeys.key, key)));
+}
+
+/** What a reserved key was answered; null while it is not. */
+export async function storedAnswer(tx: Tx, claim: Pick<Claim, "principal" | "key">, ring: KeyRing): Promise<Answer | null> {
+  const [row] = await tx
+    .select({ answer: idempotencyKeys.answer })
+    .from(idempotencyKeys)
+    .where(and(eq(idempotencyKeys.principal, claim.principal), eq(idempotencyKeys.key, claim.key)));
+  return row?.answer ? (JSON.parse(ring.open(row.answer, rowOf(claim)).toString()) as Answer) : null;
 }
 
 type Rest =

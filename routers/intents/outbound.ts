@@ -29,7 +29,9 @@ export type Outbound<Input, Asked, Got, Output> = {
   recall(tx: Tx, subjectId: string): Promise<Asked>;
   /** What the provider has of it: all of it, paged to the end. Empty: nothing. */
   find(providers: Providers, accountId: string, asked: Asked, since: Date, deadline: Deadline): Promise<Got[]>;
-  /** What to do with one that is found after the matter was settled, or beside the one that was taken. */
+  /** `find` asks again instead of looking: then a refusal of it settles the matter. One of a mere look proves nothing. */
+  findAsksAgain?: true;
+  /** What to do with one that is found after the matter was settled: it may be the very one that was taken, or another. */
   stray?(tx: Tx, subjectId: string, accountId: string, got: Got): Promise<void>;
   /** The status of the answer when it was accepted. */
   status: 200 | 201;

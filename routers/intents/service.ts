@@ -5,7 +5,7 @@ import { enqueue } from "../../db/queue.ts";
 import { intents } from "../../db/schema/agents.ts";
 import { recordAudit } from "../audit/service.ts";
 import { Fault, type FaultCode } from "../fault.ts";
-import { type Answer, answerReserved, type Claim, reserveKey } from "../idempotency/service.ts";
+import { type Answer, answerReserved, type Claim, reserveKey, storedAnswer } from "../idempotency/service.ts";
 import type { KeyRing } from "../providers.ts";
 import type { AnyOutbound } from "./kinds.ts";
 import type { Failure, Outbound } from "./outbound.ts";
@@ -69,7 +69,7 @@ export async function settle(
     .set({ state: "settled", outcome: settlement.outcome, settledAt: sql`clock_timestamp()` as unknown as Date })
     .where(and(eq(intents.id, intentId), eq(intents.state, "open")))
     .returning();
-  if (!intent) return settledBefore(tx, outbound, intentId, settlement);
+  if (!intent) return settledBefore(tx, outbound, intentId, settlement, ring);
   if (settlement.outcome === "accepted") await outbound.accepted(tx, intent.subjectId, settlement.got);
   else await outbound.failed(tx, intent.subjectId, settlement);
   const answer = await answerOf(tx, outbound, intent, settlement);
@@ -100,23 +100,40 @@ export async function ringFor(
   return idempotencyKey ? await vault.keys(clientId, "idempotency") : null;
 }
 
-/** Marks that the provider was asked and we do not know: unless somebody knows by now. */
-export async function loseIntent(db: Database, entry: Entry, outbound: AnyOutbound, intentId: string, subjectId: string) {
+/** Marks that the provider was asked and we do not know: unless somebody knows by now, and then it is that. */
+export async function loseIntent(
+  db: Database,
+  entry: Entry,
+  outbound: AnyOutbound,
+  { intentId, subjectId }: { intentId: string; subjectId: string },
+  ring: KeyRing | null,
+): Promise<Answer> {
   return db.asClient(entry, async (tx) => {
     const open = await openIntentOf(tx, subjectId);
-    if (open?.id === intentId) await outbound.lost(tx, subjectId);
-    return { settled: open?.id !== intentId, data: await outbound.read(tx, subjectId) };
+    if (open?.id !== intentId) return settledBefore(tx, outbound, intentId, null, ring);
+    await outbound.lost(tx, subjectId);
+    return { status: 202, data: await outbound.read(tx, subjectId) };
   });
 }
 
-async function settledBefore(tx: Tx, outbound: AnyOutbound, intentId: string, settlement: Settlement<never>): Promise<Answer> {
+/** What the first settlement answered: word for word where it was kept, else as things stand. */
+async function settledBefore(
+  tx: Tx,
+  outbound: AnyOutbound,
+  intentId: string,
+  settlement: Settlement<never> | null,
+  ring: KeyRing | null,
+): Promise<Answer> {
   const [intent] = await tx.select().from(intents).where(eq(intents.id, intentId));
   if (!intent) throw new Error(`No intent ${intentId}.`);
-  if (settlement.outcome === "accepted" && intent.outcome !== "accepted") {
-    await outbound.stray?.(tx, intent.subjectId, intent.providerAccountId, settlement.got);
+  const { principal, idempotencyKey: key, subjectId, outcome } = intent;
+  if (settlement?.outcome === "accepted") {
+    await outbound.stray?.(tx, subjectId, intent.providerAccountId, settlement.got);
   }
-  if (intent.outcome === "accepted") return { status: outbound.status, data: await outbound.read(tx, intent.subjectId) };
-  return failureAnswer({ outcome: intent.outcome ?? "absent", message: "The voice provider did not do it." }, intent.subjectId);
+  const kept = key && ring ? await storedAnswer(tx, { principal, key }, ring) : null;
+  if (kept) return kept;
+  if (outcome === "accepted") return { status: outbound.status, data: await outbound.read(tx, subjectId) };
+  return failureAnswer({ outcome: outcome ?? "absent", message: "The voice provider did not do it." }, subjectId);
 }
 
 async function answerOf(tx: Tx, outbound: AnyOutbound, intent: IntentRow, settlement: Settlement<never>): Promise<Answer> {

@@ -22,7 +22,8 @@ export const dispatchLimits = {
 
 const { inFlightPerEndpoint, inFlightPerClient, leaseSeconds, admitAheadSeconds } = dispatchLimits;
 
-const isDue = sql`d.state = 'pending' and d.admitted_until is null
+const isWaiting = sql`d.state = 'pending' and d.admitted_until is null`;
+const isDue = sql`${isWaiting}
   and d.next_attempt_at <= clock_timestamp() + make_interval(secs => ${sql.raw(String(admitAheadSeconds))})`;
 const isInFlight = sql`d.state = 'pending' and d.admitted_until is not null`;
 
@@ -226,16 +227,19 @@ export async function queueLagSeconds(house: Tx): Promise<number> {
 export async function clientsWithWork(house: Tx, { lagSeconds }: { lagSeconds: number }): Promise<string[]> {
   const rows = await house.execute<{ client_id: string }>(sql`
     with recursive line as (
-      (select d.client_id, d.endpoint_id from deliveries d where d.state = 'pending' order by 1, 2 limit 1)
+      (select d.client_id, d.endpoint_id from deliveries d where ${isWaiting} order by 1, 2 limit 1)
       union all
       select further.client_id, further.endpoint_id from line cross join lateral (
         select d.client_id, d.endpoint_id from deliveries d
-        where d.state = 'pending' and (d.client_id, d.endpoint_id) > (line.client_id, line.endpoint_id)
+        where ${isWaiting} and (d.client_id, d.endpoint_id) > (line.client_id, line.endpoint_id)
         order by 1, 2 limit 1
       ) further
     )
-    select distinct line.client_id from line where exists (
-      select from deliveries d where d.client_id = line.client_id and d.endpoint_id = line.endpoint_id and ${isDue})
+    select line.client_id from line cross join lateral (
+      select d.id from deliveries d
+      where d.client_id = line.client_id and d.endpoint_id = line.endpoint_id and ${isDue}
+      order by d.next_attempt_at limit 1
+    ) due
     union
     select d.client_id from deliveries d
     where ${isInFlight} and d.admitted_until < clock_timestamp() - make_interval(secs => ${lagSeconds}::float8)`);

@@ -2,11 +2,15 @@ import { mkdir } from "node:fs/promises";
 import { cpus, totalmem } from "node:os";
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { benchDeliveries } from "./deliveries.ts";
 import { type BenchOptions, type Ground, openGround } from "./ground.ts";
+import { benchJobs } from "./jobs.ts";
 import { benchRequests } from "./requests.ts";
 
 const parts: Record<string, (ground: Ground, options: BenchOptions) => Promise<string>> = {
   requests: benchRequests,
+  jobs: benchJobs,
+  deliveries: benchDeliveries,
 };
 
 const usage = `npm run bench -- [${Object.keys(parts).join("|")}] [--seconds n] [--profile folder]`;
@@ -24,17 +28,24 @@ async function main() {
   if (profiles) await mkdir(profiles, { recursive: true });
 
   const stops: (() => Promise<unknown>)[] = [];
+  let interrupted = false;
   const stopAll = async () => {
     for (const stop of stops.splice(0).reverse()) await stop().catch((error: unknown) => console.error(error));
   };
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
-    process.once(signal, () => stopAll().finally(() => process.exit(130)));
+    process.once(signal, () => {
+      interrupted = true;
+      process.exitCode = 130;
+      stopAll();
+    });
   }
   const say = (line: string) => console.error(`  ${line}`);
   try {
     const ground = await openGround(stops);
     console.log(await machine(ground));
     for (const name of wanted) console.log(await parts[name]!(ground, { seconds, profiles, say }));
+  } catch (error) {
+    if (!interrupted) throw error; // else it is what the interruption broke
   } finally {
     await stopAll();
   }

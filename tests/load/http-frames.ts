@@ -25,7 +25,7 @@ export function framesOf(tell: (head: string) => void): (chunk: Buffer) => void 
         held = rest;
         return;
       }
-      head = rest.latin1Slice(0, end);
+      head = rest.toString("latin1", 0, end);
       rest = rest.subarray(end + headEnd.length);
       skip = Number(/\r\ncontent-length: *(\d+)/i.exec(head)?.[1] ?? 0);
       if (skip === 0) tell(head);

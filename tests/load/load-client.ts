@@ -9,6 +9,8 @@ export type Load = {
   requests: string[];
   connections: number;
   seconds: number;
+  /** It may end before its time, after so many. */
+  count?: number;
 };
 
 export type Loaded = {
@@ -21,12 +23,13 @@ export type Loaded = {
 };
 
 /** Each connection keeps one request under way until the time is over; what is under way then is waited for. */
-async function run({ port, requests, connections, seconds }: Load): Promise<Loaded> {
+async function run({ port, requests, connections, seconds, count = Number.POSITIVE_INFINITY }: Load): Promise<Loaded> {
   const latencies: number[] = [];
   const refused: Record<string, number> = {};
   const began = performance.now();
   const until = began + seconds * 1000;
   let sent = 0;
+  let over = false;
 
   const line = () =>
     new Promise<void>((done, fail) => {
@@ -35,7 +38,10 @@ async function run({ port, requests, connections, seconds }: Load): Promise<Load
       socket.setNoDelay(true);
       const next = () => {
         at = performance.now();
-        if (at >= until) return socket.end();
+        if (at >= until || sent >= count) {
+          over = true;
+          return socket.end();
+        }
         const text = requests[sent++ % requests.length]!;
         socket.write(text.includes("%n%") ? text.replaceAll("%n%", `${process.pid}-${sent}`) : text, "latin1");
       };
@@ -46,7 +52,7 @@ async function run({ port, requests, connections, seconds }: Load): Promise<Load
         next();
       });
       socket.on("connect", next).on("data", read).on("error", fail);
-      socket.on("close", () => (performance.now() < until ? fail(new Error("the server hung up")) : done()));
+      socket.on("close", () => (over ? done() : fail(new Error("the server hung up"))));
     });
   await Promise.all(Array.from({ length: connections }, line));
 

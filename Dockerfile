@@ -1,0 +1,24 @@
+FROM node:24-slim AS build
+WORKDIR /src
+COPY package.json package-lock.json ./
+RUN npm ci
+COPY tsconfig.json tsconfig.build.json ./
+COPY server server
+COPY edge edge
+COPY routers routers
+COPY db db
+COPY jobs jobs
+RUN npm run build
+# Node is in the image: the copy that npm would bring is left out.
+RUN cd dist && npm ci --omit=dev --omit=optional
+
+FROM node:24-slim
+ENV NODE_ENV=production HOST=0.0.0.0 PORT=3000
+WORKDIR /app
+COPY --from=build /src/dist ./
+USER node
+EXPOSE 3000
+HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 \
+  CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.PORT}/health/ready`, { signal: AbortSignal.timeout(4000) }).then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]
+# In one process both the API and the jobs: server/api.js and server/worker.js are the two apart, server/migrate.js goes before.
+CMD ["node", "server/main.js"]

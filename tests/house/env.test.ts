@@ -1,0 +1,70 @@
+import { execFile } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { promisify } from "node:util";
+import { expect, test } from "vitest";
+import { Env, EnvironmentProblem, readEnv } from "../../server/env.ts";
+
+const root = resolve(import.meta.dirname, "../..");
+const example = readFileSync(join(root, ".env.example"), "utf8");
+const lines = [...example.matchAll(/^([A-Z][A-Z0-9_]*)=(.*)$/gm)].map(([, name, value]) => [name!, value!] as const);
+const key = Buffer.alloc(32, 1).toString("base64");
+const whole = {
+  ...Object.fromEntries(lines),
+  APP_SECRET: key,
+  VAULT_MASTER_KEY: key,
+  ULTRAVOX_API_KEY: "key",
+  ULTRAVOX_WEBHOOK_SECRETS: "one, two",
+};
+
+test(".env.example names every variable, once, in the order of the code", () => {
+  expect(lines.map(([name]) => name)).toEqual(Object.keys(Env.shape));
+});
+
+test("the example is true: with the secrets filled in it is read, and what it shows as a default is the default", () => {
+  const read = readEnv(whole);
+  expect(read.ULTRAVOX_WEBHOOK_SECRETS).toEqual(["one", "two"]);
+  const optional = Object.entries(Env.shape).filter(([, schema]) => schema.safeParse(undefined).success);
+  const left = optional.map(([name]) => name);
+  expect(readEnv({ ...whole, ...Object.fromEntries(left.map((name) => [name, ""])) })).toEqual(read);
+});
+
+test("every variable that is wanted and not there is named, and those that are wrong say why", () => {
+  const problem = catching(() => readEnv({ PORT: "no", APP_SECRET: "short", ALLOW_PRIVATE_WEBHOOKS: "1" }));
+  expect(problem).toBeInstanceOf(EnvironmentProblem);
+  const required = Object.entries(Env.shape).filter(([, schema]) => !schema.safeParse(undefined).success);
+  for (const [name] of required) expect(problem.message).toContain(name);
+  expect(problem.message).toContain("VAULT_MASTER_KEY is not set.");
+  expect(problem.message).toContain("PORT: must be a whole number");
+  expect(problem.message).toContain("APP_SECRET: must be 32 random bytes");
+  expect(problem.message).toMatch(/ALLOW_PRIVATE_WEBHOOKS: .*"true"/);
+  expect(problem.message).not.toContain("short");
+});
+
+test.each(["server/main.ts", "server/migrate.ts"])(
+  "%s without an environment says so in one breath and exits with 1",
+  async (entry) => {
+    const { code, stderr } = await start(entry);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^The environment is not complete:\n/);
+    expect(stderr).toContain("DATABASE_URL is not set.");
+    expect(stderr).not.toContain(" at ");
+  },
+);
+
+function start(entry: string): Promise<{ code: number; stderr: string }> {
+  const run = promisify(execFile)(process.execPath, [entry], { cwd: root, env: { PATH: process.env.PATH }, timeout: 30_000 });
+  return run.then(
+    ({ stderr }) => ({ code: 0, stderr }),
+    (error: { code: number; stderr: string }) => ({ code: error.code, stderr: error.stderr }),
+  );
+}
+
+function catching(work: () => unknown): Error {
+  try {
+    work();
+  } catch (error) {
+    if (error instanceof Error) return error;
+  }
+  throw new Error("Nothing was thrown.");
+}

@@ -1,0 +1,83 @@
+import { execFile } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { promisify } from "node:util";
+import { beforeAll, expect, test } from "vitest";
+import { openApiDocument } from "../../edge/openapi.ts";
+import { appRouter } from "../../routers/index.ts";
+import { openDeps } from "../../server/deps.ts";
+import { readEnv } from "../../server/env.ts";
+import { openHttp, version } from "../../server/http.ts";
+
+const root = resolve(import.meta.dirname, "../..");
+const key = Buffer.alloc(32, 1).toString("base64");
+const publicUrl = "https://api.patchbay.test";
+const document = openApiDocument(appRouter, { baseUrl: `${publicUrl}/api/v1`, version });
+
+let file = "";
+beforeAll(async () => {
+  const folder = await mkdtemp(join(tmpdir(), "openapi-"));
+  file = join(folder, "openapi.json");
+  await writeFile(file, JSON.stringify(document));
+  return () => rm(folder, { recursive: true });
+});
+
+test("every procedure stands in the document", () => {
+  const operations = Object.values(document.paths).flatMap((methods) => Object.values(methods));
+  expect(operations).toHaveLength(Object.keys(appRouter._def.procedures).length);
+});
+
+test("redocly finds nothing to say about it", async () => {
+  const { code, output } = await lint("redocly", "--config", "redocly.yaml");
+  expect(code, output).toBe(0);
+  expect(output).not.toMatch(/warning/i);
+});
+
+test("spectral finds nothing to say about it", async () => {
+  const { code, output } = await lint("spectral", "--ruleset", ".spectral.yaml", "--fail-severity", "warn");
+  expect(code, output).toBe(0);
+});
+
+test("the application serves it, and the page that shows it", async () => {
+  // Nothing here asks the database: it is not there.
+  const deps = openDeps(
+    readEnv({
+      LOG_LEVEL: "silent",
+      PUBLIC_URL: publicUrl,
+      DATABASE_URL: "postgres://nobody@127.0.0.1:1/none",
+      APP_SECRET: key,
+      VAULT_MASTER_KEY: key,
+      AUTH_ISSUER: "https://issuer.test/",
+      AUTH_AUDIENCE: "test",
+      AUTH_CLIENTS_CLAIM: "https://issuer.test/clients",
+      ULTRAVOX_API_KEY: "key",
+      ULTRAVOX_WEBHOOK_SECRETS: "secret",
+    }),
+  );
+  const server = openHttp(deps).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  try {
+    const served = await fetch(`${url}/openapi.json`);
+    expect(served.headers.get("content-type")).toContain("application/json");
+    expect(await served.json()).toEqual(JSON.parse(JSON.stringify(document)));
+    expect((await fetch(`${url}/docs`)).status).toBe(200);
+    expect((await fetch(`${url}/docs/scalar.js`)).headers.get("content-type")).toContain("text/javascript");
+  } finally {
+    server.closeAllConnections();
+    server.close();
+    await deps.close();
+  }
+});
+
+function lint(binary: string, ...args: string[]): Promise<{ code: number; output: string }> {
+  const env = { ...process.env, REDOCLY_TELEMETRY: "off", REDOCLY_SUPPRESS_UPDATE_NOTICE: "true" };
+  const run = promisify(execFile)(join(root, "node_modules/.bin", binary), ["lint", file, ...args], { cwd: root, env });
+  return run.then(
+    ({ stdout, stderr }) => ({ code: 0, output: stdout + stderr }),
+    (error: { code: number; stdout: string; stderr: string }) => ({ code: error.code, output: error.stdout + error.stderr }),
+  );
+}

@@ -1,0 +1,200 @@
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { eventTypes } from "../../db/events.ts";
+import { newId } from "../../db/ids.ts";
+import { eventEnvelope } from "../../routers/events/service.ts";
+import { createEndpoint } from "../../routers/webhooks/service.ts";
+import { seedClient } from "../../server/dev/seed.ts";
+import type { Child } from "./child.ts";
+import type { BenchOptions, Ground } from "./ground.ts";
+import type { Posts } from "./post-loop.ts";
+import { table } from "./table.ts";
+
+const count = 10_000;
+const warmUpCount = 3_000;
+const rounds = 2;
+/** As many at once as our worker runs by default. */
+const concurrency = 50;
+/** Enough of both that the places per endpoint and per client are never what is waited for. */
+const clientCount = 10;
+const endpointsEach = 5;
+const wantedBytes = 1024;
+const patienceMs = 120_000;
+
+type Endpoint = { clientId: string; id: string; type: string };
+type Event = Endpoint & { eventId: string; at: string; data: string };
+type Contestant = {
+  name: string;
+  profile: string;
+  process: Child;
+  run(bodies: string[]): Promise<unknown>;
+  rows: boolean;
+};
+type Totals = { seconds: number; cpu: number; postgres: number | null };
+
+/** Webhooks out, every attempt recorded, beside a loop that only posts the same bodies to the same sink. */
+export async function benchDeliveries(ground: Ground, { profiles, say }: BenchOptions): Promise<string> {
+  const sink = await ground.child("./sink.ts");
+  const url = `http://127.0.0.1:${await sink.ask<number>("port")}/hook`;
+  const endpoints = await openEndpoints(ground, url);
+  const { clientId } = endpoints[0]!;
+  const loop = await ground.child("./post-loop.ts");
+  const worker = await ground.child("./worker-ours.ts");
+  const posting = (recorded: boolean) => (bodies: string[]) =>
+    loop.ask("post", { url, bodies, concurrency, clientId, recorded } satisfies Posts);
+
+  const contestants: Contestant[] = [
+    { name: "undici loop", profile: "loop", process: loop, run: posting(false), rows: false },
+    {
+      name: "undici loop, a row inserted for each",
+      profile: "loop-rows",
+      process: loop,
+      run: posting(true),
+      rows: false,
+    },
+    { name: "ours, deliveries that are due", profile: "ours", process: worker, run: () => settled(ground), rows: true },
+    { name: "ours, from the event on", profile: "events", process: worker, run: () => settled(ground), rows: true },
+  ];
+  const totals = new Map<Contestant, Totals>();
+  const last = profiles === null ? rounds : rounds + 1;
+  for (let round = 0; round <= last; round++) {
+    for (const contestant of contestants) {
+      const { name, profile, process, run, rows } = contestant;
+      if (round === 0) say(`warming up: ${name}`);
+      const watched = profiles !== null && round > rounds;
+      const events = eventsFor(endpoints, round === 0 ? warmUpCount : count);
+      await ground.owner`truncate deliveries, delivery_attempts, events`;
+      if (rows) await insertEvents(ground, events);
+      await sink.ask("forget");
+      const t0 = performance.timeOrigin + performance.now();
+      if (watched) await process.ask("profile.start");
+      const [cpuBefore, postgresBefore] = await Promise.all([process.ask<number>("cpu"), ground.postgresCpu()]);
+      if (profile === "ours") await insertDeliveries(ground, events);
+      if (profile === "events") await queueFanOuts(ground, events);
+      await run(rows ? [] : events.map(bodyOf));
+      const ended = performance.timeOrigin + performance.now();
+      const [cpu, postgres] = await Promise.all([process.ask<number>("cpu"), ground.postgresCpu()]);
+      if (watched) await process.ask("profile.stop", join(profiles, `deliveries-${profile}.cpuprofile`));
+      console.error(name, events.length, "took ms", ended - t0);
+      const { posts, firstAt } = await sink.ask<{ posts: number; firstAt: number }>("seen");
+      if (posts !== events.length) throw new Error(`${name}: ${posts} posts of ${events.length} events`);
+      if (rows) await checkRecords(ground, name, events.length);
+      if (round === 0 || watched) continue;
+      const so = totals.get(contestant) ?? { seconds: 0, cpu: 0, postgres: 0 };
+      totals.set(contestant, {
+        seconds: so.seconds + (ended - firstAt) / 1000,
+        cpu: so.cpu + cpu - cpuBefore,
+        postgres:
+          so.postgres === null || postgres === null || postgresBefore === null
+            ? null
+            : so.postgres + postgres - postgresBefore,
+      });
+    }
+  }
+  await Promise.all([worker.stop(), loop.stop(), sink.stop()]);
+
+  const posts = count * rounds;
+  const first = totals.get(contestants[0]!)!;
+  const second = totals.get(contestants[1]!)!;
+  const rows = contestants.map((contestant) => {
+    const { seconds, cpu, postgres } = totals.get(contestant)!;
+    const inPostgres = postgres === null ? null : postgres / posts;
+    return [
+      contestant.name,
+      posts / seconds,
+      cpu / posts,
+      inPostgres,
+      first.seconds / seconds,
+      second.seconds / seconds,
+    ];
+  });
+  const heads = ["deliveries", "per second", "CPU us", "Postgres us", "to the loop", "to the loop with rows"];
+  const places = `${clientCount} clients with ${endpointsEach} endpoints each`;
+  return table(`Deliveries: ${rounds} times ${count} of 1 KB, ${concurrency} at once, ${places}`, heads, rows);
+}
+
+/** Each wants one type of event, so that one event is one delivery. */
+async function openEndpoints({ deps }: Ground, url: string): Promise<Endpoint[]> {
+  const endpoints: Endpoint[] = [];
+  for (let n = 0; n < clientCount; n++) {
+    const { clientId } = await seedClient(deps, { name: `Client ${n}`, subject: `auth0|client-${n}`, credits: 1 });
+    const ring = await deps.providers.vault.keys(clientId, "webhook_secret");
+    for (const type of eventTypes.slice(0, endpointsEach)) {
+      const wanted = { url, description: null, eventTypes: [type] };
+      const made = await deps.db.asClient({ clientId }, (tx) =>
+        createEndpoint(tx, wanted, ring, { allowPrivate: true }),
+      );
+      endpoints.push({ clientId, id: made.id, type });
+    }
+  }
+  return endpoints;
+}
+
+function eventsFor(endpoints: Endpoint[], wanted: number): Event[] {
+  const at = new Date().toISOString();
+  return Array.from({ length: wanted }, (_, place) => {
+    const bare = { ...endpoints[place % endpoints.length]!, eventId: newId("event"), at, data: '{"note":""}' };
+    const missing = wantedBytes - bodyOf(bare).length;
+    return { ...bare, data: JSON.stringify({ note: "n".repeat(Math.max(0, missing)) }) };
+  });
+}
+
+function bodyOf({ clientId, eventId: id, type, at, data }: Event): string {
+  const subject = { subjectType: "call", subjectId: id, sequence: 1 };
+  return JSON.stringify(
+    eventEnvelope({ clientId, id, type, ...subject, createdAt: new Date(at), data: JSON.parse(data) }),
+  );
+}
+
+async function insertEvents({ owner }: Ground, events: Event[]) {
+  const column = (read: (event: Event) => string) => owner.array(events.map(read));
+  await owner`
+    insert into events (client_id, id, type, subject_type, subject_id, sequence, data, created_at)
+    select client_id, id, type, 'call', id, 1, data::jsonb, at::timestamptz
+    from unnest(${column((e) => e.clientId)}::text[], ${column((e) => e.eventId)}::text[], ${column((e) => e.type)}::text[],
+      ${column((e) => e.data)}::text[], ${column((e) => e.at)}::text[]) as made(client_id, id, type, data, at)`;
+}
+
+/** As the fan-out leaves them where no place is free: the next sweep admits the first of each endpoint. */
+async function insertDeliveries({ owner }: Ground, events: Event[]) {
+  const column = (read: (event: Event) => string) => owner.array(events.map(read));
+  await owner`
+    insert into deliveries (client_id, id, endpoint_id, event_id, event_type, event_created_at, next_attempt_at)
+    select e.client_id, made.id, made.endpoint_id, e.id, e.type, e.created_at, clock_timestamp()
+    from unnest(${owner.array(events.map(() => newId("delivery")))}::text[], ${column((e) => e.eventId)}::text[],
+      ${column((e) => e.id)}::text[]) as made(id, event_id, endpoint_id)
+    join events e on e.id = made.event_id`;
+}
+
+/** As `emit` queues them, in one commit. */
+async function queueFanOuts({ owner }: Ground, events: Event[]) {
+  const jobs = Map.groupBy(events, ({ clientId }) => clientId);
+  await owner.begin(async (tx) => {
+    for (const [clientId, theirs] of jobs) {
+      const rows = theirs.map(({ eventId, at }) => ({ task: "events.fanOut", body: { eventId, createdAt: at } }));
+      await tx`select graphile_worker.patchbay_add(${clientId}, ${tx.json(rows)}::json)`;
+    }
+  });
+}
+
+/** Waits until nothing is pending and nothing is queued. */
+async function settled({ owner }: Ground) {
+  const until = performance.now() + patienceMs;
+  for (;;) {
+    const [left] = await owner`
+      select exists (select from deliveries where state = 'pending')
+          or exists (select from graphile_worker._private_jobs j join graphile_worker._private_tasks t on t.id = j.task_id
+                     where t.identifier in ('events.fanOut', 'webhooks.deliver')) as some`;
+    if (!left!.some) return;
+    if (performance.now() > until) throw new Error(`deliveries are still under way after ${patienceMs / 1000} s`);
+    await sleep(25);
+  }
+}
+
+async function checkRecords({ owner }: Ground, name: string, wanted: number) {
+  const [seen] = await owner`
+    select (select count(*)::int from deliveries where state = 'delivered' and attempts = 1) as delivered,
+      (select count(*)::int from delivery_attempts where status = 200) as attempts`;
+  if (seen!.delivered !== wanted || seen!.attempts !== wanted)
+    throw new Error(`${name}: ${seen!.delivered} delivered and ${seen!.attempts} attempts of ${wanted}`);
+}

@@ -1,0 +1,98 @@
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { runMigrations } from "graphile-worker";
+import postgres from "postgres";
+import { newId } from "../../db/ids.ts";
+import type { Child } from "./child.ts";
+import type { BenchOptions, Ground } from "./ground.ts";
+import { table } from "./table.ts";
+
+const count = 20_000;
+const warmUpCount = 5_000;
+const rounds = 3;
+
+type Contestant = { name: string; profile: string; worker: Child; sql: postgres.Sql };
+type Totals = { seconds: number; cpu: number; postgres: number | null };
+
+/** What the worker adds to a job that does nothing, beside the queue's library alone in a database of its own. */
+export async function benchJobs(ground: Ground, { profiles, say }: BenchOptions): Promise<string> {
+  const bareUrl = await bareDatabase(ground);
+  const bareSql = postgres(bareUrl, { max: 1, onnotice: () => {} });
+  const bare = await ground.child("./worker-bare.ts", { DATABASE_URL: bareUrl });
+  const ours = await ground.child("./worker-noop.ts");
+  const contestants: Contestant[] = [
+    { name: "graphile-worker", profile: "bare", worker: bare, sql: bareSql },
+    { name: "ours", profile: "ours", worker: ours, sql: ground.owner },
+  ];
+  const totals = new Map<Contestant, Totals>();
+  try {
+    const last = profiles === null ? rounds : rounds + 1;
+    for (let round = 0; round <= last; round++) {
+      for (const contestant of contestants) {
+        if (round === 0) say(`warming up: ${contestant.name}`);
+        const watched = profiles !== null && round > rounds;
+        if (watched) await contestant.worker.ask("profile.start");
+        const seen = await drained(ground, contestant, round === 0 ? warmUpCount : count);
+        if (watched)
+          await contestant.worker.ask("profile.stop", join(profiles, `jobs-${contestant.profile}.cpuprofile`));
+        const so = totals.get(contestant) ?? { seconds: 0, cpu: 0, postgres: 0 };
+        if (round > 0 && !watched) totals.set(contestant, added(so, seen));
+      }
+    }
+  } finally {
+    await bareSql.end({ timeout: 1 });
+    await bare.stop();
+    await ours.stop();
+  }
+  const jobs = count * rounds;
+  const first = totals.get(contestants[0]!)!;
+  const rows = contestants.map((contestant) => {
+    const { seconds, cpu, postgres } = totals.get(contestant)!;
+    const inPostgres = postgres === null ? null : postgres / jobs;
+    return [contestant.name, jobs / seconds, cpu / jobs, inPostgres, first.seconds / seconds, cpu / first.cpu];
+  });
+  const heads = ["jobs that do nothing", "jobs/s", "CPU us", "Postgres us", "speed ratio", "CPU ratio"];
+  return table(`Jobs: ${rounds} times ${count}, 50 at once`, heads, rows);
+}
+
+/** Queues so many in one commit, and waits until the last is gone from the table. */
+async function drained({ postgresCpu }: Ground, { worker, sql }: Contestant, jobs: number): Promise<Totals> {
+  const firstBegun = worker.ask<number>("once", jobs);
+  firstBegun.catch(() => {}); // heard below, after the queueing
+  const [cpuBefore, postgresBefore] = await sql.begin(async (tx) => {
+    await queue(tx, jobs);
+    return Promise.all([worker.ask<number>("cpu"), postgresCpu()]);
+  });
+  const began = await firstBegun;
+  while ((await sql`select from graphile_worker._private_jobs limit 1`).length > 0) await sleep(10);
+  const ended = performance.timeOrigin + performance.now();
+  const [cpu, postgresAfter] = await Promise.all([worker.ask<number>("cpu"), postgresCpu()]);
+  const inPostgres = postgresAfter === null || postgresBefore === null ? null : postgresAfter - postgresBefore;
+  return { seconds: (ended - began) / 1000, cpu: cpu - cpuBefore, postgres: inPostgres };
+}
+
+/** The rows are those of our own queue, in both databases. */
+async function queue(tx: postgres.TransactionSql, jobs: number) {
+  const envelope = { clientId: newId("client"), requestId: newId("request"), attempt: 0 };
+  const payload = { ...envelope, body: { deliveryId: newId("delivery"), claim: 1 } };
+  await tx`
+    select count(*) from graphile_worker.add_jobs(array(
+      select row('webhooks.deliver', ${tx.json(payload)}::json, null, now(), 10, null, 0, null)
+        ::graphile_worker.job_spec from generate_series(1, ${jobs})))`;
+}
+
+async function bareDatabase({ owner, environment }: Ground): Promise<string> {
+  await owner`create database bench_bare`;
+  const url = new URL(environment.DATABASE_URL);
+  url.pathname = "/bench_bare";
+  await runMigrations({ connectionString: url.href });
+  return url.href;
+}
+
+function added(so: Totals, seen: Totals): Totals {
+  return {
+    seconds: so.seconds + seen.seconds,
+    cpu: so.cpu + seen.cpu,
+    postgres: so.postgres === null || seen.postgres === null ? null : so.postgres + seen.postgres,
+  };
+}

@@ -1,0 +1,24 @@
+import { openDatabase } from "../../db/client.ts";
+import { startWorkers } from "../../jobs/worker.ts";
+import type { Providers } from "../../routers/providers.ts";
+import { readEnv, roleUrls } from "../../server/env.ts";
+import { openLog } from "../../server/log.ts";
+import { answer } from "./child.ts";
+import { countdown } from "./countdown.ts";
+
+/** Our worker around a job that does nothing: what remains is the envelope, the parsing, the fence and the rescue. */
+const { begun, once } = countdown();
+const roles = roleUrls(readEnv(process.env));
+const db = openDatabase(roles);
+const workers = await startWorkers({
+  workerUrl: roles.workerUrl,
+  db,
+  providers: {} as Providers, // a job that does nothing asks nobody
+  log: openLog("silent"),
+  tasks: { "webhooks.deliver": { run: async () => begun() } },
+});
+
+answer({ once }, async () => {
+  await workers.stop();
+  await db.close();
+});
