@@ -36,8 +36,6 @@ export const jobs = {
   "idempotency.expire": { wall: "house", pool: "slow", payload: z.object({}), retryAfterSeconds: [] },
   /** Makes the partitions of the coming months and drops those past their age. */
   "partitions.keep": { wall: "house", pool: "slow", payload: z.object({}), retryAfterSeconds: [60, 600] },
-  /** Chains audit rows in order, each to the one before. */
-  "audit.chain": { wall: "house", pool: "slow", payload: z.object({}), retryAfterSeconds: [] },
 } as const satisfies Record<string, Job>;
 
 export type JobName = keyof typeof jobs;

@@ -2,13 +2,12 @@ import type { JobName } from "../db/queue.ts";
 import { finalise, hangUp, refresh, sweep } from "./calls.ts";
 import { apply } from "./ingress.ts";
 import { resolve } from "./intents.ts";
-import { chain, expire, keepPartitions } from "./maintenance.ts";
+import { expire, keepPartitions } from "./maintenance.ts";
 import type { Task } from "./task.ts";
 import { deliver, fanOut } from "./webhooks.ts";
 
 /** Who does what. A name of `db/queue.ts` without a task does not compile. */
 export const tasks: { [N in JobName]: Task<N> } = {
-  "audit.chain": chain,
   "calls.finalise": finalise,
   "calls.hangUpStray": hangUp,
   "calls.refresh": refresh,
@@ -24,7 +23,6 @@ export const tasks: { [N in JobName]: Task<N> } = {
 /** What happens by the clock, in UTC. The finest step is a minute: what is wanted sooner has a timer in the worker. */
 export const crontab = `
 * * * * * calls.sweep
-* * * * * audit.chain
 17 * * * * idempotency.expire
 41 3 * * * partitions.keep
 `;

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { sql } from "drizzle-orm";
 import type { Tx } from "../db/client.ts";
 import type { JobContext, Task } from "./task.ts";
+import type { TimerContext } from "./timers.ts";
 
 /** A run ends by itself before the next minute's begins; what is left is that one's. */
 const runForMs = 50_000;
@@ -50,7 +51,7 @@ async function refuseToWait(tx: Tx) {
   await tx.execute(sql`select set_config('lock_timeout', '3s', true)`);
 }
 
-async function inBatches(ctx: JobContext, batch: (tx: Tx) => Promise<number>) {
+async function inBatches(ctx: HouseWork, batch: (tx: Tx) => Promise<number>) {
   const until = performance.now() + runForMs;
   while (performance.now() < until && !ctx.signal.aborted) {
     if ((await ctx.asHouse(batch)) < atOnce) return;
@@ -70,12 +71,14 @@ type AuditRow = {
 };
 type Link = { position: number; hash: string };
 
-export const chain: Task<"audit.chain"> = {
-  async run(_, ctx) {
-    const horizon = await settledHorizon(ctx);
-    if (horizon) await inBatches(ctx, (tx) => chainBatch(tx, horizon));
-  },
-};
+type HouseWork = Pick<JobContext, "asHouse" | "signal" | "log">;
+
+/** Chains audit rows in order, each to the one before: on the worker's own timer, since a minute is a long time to tamper. */
+export async function chainAudit({ db, signal, log }: Pick<TimerContext, "db" | "signal" | "log">) {
+  const ctx: HouseWork = { asHouse: (work, options) => db.asHouse(work, options), signal, log };
+  const horizon = await settledHorizon(ctx);
+  if (horizon) await inBatches(ctx, (tx) => chainBatch(tx, horizon));
+}
 
 /** The hash of a row in its chain. The first of a client follows the empty text. */
 export function auditHash(previous: string, row: AuditRow): string {
@@ -99,7 +102,7 @@ export function canonicalJson(value: unknown): string {
  * had its number before we took ours; so once all below ours are finished, what stands there stands. No timeout is
  * guessed at, and a transaction that takes long is waited for, by the next run if need be.
  */
-async function settledHorizon(ctx: JobContext): Promise<string | undefined> {
+async function settledHorizon(ctx: HouseWork): Promise<string | undefined> {
   const [mark] = await ctx.asHouse(
     // The second covers the moment between a row's time and its transaction's number.
     (tx) =>

@@ -5,12 +5,12 @@ import { createExpressMiddleware } from "@trpc/server/adapters/express";
 import express, { type NextFunction, type Request, type Response } from "express";
 import type { Logger } from "pino";
 import type { z } from "zod";
+import { newId } from "../db/ids.ts";
 import { docsRouter } from "../edge/docs.ts";
 import { receiver } from "../edge/ingress/receiver.ts";
 import { ultravoxWebhook } from "../edge/ingress/ultravox.ts";
 import { openApiJson } from "../edge/openapi.ts";
 import { restRouter, sendFault } from "../edge/rest.ts";
-import { newId } from "../db/ids.ts";
 import { asFault, Fault } from "../routers/fault.ts";
 import { appRouter } from "../routers/index.ts";
 import type { Reply } from "../routers/reply.ts";
@@ -20,7 +20,9 @@ import { health } from "./health.ts";
 import { verifyUltravoxSignature } from "./providers/ultravox-webhook.ts";
 import { scalarFile } from "./scalar.ts";
 
-export const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string };
+export const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as {
+  version: string;
+};
 
 const maxBodyBytes = 1_000_000;
 
@@ -43,7 +45,14 @@ export function openHttp(deps: Deps): Server {
   const verify = ultravoxWebhook({
     readEvent: (body) => providers.ultravox.readEvent(body),
     verifySignature: (rawBody, timestampHeader, signatureHeader) =>
-      verifyUltravoxSignature({ rawBody, timestampHeader, signatureHeader, secrets, toleranceSeconds, now: new Date() }),
+      verifyUltravoxSignature({
+        rawBody,
+        timestampHeader,
+        signatureHeader,
+        secrets,
+        toleranceSeconds,
+        now: new Date(),
+      }),
   });
   app.post("/api/v1/webhooks/ultravox", receiver({ db, log, verify, requestIdOf, sendFault }));
 
@@ -103,7 +112,13 @@ export function openHttp(deps: Deps): Server {
 
 function contextMaker({ auth, db, providers, limiter, cursorSecret, env, log }: Deps) {
   const settings: Settings = { allowPrivateWebhooks: env.ALLOW_PRIVATE_WEBHOOKS };
-  return function contextOf(req: Request, res: Response, transport: Context["transport"], reply: Reply, calls = 1): Context {
+  return function contextOf(
+    req: Request,
+    res: Response,
+    transport: Context["transport"],
+    reply: Reply,
+    calls = 1,
+  ): Context {
     const requestId = requestIdOf(req);
     let giveBack = () => {};
     let caller: Promise<Caller> | undefined;
@@ -141,7 +156,10 @@ function contextMaker({ auth, db, providers, limiter, cursorSecret, env, log }: 
 
 type Procedure = { _def: { inputs: z.ZodType[] } };
 const schemas = new Map(
-  Object.entries(appRouter._def.procedures as unknown as Record<string, Procedure>).map(([path, { _def }]) => [path, _def.inputs[0]]),
+  Object.entries(appRouter._def.procedures as unknown as Record<string, Procedure>).map(([path, { _def }]) => [
+    path,
+    _def.inputs[0],
+  ]),
 );
 const inputOf = (path: string) => schemas.get(path);
 
@@ -150,7 +168,7 @@ const one = (value: string | string[] | undefined) => (Array.isArray(value) ? va
 /** `Idempotency-Key` may be a quoted string, as its draft standard says, or bare. It covers one mutation: in a batch it could not be said which. */
 function readIdempotencyKey(req: Request, calls: number): string | null {
   const given = one(req.headers["idempotency-key"]) ?? one(req.headers["x-idempotency-key"]);
-  if (given === undefined || req.method === "GET") return null;
+  if (given === undefined) return null;
   const key = /^"(.*)"$/.exec(given)?.[1] ?? given;
   if (!/^[\x21-\x7e]{1,255}$/.test(key)) {
     throw new Fault("invalid_header", "Idempotency-Key: 1 to 255 visible ASCII characters, without spaces.");
@@ -190,8 +208,17 @@ function logWhenDone(log: Logger, req: Request, res: Response) {
   const path = req.originalUrl.split("?", 1)[0];
   res.once("close", () => {
     const { requestId, clientId } = facts(req);
-    const line = { request_id: requestId, client_id: clientId ?? null, method: req.method, path, status: res.statusCode };
-    log.info({ ...line, ms: Math.round(performance.now() - began), ...(res.writableFinished ? {} : { gone: true }) }, "request");
+    const line = {
+      request_id: requestId,
+      client_id: clientId ?? null,
+      method: req.method,
+      path,
+      status: res.statusCode,
+    };
+    log.info(
+      { ...line, ms: Math.round(performance.now() - began), ...(res.writableFinished ? {} : { gone: true }) },
+      "request",
+    );
   });
 }
 
@@ -199,5 +226,8 @@ function logBug(log: Logger, fault: Fault, error: unknown, req: Request, procedu
   if (fault.status < 500) return;
   const { requestId, clientId } = facts(req);
   const cause = error instanceof Error && error.cause ? error.cause : error;
-  log.error({ request_id: requestId, client_id: clientId ?? null, procedure, code: fault.fault, err: fault.cause ?? cause }, "a request failed");
+  log.error(
+    { request_id: requestId, client_id: clientId ?? null, procedure, code: fault.fault, err: fault.cause ?? cause },
+    "a request failed",
+  );
 }

@@ -34,7 +34,11 @@ export function limiter(now: () => number = Date.now, limits: Limits = ofTheProd
       };
       if (isFull) {
         const message = `More than ${requests} requests in ${windowSeconds} seconds.`;
-        return { headers, refusal: new Fault("limit_exceeded", message, { retryAfterSeconds: resetSeconds }), giveBack: () => {} };
+        return {
+          headers,
+          refusal: new Fault("limit_exceeded", message, { retryAfterSeconds: resetSeconds }),
+          giveBack: () => {},
+        };
       }
       return {
         headers,

@@ -48,7 +48,12 @@ export function openLog(level: string, destination?: DestinationStream): Logger 
         if (!(error instanceof Error)) return scrub(String(error));
         const [cause, ...deeper] = causesOf(error).map((each) => `${each.name}: ${messageOf(each)}`);
         const stack = `${error.name}: ${messageOf(error)}${framesOf(error)}`;
-        return { type: error.name, message: messageOf(error), stack, ...(cause ? { cause: [cause, ...deeper].join(" <- ") } : {}) };
+        return {
+          type: error.name,
+          message: messageOf(error),
+          stack,
+          ...(cause ? { cause: [cause, ...deeper].join(" <- ") } : {}),
+        };
       },
     },
   };

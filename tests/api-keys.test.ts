@@ -4,14 +4,21 @@ import { seedClient } from "../server/dev/seed.ts";
 import { house } from "./house.ts";
 
 const h = await house();
-const create = (body: object, ask = {}) => h.post("/auth/api-keys", { name: "CI", scopes: ["calls:read"], ...body }, ask);
+const create = (body: object, ask = {}) =>
+  h.post("/auth/api-keys", { name: "CI", scopes: ["calls:read"], ...body }, ask);
 
 test("a key is shown once, when it is made, and kept nowhere", async () => {
   const made = await create({ name: "  CI  ", scopes: ["calls:write", "calls:read", "calls:read"] });
   expect(made.status).toBe(201);
   const { key, ...rest } = made.body.data;
   expect(key).toMatch(/^pb_live_[\w-]{32}$/);
-  expect(rest).toMatchObject({ name: "CI", scopes: ["calls:read", "calls:write"], revokedAt: null, lastUsedAt: null, expiresAt: null });
+  expect(rest).toMatchObject({
+    name: "CI",
+    scopes: ["calls:read", "calls:write"],
+    revokedAt: null,
+    lastUsedAt: null,
+    expiresAt: null,
+  });
   expect(rest.prefix).toBe(key.slice(0, 12));
   expect((await h.get("/calls", { key })).status).toBe(200);
 
@@ -27,14 +34,20 @@ test("a key has at most the scopes of who makes it, whoever that is", async () =
   const narrow = (await create({ scopes: ["api_keys:write", "calls:read"] })).body.data.key;
   expect(await create({ scopes: ["calls:read"] }, { key: narrow })).toMatchObject({ status: 201 });
   const beyond = await create({ scopes: ["calls:read", "calls:write"] }, { key: narrow });
-  expect(beyond).toMatchObject({ status: 403, body: { error: { code: "scope_missing", message: expect.stringContaining("calls:write") } } });
+  expect(beyond).toMatchObject({
+    status: 403,
+    body: { error: { code: "scope_missing", message: expect.stringContaining("calls:write") } },
+  });
   const viaTrpc = await h.mutate("apiKeys.create", { name: "CI", scopes: ["agents:write"] }, { key: narrow });
   expect(viaTrpc).toMatchObject({ status: 403, body: { error: { data: { code: "scope_missing" } } } });
 
   const narrowed = await h.token(h.ada, { scope: "api_keys:write calls:read" });
   expect(await create({ scopes: ["calls:write"] }, { key: narrowed })).toMatchObject({ status: 403 });
   const owner = await h.token(h.ada);
-  expect(await create({ scopes: [...scopes] }, { key: owner })).toMatchObject({ status: 201, body: { data: { scopes: [...scopes].sort() } } });
+  expect(await create({ scopes: [...scopes] }, { key: owner })).toMatchObject({
+    status: 201,
+    body: { data: { scopes: [...scopes].sort() } },
+  });
 });
 
 test("a key made to expire does, and one that would have expired already is not made", async () => {
@@ -47,17 +60,35 @@ test("a key made to expire does, and one that would have expired already is not 
   expect((await h.get("/calls", { key })).status).toBe(401);
 
   const past = await create({ expiresAt: new Date(Date.now() - 1000).toISOString() });
-  expect(past).toMatchObject({ status: 400, body: { error: { code: "invalid_input", details: [{ path: "expiresAt" }] } } });
+  expect(past).toMatchObject({
+    status: 400,
+    body: { error: { code: "invalid_input", details: [{ path: "expiresAt" }] } },
+  });
   for (const expiresAt of ["tomorrow", "2099-01-01", "2099-01-01T00:00:00+02:00"]) {
-    expect(await create({ expiresAt })).toMatchObject({ status: 400, body: { error: { details: [{ path: "expiresAt" }] } } });
+    expect(await create({ expiresAt })).toMatchObject({
+      status: 400,
+      body: { error: { details: [{ path: "expiresAt" }] } },
+    });
   }
 });
 
 test("a scope that does not exist, none at all, and a kind of key that is not made here are refused by name", async () => {
-  expect(await create({ scopes: ["calls:delete"] })).toMatchObject({ status: 400, body: { error: { details: [{ path: "scopes.0" }] } } });
-  expect(await create({ scopes: ["*"] })).toMatchObject({ status: 400, body: { error: { details: [{ path: "scopes.0" }] } } });
-  expect(await create({ scopes: [] })).toMatchObject({ status: 400, body: { error: { details: [{ path: "scopes" }] } } });
-  expect(await create({ kind: "root" })).toMatchObject({ status: 400, body: { error: { details: [{ path: "kind" }] } } });
+  expect(await create({ scopes: ["calls:delete"] })).toMatchObject({
+    status: 400,
+    body: { error: { details: [{ path: "scopes.0" }] } },
+  });
+  expect(await create({ scopes: ["*"] })).toMatchObject({
+    status: 400,
+    body: { error: { details: [{ path: "scopes.0" }] } },
+  });
+  expect(await create({ scopes: [] })).toMatchObject({
+    status: 400,
+    body: { error: { details: [{ path: "scopes" }] } },
+  });
+  expect(await create({ kind: "root" })).toMatchObject({
+    status: 400,
+    body: { error: { details: [{ path: "kind" }] } },
+  });
 });
 
 test("revoking is effective at once, and doing it again changes nothing", async () => {
@@ -65,7 +96,8 @@ test("revoking is effective at once, and doing it again changes nothing", async 
   expect((await h.get("/calls", { key })).status).toBe(200);
   expect(await h.remove(`/auth/api-keys/${id}`)).toMatchObject({ status: 204, body: null });
   expect((await h.get("/calls", { key })).status).toBe(401);
-  const revokedAt = async () => (await h.get("/auth/api-keys")).body.data.find((row: { id: string }) => row.id === id).revokedAt;
+  const revokedAt = async () =>
+    (await h.get("/auth/api-keys")).body.data.find((row: { id: string }) => row.id === id).revokedAt;
   const first = await revokedAt();
   expect(Date.now() - Date.parse(first)).toBeLessThan(10_000);
   expect(await h.remove(`/auth/api-keys/${id}`)).toMatchObject({ status: 204 });

@@ -58,10 +58,17 @@ describe("an API key", () => {
     ];
     for (const way of ways) for (const seen of await way()) expect(seen.status).toBe(200);
     expect(await h.remove(`/auth/api-keys/${doomed.id}`)).toMatchObject({ status: 204 });
-    for (const way of ways) for (const seen of await way()) expect(seen).toEqual({ status: 401, code: "unauthenticated" });
+    for (const way of ways)
+      for (const seen of await way()) expect(seen).toEqual({ status: 401, code: "unauthenticated" });
     const webhook = { url: "https://example.com/hook" };
-    expect(outcome(await h.post("/webhooks", webhook, { key: doomed.key }))).toEqual({ status: 401, code: "unauthenticated" });
-    expect(outcome(await h.post("/agents", agent, { key: doomed.key }))).toEqual({ status: 401, code: "unauthenticated" });
+    expect(outcome(await h.post("/webhooks", webhook, { key: doomed.key }))).toEqual({
+      status: 401,
+      code: "unauthenticated",
+    });
+    expect(outcome(await h.post("/agents", agent, { key: doomed.key }))).toEqual({
+      status: 401,
+      code: "unauthenticated",
+    });
   });
 
   test("names its client: X-Client-Id may repeat that, and nothing else", async () => {
@@ -154,9 +161,14 @@ describe("a token", () => {
     const clients = [one.clientId, two.clientId];
     const token = await h.token(one, { [claim()]: clients });
     expect(await knock(bearer(token))).toEqual(both(400, "client_required"));
-    for (const clientId of clients) expect(await knock({ ...bearer(token), "x-client-id": clientId })).toEqual(both(200));
+    for (const clientId of clients)
+      expect(await knock({ ...bearer(token), "x-client-id": clientId })).toEqual(both(200));
     expect(await knock(bearer(await h.token(two)))).toEqual(both(200));
-    const made = await h.post("/webhooks", { url: "https://example.com/two" }, { key: token, headers: { "x-client-id": two.clientId } });
+    const made = await h.post(
+      "/webhooks",
+      { url: "https://example.com/two" },
+      { key: token, headers: { "x-client-id": two.clientId } },
+    );
     const [row] = await h.owner`select client_id from webhook_endpoints where id = ${made.body.data.id}`;
     expect(row!.client_id).toBe(two.clientId);
 
@@ -293,7 +305,9 @@ function seed(name: string, subject: string, { role }: { role?: string } = {}): 
 
 function makeKey({ clientId, userId }: SeededClient, of: readonly Scope[]) {
   const { db, auth } = h.deps;
-  return db.asClient({ clientId }, (tx) => createApiKey(tx, { name: "Test", scopes: [...of] }, { id: userId, scopes: ["*"] }, auth.hashKey));
+  return db.asClient({ clientId }, (tx) =>
+    createApiKey(tx, { name: "Test", scopes: [...of] }, { id: userId, scopes: ["*"] }, auth.hashKey),
+  );
 }
 
 const opened: Deps[] = [];

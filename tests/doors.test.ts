@@ -1,8 +1,8 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { newId } from "../db/ids.ts";
 import { definition, doorsOf, type RestDoor, unwrapped } from "../edge/doors.ts";
-import { appRouter } from "../routers/index.ts";
 import { createApiKey } from "../routers/api-keys/service.ts";
+import { appRouter } from "../routers/index.ts";
 import { type Scope, scopes } from "../routers/scopes.ts";
 import type { SeededClient } from "../server/dev/seed.ts";
 import { type Answer, agent, house, phone } from "./house.ts";
@@ -75,7 +75,15 @@ beforeAll(async () => {
   bob = await furnish(h.bob);
   for (const scope of scopes) {
     only.set(scope, (await makeKey(h.ada, [scope])).key);
-    allBut.set(scope, (await makeKey(h.ada, scopes.filter((other) => other !== scope))).key);
+    allBut.set(
+      scope,
+      (
+        await makeKey(
+          h.ada,
+          scopes.filter((other) => other !== scope),
+        )
+      ).key,
+    );
   }
 });
 
@@ -116,6 +124,18 @@ describe("every procedure", () => {
   test.each(each)("%s refuses who shows no key, and does not say what is wrong with his input", async (_, door) => {
     for (const input of [await good(door), { surprise: 1 }]) {
       for (const answer of await onBothDoors(door, () => input, null)) {
+        expect(failure(answer)).toMatchObject({ status: 401, code: "unauthenticated" });
+      }
+    }
+  });
+
+  test.each(each.filter(([, door]) => door.takesBody))("%s does not read what a stranger sends", async (_, door) => {
+    const path = door.rest.path.replace(/\{\w+\}/g, "x");
+    for (const body of ["{", JSON.stringify({ constructor: 1 }), `{"name":"${"x".repeat(1_100_000)}"}`]) {
+      for (const answer of [
+        await h.send(door.rest.method, path, body, { key: null }),
+        await h.mutate(door.procedure, body, { key: null }),
+      ]) {
         expect(failure(answer)).toMatchObject({ status: 401, code: "unauthenticated" });
       }
     }
@@ -238,7 +258,8 @@ describe("a failure that the caller caused", () => {
   test.each(cases)("such as %s has its status, its code and the envelope", async (_, status, code, ask) => {
     const answer = await ask();
     expect(failure(answer)).toMatchObject({ status, code });
-    if (status === 405 && answer.body.error.docUrl) expect(answer.headers.get("allow")).toBe("POST, GET, HEAD, OPTIONS");
+    if (status === 405 && answer.body.error.docUrl)
+      expect(answer.headers.get("allow")).toBe("POST, GET, HEAD, OPTIONS");
     if (status === 400 && /limit/.test(answer.body.error.message)) expect(named(answer)).toEqual(["limit"]);
   });
 
@@ -258,25 +279,28 @@ describe("a list", () => {
     ["webhooks", "webhooks.list", () => h.post("/webhooks", hook)],
   ];
 
-  test.each(lists)("of %s is walked newest first without a gap or a repeat while rows are added", async (path, procedure, add) => {
-    for (let n = 0; n < 5; n++) await add();
-    const before = (await h.get(`/${path}?limit=100`)).body;
-    expect(before.meta).toMatchObject({ hasMore: false, nextCursor: null });
-    const ids: string[] = before.data.map(({ id }: { id: string }) => id);
-    expect(ids).toEqual(ids.toSorted().reverse());
-    const seen: string[] = [];
-    let cursor: string | null = null;
-    for (let asked = 0; asked < 100; asked++) {
-      const { data, meta } = await pageAfter(asked % 2 ? procedure : path, cursor, 2);
-      seen.push(...data.map(({ id }: { id: string }) => id));
-      expect(meta.hasMore).toBe(meta.nextCursor !== null);
-      expect(meta.hasMore).toBe(seen.length < ids.length);
-      if (!meta.hasMore) break;
-      cursor = meta.nextCursor;
-      await add();
-    }
-    expect(seen).toEqual(ids);
-  });
+  test.each(lists)(
+    "of %s is walked newest first without a gap or a repeat while rows are added",
+    async (path, procedure, add) => {
+      for (let n = 0; n < 5; n++) await add();
+      const before = (await h.get(`/${path}?limit=100`)).body;
+      expect(before.meta).toMatchObject({ hasMore: false, nextCursor: null });
+      const ids: string[] = before.data.map(({ id }: { id: string }) => id);
+      expect(ids).toEqual(ids.toSorted().reverse());
+      const seen: string[] = [];
+      let cursor: string | null = null;
+      for (let asked = 0; asked < 100; asked++) {
+        const { data, meta } = await pageAfter(asked % 2 ? procedure : path, cursor, 2);
+        seen.push(...data.map(({ id }: { id: string }) => id));
+        expect(meta.hasMore).toBe(meta.nextCursor !== null);
+        expect(meta.hasMore).toBe(seen.length < ids.length);
+        if (!meta.hasMore) break;
+        cursor = meta.nextCursor;
+        await add();
+      }
+      expect(seen).toEqual(ids);
+    },
+  );
 
   test("answers a cursor that is good there alone: for this client, this list, these filters, as it was written", async () => {
     for (let n = 0; n < 3; n++) {
@@ -328,7 +352,9 @@ async function furnish(who: SeededClient): Promise<Things> {
 
 async function makeKey({ clientId, userId }: SeededClient, of: readonly Scope[]) {
   const wanted = { name: "Narrow", scopes: [...of] };
-  return h.deps.db.asClient({ clientId }, (tx) => createApiKey(tx, wanted, { id: userId, scopes: ["*"] }, h.deps.auth.hashKey));
+  return h.deps.db.asClient({ clientId }, (tx) =>
+    createApiKey(tx, wanted, { id: userId, scopes: ["*"] }, h.deps.auth.hashKey),
+  );
 }
 
 /** An agent without the provider: lists need many. */
@@ -348,7 +374,11 @@ async function good(door: RestDoor): Promise<Input> {
   return input;
 }
 
-async function viaRest({ rest, params, takesBody }: RestDoor, input: Input, key: string | null = h.ada.key): Promise<Answer> {
+async function viaRest(
+  { rest, params, takesBody }: RestDoor,
+  input: Input,
+  key: string | null = h.ada.key,
+): Promise<Answer> {
   const path = rest.path.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(String(input[name])));
   const left = Object.entries(input).filter(([name]) => !params.includes(name));
   if (takesBody) return h.send(rest.method, path, Object.fromEntries(left), { key });
@@ -378,7 +408,8 @@ function failure({ status, headers, body }: Answer) {
   expect(Object.keys(body)).toEqual(["error"]);
   const { code, requestId, docUrl, details } = error.data ?? error;
   if (error.data) expect(error.data.httpStatus).toBe(status);
-  else expect(Object.keys(error).filter((name) => name !== "details")).toEqual(["code", "message", "requestId", "docUrl"]);
+  else
+    expect(Object.keys(error).filter((name) => name !== "details")).toEqual(["code", "message", "requestId", "docUrl"]);
   const isEarly = error.data && status === 415; // refused by tRPC before there is a context that knows the id
   const id = isEarly ? undefined : headers.get("x-request-id");
   expect({ requestId, docUrl }).toEqual({ requestId: id, docUrl: `/docs/errors#${code}` });
@@ -441,7 +472,8 @@ function wrongFor(value: unknown): unknown[] {
   return ["x", 5];
 }
 
-const isPlain = (value: unknown): value is Input => typeof value === "object" && value !== null && !Array.isArray(value);
+const isPlain = (value: unknown): value is Input =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
 
 /** A fingerprint of all rows of a client, table by table. */
 async function checksums(clientId: string): Promise<Record<string, string>> {

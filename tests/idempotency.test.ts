@@ -49,7 +49,10 @@ describe("a request sent again with its key", () => {
     expect(again.headers.get("idempotency-replayed")).toBe("true");
     const { id: other } = (await h.post("/webhooks", hook)).body.data;
     const removed = await h.mutate("webhooks.remove", { id: other }, { idempotencyKey: two });
-    expect(await h.mutate("webhooks.remove", { id: other }, { idempotencyKey: two })).toMatchObject({ status: 200, body: removed.body });
+    expect(await h.mutate("webhooks.remove", { id: other }, { idempotencyKey: two })).toMatchObject({
+      status: 200,
+      body: removed.body,
+    });
   });
 
   test("finds its answer through the other door too, and however the key is written", async () => {
@@ -59,7 +62,10 @@ describe("a request sent again with its key", () => {
     const ways = [{ idempotencyKey: key }, { idempotencyKey: `"${key}"` }, { headers: { "x-idempotency-key": key } }];
     for (const ask of ways) {
       const rest = await h.post("/webhooks", { eventTypes: hook.eventTypes, url: hook.url }, ask);
-      expect(rest).toMatchObject({ status: 201, body: { data, meta: { requestId: first.headers.get("x-request-id") } } });
+      expect(rest).toMatchObject({
+        status: 201,
+        body: { data, meta: { requestId: first.headers.get("x-request-id") } },
+      });
       const trpc = await h.mutate("webhooks.create", hook, ask);
       expect(trpc).toMatchObject({ status: 200, body: { result: { data } } });
       for (const again of [rest, trpc]) expect(again.headers.get("idempotency-replayed")).toBe("true");
@@ -112,7 +118,8 @@ describe("a request sent again with its key", () => {
     ] as const) {
       const key = fresh();
       const one = await h.post(door, first, { idempotencyKey: key });
-      const [stored] = await h.owner`select extract(epoch from expires_at - created_at)::int as seconds from idempotency_keys where key = ${key}`;
+      const [stored] =
+        await h.owner`select extract(epoch from expires_at - created_at)::int as seconds from idempotency_keys where key = ${key}`;
       expect(stored!.seconds).toBe(24 * 3600);
       await h.owner`update idempotency_keys set expires_at = now() - interval '1 second' where key = ${key}`;
       const two = await h.post(door, other, { idempotencyKey: key });
@@ -160,7 +167,9 @@ describe("while the first is still running", () => {
     reserved.release();
     const first = await stuck;
     expect(first.status).toBe(201);
-    const replays = await Promise.all(Array.from({ length: 20 }, () => h.post("/webhooks", hook, { idempotencyKey: key })));
+    const replays = await Promise.all(
+      Array.from({ length: 20 }, () => h.post("/webhooks", hook, { idempotencyKey: key })),
+    );
     for (const again of replays) expect(again).toMatchObject({ status: 201, body: first.body });
   });
 
@@ -194,7 +203,8 @@ describe("what did not happen is not remembered", () => {
     const { id: agentId } = (await h.post("/agents", agent, { key: poor.key })).body.data;
     const ask = { key: poor.key, idempotencyKey: fresh() };
     const place = () => h.post("/calls", { agentId, medium: phone("+14155550100") }, ask);
-    for (let n = 0; n < 2; n++) expect(await place()).toMatchObject({ status: 402, body: { error: { code: "credits_insufficient" } } });
+    for (let n = 0; n < 2; n++)
+      expect(await place()).toMatchObject({ status: 402, body: { error: { code: "credits_insufficient" } } });
     await h.deps.db.asClient({ clientId: poor.clientId }, (tx) => grantCredits(tx, "more", 1_000_000_000, "More"));
     const placed = await place();
     expect(placed).toMatchObject({ status: 201 });
@@ -226,7 +236,10 @@ describe("what did not happen is not remembered", () => {
     expect(refused).toMatchObject({ status: 422, body: { error: { code: "provider_rejected" } } });
     const before = await traces();
     const again = await h.post("/agents", agent, ask);
-    expect(again).toMatchObject({ status: 422, body: { error: { ...refused.body.error, requestId: expect.anything() } } });
+    expect(again).toMatchObject({
+      status: 422,
+      body: { error: { ...refused.body.error, requestId: expect.anything() } },
+    });
     expect(again.headers.get("idempotency-replayed")).toBe("true");
     expect(await traces()).toEqual(before);
   });
@@ -237,22 +250,32 @@ describe("a key", () => {
     const key = fresh();
     const made = await h.post("/auth/api-keys", { name: "CI", scopes: ["calls:read"] }, { idempotencyKey: key });
     const secret = made.body.data.key;
-    const [row] = await h.owner`select k::text as text, encode(answer, 'escape') as bytes from idempotency_keys k where key = ${key}`;
+    const [row] =
+      await h.owner`select k::text as text, encode(answer, 'escape') as bytes from idempotency_keys k where key = ${key}`;
     expect(row!.bytes.length).toBeGreaterThan(100);
     for (const part of [secret, secret.slice(12), made.body.data.id, "calls:read"]) {
       expect(row!.bytes).not.toContain(part);
       expect(row!.text).not.toContain(part);
       expect(row!.text).not.toContain(Buffer.from(part).toString("hex"));
     }
-    expect((await h.post("/auth/api-keys", { name: "CI", scopes: ["calls:read"] }, { idempotencyKey: key })).body).toEqual(made.body);
+    expect(
+      (await h.post("/auth/api-keys", { name: "CI", scopes: ["calls:read"] }, { idempotencyKey: key })).body,
+    ).toEqual(made.body);
   });
 
   test("is of 1 to 255 visible characters, and anything else is refused before anything is done", async () => {
     const before = await traces();
     for (const bad of ["", " ", '""', "a b", "x".repeat(256), "ü", '"a b"']) {
       const headers = { "idempotency-key": bad };
-      for (const answer of [await h.post("/webhooks", hook, { headers }), await h.mutate("webhooks.create", hook, { headers })]) {
-        expect([bad, answer.status, (answer.body.error.data ?? answer.body.error).code]).toEqual([bad, 400, "invalid_header"]);
+      for (const answer of [
+        await h.post("/webhooks", hook, { headers }),
+        await h.mutate("webhooks.create", hook, { headers }),
+      ]) {
+        expect([bad, answer.status, (answer.body.error.data ?? answer.body.error).code]).toEqual([
+          bad,
+          400,
+          "invalid_header",
+        ]);
       }
     }
     expect(await traces()).toEqual(before);
@@ -277,11 +300,14 @@ describe("a key", () => {
       const path = `/trpc/webhooks.create${comma}webhooks.create?batch=1`;
       const answer = await h.send("POST", path, body, { idempotencyKey: fresh() });
       expect(answer.status).toBe(400);
-      for (const { error } of answer.body) expect(error.data).toMatchObject({ code: "batch_not_allowed", requestId: expect.stringMatching(/^req_/) });
+      for (const { error } of answer.body)
+        expect(error.data).toMatchObject({ code: "batch_not_allowed", requestId: expect.stringMatching(/^req_/) });
     }
     expect(await traces()).toEqual(before);
     const alone = { idempotencyKey: fresh() };
-    expect((await h.send("POST", "/trpc/webhooks.create?batch=1", { 0: hook }, alone)).body).toMatchObject([{ result: { data: { url: hook.url } } }]);
+    expect((await h.send("POST", "/trpc/webhooks.create?batch=1", { 0: hook }, alone)).body).toMatchObject([
+      { result: { data: { url: hook.url } } },
+    ]);
     expect((await h.send("POST", "/trpc/webhooks.create,webhooks.create?batch=1", body)).body).toHaveLength(2);
   });
 });
@@ -297,7 +323,9 @@ describe("the rate limit", () => {
       const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}${path}`;
       const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
       const response = await fetch(url, { headers, ...(body ? { method: "POST", body: JSON.stringify(body) } : {}) });
-      const [limit, policy, wait] = ["ratelimit", "ratelimit-policy", "retry-after"].map((name) => response.headers.get(name));
+      const [limit, policy, wait] = ["ratelimit", "ratelimit-policy", "retry-after"].map((name) =>
+        response.headers.get(name),
+      );
       return { status: response.status, limit, policy, wait, body: await response.json() };
     };
     const trpc = `/trpc/agents.list?input=${encodeURIComponent("{}")}`;
@@ -310,7 +338,10 @@ describe("the rate limit", () => {
     expect(await ask("/api/v1/agents")).toMatchObject({ ...refused, body: { error: { code: "limit_exceeded" } } });
     expect(await ask(trpc)).toMatchObject({ ...refused, body: { error: { data: { code: "limit_exceeded" } } } });
     expect(await ask("/api/v1/agents", h.bob.key), "another principal has his own").toMatchObject({ status: 200 });
-    expect(await ask("/api/v1/webhooks", h.ada.key, hook), "so has another class").toMatchObject({ status: 201, policy: '"write";q=3;w=10' });
+    expect(await ask("/api/v1/webhooks", h.ada.key, hook), "so has another class").toMatchObject({
+      status: 201,
+      policy: '"write";q=3;w=10',
+    });
     expect(await ask("/api/v1/calls", h.ada.key, call())).toMatchObject({ status: 201, policy: '"dial";q=1;w=60' });
     const before = await traces();
     expect(await ask("/api/v1/calls", h.ada.key, call())).toMatchObject({ status: 429, wait: "60" });

@@ -3,7 +3,7 @@ import { sql } from "drizzle-orm";
 import { pino } from "pino";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import { Fence, Fenced } from "../jobs/fence.ts";
-import { auditHash, canonicalJson, chain, expire, keepPartitions } from "../jobs/maintenance.ts";
+import { auditHash, canonicalJson, chainAudit, expire, keepPartitions } from "../jobs/maintenance.ts";
 import { type JobContext, retryDelaySeconds, type Tasks } from "../jobs/task.ts";
 import { startWorkers, type WorkerOptions, type Workers } from "../jobs/worker.ts";
 import type { Providers } from "../routers/providers.ts";
@@ -422,12 +422,12 @@ test("audit rows are chained per client in the order of writing, and one still o
     await gate.promise;
   });
   await opened.promise;
-  const chained = chain.run({}, context());
+  const chained = chainAudit(context());
   await sleep(600);
   expect(await base.owner`select from audit_log where position is not null`).toHaveLength(0);
   gate.resolve();
   await open;
-  await Promise.all([chained, chain.run({}, context())]);
+  await Promise.all([chained, chainAudit(context())]);
 
   const rows = await base.owner`select id, actor, action, subject_id, input, request_id, position::int, hash,
     to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as at from audit_log where client_id = ${clientId} order by position nulls last`;
@@ -456,6 +456,6 @@ test("audit rows are chained per client in the order of writing, and one still o
   expect((await base.owner`select position::int from audit_log where client_id = ${stranger}`)[0]?.position).toBe(1);
 
   await sleep(1_100);
-  await chain.run({}, context());
+  await chainAudit(context());
   expect((await base.owner`select position::int from audit_log where id = 'aud_3'`)[0]?.position).toBe(4);
 });

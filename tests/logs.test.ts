@@ -48,8 +48,16 @@ describe("the log", () => {
 describe("what must stay secret", () => {
   test("stands in no log line, no audit row, no job and no stored answer, whatever was done with it", async () => {
     const token = await h.token(h.ada);
-    const made = await h.post("/auth/api-keys", { name: "Canary", scopes: ["calls:read"] }, { idempotencyKey: "canary-1" });
-    const hook = await h.post("/webhooks", { url: "http://127.0.0.1:9/hook" }, { idempotencyKey: "canary-2", key: token });
+    const made = await h.post(
+      "/auth/api-keys",
+      { name: "Canary", scopes: ["calls:read"] },
+      { idempotencyKey: "canary-1" },
+    );
+    const hook = await h.post(
+      "/webhooks",
+      { url: "http://127.0.0.1:9/hook" },
+      { idempotencyKey: "canary-2", key: token },
+    );
     const { id: agentId } = (await h.post("/agents", agent, { idempotencyKey: "canary-3" })).body.data;
     const call = await h.post("/calls", { agentId, ...placed }, { idempotencyKey: "canary-4" });
     expect([made.status, hook.status, call.status]).toEqual([201, 201, 201]);
@@ -66,8 +74,19 @@ describe("what must stay secret", () => {
     await until(async () => (await h.get(`/calls/${call.body.data.id}`)).body.data.outcomeFinal);
     await until(async () => (await h.owner`select from delivery_attempts`).length > 0);
 
-    const secrets = { apiKey, apiKeyTail: apiKey.slice(13), token, signature: token.split(".")[2]!, secret, tail: secret.slice(10) };
-    const provider = { key: h.env.ULTRAVOX_API_KEY, webhook: h.env.ULTRAVOX_WEBHOOK_SECRETS[0]!, vault: h.env.VAULT_MASTER_KEY };
+    const secrets = {
+      apiKey,
+      apiKeyTail: apiKey.slice(13),
+      token,
+      signature: token.split(".")[2]!,
+      secret,
+      tail: secret.slice(10),
+    };
+    const provider = {
+      key: h.env.ULTRAVOX_API_KEY,
+      webhook: h.env.ULTRAVOX_WEBHOOK_SECRETS[0]!,
+      vault: h.env.VAULT_MASTER_KEY,
+    };
     const hidden = Object.entries({ ...secrets, ...provider, ...canary, toDigits: canary.to.slice(1) });
     const places = {
       log: lines.join("\n"),
@@ -97,10 +116,14 @@ describe("what must stay secret", () => {
     const inner = new Error(`Failed query: insert into calls\nparams: Bob,\n    at home,${canary.variable}`);
     const middle = new Error("the middle", { cause: inner });
     const outer = new Error(`refused ${canary.to} with ${key}, ${secret} and ${jwt}`, { cause: middle });
-    log.error({ err: outer, authorization: `Bearer ${key}`, call: { to: canary.to, variables: { name: canary.variable } } }, "failed");
+    log.error(
+      { err: outer, authorization: `Bearer ${key}`, call: { to: canary.to, variables: { name: canary.variable } } },
+      "failed",
+    );
     log.error({ err: inner }, "failed");
     const text = out.join("");
-    for (const hidden of [canary.to, canary.variable, key, key.slice(12), secret, secret.slice(8), jwt, "at home"]) expect(text).not.toContain(hidden);
+    for (const hidden of [canary.to, canary.variable, key, key.slice(12), secret, secret.slice(8), jwt, "at home"])
+      expect(text).not.toContain(hidden);
     const [first, second] = out.map((line) => JSON.parse(line));
     expect(first.err.message).toBe("refused [phone] with pb_live_a1-_…, whsec_… and [token]…");
     expect(first.err.cause).toBe("Error: the middle <- Error: Failed query: insert into calls");
@@ -126,20 +149,56 @@ describe("the audit", () => {
     await h.post("/webhooks", { url: "https://example.com/audited" }, { key: null });
 
     const actor = h.ada.keyId;
-    const redactedCall = { agentId, medium: { type: "phone", to: "[personal]", from: "[personal]", carrier: "sip" }, variables: "[personal]", metadata: { order: "1" } };
+    const redactedCall = {
+      agentId,
+      medium: { type: "phone", to: "[personal]", from: "[personal]", carrier: "sip" },
+      variables: "[personal]",
+      metadata: { order: "1" },
+    };
     expect((await rows()).slice(before.length)).toEqual([
-      { actor, action: "apiKeys.create", subject_id: key.id, request_id: "audit-1", input: { kind: "platform", name: "Audited", scopes: ["calls:read"] } },
-      { actor, action: "webhooks.create", subject_id: hook.id, request_id: "audit-2", input: { url: hook.url, description: null, eventTypes: ["*"] } },
-      { actor, action: "webhooks.update", subject_id: hook.id, request_id: "audit-3", input: { id: hook.id, description: "CRM" } },
+      {
+        actor,
+        action: "apiKeys.create",
+        subject_id: key.id,
+        request_id: "audit-1",
+        input: { kind: "platform", name: "Audited", scopes: ["calls:read"] },
+      },
+      {
+        actor,
+        action: "webhooks.create",
+        subject_id: hook.id,
+        request_id: "audit-2",
+        input: { url: hook.url, description: null, eventTypes: ["*"] },
+      },
+      {
+        actor,
+        action: "webhooks.update",
+        subject_id: hook.id,
+        request_id: "audit-3",
+        input: { id: hook.id, description: "CRM" },
+      },
       { actor, action: "webhooks.remove", subject_id: hook.id, request_id: "audit-4", input: { id: hook.id } },
       { actor, action: "apiKeys.revoke", subject_id: key.id, request_id: "audit-5", input: { id: key.id } },
-      { actor, action: "agents.create", subject_id: agentId, request_id: "audit-6", input: expect.objectContaining(agent) },
-      { actor: h.ada.userId, action: "agents.update", subject_id: agentId, request_id: "audit-7", input: { id: agentId, name: "Night" } },
+      {
+        actor,
+        action: "agents.create",
+        subject_id: agentId,
+        request_id: "audit-6",
+        input: expect.objectContaining(agent),
+      },
+      {
+        actor: h.ada.userId,
+        action: "agents.update",
+        subject_id: agentId,
+        request_id: "audit-7",
+        input: { id: agentId, name: "Night" },
+      },
       { actor, action: "calls.create", subject_id: call.id, request_id: "audit-8", input: redactedCall },
     ]);
   });
 
-  const rows = () => h.owner`select actor, action, subject_id, request_id, input from audit_log
+  const rows = () =>
+    h.owner`select actor, action, subject_id, request_id, input from audit_log
     where client_id = ${h.ada.clientId} order by id`.then((found) => found.map((row) => ({ ...row })));
 });
 

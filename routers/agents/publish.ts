@@ -2,7 +2,7 @@ import { and, eq, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { emit } from "../../db/events.ts";
 import { newId } from "../../db/ids.ts";
-import { agents, agentVersions } from "../../db/schema/agents.ts";
+import { agents, agentVersions, intents } from "../../db/schema/agents.ts";
 import { Fault } from "../fault.ts";
 import type { Outbound } from "../intents/outbound.ts";
 import type { AgentTemplate, ProviderAgent } from "../providers.ts";
@@ -22,7 +22,9 @@ export const createAgent: Outbound<CreateAgent, Created, ProviderAgent, Agent> =
   async intend(tx, { name, ...config }, { actor }) {
     const id = newId("agent");
     await tx.insert(agents).values({ id, name, state: "provisioning", providerAccountId: platformAccount });
-    await tx.insert(agentVersions).values({ agentId: id, version: 1, name, config, state: "pending", createdBy: actor });
+    await tx
+      .insert(agentVersions)
+      .values({ agentId: id, version: 1, name, config, state: "pending", createdBy: actor });
     return { subjectId: id, providerAccountId: platformAccount, asked: { id, template: templateOf(config) } };
   },
 
@@ -58,12 +60,15 @@ export const updateAgent: Outbound<UpdateAgent, Updated, ProviderAgent, Agent> =
     if (agent.state !== "active" || !agent.providerAgentId) {
       throw new Fault("agent_not_active", `Agent ${id} is ${agent.state}; only an active one can be changed.`);
     }
+    await refuseBusy(tx, id);
     const { name, ...old } = await getAgent(tx, id);
     const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
     const next = { name, ...AgentConfig.parse(old), ...given };
     const { name: nextName, ...config } = next;
     const version = (await newestVersion(tx, id)) + 1;
-    await tx.insert(agentVersions).values({ agentId: id, version, name: nextName, config, state: "pending", createdBy: actor });
+    await tx
+      .insert(agentVersions)
+      .values({ agentId: id, version, name: nextName, config, state: "pending", createdBy: actor });
     const asked = { providerAgentId: agent.providerAgentId, template: templateOf(AgentConfig.parse(config)) };
     return { subjectId: id, providerAccountId: agent.providerAccountId, asked };
   },
@@ -109,6 +114,18 @@ async function lockAgent(tx: Tx, id: string): Promise<AgentRow> {
   const [agent] = await tx.select().from(agents).where(eq(agents.id, id)).for("update");
   if (!agent || agent.state === "deleted") throw agentNotFound(id);
   return agent;
+}
+
+/**
+ * Looks, and waits for nobody: who settles a change locks its intent first and the agent after, so that a second one
+ * which held the agent and waited for that intent would hold both up for ever.
+ */
+async function refuseBusy(tx: Tx, agentId: string) {
+  const [open] = await tx
+    .select({ id: intents.id })
+    .from(intents)
+    .where(and(eq(intents.subjectId, agentId), eq(intents.state, "open")));
+  if (open) throw new Fault("agent_busy", undefined, { retryAfterSeconds: 1 });
 }
 
 async function pendingVersion(tx: Tx, agentId: string) {

@@ -20,7 +20,9 @@ const lifetime = sql`clock_timestamp() + interval '24 hours'`;
 
 /** Both doors share it: the procedure and its parsed input, not the bytes they came in. */
 export function fingerprintOf(path: string, input: unknown): string {
-  return createHash("sha256").update(JSON.stringify([path, canonical(input)])).digest("hex");
+  return createHash("sha256")
+    .update(JSON.stringify([path, canonical(input)]))
+    .digest("hex");
 }
 
 /**
@@ -62,7 +64,12 @@ export async function reserveKey(tx: Tx, claim: Claim, intentId: string) {
 }
 
 /** Answers a reserved key, whoever settled the intent. */
-export async function answerReserved(tx: Tx, { principal, key }: Pick<Claim, "principal" | "key">, ring: KeyRing, answer: Answer) {
+export async function answerReserved(
+  tx: Tx,
+  { principal, key }: Pick<Claim, "principal" | "key">,
+  ring: KeyRing,
+  answer: Answer,
+) {
   await tx
     .update(idempotencyKeys)
     .set({ status: "answered", answer: seal(ring, { principal, key }, answer), leaseUntil: null })
@@ -70,7 +77,11 @@ export async function answerReserved(tx: Tx, { principal, key }: Pick<Claim, "pr
 }
 
 /** What a reserved key was answered; null while it is not. */
-export async function storedAnswer(tx: Tx, claim: Pick<Claim, "principal" | "key">, ring: KeyRing): Promise<Answer | null> {
+export async function storedAnswer(
+  tx: Tx,
+  claim: Pick<Claim, "principal" | "key">,
+  ring: KeyRing,
+): Promise<Answer | null> {
   const [row] = await tx
     .select({ answer: idempotencyKeys.answer })
     .from(idempotencyKeys)
@@ -78,9 +89,7 @@ export async function storedAnswer(tx: Tx, claim: Pick<Claim, "principal" | "key
   return row?.answer ? (JSON.parse(ring.open(row.answer, rowOf(claim)).toString()) as Answer) : null;
 }
 
-type Rest =
-  | { status: "answered"; answer: Buffer }
-  | { status: "running"; intentId: string; leaseUntil: SQL };
+type Rest = { status: "answered"; answer: Buffer } | { status: "running"; intentId: string; leaseUntil: SQL };
 
 async function upsert(tx: Tx, { principal, key, fingerprint, requestId }: Claim, rest: Rest) {
   const row = { fingerprint, requestId, answer: null, intentId: null, leaseUntil: null, ...rest, expiresAt: lifetime };
