@@ -50,10 +50,25 @@ const enterHouse = "select set_config('app.request_id', $1, true)";
 /** Opens the database. Nobody holds a bare connection: tenants' work runs behind the wall of row level security. */
 export function openDatabase(options: DatabaseOptions) {
   const { tenantUrl, houseUrl, size = 10, statementTimeoutMs = 10_000, idleInTransactionTimeoutMs = 15_000 } = options;
-  const common = { statementTimeoutMs, idleInTransactionTimeoutMs, maxWaiting: options.maxWaiting ?? 500, maxWaitMs: options.maxWaitMs ?? 5_000 };
+  const common = {
+    statementTimeoutMs,
+    idleInTransactionTimeoutMs,
+    maxWaiting: options.maxWaiting ?? 500,
+    maxWaitMs: options.maxWaitMs ?? 5_000,
+  };
   const tenants = new LanePool({ ...common, url: tenantUrl, name: "patchbay-tenant", size });
-  const readers = new LanePool({ ...common, url: tenantUrl, name: "patchbay-reader", size: Math.max(2, Math.ceil(size / 3)) });
-  const house = new LanePool({ ...common, url: houseUrl, name: "patchbay-house", size: Math.max(2, Math.ceil(size / 4)) });
+  const readers = new LanePool({
+    ...common,
+    url: tenantUrl,
+    name: "patchbay-reader",
+    size: Math.max(2, Math.ceil(size / 3)),
+  });
+  const house = new LanePool({
+    ...common,
+    url: houseUrl,
+    name: "patchbay-house",
+    size: Math.max(2, Math.ceil(size / 4)),
+  });
 
   return {
     /** A transaction that sees one client's rows and can write no others. */
@@ -61,11 +76,14 @@ export function openDatabase(options: DatabaseOptions) {
       transact(tenants, [enter, [entry.clientId, entry.keyId ?? null, entry.requestId ?? null]], mode, work),
 
     /** A transaction that sees what is one person's own: memberships, before a client is chosen. Read only. */
-    asUser: <T>(userId: string, work: (tx: Tx) => Promise<T>) => transact(tenants, [enterUser, [userId, null]], "read", work),
+    asUser: <T>(userId: string, work: (tx: Tx) => Promise<T>) =>
+      transact(tenants, [enterUser, [userId, null]], "read", work),
 
     /** A transaction of the house, which sees every client. For authentication, sweeps and workers; tests list who may. */
-    asHouse: <T>(work: (tx: Tx) => Promise<T>, { mode = "write", requestId = null }: Mode & { requestId?: string | null } = {}) =>
-      transact(house, [enterHouse, [requestId ?? ""]], mode, work),
+    asHouse: <T>(
+      work: (tx: Tx) => Promise<T>,
+      { mode = "write", requestId = null }: Mode & { requestId?: string | null } = {},
+    ) => transact(house, [enterHouse, [requestId ?? ""]], mode, work),
 
     /**
      * A hot single read in one statement, behind the same wall: the CTE makes the setting before the lateral part is read,
@@ -76,7 +94,12 @@ export function openDatabase(options: DatabaseOptions) {
       const lane = await readers.acquire();
       try {
         const text = hotRead(body);
-        const [row] = await lane.send(text, [entry.clientId, entry.keyId ?? null, entry.requestId ?? null, ...parameters]);
+        const [row] = await lane.send(text, [
+          entry.clientId,
+          entry.keyId ?? null,
+          entry.requestId ?? null,
+          ...parameters,
+        ]);
         return row ?? null;
       } catch (error) {
         throw refusal(error) ?? error;
@@ -241,7 +264,9 @@ function sqlState(error: unknown): string | undefined {
 
 function isStalePlan(error: unknown): boolean {
   if (sqlState(error) !== "0A000") return false;
-  return /cached plan must not change result type/.test(`${error instanceof Error ? `${error.message} ${error.cause}` : ""}`);
+  return /cached plan must not change result type/.test(
+    `${error instanceof Error ? `${error.message} ${error.cause}` : ""}`,
+  );
 }
 
 function refusal(error: unknown): EntryRefused | undefined {

@@ -51,7 +51,11 @@ export const catalogue = {
   "credits.granted": { subject: "credits", data: Credits, says: "Credits were given." },
   "credits.held": { subject: "credits", data: Credits, says: "Credits were set aside for something that begins." },
   "credits.debited": { subject: "credits", data: Credits, says: "Credits were spent." },
-  "credits.released": { subject: "credits", data: Credits, says: "Credits set aside were not needed and are available again." },
+  "credits.released": {
+    subject: "credits",
+    data: Credits,
+    says: "Credits set aside were not needed and are available again.",
+  },
   "credits.refunded": { subject: "credits", data: Credits, says: "Credits already spent were given back." },
   "webhook.endpoint.disabled": { subject: "webhook", data: Endpoint, says: "A webhook endpoint was switched off." },
 } as const satisfies Record<string, { subject: string; data: z.ZodObject; says: string }>;

@@ -48,7 +48,8 @@ async function setPassword(owner: postgres.Sql, url: string) {
 /** graphile-worker asks for its schema to be created even where it stands, and that takes this right. */
 async function grantDatabase(owner: postgres.Sql, workerUrl: string) {
   const role = decodeURIComponent(new URL(workerUrl).username);
-  const [statement] = await owner`select format('grant create on database %I to %I', current_database(), ${role}::text) as text`;
+  const [statement] =
+    await owner`select format('grant create on database %I to %I', current_database(), ${role}::text) as text`;
   await owner.unsafe(statement!.text);
 }
 

@@ -17,21 +17,56 @@ const patient = [1, 5, 15, 60, 300, 900, 3600, 3600, 3600] as const;
 /** Every job there is, and the shape of its row. `jobs/` must handle each one, or the house does not compile. */
 export const jobs = {
   /** Applies what a provider told us. */
-  "ingress.apply": { wall: "house", pool: "prompt", payload: z.object({ ingressId: z.string(), receivedAt: z.string() }), retryAfterSeconds: patient },
+  "ingress.apply": {
+    wall: "house",
+    pool: "prompt",
+    payload: z.object({ ingressId: z.string(), receivedAt: z.string() }),
+    retryAfterSeconds: patient,
+  },
   /** Finds out what became of something asked of a provider, when the request itself could not. */
-  "intents.resolve": { wall: "client", pool: "prompt", payload: z.object({ intentId: z.string() }), retryAfterSeconds: patient },
+  "intents.resolve": {
+    wall: "client",
+    pool: "prompt",
+    payload: z.object({ intentId: z.string() }),
+    retryAfterSeconds: patient,
+  },
   /** Asks the provider how a call stands. */
-  "calls.refresh": { wall: "client", pool: "prompt", payload: z.object({ callId: z.string() }), retryAfterSeconds: [5, 30, 120, 600] },
+  "calls.refresh": {
+    wall: "client",
+    pool: "prompt",
+    payload: z.object({ callId: z.string() }),
+    retryAfterSeconds: [5, 30, 120, 600],
+  },
   /** Reads the messages of an ended call and settles its outcome; gives up waiting after five minutes. */
-  "calls.finalise": { wall: "client", pool: "prompt", payload: z.object({ callId: z.string() }), retryAfterSeconds: [2, 5, 10, 30, 60, 90, 120] },
+  "calls.finalise": {
+    wall: "client",
+    pool: "prompt",
+    payload: z.object({ callId: z.string() }),
+    retryAfterSeconds: [2, 5, 10, 30, 60, 90, 120],
+  },
   /** Ends a call at the provider that is not ours to keep: a second one for the same id. */
-  "calls.hangUpStray": { wall: "client", pool: "prompt", payload: z.object({ callId: z.string(), providerAccountId: z.string(), providerCallId: z.string() }), retryAfterSeconds: [5, 30, 60, 120] },
+  "calls.hangUpStray": {
+    wall: "client",
+    pool: "prompt",
+    payload: z.object({ callId: z.string(), providerAccountId: z.string(), providerCallId: z.string() }),
+    retryAfterSeconds: [5, 30, 60, 120],
+  },
   /** Finds calls about which the provider has been silent for too long. */
   "calls.sweep": { wall: "house", pool: "slow", payload: z.object({}), retryAfterSeconds: [] },
   /** Writes one delivery per endpoint that wants the event. */
-  "events.fanOut": { wall: "client", pool: "prompt", payload: z.object({ eventId: z.string(), createdAt: z.string() }), retryAfterSeconds: patient },
+  "events.fanOut": {
+    wall: "client",
+    pool: "prompt",
+    payload: z.object({ eventId: z.string(), createdAt: z.string() }),
+    retryAfterSeconds: patient,
+  },
   /** One attempt at one delivery. Its retries are rows of ours, not of the queue. */
-  "webhooks.deliver": { wall: "client", pool: "prompt", payload: z.object({ deliveryId: z.string(), claim: z.number().int() }), retryAfterSeconds: [1, 5, 15] },
+  "webhooks.deliver": {
+    wall: "client",
+    pool: "prompt",
+    payload: z.object({ deliveryId: z.string(), claim: z.number().int() }),
+    retryAfterSeconds: [1, 5, 15],
+  },
   /** Removes idempotency keys whose day is over. */
   "idempotency.expire": { wall: "house", pool: "slow", payload: z.object({}), retryAfterSeconds: [] },
   /** Makes the partitions of the coming months and drops those past their age. */
@@ -52,12 +87,24 @@ export type QueueOptions = {
 };
 
 /** Queues a job in the caller's transaction: it exists if, and only if, the transaction commits. */
-export async function enqueue<N extends ClientJobName>(tx: Tx, name: N, payload: JobPayload<N>, options: QueueOptions = {}) {
-  await tx.execute(sql`select graphile_worker.patchbay_enqueue(${JSON.stringify([row(name, payload, options)])}::json)`);
+export async function enqueue<N extends ClientJobName>(
+  tx: Tx,
+  name: N,
+  payload: JobPayload<N>,
+  options: QueueOptions = {},
+) {
+  await tx.execute(
+    sql`select graphile_worker.patchbay_enqueue(${JSON.stringify([row(name, payload, options)])}::json)`,
+  );
 }
 
 /** The same for many at once. */
-export async function enqueueMany<N extends ClientJobName>(tx: Tx, name: N, payloads: JobPayload<N>[], options: QueueOptions = {}) {
+export async function enqueueMany<N extends ClientJobName>(
+  tx: Tx,
+  name: N,
+  payloads: JobPayload<N>[],
+  options: QueueOptions = {},
+) {
   if (payloads.length === 0) return;
   const rows = payloads.map((payload) => row(name, payload, options));
   await tx.execute(sql`select graphile_worker.patchbay_enqueue(${JSON.stringify(rows)}::json)`);

@@ -37,7 +37,9 @@ export function sendFault(
   const first = reply?.firstRequestId;
   if (first) all["Idempotency-Replayed"] = "true";
   const { fault: code, message, details } = fault;
-  sendJson(res, fault.status, all, { error: { code, message, requestId: first ?? requestId, docUrl: docUrl(code), details } });
+  sendJson(res, fault.status, all, {
+    error: { code, message, requestId: first ?? requestId, docUrl: docUrl(code), details },
+  });
   cutOffSoon(res);
 }
 

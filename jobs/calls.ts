@@ -14,7 +14,7 @@ export const refresh: Task<"calls.refresh"> = {
     const call = await ctx.asClient((tx) => lockCall(tx, callId));
     if (!call.providerCallId) return; // nobody accepted it yet: its intent is looked after elsewhere
     const seen = await ctx.providers.ultravox.getCall(call.providerAccountId, call.providerCallId, deadline());
-    if (seen) await bringForward(ctx, call.clientId, callId, seen);
+    if (seen) await bringForward(ctx, call.clientId, callId, seen, "asked");
     await ctx.asClient(async (tx) => {
       const after = await lockCall(tx, callId);
       if (!seen && (await closeVanished(tx, after))) return;

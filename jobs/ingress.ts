@@ -1,6 +1,6 @@
-import { enqueueFor } from "../db/queue.ts";
+import { enqueue, enqueueFor } from "../db/queue.ts";
 import { hangUpStray, placeCall } from "../routers/calls/place.ts";
-import { applyCall, lockCall } from "../routers/calls/service.ts";
+import { applyCall, contradictsBill, lockCall } from "../routers/calls/service.ts";
 import { markReceived, ownerOfCall, readReceived } from "../routers/ingress/service.ts";
 import type { AnyOutbound } from "../routers/intents/kinds.ts";
 import { openIntentOf, settle } from "../routers/intents/service.ts";
@@ -30,7 +30,7 @@ export const apply: Task<"ingress.apply"> = {
         note: "Outside the time window: the provider is asked instead.",
       });
     }
-    await bringForward(ctx, clientId, callId, event.call);
+    await bringForward(ctx, clientId, callId, event.call, "told");
     await mark({ state: "applied", clientId, subjectId: callId });
   },
 
@@ -43,8 +43,17 @@ export const apply: Task<"ingress.apply"> = {
   },
 };
 
-/** An event may come before the request that placed the call has heard its answer: then it settles the intent itself. */
-export async function bringForward(ctx: JobContext, clientId: string, callId: string, seen: ProviderCall) {
+/**
+ * An event may come before the request that placed the call has heard its answer: then it settles the intent itself.
+ * `told`: by an event, which may be older than what we know; `asked`: it is so at this moment.
+ */
+export async function bringForward(
+  ctx: JobContext,
+  clientId: string,
+  callId: string,
+  seen: ProviderCall,
+  how: "told" | "asked",
+) {
   const ring = await ctx.providers.vault.keys(clientId, "idempotency");
   ctx.fence.check();
   await ctx.db.asClient({ clientId, requestId: ctx.requestId }, async (tx) => {
@@ -56,6 +65,7 @@ export async function bringForward(ctx: JobContext, clientId: string, callId: st
     }
     const call = await lockCall(tx, callId);
     if (call.providerCallId !== seen.providerCallId) return hangUpStray(tx, callId, call.providerAccountId, seen);
+    if (how === "told" && contradictsBill(call, seen)) return enqueue(tx, "calls.refresh", { callId }, { key: callId });
     await applyCall(tx, call, seen);
   });
 }

@@ -5,7 +5,12 @@ import type { Page } from "./reply.ts";
 
 /** What every list takes. */
 export const PageInput = {
-  limit: z.int().min(1).max(100).default(20).meta({ description: "How many rows at most.", examples: [20] }),
+  limit: z
+    .int()
+    .min(1)
+    .max(100)
+    .default(20)
+    .meta({ description: "How many rows at most.", examples: [20] }),
   cursor: z.string().max(1024).optional().meta({ description: "`meta.nextCursor` of the page before." }),
 };
 

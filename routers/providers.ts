@@ -77,7 +77,16 @@ export type ProviderCall = {
   billing: "pending" | "final" | "refunded";
   /** Why telephone time may still cost when `billedSeconds` is 0. */
   sipBilledSeconds: number | null;
-  sipReason: "normal" | "invalid_number" | "timeout" | "unavailable" | "busy" | "cancelled" | "rejected" | "unknown" | null;
+  sipReason:
+    | "normal"
+    | "invalid_number"
+    | "timeout"
+    | "unavailable"
+    | "busy"
+    | "cancelled"
+    | "rejected"
+    | "unknown"
+    | null;
   joinUrl: string | null;
   summary: string | null;
   shortSummary: string | null;
@@ -99,9 +108,18 @@ export type ProviderEvent = {
 /** The Ultravox Realtime API. `accountId` is ours (`pacc_…`): one provider account, with its own key and webhook secrets. */
 export interface Ultravox {
   /** Not repeatable on an unknown outcome. The upstream name is our id. */
-  createAgent(accountId: string, agent: { id: string; template: AgentTemplate }, deadline: Deadline): Promise<ProviderAgent>;
+  createAgent(
+    accountId: string,
+    agent: { id: string; template: AgentTemplate },
+    deadline: Deadline,
+  ): Promise<ProviderAgent>;
   /** Sends the whole template, so it may be repeated. */
-  updateAgent(accountId: string, providerAgentId: string, template: AgentTemplate, deadline: Deadline): Promise<ProviderAgent>;
+  updateAgent(
+    accountId: string,
+    providerAgentId: string,
+    template: AgentTemplate,
+    deadline: Deadline,
+  ): Promise<ProviderAgent>;
   /** Every agent upstream whose name is our id; paged to the end. */
   findAgents(accountId: string, agentId: string, deadline: Deadline): Promise<ProviderAgent[]>;
   deleteAgent(accountId: string, providerAgentId: string, deadline: Deadline): Promise<void>;

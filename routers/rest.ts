@@ -24,7 +24,13 @@ export type Meta = OpenApiMeta<Door>;
 type Options = Partial<Omit<Door, "scope">> & { description?: string };
 
 /** Opens a procedure at /api/v1 too. The tag is the path's first word; a POST to a collection answers 201. */
-export function rest(method: Method, path: `/${string}`, scope: Scope | null, summary: string, options: Options = {}): Meta {
+export function rest(
+  method: Method,
+  path: `/${string}`,
+  scope: Scope | null,
+  summary: string,
+  options: Options = {},
+): Meta {
   const { description, ...door } = options;
   const created = method === "POST" && !path.includes("{");
   return {

@@ -5,7 +5,7 @@ import type { Database, Entry, Tx } from "../db/client.ts";
 import { redact } from "./audit/redact.ts";
 import { recordAudit } from "./audit/service.ts";
 import { asFault, docUrl, Fault } from "./fault.ts";
-import { type Answer, claimKey, type Claim, fingerprintOf, storeAnswer } from "./idempotency/service.ts";
+import { type Answer, type Claim, claimKey, fingerprintOf, storeAnswer } from "./idempotency/service.ts";
 import type { AnyOutbound } from "./intents/kinds.ts";
 import type { Outbound } from "./intents/outbound.ts";
 import { loseIntent, openIntent, providerDeadlineSeconds, type Settlement, settle } from "./intents/service.ts";
@@ -72,7 +72,13 @@ const t = initTRPC
       return {
         message: fault.message,
         code: shape.code,
-        data: { code: fault.fault, httpStatus: fault.status, requestId: ctx?.requestId, docUrl: docUrl(fault.fault), ...(details ? { details } : {}) },
+        data: {
+          code: fault.fault,
+          httpStatus: fault.status,
+          requestId: ctx?.requestId,
+          docUrl: docUrl(fault.fault),
+          ...(details ? { details } : {}),
+        },
       };
     },
   });
@@ -95,7 +101,8 @@ const permitted = t.procedure.use(async ({ ctx, meta, next }) => {
   const { scope, limit } = door(meta);
   if (!scope) throw new Error("This procedure declares no scope.");
   const principal = await ctx.choosePrincipal(await ctx.authenticate());
-  if (!grants(principal.scopes, scope)) throw new Fault("scope_missing", `This takes the scope ${scope}, which you do not have.`);
+  if (!grants(principal.scopes, scope))
+    throw new Fault("scope_missing", `This takes the scope ${scope}, which you do not have.`);
   ctx.spend(principal.id, limit);
   return next({ ctx: { principal, entry: entryOf(principal, ctx.requestId) } });
 });
@@ -106,7 +113,9 @@ const permitted = t.procedure.use(async ({ ctx, meta, next }) => {
  */
 const authorized = permitted.use(async ({ ctx, path, getRawInput, next }) => {
   const schema = ctx.inputOf(path);
-  const result = schema ? await schema.safeParseAsync(await getRawInput()) : { success: true as const, data: undefined };
+  const result = schema
+    ? await schema.safeParseAsync(await getRawInput())
+    : { success: true as const, data: undefined };
   if (!result.success) throw new TRPCError({ code: "BAD_REQUEST", cause: result.error });
   refuseNul(result.data, []);
   return next({ ctx: { parsedInput: result.data } });
@@ -144,7 +153,9 @@ export const query = authorized.use(({ ctx, path, next }) =>
 
 /** Reads one row in one statement: for the hottest doors. */
 export const hotQuery = authorized.use(({ ctx, next }) =>
-  next({ ctx: { readOne: (body: string, parameters: readonly unknown[]) => ctx.db.readOne(ctx.entry, body, parameters) } }),
+  next({
+    ctx: { readOne: (body: string, parameters: readonly unknown[]) => ctx.db.readOne(ctx.entry, body, parameters) },
+  }),
 );
 
 /** One transaction: all of it or none. Replay-safe, and audited under its own name in the same commit. */
@@ -215,7 +226,8 @@ async function ask<A, G>(
   try {
     return { outcome: "accepted", got: await what.ask(ctx.providers, accountId, asked, deadline) };
   } catch (error) {
-    if (!(error instanceof ProviderError)) ctx.log().error({ err: error }, `${what.kind}: the provider's adapter failed`);
+    if (!(error instanceof ProviderError))
+      ctx.log().error({ err: error }, `${what.kind}: the provider's adapter failed`);
     if (!(error instanceof ProviderError) || error.kind === "unknown") return null;
     const { kind: outcome, message, retryAfterSeconds } = error;
     return { outcome, message, ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }) };
@@ -252,7 +264,10 @@ function replay(ctx: Context, { answer, requestId }: { answer: Answer; requestId
 function give(answer: Answer, retryAfterSeconds?: number): unknown {
   if (!("fault" in answer)) return answer.data;
   const { fault, message, details } = answer;
-  throw new Fault(fault, message, { ...(details ? { details } : {}), ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }) });
+  throw new Fault(fault, message, {
+    ...(details ? { details } : {}),
+    ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }),
+  });
 }
 
 function redacted(ctx: Context & { parsedInput: unknown }, path: string): unknown {

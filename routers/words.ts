@@ -3,7 +3,10 @@ import { idPattern, type Kind } from "../db/ids.ts";
 
 /** An id of ours on the wire. A malformed one is refused as input; a well-formed one that is not yours is not found. */
 export const Id = (kind: Kind, example: string) =>
-  z.string().regex(idPattern(kind), `This is not an id of this kind; one looks like ${example}.`).meta({ examples: [example] });
+  z
+    .string()
+    .regex(idPattern(kind), `This is not an id of this kind; one looks like ${example}.`)
+    .meta({ examples: [example] });
 
 export const examples = {
   client: "client_01m82knxfbfrssk0x3en012rbf",
@@ -26,6 +29,9 @@ export const wireOrNull = (date: Date | null) => date?.toISOString() ?? null;
 
 /** Text pairs that belong to the integrator: kept, given back, never read. */
 export const Metadata = z
-  .record(z.string().regex(/^[A-Za-z0-9_.-]{1,40}$/, "Keys are 1 to 40 letters, digits, `_`, `.` or `-`."), z.string().max(500))
+  .record(
+    z.string().regex(/^[A-Za-z0-9_.-]{1,40}$/, "Keys are 1 to 40 letters, digits, `_`, `.` or `-`."),
+    z.string().max(500),
+  )
   .refine((pairs) => Object.keys(pairs).length <= 50, "At most 50 pairs.")
   .meta({ description: "Your own pairs, given back as they are.", examples: [{ orderId: "10248" }] });

@@ -14,7 +14,14 @@ const refuseMs = 5_000;
 const remembered = 10_000;
 
 type KeyFacts = { keyId: string; clientId: string; scopes: readonly string[] };
-type Options = { db: Database; log: Logger; verifyJwt: (token: string) => Promise<VerifiedToken>; clientsClaim: string; pepper: Buffer; now?: () => number };
+type Options = {
+  db: Database;
+  log: Logger;
+  verifyJwt: (token: string) => Promise<VerifiedToken>;
+  clientsClaim: string;
+  pepper: Buffer;
+  now?: () => number;
+};
 
 /** Finds out who calls: a person with a token of the identity provider, or an API key. */
 export function authenticator({ db, log, verifyJwt, clientsClaim, pepper, now = Date.now }: Options) {
@@ -50,7 +57,12 @@ export function authenticator({ db, log, verifyJwt, clientsClaim, pepper, now = 
         tx
           .update(apiKeys)
           .set({ lastUsedAt: sql`clock_timestamp()` as unknown as Date })
-          .where(and(eq(apiKeys.id, keyId), or(isNull(apiKeys.lastUsedAt), lt(apiKeys.lastUsedAt, sql`clock_timestamp() - interval '1 minute'`)))),
+          .where(
+            and(
+              eq(apiKeys.id, keyId),
+              or(isNull(apiKeys.lastUsedAt), lt(apiKeys.lastUsedAt, sql`clock_timestamp() - interval '1 minute'`)),
+            ),
+          ),
       )
       .catch((error) => log.warn({ err: error }, "the last use of a key was not written"))
       .finally(() => writes.delete(write));
@@ -68,7 +80,11 @@ export function authenticator({ db, log, verifyJwt, clientsClaim, pepper, now = 
       return { kind: "user", userId, subject, clientIds: listOf(claims[clientsClaim]), scopes: own };
     } catch (error) {
       if (error instanceof TokenRefused) throw new Fault("unauthenticated");
-      if (error instanceof IdentityUnavailable) throw new Fault("overloaded", "The identity provider cannot be reached.", { retryAfterSeconds: 5, cause: error });
+      if (error instanceof IdentityUnavailable)
+        throw new Fault("overloaded", "The identity provider cannot be reached.", {
+          retryAfterSeconds: 5,
+          cause: error,
+        });
       throw error;
     }
   }
@@ -99,7 +115,13 @@ async function findKey(tx: Tx, hash: string): Promise<KeyFacts | null> {
   const [row] = await tx
     .select({ keyId: apiKeys.id, clientId: apiKeys.clientId, scopes: apiKeys.scopes })
     .from(apiKeys)
-    .where(and(eq(apiKeys.hash, hash), isNull(apiKeys.revokedAt), or(isNull(apiKeys.expiresAt), gt(apiKeys.expiresAt, sql`clock_timestamp()`))));
+    .where(
+      and(
+        eq(apiKeys.hash, hash),
+        isNull(apiKeys.revokedAt),
+        or(isNull(apiKeys.expiresAt), gt(apiKeys.expiresAt, sql`clock_timestamp()`)),
+      ),
+    );
   return row ?? null;
 }
 

@@ -1,8 +1,8 @@
 import type { Logger } from "pino";
 import { openDatabase } from "../db/client.ts";
 import type { Providers } from "../routers/providers.ts";
-import { jwtVerifier } from "./authenticate-jwt.ts";
 import { authenticator } from "./authenticate.ts";
+import { jwtVerifier } from "./authenticate-jwt.ts";
 import { derive, type Env, roleUrls } from "./env.ts";
 import { limiter } from "./limiter.ts";
 import { openLog } from "./log.ts";

@@ -12,7 +12,9 @@ const lowestNode = 22;
 /** Runs a process until it is told to stop: requests and jobs under way are finished first, within bounds. */
 export async function run(parts: { http: boolean; workers: boolean }) {
   if (Number(process.versions.node.split(".")[0]) < lowestNode) {
-    return refuse(`Patchbay needs Node ${lowestNode} or newer; this is ${process.versions.node}. Start it with npm, which brings its own.`);
+    return refuse(
+      `Patchbay needs Node ${lowestNode} or newer; this is ${process.versions.node}. Start it with npm, which brings its own.`,
+    );
   }
   const deps = open();
   if (!deps) return;

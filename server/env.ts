@@ -3,10 +3,14 @@ import { z } from "zod";
 
 const text = z.string().min(1);
 const flag = z.enum(["true", "false"]).transform((value) => value === "true");
-const whole = (from: number, to: number) => z.string().regex(/^\d+$/, "must be a whole number").transform(Number).pipe(z.number().min(from).max(to));
+const whole = (from: number, to: number) =>
+  z.string().regex(/^\d+$/, "must be a whole number").transform(Number).pipe(z.number().min(from).max(to));
 const key32 = z
   .string()
-  .refine((value) => Buffer.from(value, "base64").length === 32, "must be 32 random bytes in base64 (`openssl rand -base64 32`)");
+  .refine(
+    (value) => Buffer.from(value, "base64").length === 32,
+    "must be 32 random bytes in base64 (`openssl rand -base64 32`)",
+  );
 
 const Account = z.strictObject({
   id: z.string().regex(/^pacc_[a-z0-9_]{1,40}$/),
@@ -37,7 +41,12 @@ export const Env = z.object({
 
   ULTRAVOX_BASE_URL: z.url().default("https://api.ultravox.ai"),
   ULTRAVOX_API_KEY: text,
-  ULTRAVOX_WEBHOOK_SECRETS: text.transform((value) => value.split(",").map((part) => part.trim()).filter(Boolean)),
+  ULTRAVOX_WEBHOOK_SECRETS: text.transform((value) =>
+    value
+      .split(",")
+      .map((part) => part.trim())
+      .filter(Boolean),
+  ),
   ULTRAVOX_ACCOUNTS: z
     .string()
     .transform((value, context) => {
@@ -82,7 +91,9 @@ export function readEnv(source: Record<string, string | undefined>): Env {
 }
 
 /** The three logins. Those not given are those of the owner's server, with passwords derived from the secret. */
-export function roleUrls(env: Pick<Env, "DATABASE_URL" | "DATABASE_TENANT_URL" | "DATABASE_HOUSE_URL" | "DATABASE_WORKER_URL" | "APP_SECRET">) {
+export function roleUrls(
+  env: Pick<Env, "DATABASE_URL" | "DATABASE_TENANT_URL" | "DATABASE_HOUSE_URL" | "DATABASE_WORKER_URL" | "APP_SECRET">,
+) {
   const derived = (role: string) => {
     const url = new URL(env.DATABASE_URL);
     url.username = role;

@@ -20,14 +20,23 @@ export function health(deps: Deps, version: string): Router {
   router.get("/health/live", (_req, res) => void res.json({ status: "ok" }));
   router.get(["/health", "/health/ready"], async (_req, res) => {
     const report = await look(deps, version);
-    res.status(report.status === "down" ? 503 : 200).set("Cache-Control", "no-store").json(report);
+    res
+      .status(report.status === "down" ? 503 : 200)
+      .set("Cache-Control", "no-store")
+      .json(report);
   });
   return router;
 }
 
 async function look({ db, log }: Deps, version: string): Promise<Report> {
   const known = await knownMigrations();
-  const down = { status: "down", version, database: { reachable: false }, migrations: { known, applied: null }, oldestDueJobSeconds: null } as const;
+  const down = {
+    status: "down",
+    version,
+    database: { reachable: false },
+    migrations: { known, applied: null },
+    oldestDueJobSeconds: null,
+  } as const;
   try {
     const asked = db.asHouse(
       async (tx) => {
@@ -44,7 +53,13 @@ async function look({ db, log }: Deps, version: string): Promise<Report> {
     const oldest = Math.max(0, Math.round(Number(row.oldest)));
     const applied = Number(row.applied);
     const status = applied < known ? "down" : oldest > staleJobSeconds ? "degraded" : "ok";
-    return { status, version, database: { reachable: true }, migrations: { known, applied }, oldestDueJobSeconds: oldest };
+    return {
+      status,
+      version,
+      database: { reachable: true },
+      migrations: { known, applied },
+      oldestDueJobSeconds: oldest,
+    };
   } catch (error) {
     log.warn({ err: error }, "health: the database did not answer");
     return down;

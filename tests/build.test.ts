@@ -47,7 +47,9 @@ describe("the build", () => {
   });
 
   test("the client imports nothing but @trpc/client", () => {
-    const imported = [...text("edge/client.js").matchAll(/\bfrom\s*["']([^"']+)["']|\bimport\s*\(?\s*["']([^"']+)["']/g)];
+    const imported = [
+      ...text("edge/client.js").matchAll(/\bfrom\s*["']([^"']+)["']|\bimport\s*\(?\s*["']([^"']+)["']/g),
+    ];
     expect(imported.map(([, from, bare]) => from ?? bare)).toEqual(["@trpc/client"]);
   });
 });
@@ -104,9 +106,11 @@ describe("installed without development dependencies", () => {
       const config = { compilerOptions: { ...compilerOptions, ...more, lib }, include: ["index.ts"] };
       await writeFile(join(consumer, "tsconfig.json"), JSON.stringify(config));
       await writeFile(join(consumer, "package.json"), JSON.stringify({ type: "module" }));
-      const compiled = await run(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", consumer]).catch(
-        (error: { stdout: string }) => error,
-      );
+      const compiled = await run(process.execPath, [
+        join(root, "node_modules/typescript/bin/tsc"),
+        "-p",
+        consumer,
+      ]).catch((error: { stdout: string }) => error);
       expect(compiled.stdout).toBe("");
     }
   });
@@ -147,7 +151,8 @@ function start(entry: string, env: Record<string, string>) {
   const heard = async (words: string) => {
     const end = Date.now() + minutes;
     while (!stdout.includes(words)) {
-      if (child.exitCode !== null || Date.now() > end) throw new Error(`${entry} did not say "${words}":\n${stdout}${stderr}`);
+      if (child.exitCode !== null || Date.now() > end)
+        throw new Error(`${entry} did not say "${words}":\n${stdout}${stderr}`);
       await soon();
     }
   };

@@ -49,10 +49,9 @@ describe("a request sent again with its key", () => {
     expect(again.headers.get("idempotency-replayed")).toBe("true");
     const { id: other } = (await h.post("/webhooks", hook)).body.data;
     const removed = await h.mutate("webhooks.remove", { id: other }, { idempotencyKey: two });
-    expect(await h.mutate("webhooks.remove", { id: other }, { idempotencyKey: two })).toMatchObject({
-      status: 200,
-      body: removed.body,
-    });
+    const repeated = await h.mutate("webhooks.remove", { id: other }, { idempotencyKey: two });
+    expect(repeated.headers.get("idempotency-replayed")).toBe("true");
+    expect([repeated.status, repeated.body]).toEqual([200, removed.body]);
   });
 
   test("finds its answer through the other door too, and however the key is written", async () => {
@@ -104,9 +103,10 @@ describe("a request sent again with its key", () => {
   test("means nothing to another principal or another client", async () => {
     const key = fresh();
     const asks = [{ key: h.ada.key }, { key: await h.token(h.ada) }, { key: h.bob.key }];
-    const made = await Promise.all(
-      asks.map((ask, n) => h.post("/webhooks", { ...hook, description: `${n}` }, { ...ask, idempotencyKey: key })),
-    );
+    const made: Answer[] = [];
+    for (const [n, ask] of asks.entries()) {
+      made.push(await h.post("/webhooks", { ...hook, description: `${n}` }, { ...ask, idempotencyKey: key }));
+    }
     expect(made.map(({ status }) => status)).toEqual([201, 201, 201]);
     expect(new Set(made.map(({ body }) => body.data.id)).size).toBe(3);
   });

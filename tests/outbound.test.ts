@@ -14,7 +14,7 @@ import {
   platformAccount,
   postingsOf,
   storyOf,
-  sweepNow,
+  sweepUntilBilled,
   waitingJobs,
 } from "./fixtures/calls.ts";
 import { house, phone, until } from "./house.ts";
@@ -77,10 +77,7 @@ test("the answer is lost and the webhooks too: 202, one call, found by the safet
   const replay = await place("+14155550100", "reset-safety");
   expect(replay).toMatchObject({ status: 201, body: { data: { id } } });
   expect(replay.headers.get("idempotency-replayed")).toBe("true");
-  await until(async () => {
-    await sweepNow(h);
-    return (await callRow(h, id)).cost_micros;
-  });
+  await sweepUntilBilled(h, id);
   await expectOneCallChargedOnce(id);
 });
 
@@ -105,10 +102,7 @@ test("the provider accepts and says nothing until the deadline: the same", async
     await letSafetyJobsRun(h);
     const { id } = first.body.data;
     expect(await place("+14155550100", "timeout")).toMatchObject({ status: 201, body: { data: { id } } });
-    await until(async () => {
-      await sweepNow(h);
-      return (await callRow(h, id)).cost_micros;
-    });
+    await sweepUntilBilled(h, id);
     await expectOneCallChargedOnce(id);
   } finally {
     provider.createCall = createCall;
@@ -200,6 +194,29 @@ test("call.started comes before the answer: one call, and the replay is the answ
   await expectOneCallChargedOnce(id);
 });
 
+test("the answer comes after the webhook has settled the matter: it is the same call, and goes on", async () => {
+  const { createCall } = provider;
+  provider.createCall = async (account, call, deadline) => {
+    const answer = await createCall(account, call, deadline);
+    await until(async () => (await callRow(h, call.callId)).status === "active");
+    return answer;
+  };
+  try {
+    const placed = await place("+14155550015", "late-answer");
+    expect(placed.status).toBe(201);
+    const { id } = placed.body.data;
+    expect(await waitingJobs(h, "calls.hangUpStray"), "nobody takes it for a stray").toEqual([]);
+    const { provider_call_id } = await callRow(h, id);
+    expect((await provider.getCall(platformAccount, provider_call_id!, inTime()))!.endedAt).toBeNull();
+    await h.simulator.control(`calls/${provider_call_id}/end`);
+    await expectOneCallChargedOnce(id);
+    const [ended] = await h.owner`select end_reason from calls where id = ${id}`;
+    expect(ended!.end_reason, "and was not hung up by us").toBe("hangup");
+  } finally {
+    provider.createCall = createCall;
+  }
+});
+
 const strays = async (id: string) => {
   const { provider_call_id } = await callRow(h, id);
   const all = await provider.findCalls(platformAccount, id, new Date(Date.now() - 3_600_000), inTime());
@@ -249,10 +266,7 @@ test("a second call that only the request hears of is hung up too", async () => 
   const ours = await provider.getCall(platformAccount, provider_call_id!, inTime());
   expect(ours!.endedAt, "ours goes on").toBeNull();
   await h.simulator.control(`calls/${provider_call_id}/end`);
-  await until(async () => {
-    await sweepNow(h);
-    return (await callRow(h, id)).cost_micros;
-  });
+  await sweepUntilBilled(h, id);
 });
 
 test("a call that shows up after it was given up is hung up, and costs the client nothing", async () => {
@@ -307,10 +321,7 @@ test("a provider that does not let us look has not refused the call", async () =
   await until(async () => (await waitingJobs(h, "intents.resolve")).some(({ payload }) => payload.attempt === 1));
   expect((await callRow(h, id)).status).toBe("unknown");
   await letSafetyJobsRun(h);
-  await until(async () => {
-    await sweepNow(h);
-    return (await callRow(h, id)).cost_micros;
-  });
+  await sweepUntilBilled(h, id);
   await expectOneCallChargedOnce(id);
 });
 
@@ -330,10 +341,7 @@ test("a safety job that has used up its attempts begins again: a hold never laps
   await until(async () => (await h.owner`select id from gave_up_jobs where task = 'intents.resolve'`).length === 1);
   expect((await callRow(h, id)).status).toBe("unknown");
   await letSafetyJobsRun(h);
-  await until(async () => {
-    await sweepNow(h);
-    return (await callRow(h, id)).cost_micros;
-  });
+  await sweepUntilBilled(h, id);
   await expectOneCallChargedOnce(id);
 });
 

@@ -50,7 +50,9 @@ export const intents = pgTable(
     id: id(),
     kind: text().notNull(),
     subjectId: text().notNull(),
-    state: text({ enum: ["open", "settled"] }).notNull().default("open"),
+    state: text({ enum: ["open", "settled"] })
+      .notNull()
+      .default("open"),
     outcome: text({ enum: ["accepted", "refused", "unavailable", "absent"] }),
     providerAccountId: text().notNull(),
     /** What the audit row and the stored answer need, whoever settles. */

@@ -87,7 +87,9 @@ export const holds = pgTable(
       .references(() => prices.id),
     amountMicros: micros().notNull(),
     capturedMicros: micros().notNull().default(0),
-    state: text({ enum: ["held", "settled", "released"] }).notNull().default("held"),
+    state: text({ enum: ["held", "settled", "released"] })
+      .notNull()
+      .default("held"),
     createdAt: createdAt(),
   },
   (t) => [primaryKey({ columns: [t.clientId, t.subjectId] }), wall()],

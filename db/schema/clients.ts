@@ -1,13 +1,26 @@
 import { sql } from "drizzle-orm";
 import { index, pgPolicy, pgTable, primaryKey, text, unique } from "drizzle-orm/pg-core";
-import { at, bytes, clientId, createdAt, currentClient, currentUser, houseSees, id, tenantRole, wall } from "../columns.ts";
+import {
+  at,
+  bytes,
+  clientId,
+  createdAt,
+  currentClient,
+  currentUser,
+  houseSees,
+  id,
+  tenantRole,
+  wall,
+} from "../columns.ts";
 
 export const clients = pgTable(
   "clients",
   {
     id: id().primaryKey(),
     name: text().notNull(),
-    status: text({ enum: ["active", "suspended"] }).notNull().default("active"),
+    status: text({ enum: ["active", "suspended"] })
+      .notNull()
+      .default("active"),
     createdAt: createdAt(),
   },
   (t) => [
@@ -30,18 +43,14 @@ export const users = pgTable(
     name: text(),
     createdAt: createdAt(),
   },
-  (t) => [
-    pgPolicy("own_row", { to: tenantRole, for: "select", using: sql`${t.id} = ${currentUser}` }),
-    houseSees(),
-  ],
+  (t) => [pgPolicy("own_row", { to: tenantRole, for: "select", using: sql`${t.id} = ${currentUser}` }), houseSees()],
 );
 
 /** A role is a set of scopes; `*` stands for all, `*:read` for all that read. The built-in ones are seeded. */
-export const roles = pgTable(
-  "roles",
-  { name: text().primaryKey(), scopes: text().array().notNull() },
-  () => [pgPolicy("everyone_reads", { to: [tenantRole], for: "select", using: sql`true` }), houseSees()],
-);
+export const roles = pgTable("roles", { name: text().primaryKey(), scopes: text().array().notNull() }, () => [
+  pgPolicy("everyone_reads", { to: [tenantRole], for: "select", using: sql`true` }),
+  houseSees(),
+]);
 
 export const memberships = pgTable(
   "memberships",
@@ -54,7 +63,9 @@ export const memberships = pgTable(
     role: text()
       .notNull()
       .references(() => roles.name),
-    status: text({ enum: ["active", "disabled"] }).notNull().default("active"),
+    status: text({ enum: ["active", "disabled"] })
+      .notNull()
+      .default("active"),
     createdAt: createdAt(),
   },
   (t) => [
@@ -121,4 +132,3 @@ export const dataKeys = pgTable(
   },
   (t) => [primaryKey({ columns: [t.clientId, t.id] }), unique().on(t.clientId, t.purpose), wall(), houseSees()],
 );
-

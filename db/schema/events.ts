@@ -1,5 +1,5 @@
 import { sql } from "drizzle-orm";
-import { bigint, index, integer, jsonb, pgTable, primaryKey, text, foreignKey, unique } from "drizzle-orm/pg-core";
+import { bigint, foreignKey, index, integer, jsonb, pgTable, primaryKey, text, unique } from "drizzle-orm/pg-core";
 import { at, bytes, clientId, createdAt, houseSees, id, wall, xid8 } from "../columns.ts";
 import { clients } from "./clients.ts";
 
@@ -45,7 +45,9 @@ export const webhookEndpoints = pgTable(
     description: text(),
     /** Event types, or `call.*`, or `*`. */
     eventTypes: text().array().notNull(),
-    status: text({ enum: ["enabled", "disabled"] }).notNull().default("enabled"),
+    status: text({ enum: ["enabled", "disabled"] })
+      .notNull()
+      .default("enabled"),
     disabledReason: text(),
     secret: bytes().notNull(),
     createdAt: createdAt(),
@@ -65,7 +67,9 @@ export const deliveries = pgTable(
     eventId: text().notNull(),
     eventType: text().notNull(),
     eventCreatedAt: at().notNull(),
-    state: text({ enum: ["pending", "delivered", "dead"] }).notNull().default("pending"),
+    state: text({ enum: ["pending", "delivered", "dead"] })
+      .notNull()
+      .default("pending"),
     /** Attempts made so far. */
     attempts: integer().notNull().default(0),
     nextAttemptAt: at(),
@@ -81,7 +85,10 @@ export const deliveries = pgTable(
   (t) => [
     primaryKey({ columns: [t.clientId, t.id] }),
     unique().on(t.clientId, t.endpointId, t.eventId),
-    foreignKey({ columns: [t.clientId, t.endpointId], foreignColumns: [webhookEndpoints.clientId, webhookEndpoints.id] }),
+    foreignKey({
+      columns: [t.clientId, t.endpointId],
+      foreignColumns: [webhookEndpoints.clientId, webhookEndpoints.id],
+    }),
     index().on(t.clientId, t.endpointId, t.id),
     // None on the due time alone: the planner would walk everybody's backlog by it to find the next of one endpoint.
     index("deliveries_waiting")
@@ -112,11 +119,7 @@ export const deliveryAttempts = pgTable(
     response: text(),
     createdAt: createdAt(),
   },
-  (t) => [
-    primaryKey({ columns: [t.clientId, t.id, t.createdAt] }),
-    index().on(t.clientId, t.deliveryId, t.id),
-    wall(),
-  ],
+  (t) => [primaryKey({ columns: [t.clientId, t.id, t.createdAt] }), index().on(t.clientId, t.deliveryId, t.id), wall()],
 );
 
 /** Who did what. Partitioned by month. Written in the commit of the command; chained afterwards. */

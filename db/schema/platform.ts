@@ -15,7 +15,9 @@ export const ingressEvents = pgTable(
     verifiedBy: text().notNull(),
     /** A valid signature outside the time window: it changes nothing, the provider is asked instead. */
     stale: boolean().notNull().default(false),
-    state: text({ enum: ["received", "applied", "ignored", "failed"] }).notNull().default("received"),
+    state: text({ enum: ["received", "applied", "ignored", "failed"] })
+      .notNull()
+      .default("received"),
     clientId: text(),
     subjectId: text(),
     note: text(),
@@ -23,11 +25,7 @@ export const ingressEvents = pgTable(
     receivedAt: createdAt(),
     appliedAt: at(),
   },
-  (t) => [
-    primaryKey({ columns: [t.id, t.receivedAt] }),
-    index().on(t.state, t.receivedAt),
-    houseSees(),
-  ],
+  (t) => [primaryKey({ columns: [t.id, t.receivedAt] }), index().on(t.state, t.receivedAt), houseSees()],
 );
 
 /** What makes an ingress event once: it outlives the partition that the event fell into. */

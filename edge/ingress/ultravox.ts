@@ -16,8 +16,9 @@ const timestampHeader = "x-ultravox-webhook-timestamp";
 const signatureHeader = "x-ultravox-webhook-signature";
 
 /**
- * Ultravox sends no event id: an event is one by its name and its call. One signed outside the time window is kept
- * apart from the one in time, and changes nothing: the provider will be asked how the call stands.
+ * Ultravox sends no event id: an event is one by its name and its call, and a bill by what it says too, since it may
+ * change. One signed outside the time window is kept apart from the one in time, and changes nothing: the provider will
+ * be asked how the call stands.
  */
 export function ultravoxWebhook({ verifySignature, readEvent }: Options): Verify {
   return (body, headers) => {
@@ -43,7 +44,8 @@ export function ultravoxWebhook({ verifySignature, readEvent }: Options): Verify
 function nameOf(body: Buffer, readEvent: Options["readEvent"]): string {
   try {
     const { event, call } = readEvent(body);
-    return `${event}:${call.providerCallId}`;
+    const bill = event === "call.billed" ? `:${call.billing}:${call.billedSeconds}:${call.sipBilledSeconds}` : "";
+    return `${event}:${call.providerCallId}${bill}`;
   } catch {
     return `unreadable:${createHash("sha256").update(body).digest("hex")}`;
   }

@@ -6,7 +6,11 @@ import { agentNotFound, fromHotRow, hotAgent, listAgents } from "./service.ts";
 
 export const agents = router({
   create: outbound
-    .meta(rest("POST", "/agents", "agents:write", "Create an agent", { faults: ["provider_rejected", "provider_unavailable"] }))
+    .meta(
+      rest("POST", "/agents", "agents:write", "Create an agent", {
+        faults: ["provider_rejected", "provider_unavailable"],
+      }),
+    )
     .input(CreateAgent)
     .output(Agent)
     .mutation(({ ctx, input }) => ctx.perform(createAgent, input)),

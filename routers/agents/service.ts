@@ -87,7 +87,10 @@ export async function agentForCall(tx: Tx, id: string): Promise<{ agent: AgentRo
     .select({ agent: agents, config: agentVersions.config, busy: intents.id })
     .from(agents)
     .innerJoin(agentVersions, shown)
-    .leftJoin(intents, and(eq(intents.clientId, agents.clientId), eq(intents.subjectId, agents.id), eq(intents.state, "open")))
+    .leftJoin(
+      intents,
+      and(eq(intents.clientId, agents.clientId), eq(intents.subjectId, agents.id), eq(intents.state, "open")),
+    )
     .where(and(eq(agents.id, id), ne(agents.state, "deleted")));
   if (!found) throw agentNotFound(id);
   if (found.agent.state !== "active") throw new Fault("agent_not_active", `Agent ${id} is ${found.agent.state}.`);

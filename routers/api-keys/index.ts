@@ -17,7 +17,9 @@ export const apiKeys = router({
     .query(({ ctx, input }) => listApiKeys(ctx.tx, input, ctx.listKey)),
 
   revoke: command
-    .meta(rest("DELETE", "/auth/api-keys/{id}", "api_keys:write", "Revoke an API key", { faults: ["api_key_not_found"] }))
+    .meta(
+      rest("DELETE", "/auth/api-keys/{id}", "api_keys:write", "Revoke an API key", { faults: ["api_key_not_found"] }),
+    )
     .input(ApiKeyId)
     .mutation(({ ctx, input }) => revokeApiKey(ctx.tx, input.id)),
 });

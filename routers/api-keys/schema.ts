@@ -3,17 +3,31 @@ import { PageInput, pageOf } from "../page.ts";
 import { Scope } from "../scopes.ts";
 import { examples, Id, Instant } from "../words.ts";
 
-const Name = z.string().trim().min(1).max(100).meta({ description: "For people.", examples: ["CI"] });
+const Name = z
+  .string()
+  .trim()
+  .min(1)
+  .max(100)
+  .meta({ description: "For people.", examples: ["CI"] });
 
 export const CreateApiKey = z.strictObject({
-  kind: z.literal("platform").default("platform").meta({ description: "A key for this API.", examples: ["platform"] }),
+  kind: z
+    .literal("platform")
+    .default("platform")
+    .meta({ description: "A key for this API.", examples: ["platform"] }),
   name: Name,
   scopes: z
     .array(Scope)
     .min(1)
     .max(50)
-    .meta({ description: "What the key may do; at most what you may do yourself.", examples: [["calls:read", "calls:write"]] }),
-  expiresAt: z.iso.datetime().optional().meta({ description: "Never, if left out.", examples: ["2030-01-01T00:00:00.000Z"] }),
+    .meta({
+      description: "What the key may do; at most what you may do yourself.",
+      examples: [["calls:read", "calls:write"]],
+    }),
+  expiresAt: z.iso
+    .datetime()
+    .optional()
+    .meta({ description: "Never, if left out.", examples: ["2030-01-01T00:00:00.000Z"] }),
 });
 export type CreateApiKey = z.output<typeof CreateApiKey>;
 

@@ -23,7 +23,9 @@ export async function createApiKey(
   const beyond = scopes.find((scope) => !grants(creator.scopes, scope));
   if (beyond) throw new Fault("scope_missing", `You do not have ${beyond} yourself, so a key of yours cannot have it.`);
   if (expiresAt && new Date(expiresAt) <= new Date()) {
-    throw new Fault("invalid_input", "expiresAt: This lies in the past.", { details: [{ path: "expiresAt", message: "This lies in the past." }] });
+    throw new Fault("invalid_input", "expiresAt: This lies in the past.", {
+      details: [{ path: "expiresAt", message: "This lies in the past." }],
+    });
   }
   const key = `pb_live_${randomBytes(24).toString("base64url")}`;
   const row = {

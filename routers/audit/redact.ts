@@ -58,4 +58,5 @@ function peel(schema: z.ZodType): z.ZodType | undefined {
   if (schema instanceof z.ZodPipe) return schema.in as z.ZodType;
 }
 
-const isPlain = (value: unknown): value is Record<string, unknown> => typeof value === "object" && !Array.isArray(value);
+const isPlain = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && !Array.isArray(value);

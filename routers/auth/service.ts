@@ -24,9 +24,13 @@ export async function describeCaller(db: Database, caller: Caller): Promise<Me> 
 export async function listOwnClients(db: Database, caller: Caller): Promise<OwnClients> {
   if (caller.kind === "key") {
     const { clientId, keyId } = caller;
-    const rows = await db.asClient({ clientId, keyId }, (tx) => tx.select().from(clients).where(eq(clients.id, clientId)), {
-      mode: "read",
-    });
+    const rows = await db.asClient(
+      { clientId, keyId },
+      (tx) => tx.select().from(clients).where(eq(clients.id, clientId)),
+      {
+        mode: "read",
+      },
+    );
     return { clients: rows.map(({ id, name, status }) => ({ id, name, status, role: null })) };
   }
   const rows = await db.asUser(caller.userId, (tx) =>

@@ -2,7 +2,14 @@ import { and, desc, eq, lte, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { emit } from "../../db/events.ts";
 import { newId } from "../../db/ids.ts";
-import { type AccountName, holds, ledgerAccounts, ledgerEntries, ledgerTransactions, prices } from "../../db/schema/billing.ts";
+import {
+  type AccountName,
+  holds,
+  ledgerAccounts,
+  ledgerEntries,
+  ledgerTransactions,
+  prices,
+} from "../../db/schema/billing.ts";
 import { Fault } from "../fault.ts";
 import type { Price } from "./price.ts";
 
@@ -126,7 +133,10 @@ export async function grantCredits(tx: Tx, sourceId: string, amountMicros: numbe
 /** The six accounts of a client; made with the client. */
 export async function openAccounts(tx: Tx) {
   const names = ["available", "held", "revenue", "purchases", "grants", "adjustments"] as const;
-  await tx.insert(ledgerAccounts).values(names.map((name) => ({ name }))).onConflictDoNothing();
+  await tx
+    .insert(ledgerAccounts)
+    .values(names.map((name) => ({ name })))
+    .onConflictDoNothing();
 }
 
 /** False when this was posted before. */

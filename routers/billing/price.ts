@@ -21,13 +21,22 @@ type Longest = { joinTimeoutSeconds: number; maxDurationSeconds: number; telepho
  * The most that a call can cost: the conversation from dialling to its longest end, and the telephone line for as long,
  * at twice the rate where a bridged transfer may keep a second leg open.
  */
-export function holdMicros(price: Price, { joinTimeoutSeconds, maxDurationSeconds, telephone, transfers }: Longest): number {
+export function holdMicros(
+  price: Price,
+  { joinTimeoutSeconds, maxDurationSeconds, telephone, transfers }: Longest,
+): number {
   const seconds = joinTimeoutSeconds + maxDurationSeconds;
   const line = telephone ? cost(seconds, price.telephoneMicrosPerMinute, price) * (transfers ? 2 : 1) : 0;
   return cost(seconds, price.callMicrosPerMinute, price) + line;
 }
 
 /** What a call did cost, by the provider's bill. */
-export function billMicros(price: Price, { billedSeconds, sipBilledSeconds }: { billedSeconds: number; sipBilledSeconds: number }) {
-  return cost(billedSeconds, price.callMicrosPerMinute, price) + cost(sipBilledSeconds, price.telephoneMicrosPerMinute, price);
+export function billMicros(
+  price: Price,
+  { billedSeconds, sipBilledSeconds }: { billedSeconds: number; sipBilledSeconds: number },
+) {
+  return (
+    cost(billedSeconds, price.callMicrosPerMinute, price) +
+    cost(sipBilledSeconds, price.telephoneMicrosPerMinute, price)
+  );
 }

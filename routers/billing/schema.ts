@@ -11,17 +11,31 @@ export const Balance = z
 
 export const ListLedger = z.strictObject({
   ...PageInput,
-  subjectId: z.string().max(64).optional().meta({ description: "Only what was posted for this call.", examples: [examples.call] }),
+  subjectId: z
+    .string()
+    .max(64)
+    .optional()
+    .meta({ description: "Only what was posted for this call.", examples: [examples.call] }),
 });
 export type ListLedger = z.output<typeof ListLedger>;
 
 export const LedgerTransaction = z
   .object({
     id: Id("transaction", examples.transaction),
-    kind: z.enum(["grant", "purchase", "hold", "settlement", "release", "adjustment"]).meta({ examples: ["settlement"] }),
-    sourceId: z.string().meta({ description: "Unique with the kind: nothing is posted twice.", examples: [`${examples.call}:1`] }),
-    subjectId: z.string().nullable().meta({ examples: [examples.call] }),
-    priceId: z.string().nullable().meta({ description: "The price that was used.", examples: ["price_01m82k0000f8a8r8h7jz3c9q5d"] }),
+    kind: z
+      .enum(["grant", "purchase", "hold", "settlement", "release", "adjustment"])
+      .meta({ examples: ["settlement"] }),
+    sourceId: z
+      .string()
+      .meta({ description: "Unique with the kind: nothing is posted twice.", examples: [`${examples.call}:1`] }),
+    subjectId: z
+      .string()
+      .nullable()
+      .meta({ examples: [examples.call] }),
+    priceId: z
+      .string()
+      .nullable()
+      .meta({ description: "The price that was used.", examples: ["price_01m82k0000f8a8r8h7jz3c9q5d"] }),
     memo: z.string().nullable(),
     entries: z
       .array(z.object({ account: z.enum(accountNames), amountMicros: Micros }))

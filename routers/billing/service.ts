@@ -30,4 +30,3 @@ export async function listLedger(tx: Tx, { limit, cursor, subjectId }: ListLedge
   });
   return toPage(key, items, limit, ({ id }) => id);
 }
-

@@ -2,8 +2,8 @@ import { eq } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { enqueue } from "../../db/queue.ts";
-import { calls } from "../../db/schema/calls.ts";
 import { agents } from "../../db/schema/agents.ts";
+import { calls } from "../../db/schema/calls.ts";
 import { agentForCall } from "../agents/service.ts";
 import { currentPrice, holdCredits } from "../billing/ledger.ts";
 import { holdMicros } from "../billing/price.ts";
@@ -41,7 +41,12 @@ export const placeCall: Outbound<CreateCall, CallRequest, ProviderCall, Call> = 
     } as const;
     const [call] = await tx.insert(calls).values(row).returning();
     const { joinTimeoutSeconds } = config;
-    await holdCredits(tx, row.id, holdMicros(price, { joinTimeoutSeconds, maxDurationSeconds, telephone, transfers: false }), price);
+    await holdCredits(
+      tx,
+      row.id,
+      holdMicros(price, { joinTimeoutSeconds, maxDurationSeconds, telephone, transfers: false }),
+      price,
+    );
     const asked = requestOf(call!, clientId, agent.providerAgentId ?? "");
     return { subjectId: row.id, providerAccountId: agent.providerAccountId, asked };
   },
@@ -71,13 +76,19 @@ export const placeCall: Outbound<CreateCall, CallRequest, ProviderCall, Call> = 
     return requestOf(found!.call, found!.call.clientId, found!.providerAgentId ?? "");
   },
 
-  find: ({ ultravox }, accountId, asked, since, deadline) => ultravox.findCalls(accountId, asked.callId, since, deadline),
+  find: ({ ultravox }, accountId, asked, since, deadline) =>
+    ultravox.findCalls(accountId, asked.callId, since, deadline),
 
   stray: hangUpStray,
 };
 
 /** A call at the provider that nobody here knows as his: it is ended as soon as it can be, and the client does not pay for it. The one that was taken is none. */
-export async function hangUpStray(tx: Tx, callId: string, providerAccountId: string, { providerCallId, endedAt }: ProviderCall) {
+export async function hangUpStray(
+  tx: Tx,
+  callId: string,
+  providerAccountId: string,
+  { providerCallId, endedAt }: ProviderCall,
+) {
   if (endedAt) return;
   const [call] = await tx.select({ ours: calls.providerCallId }).from(calls).where(eq(calls.id, callId));
   if (call?.ours === providerCallId) return;

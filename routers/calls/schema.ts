@@ -10,13 +10,30 @@ const Phone = z
   .meta({ redact: "personal", examples: ["+14155550100"] });
 
 export const statuses = ["queued", "ringing", "active", "ended", "failed", "unknown"] as const;
-export const outcomes = ["completed", "no_answer", "busy", "rejected", "voicemail", "invalid_number", "failed", "cancelled"] as const;
+export const outcomes = [
+  "completed",
+  "no_answer",
+  "busy",
+  "rejected",
+  "voicemail",
+  "invalid_number",
+  "failed",
+  "cancelled",
+] as const;
 
 const Variables = z
   .record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,63}$/, "Names are letters, digits and `_`."), z.string().max(4000))
-  .meta({ description: "Values for the `{{variables}}` of the agent's prompt.", redact: "personal", examples: [{ name: "Ada" }] });
+  .meta({
+    description: "Values for the `{{variables}}` of the agent's prompt.",
+    redact: "personal",
+    examples: [{ name: "Ada" }],
+  });
 
-const MaxDuration = z.int().min(10).max(14_400).meta({ examples: [600] });
+const MaxDuration = z
+  .int()
+  .min(10)
+  .max(14_400)
+  .meta({ examples: [600] });
 
 const Medium = z
   .discriminatedUnion("type", [
@@ -38,7 +55,10 @@ export const CreateCall = z.strictObject({
   medium: Medium,
   variables: Variables.default({}),
   metadata: Metadata.default({}),
-  maxDurationSeconds: MaxDuration.optional().meta({ description: "The agent's own limit, if left out.", examples: [600] }),
+  maxDurationSeconds: MaxDuration.optional().meta({
+    description: "The agent's own limit, if left out.",
+    examples: [600],
+  }),
 });
 export type CreateCall = z.output<typeof CreateCall>;
 
@@ -46,8 +66,14 @@ export const CallId = z.strictObject({ id: Id("call", examples.call) });
 
 export const ListCalls = z.strictObject({
   ...PageInput,
-  status: z.enum(statuses).optional().meta({ examples: ["ended"] }),
-  outcome: z.enum(outcomes).optional().meta({ examples: ["completed"] }),
+  status: z
+    .enum(statuses)
+    .optional()
+    .meta({ examples: ["ended"] }),
+  outcome: z
+    .enum(outcomes)
+    .optional()
+    .meta({ examples: ["completed"] }),
   agentId: Id("agent", examples.agent).optional(),
 });
 export type ListCalls = z.output<typeof ListCalls>;
@@ -59,10 +85,19 @@ export const Call = z
     agentVersion: z.int().meta({ examples: [1] }),
     direction: z.enum(["outbound", "web"]),
     carrier: z.enum(["web", "sip", "twilio", "telnyx", "plivo"]).meta({ examples: ["sip"] }),
-    to: z.string().nullable().meta({ examples: ["+14155550100"] }),
-    from: z.string().nullable().meta({ examples: ["+14155550199"] }),
+    to: z
+      .string()
+      .nullable()
+      .meta({ examples: ["+14155550100"] }),
+    from: z
+      .string()
+      .nullable()
+      .meta({ examples: ["+14155550199"] }),
     status: z.enum(statuses).meta({ examples: ["ringing"] }),
-    outcome: z.enum(outcomes).nullable().meta({ description: "Provisional until `outcomeFinal`.", examples: [null] }),
+    outcome: z
+      .enum(outcomes)
+      .nullable()
+      .meta({ description: "Provisional until `outcomeFinal`.", examples: [null] }),
     outcomeFinal: z.boolean(),
     failureReason: z.string().nullable(),
     endReason: z.string().nullable(),
@@ -71,8 +106,14 @@ export const Call = z
     maxDurationSeconds: z.int().meta({ examples: [600] }),
     recordingEnabled: z.boolean(),
     joinUrl: z.string().nullable().meta({ description: "Where somebody joins a web call." }),
-    heldMicros: z.int().nullable().meta({ description: "Credits set aside while the call is not billed.", examples: [112350000] }),
-    costMicros: z.int().nullable().meta({ description: "Millionths of a credit; null until billed.", examples: [null] }),
+    heldMicros: z
+      .int()
+      .nullable()
+      .meta({ description: "Credits set aside while the call is not billed.", examples: [112350000] }),
+    costMicros: z
+      .int()
+      .nullable()
+      .meta({ description: "Millionths of a credit; null until billed.", examples: [null] }),
     billedSeconds: z.int().nullable(),
     summary: z.string().nullable(),
     createdAt: Instant,
@@ -86,7 +127,9 @@ export const CallPage = pageOf(Call);
 export const Transcript = z
   .object({
     callId: Id("call", examples.call),
-    text: z.string().meta({ description: "The conversation as one text, a line a turn.", examples: ["agent: Hello!\nuser: Hi."] }),
+    text: z
+      .string()
+      .meta({ description: "The conversation as one text, a line a turn.", examples: ["agent: Hello!\nuser: Hi."] }),
     messages: z.array(
       z.object({
         index: z.int(),

@@ -128,13 +128,26 @@ export async function applyCall(tx: Tx, call: CallRow, seen: ProviderCall): Prom
   return now;
 }
 
+function billOf({ billing, billedSeconds, sipBilledSeconds }: ProviderCall) {
+  if (billing === "refunded") return { billedSeconds: 0, sipBilledSeconds: 0 };
+  return { billedSeconds: billedSeconds ?? 0, sipBilledSeconds: sipBilledSeconds ?? 0 };
+}
+
+function isBilledAs(call: CallRow, seen: ProviderCall): boolean {
+  const { billedSeconds, sipBilledSeconds } = billOf(seen);
+  return call.billedSeconds === billedSeconds && call.sipBilledSeconds === sipBilledSeconds;
+}
+
+/** The bill of a call that was billed already, and otherwise. Bills may arrive out of order: which one holds, the provider knows. */
+export function contradictsBill(call: CallRow, seen: ProviderCall): boolean {
+  return call.billingRevision > 0 && seen.billing !== "pending" && !isBilledAs(call, seen);
+}
+
 /** Settles what the provider's bill says, once per bill; a later one posts the difference. */
 async function applyBill(tx: Tx, call: CallRow, seen: ProviderCall): Promise<CallRow> {
   if (seen.billing === "pending") return call;
-  const refunded = seen.billing === "refunded";
-  const billedSeconds = refunded ? 0 : (seen.billedSeconds ?? 0);
-  const sipBilledSeconds = refunded ? 0 : (seen.sipBilledSeconds ?? 0);
-  if (call.billedSeconds === billedSeconds && call.sipBilledSeconds === sipBilledSeconds) return call;
+  const { billedSeconds, sipBilledSeconds } = billOf(seen);
+  if (isBilledAs(call, seen)) return call.checkAt === null ? call : change(tx, call, { checkAt: null });
   const [hold] = await tx.select().from(holds).where(eq(holds.subjectId, call.id));
   if (!hold) throw new Error(`Nothing was held for ${call.id}.`);
   const costMicros = billMicros(await priceById(tx, hold.priceId), { billedSeconds, sipBilledSeconds });

@@ -49,7 +49,12 @@ export async function readReceived(tx: Tx, id: string, receivedAt: string): Prom
   return row ?? null;
 }
 
-type Mark = { state: "applied" | "ignored" | "failed"; clientId?: string | null; subjectId?: string | null; note?: string };
+type Mark = {
+  state: "applied" | "ignored" | "failed";
+  clientId?: string | null;
+  subjectId?: string | null;
+  note?: string;
+};
 
 export async function markReceived(tx: Tx, row: Pick<IngressRow, "id" | "receivedAt">, receivedAt: string, mark: Mark) {
   await tx

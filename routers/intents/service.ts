@@ -136,12 +136,20 @@ async function settledBefore(
   return failureAnswer({ outcome: outcome ?? "absent", message: "The voice provider did not do it." }, subjectId);
 }
 
-async function answerOf(tx: Tx, outbound: AnyOutbound, intent: IntentRow, settlement: Settlement<never>): Promise<Answer> {
+async function answerOf(
+  tx: Tx,
+  outbound: AnyOutbound,
+  intent: IntentRow,
+  settlement: Settlement<never>,
+): Promise<Answer> {
   if (settlement.outcome !== "accepted") return failureAnswer(settlement, intent.subjectId);
   return { status: outbound.status, data: await outbound.read(tx, intent.subjectId) };
 }
 
-function failureAnswer({ outcome, message }: { outcome: IntentRow["outcome"]; message: string }, subjectId: string): Answer {
+function failureAnswer(
+  { outcome, message }: { outcome: IntentRow["outcome"]; message: string },
+  subjectId: string,
+): Answer {
   const fault: FaultCode = outcome === "refused" ? "provider_rejected" : "provider_unavailable";
   return { status: outcome === "refused" ? 422 : 503, fault, message, details: [{ path: "id", message: subjectId }] };
 }

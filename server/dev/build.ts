@@ -15,7 +15,8 @@ execFileSync(process.execPath, ["node_modules/typescript/bin/tsc", "-p", "tsconf
   cwd: root,
   stdio: "inherit",
 });
-for await (const file of glob("db/{*.sql,migrations/**/*.{sql,json}}", { cwd: root })) await copy(join(root, file), file);
+for await (const file of glob("db/{*.sql,migrations/**/*.{sql,json}}", { cwd: root }))
+  await copy(join(root, file), file);
 await copy(scalarFile, "vendor/scalar.js");
 
 const source = JSON.parse(await readFile(join(root, "package.json"), "utf8")) as Package;

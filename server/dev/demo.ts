@@ -48,7 +48,16 @@ async function play({ url, key, simulatorUrl }: WorldFacts) {
   tell("call placed", `${call.id}, ${call.status}; ${credits(call.heldMicros)} are held for it`);
   if (simulatorUrl) tell("", "the number ends in 0100: it answers and talks for about 40 simulated seconds");
 
-  const needed = ["call.created", "credits.held", "call.started", "call.joined", "call.ended", "call.billed", "call.completed", "call.transcript.ready"];
+  const needed = [
+    "call.created",
+    "credits.held",
+    "call.started",
+    "call.joined",
+    "call.ended",
+    "call.billed",
+    "call.completed",
+    "call.transcript.ready",
+  ];
   await receiver.hear(String(call.id), [...needed, "credits.debited", "credits.released"]);
 
   const transcript = await api("GET", `/calls/${call.id}/transcript`);
@@ -57,13 +66,18 @@ async function play({ url, key, simulatorUrl }: WorldFacts) {
 
   const ended = await api("GET", `/calls/${call.id}`);
   tell("the call", `${ended.outcome}, ${ended.billedSeconds} s billed, cost ${credits(ended.costMicros)}`);
-  const ledger = (await api("GET", `/billing/ledger?subjectId=${call.id}`)) as unknown as { entries: Json[]; kind: string }[];
+  const ledger = (await api("GET", `/billing/ledger?subjectId=${call.id}`)) as unknown as {
+    entries: Json[];
+    kind: string;
+  }[];
   tell("ledger", "");
   let sum = 0;
   for (const { kind, entries } of [...ledger].reverse()) {
     for (const { account, amountMicros } of entries) {
       sum += Number(amountMicros);
-      console.log(`              ${kind.padEnd(12)} ${String(account).padEnd(10)} ${(Number(amountMicros) / 1_000_000).toFixed(4).padStart(12)}`);
+      console.log(
+        `              ${kind.padEnd(12)} ${String(account).padEnd(10)} ${(Number(amountMicros) / 1_000_000).toFixed(4).padStart(12)}`,
+      );
     }
   }
   console.log(`              ${"".padEnd(12)} ${"sum".padEnd(10)} ${(sum / 1_000_000).toFixed(4).padStart(12)}`);
@@ -71,7 +85,12 @@ async function play({ url, key, simulatorUrl }: WorldFacts) {
   if (receiver.refused > 0) throw new Error(`${receiver.refused} webhooks did not verify.`);
   await api("DELETE", `/webhooks/${endpoint.id}`);
   receiver.close();
-  console.log(styleText("green", `\n  All of it worked: ${receiver.heard.length} webhooks received and verified, the ledger sums to zero.\n`));
+  console.log(
+    styleText(
+      "green",
+      `\n  All of it worked: ${receiver.heard.length} webhooks received and verified, the ledger sums to zero.\n`,
+    ),
+  );
 }
 
 function client(base: string, key: string) {

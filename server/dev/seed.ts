@@ -7,7 +7,14 @@ import { type Scope, scopes } from "../../routers/scopes.ts";
 import type { Deps } from "../deps.ts";
 
 export type SeededClient = { clientId: string; userId: string; subject: string; key: string; keyId: string };
-type Options = { name: string; subject: string; email?: string; credits?: number; scopes?: readonly Scope[]; role?: string };
+type Options = {
+  name: string;
+  subject: string;
+  email?: string;
+  credits?: number;
+  scopes?: readonly Scope[];
+  role?: string;
+};
 
 /** A client with an owner, an API key and credits: what an operator would make. The user is taken if he is known. */
 export async function seedClient({ db, auth }: Pick<Deps, "db" | "auth">, options: Options): Promise<SeededClient> {
@@ -16,8 +23,11 @@ export async function seedClient({ db, auth }: Pick<Deps, "db" | "auth">, option
     await tx.insert(clients).values({ id: clientId, name: options.name });
     const [known] = await tx.select().from(users).where(eq(users.subject, options.subject));
     const id = known?.id ?? newId("user");
-    if (!known) await tx.insert(users).values({ id, subject: options.subject, email: options.email ?? null, name: options.name });
-    await tx.insert(memberships).values({ clientId, id: newId("membership"), userId: id, role: options.role ?? "owner" });
+    if (!known)
+      await tx.insert(users).values({ id, subject: options.subject, email: options.email ?? null, name: options.name });
+    await tx
+      .insert(memberships)
+      .values({ clientId, id: newId("membership"), userId: id, role: options.role ?? "owner" });
     return id;
   });
   const key = await db.asClient({ clientId }, async (tx) => {

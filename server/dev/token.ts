@@ -1,11 +1,12 @@
-import { orSay, runningWorld } from "./world.ts";
 import { SetupProblem } from "./setup-problem.ts";
+import { orSay, runningWorld } from "./world.ts";
 
 /** `npm run token`: a token of the demo user, from the local issuer of a running world. */
 await orSay(async () => {
   const world = await runningWorld();
   if (!world) throw new SetupProblem("Nothing runs: start it with `npm run dev`.");
-  if (!world.tokenUrl) throw new SetupProblem("The identity provider is not ours (AUTH_ISSUER is set): ask it for a token.");
+  if (!world.tokenUrl)
+    throw new SetupProblem("The identity provider is not ours (AUTH_ISSUER is set): ask it for a token.");
   const answer = await fetch(world.tokenUrl, {
     method: "POST",
     headers: { "content-type": "application/json" },

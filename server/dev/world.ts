@@ -58,7 +58,12 @@ export async function startWorld(say: (line: string) => void = () => {}): Promis
     const identityPort = await freePort(4011);
     const identity = given.AUTH_ISSUER
       ? null
-      : await startIdentity({ port: identityPort, audience, claim: clientsClaim, keyFile: join(dataDir, "identity.json") });
+      : await startIdentity({
+          port: identityPort,
+          audience,
+          claim: clientsClaim,
+          keyFile: join(dataDir, "identity.json"),
+        });
     if (identity) stops.push(() => identity.close());
     const simulated = given.ULTRAVOX_API_KEY
       ? null
@@ -77,7 +82,12 @@ export async function startWorld(say: (line: string) => void = () => {}): Promis
       ALLOW_PRIVATE_WEBHOOKS: "true",
       ...(postgres ? { DATABASE_URL: postgres.url } : {}),
       ...(identity
-        ? { AUTH_ISSUER: identity.issuer, AUTH_AUDIENCE: audience, AUTH_CLIENTS_CLAIM: clientsClaim, AUTH_JWKS_URL: identity.jwksUri }
+        ? {
+            AUTH_ISSUER: identity.issuer,
+            AUTH_AUDIENCE: audience,
+            AUTH_CLIENTS_CLAIM: clientsClaim,
+            AUTH_JWKS_URL: identity.jwksUri,
+          }
         : {}),
       ...(simulated
         ? {
@@ -112,8 +122,10 @@ export async function startWorld(say: (line: string) => void = () => {}): Promis
       pid: process.pid,
     };
     await writeFile(worldFile, JSON.stringify(facts, null, 2), { mode: 0o600 });
-    const token = identity ? await identity.token({ sub: demo.subject, clients: [demo.clientId], expiresInSeconds: 12 * 3600 }) : null;
-    return { facts, lines: describe(facts, env, { postgres: !!postgres, token }), stop };
+    const token = identity
+      ? await identity.token({ sub: demo.subject, clients: [demo.clientId], expiresInSeconds: 12 * 3600 })
+      : null;
+    return { facts, lines: describe(facts, env, { database: postgres?.dataDir ?? null, token }), stop };
   } catch (error) {
     await stop();
     throw error;
@@ -141,7 +153,11 @@ export async function orSay(work: () => Promise<void>) {
   }
 }
 
-function describe(facts: WorldFacts, env: Env, { postgres, token }: { postgres: boolean; token: string | null }): string[] {
+function describe(
+  facts: WorldFacts,
+  env: Env,
+  { database, token }: { database: string | null; token: string | null },
+): string[] {
   const own = (simulated: boolean) => (simulated ? "simulated here" : "from the environment");
   return [
     "",
@@ -151,7 +167,7 @@ function describe(facts: WorldFacts, env: Env, { postgres, token }: { postgres: 
     `  Reference          ${facts.url}/docs`,
     `  Health             ${facts.url}/health`,
     "",
-    `  Database           ${postgres ? `embedded, kept in ${join(dataDir, "postgres")}` : "DATABASE_URL"}`,
+    `  Database           ${database ? `embedded, kept in ${database}` : "DATABASE_URL"}`,
     `  Identity provider  ${env.AUTH_ISSUER} (${own(facts.tokenUrl !== null)})`,
     `  Voice provider     ${env.ULTRAVOX_BASE_URL} (${own(facts.simulatorUrl !== null)})`,
     "",
@@ -169,7 +185,12 @@ async function demoClient(deps: Deps, kept: Kept): Promise<SeededClient> {
   const { demo } = kept;
   const found = demo && (await deps.db.asHouse((tx) => tx.select().from(clients).where(eq(clients.id, demo.clientId))));
   if (demo && found?.length) return demo;
-  const made = await seedClient(deps, { name: "Demo", subject: "auth0|demo", email: "demo@example.com", credits: 100_000 });
+  const made = await seedClient(deps, {
+    name: "Demo",
+    subject: "auth0|demo",
+    email: "demo@example.com",
+    credits: 100_000,
+  });
   await writeFile(keptFile, JSON.stringify({ ...kept, demo: made }, null, 2), { mode: 0o600 });
   return made;
 }
@@ -178,7 +199,11 @@ async function registerWebhook(simulator: string, url: string, secret: string) {
   const response = await fetch(`${simulator}/api/webhooks`, {
     method: "POST",
     headers: { "x-api-key": simulatorKey, "content-type": "application/json" },
-    body: JSON.stringify({ url, secrets: [secret], events: ["call.started", "call.joined", "call.ended", "call.billed"] }),
+    body: JSON.stringify({
+      url,
+      secrets: [secret],
+      events: ["call.started", "call.joined", "call.ended", "call.billed"],
+    }),
   });
   if (response.status !== 201) throw new Error(`The simulator refused our webhook: ${await response.text()}`);
 }
@@ -188,7 +213,9 @@ async function makeDataDir() {
     await mkdir(dataDir, { recursive: true });
     await writeFile(join(dataDir, ".writable"), "");
   } catch {
-    throw new SetupProblem(`${dataDir} cannot be written to: make it writable, or name another folder in PATCHBAY_DATA.`);
+    throw new SetupProblem(
+      `${dataDir} cannot be written to: make it writable, or name another folder in PATCHBAY_DATA.`,
+    );
   }
 }
 

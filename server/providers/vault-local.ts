@@ -12,14 +12,23 @@ const cacheSize = 10_000;
  * Data keys wrapped by one master key of the environment: for a laptop and for small installations.
  * An opened data key stays in memory for five minutes at most.
  */
-export function localVault({ db, masterKey, now = () => Date.now() }: { db: Database; masterKey: Buffer; now?: () => number }): Vault {
+export function localVault({
+  db,
+  masterKey,
+  now = () => Date.now(),
+}: {
+  db: Database;
+  masterKey: Buffer;
+  now?: () => number;
+}): Vault {
   const master = `local:${createHash("sha256").update(masterKey).digest("hex").slice(0, 16)}`;
   const cache = new Map<string, { ring: Promise<KeyRing>; until: number }>();
 
   async function open(clientId: string, purpose: VaultPurpose): Promise<KeyRing> {
     const found = await db.asClient({ clientId }, (tx) => readKey(tx, purpose), { mode: "read" });
     const row = found ?? (await make(clientId, purpose));
-    if (row.master !== master) throw new Error(`The data keys of ${clientId} were wrapped by another master key, ${row.master}.`);
+    if (row.master !== master)
+      throw new Error(`The data keys of ${clientId} were wrapped by another master key, ${row.master}.`);
     const plain = decrypt(masterKey, Buffer.from(row.wrapped, "base64"), `${clientId}|${purpose}|${row.id}`);
     return ringOf(plain, clientId, purpose);
   }
@@ -49,7 +58,10 @@ export function localVault({ db, masterKey, now = () => Date.now() }: { db: Data
 }
 
 async function readKey(tx: Parameters<Parameters<Database["asClient"]>[1]>[0], purpose: VaultPurpose) {
-  const [row] = await tx.select().from(dataKeys).where(and(eq(dataKeys.purpose, purpose)));
+  const [row] = await tx
+    .select()
+    .from(dataKeys)
+    .where(and(eq(dataKeys.purpose, purpose)));
   return row;
 }
 

@@ -10,7 +10,7 @@ import {
 import { sign } from "../../routers/webhooks/signature.ts";
 
 /** Never called: the compiler reads it. A directive without an error under it is an error itself. */
-export async function typed(client: PatchbayClient) {
+async function typed(client: PatchbayClient) {
   const call = await client.calls.get.query({ id: "call_1" });
   expectTypeOf(call.heldMicros).toEqualTypeOf<number | null>();
   expectTypeOf(call.status).toEqualTypeOf<"queued" | "ringing" | "active" | "ended" | "failed" | "unknown">();
@@ -31,6 +31,10 @@ export async function typed(client: PatchbayClient) {
   // @ts-expect-error there is no such event
   if (event.type === "call.exploded") return;
 }
+
+test("the client is typed by the procedures: the compiler has read the above", () => {
+  expectTypeOf(typed).parameter(0).toEqualTypeOf<PatchbayClient>();
+});
 
 test("the client says who it is, for whom it acts, and sends what is asked at once in one request", async () => {
   const { client, asked } = recorder({ apiKey: async () => "pb_test_x", clientId: "client_1" });
@@ -77,7 +81,10 @@ const now = () => Math.floor(Date.now() / 1000);
 function signed({ by = secret, at = now() }: { by?: string; at?: number } = {}) {
   const payload = JSON.stringify(event);
   const signature = sign({ id: "evt_1", timestampSeconds: at, body: payload, secret: by });
-  return { payload, headers: { "webhook-id": "evt_1", "webhook-timestamp": String(at), "webhook-signature": signature } };
+  return {
+    payload,
+    headers: { "webhook-id": "evt_1", "webhook-timestamp": String(at), "webhook-signature": signature },
+  };
 }
 
 test("what Patchbay signs is verified, as text and as bytes, however the headers come", async () => {
@@ -105,7 +112,10 @@ test.each<[string, () => Parameters<typeof verifyWebhook>[0]]>([
   ["a malformed time", () => ({ ...signed(), headers: { ...signed().headers, "webhook-timestamp": "1e9" }, secret })],
   ["another message's id", () => ({ ...signed(), headers: { ...signed().headers, "webhook-id": "evt_2" }, secret })],
   ["no signature", () => ({ ...signed(), headers: { "webhook-id": "evt_1", "webhook-timestamp": "1" }, secret })],
-  ["an unknown version", () => ({ ...signed(), headers: { ...signed().headers, "webhook-signature": "v2,abcd" }, secret })],
+  [
+    "an unknown version",
+    () => ({ ...signed(), headers: { ...signed().headers, "webhook-signature": "v2,abcd" }, secret }),
+  ],
 ])("%s is refused", async (_, message) => {
   await expect(verifyWebhook(message())).rejects.toBeInstanceOf(WebhookRefused);
 });

@@ -53,7 +53,11 @@ test.each(["server/main.ts", "server/migrate.ts"])(
 );
 
 function start(entry: string): Promise<{ code: number; stderr: string }> {
-  const run = promisify(execFile)(process.execPath, [entry], { cwd: root, env: { PATH: process.env.PATH }, timeout: 30_000 });
+  const run = promisify(execFile)(process.execPath, [entry], {
+    cwd: root,
+    env: { PATH: process.env.PATH },
+    timeout: 30_000,
+  });
   return run.then(
     ({ stderr }) => ({ code: 0, stderr }),
     (error: { code: number; stderr: string }) => ({ code: error.code, stderr: error.stderr }),

@@ -78,6 +78,9 @@ function lint(binary: string, ...args: string[]): Promise<{ code: number; output
   const run = promisify(execFile)(join(root, "node_modules/.bin", binary), ["lint", file, ...args], { cwd: root, env });
   return run.then(
     ({ stdout, stderr }) => ({ code: 0, output: stdout + stderr }),
-    (error: { code: number; stdout: string; stderr: string }) => ({ code: error.code, output: error.stdout + error.stderr }),
+    (error: { code: number; stdout: string; stderr: string }) => ({
+      code: error.code,
+      output: error.stdout + error.stderr,
+    }),
   );
 }

@@ -18,12 +18,16 @@ describe("every procedure", () => {
 
   test("asks for a scope, or serves a person before a client is chosen", () => {
     const known: readonly string[] = scopes;
-    const without = procedures.filter(({ meta }) => !meta || (meta.scope ? !known.includes(meta.scope) : meta.wall !== "user"));
+    const without = procedures.filter(
+      ({ meta }) => !meta || (meta.scope ? !known.includes(meta.scope) : meta.wall !== "user"),
+    );
     expect(named(without)).toEqual([]);
   });
 
   test("that changes something asks for a scope to write, and one that reads for a scope to read", () => {
-    const odd = procedures.filter(({ type, meta }) => meta?.scope && meta.scope.endsWith(":write") !== (type === "mutation"));
+    const odd = procedures.filter(
+      ({ type, meta }) => meta?.scope && meta.scope.endsWith(":write") !== (type === "mutation"),
+    );
     expect(named(odd)).toEqual([]);
   });
 
@@ -32,7 +36,9 @@ describe("every procedure", () => {
   });
 
   test("takes one strict object, or nothing", () => {
-    const loose = procedures.filter(({ inputs }) => inputs.length > 1 || inputs.some((input) => !isStrict(unwrap(input))));
+    const loose = procedures.filter(
+      ({ inputs }) => inputs.length > 1 || inputs.some((input) => !isStrict(unwrap(input))),
+    );
     expect(named(loose)).toEqual([]);
   });
 
@@ -48,7 +54,18 @@ describe("every procedure", () => {
 const isStrict = (schema: z.ZodType) => schema instanceof z.ZodObject && schema.def.catchall instanceof z.ZodNever;
 
 /** Words in a field's name that may stand for a secret, or for somebody's data. */
-const telling = new Set(["key", "secret", "token", "password", "header", "auth", "authorization", "phone", "email", "prompt"]);
+const telling = new Set([
+  "key",
+  "secret",
+  "token",
+  "password",
+  "header",
+  "auth",
+  "authorization",
+  "phone",
+  "email",
+  "prompt",
+]);
 const addresses = new Set(["to", "from"]);
 
 function asksForDecision(name: string): boolean {
@@ -64,10 +81,13 @@ function leavesOf(schema: z.ZodType, path: string[] = [], decided = false): Leaf
   const here = decided || z.globalRegistry.get(schema)?.redact !== undefined;
   if (inner) return leavesOf(inner, path, here);
   if (schema instanceof z.ZodObject) {
-    return Object.entries(schema.shape as Record<string, z.ZodType>).flatMap(([name, field]) => leavesOf(field, [...path, name], here));
+    return Object.entries(schema.shape as Record<string, z.ZodType>).flatMap(([name, field]) =>
+      leavesOf(field, [...path, name], here),
+    );
   }
   if (schema instanceof z.ZodArray) return leavesOf(schema.element as z.ZodType, path, here);
-  if (schema instanceof z.ZodUnion) return (schema.options as z.ZodType[]).flatMap((option) => leavesOf(option, path, here));
+  if (schema instanceof z.ZodUnion)
+    return (schema.options as z.ZodType[]).flatMap((option) => leavesOf(option, path, here));
   return [{ path, decided: here }];
 }
 
@@ -86,7 +106,9 @@ const undecided = (input: z.ZodType) =>
 describe("the audit", () => {
   test("is told what to do with every field whose name sounds like a secret or like a person", () => {
     const mutations = procedures.filter(({ type }) => type === "mutation");
-    const missing = mutations.flatMap(({ name, inputs }) => inputs.flatMap(undecided).map((path) => `${name}: ${path}`));
+    const missing = mutations.flatMap(({ name, inputs }) =>
+      inputs.flatMap(undecided).map((path) => `${name}: ${path}`),
+    );
     expect(missing).toEqual([]);
   });
 

@@ -19,7 +19,7 @@ const usage = `npm run bench -- [${Object.keys(parts).join("|")}] [--seconds n] 
 async function main() {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { seconds: { type: "string", default: "6" }, profile: { type: "string" } },
+    options: { seconds: { type: "string", default: "5" }, profile: { type: "string" } },
   });
   const wanted = positionals.length > 0 ? positionals : Object.keys(parts);
   const seconds = Number(values.seconds);

@@ -74,6 +74,13 @@ export function answer(verbs: Verbs, close: () => Promise<unknown> = async () =>
   });
 }
 
+/** What the parent gave this child by name. */
+export function given(name: string): string {
+  const value = process.env[name];
+  if (value === undefined) throw new Error(`${name} was not given to this process`);
+  return value;
+}
+
 /** What every child can say of itself: the processor time it has used, in microseconds, and where it goes. */
 function watching() {
   const session = new Session();

@@ -8,29 +8,29 @@ import { seedClient } from "../../server/dev/seed.ts";
 import type { Child } from "./child.ts";
 import type { BenchOptions, Ground } from "./ground.ts";
 import type { Posts } from "./post-loop.ts";
+import { type Round, summed } from "./rounds.ts";
 import { table } from "./table.ts";
 
 const count = 10_000;
 const warmUpCount = 3_000;
-const rounds = 2;
+const rounds = 3;
 /** As many at once as our worker runs by default. */
 const concurrency = 50;
 /** Enough of both that the places per endpoint and per client are never what is waited for. */
 const clientCount = 10;
 const endpointsEach = 5;
 const wantedBytes = 1024;
-const patienceMs = 120_000;
+const patienceMs = 60_000;
 
 type Endpoint = { clientId: string; id: string; type: string };
 type Event = Endpoint & { eventId: string; at: string; data: string };
 type Contestant = {
   name: string;
   profile: string;
-  process: Child;
+  child: Child;
   run(bodies: string[]): Promise<unknown>;
   rows: boolean;
 };
-type Totals = { seconds: number; cpu: number; postgres: number | null };
 
 /** Webhooks out, every attempt recorded, beside a loop that only posts the same bodies to the same sink. */
 export async function benchDeliveries(ground: Ground, { profiles, say }: BenchOptions): Promise<string> {
@@ -44,69 +44,53 @@ export async function benchDeliveries(ground: Ground, { profiles, say }: BenchOp
     loop.ask("post", { url, bodies, concurrency, clientId, recorded } satisfies Posts);
 
   const contestants: Contestant[] = [
-    { name: "undici loop", profile: "loop", process: loop, run: posting(false), rows: false },
+    { name: "undici loop", profile: "loop", child: loop, run: posting(false), rows: false },
     {
       name: "undici loop, a row inserted for each",
       profile: "loop-rows",
-      process: loop,
+      child: loop,
       run: posting(true),
       rows: false,
     },
-    { name: "ours, deliveries that are due", profile: "ours", process: worker, run: () => settled(ground), rows: true },
-    { name: "ours, from the event on", profile: "events", process: worker, run: () => settled(ground), rows: true },
+    { name: "ours, deliveries that are due", profile: "ours", child: worker, run: () => settled(ground), rows: true },
+    { name: "ours, from the event on", profile: "events", child: worker, run: () => settled(ground), rows: true },
   ];
-  const totals = new Map<Contestant, Totals>();
+  const taken = new Map<Contestant, Round[]>(contestants.map((contestant) => [contestant, []]));
   const last = profiles === null ? rounds : rounds + 1;
   for (let round = 0; round <= last; round++) {
     for (const contestant of contestants) {
-      const { name, profile, process, run, rows } = contestant;
+      const { name, profile, child, run, rows } = contestant;
       if (round === 0) say(`warming up: ${name}`);
       const watched = profiles !== null && round > rounds;
       const events = eventsFor(endpoints, round === 0 ? warmUpCount : count);
       await ground.owner`truncate deliveries, delivery_attempts, events`;
       if (rows) await insertEvents(ground, events);
       await sink.ask("forget");
-      const t0 = performance.timeOrigin + performance.now();
-      if (watched) await process.ask("profile.start");
-      const [cpuBefore, postgresBefore] = await Promise.all([process.ask<number>("cpu"), ground.postgresCpu()]);
+      if (watched) await child.ask("profile.start");
+      const [cpuBefore, postgresBefore] = await Promise.all([child.ask<number>("cpu"), ground.postgresCpu()]);
       if (profile === "ours") await insertDeliveries(ground, events);
       if (profile === "events") await queueFanOuts(ground, events);
       await run(rows ? [] : events.map(bodyOf));
       const ended = performance.timeOrigin + performance.now();
-      const [cpu, postgres] = await Promise.all([process.ask<number>("cpu"), ground.postgresCpu()]);
-      if (watched) await process.ask("profile.stop", join(profiles, `deliveries-${profile}.cpuprofile`));
-      console.error(name, events.length, "took ms", ended - t0);
+      const [cpu, postgres] = await Promise.all([child.ask<number>("cpu"), ground.postgresCpu()]);
+      if (watched) await child.ask("profile.stop", join(profiles, `deliveries-${profile}.cpuprofile`));
       const { posts, firstAt } = await sink.ask<{ posts: number; firstAt: number }>("seen");
       if (posts !== events.length) throw new Error(`${name}: ${posts} posts of ${events.length} events`);
       if (rows) await checkRecords(ground, name, events.length);
       if (round === 0 || watched) continue;
-      const so = totals.get(contestant) ?? { seconds: 0, cpu: 0, postgres: 0 };
-      totals.set(contestant, {
-        seconds: so.seconds + (ended - firstAt) / 1000,
-        cpu: so.cpu + cpu - cpuBefore,
-        postgres:
-          so.postgres === null || postgres === null || postgresBefore === null
-            ? null
-            : so.postgres + postgres - postgresBefore,
-      });
+      const inPostgres = postgres === null || postgresBefore === null ? null : postgres - postgresBefore;
+      taken
+        .get(contestant)!
+        .push({ count, seconds: (ended - firstAt) / 1000, cpu: cpu - cpuBefore, postgres: inPostgres });
     }
   }
   await Promise.all([worker.stop(), loop.stop(), sink.stop()]);
 
-  const posts = count * rounds;
-  const first = totals.get(contestants[0]!)!;
-  const second = totals.get(contestants[1]!)!;
+  const first = summed(taken.get(contestants[0]!)!);
+  const second = summed(taken.get(contestants[1]!)!);
   const rows = contestants.map((contestant) => {
-    const { seconds, cpu, postgres } = totals.get(contestant)!;
-    const inPostgres = postgres === null ? null : postgres / posts;
-    return [
-      contestant.name,
-      posts / seconds,
-      cpu / posts,
-      inPostgres,
-      first.seconds / seconds,
-      second.seconds / seconds,
-    ];
+    const { perSecond, cpu, postgres } = summed(taken.get(contestant)!);
+    return [contestant.name, perSecond, cpu, postgres, perSecond / first.perSecond, perSecond / second.perSecond];
   });
   const heads = ["deliveries", "per second", "CPU us", "Postgres us", "to the loop", "to the loop with rows"];
   const places = `${clientCount} clients with ${endpointsEach} endpoints each`;

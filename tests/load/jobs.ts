@@ -5,6 +5,7 @@ import postgres from "postgres";
 import { newId } from "../../db/ids.ts";
 import type { Child } from "./child.ts";
 import type { BenchOptions, Ground } from "./ground.ts";
+import { type Round, summed } from "./rounds.ts";
 import { table } from "./table.ts";
 
 const count = 20_000;
@@ -12,7 +13,6 @@ const warmUpCount = 5_000;
 const rounds = 3;
 
 type Contestant = { name: string; profile: string; worker: Child; sql: postgres.Sql };
-type Totals = { seconds: number; cpu: number; postgres: number | null };
 
 /** What the worker adds to a job that does nothing, beside the queue's library alone in a database of its own. */
 export async function benchJobs(ground: Ground, { profiles, say }: BenchOptions): Promise<string> {
@@ -24,7 +24,7 @@ export async function benchJobs(ground: Ground, { profiles, say }: BenchOptions)
     { name: "graphile-worker", profile: "bare", worker: bare, sql: bareSql },
     { name: "ours", profile: "ours", worker: ours, sql: ground.owner },
   ];
-  const totals = new Map<Contestant, Totals>();
+  const taken = new Map<Contestant, Round[]>(contestants.map((contestant) => [contestant, []]));
   try {
     const last = profiles === null ? rounds : rounds + 1;
     for (let round = 0; round <= last; round++) {
@@ -35,8 +35,7 @@ export async function benchJobs(ground: Ground, { profiles, say }: BenchOptions)
         const seen = await drained(ground, contestant, round === 0 ? warmUpCount : count);
         if (watched)
           await contestant.worker.ask("profile.stop", join(profiles, `jobs-${contestant.profile}.cpuprofile`));
-        const so = totals.get(contestant) ?? { seconds: 0, cpu: 0, postgres: 0 };
-        if (round > 0 && !watched) totals.set(contestant, added(so, seen));
+        if (round > 0 && !watched) taken.get(contestant)!.push(seen);
       }
     }
   } finally {
@@ -44,19 +43,17 @@ export async function benchJobs(ground: Ground, { profiles, say }: BenchOptions)
     await bare.stop();
     await ours.stop();
   }
-  const jobs = count * rounds;
-  const first = totals.get(contestants[0]!)!;
+  const first = summed(taken.get(contestants[0]!)!);
   const rows = contestants.map((contestant) => {
-    const { seconds, cpu, postgres } = totals.get(contestant)!;
-    const inPostgres = postgres === null ? null : postgres / jobs;
-    return [contestant.name, jobs / seconds, cpu / jobs, inPostgres, first.seconds / seconds, cpu / first.cpu];
+    const { perSecond, cpu, postgres } = summed(taken.get(contestant)!);
+    return [contestant.name, perSecond, cpu, postgres, perSecond / first.perSecond, cpu / first.cpu];
   });
   const heads = ["jobs that do nothing", "jobs/s", "CPU us", "Postgres us", "speed ratio", "CPU ratio"];
   return table(`Jobs: ${rounds} times ${count}, 50 at once`, heads, rows);
 }
 
 /** Queues so many in one commit, and waits until the last is gone from the table. */
-async function drained({ postgresCpu }: Ground, { worker, sql }: Contestant, jobs: number): Promise<Totals> {
+async function drained({ postgresCpu }: Ground, { worker, sql }: Contestant, jobs: number): Promise<Round> {
   const firstBegun = worker.ask<number>("once", jobs);
   firstBegun.catch(() => {}); // heard below, after the queueing
   const [cpuBefore, postgresBefore] = await sql.begin(async (tx) => {
@@ -68,7 +65,7 @@ async function drained({ postgresCpu }: Ground, { worker, sql }: Contestant, job
   const ended = performance.timeOrigin + performance.now();
   const [cpu, postgresAfter] = await Promise.all([worker.ask<number>("cpu"), postgresCpu()]);
   const inPostgres = postgresAfter === null || postgresBefore === null ? null : postgresAfter - postgresBefore;
-  return { seconds: (ended - began) / 1000, cpu: cpu - cpuBefore, postgres: inPostgres };
+  return { count: jobs, seconds: (ended - began) / 1000, cpu: cpu - cpuBefore, postgres: inPostgres };
 }
 
 /** The rows are those of our own queue, in both databases. */
@@ -87,12 +84,4 @@ async function bareDatabase({ owner, environment }: Ground): Promise<string> {
   url.pathname = "/bench_bare";
   await runMigrations({ connectionString: url.href });
   return url.href;
-}
-
-function added(so: Totals, seen: Totals): Totals {
-  return {
-    seconds: so.seconds + seen.seconds,
-    cpu: so.cpu + seen.cpu,
-    postgres: so.postgres === null || seen.postgres === null ? null : so.postgres + seen.postgres,
-  };
 }

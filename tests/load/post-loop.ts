@@ -3,13 +3,13 @@ import postgres from "postgres";
 import { Agent, request } from "undici";
 import { newId } from "../../db/ids.ts";
 import { deliveryAttempts } from "../../db/schema/events.ts";
-import { answer } from "./child.ts";
+import { answer, given } from "./child.ts";
 
 export type Posts = { url: string; bodies: string[]; concurrency: number; clientId: string; recorded: boolean };
 
 /** What is left of a delivery without everything that makes it one: post, read, next. `recorded`: a row after each. */
 const dispatcher = new Agent({ pipelining: 1 });
-const sql = postgres(process.env.DATABASE_URL!, { max: 10, onnotice: () => {} });
+const sql = postgres(given("DATABASE_URL"), { max: 10, onnotice: () => {} });
 const db = drizzle(sql, { casing: "snake_case" });
 
 async function post({ url, bodies, concurrency, clientId, recorded }: Posts) {

@@ -6,13 +6,14 @@ import { seedClient } from "../../server/dev/seed.ts";
 import type { Child } from "./child.ts";
 import type { BenchOptions, Ground } from "./ground.ts";
 import type { Load, Loaded } from "./load-client.ts";
+import { median, type Round, summed } from "./rounds.ts";
 import { table } from "./table.ts";
 
 const connections = 32;
 /** A process that is not yet compiled is measured for nothing. Calls are dear, and so get fewer. */
-const warmUp = { count: 12_000, seconds: 12 };
+const warmUp = { count: 6_000, seconds: 5 };
 /** The rows take turns, so that a noise from elsewhere is not all one row's. */
-const rounds = 3;
+const rounds = 5;
 /** One key may make so many requests in a minute and no more; the limits stay on, the callers are many. */
 const keyCount = 100;
 const agentCount = 20;
@@ -26,7 +27,7 @@ const agent = CreateAgent.parse({
 });
 
 type Contestant = { name: string; profile: string; server: Child; requests: string[] };
-type Totals = { requests: number; seconds: number; cpu: number; postgres: number | null; p50: number[]; p99: number[] };
+type Measured = Round & Pick<Loaded, "p50Ms" | "p99Ms" | "refused">;
 
 /** What a request costs: ours beside the least that gives the same answer, and beside the library's way. */
 export async function benchRequests(ground: Ground, { seconds, profiles, say }: BenchOptions): Promise<string> {
@@ -54,7 +55,7 @@ export async function benchRequests(ground: Ground, { seconds, profiles, say }: 
     { name: "ours, place a call", profile: "call", server: ours, requests: calls },
   ];
 
-  const totals = new Map<Contestant, Totals>();
+  const taken = new Map<Contestant, Measured[]>(contestants.map((contestant) => [contestant, []]));
   const last = profiles === null ? rounds : rounds + 1;
   for (let round = 0; round <= last; round++) {
     for (const contestant of contestants) {
@@ -74,54 +75,28 @@ export async function benchRequests(ground: Ground, { seconds, profiles, say }: 
       const bad = Object.entries(seen.refused);
       if (bad.length > 0)
         throw new Error(`${name}: ${bad.map(([status, n]) => `${n} answers of ${status}`).join(", ")}`);
-      if (!watched) totals.set(contestant, added(totals.get(contestant), seen));
+      if (!watched) taken.get(contestant)!.push(seen);
     }
   }
 
-  const cpuOf = (seen: Totals) => seen.cpu / seen.requests;
-  const first = totals.get(contestants[0]!)!;
+  const first = summed(taken.get(contestants[0]!)!);
   const rows = contestants.map((contestant) => {
-    const seen = totals.get(contestant)!;
-    const postgres = seen.postgres === null ? null : seen.postgres / seen.requests;
-    const speed = seen.requests / seen.seconds;
-    return [
-      contestant.name,
-      speed,
-      cpuOf(seen),
-      postgres,
-      middle(seen.p50),
-      middle(seen.p99),
-      speed / (first.requests / first.seconds),
-      cpuOf(seen) / cpuOf(first),
-    ];
+    const seen = taken.get(contestant)!;
+    const { perSecond, cpu, postgres } = summed(seen);
+    const latencies = [median(seen.map(({ p50Ms }) => p50Ms)), median(seen.map(({ p99Ms }) => p99Ms))];
+    return [contestant.name, perSecond, cpu, postgres, ...latencies, perSecond / first.perSecond, cpu / first.cpu];
   });
   const heads = ["request", "req/s", "CPU us", "Postgres us", "p50 ms", "p99 ms", "speed ratio", "CPU ratio"];
   return table(`Requests: ${connections} connections, CPU of the Node process per request`, heads, rows);
 }
 
-type Measured = Loaded & { cpu: number; postgres: number | null };
-
 async function measured(ground: Ground, load: Child, server: Child, what: Load): Promise<Measured> {
   const [cpuBefore, postgresBefore] = await Promise.all([server.ask<number>("cpu"), ground.postgresCpu()]);
-  const loaded = await load.ask<Loaded>("run", what);
-  const [cpu, postgres] = await Promise.all([server.ask<number>("cpu"), ground.postgresCpu()]);
-  const used = postgres === null || postgresBefore === null ? null : postgres - postgresBefore;
-  return { ...loaded, cpu: cpu - cpuBefore, postgres: used };
+  const { requests: count, ...loaded } = await load.ask<Loaded>("run", what);
+  const [cpuAfter, postgresAfter] = await Promise.all([server.ask<number>("cpu"), ground.postgresCpu()]);
+  const postgres = postgresAfter === null || postgresBefore === null ? null : postgresAfter - postgresBefore;
+  return { ...loaded, count, cpu: cpuAfter - cpuBefore, postgres };
 }
-
-function added(before: Totals | undefined, seen: Measured): Totals {
-  const so = before ?? { requests: 0, seconds: 0, cpu: 0, postgres: 0, p50: [], p99: [] };
-  return {
-    requests: so.requests + seen.requests,
-    seconds: so.seconds + seen.seconds,
-    cpu: so.cpu + seen.cpu,
-    postgres: so.postgres === null || seen.postgres === null ? null : so.postgres + seen.postgres,
-    p50: [...so.p50, seen.p50Ms],
-    p99: [...so.p99, seen.p99Ms],
-  };
-}
-
-const middle = (values: number[]) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 
 function request(method: string, path: string, headers: Record<string, string> = {}, body?: string): string {
   const all = {

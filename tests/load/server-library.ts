@@ -9,11 +9,12 @@ import { createOpenApiExpressMiddleware, type OpenApiMeta } from "trpc-to-openap
 import { agents, agentVersions } from "../../db/schema/agents.ts";
 import { Agent, AgentConfig, AgentId } from "../../routers/agents/schema.ts";
 import { wire } from "../../routers/words.ts";
-import { answer } from "./child.ts";
+import { answer, given } from "./child.ts";
 
 /** The way of the books: the library's own handler, and drizzle's own transaction with the client's setting in it. */
-const client = postgres(process.env.TENANT_URL!, { max: 10, onnotice: () => {} });
+const client = postgres(given("TENANT_URL"), { max: 10, onnotice: () => {} });
 const db = drizzle(client, { casing: "snake_case" });
+const clientId = given("CLIENT_ID");
 const t = initTRPC.meta<OpenApiMeta>().create();
 
 const appRouter = t.router({
@@ -23,7 +24,7 @@ const appRouter = t.router({
     .output(Agent)
     .query(({ input }) =>
       db.transaction(async (tx) => {
-        await tx.execute(sql`select set_config('app.client_id', ${process.env.CLIENT_ID!}, true)`);
+        await tx.execute(sql`select set_config('app.client_id', ${clientId}, true)`);
         const [found] = await tx
           .select({ agent: agents, config: agentVersions.config })
           .from(agents)

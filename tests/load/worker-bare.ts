@@ -1,11 +1,11 @@
 import { Logger, run } from "graphile-worker";
 import pg from "pg";
-import { answer } from "./child.ts";
+import { answer, given } from "./child.ts";
 import { countdown } from "./countdown.ts";
 
 /** The queue's library by itself, with the settings of our prompt pool. */
 const { begun, once } = countdown();
-const pgPool = new pg.Pool({ connectionString: process.env.DATABASE_URL, max: 8 });
+const pgPool = new pg.Pool({ connectionString: given("DATABASE_URL"), max: 8 });
 pgPool.on("error", () => {});
 pgPool.on("connect", (client) => client.on("error", () => {}));
 const runner = await run({

@@ -16,7 +16,10 @@ export async function keepAgents(world: World, file: string): Promise<() => Prom
     await writeFile(`${file}.new`, text);
     await rename(`${file}.new`, file);
   }
-  const timer = setInterval(() => void write().catch((error) => console.error(`${file} was not written:`, error)), everyMs).unref();
+  const timer = setInterval(
+    () => void write().catch((error) => console.error(`${file} was not written:`, error)),
+    everyMs,
+  ).unref();
   return () => {
     clearInterval(timer);
     return write();
