@@ -15,6 +15,7 @@ const codeOfStatus = {
   415: "UNSUPPORTED_MEDIA_TYPE",
   422: "UNPROCESSABLE_CONTENT",
   429: "TOO_MANY_REQUESTS",
+  431: "BAD_REQUEST", // tRPC has no word of its own for it
   500: "INTERNAL_SERVER_ERROR",
   502: "BAD_GATEWAY",
   503: "SERVICE_UNAVAILABLE",
@@ -24,6 +25,7 @@ type Row = { status: keyof typeof codeOfStatus; meaning: string };
 
 /** Every way a request may fail on purpose. The error guide and openapi.json are generated from this table. */
 export const faults = {
+  request_malformed: { status: 400, meaning: "This is not an HTTP request that can be read." },
   invalid_json: {
     status: 400,
     meaning: "The body is not JSON. Send a JSON object with `Content-Type: application/json`.",
@@ -51,6 +53,7 @@ export const faults = {
   agent_not_found: { status: 404, meaning: "No agent with this id in this client." },
   call_not_found: { status: 404, meaning: "No call with this id in this client." },
   api_key_not_found: { status: 404, meaning: "No API key with this id in this client." },
+  subject_not_found: { status: 404, meaning: "Nothing with this id in this client." },
   webhook_not_found: { status: 404, meaning: "No webhook endpoint with this id in this client." },
   method_not_allowed: {
     status: 405,
@@ -75,6 +78,7 @@ export const faults = {
     meaning: "This URL cannot be a webhook: it must be https and must not lead to a private address.",
   },
   limit_exceeded: { status: 429, meaning: "Too many requests. Wait for `Retry-After` seconds." },
+  headers_too_large: { status: 431, meaning: "The headers are larger than this server reads: 16 kB together." },
   internal_error: {
     status: 500,
     meaning: "A fault of ours. It is logged under the request id; trying again may help.",

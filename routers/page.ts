@@ -45,7 +45,7 @@ function writeCursor(key: ListKey, position: string): string {
 }
 
 function sign({ secret, clientId, procedure, filters }: ListKey, position: string): Buffer {
-  const text = JSON.stringify([clientId, procedure, canonical(filters), position]);
+  const text = JSON.stringify(["cursor", clientId, procedure, canonical(filters), position]);
   return createHmac("sha256", secret).update(text).digest().subarray(0, 18);
 }
 

@@ -1,6 +1,6 @@
 import { initTRPC, TRPCError } from "@trpc/server";
 import type { Logger } from "pino";
-import { z } from "zod";
+import type { z } from "zod";
 import type { Database, Entry, Tx } from "../db/client.ts";
 import { redact } from "./audit/redact.ts";
 import { recordAudit } from "./audit/service.ts";
@@ -48,7 +48,8 @@ export type Context = {
   inputOf: (path: string) => z.ZodType | undefined;
   db: Database;
   providers: Providers;
-  cursorSecret: Buffer;
+  /** For cursors and fingerprints: what is signed with it says which of the two it is. */
+  signingSecret: Buffer;
   /** HMAC of an API key under the installation's pepper. */
   hashKey: (key: string) => string;
   settings: Settings;
@@ -142,7 +143,12 @@ export const query = authorized.use(({ ctx, path, next }) =>
     ctx.entry,
     async (tx) => {
       const { cursor: _, limit: __, ...filters } = (ctx.parsedInput ?? {}) as Record<string, unknown>;
-      const listKey: ListKey = { secret: ctx.cursorSecret, clientId: ctx.principal.clientId, procedure: path, filters };
+      const listKey: ListKey = {
+        secret: ctx.signingSecret,
+        clientId: ctx.principal.clientId,
+        procedure: path,
+        filters,
+      };
       const result = await next({ ctx: { tx, listKey } });
       if (!result.ok) throw result.error;
       return result;
@@ -250,7 +256,7 @@ const answered = "middlewareMarker" as never;
 function claimOf(ctx: Context & { principal: Principal; parsedInput: unknown }, path: string): Claim | null {
   const key = ctx.idempotencyKey();
   if (key === null) return null;
-  const fingerprint = fingerprintOf(path, ctx.parsedInput);
+  const fingerprint = fingerprintOf(ctx.signingSecret, path, ctx.parsedInput);
   return { principal: ctx.principal.id, key, fingerprint, requestId: ctx.requestId };
 }
 

@@ -61,7 +61,7 @@ export function openDeps(env: Env, given: { log?: Logger } = {}) {
     auth,
     limiter: limiter(),
     webhookSecrets,
-    cursorSecret: derive(env.APP_SECRET, "cursors"),
+    signingSecret: derive(env.APP_SECRET, "signing"),
     async close() {
       await auth.settled();
       await providers.webhooks.close();

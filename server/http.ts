@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
-import { createServer, type Server } from "node:http";
+import { createServer, type Server, STATUS_CODES } from "node:http";
+import type { Duplex } from "node:stream";
 import type { TRPCError } from "@trpc/server";
 import { createExpressMiddleware } from "@trpc/server/adapters/express";
 import express, { type NextFunction, type Request, type Response } from "express";
@@ -11,7 +12,7 @@ import { receiver } from "../edge/ingress/receiver.ts";
 import { ultravoxWebhook } from "../edge/ingress/ultravox.ts";
 import { openApiJson } from "../edge/openapi.ts";
 import { restRouter, sendFault } from "../edge/rest.ts";
-import { asFault, Fault } from "../routers/fault.ts";
+import { asFault, docUrl, Fault } from "../routers/fault.ts";
 import { appRouter } from "../routers/index.ts";
 import type { Reply } from "../routers/reply.ts";
 import type { Caller, Context, Settings } from "../routers/trpc.ts";
@@ -104,13 +105,31 @@ export function openHttp(deps: Deps): Server {
   });
 
   const server = createServer(app);
+  server.on("clientError", answerUnreadable);
   server.requestTimeout = 60_000;
   server.headersTimeout = 15_000;
   server.keepAliveTimeout = 65_000; // above the usual 60 s of a balancer, which must be the one to hang up
   return server;
 }
 
-function contextMaker({ auth, db, providers, limiter, cursorSecret, env, log }: Deps) {
+/** What Node's parser gives up on has no request and no response: the envelope is written on the line itself. */
+function answerUnreadable(error: Error & { code?: string }, socket: Duplex) {
+  if (!socket.writable || error.code === "ECONNRESET") return void socket.destroy();
+  const fault = new Fault(error.code === "HPE_HEADER_OVERFLOW" ? "headers_too_large" : "request_malformed");
+  const requestId = newId("request");
+  const { fault: code, message, status } = fault;
+  const body = JSON.stringify({ error: { code, message, requestId, docUrl: docUrl(code) } });
+  const head = [
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
+    "Content-Type: application/json; charset=utf-8",
+    `Content-Length: ${Buffer.byteLength(body)}`,
+    `X-Request-Id: ${requestId}`,
+    "Connection: close",
+  ];
+  socket.end(`${head.join("\r\n")}\r\n\r\n${body}`);
+}
+
+function contextMaker({ auth, db, providers, limiter, signingSecret, env, log }: Deps) {
   const settings: Settings = { allowPrivateWebhooks: env.ALLOW_PRIVATE_WEBHOOKS };
   return function contextOf(
     req: Request,
@@ -146,7 +165,7 @@ function contextMaker({ auth, db, providers, limiter, cursorSecret, env, log }: 
       inputOf,
       db,
       providers,
-      cursorSecret,
+      signingSecret,
       hashKey: auth.hashKey,
       settings,
       log: () => log.child({ request_id: requestId, client_id: facts(req).clientId ?? null }),

@@ -3,6 +3,7 @@ import { createHash, createHmac } from "node:crypto";
 import { once } from "node:events";
 import { request } from "node:http";
 import { afterAll, afterEach, expect, test } from "vitest";
+import { enqueue } from "../db/queue.ts";
 import { openWorkers } from "../server/workers.ts";
 import type { ChildOptions } from "./fixtures/api-child.ts";
 import {
@@ -17,7 +18,6 @@ import {
   postingsOf,
   shuffled,
   storyOf,
-  sweepNow,
   sweepUntilBilled,
   waitingJobs,
 } from "./fixtures/calls.ts";
@@ -86,6 +86,9 @@ async function silentCalls(count: number, to = "+14155550100"): Promise<{ id: st
     }),
   );
 }
+
+const queueRefresh = (callId: string) =>
+  h.deps.db.asClient({ clientId: h.ada.clientId }, (tx) => enqueue(tx, "calls.refresh", { callId }));
 
 function permutations<T>(items: readonly T[]): T[][] {
   if (items.length < 2) return [[...items]];
@@ -183,8 +186,11 @@ test.for([
   expect(row.check_at, "somebody will ask").not.toBeNull();
   await sweepUntilBilled(h, id);
   await expectTheSameEnd(id);
-  await sweepNow(h);
-  await resend((await callRow(h, id)).provider_call_id!, "call.billed");
+  const { provider_call_id } = await callRow(h, id);
+  await resend(provider_call_id!, "call.billed");
+  await queueRefresh(id);
+  await until(async () => (await receivedOf(provider_call_id!)).every(({ state }) => state !== "received"));
+  await until(async () => (await waitingJobs(h, "calls.refresh")).length === 0);
   await expectTheSameEnd(id);
   await expectSoundBooks(h);
 });

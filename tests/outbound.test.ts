@@ -82,7 +82,7 @@ test("the answer is lost and the webhooks too: 202, one call, found by the safet
 });
 
 test("the answer is lost, and the provider's webhook settles the matter", async () => {
-  await h.simulator.faults({ create: { resetAfterAccepting: 1 }, webhooks: { delaySeconds: 30 } });
+  await h.simulator.faults({ create: { resetAfterAccepting: 1 }, webhooks: { delaySeconds: 80 } });
   const first = await place("+14155550100", "reset-webhook");
   expect(first).toMatchObject({ status: 202, body: { data: { status: "unknown" } } });
   const { id } = first.body.data;
@@ -270,7 +270,7 @@ test("a second call that only the request hears of is hung up too", async () => 
 });
 
 test("a call that shows up after it was given up is hung up, and costs the client nothing", async () => {
-  await h.simulator.faults({ create: { resetAfterAccepting: 1 }, webhooks: { delaySeconds: 200 } });
+  await h.simulator.faults({ create: { resetAfterAccepting: 1 }, webhooks: { delaySeconds: 300 } });
   const { findCalls } = provider;
   provider.findCalls = async () => []; // the provider's lists lag behind
   try {
@@ -297,7 +297,7 @@ test("a call that shows up after it was given up is hung up, and costs the clien
 });
 
 test("settled by others while the request still waits: it answers what was settled, not what it hoped for", async () => {
-  await h.simulator.faults({ create: { hangBeforeAccepting: 1, holdMs: 4_000 } });
+  await h.simulator.faults({ create: { hangBeforeAccepting: 1, holdMs: 3_000 } });
   const before = await now();
   const placing = place("+14155550100", "overtaken");
   const id = await until(async () => (await h.owner`select id from calls where created_at > ${before}`)[0]?.id);

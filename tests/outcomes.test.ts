@@ -1,4 +1,5 @@
 import { afterEach, expect, test } from "vitest";
+import { finaliseCall } from "../routers/calls/service.ts";
 import {
   callRow,
   expectSoundBooks,
@@ -187,4 +188,15 @@ test("messages that can be read at the second attempt are kept once", async () =
   const [kept] = await h.owner`select count(*)::int as messages from call_messages where call_id = ${id}`;
   expect(kept!.messages).toBe(4);
   await expectStory(h, id, reached);
+});
+
+test("whoever brings the messages a second time changes nothing", async () => {
+  const id = await place(phone("+14155550003"));
+  await finished(h, id);
+  const [before, story] = [await callRow(h, id), await storyOf(h, id)];
+  const clientId = h.ada.clientId;
+  await h.deps.db.asClient({ clientId }, (tx) => finaliseCall(tx, id, null));
+  await h.deps.db.asClient({ clientId }, (tx) => finaliseCall(tx, id, []));
+  expect(await callRow(h, id)).toEqual(before);
+  expect(await storyOf(h, id)).toEqual(story);
 });

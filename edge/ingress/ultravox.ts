@@ -8,7 +8,11 @@ export type SignatureVerdict =
   | { verdict: "refused"; reason: string };
 
 type Options = {
-  verifySignature: (rawBody: Buffer, timestampHeader: string | undefined, signatureHeader: string | undefined) => SignatureVerdict;
+  verifySignature: (
+    rawBody: Buffer,
+    timestampHeader: string | undefined,
+    signatureHeader: string | undefined,
+  ) => SignatureVerdict;
   readEvent: (rawBody: Buffer) => ProviderEvent;
 };
 

@@ -11,7 +11,11 @@ export const billing = router({
     .query(({ ctx }) => balancesOf(ctx.tx)),
 
   ledger: query
-    .meta(rest("GET", "/billing/ledger", "billing:read", "List what was posted", { faults: ["cursor_invalid"] }))
+    .meta(
+      rest("GET", "/billing/ledger", "billing:read", "List what was posted", {
+        faults: ["subject_not_found", "cursor_invalid"],
+      }),
+    )
     .input(ListLedger)
     .output(LedgerPage)
     .query(({ ctx, input }) => listLedger(ctx.tx, input, ctx.listKey)),

@@ -1,6 +1,7 @@
 import { and, desc, eq, lt, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
-import { ledgerEntries, ledgerTransactions } from "../../db/schema/billing.ts";
+import { holds, ledgerEntries, ledgerTransactions } from "../../db/schema/billing.ts";
+import { Fault } from "../fault.ts";
 import { type ListKey, readCursor, toPage } from "../page.ts";
 import { wire } from "../words.ts";
 import type { LedgerTransaction, ListLedger } from "./schema.ts";
@@ -13,6 +14,10 @@ const entriesOf = sql<Entry[]>`(
 
 export async function listLedger(tx: Tx, { limit, cursor, subjectId }: ListLedger, key: ListKey) {
   const before = readCursor(key, cursor);
+  if (subjectId) {
+    const [held] = await tx.select({ id: holds.subjectId }).from(holds).where(eq(holds.subjectId, subjectId));
+    if (!held) throw new Fault("subject_not_found", `Nothing was ever posted for ${subjectId}.`);
+  }
   const rows = await tx
     .select({ transaction: ledgerTransactions, entries: entriesOf })
     .from(ledgerTransactions)

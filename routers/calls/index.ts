@@ -32,7 +32,7 @@ export const calls = router({
     .query(({ ctx, input }) => getCall(ctx.tx, input.id)),
 
   list: query
-    .meta(rest("GET", "/calls", "calls:read", "List calls", { faults: ["cursor_invalid"] }))
+    .meta(rest("GET", "/calls", "calls:read", "List calls", { faults: ["agent_not_found", "cursor_invalid"] }))
     .input(ListCalls)
     .output(CallPage)
     .query(({ ctx, input }) => listCalls(ctx.tx, input, ctx.listKey)),

@@ -2,8 +2,9 @@ import { and, asc, desc, eq, lt, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { type EventType, emit } from "../../db/events.ts";
 import { enqueue } from "../../db/queue.ts";
-import { callMessages, calls } from "../../db/schema/calls.ts";
+import { agents } from "../../db/schema/agents.ts";
 import { holds } from "../../db/schema/billing.ts";
+import { callMessages, calls } from "../../db/schema/calls.ts";
 import { priceById, releaseHold, settleBill } from "../billing/ledger.ts";
 import { billMicros } from "../billing/price.ts";
 import { Fault } from "../fault.ts";
@@ -31,6 +32,7 @@ export async function getCall(tx: Tx, id: string): Promise<Call> {
 
 export async function listCalls(tx: Tx, { limit, cursor, ...filters }: ListCalls, key: ListKey) {
   const before = readCursor(key, cursor);
+  if (filters.agentId) await mustExist(tx, filters.agentId);
   const rows = await tx
     .select({ call: calls, heldMicros: holds.amountMicros })
     .from(calls)
@@ -47,6 +49,12 @@ export async function listCalls(tx: Tx, { limit, cursor, ...filters }: ListCalls
     .limit(limit + 1);
   const items = rows.map(({ call, heldMicros }) => onTheWire(call, heldMicros));
   return toPage(key, items, limit, ({ id }) => id);
+}
+
+/** A filter by somebody else's agent is not an empty list: there is no such agent here. */
+async function mustExist(tx: Tx, agentId: string) {
+  const [found] = await tx.select({ id: agents.id }).from(agents).where(eq(agents.id, agentId));
+  if (!found) throw new Fault("agent_not_found", `There is no agent ${agentId}.`);
 }
 
 export async function getTranscript(tx: Tx, id: string): Promise<Transcript> {
@@ -172,7 +180,8 @@ export async function finaliseCall(tx: Tx, id: string, messages: ProviderMessage
   if (call.status !== "ended" || call.outcomeFinal) return;
   if (messages && messages.length > 0) {
     const rows = messages.map((message, index) => ({ ...message, index, callId: id, createdAt: call.createdAt }));
-    for (let from = 0; from < rows.length; from += 200) await tx.insert(callMessages).values(rows.slice(from, from + 200));
+    for (let from = 0; from < rows.length; from += 200)
+      await tx.insert(callMessages).values(rows.slice(from, from + 200));
   }
   const outcome = finalOutcome((call.outcome ?? "failed") as Outcome, messages ?? []);
   const changed = await change(tx, call, { outcome, outcomeFinal: true });
@@ -236,7 +245,10 @@ async function change(tx: Tx, call: CallRow, set: Change): Promise<CallRow> {
 }
 
 function nextCheck(graceSeconds: number, seconds: number): Change {
-  return { checkAt: sql`clock_timestamp() + make_interval(secs => ${graceSeconds + seconds})` as unknown as Date, checks: 0 };
+  return {
+    checkAt: sql`clock_timestamp() + make_interval(secs => ${graceSeconds + seconds})` as unknown as Date,
+    checks: 0,
+  };
 }
 
 async function say(tx: Tx, type: EventType & `call.${string}`, call: CallRow) {

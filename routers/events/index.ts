@@ -9,7 +9,7 @@ export const events = router({
       rest("GET", "/events", "events:read", "List events", {
         description:
           "Newest first, or with `order=asc` in the order in which they were committed: a reader who keeps the cursor misses none.",
-        faults: ["cursor_invalid"],
+        faults: ["subject_not_found", "cursor_invalid"],
       }),
     )
     .input(ListEvents)

@@ -1,6 +1,7 @@
 import { and, asc, desc, eq, lt, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
-import { events } from "../../db/schema/events.ts";
+import { eventCounters, events } from "../../db/schema/events.ts";
+import { Fault } from "../fault.ts";
 import { type ListKey, readCursor, toPage } from "../page.ts";
 import type { Page } from "../reply.ts";
 import { wire } from "../words.ts";
@@ -9,7 +10,14 @@ import type { Event, ListEvents } from "./schema.ts";
 export type EventRow = Omit<typeof events.$inferSelect, "txid">;
 
 export async function listEvents(tx: Tx, input: ListEvents, key: ListKey): Promise<Page<Event>> {
+  if (input.subjectId) await mustHaveSpoken(tx, input.subjectId);
   return input.order === "asc" ? tailEvents(tx, input, key) : newestEvents(tx, input, key);
+}
+
+/** Whatever is made says so: a subject without a single event is none of this client's. */
+async function mustHaveSpoken(tx: Tx, subjectId: string) {
+  const [counter] = await tx.select().from(eventCounters).where(eq(eventCounters.subjectId, subjectId));
+  if (!counter) throw new Fault("subject_not_found", `There is no ${subjectId} with events.`);
 }
 
 const chosenBy = ({ type, subjectId }: ListEvents) =>

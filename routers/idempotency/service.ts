@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { createHmac } from "node:crypto";
 import { and, eq, gt, type SQL, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { idempotencyKeys } from "../../db/schema/clients.ts";
@@ -18,10 +18,13 @@ export type StoredAnswer = { answer: Answer; requestId: string };
 
 const lifetime = sql`clock_timestamp() + interval '24 hours'`;
 
-/** Both doors share it: the procedure and its parsed input, not the bytes they came in. */
-export function fingerprintOf(path: string, input: unknown): string {
-  return createHash("sha256")
-    .update(JSON.stringify([path, canonical(input)]))
+/**
+ * Both doors share it: the procedure and its parsed input, not the bytes they came in. Keyed, since a telephone number
+ * could be guessed from a bare hash.
+ */
+export function fingerprintOf(secret: Buffer, path: string, input: unknown): string {
+  return createHmac("sha256", secret)
+    .update(JSON.stringify(["fingerprint", path, canonical(input)]))
     .digest("hex");
 }
 
