@@ -30,6 +30,8 @@ export const jobs = {
     payload: z.object({ intentId: z.string() }),
     retryAfterSeconds: patient,
   },
+  /** Finds intents that are still open long after anybody should have settled them, whatever became of their job. */
+  "intents.sweep": { wall: "house", pool: "slow", payload: z.object({}), retryAfterSeconds: [] },
   /** Asks the provider how a call stands. */
   "calls.refresh": {
     wall: "client",
@@ -49,7 +51,7 @@ export const jobs = {
     wall: "client",
     pool: "prompt",
     payload: z.object({ callId: z.string(), providerAccountId: z.string(), providerCallId: z.string() }),
-    retryAfterSeconds: [5, 30, 60, 120],
+    retryAfterSeconds: [5, 30, 60, 120, 120, 300],
   },
   /** Finds calls about which the provider has been silent for too long. */
   "calls.sweep": { wall: "house", pool: "slow", payload: z.object({}), retryAfterSeconds: [] },
@@ -96,18 +98,6 @@ export async function enqueue<N extends ClientJobName>(
   await tx.execute(
     sql`select graphile_worker.patchbay_enqueue(${JSON.stringify([row(name, payload, options)])}::json)`,
   );
-}
-
-/** The same for many at once. */
-export async function enqueueMany<N extends ClientJobName>(
-  tx: Tx,
-  name: N,
-  payloads: JobPayload<N>[],
-  options: QueueOptions = {},
-) {
-  if (payloads.length === 0) return;
-  const rows = payloads.map((payload) => row(name, payload, options));
-  await tx.execute(sql`select graphile_worker.patchbay_enqueue(${JSON.stringify(rows)}::json)`);
 }
 
 /** The house queues for a client, or for itself (null). */

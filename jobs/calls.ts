@@ -33,6 +33,8 @@ export const finalise: Task<"calls.finalise"> = {
     const call = await ctx.asClient((tx) => lockCall(tx, callId));
     if (call.status !== "ended" || call.outcomeFinal || !call.providerCallId) return;
     const messages = await ctx.providers.ultravox.listMessages(call.providerAccountId, call.providerCallId, deadline());
+    if (messages.length === 0 && talked(call))
+      throw new Error("Somebody talked, and the provider has no messages yet.");
     ctx.fence.check();
     await ctx.asClient((tx) => finaliseCall(tx, callId, messages));
   },
@@ -41,6 +43,10 @@ export const finalise: Task<"calls.finalise"> = {
     await ctx.asClient((tx) => finaliseCall(tx, callId, null));
   },
 };
+
+/** Long enough for a word: then an empty list of messages is one that is not filled yet. */
+const talked = ({ joinedAt, endedAt }: { joinedAt: Date | null; endedAt: Date | null }) =>
+  joinedAt !== null && endedAt !== null && endedAt.getTime() - joinedAt.getTime() > 5_000;
 
 /** Finds calls about which nothing was heard when something should have been. */
 export const sweep: Task<"calls.sweep"> = {

@@ -11,7 +11,7 @@ import type { JobContext, Task } from "./task.ts";
 export const apply: Task<"ingress.apply"> = {
   async run({ ingressId, receivedAt }, ctx) {
     const row = await ctx.asHouse((tx) => readReceived(tx, ingressId, receivedAt));
-    if (!row || row.state !== "received") return;
+    if (row?.state !== "received") return;
     const mark = (mark: Parameters<typeof markReceived>[3]) =>
       ctx.asHouse((tx) => markReceived(tx, row, receivedAt, mark));
 

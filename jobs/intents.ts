@@ -1,5 +1,5 @@
-import { and, eq, sql } from "drizzle-orm";
-import { enqueue } from "../db/queue.ts";
+import { and, eq, lt, sql } from "drizzle-orm";
+import { enqueue, enqueueFor } from "../db/queue.ts";
 import { intents } from "../db/schema/agents.ts";
 import { outboundOf } from "../routers/intents/kinds.ts";
 import { ringFor, type Settlement, settle } from "../routers/intents/service.ts";
@@ -55,6 +55,23 @@ export const resolve: Task<"intents.resolve"> = {
   /** Somebody's credits are held for it, and perhaps a telephone rings: it is never let go. The log has raised the alarm. */
   async gaveUp({ intentId }, ctx) {
     await ctx.asClient((tx) => enqueue(tx, "intents.resolve", { intentId }, { key: intentId, delaySeconds: 3600 }));
+  },
+};
+
+/** Its job row is the first line; this is the second. A job of the same key that waits already is only moved. */
+export const sweep: Task<"intents.sweep"> = {
+  async run(_payload, ctx) {
+    await ctx.asHouse(async (tx) => {
+      const left = await tx
+        .select({ clientId: intents.clientId, intentId: intents.id })
+        .from(intents)
+        .where(and(eq(intents.state, "open"), lt(intents.deadlineAt, sql`clock_timestamp() - interval '15 minutes'`)))
+        .orderBy(intents.deadlineAt)
+        .limit(200);
+      for (const { clientId, intentId } of left) {
+        await enqueueFor(tx, clientId, "intents.resolve", { intentId }, { key: intentId });
+      }
+    });
   },
 };
 

@@ -1,7 +1,7 @@
 import { initTRPC, TRPCError } from "@trpc/server";
 import type { Logger } from "pino";
 import type { z } from "zod";
-import type { Database, Entry, Tx } from "../db/client.ts";
+import type { Database, Entry } from "../db/client.ts";
 import { redact } from "./audit/redact.ts";
 import { recordAudit } from "./audit/service.ts";
 import { asFault, docUrl, Fault } from "./fault.ts";
@@ -284,5 +284,3 @@ function redacted(ctx: Context & { parsedInput: unknown }, path: string): unknow
 function subjectOf(value: unknown): string | null {
   return typeof value === "object" && value !== null && "id" in value && typeof value.id === "string" ? value.id : null;
 }
-
-export type { Tx };

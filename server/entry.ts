@@ -16,6 +16,7 @@ export async function run(parts: { http: boolean; workers: boolean }) {
       `Patchbay needs Node ${lowestNode} or newer; this is ${process.versions.node}. Start it with npm, which brings its own.`,
     );
   }
+  const told = Promise.race(["SIGTERM", "SIGINT"].map((name) => once(process, name).then(() => name))); // also while starting
   const deps = open();
   if (!deps) return;
   const { log, env } = deps;
@@ -23,7 +24,7 @@ export async function run(parts: { http: boolean; workers: boolean }) {
   const workers = parts.workers ? await openWorkers(deps) : null;
   if (server) log.info({ address: server.address() }, "listening");
 
-  const signal = await Promise.race(["SIGTERM", "SIGINT"].map((name) => once(process, name).then(() => name)));
+  const signal = await told;
   log.info({ signal }, "stopping: what is under way is finished");
   setTimeout(() => process.exit(1), 2 * drainMs).unref(); // whatever hangs, the process ends
   await Promise.all([server && drain(server), workers?.stop()]);

@@ -49,5 +49,3 @@ export function limiter(now: () => number = Date.now, limits: Limits = ofTheProd
     },
   };
 }
-
-export type Limiter = ReturnType<typeof limiter>;

@@ -6,8 +6,15 @@ const h = await house({ workers: true });
 test("a call that is answered is held for, billed and settled, and its transcript can be read", async () => {
   const { body: made } = await h.post("/agents", agent);
   expect(made.data).toMatchObject({ state: "active", version: 1, name: agent.name });
-  const placed = await h.post("/calls", { agentId: made.data.id, medium: phone("+14155550100"), metadata: { order: "1" } });
-  expect(placed).toMatchObject({ status: 201, body: { data: { metadata: { order: "1" }, outcome: null, costMicros: null } } });
+  const placed = await h.post("/calls", {
+    agentId: made.data.id,
+    medium: phone("+14155550100"),
+    metadata: { order: "1" },
+  });
+  expect(placed).toMatchObject({
+    status: 201,
+    body: { data: { metadata: { order: "1" }, outcome: null, costMicros: null } },
+  });
   const id = placed.body.data.id;
   const done = await until(async () => {
     const { body } = await h.get(`/calls/${id}`);

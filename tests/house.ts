@@ -2,10 +2,10 @@ import { once } from "node:events";
 import type { AddressInfo } from "node:net";
 import postgres from "postgres";
 import { afterAll, inject } from "vitest";
-import { type Identity, startIdentity } from "../server/dev/identity.ts";
+import { openDeps } from "../server/deps.ts";
+import { startIdentity } from "../server/dev/identity.ts";
 import { type SeededClient, seedClient } from "../server/dev/seed.ts";
 import { startUltravox } from "../server/dev/ultravox.ts";
-import { openDeps } from "../server/deps.ts";
 import { readEnv } from "../server/env.ts";
 import { openHttp } from "../server/http.ts";
 import { openLog } from "../server/log.ts";
@@ -24,7 +24,14 @@ export type Answer = {
   body: any;
 };
 type Ask = { key?: string | null; idempotencyKey?: string; headers?: Record<string, string> };
-type Options = { env?: Record<string, string>; workers?: boolean; speed?: number; seed?: number; credits?: number; log?: string[] };
+type Options = {
+  env?: Record<string, string>;
+  workers?: boolean;
+  speed?: number;
+  seed?: number;
+  credits?: number;
+  log?: string[];
+};
 
 /**
  * The whole house for one test file: a database of its own, the application behind a real port, the simulated provider
@@ -56,7 +63,9 @@ export async function house(options: Options = {}) {
     ULTRAVOX_BASE_URL: simulator.url,
     ULTRAVOX_API_KEY: platformKey,
     ULTRAVOX_WEBHOOK_SECRETS: "platform-webhook-secret",
-    ULTRAVOX_ACCOUNTS: JSON.stringify([{ id: "pacc_other", apiKey: otherKey, webhookSecrets: ["other-webhook-secret"] }]),
+    ULTRAVOX_ACCOUNTS: JSON.stringify([
+      { id: "pacc_other", apiKey: otherKey, webhookSecrets: ["other-webhook-secret"] },
+    ]),
     SIP_TRUNK: "trunk.example",
     ALLOW_PRIVATE_WEBHOOKS: "true",
     DATABASE_POOL_SIZE: "6",
@@ -77,16 +86,19 @@ export async function house(options: Options = {}) {
 
   async function send(method: string, path: string, body?: unknown, ask: Ask = {}): Promise<Answer> {
     const key = ask.key === undefined ? ada.key : ask.key;
-    const response = await fetch(url + (path.startsWith("/trpc") || path.startsWith("/health") ? path : `/api/v1${path}`), {
-      method,
-      headers: {
-        ...(key ? { authorization: `Bearer ${key}` } : {}),
-        ...(body === undefined ? {} : { "content-type": "application/json" }),
-        ...(ask.idempotencyKey ? { "idempotency-key": ask.idempotencyKey } : {}),
-        ...ask.headers,
+    const response = await fetch(
+      url + (path.startsWith("/trpc") || path.startsWith("/health") ? path : `/api/v1${path}`),
+      {
+        method,
+        headers: {
+          ...(key ? { authorization: `Bearer ${key}` } : {}),
+          ...(body === undefined ? {} : { "content-type": "application/json" }),
+          ...(ask.idempotencyKey ? { "idempotency-key": ask.idempotencyKey } : {}),
+          ...ask.headers,
+        },
+        ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
       },
-      ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
-    });
+    );
     const text = await response.text();
     return { status: response.status, headers: response.headers, body: text ? JSON.parse(text) : null };
   }
@@ -127,13 +139,16 @@ export async function house(options: Options = {}) {
 }
 
 export type House = Awaited<ReturnType<typeof house>>;
-export type { Identity };
 
 async function registerWebhook(simulator: string, apiKey: string, url: string, secret: string) {
   const response = await fetch(`${simulator}/api/webhooks`, {
     method: "POST",
     headers: { "x-api-key": apiKey, "content-type": "application/json" },
-    body: JSON.stringify({ url, secrets: [secret], events: ["call.started", "call.joined", "call.ended", "call.billed"] }),
+    body: JSON.stringify({
+      url,
+      secrets: [secret],
+      events: ["call.started", "call.joined", "call.ended", "call.billed"],
+    }),
   });
   if (response.status !== 201) throw new Error(`the simulator refused our webhook: ${await response.text()}`);
 }

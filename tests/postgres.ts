@@ -24,7 +24,12 @@ export default async function setup({ provide }: TestProject) {
   const dataDir = given ? null : await mkdtemp(join(tmpdir(), "patchbay-test-"));
   if (dataDir) await chmod(dataDir, 0o755); // as root, Postgres runs as somebody else and must get in
   const server = dataDir
-    ? await startPostgres({ dataDir: join(dataDir, "data"), port: 0, settings: { ...fastAndForgetful, max_connections: "400" }, database: "postgres" })
+    ? await startPostgres({
+        dataDir: join(dataDir, "data"),
+        port: 0,
+        settings: { ...fastAndForgetful, max_connections: "400" },
+        database: "postgres",
+      })
     : null;
   const ownerUrl = server?.url ?? given!;
 

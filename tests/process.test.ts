@@ -14,9 +14,23 @@ afterAll(() => {
 /** The production entry point, as a process of its own over the same database and the same simulated provider. */
 async function start(env: Record<string, string | undefined> = {}) {
   const port = await freePort();
-  const own = { ...h.env, ULTRAVOX_WEBHOOK_SECRETS: "platform-webhook-secret", ULTRAVOX_ACCOUNTS: "", PORT: String(port), LOG_LEVEL: "info", ...env };
-  const given = Object.fromEntries(Object.entries(own).filter(([, value]) => value !== undefined).map(([name, value]) => [name, String(value)]));
-  const child = spawn(process.execPath, ["server/main.ts"], { env: { PATH: process.env.PATH, ...given }, stdio: ["ignore", "pipe", "pipe"] });
+  const own = {
+    ...h.env,
+    ULTRAVOX_WEBHOOK_SECRETS: "platform-webhook-secret",
+    ULTRAVOX_ACCOUNTS: "",
+    PORT: String(port),
+    LOG_LEVEL: "info",
+    ...env,
+  };
+  const given = Object.fromEntries(
+    Object.entries(own)
+      .filter(([, value]) => value !== undefined)
+      .map(([name, value]) => [name, String(value)]),
+  );
+  const child = spawn(process.execPath, ["server/main.ts"], {
+    env: { PATH: process.env.PATH, ...given },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   children.push(child);
   const output = { out: "", err: "" };
   child.stdout!.on("data", (chunk) => (output.out += chunk));
@@ -33,7 +47,15 @@ async function freePort(): Promise<number> {
   return typeof address === "object" && address ? address.port : 0;
 }
 
-const ready = (url: string) => until(() => fetch(`${url}/health/ready`).then(({ ok }) => ok, () => false), 20);
+const ready = (url: string) =>
+  until(
+    () =>
+      fetch(`${url}/health/ready`).then(
+        ({ ok }) => ok,
+        () => false,
+      ),
+    20,
+  );
 
 test("a process told to stop finishes the request that is under way, takes no new one, and ends with 0", async () => {
   const { body: made } = await h.post("/agents", agent);
@@ -64,7 +86,10 @@ test("a process without its environment names every variable that is missing, an
 
 test("health tells of the database, of migrations not yet run, and of jobs that wait", async () => {
   const well = await h.get("/health");
-  expect(well).toMatchObject({ status: 200, body: { status: "ok", database: { reachable: true }, oldestDueJobSeconds: 0 } });
+  expect(well).toMatchObject({
+    status: 200,
+    body: { status: "ok", database: { reachable: true }, oldestDueJobSeconds: 0 },
+  });
   expect(well.body.migrations.applied).toBe(well.body.migrations.known);
 
   await h.owner`select graphile_worker.add_job('calls.sweep', '{}', run_at => now() - interval '10 minutes')`;
@@ -72,7 +97,8 @@ test("health tells of the database, of migrations not yet run, and of jobs that 
   expect(waiting).toMatchObject({ status: 200, body: { status: "degraded" } });
   expect(waiting.body.oldestDueJobSeconds).toBeGreaterThanOrEqual(600);
 
-  const [last] = await h.owner`delete from drizzle.__drizzle_migrations where id = (select max(id) from drizzle.__drizzle_migrations) returning *`;
+  const [last] =
+    await h.owner`delete from drizzle.__drizzle_migrations where id = (select max(id) from drizzle.__drizzle_migrations) returning *`;
   expect(await h.get("/health")).toMatchObject({ status: 503, body: { status: "down" } });
   await h.owner`insert into drizzle.__drizzle_migrations ${h.owner(last!, "id", "hash", "created_at")}`;
   expect((await h.get("/health")).status).toBe(200);
@@ -86,7 +112,10 @@ test("health says so when the database cannot be reached, and the process lives"
   await root.unsafe(`alter database ${current!.name} allow_connections false`);
   try {
     await root`select pg_terminate_backend(pid) from pg_stat_activity where datname = ${current!.name} and usename = 'patchbay_house'`;
-    expect(await h.get("/health")).toMatchObject({ status: 503, body: { status: "down", database: { reachable: false } } });
+    expect(await h.get("/health")).toMatchObject({
+      status: 503,
+      body: { status: "down", database: { reachable: false } },
+    });
     expect((await h.get("/health/live")).status).toBe(200);
   } finally {
     await root.unsafe(`alter database ${current!.name} allow_connections true`);

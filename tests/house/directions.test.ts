@@ -102,6 +102,7 @@ describe("who may", () => {
       "edge/ingress/receiver.ts": "a provider's message is stored before it is known whose it is",
       "jobs/calls.ts": "the sweep looks for silent calls of all clients",
       "jobs/ingress.ts": "finds out to whom a provider's message belongs",
+      "jobs/intents.ts": "the sweep looks for intents of all clients that nobody settled",
       "jobs/maintenance.ts": "partitions, expired keys and the audit chain are kept for all",
       "jobs/rescue.ts": "keeps the exhausted jobs of all for people to look at",
       "jobs/task.ts": "gives it to jobs of the house, and buries those that gave up",
