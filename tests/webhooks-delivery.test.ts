@@ -761,7 +761,8 @@ describe("at the door", async () => {
     );
     const { data } = first.body;
     expect((await h.get(`/events?subjectId=${data[0].subject.id}`)).body.data).toContainEqual(data[0]);
-    expect((await h.get(`/events?subjectId=${data[0].subject.id}`, bobs)).body.data).toEqual([]);
+    const foreign = await h.get(`/events?subjectId=${data[0].subject.id}`, bobs);
+    expect(foreign).toMatchObject({ status: 404, body: { error: { code: "subject_not_found" } } });
   });
 });
 

@@ -11,8 +11,9 @@ import type { Posts } from "./post-loop.ts";
 import { type Round, summed } from "./rounds.ts";
 import { table } from "./table.ts";
 
-const count = 10_000;
-const warmUpCount = 3_000;
+/** Of each round. */
+const count = 3_500;
+const warmUpCount = 2_000;
 const rounds = 3;
 /** As many at once as our worker runs by default. */
 const concurrency = 50;
