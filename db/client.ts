@@ -3,6 +3,7 @@ import { type PostgresJsQueryResultHKT, PostgresJsSession } from "drizzle-orm/po
 import type { Sql } from "postgres";
 import type { Lane } from "./lane.ts";
 import { LanePool } from "./lane-pool.ts";
+import { ReaderLanes } from "./reader-lanes.ts";
 
 export { ConnectionLost } from "./lane.ts";
 export { DatabaseBusy } from "./lane-pool.ts";
@@ -42,6 +43,7 @@ export type DatabaseOptions = {
   maxWaitMs?: number;
 };
 
+const readerLanes = 3;
 const dialect = new PgDialect({ casing: "snake_case" });
 const enter = "select app.enter($1, $2, $3)";
 const enterUser = "select app.enter_user($1, $2)";
@@ -57,11 +59,12 @@ export function openDatabase(options: DatabaseOptions) {
     maxWaitMs: options.maxWaitMs ?? 5_000,
   };
   const tenants = new LanePool({ ...common, url: tenantUrl, name: "patchbay-tenant", size });
-  const readers = new LanePool({
+  const readers = new ReaderLanes({
     ...common,
     url: tenantUrl,
     name: "patchbay-reader",
-    size: Math.max(2, Math.ceil(size / 3)),
+    lanes: readerLanes,
+    maxUnderWayPerLane: 500,
   });
   const house = new LanePool({
     ...common,
@@ -91,10 +94,8 @@ export function openDatabase(options: DatabaseOptions) {
      * `body` is a constant text whose own parameters begin at $4; rows come as the driver gives them, columns in snake_case.
      */
     async readOne(entry: Entry, body: string, parameters: readonly unknown[]): Promise<Record<string, unknown> | null> {
-      const lane = await readers.acquire();
       try {
-        const text = hotRead(body);
-        const [row] = await lane.send(text, [
+        const [row] = await readers.send(hotRead(body), [
           entry.clientId,
           entry.keyId ?? null,
           entry.requestId ?? null,
@@ -103,8 +104,6 @@ export function openDatabase(options: DatabaseOptions) {
         return row ?? null;
       } catch (error) {
         throw refusal(error) ?? error;
-      } finally {
-        readers.release(lane);
       }
     },
 

@@ -50,6 +50,11 @@ export class Lane {
     return this.#dead;
   }
 
+  /** Statements under way. */
+  get load() {
+    return this.#underWay.size;
+  }
+
   /** What drizzle's session reads from its client. */
   get driverOptions() {
     return this.#sql.options;

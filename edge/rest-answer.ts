@@ -50,10 +50,10 @@ const common = (requestId: string) => ({
 });
 
 function sendJson(res: ServerResponse, status: number, headers: OutgoingHttpHeaders, body: unknown): void {
-  const bytes = Buffer.from(JSON.stringify(body));
+  const text = JSON.stringify(body);
   headers["Content-Type"] = "application/json; charset=utf-8";
-  headers["Content-Length"] = bytes.length;
-  res.writeHead(status, headers).end(bytes);
+  headers["Content-Length"] = Buffer.byteLength(text);
+  res.writeHead(status, headers).end(text); // a text goes out in one piece with its head; bytes would be a second one
 }
 
 /** A list procedure's schema promises a page, and its output has passed that schema: the cast repeats the promise. */

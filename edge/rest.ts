@@ -51,14 +51,13 @@ export function restRouter<Ctx extends RestContext>(options: RestOptions<Ctx>): 
       const params = new Map(stop.params.map((name, place) => [name, found.values[place]!]));
       const input = await door.read(req, mark < 0 ? "" : req.url.slice(mark + 1), params);
       const { procedure: path, type, meta, item } = door;
-      const signal = signalOf(res);
       const data = await callTRPCProcedure({
         router,
         path,
         type,
         ctx,
         getRawInput: async () => input,
-        signal,
+        signal: undefined,
         batchIndex: 0,
       });
       const { requestId, reply } = ctx;
@@ -83,15 +82,6 @@ export function restRouter<Ctx extends RestContext>(options: RestOptions<Ctx>): 
   }
 
   return Router().use((req, res) => serve(req, res));
-}
-
-/** Fires when the caller hangs up before the answer is out, so that work for nobody can stop. */
-function signalOf(res: Response): AbortSignal {
-  const controller = new AbortController();
-  res.once("close", () => {
-    if (!res.writableFinished) controller.abort();
-  });
-  return controller.signal;
 }
 
 function givenOrNew(req: Request): string {

@@ -98,29 +98,32 @@ export const ownQuery = t.procedure.use(async ({ ctx, next }) => {
   return next({ ctx: { caller } });
 });
 
-const permitted = t.procedure.use(async ({ ctx, meta, next }) => {
+type Asked = { ctx: Context; meta: Meta | undefined };
+
+/** Who may come in: the caller is known, his client chosen, his scope looked at, his limit spent. */
+async function admit({ ctx, meta }: Asked) {
   const { scope, limit } = door(meta);
   if (!scope) throw new Error("This procedure declares no scope.");
   const principal = await ctx.choosePrincipal(await ctx.authenticate());
   if (!grants(principal.scopes, scope))
     throw new Fault("scope_missing", `This takes the scope ${scope}, which you do not have.`);
   ctx.spend(principal.id, limit);
-  return next({ ctx: { principal, entry: entryOf(principal, ctx.requestId) } });
-});
+  return { principal, entry: entryOf(principal, ctx.requestId) };
+}
 
 /**
- * Parsed here, before anything is opened, and not before the caller is known: what a stranger sends is not looked at.
+ * Parses before anything is opened, and not before the caller is known: what a stranger sends is not looked at.
  * The procedure's own parser runs again and gives the resolver its types.
  */
-const authorized = permitted.use(async ({ ctx, path, getRawInput, next }) => {
+async function parse({ ctx, path, getRawInput }: { ctx: Context; path: string; getRawInput: () => Promise<unknown> }) {
   const schema = ctx.inputOf(path);
   const result = schema
     ? await schema.safeParseAsync(await getRawInput())
     : { success: true as const, data: undefined };
   if (!result.success) throw new TRPCError({ code: "BAD_REQUEST", cause: result.error });
   refuseNul(result.data, []);
-  return next({ ctx: { parsedInput: result.data } });
-});
+  return result.data;
+}
 
 /** The one character of a JSON text that the database cannot keep. */
 function refuseNul(value: unknown, at: string[]): void {
@@ -137,35 +140,37 @@ const entryOf = (principal: Principal, requestId: string): Entry => {
 };
 
 /** Reads inside the wall. */
-export const query = authorized.use(({ ctx, path, next }) =>
-  // tRPC hands errors back as values: they are thrown on, so that the transaction hears of them.
-  ctx.db.asClient(
-    ctx.entry,
+export const query = t.procedure.use(async (asked) => {
+  const { ctx, path, next } = asked;
+  const { principal, entry } = await admit(asked);
+  const { cursor: _, limit: __, ...filters } = ((await parse(asked)) ?? {}) as Record<string, unknown>;
+  const listKey: ListKey = { secret: ctx.signingSecret, clientId: principal.clientId, procedure: path, filters };
+  return ctx.db.asClient(
+    entry,
     async (tx) => {
-      const { cursor: _, limit: __, ...filters } = (ctx.parsedInput ?? {}) as Record<string, unknown>;
-      const listKey: ListKey = {
-        secret: ctx.signingSecret,
-        clientId: ctx.principal.clientId,
-        procedure: path,
-        filters,
-      };
-      const result = await next({ ctx: { tx, listKey } });
+      const result = await next({ ctx: { principal, tx, listKey } });
+      // tRPC hands errors back as values: they are thrown on, so that the transaction hears of them.
       if (!result.ok) throw result.error;
       return result;
     },
     { mode: "read" },
-  ),
-);
+  );
+});
 
-/** Reads one row in one statement: for the hottest doors. */
-export const hotQuery = authorized.use(({ ctx, next }) =>
-  next({
-    ctx: { readOne: (body: string, parameters: readonly unknown[]) => ctx.db.readOne(ctx.entry, body, parameters) },
-  }),
-);
+/** Reads one row in one statement: for the hottest doors. Nothing is opened for it, so its input is parsed once. */
+export const hotQuery = t.procedure.use(async (asked) => {
+  const { entry } = await admit(asked);
+  const { db } = asked.ctx;
+  return asked.next({
+    ctx: { readOne: (body: string, parameters: readonly unknown[]) => db.readOne(entry, body, parameters) },
+  });
+});
 
 /** One transaction: all of it or none. Replay-safe, and audited under its own name in the same commit. */
-export const command = authorized.use(async ({ ctx, path, meta, next }) => {
+export const command = t.procedure.use(async (asked) => {
+  const { path, meta, next } = asked;
+  const { principal, entry } = await admit(asked);
+  const ctx = { ...asked.ctx, principal, entry, parsedInput: await parse(asked) };
   const claim = claimOf(ctx, path);
   const { vault } = ctx.providers;
   const purpose = door(meta).vault;
@@ -174,7 +179,7 @@ export const command = authorized.use(async ({ ctx, path, meta, next }) => {
   return ctx.db.asClient(ctx.entry, async (tx) => {
     const earlier = claim && ring ? await claimKey(tx, claim, ring) : null;
     if (earlier) return { ok: true as const, data: replay(ctx, earlier), marker: answered };
-    const result = await next({ ctx: { tx, ring: own ?? noRing } });
+    const result = await next({ ctx: { principal, tx, ring: own ?? noRing } });
     if (!result.ok) throw result.error;
     const audit = {
       actor: ctx.principal.id,
@@ -190,7 +195,10 @@ export const command = authorized.use(async ({ ctx, path, meta, next }) => {
 });
 
 /** Asks a provider before it answers. `ctx.perform` takes the three steps; a replay never comes so far. */
-export const outbound = authorized.use(async ({ ctx, path, next }) => {
+export const outbound = t.procedure.use(async (asked) => {
+  const { path, next } = asked;
+  const { principal, entry } = await admit(asked);
+  const ctx = { ...asked.ctx, principal, entry, parsedInput: await parse(asked) };
   const claim = claimOf(ctx, path);
   const ring = claim ? await ctx.providers.vault.keys(ctx.principal.clientId, "idempotency") : null;
 
@@ -204,15 +212,15 @@ export const outbound = authorized.use(async ({ ctx, path, next }) => {
     if (opened.earlier) return replay(ctx, opened.earlier) as O;
 
     // From here on the request is not the only one who may settle: a key revoked meanwhile changes nothing any more.
-    const entry = { clientId: ctx.principal.clientId, requestId: ctx.requestId };
+    const own = { clientId: principal.clientId, requestId: ctx.requestId };
     const anyOutbound = what as unknown as AnyOutbound;
     const settlement = await ask(what, opened.providerAccountId, opened.asked, ctx);
     if (!settlement) {
-      const answer = await loseIntent(ctx.db, entry, anyOutbound, opened, ring);
+      const answer = await loseIntent(ctx.db, own, anyOutbound, opened, ring);
       ctx.reply.status = answer.status;
       return give(answer) as O;
     }
-    const answer = await ctx.db.asClient(entry, (tx) =>
+    const answer = await ctx.db.asClient(own, (tx) =>
       settle(tx, anyOutbound, opened.intentId, settlement as Settlement<never>, ring),
     );
     return give(answer, "retryAfterSeconds" in settlement ? settlement.retryAfterSeconds : undefined) as O;

@@ -57,5 +57,6 @@ export function openLog(level: string, destination?: DestinationStream): Logger 
       },
     },
   };
-  return destination ? pino(options, destination) : pino(options);
+  // Lines are written behind the request's back, and all of them before the process ends.
+  return pino(options, destination ?? pino.destination({ dest: 1, sync: false }));
 }
