@@ -57,7 +57,7 @@ export function restRouter<Ctx extends RestContext>(options: RestOptions<Ctx>): 
         type,
         ctx,
         getRawInput: async () => input,
-        signal: undefined,
+        signal: signalOf(res),
         batchIndex: 0,
       });
       const { requestId, reply } = ctx;
@@ -82,6 +82,15 @@ export function restRouter<Ctx extends RestContext>(options: RestOptions<Ctx>): 
   }
 
   return Router().use((req, res) => serve(req, res));
+}
+
+/** Fires when the caller hangs up before the answer is out, so that work for nobody can stop. */
+function signalOf(res: Response): AbortSignal {
+  const controller = new AbortController();
+  res.once("close", () => {
+    if (!res.writableFinished) controller.abort();
+  });
+  return controller.signal;
 }
 
 function givenOrNew(req: Request): string {

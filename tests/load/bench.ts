@@ -41,9 +41,12 @@ async function main() {
   }
   const say = (line: string) => console.error(`  ${line}`);
   try {
-    const ground = await openGround(stops);
-    console.log(await machine(ground));
-    for (const name of wanted) console.log(await parts[name]!(ground, { seconds, profiles, say }));
+    for (const name of wanted) {
+      const ground = await openGround(stops); // each part finds a database that no other has used
+      if (name === wanted[0]) console.log(await machine(ground));
+      console.log(await parts[name]!(ground, { seconds, profiles, say }));
+      await stopAll();
+    }
   } catch (error) {
     if (!interrupted) throw error; // else it is what the interruption broke
   } finally {

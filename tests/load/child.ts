@@ -14,6 +14,8 @@ export type Child = {
 };
 
 const stopMs = 10_000;
+/** Longer than anything that is asked takes. */
+const answerMs = 120_000;
 
 /** Starts a file of this folder in a process of its own. It ends with us, however we end. */
 export async function startChild(file: string, environment: Record<string, string> = {}): Promise<Child> {
@@ -37,7 +39,15 @@ export async function startChild(file: string, environment: Record<string, strin
     new Promise<T>((resolve, reject) => {
       if (process_.exitCode !== null || !process_.connected) return reject(new Error(`${file} has ended`));
       const id = ++asked;
-      waiting.set(id, { resolve: resolve as (value: unknown) => void, reject });
+      const late = setTimeout(() => reject(new Error(`${file} did not answer "${verb}" in time`)), answerMs);
+      const settled = (settle: () => void) => {
+        clearTimeout(late);
+        settle();
+      };
+      waiting.set(id, {
+        resolve: (value) => settled(() => resolve(value as T)),
+        reject: (error) => settled(() => reject(error)),
+      });
       process_.send({ id, verb, input } satisfies Question);
     });
   return {

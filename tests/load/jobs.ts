@@ -11,6 +11,7 @@ import { table } from "./table.ts";
 const count = 20_000;
 const warmUpCount = 5_000;
 const rounds = 3;
+const patienceMs = 60_000;
 
 type Contestant = { name: string; profile: string; worker: Child; sql: postgres.Sql };
 
@@ -61,7 +62,11 @@ async function drained({ postgresCpu }: Ground, { worker, sql }: Contestant, job
     return Promise.all([worker.ask<number>("cpu"), postgresCpu()]);
   });
   const began = await firstBegun;
-  while ((await sql`select from graphile_worker._private_jobs limit 1`).length > 0) await sleep(10);
+  const until = performance.now() + patienceMs;
+  while ((await sql`select from graphile_worker._private_jobs limit 1`).length > 0) {
+    if (performance.now() > until) throw new Error(`jobs are left after ${patienceMs / 1000} s`);
+    await sleep(10);
+  }
   const ended = performance.timeOrigin + performance.now();
   const [cpu, postgresAfter] = await Promise.all([worker.ask<number>("cpu"), postgresCpu()]);
   const inPostgres = postgresAfter === null || postgresBefore === null ? null : postgresAfter - postgresBefore;
