@@ -94,8 +94,10 @@ export function openHttp(deps: Deps): Server {
   );
 
   app.use(health(deps, version));
-  app.get("/openapi.json", (_req, res) => {
-    res.type("application/json").send(openApiJson(appRouter, { baseUrl: `${env.PUBLIC_URL ?? ""}/api/v1`, version }));
+  app.get("/openapi.json", (req, res) => {
+    // Not by the Host header: that is the caller's to choose, and the document is kept per address.
+    const origin = env.PUBLIC_URL ?? `http://${env.HOST}:${req.socket.localPort}`;
+    res.type("application/json").send(openApiJson(appRouter, { baseUrl: `${origin}/api/v1`, version }));
   });
   app.use(docsRouter({ scalarFile }));
   app.use((req, res) => sendFault(res, new Fault("route_not_found"), requestIdOf(req)));

@@ -123,3 +123,14 @@ test("health says so when the database cannot be reached, and the process lives"
   }
   expect((await h.get("/health")).status).toBe(200);
 });
+
+test("an installation that was not told its public address serves its reference all the same", async () => {
+  const document = await fetch(`${h.url}/openapi.json`);
+  expect(document.status).toBe(200);
+  expect(await document.json()).toMatchObject({
+    openapi: expect.stringMatching(/^3\.1/),
+    servers: [{ url: `${h.url}/api/v1` }],
+  });
+  for (const path of ["/docs", "/docs/scalar.js", "/docs/errors"])
+    expect((await fetch(h.url + path)).status, path).toBe(200);
+});
