@@ -35,7 +35,7 @@ type Mode = { mode?: "read" | "write" };
 export type DatabaseOptions = {
   tenantUrl: string;
   houseUrl: string;
-  /** Connections for tenants; the house takes a quarter of it, at least 2. */
+  /** Connections for tenants; the house takes half as many more, at least 3: it writes down deliveries, many at a time. */
   size?: number;
   statementTimeoutMs?: number;
   idleInTransactionTimeoutMs?: number;
@@ -47,7 +47,7 @@ const readerLanes = 3;
 const dialect = new PgDialect({ casing: "snake_case" });
 const enter = "select app.enter($1, $2, $3)";
 const enterUser = "select app.enter_user($1, $2)";
-const enterHouse = "select set_config('app.request_id', $1, true)";
+const enterHouse = "select set_config('app.request_id', $1, true), set_config('app.client_id', $2, true)";
 
 /** Opens the database. Nobody holds a bare connection: tenants' work runs behind the wall of row level security. */
 export function openDatabase(options: DatabaseOptions) {
@@ -70,7 +70,7 @@ export function openDatabase(options: DatabaseOptions) {
     ...common,
     url: houseUrl,
     name: "patchbay-house",
-    size: Math.max(2, Math.ceil(size / 4)),
+    size: Math.max(3, Math.ceil(size / 2)),
   });
 
   return {
@@ -82,11 +82,18 @@ export function openDatabase(options: DatabaseOptions) {
     asUser: <T>(userId: string, work: (tx: Tx) => Promise<T>) =>
       transact(tenants, [enterUser, [userId, null]], "read", work),
 
-    /** A transaction of the house, which sees every client. For authentication, sweeps and workers; tests list who may. */
+    /**
+     * A transaction of the house, which sees every client. For authentication, sweeps and workers; tests list who may.
+     * `clientId`: whose the rows are that are written without saying so; it hides nobody's.
+     */
     asHouse: <T>(
       work: (tx: Tx) => Promise<T>,
-      { mode = "write", requestId = null }: Mode & { requestId?: string | null } = {},
-    ) => transact(house, [enterHouse, [requestId ?? ""]], mode, work),
+      {
+        mode = "write",
+        requestId = null,
+        clientId = null,
+      }: Mode & { requestId?: string | null; clientId?: string | null } = {},
+    ) => transact(house, [enterHouse, [requestId ?? "", clientId ?? ""]], mode, work),
 
     /**
      * A hot single read in one statement, behind the same wall: the CTE makes the setting before the lateral part is read,

@@ -4,7 +4,8 @@ language sql set search_path = '' as $$
   select count(*) from graphile_worker.add_jobs(array(
     select row(
       job->>'task',
-      json_build_object('clientId', p_client, 'requestId', nullif(current_setting('app.request_id', true), ''),
+      json_build_object('clientId', p_client,
+                        'requestId', coalesce(job->>'requestId', nullif(current_setting('app.request_id', true), '')),
                         'attempt', coalesce((job->>'attempt')::integer, 0), 'body', job->'body'),
       null,
       case when job->>'runAt' is not null then (job->>'runAt')::timestamptz
@@ -24,6 +25,26 @@ end $$;
 
 create or replace function graphile_worker.patchbay_enqueue_for(p_client text, p_jobs json) returns void
 language sql security definer set search_path = '' as $$ select graphile_worker.patchbay_add(p_client, p_jobs) $$;
+
+-- Many jobs of one task at once, each for its own client: for work that serves many clients in one commit. The queue's
+-- own way in is for jobs with keys and names of queues, and costs twice as much; these have neither. One is announced,
+-- whatever their number: whoever is idle fetches as many as there are.
+create or replace function graphile_worker.patchbay_enqueue_all(
+  p_task text, p_clients text[], p_bodies json[], p_run_at timestamptz[]
+) returns void
+language plpgsql security definer set search_path = '' as $$
+declare task integer;
+begin
+  select id into task from graphile_worker._private_tasks where identifier = p_task;
+  if task is null then
+    insert into graphile_worker._private_tasks (identifier) values (p_task) on conflict do nothing;
+    select id into strict task from graphile_worker._private_tasks where identifier = p_task;
+  end if;
+  insert into graphile_worker._private_jobs (task_id, payload, run_at, max_attempts)
+    select task, json_build_object('clientId', client, 'attempt', 0, 'body', body), coalesce(at, clock_timestamp()), 10
+    from unnest(p_clients, p_bodies, p_run_at) job(client, body, at);
+  perform pg_notify('jobs:insert', '{"r":' || random()::text || ',"count":1}');
+end $$;
 
 -- What health asks: how old the oldest job is that should have begun.
 create or replace function graphile_worker.patchbay_oldest_due_seconds() returns double precision
@@ -133,10 +154,11 @@ begin
 end $$;
 
 revoke all on function graphile_worker.patchbay_add, graphile_worker.patchbay_enqueue, graphile_worker.patchbay_enqueue_for,
+  graphile_worker.patchbay_enqueue_all,
   graphile_worker.patchbay_oldest_due_seconds, graphile_worker.patchbay_remove, graphile_worker.patchbay_put_next,
   graphile_worker.patchbay_rescue, graphile_worker.patchbay_retire, graphile_worker.patchbay_take_exhausted from public;
 grant usage on schema graphile_worker to patchbay_tenant, patchbay_house;
 grant execute on function graphile_worker.patchbay_enqueue to patchbay_tenant;
-grant execute on function graphile_worker.patchbay_enqueue_for to patchbay_house;
+grant execute on function graphile_worker.patchbay_enqueue_for, graphile_worker.patchbay_enqueue_all to patchbay_house;
 grant execute on function graphile_worker.patchbay_oldest_due_seconds to patchbay_house;
 grant execute on function graphile_worker.patchbay_remove, graphile_worker.patchbay_take_exhausted to patchbay_house;

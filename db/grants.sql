@@ -15,19 +15,37 @@ grant usage on schema public, app to patchbay_tenant, patchbay_house, patchbay_w
 
 -- Tenants: their own rows. History is written once: no update, no delete.
 grant select, insert, update, delete on
-  api_keys, idempotency_keys, data_keys, agents, intents, calls, webhook_endpoints, deliveries, holds, event_counters
+  api_keys, idempotency_keys, data_keys, agents, agent_uses, intents, calls, call_pairs, call_words, webhook_endpoints,
+  deliveries, holds, event_counters, invitations, memberships, credentials, provider_accounts, uploads, voices,
+  knowledge_bases, knowledge_files, tools, telephony_configs, sip_registrations, inbound_routes, workflow_runs, workflow_steps,
+  webhook_replays, call_legs
   to patchbay_tenant;
-grant select, insert, update on agent_versions, ledger_accounts, memberships to patchbay_tenant;
-grant select, insert on call_messages, ledger_transactions, ledger_entries, events, delivery_attempts, audit_log to patchbay_tenant;
+grant select, insert, update on agent_versions, ledger_accounts to patchbay_tenant;
+grant update (name, timezone, metadata, updated_at) on clients to patchbay_tenant;
+grant select, insert, delete on call_messages to patchbay_tenant; -- erased when a client asks, or by retention
+grant select, insert on ledger_transactions, ledger_entries, events, delivery_attempts, audit_log to patchbay_tenant;
 grant select on clients, users, roles, prices to patchbay_tenant;
 
 -- The house: authentication, and the sweeps that serve every client at once.
 grant select, insert, update, delete on
-  clients, users, memberships, roles, api_keys, idempotency_keys, data_keys, ingress_events, ingress_keys,
-  worker_heartbeats, gave_up_jobs
+  clients, users, memberships, invitations, roles, api_keys, idempotency_keys, data_keys, ingress_events, ingress_keys,
+  worker_heartbeats, gave_up_jobs, dispatch_pauses, bus_positions
   to patchbay_house;
-grant select on prices, intents, calls, deliveries, webhook_endpoints, audit_log to patchbay_house;
+grant select on prices, intents, calls, deliveries, webhook_endpoints, audit_log, agents, voices, knowledge_bases,
+  knowledge_files, uploads, provider_accounts, telephony_configs, sip_registrations, inbound_routes, workflow_runs,
+  workflow_steps, events, delivery_attempts, webhook_replays
+  to patchbay_house;
+-- Deliveries are written down for many clients at a time.
+grant insert, update, delete on deliveries to patchbay_house;
+grant insert on delivery_attempts to patchbay_house;
+grant delete on webhook_replays to patchbay_house; -- past their age
+grant update (rate_due_at, failures_in_row, failing_since, last_success_at, last_failure_at) on webhook_endpoints
+  to patchbay_house;
+grant insert on prices, audit_log to patchbay_house;
+grant update (state, state_reason) on inbound_routes to patchbay_house;
 grant update (position, hash) on audit_log to patchbay_house;
+grant update (state) on uploads to patchbay_house;
+grant update (checked_at) on voices to patchbay_house;
 
 
 -- Workers say that they live, and bury those who do not, on a connection that waits for nobody.

@@ -20,6 +20,20 @@ export const prefixes = {
   request: "req",
   dataKey: "dek",
   gaveUp: "gup",
+  invitation: "inv",
+  credential: "cred",
+  providerAccount: "pacc",
+  upload: "file",
+  voice: "voice",
+  knowledgeBase: "kb",
+  knowledgeFile: "kbf",
+  tool: "tool",
+  sipRegistration: "sip",
+  route: "route",
+  workflow: "wf",
+  price: "price",
+  replay: "rpl",
+  leg: "leg",
 } as const;
 
 export type Kind = keyof typeof prefixes;
@@ -46,3 +60,14 @@ export function newId(kind: Kind): string {
 }
 
 export const idPattern = (kind: Kind) => new RegExp(`^${prefixes[kind]}_[0-7][0-9a-hjkmnp-tv-z]{25}$`);
+
+/** The least id of the kind that can have been made at this moment: where a list by time begins or ends. */
+export function idFloor(kind: Kind, at: Date): string {
+  let milliseconds = Math.max(0, Math.min(at.getTime(), 2 ** 48 - 1));
+  let time = "";
+  for (let place = 0; place < 10; place += 1) {
+    time = alphabet[milliseconds % 32] + time;
+    milliseconds = Math.floor(milliseconds / 32);
+  }
+  return `${prefixes[kind]}_${time}${"0".repeat(16)}`;
+}

@@ -1,4 +1,12 @@
-import { createTRPCClient, httpBatchLink, httpLink, splitLink } from "@trpc/client";
+import {
+  createTRPCClient,
+  httpBatchLink,
+  httpBatchStreamLink,
+  httpLink,
+  httpSubscriptionLink,
+  splitLink,
+} from "@trpc/client";
+import { EventSource, type FetchLike } from "eventsource";
 import type { EventData, EventType } from "../db/events.ts";
 import type { AppRouter } from "../routers/index.ts";
 
@@ -17,9 +25,22 @@ export type ClientOptions = {
   fetch?: typeof fetch;
 };
 
+/** Procedures that answer a stream. */
+export const streaming: ReadonlySet<string> = new Set(["calls.export", "voices.preview"]);
+
+/** The bytes of a stream, in order. Ends in an error where the stream broke off: then what came is not the whole. */
+export async function* bytesOf({ chunks }: { chunks: AsyncIterable<string> }): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+  for await (const chunk of chunks) yield fromBase64(chunk) ?? broken();
+}
+
+function broken(): never {
+  throw new TypeError("A piece of the stream is not base64.");
+}
+
 /**
  * The typed client. `{ context: { idempotencyKey } }` as a call's second argument makes a mutation safe to repeat; it
- * then travels alone, while all else that is asked in the same moment shares a request.
+ * then travels alone, while all else that is asked in the same moment shares a request. A stream (`streaming`) answers
+ * `{ chunks, fileName }`: read it with `bytesOf`. A subscription whose line is lost is taken up again where it was.
  */
 export function createPatchbayClient({ url, token, apiKey, clientId, fetch: given }: ClientOptions) {
   const credential = token ?? apiKey;
@@ -29,15 +50,29 @@ export function createPatchbayClient({ url, token, apiKey, clientId, fetch: give
     authorization: `Bearer ${typeof credential === "string" ? credential : await credential()}`,
     ...(clientId === undefined ? {} : { "x-client-id": clientId }),
   });
+  // A browser's own EventSource sends no headers. What a balancer answers while we are away is no reason to give up.
+  const follow: FetchLike = async (input, init) => {
+    const response = await (given ?? fetch)(input, { ...init, headers: { ...init.headers, ...(await headers()) } });
+    if (response.status >= 500) throw new TypeError(`The server answered ${response.status}.`);
+    return response;
+  };
   return createTRPCClient<AppRouter>({
     links: [
       splitLink({
-        condition: ({ context }) => typeof context.idempotencyKey === "string",
-        true: httpLink({
-          ...common,
-          headers: async ({ op }) => ({ ...(await headers()), "idempotency-key": String(op.context.idempotencyKey) }),
+        condition: ({ type }) => type === "subscription",
+        true: httpSubscriptionLink({ url: common.url, EventSource, eventSourceOptions: { fetch: follow } }),
+        false: splitLink({
+          condition: ({ context }) => typeof context.idempotencyKey === "string",
+          true: httpLink({
+            ...common,
+            headers: async ({ op }) => ({ ...(await headers()), "idempotency-key": String(op.context.idempotencyKey) }),
+          }),
+          false: splitLink({
+            condition: ({ path }) => streaming.has(path),
+            true: httpBatchStreamLink({ ...common, maxItems: 1, headers }), // a line of its own, that the reader may close
+            false: httpBatchLink({ ...common, maxItems: 10, headers }),
+          }),
         }),
-        false: httpBatchLink({ ...common, maxItems: 10, headers }),
       }),
     ],
   });
@@ -47,6 +82,9 @@ export type PatchbayClient = ReturnType<typeof createPatchbayClient>;
 
 /** What a webhook says. Types may be added: leave those that you do not know alone. */
 export type WebhookEvent = { [N in EventType]: EventOf<N> }[EventType];
+
+/** What comes to an endpoint whose `payload` is `thin`: what happened, and to what. Ask the API for the rest. */
+export type ThinWebhookEvent = { [N in EventType]: Omit<EventOf<N>, "data"> }[EventType];
 
 type EventOf<N extends EventType> = {
   /** The same in every attempt: an event that was seen before may be left alone. */
@@ -63,52 +101,124 @@ export type WebhookMessage = {
   /** The body as it came, before any parsing. */
   payload: string | Uint8Array;
   headers: Headers | Record<string, string | string[] | undefined>;
-  /** `whsec_…`; two while one is being replaced. */
+  /** `whsec_…`, or `whpk_…` of an endpoint that signs by `v1a`; several while one is being replaced. */
   secret: string | readonly string[];
-  /** How far the time in the signature may lie from this clock. */
+  /** How far the time in the signature may lie from `now`. */
   toleranceSeconds?: number;
+  /** When the message came, where that is not this moment. */
+  now?: Date;
 };
+
+export type WebhookRefusal =
+  | "header_missing"
+  | "timestamp_malformed"
+  | "timestamp_too_old"
+  | "timestamp_too_new"
+  | "signature_mismatch"
+  | "payload_malformed";
 
 /** The message does not come from Patchbay, or not now: answer 400 and do nothing. */
 export class WebhookRefused extends Error {
   override name = "WebhookRefused";
+  readonly reason: WebhookRefusal;
+
+  constructor(reason: WebhookRefusal, message: string) {
+    super(message);
+    this.reason = reason;
+  }
 }
 
-/** Verifies a webhook by Standard Webhooks and gives its event. Throws WebhookRefused. */
-export async function verifyWebhook({
+/**
+ * Verifies a webhook by Standard Webhooks, `v1` and `v1a`, and gives its event. Throws WebhookRefused for a message that
+ * is not to be believed, and TypeError for a mistake of the receiver's own: a secret that is none, a body already parsed.
+ *
+ * The signature says who wrote the event, not how much of it was sent: an endpoint that gets thin payloads asks for
+ * `verifyWebhook<ThinWebhookEvent>(…)`.
+ */
+export async function verifyWebhook<Event extends ThinWebhookEvent = WebhookEvent>({
   payload,
   headers,
   secret,
   toleranceSeconds = 300,
-}: WebhookMessage): Promise<WebhookEvent> {
+  now = new Date(),
+}: WebhookMessage): Promise<Event> {
+  const keys = await Promise.all((typeof secret === "string" ? [secret] : secret).map(keyOf));
+  if (keys.length === 0) throw new TypeError("Give the endpoint's secret.");
+  if (typeof payload !== "string" && !ArrayBuffer.isView(payload)) {
+    throw new TypeError("Give the body as it came: this one has been parsed.");
+  }
+
   const id = headerOf(headers, "webhook-id");
   const timestamp = headerOf(headers, "webhook-timestamp");
   const signatures = headerOf(headers, "webhook-signature");
-  if (!id || !timestamp || !signatures) throw new WebhookRefused("A header of the signature is missing.");
-  if (!/^\d{1,12}$/.test(timestamp)) throw new WebhookRefused("The time of the signature is malformed.");
-  if (Math.abs(Date.now() / 1000 - Number(timestamp)) > toleranceSeconds) {
-    throw new WebhookRefused("The signature is too old, or of the future: is this clock right?");
+  if (!id || !timestamp || !signatures) {
+    throw new WebhookRefused("header_missing", "A header of the signature is missing.");
   }
+  if (!/^\d{1,12}$/.test(timestamp)) {
+    throw new WebhookRefused("timestamp_malformed", "The time of the signature is malformed.");
+  }
+  const ageSeconds = Math.floor(now.getTime() / 1000) - Number(timestamp);
+  // Asked this way round, a tolerance that is not a number lets nothing in.
+  if (!(ageSeconds <= toleranceSeconds)) {
+    throw new WebhookRefused("timestamp_too_old", "The signature is too old: is this clock right?");
+  }
+  if (!(ageSeconds >= -toleranceSeconds)) {
+    throw new WebhookRefused("timestamp_too_new", "The signature is of the future: is this clock right?");
+  }
+
   const body = typeof payload === "string" ? encoder.encode(payload) : payload;
-  const head = encoder.encode(`${id}.${timestamp}.`);
-  const signed = new Uint8Array(head.length + body.length);
-  signed.set(head);
-  signed.set(body, head.length);
-  for (const each of typeof secret === "string" ? [secret] : secret) {
-    const key = await keyOf(each);
-    for (const signature of signatures.split(" ")) {
-      const [version, text = ""] = signature.split(",");
-      const bytes = version === "v1" ? fromBase64(text) : null;
+  const signed = joined(encoder.encode(`${id}.${timestamp}.`), body);
+  for (const { version, bytes } of signaturesIn(signatures)) {
+    for (const key of keys) {
       // WebCrypto compares in constant time.
-      if (bytes && (await crypto.subtle.verify("HMAC", key, bytes, signed))) {
-        return JSON.parse(new TextDecoder().decode(body)) as WebhookEvent;
+      if (key.version === version && (await crypto.subtle.verify(key.algorithm, key.key, bytes, signed))) {
+        return eventIn(body) as Event;
       }
     }
   }
-  throw new WebhookRefused("No signature fits: is this the endpoint's secret, and the body untouched?");
+  throw new WebhookRefused(
+    "signature_mismatch",
+    "No signature fits: is this the endpoint's secret, and the body untouched?",
+  );
 }
 
+type Version = "v1" | "v1a";
+type Signature = { version: Version; bytes: Uint8Array<ArrayBuffer> };
+
+const signatureBytes: Record<Version, number> = { v1: 32, v1a: 64 };
+/** More than Patchbay ever sends. Whoever sends more wants to keep this machine busy. */
+const mostSignatures = 32;
+
 const encoder = new TextEncoder();
+const strict = new TextDecoder("utf-8", { fatal: true });
+
+/** Those of a known version and the right length; what else stands in the header is of another time. */
+function signaturesIn(header: string): Signature[] {
+  const found: Signature[] = [];
+  for (const each of header.split(" ")) {
+    const [version, text = ""] = each.split(",");
+    if (version !== "v1" && version !== "v1a") continue;
+    const bytes = fromBase64(text);
+    if (bytes?.length === signatureBytes[version]) found.push({ version, bytes });
+    if (found.length === mostSignatures) break;
+  }
+  return found;
+}
+
+function eventIn(body: Uint8Array): unknown {
+  try {
+    return JSON.parse(strict.decode(body));
+  } catch {
+    throw new WebhookRefused("payload_malformed", "The body is signed, but it is not JSON.");
+  }
+}
+
+function joined(head: Uint8Array, body: Uint8Array): Uint8Array<ArrayBuffer> {
+  const all = new Uint8Array(head.length + body.length);
+  all.set(head);
+  all.set(body, head.length);
+  return all;
+}
 
 function headerOf(headers: WebhookMessage["headers"], name: string): string | undefined {
   if (headers instanceof Headers) return headers.get(name) ?? undefined;
@@ -117,9 +227,23 @@ function headerOf(headers: WebhookMessage["headers"], name: string): string | un
 }
 
 async function keyOf(secret: string) {
+  if (secret.startsWith("whsk_")) {
+    throw new TypeError("`whsk_` is a private key, which only the sender holds: give the endpoint's `whpk_`.");
+  }
+  if (secret.startsWith("whpk_")) {
+    const bytes = fromBase64(secret.slice("whpk_".length));
+    if (bytes?.length !== 32) throw new TypeError("This is no public key: `whpk_` and 32 bytes in base64.");
+    const algorithm = { name: "Ed25519" };
+    const key = await crypto.subtle.importKey("raw", bytes, algorithm, false, ["verify"]);
+    return { version: "v1a" as const, algorithm, key };
+  }
   const bytes = fromBase64(secret.replace(/^whsec_/, ""));
-  if (!bytes?.length) throw new TypeError("The secret is not one of Patchbay: `whsec_` and base64.");
-  return await crypto.subtle.importKey("raw", bytes, { name: "HMAC", hash: "SHA-256" }, false, ["verify"]);
+  if (!bytes || bytes.length < 24) {
+    throw new TypeError("This is no secret: `whsec_` and at least 24 bytes in base64. Was it copied whole?");
+  }
+  const algorithm = { name: "HMAC", hash: "SHA-256" };
+  const key = await crypto.subtle.importKey("raw", bytes, algorithm, false, ["verify"]);
+  return { version: "v1" as const, algorithm, key };
 }
 
 function fromBase64(text: string): Uint8Array<ArrayBuffer> | null {

@@ -24,6 +24,11 @@ export type RestDoor = {
   item: Schema | null;
 };
 
+/** Of the installation's own services: at the root alone, and no part of the public document. */
+export const isInternal = ({ rest }: RestDoor) => rest.path.startsWith("/internal/");
+/** The operator's doors stand at the root as well. */
+export const isAdmin = ({ rest }: RestDoor) => rest.path.startsWith("/admin/");
+
 /** Every public door of a router. A door that could not keep its word stops the start, not a request. */
 export function doorsOf(router: AnyTRPCRouter): RestDoor[] {
   const procedures: Record<string, AnyTRPCProcedure> = router._def.procedures;

@@ -1,6 +1,6 @@
 import { generateOpenApiDocument, type OpenApiRouter } from "trpc-to-openapi";
 import { z } from "zod";
-import { definition, doorsOf, type RestDoor, unwrapped } from "./doors.ts";
+import { definition, doorsOf, isInternal, type RestDoor, unwrapped } from "./doors.ts";
 import { faultCodes } from "./openapi-errors.ts";
 import { type Components, exampleRequestId, type JsonSchema } from "./openapi-examples.ts";
 import { contact, introduction, license, securitySchemes } from "./openapi-words.ts";
@@ -32,6 +32,8 @@ export type ApiDocument = {
   tags?: { name: string; description: string; "x-displayName": string }[];
   externalDocs?: { url: string; description: string };
   paths: Record<string, Record<string, Operation>>;
+  /** What we send: by event type. */
+  webhooks?: Record<string, { post: object }>;
   components: Record<string, Record<string, object>> & { schemas: Components };
 };
 
@@ -69,7 +71,7 @@ export function generate(
   router: Parameters<typeof doorsOf>[0],
   { baseUrl, version }: { baseUrl: string; version: string },
 ) {
-  const doors = doorsOf(router);
+  const doors = doorsOf(router).filter((door) => !isInternal(door));
   const document = generateOpenApiDocument(asGeneratorInput(doors), {
     title: "Patchbay",
     description: introduction,
@@ -110,7 +112,7 @@ function asApiDocument(generated: ReturnType<typeof generateOpenApiDocument>): A
 
 function envelope(door: RestDoor): Schema {
   const { meta, item, output } = door;
-  if (meta.status === 204) return z.void();
+  if (meta.status === 204 || meta.produces) return z.void();
   const id = componentName(door, "Response");
   if (item) return z.object({ data: z.array(item), meta: PageMeta }).meta({ id });
   const data = !output || definition(output).type === "void" ? z.null() : output;

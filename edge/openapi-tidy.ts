@@ -70,7 +70,7 @@ function nullAsType(schema: JsonSchema): JsonSchema {
   const { anyOf, ...rest } = schema;
   const [first, second] = anyOf ?? [];
   if (anyOf?.length !== 2 || !first || second?.type !== "null" || typeof first.type !== "string") return schema;
-  if (first.const !== undefined) return schema;
+  if (first.const !== undefined || first.oneOf || first.anyOf) return schema;
   const { enum: values, ...plain } = first;
   return { ...plain, ...(values ? { enum: [...values, null] } : {}), type: [first.type, "null"], ...rest };
 }

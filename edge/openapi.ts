@@ -1,9 +1,11 @@
 import type { AnyTRPCRouter } from "@trpc/server";
+import type { Meta } from "../routers/rest.ts";
 import type { RestDoor } from "./doors.ts";
 import { errorResponse, faultsByStatus, responseName } from "./openapi-errors.ts";
 import { exampleOf, exampleRequestId, type JsonSchema } from "./openapi-examples.ts";
 import { type ApiDocument, componentName, generate, type Operation } from "./openapi-source.ts";
 import { nameDates, tidy } from "./openapi-tidy.ts";
+import { describeWebhooks } from "./openapi-webhooks.ts";
 import { meaningOf, tags } from "./openapi-words.ts";
 
 export type { ApiDocument } from "./openapi-source.ts";
@@ -62,6 +64,7 @@ export function openApiDocument(router: AnyTRPCRouter, { baseUrl, version }: Opt
   }
   for (const [name, schema] of Object.entries(components.schemas)) components.schemas[name] = tidy(schema);
   addExamples(document);
+  describeWebhooks(document, "webhooks");
   dropUnused(document);
   const words = (name: string) => tags[name] ?? { title: name, description: `Everything under \`/${name}\`.` };
   const used = new Set(doors.flatMap(({ rest }) => rest.tags ?? []));
@@ -133,7 +136,8 @@ function describeSuccess(operation: Operation, door: RestDoor, { components }: A
   operation.responses = {};
   const names = ["X-Request-Id", "RateLimit", "RateLimit-Policy", ...(takesBody ? ["Idempotency-Replayed"] : [])];
   const refs = Object.fromEntries(names.map((name) => [name, { $ref: `#/components/headers/${name}` }]));
-  const content = generated && "content" in generated && meta.status !== 204 ? { content: generated.content } : {};
+  const json = generated && "content" in generated && meta.status !== 204 ? { content: generated.content } : {};
+  const content = meta.produces ? { content: { [meta.produces]: { schema: streamed(meta.produces) } } } : json;
   const inner = components.schemas[componentName(door, "Response")]?.properties?.data;
   const output = door.item ?? door.output;
   if (output && inner) nameDates(output, door.item ? inner.items! : inner, components.schemas, "out");
@@ -144,6 +148,11 @@ function describeSuccess(operation: Operation, door: RestDoor, { components }: A
   const isOutbound = rest.method === "POST" && meta.status === 201 && meta.faults.includes("provider_unavailable");
   if (isOutbound)
     answer(202, "The provider has not answered yet: the resource is in state `unknown` until that is settled.");
+}
+
+/** Text is text; of sound there is nothing to say but that it is bytes. */
+function streamed(type: NonNullable<Meta["produces"]>): JsonSchema {
+  return type.startsWith("text/") ? { type: "string" } : { type: "string", format: "binary" };
 }
 
 function describeFailures(operation: Operation, door: RestDoor, { components }: ApiDocument): void {

@@ -43,7 +43,8 @@ export function sendFault(
   cutOffSoon(res);
 }
 
-const common = (requestId: string) => ({
+/** What every answer says, of whatever kind. */
+export const common = (requestId: string) => ({
   "Cache-Control": "no-store",
   "X-Content-Type-Options": "nosniff",
   "X-Request-Id": requestId,

@@ -2,12 +2,13 @@ import { randomUUID } from "node:crypto";
 import { type AnyTRPCRouter, callTRPCProcedure } from "@trpc/server";
 import { type Request, type Response, Router } from "express";
 import { asFault, Fault } from "../routers/fault.ts";
-import type { Reply } from "../routers/reply.ts";
+import type { Chunks, Reply } from "../routers/reply.ts";
 import { doorsOf, type RestDoor } from "./doors.ts";
-import { sendAnswer, sendFault } from "./rest-answer.ts";
+import { common, sendAnswer, sendFault } from "./rest-answer.ts";
 import { CallerGone } from "./rest-body.ts";
 import { type InputReader, inputReader } from "./rest-input.ts";
 import { routes } from "./rest-routes.ts";
+import { sendChunks } from "./rest-stream.ts";
 
 export { sendFault } from "./rest-answer.ts";
 
@@ -16,9 +17,13 @@ type Failure = { fault: Fault; error: unknown; requestId: string; procedure: str
 
 export type RestOptions<Ctx extends RestContext> = {
   router: AnyTRPCRouter;
+  /** Which doors stand here; all, if left out. */
+  only?(door: RestDoor): boolean;
   createContext(request: { req: Request; res: Response; transport: "rest"; reply: Reply }): Ctx | Promise<Ctx>;
   maxBodyBytes?: number;
   bodyDeadlineSeconds?: number;
+  /** How long the line of a stream may stand still. */
+  streamIdleMs?: number;
   /** The id of a request that failed before it had a context. */
   requestIdOf?(req: Request): string;
   /** Hears of every failure, also of those that are the caller's own doing. */
@@ -29,10 +34,10 @@ type Route = RestDoor & { read: InputReader };
 
 /** The public REST door: every procedure with REST metadata, at its method and path. Mount it at /api/v1. */
 export function restRouter<Ctx extends RestContext>(options: RestOptions<Ctx>): Router {
-  const { router, createContext, requestIdOf = givenOrNew, onError } = options;
-  const { maxBodyBytes = 1_000_000, bodyDeadlineSeconds = 30 } = options;
+  const { router, createContext, requestIdOf = givenOrNew, onError, only = () => true } = options;
+  const { maxBodyBytes = 1_000_000, bodyDeadlineSeconds = 30, streamIdleMs } = options;
   const table = routes<Route>();
-  for (const door of doorsOf(router)) {
+  for (const door of doorsOf(router).filter(only)) {
     const read = inputReader(door, { maxBodyBytes, bodyDeadlineSeconds });
     table.add(door.rest.method, door.rest.path, { ...door, read });
   }
@@ -51,16 +56,22 @@ export function restRouter<Ctx extends RestContext>(options: RestOptions<Ctx>): 
       const params = new Map(stop.params.map((name, place) => [name, found.values[place]!]));
       const input = await door.read(req, mark < 0 ? "" : req.url.slice(mark + 1), params);
       const { procedure: path, type, meta, item } = door;
+      const signal = signalOf(res);
       const data = await callTRPCProcedure({
         router,
         path,
         type,
         ctx,
         getRawInput: async () => input,
-        signal: signalOf(res),
+        signal,
         batchIndex: 0,
       });
       const { requestId, reply } = ctx;
+      if (meta.produces) {
+        const headers = { ...common(requestId), ...reply.headers };
+        const chunks = data as Chunks; // what the builder `stream` gives
+        return await sendChunks(res, { chunks, contentType: meta.produces, headers, signal, idleMs: streamIdleMs });
+      }
       sendAnswer(res, { requestId, reply, status: reply.status ?? meta.status, isPage: item !== null, data });
     } catch (error) {
       fail(error, req, res, ctx, door?.procedure);

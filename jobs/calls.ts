@@ -65,11 +65,40 @@ export const sweep: Task<"calls.sweep"> = {
 };
 
 /** Ends a call that nobody here knows as his. One that rings still cannot be ended: it is tried again. */
-export const hangUp: Task<"calls.hangUpStray"> = {
+export const hangUpStray: Task<"calls.hangUpStray"> = {
   async run({ providerAccountId, providerCallId }, ctx) {
     const { ultravox } = ctx.providers;
     if ((await ultravox.hangUp(providerAccountId, providerCallId, deadline())) === "done") return;
     const seen = await ultravox.getCall(providerAccountId, providerCallId, deadline());
     if (seen && !seen.endedAt) throw new Error("It rings still, and cannot be ended before somebody answers.");
+  },
+};
+
+/**
+ * Ends a call of ours that is under way; one that is over is left as it is.
+ */
+export const hangUp: Task<"calls.hangUp"> = {
+  async run({ callId }, ctx) {
+    const call = await ctx.asClient((tx) => lockCall(tx, callId));
+    if (call.status !== "active" || !call.providerCallId) return;
+    const { providerAccountId, providerCallId, clientId } = call;
+    const { ultravox } = ctx.providers;
+    if ((await ultravox.hangUp(providerAccountId, providerCallId, deadline())) === "done") return;
+    const seen = await ultravox.getCall(providerAccountId, providerCallId, deadline());
+    if (seen) await bringForward(ctx, clientId, callId, seen, "asked");
+    if (seen?.joinedAt && !seen.endedAt) throw new Error("It goes on, and the provider would not end it yet.");
+  },
+};
+
+/** What is erased here goes at the provider too, as soon as nothing more will have to be asked there. */
+export const eraseUpstream: Task<"calls.eraseUpstream"> = {
+  async run({ callId }, ctx) {
+    const call = await ctx.asClient((tx) => lockCall(tx, callId));
+    // By the client's own wish, or because its agent keeps it no longer.
+    const isErased = call.erasedAt !== null || call.transcriptState === "erased" || call.recordingState === "erased";
+    if (!isErased || !call.providerCallId) return;
+    const { providerAccountId, providerCallId } = call;
+    const erased = await ctx.providers.ultravox.deleteCall(providerAccountId, providerCallId, deadline());
+    if (erased === "ongoing") throw new Error("The provider says that the call goes on.");
   },
 };

@@ -1,37 +1,48 @@
-import { enqueue, enqueueFor } from "../db/queue.ts";
-import { hangUpStray, placeCall } from "../routers/calls/place.ts";
-import { applyCall, contradictsBill, lockCall } from "../routers/calls/service.ts";
-import { markReceived, ownerOfCall, readReceived } from "../routers/ingress/service.ts";
+import type { Tx } from "../db/client.ts";
+import { enqueueFor } from "../db/queue.ts";
+import { adoptCall } from "../routers/calls/adopt.ts";
+import { hearOf, hearOfLeg } from "../routers/calls/hear.ts";
+import { placeCall } from "../routers/calls/place.ts";
+import {
+  agentOfCall,
+  type CallOwner,
+  callInAddress,
+  type IngressProvider,
+  type IngressRow,
+  type Mark,
+  markReceived,
+  ownerOfCall,
+  ownerOfLeg,
+  readReceived,
+} from "../routers/ingress/service.ts";
 import type { AnyOutbound } from "../routers/intents/kinds.ts";
 import { openIntentOf, settle } from "../routers/intents/service.ts";
 import type { ProviderCall } from "../routers/providers.ts";
 import type { JobContext, Task } from "./task.ts";
 
+/** What becomes of a message: said at once, or once the work is done that it takes beyond the house's own transaction. */
+type Verdict = Mark | (() => Promise<Mark>);
+
+const appliers: Record<IngressProvider, (tx: Tx, row: IngressRow, ctx: JobContext) => Promise<Verdict>> = {
+  ultravox: applyUltravox,
+  stripe: applyStripe,
+  telnyx: applyTelnyx,
+};
+
 /** Applies what a provider told us, whatever the order and however often: the call only ever moves forward. */
 export const apply: Task<"ingress.apply"> = {
   async run({ ingressId, receivedAt }, ctx) {
-    const row = await ctx.asHouse((tx) => readReceived(tx, ingressId, receivedAt));
-    if (row?.state !== "received") return;
-    const mark = (mark: Parameters<typeof markReceived>[3]) =>
-      ctx.asHouse((tx) => markReceived(tx, row, receivedAt, mark));
-
-    const event = readOrNull(() => ctx.providers.ultravox.readEvent(row.body));
-    if (!event) return mark({ state: "failed", note: "The body is not an event that we know." });
-    const owner = await ctx.asHouse((tx) => ownerOfCall(tx, row.providerAccountId, event.call));
-    if (!owner) return mark({ state: "ignored", note: "No call of this provider account." });
-    const { clientId, callId } = owner;
-
-    if (row.stale) {
-      await ctx.asHouse((tx) => enqueueFor(tx, clientId, "calls.refresh", { callId }, { key: callId }));
-      return mark({
-        state: "ignored",
-        clientId,
-        subjectId: callId,
-        note: "Outside the time window: the provider is asked instead.",
-      });
-    }
-    await bringForward(ctx, clientId, callId, event.call, "told");
-    await mark({ state: "applied", clientId, subjectId: callId });
+    const left = await ctx.asHouse(async (tx) => {
+      const row = await readReceived(tx, ingressId, receivedAt);
+      if (row?.state !== "received") return null;
+      const verdict = await appliers[row.provider as IngressProvider](tx, row, ctx); // written by the receivers of these alone
+      if (typeof verdict === "function") return { row, work: verdict };
+      await markReceived(tx, row, receivedAt, verdict);
+      return null;
+    });
+    if (!left) return;
+    const mark = await left.work();
+    await ctx.asHouse((tx) => markReceived(tx, left.row, receivedAt, mark));
   },
 
   async gaveUp({ ingressId, receivedAt }, ctx, error) {
@@ -43,10 +54,86 @@ export const apply: Task<"ingress.apply"> = {
   },
 };
 
-/**
- * An event may come before the request that placed the call has heard its answer: then it settles the intent itself.
- * `told`: by an event, which may be older than what we know; `asked`: it is so at this moment.
- */
+const unreadable: Mark = { state: "failed", note: "The body is not an event that we know." };
+
+async function applyUltravox(tx: Tx, row: IngressRow, ctx: JobContext): Promise<Verdict> {
+  const { providerAccountId: accountId, stale } = row;
+  const event = readOrNull(() => ctx.providers.ultravox.readEvent(row.body));
+  if (!event) return unreadable;
+  const owner = await ownerOfCall(tx, accountId, event.call);
+  if (owner && stale) return askInstead(tx, owner);
+  if (owner) return () => tell(ctx, owner, event.call);
+  const agent = await agentOfCall(tx, accountId, event.call);
+  if (!agent) return noCall;
+  return async () => {
+    const adopted = await adopt(ctx, row, agent, event.call);
+    if (!adopted) return noCall;
+    return stale ? ctx.asHouse((tx) => askInstead(tx, adopted)) : tell(ctx, adopted, event.call);
+  };
+}
+
+const noCall: Mark = { state: "ignored", note: "No call of this provider account." };
+
+async function askInstead(tx: Tx, { clientId, callId }: CallOwner): Promise<Mark> {
+  await enqueueFor(tx, clientId, "calls.refresh", { callId }, { key: callId });
+  const note = "Outside the time window: the provider is asked instead.";
+  return { state: "ignored", clientId, subjectId: callId, note };
+}
+
+async function tell(ctx: JobContext, { clientId, callId }: CallOwner, told: ProviderCall): Promise<Mark> {
+  await bringForward(ctx, clientId, callId, told, "told");
+  return { state: "applied", clientId, subjectId: callId };
+}
+
+/** Kept word for word, so that it can be applied once something here acts on its type. */
+async function applyStripe(_tx: Tx, row: IngressRow, ctx: JobContext): Promise<Mark> {
+  const event = readOrNull(() => ctx.providers.stripe.readEvent(row.body));
+  if (!event) return unreadable;
+  return { state: "ignored", note: `Nothing here acts on ${event.type}.` };
+}
+
+/** A leg of a call. Which call it is, our own id says: given back by the carrier, or in the address that it was given. */
+async function applyTelnyx(tx: Tx, row: IngressRow, ctx: JobContext): Promise<Verdict> {
+  const event = readOrNull(() => ctx.providers.telnyx.readEvent(row.body));
+  if (!event) return unreadable;
+  const { type, leg } = event;
+  if (!leg) return { state: "ignored", note: `Nothing here acts on ${type}.` };
+  const inAddress = row.headers[callInAddress] ?? null;
+  if (leg.callId !== null && inAddress !== null && leg.callId !== inAddress) {
+    return { state: "ignored", note: "It names one call, and the address that it came to another." };
+  }
+  const named = leg.callId ?? inAddress;
+  if (named === null) return { state: "ignored", note: "It names no call of ours." };
+  const owner = await ownerOfLeg(tx, row, named);
+  if (!owner) return { state: "ignored", note: "No call of this account." };
+  const { clientId, callId } = owner;
+  return async () => {
+    const from = { accountId: row.providerAccountId, heardAt: row.receivedAt };
+    ctx.fence.check();
+    const entry = { clientId, requestId: ctx.requestId };
+    const objection = await ctx.db.asClient(entry, (tx) => hearOfLeg(tx, callId, leg, from));
+    const about = { clientId, subjectId: callId };
+    return objection === null ? { state: "applied", ...about } : { state: "ignored", ...about, note: objection };
+  };
+}
+
+/** A call that came in by itself, to an agent of ours. An event outside the time window is not taken at its word. */
+async function adopt(
+  ctx: JobContext,
+  { providerAccountId: accountId, stale }: IngressRow,
+  { clientId, agentId }: { clientId: string; agentId: string },
+  told: ProviderCall,
+): Promise<CallOwner | null> {
+  const seen = stale ? await ctx.providers.ultravox.getCall(accountId, told.providerCallId, deadline()) : told;
+  if (!seen || seen.providerAgentId !== told.providerAgentId) return null;
+  const work = (tx: Tx) => adoptCall(tx, agentId, accountId, seen);
+  ctx.fence.check();
+  return { clientId, callId: await ctx.db.asClient({ clientId, requestId: ctx.requestId }, work) };
+}
+
+const deadline = () => ({ signal: AbortSignal.timeout(20_000) });
+
+/** An event may come before the request that placed the call has heard its answer: then it settles the intent itself. */
 export async function bringForward(
   ctx: JobContext,
   clientId: string,
@@ -58,15 +145,9 @@ export async function bringForward(
   ctx.fence.check();
   await ctx.db.asClient({ clientId, requestId: ctx.requestId }, async (tx) => {
     const intent = await openIntentOf(tx, callId);
-    if (intent) {
-      const settlement = { outcome: "accepted", got: seen as never } as const;
-      await settle(tx, placeCall as unknown as AnyOutbound, intent.id, settlement, ring);
-      return;
-    }
-    const call = await lockCall(tx, callId);
-    if (call.providerCallId !== seen.providerCallId) return hangUpStray(tx, callId, call.providerAccountId, seen);
-    if (how === "told" && contradictsBill(call, seen)) return enqueue(tx, "calls.refresh", { callId }, { key: callId });
-    await applyCall(tx, call, seen);
+    if (!intent) return hearOf(tx, callId, seen, how);
+    const settlement = { outcome: "accepted", got: seen as never } as const;
+    await settle(tx, placeCall as unknown as AnyOutbound, intent.id, settlement, ring);
   });
 }
 

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { sql } from "drizzle-orm";
 import type { Tx } from "../db/client.ts";
+import { idFloor } from "../db/ids.ts";
 import type { JobContext, Task } from "./task.ts";
 import type { TimerContext } from "./timers.ts";
 
@@ -41,6 +42,43 @@ export const keepPartitions: Task<"partitions.keep"> = {
         delete from ingress_keys where (provider, provider_account_id, key) in (
           select provider, provider_account_id, key from ingress_keys where received_at < now() - interval '90 days'
           limit ${atOnce} for update skip locked)`);
+      return count;
+    });
+  },
+};
+
+/** As old as the oldest attempts that are kept, at least: see `monthsKept`. */
+const deliveryDays = 92;
+
+/**
+ * By the ids, which begin with the time: client by client, so that the primary key serves and no index is kept for it.
+ * Replays of that age go too; there are few, and one statement goes through the clients.
+ */
+export const expireDeliveries: Task<"deliveries.expire"> = {
+  async run(_, ctx) {
+    const oldest = new Date(Date.now() - deliveryDays * 86_400_000);
+    const floor = idFloor("delivery", oldest);
+    const clients = await ctx.asHouse((tx) => tx.execute<{ id: string }>(sql`select id from clients order by id`), {
+      mode: "read",
+    });
+    for (const { id: clientId } of clients) {
+      await inBatches(ctx, async (tx) => {
+        const { count } = await tx.execute(sql`
+          delete from deliveries where client_id = ${clientId} and id in (
+            select id from deliveries where client_id = ${clientId} and id < ${floor} and state <> 'pending'
+            order by id limit ${atOnce} for update skip locked)`);
+        return count;
+      });
+    }
+    const replayFloor = idFloor("replay", oldest);
+    await inBatches(ctx, async (tx) => {
+      const { count } = await tx.execute(sql`
+        delete from webhook_replays r using (
+          select old.client_id, old.id from clients c cross join lateral (
+            select client_id, id from webhook_replays
+            where client_id = c.id and id < ${replayFloor} and state <> 'running' order by id limit ${atOnce}
+          ) old limit ${atOnce}
+        ) old where r.client_id = old.client_id and r.id = old.id`);
       return count;
     });
   },

@@ -42,6 +42,8 @@ export type Pool = {
 const lastWordsMs = 5_000;
 /** Nothing has run for so long, so what was done is recorded, or will not be. */
 const quietMs = 1_500;
+/** The first question for jobs is answered within this, or the pool has not started. */
+const firstAnswerMs = 15_000;
 /** Prefetched jobs that nobody here has come to are given back after this: another worker may be idle. */
 const prefetchMs = 5_000;
 
@@ -76,6 +78,7 @@ async function runPool(id: string, heartbeat: Heartbeat, connections: pg.Pool, o
     workers = workerPool;
   });
   keepUntilReleased(events);
+  const answered = firstAnswer(events);
   const runner = await run({
     pgPool: connections,
     taskList: running.watch(options.taskList(fence, AbortSignal.any([fence.signal, stopping.signal]))),
@@ -83,14 +86,14 @@ async function runPool(id: string, heartbeat: Heartbeat, connections: pg.Pool, o
     pollInterval: options.pollIntervalMs,
     parsedCronItems: parseCronItems(options.cronItems),
     noHandleSignals: true,
-    logger: graphileLogger(options.log),
+    logger: graphileLogger(options.log, answered.hear),
     events,
     preset: {
       worker: {
         // Batched also where there is little to batch: an unbatched completion that fails is a rejection nobody hears.
         completeJobBatchDelay: 0,
         failJobBatchDelay: 0,
-        ...(options.kind === "prompt" && { localQueue: { size: options.concurrency * 10, ttl: prefetchMs } }),
+        ...(options.kind === "prompt" && { localQueue: { size: options.concurrency * 2, ttl: prefetchMs } }),
       },
     },
   });
@@ -98,6 +101,11 @@ async function runPool(id: string, heartbeat: Heartbeat, connections: pg.Pool, o
     () => "it ended",
     () => "it ended",
   );
+  ended.then(answered.never);
+  if (!(await answered.within(firstAnswerMs))) {
+    await within(lastWordsMs, runner.stop());
+    throw new Error("The queue gave no answer when it was first asked for jobs.");
+  }
   const fenced = new Promise<string>((resolve) => {
     if (fence.closed) resolve("it is fenced");
     fence.signal.addEventListener("abort", () => resolve("it is fenced"), { once: true });
@@ -132,6 +140,30 @@ async function runPool(id: string, heartbeat: Heartbeat, connections: pg.Pool, o
       stopping.abort(new Error("The worker was aborted."));
       runner.stop().catch(() => {});
       close();
+    },
+  };
+}
+
+/**
+ * The queue asks for the numbers of its tasks once, and keeps the answer, also when the question has failed: such a pool
+ * would beat on and never take a job. So it counts as started when it was first answered; what fails before is told by an
+ * event, or where jobs are fetched ahead by nothing but a line for the log.
+ */
+function firstAnswer(events: WorkerEvents) {
+  const first = Promise.withResolvers<boolean>();
+  const never = () => first.resolve(false);
+  for (const event of ["localQueue:getJobs:complete", "worker:getJob:empty", "job:start"] as const)
+    events.once(event, () => first.resolve(true));
+  events.once("worker:getJob:error", never);
+  return {
+    never,
+    /** A line that the queue has for its log. */
+    hear(line: string) {
+      if (line.startsWith("Error occurred fetching jobs")) never();
+    },
+    /** Whether it was answered in time. */
+    async within(ms: number) {
+      return (await within(ms, first.promise)) && (await first.promise);
     },
   };
 }
@@ -215,8 +247,9 @@ export function hearLosses(connections: pg.Pool, tell: (reason: string) => void)
 const levels = { error: "error", warning: "warn", info: "debug", debug: "trace" } as const;
 
 /** The queue's own words. What it says of each job, and of the number of connections, is said better elsewhere. */
-function graphileLogger(log: Logger): GraphileLogger {
+function graphileLogger(log: Logger, hear: (line: string) => void): GraphileLogger {
   return new GraphileLogger(({ label, workerId, taskIdentifier, jobId }) => (level, message, meta) => {
+    hear(message);
     const known = meta && ("failure" in meta || "max" in meta);
     const told = { label, worker: workerId, task: taskIdentifier, job_id: jobId };
     log[known ? "debug" : levels[level]](told, message);

@@ -6,7 +6,7 @@ import type { Database, Tx } from "../db/client.ts";
 import { newId } from "../db/ids.ts";
 import { type JobName, type JobPayload, jobs } from "../db/queue.ts";
 import { gaveUpJobs } from "../db/schema/platform.ts";
-import type { Providers } from "../routers/providers.ts";
+import { KeysUnavailable, type Providers } from "../routers/providers.ts";
 import { type Fence, Fenced } from "./fence.ts";
 
 type Mode = { mode?: "read" | "write" };
@@ -37,9 +37,22 @@ export type Task<N extends JobName> = {
 };
 
 export type Tasks = { [N in JobName]: Task<N> };
-export type TaskDeps = { db: Database; providers: Providers; log: Logger; fence: Fence; signal: AbortSignal };
+export type TaskDeps = {
+  db: Database;
+  providers: Providers;
+  log: Logger;
+  fence: Fence;
+  signal: AbortSignal;
+  /** Clients whose work waits. */
+  isSuspended?: ((clientId: string) => boolean) | undefined;
+};
 
-type Outcome = "done" | "retry" | "superseded" | "gave_up";
+type Outcome = "done" | "retry" | "superseded" | "gave_up" | "waits";
+
+/** How soon the work of a suspended client is looked at again. */
+const suspendedSeconds = 30;
+/** How soon a job comes again that could not open what is sealed. */
+const keylessSeconds = 15;
 type Read<N extends JobName> = {
   clientId: string | null;
   requestId: string | null;
@@ -63,14 +76,17 @@ const Cron = z
  * that a process may die at any point and there is still exactly one. A fenced run throws: its row belongs to its heir.
  */
 export function toWorkerTask<N extends JobName>(name: N, task: Task<N>, deps: TaskDeps): WorkerTask {
+  // The fields of a line without an error are few and known: going through the list of secrets would cost more than the line.
+  const lines = deps.log.child({}, { redact: { paths: [] } });
   return async (raw: unknown, helpers: JobHelpers) => {
     const began = performance.now();
     const jobId = String(helpers.job.id);
-    const told = { task: name, job_id: jobId };
-    let log = deps.log.child(told);
+    let told: object = { task: name, job_id: jobId };
     let attempt = 0;
-    const conclude = (outcome: string, level: "info" | "warn" | "error", extra: object = {}) =>
-      log[level]({ attempt, outcome, ms: Math.round(performance.now() - began), ...extra }, "job");
+    const conclude = (outcome: string, level: "info" | "warn" | "error", extra?: object) => {
+      const line = { ...told, attempt, outcome, ms: Math.round(performance.now() - began), ...extra };
+      (extra ? deps.log : lines)[level](line, "job");
+    };
 
     try {
       deps.fence.check(); // a job may have waited in memory while the process was stopped
@@ -80,18 +96,25 @@ export function toWorkerTask<N extends JobName>(name: N, task: Task<N>, deps: Ta
         return conclude("unreadable", "error", { alert: true, err: read });
       }
       attempt = read.attempt;
-      log = deps.log.child({ client_id: read.clientId, request_id: read.requestId, ...told });
-      const ctx = contextOf(name, jobId, read, { ...deps, log });
+      told = { client_id: read.clientId, request_id: read.requestId, ...told };
+      if (mustWait(name, read.clientId, deps))
+        return conclude(await putNext(helpers, read, suspendedSeconds, read.attempt), "info");
+      const ctx = contextOf(name, jobId, read, told, deps);
       const [outcome, err] = await attemptOnce(name, task, read, ctx, helpers);
       deps.fence.check();
       if (outcome === "gave_up") conclude(outcome, "error", { alert: true, err });
-      else conclude(outcome, err ? "warn" : "info", err && { err });
+      else conclude(outcome, err ? "warn" : "info", err ? { err } : undefined);
     } catch (error) {
       const outcome = error instanceof Fenced ? "fenced" : deps.signal.aborted ? "interrupted" : "unrecorded";
       conclude(outcome, "warn", { err: asError(error) });
       throw error; // the row stays, and the queue runs it again
     }
   };
+}
+
+/** Work of a suspended client is put off and uses up no attempt. */
+function mustWait(name: JobName, clientId: string | null, { isSuspended }: TaskDeps): boolean {
+  return clientId !== null && !("evenSuspended" in jobs[name]) && (isSuspended?.(clientId) ?? false);
 }
 
 async function attemptOnce<N extends JobName>(
@@ -108,6 +131,7 @@ async function attemptOnce<N extends JobName>(
     ctx.fence.check();
     if (thrown instanceof Fenced || ctx.signal.aborted) throw thrown;
     const error = asError(thrown);
+    if (error instanceof KeysUnavailable) return [await putNext(helpers, read, keylessSeconds, read.attempt), error];
     const seconds = retryDelaySeconds(jobs[name].retryAfterSeconds, read.attempt);
     if (seconds !== undefined) return [await putNext(helpers, read, seconds), error];
     await task.gaveUp?.(read.payload, ctx, error);
@@ -146,8 +170,9 @@ function unreadable(part: string, { issues }: z.ZodError): Error {
   return new Error(`The ${part} of this job could not be read. ${seen.join("; ")}`);
 }
 
-function contextOf<N extends JobName>(name: N, jobId: string, read: Read<N>, deps: TaskDeps): JobContext {
-  const { db, providers, log, fence, signal } = deps;
+function contextOf<N extends JobName>(name: N, jobId: string, read: Read<N>, told: object, deps: TaskDeps): JobContext {
+  const { db, providers, fence, signal } = deps;
+  let log: Logger | undefined; // most jobs say nothing but their last line
   const { attempt, clientId, requestId } = read;
   /** The second look is just before the commit: what a stopped process had begun is rolled back when it goes on. */
   const fenced =
@@ -158,7 +183,11 @@ function contextOf<N extends JobName>(name: N, jobId: string, read: Read<N>, dep
       return result;
     };
   return {
-    ...{ jobId, attempt, clientId, requestId, log, providers, db, fence, signal },
+    ...{ jobId, attempt, clientId, requestId, providers, db, fence, signal },
+    get log() {
+      log ??= deps.log.child(told);
+      return log;
+    },
     async asClient(work, options) {
       if (jobs[name].wall !== "client" || clientId === null)
         throw new Error(`${name} is a job of the house: it has no client.`);
@@ -173,16 +202,22 @@ function contextOf<N extends JobName>(name: N, jobId: string, read: Read<N>, dep
 }
 
 /** Removes this job and queues the next attempt, if the row is still ours; a newer one of the same key goes before. */
-async function putNext(helpers: JobHelpers, read: Read<JobName>, seconds: number): Promise<Outcome> {
-  const { clientId, requestId, attempt, payload } = read;
-  const envelope = JSON.stringify({ clientId, requestId, attempt: attempt + 1, body: payload });
+async function putNext(
+  helpers: JobHelpers,
+  read: Read<JobName>,
+  seconds: number,
+  attempt = read.attempt + 1,
+): Promise<Outcome> {
+  const { clientId, requestId, payload } = read;
+  const envelope = JSON.stringify({ clientId, requestId, attempt, body: payload });
   const { rows } = await helpers.query<{ put: string }>(
     "select graphile_worker.patchbay_put_next($1::bigint, $2::text, $3::text, $4::json, $5::double precision) as put",
     [helpers.job.id, helpers.job.locked_by, helpers.job.key, envelope, seconds],
   );
   if (rows[0]?.put === "lost")
     throw new Fenced("This job was given to another pool before its failure could be recorded.");
-  return rows[0]?.put === "superseded" ? "superseded" : "retry";
+  if (rows[0]?.put === "superseded") return "superseded";
+  return attempt === read.attempt ? "waits" : "retry";
 }
 
 type Burial = { helpers: JobHelpers; name: JobName; clientId: string | null; payload: unknown; error: Error };

@@ -32,9 +32,12 @@ export function startTimers(timers: readonly Timer[], deps: Omit<TimerContext, "
   };
 }
 
+const firstWithinMs = 2_000;
+
 async function keepRound(timer: Timer, deps: Omit<TimerContext, "signal">, stopping: AbortSignal) {
   const log = deps.log.child({ timer: timer.name });
-  let waitMs = timer.everyMs * Math.random(); // workers that started together need not knock together
+  // Workers that started together need not knock together; but who follows a worker that died has much to find.
+  let waitMs = Math.min(timer.everyMs, firstWithinMs) * Math.random();
   while (!stopping.aborted) {
     await sleep(waitMs, undefined, { signal: stopping }).catch(() => {});
     if (stopping.aborted) return;

@@ -1,31 +1,81 @@
 import { performance } from "node:perf_hooks";
+import { setTimeout as sleep } from "node:timers/promises";
 import { enqueue } from "../db/queue.ts";
 import { eventEnvelope } from "../routers/events/service.ts";
-import {
-  type Attempt,
-  clientsWithWork,
-  dispatchLimits,
-  type Finding,
-  type Found,
-  fanOut as fanOutEvent,
-  fromHotDelivery,
-  hotDelivery,
-  leadSweep,
-  queueLagSeconds,
-  record,
-  refill,
-} from "../routers/webhooks/dispatch.ts";
+import type { KeyRing } from "../routers/providers.ts";
+import { admitDue, type Wanted } from "../routers/webhooks/admission.ts";
+import { clientsWithWork, dispatchLimits, leadSweep, queueLagSeconds, refill } from "../routers/webhooks/dispatch.ts";
+import { fanOutEvents, reachOf, type Stated } from "../routers/webhooks/fan-out.ts";
+import { type Found, findDeliveries } from "../routers/webhooks/found.ts";
+import { hideHeaders, openHeaders } from "../routers/webhooks/headers.ts";
+import { messageTo, type Recipient } from "../routers/webhooks/message.ts";
+import { type Attempt, disableAfter, type Finding, type Held, recordFindings } from "../routers/webhooks/record.ts";
 import { nextAttemptInSeconds } from "../routers/webhooks/schedule.ts";
 import { SendFailed, type WebhookRequest } from "../routers/webhooks/sender.ts";
-import { recordGone } from "../routers/webhooks/service.ts";
-import { sign } from "../routers/webhooks/signature.ts";
+import { disableFailing } from "../routers/webhooks/service.ts";
+import { deadline } from "./deadline.ts";
+import { gathering, isOfTheData } from "./gather.ts";
 import type { JobContext, Task } from "./task.ts";
+
+/** What the jobs of one pool ask of the database in the same moment is asked together, behind that pool's fence. */
+type Together = {
+  fanOut(event: Stated): Promise<"reached" | "gone">;
+  find(asked: { clientId: string; deliveryId: string }): Promise<Found | null>;
+  record(finding: Held & Finding): Promise<boolean>;
+  admit(wanted: Wanted): Promise<void>;
+};
+
+const ofPool = new WeakMap<JobContext["fence"], Together>();
+/** The first of a batch waits for its neighbours; what they save is worth more than that, from two jobs a second on. */
+const batch = { waitMs: 1, most: 200, atOnce: 2 };
+/** One at a time: a second would wait for the first one's lock of the places. */
+const alone = { ...batch, atOnce: 1 };
+
+function together(ctx: JobContext): Together {
+  const known = ofPool.get(ctx.fence);
+  if (known) return known;
+  const { asHouse } = ctx;
+  const made: Together = {
+    fanOut: gathering({
+      ...batch,
+      work: async (events: Stated[]) => {
+        const reach = await asHouse((tx) => reachOf(tx, events), { mode: "read" });
+        const reached = reach.flatMap((one) => (one && one.endpointIds.length > 0 ? [one] : []));
+        if (reached.length > 0) await asHouse((tx) => fanOutEvents(tx, reached));
+        return reach.map((one) => (one === null ? "gone" : "reached"));
+      },
+    }),
+    find: gathering({
+      ...batch,
+      work: (asked: { clientId: string; deliveryId: string }[]) =>
+        asHouse((tx) => findDeliveries(tx, asked), { mode: "read" }),
+    }),
+    record: gathering({
+      ...batch,
+      work: (findings: (Held & Finding)[]) => asHouse((tx) => recordFindings(tx, findings)),
+    }),
+    admit: gathering({
+      ...alone,
+      work: async (wanted: Wanted[]) => {
+        await asHouse((tx) => admitDue(tx, wanted));
+        return wanted.map(() => undefined);
+      },
+    }),
+  };
+  ofPool.set(ctx.fence, made);
+  return made;
+}
+
+function clientOf({ clientId }: JobContext): string {
+  if (clientId === null) throw new Error("This belongs to a client.");
+  return clientId;
+}
 
 /** Writes one delivery per endpoint that wants the event. */
 export const fanOut: Task<"events.fanOut"> = {
-  async run(payload, ctx) {
-    const reached = await ctx.asClient((tx) => fanOutEvent(tx, payload));
-    if (reached === null) ctx.log.warn({ event_id: payload.eventId }, "the event is past its age: nobody is told");
+  async run({ eventId, createdAt }, ctx) {
+    const found = await together(ctx).fanOut({ clientId: clientOf(ctx), eventId, createdAt });
+    if (found === "gone") ctx.log.warn({ event_id: eventId }, "the event is past its age: nobody is told");
   },
 
   /** An event that was accepted is not lost: it is tried again for as long as it is kept. */
@@ -36,21 +86,23 @@ export const fanOut: Task<"events.fanOut"> = {
 
 type Tempo = { deadlineMs?: number; random?: () => number };
 
-/** One attempt at one delivery: one read, the post with no transaction open, one write. */
+/** One attempt at one delivery: it is read, posted with no transaction open, and written down. */
 export function deliverWithin({
   deadlineMs = dispatchLimits.deadlineSeconds * 1000,
   random = Math.random,
 }: Tempo = {}) {
   const task: Task<"webhooks.deliver"> = {
     async run({ deliveryId, claim }, ctx) {
-      const found = await find(ctx, deliveryId);
+      const { find } = together(ctx);
+      const found = await find({ clientId: clientOf(ctx), deliveryId });
       if (found?.state !== "pending" || found.claim !== claim) return; // somebody else has it, or it is over
-      const write = (finding: Finding) => ctx.asClient((tx) => record(tx, found, finding));
+      const { clientId, endpointId } = found;
+      const write = (finding: Finding) => settle(ctx, { clientId, deliveryId, endpointId, claim, ...finding });
 
       const obstacle = obstacleTo(found);
       if (obstacle) return void (await write({ attempt: null, outcome: { state: "dead", error: obstacle } }));
-      const request = await requestFor(ctx, found);
-      if (!request) {
+      const made = await requestFor(ctx, found);
+      if (!made) {
         const inSeconds = dispatchLimits.deferSeconds * (1 + 0.2 * random());
         return void (await write({
           attempt: null,
@@ -58,10 +110,13 @@ export function deliverWithin({
         }));
       }
       ctx.fence.check();
-      const { attempt, retryAfterSeconds } = await post(ctx, request, deadlineMs);
+      const { attempt, retryAfterSeconds } = await post(ctx, made.request, deadlineMs);
       ctx.fence.check();
-      if (attempt.status === 410) return void (await ctx.asClient((tx) => recordGone(tx, found, attempt)));
-      await write({ attempt, outcome: outcomeOf(attempt, found.attempts + 1, retryAfterSeconds, random()) });
+      const since = found.attempts - found.scheduleFrom + 1;
+      await write({
+        attempt: withoutHeaders(attempt, found.recipient, made.ring),
+        outcome: outcomeOf(attempt, since, retryAfterSeconds, random()),
+      });
     },
   };
   return task;
@@ -69,10 +124,37 @@ export function deliverWithin({
 
 export const deliver = deliverWithin();
 
-async function find(ctx: JobContext, deliveryId: string): Promise<Found | null> {
-  if (ctx.clientId === null) throw new Error("A delivery belongs to a client.");
-  const row = await ctx.db.readOne({ clientId: ctx.clientId, requestId: ctx.requestId }, hotDelivery, [deliveryId]);
-  return row && fromHotDelivery(row);
+/** So long a finding waits for the database: as long as the admission is good, with some to spare for what follows. */
+const patienceMs = 30_000;
+const againMs = 250;
+
+/**
+ * Writes down what was found, then gives the place that came free to what is due at the same endpoint. The receiver has
+ * been told: were the job given up because the database is away, he would be told once more. So the writing is tried
+ * again for as long as the admission lasts; what an earlier try did commit, the claim keeps from being done twice.
+ */
+async function settle(ctx: JobContext, finding: Held & Finding): Promise<void> {
+  const { record, admit } = together(ctx);
+  const until = performance.now() + patienceMs;
+  while (!(await record(finding).then(noteStale, mayWait))) await sleep(againMs * (1 + Math.random()));
+  const { clientId, endpointId, attempt, outcome } = finding;
+  if (attempt === null && outcome.state === "pending") return; // the key is away: the next one would find it so too
+  await admit({ clientId, endpointId }).catch((error: unknown) => {
+    ctx.fence.check();
+    ctx.log.warn({ err: error, endpoint_id: endpointId }, "a place was not given on: the sweep will");
+  });
+
+  function noteStale(isWritten: boolean): true {
+    const { deliveryId, claim } = finding;
+    if (!isWritten) ctx.log.warn({ delivery_id: deliveryId, claim }, "an attempt came too late to be written down");
+    return true;
+  }
+
+  function mayWait(error: unknown): false {
+    ctx.fence.check();
+    if (isOfTheData(error) || ctx.signal.aborted || performance.now() > until) throw error;
+    return false;
+  }
 }
 
 function obstacleTo({ endpointState, event }: Found): string | null {
@@ -80,35 +162,26 @@ function obstacleTo({ endpointState, event }: Found): string | null {
   return event ? null : "event_expired";
 }
 
-/** The signed request; its body is the same on every attempt. null when the key service is away. */
-async function requestFor(ctx: JobContext, { endpointId, url, secret, event }: Found): Promise<WebhookRequest | null> {
+/** The signed request, and the keys by which it was made. null when the key service is away. */
+async function requestFor(ctx: JobContext, { recipient, event }: Found) {
   if (!event) return null;
   const ring = await ctx.providers.vault.keys(event.clientId, "webhook_secret").catch((error: unknown) => {
-    ctx.log.warn({ err: error, endpoint_id: endpointId }, "the key service is away: the delivery waits");
+    ctx.log.warn({ err: error, endpoint_id: recipient.id }, "the key service is away: the delivery waits");
     return null;
   });
-  if (!ring) return null;
-  const body = JSON.stringify(eventEnvelope(event));
-  const timestampSeconds = Math.floor(Date.now() / 1000);
-  const headers = {
-    "content-type": "application/json",
-    "user-agent": "Patchbay-Webhooks/1.0",
-    "webhook-id": event.id,
-    "webhook-timestamp": String(timestampSeconds),
-    "webhook-signature": sign({
-      id: event.id,
-      timestampSeconds,
-      body,
-      secret: ring.open(secret, endpointId).toString(),
-    }),
-  };
-  return { url, headers, body };
+  return ring && { ring, request: messageTo(recipient, eventEnvelope(event), ring, new Date()) };
+}
+
+/** A receiver may answer with what it was sent: whoever reads its answers need not know the headers that open its door. */
+function withoutHeaders(attempt: Attempt, { id, headers }: Recipient, ring: KeyRing): Attempt {
+  if (headers === null || attempt.response === null) return attempt;
+  return { ...attempt, response: hideHeaders(attempt.response, openHeaders(headers, id, ring)) };
 }
 
 type Posted = { attempt: Attempt; retryAfterSeconds: number | null };
 
 async function post(ctx: JobContext, request: WebhookRequest, deadlineMs: number): Promise<Posted> {
-  const signal = AbortSignal.any([ctx.signal, AbortSignal.timeout(deadlineMs)]);
+  const { signal, done } = deadline(ctx.signal, deadlineMs);
   const began = performance.now();
   try {
     const { status, latencyMs, response, retryAfterSeconds } = await ctx.providers.webhooks.send(request, { signal });
@@ -119,6 +192,8 @@ async function post(ctx: JobContext, request: WebhookRequest, deadlineMs: number
     if (ctx.signal.aborted || !(error instanceof SendFailed)) throw error;
     const latencyMs = Math.round(performance.now() - began);
     return { attempt: { status: null, error: error.reason, latencyMs, response: null }, retryAfterSeconds: null };
+  } finally {
+    done();
   }
 }
 
@@ -129,11 +204,25 @@ function outcomeOf(
   random: number,
 ): Finding["outcome"] {
   if (status !== null && status >= 200 && status < 300) return { state: "delivered" };
+  if (status === 410) return { state: "dead", error: "gone" };
   const inSeconds = nextAttemptInSeconds(made, { retryAfterSeconds, random });
   return inSeconds === null ? { state: "dead" } : { state: "pending", inSeconds };
 }
 
-const clientsAtOnce = 4;
+/** Its receiver is gone, or has done nothing but fail: unless it has recovered meanwhile, it is switched off. */
+export const disable: Task<"webhooks.disable"> = {
+  async run({ endpointId, why }, ctx) {
+    const reason = {
+      gone: "The receiver answered 410 Gone.",
+      failures: `${disableAfter.failuresInRow} attempts failed one after the other.`,
+      days: `Every attempt of ${disableAfter.days} days failed.`,
+    }[why];
+    const disabled = await ctx.asClient((tx) => disableFailing(tx, endpointId, why, reason));
+    if (disabled) ctx.log.error({ alert: true, endpoint_id: endpointId, why }, "a webhook endpoint was switched off");
+  },
+};
+
+const clientsAtOnce = 50;
 const sweepBudgetMs = 5_000;
 
 /**
@@ -142,14 +231,14 @@ const sweepBudgetMs = 5_000;
  */
 export async function sweepDeliveries({ db, log }: Pick<JobContext, "db" | "log">) {
   const total = { clients: 0, freed: 0, admitted: 0 };
-  const sweepOne = async (clientId: string, lagSeconds: number) => {
+  const sweepSome = async (clientIds: string[], lagSeconds: number) => {
     try {
-      const done = await db.asClient({ clientId }, (tx) => refill(tx, { lagSeconds }));
-      total.clients += 1;
-      total.freed += done?.freed ?? 0;
-      total.admitted += done?.admitted ?? 0;
+      const done = await db.asHouse((tx) => refill(tx, { clientIds, lagSeconds }));
+      total.clients += done.clients;
+      total.freed += done.freed;
+      total.admitted += done.admitted;
     } catch (error) {
-      log.error({ err: error, client_id: clientId }, "the deliveries of this client could not be swept"); // the others shall be
+      log.error({ err: error, clients: clientIds.length }, "the deliveries of some clients could not be swept"); // the others shall be
     }
   };
   await db.asHouse(
@@ -158,9 +247,7 @@ export async function sweepDeliveries({ db, log }: Pick<JobContext, "db" | "log"
       const lagSeconds = await queueLagSeconds(house);
       const line = fromAnywhere(await clientsWithWork(house, { lagSeconds }));
       const until = performance.now() + sweepBudgetMs;
-      while (line.length > 0 && performance.now() < until) {
-        await Promise.all(line.splice(0, clientsAtOnce).map((clientId) => sweepOne(clientId, lagSeconds)));
-      }
+      while (line.length > 0 && performance.now() < until) await sweepSome(line.splice(0, clientsAtOnce), lagSeconds);
     },
     { mode: "read" },
   );

@@ -28,6 +28,8 @@ export type WorkerOptions = {
   /** How long running jobs may go on when the worker stops. */
   graceMs?: number;
   timers?: readonly Timer[];
+  /** Clients whose work waits. */
+  isSuspended?: (clientId: string) => boolean;
 };
 
 export type Workers = {
@@ -134,7 +136,8 @@ export async function startWorkers(options: WorkerOptions): Promise<Workers> {
     const list: TaskList = {};
     const add = <N extends JobName>(name: N) => {
       const task: Tasks[N] | undefined = tasks[name];
-      if (task) list[name] = toWorkerTask(name, task, { db, providers, log, fence, signal });
+      if (task)
+        list[name] = toWorkerTask(name, task, { db, providers, log, fence, signal, isSuspended: options.isSuspended });
     };
     for (const name of namesOf(tasks, kind)) add(name);
     return list;

@@ -1,6 +1,7 @@
 import { TRPCError } from "@trpc/server";
 import { z } from "zod";
 import { ConnectionLost, DatabaseBusy, EntryRefused } from "../db/client.ts";
+import { KeysUnavailable } from "./providers.ts";
 
 const codeOfStatus = {
   400: "BAD_REQUEST",
@@ -45,6 +46,8 @@ export const faults = {
   },
   client_forbidden: { status: 403, meaning: "You may not act for this client." },
   client_suspended: { status: 403, meaning: "This client is suspended. Ask the operator." },
+  platform_required: { status: 403, meaning: "Only operators of this installation may do this." },
+  invitation_not_yours: { status: 403, meaning: "This invitation is for another e-mail address." },
   scope_missing: {
     status: 403,
     meaning: "The key or role lacks the scope that this door asks for; the message names it.",
@@ -55,10 +58,34 @@ export const faults = {
   api_key_not_found: { status: 404, meaning: "No API key with this id in this client." },
   subject_not_found: { status: 404, meaning: "Nothing with this id in this client." },
   webhook_not_found: { status: 404, meaning: "No webhook endpoint with this id in this client." },
+  event_not_found: { status: 404, meaning: "No event with this id in this client, or it is past its age." },
+  delivery_not_found: { status: 404, meaning: "No delivery with this id in this client." },
+  replay_not_found: { status: 404, meaning: "No replay with this id in this client." },
+  ingress_not_found: { status: 404, meaning: "No message of a provider with this id, or it is past its age." },
+  pause_not_found: { status: 404, meaning: "Nothing is paused there." },
+  voice_not_found: { status: 404, meaning: "No voice with this id in this client." },
+  knowledge_base_not_found: { status: 404, meaning: "No knowledge base with this id in this client." },
+  knowledge_file_not_found: { status: 404, meaning: "No file with this id in this knowledge base." },
+  tool_not_found: { status: 404, meaning: "No tool with this id in this client." },
+  upload_not_found: { status: 404, meaning: "No upload with this id in this client, or it has run out." },
+  agent_version_not_found: { status: 404, meaning: "This agent has no version of this number." },
+  credential_not_found: { status: 404, meaning: "No credential for this provider in this client." },
+  recording_not_found: {
+    status: 404,
+    meaning: "There is no recording of this call: it was not recorded, or is erased.",
+  },
+  registration_not_found: { status: 404, meaning: "No SIP registration with this id in this client." },
+  route_rule_not_found: { status: 404, meaning: "No inbound routing rule with this id in this client." },
+  client_not_found: { status: 404, meaning: "No client with this id." },
+  member_not_found: { status: 404, meaning: "No member with this id in this client." },
+  user_not_found: { status: 404, meaning: "Nobody here has this id." },
+  invitation_not_found: { status: 404, meaning: "No such invitation; it may have been withdrawn, or have run out." },
+  workflow_not_found: { status: 404, meaning: "No workflow run with this id." },
   method_not_allowed: {
     status: 405,
     meaning: "This path exists, but not with this method. `Allow` lists those it has.",
   },
+  body_too_slow: { status: 408, meaning: "The body did not come to its end in time. Send it again, in one go." },
   idempotency_in_progress: {
     status: 409,
     meaning: "The first request with this key is still running. Ask again in a moment.",
@@ -66,6 +93,79 @@ export const faults = {
   agent_busy: { status: 409, meaning: "The agent is being changed at the voice provider. Try again in a moment." },
   agent_not_active: { status: 409, meaning: "The agent is not active, so it cannot take calls." },
   call_not_ended: { status: 409, meaning: "The call has not ended yet, so its transcript is not final." },
+  agent_version_not_live: { status: 409, meaning: "This version never went live, so it cannot be restored." },
+  call_not_joined: {
+    status: 409,
+    meaning: "Nobody has answered this call, or it is over: there is nothing to hang up.",
+  },
+  output_schema_missing: {
+    status: 409,
+    meaning: "The agent has no `outputSchema`, so there is nothing to fill. Give it one first.",
+  },
+  output_rerun_running: { status: 409, meaning: "The outputs of this agent are being filled anew already." },
+  recording_not_ready: { status: 409, meaning: "The recording is still being fetched. Try again in a moment." },
+  voice_not_active: { status: 409, meaning: "The voice is not active, so it cannot be used; the message says why." },
+  voice_busy: { status: 409, meaning: "The voice is being made or changed. Try again in a moment." },
+  voice_move_refused: {
+    status: 409,
+    meaning: "A voice in this state cannot go there; the message names both.",
+  },
+  voice_in_use: {
+    status: 409,
+    meaning: "Agents speak with this voice; `details` names them. Use `force` to delete it all the same.",
+  },
+  knowledge_base_not_ready: {
+    status: 409,
+    meaning: "The knowledge base has nothing in it that could be asked; the message says why.",
+  },
+  knowledge_base_full: {
+    status: 409,
+    meaning:
+      "The knowledge base holds as many files and addresses as it can; the message says for how many there is room.",
+  },
+  knowledge_file_not_failed: {
+    status: 409,
+    meaning:
+      "Only a file that failed can be tried again, and web pages that are ready; the message says how it stands.",
+  },
+  knowledge_base_busy: { status: 409, meaning: "The knowledge base is being made or changed. Try again in a moment." },
+  knowledge_base_in_use: {
+    status: 409,
+    meaning: "Agents use this knowledge base; `details` names them. Use `force` to delete it all the same.",
+  },
+  tool_not_active: { status: 409, meaning: "The tool is not active, so it cannot be used; the message says why." },
+  tool_busy: { status: 409, meaning: "The tool is being changed at the voice provider. Try again in a moment." },
+  tool_in_use: {
+    status: 409,
+    meaning: "Agents use this tool; `details` names them. Use `force` to delete it all the same.",
+  },
+  api_key_not_active: {
+    status: 409,
+    meaning: "This API key is revoked, has expired or was replaced already. Make a new one.",
+  },
+  webhook_disabled: { status: 409, meaning: "The endpoint is switched off. Enable it first." },
+  webhook_secrets_too_many: {
+    status: 409,
+    meaning: "Ten secrets of this endpoint sign already. Wait until one of the earlier ones has run out.",
+  },
+  event_expired: { status: 409, meaning: "The event is past its age and is kept no longer, so it cannot be sent." },
+  replay_running: {
+    status: 409,
+    meaning: "A replay to this endpoint is under way. Wait for it, or cancel it; `details` names it.",
+  },
+  replay_finished: { status: 409, meaning: "The replay is over already." },
+  tool_name_taken: { status: 409, meaning: "Another tool of this client has this name." },
+  credential_in_use: { status: 409, meaning: "Something still needs this credential; `details` names it." },
+  route_taken: { status: 409, meaning: "Another rule answers this number already." },
+  registration_taken: { status: 409, meaning: "This SIP account is registered here already." },
+  registration_busy: {
+    status: 409,
+    meaning: "The registration is being changed at the voice provider. Try again in a moment.",
+  },
+  member_last_owner: { status: 409, meaning: "A client keeps at least one owner." },
+  member_exists: { status: 409, meaning: "This person is a member already." },
+  workflow_not_failed: { status: 409, meaning: "Only a failed workflow can be taken up again." },
+  upload_not_complete: { status: 409, meaning: "The file is not in storage yet: PUT it to the URL that was given." },
   payload_too_large: { status: 413, meaning: "The body is larger than this door accepts." },
   media_type_unsupported: { status: 415, meaning: "Send the body as `application/json` in UTF-8." },
   idempotency_key_reused: { status: 422, meaning: "This key was used for another request. Use a fresh key." },
@@ -73,9 +173,32 @@ export const faults = {
     status: 422,
     meaning: "The voice provider refused this request; the message says why. The same request will be refused again.",
   },
+  credential_refused: {
+    status: 422,
+    meaning: "The provider does not accept this credential; the message says what it answered.",
+  },
+  account_taken: { status: 422, meaning: "Another client here uses this provider account already." },
+  account_unreachable: {
+    status: 422,
+    meaning:
+      "This installation has no public address, so an account of your own could not tell it of calls. Ask the operator.",
+  },
+  credentials_too_many: { status: 422, meaning: "A client keeps at most 100 secrets of its own. Delete one first." },
+  url_forbidden: {
+    status: 422,
+    meaning: "This URL cannot be used: it must be https and must not lead to a private address.",
+  },
+  upload_mismatch: {
+    status: 422,
+    meaning: "What lies in storage is not what was announced: its size, type or checksum differs.",
+  },
   webhook_url_forbidden: {
     status: 422,
     meaning: "This URL cannot be a webhook: it must be https and must not lead to a private address.",
+  },
+  export_too_large: {
+    status: 422,
+    meaning: "More calls pass these filters than one export may hold. Narrow it, and export in parts.",
   },
   limit_exceeded: { status: 429, meaning: "Too many requests. Wait for `Retry-After` seconds." },
   headers_too_large: { status: 431, meaning: "The headers are larger than this server reads: 16 kB together." },
@@ -140,6 +263,10 @@ function fromDatabase(error: unknown): Fault | undefined {
   if (error instanceof EntryRefused) return new Fault(error.reason === "key" ? "unauthenticated" : "client_suspended");
   if (error instanceof DatabaseBusy || error instanceof ConnectionLost) {
     return new Fault("overloaded", undefined, { retryAfterSeconds: 1, cause: error });
+  }
+  if (error instanceof KeysUnavailable) {
+    const message = "What is kept sealed cannot be opened at the moment. Nothing was done. Try again shortly.";
+    return new Fault("overloaded", message, { retryAfterSeconds: 5, cause: error });
   }
   if (error instanceof Error && "code" in error && unreachable.has(String(error.code))) {
     return new Fault("overloaded", undefined, { retryAfterSeconds: 1, cause: error });

@@ -39,7 +39,8 @@ export function toPage<T>(key: ListKey, rows: T[], limit: number, position: (row
   return { items, hasMore, nextCursor: hasMore && last ? writeCursor(key, position(last)) : null };
 }
 
-function writeCursor(key: ListKey, position: string): string {
+/** A position in a list, which only this list of this client reads again. */
+export function writeCursor(key: ListKey, position: string): string {
   const text = Buffer.from(position).toString("base64url");
   return `${text}.${sign(key, text).toString("base64url")}`;
 }

@@ -2,21 +2,30 @@ import type { OpenApiMeta } from "trpc-to-openapi";
 import type { FaultCode } from "./fault.ts";
 import type { LimitClass } from "./limits.ts";
 import type { VaultPurpose } from "./providers.ts";
-import type { Scope } from "./scopes.ts";
+import type { HouseScope, Scope } from "./scopes.ts";
 
 type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
 
 /** What a door says of itself. `scope` null: any authenticated caller, before a client is chosen. */
 export type Door = {
-  scope: Scope | null;
-  /** `client`: rows of one client. `user`: the caller's own memberships. */
-  wall: "client" | "user";
+  scope: Scope | HouseScope | null;
+  /**
+   * `client`: rows of one client. `user`: the caller's own memberships. `house`: the operator's, over all clients.
+   * `owner`: of the installation's own services: rows of the client that owns what the input's id names.
+   */
+  wall: "client" | "user" | "house" | "owner";
   status: 200 | 201 | 202 | 204;
   limit: LimitClass;
   /** The failures of its own, beside those that any door may answer. */
   faults: readonly FaultCode[];
   /** Fetched before the transaction opens: `ctx.ring` seals and opens with the keys of this purpose. */
   vault?: VaultPurpose;
+  /** Changes nothing, though it is a POST by shape: it leaves no audit row. */
+  reads?: true;
+  /** The answer holds links of `openUploads`: they are signed after the commit, and anew in a replay. */
+  signs?: true;
+  /** Answers no JSON but a stream of this type: the procedure gives `Chunks`, by the builder `stream`. */
+  produces?: "text/csv" | "audio/wav";
 };
 
 export type Meta = OpenApiMeta<Door>;
@@ -27,7 +36,7 @@ type Options = Partial<Omit<Door, "scope">> & { description?: string };
 export function rest(
   method: Method,
   path: `/${string}`,
-  scope: Scope | null,
+  scope: Scope | HouseScope | null,
   summary: string,
   options: Options = {},
 ): Meta {
@@ -43,3 +52,6 @@ export function rest(
     openapi: { method, path, summary, ...(description ? { description } : {}), tags: [path.split("/")[1]!] },
   };
 }
+
+/** A subscription: on /trpc alone, where it answers with server-sent events. */
+export const subscription = (scope: Scope): Meta => ({ scope, wall: "client", status: 200, limit: "read", faults: [] });

@@ -9,15 +9,35 @@ export const scopes = [
   "billing:read",
   "calls:read",
   "calls:write",
+  "clients:read",
+  "clients:write",
+  "credentials:read",
+  "credentials:write",
   "events:read",
+  "knowledge:read",
+  "knowledge:write",
+  "members:read",
+  "members:write",
+  "telephony:read",
+  "telephony:write",
+  "tools:read",
+  "tools:write",
+  "voices:read",
+  "voices:write",
   "webhooks:read",
   "webhooks:write",
 ] as const;
 
+/** Of the operator and of the installation's own services. No client's role or key can hold one, `*` included. */
+export const houseScopes = ["platform:read", "platform:write", "internal:read", "internal:write"] as const;
+export type HouseScope = (typeof houseScopes)[number];
+
 export const Scope = z.enum(scopes);
 export type Scope = z.output<typeof Scope>;
 
-/** Does a list such as `["*:read", "calls:write"]` grant this scope? */
-export function grants(held: readonly string[], wanted: Scope): boolean {
-  return held.includes(wanted) || held.includes("*") || held.includes(`*:${wanted.split(":")[1]}`);
+/** Does a list such as `["*:read", "calls:write"]` grant this scope? A scope of the house is never meant by a star. */
+export function grants(held: readonly string[], wanted: Scope | HouseScope): boolean {
+  if (held.includes(wanted)) return true;
+  if ((houseScopes as readonly string[]).includes(wanted)) return false;
+  return held.includes("*") || held.includes(`*:${wanted.split(":")[1]}`);
 }

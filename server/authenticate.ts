@@ -1,11 +1,12 @@
-import { createHmac, hash } from "node:crypto";
+import { createHmac, hash, timingSafeEqual } from "node:crypto";
 import { and, eq, gt, isNull, lt, or, sql } from "drizzle-orm";
 import type { Logger } from "pino";
 import type { Database } from "../db/client.ts";
+import { newId } from "../db/ids.ts";
 import { apiKeys, clients, memberships, roles, users } from "../db/schema/clients.ts";
 import { Fault } from "../routers/fault.ts";
 import { grants, scopes } from "../routers/scopes.ts";
-import type { Caller, Principal } from "../routers/trpc.ts";
+import { type Caller, type Principal, unknownPerson } from "../routers/trpc.ts";
 import { IdentityUnavailable, TokenRefused, type VerifiedToken } from "./authenticate-jwt.ts";
 
 const keyPattern = /^pb_(live|test)_[A-Za-z0-9_-]{32}$/;
@@ -20,13 +21,28 @@ type Options = {
   verifyJwt: (token: string) => Promise<VerifiedToken>;
   clientsClaim: string;
   pepper: Buffer;
+  /** The `sub` of everybody who runs the installation. */
+  operators?: readonly string[];
+  /** The installation's own services, by name. */
+  services?: readonly { name: string; token: string }[];
   now?: () => number;
 };
 
 /** Finds out who calls: a person with a token of the identity provider, or an API key. */
-export function authenticator({ db, log, verifyJwt, clientsClaim, pepper, now = Date.now }: Options) {
+export function authenticator({
+  db,
+  log,
+  verifyJwt,
+  clientsClaim,
+  pepper,
+  operators = [],
+  services = [],
+  now = Date.now,
+}: Options) {
   const known = new Map<string, { facts: KeyFacts | null; until: number; used: number }>();
   const writes = new Set<Promise<unknown>>();
+  /** Auth0 puts nothing of its own into an access token without one: `https://example.com/clients`, `…/email`. */
+  const namespace = clientsClaim.slice(0, clientsClaim.lastIndexOf("/") + 1);
   const hashKey = (key: string) => createHmac("sha256", pepper).update(key).digest("hex");
 
   /**
@@ -72,12 +88,18 @@ export function authenticator({ db, log, verifyJwt, clientsClaim, pepper, now = 
   async function authenticate(authorization: string | undefined): Promise<Caller> {
     const token = /^Bearer +(\S+)$/i.exec(authorization ?? "")?.[1];
     if (!token) throw new Fault("unauthenticated", "Send `Authorization: Bearer` with a token or an API key.");
+    const service = services.find(({ token: known }) => isSame(token, known));
+    if (service) return { kind: "service", name: service.name };
     if (keyPattern.test(token)) return { kind: "key", ...(await keyFacts(token)) };
     try {
       const { subject, scopes: own, claims } = await verifyJwt(token);
-      const userId = await db.asHouse((tx) => findUser(tx, subject), { mode: "read" });
-      if (!userId) throw new Fault("unauthenticated", "The token is good, but nobody here is known by it.");
-      return { kind: "user", userId, subject, clientIds: listOf(claims[clientsClaim]), scopes: own };
+      const platform = operators.includes(subject);
+      const claim = (name: string) => claims[name] ?? claims[namespace + name];
+      const known = await db.asHouse((tx) => findUser(tx, subject), { mode: "read" });
+      const userId = known ?? (platform ? await db.asHouse((tx) => addUser(tx, subject)) : null);
+      const person = { subject, email: emailOf(claim), name: textOf(claim("name")) };
+      if (!userId) return { kind: "stranger", ...person };
+      return { kind: "user", userId, ...person, clientIds: listOf(claims[clientsClaim]), scopes: own, platform };
     } catch (error) {
       if (error instanceof TokenRefused) throw new Fault("unauthenticated");
       if (error instanceof IdentityUnavailable)
@@ -91,6 +113,8 @@ export function authenticator({ db, log, verifyJwt, clientsClaim, pepper, now = 
 
   /** For whom he acts. Foreign, unknown and malformed clients are refused in the same words. */
   async function choosePrincipal(caller: Caller, clientHeader: string | undefined): Promise<Principal> {
+    if (caller.kind === "service") throw new Fault("client_forbidden");
+    if (caller.kind === "stranger") throw unknownPerson();
     if (caller.kind === "key") {
       if (clientHeader !== undefined && clientHeader !== caller.clientId) throw new Fault("client_forbidden");
       return { kind: "key", id: caller.keyId, clientId: caller.clientId, scopes: caller.scopes };
@@ -108,6 +132,10 @@ export function authenticator({ db, log, verifyJwt, clientsClaim, pepper, now = 
 
   return { authenticate, choosePrincipal, hashKey, settled: () => Promise.allSettled(writes) };
 }
+
+/** Both are hashed first: the comparison takes as long, however much of it is right, and however long it is. */
+const isSame = (given: string, known: string) =>
+  timingSafeEqual(hash("sha256", given, "buffer"), hash("sha256", known, "buffer"));
 
 type Tx = Parameters<Parameters<Database["asHouse"]>[0]>[0];
 
@@ -129,6 +157,21 @@ async function findUser(tx: Tx, subject: string): Promise<string | null> {
   const [row] = await tx.select({ id: users.id }).from(users).where(eq(users.subject, subject));
   return row?.id ?? null;
 }
+
+/** An operator is known by the environment alone, until he comes for the first time. */
+async function addUser(tx: Tx, subject: string): Promise<string | null> {
+  await tx
+    .insert(users)
+    .values({ id: newId("user"), subject })
+    .onConflictDoNothing();
+  return findUser(tx, subject);
+}
+
+const textOf = (claim: unknown) => (typeof claim === "string" && claim !== "" ? claim : null);
+
+/** Only one that the identity provider has verified says anything. */
+const emailOf = (claim: (name: string) => unknown) =>
+  claim("email_verified") === true ? (textOf(claim("email"))?.toLowerCase() ?? null) : null;
 
 const membershipsOf = (tx: Tx, userId: string) =>
   tx

@@ -1,45 +1,83 @@
 import type { Logger } from "pino";
 import { openDatabase } from "../db/client.ts";
+import { eventsChannel } from "../db/events.ts";
+import { openNotices } from "../db/notices.ts";
+import { platformAccount } from "../routers/credentials/accounts.ts";
+import { openLive } from "../routers/live.ts";
 import type { Providers } from "../routers/providers.ts";
 import { authenticator } from "./authenticate.ts";
 import { jwtVerifier } from "./authenticate-jwt.ts";
 import { derive, type Env, roleUrls } from "./env.ts";
 import { limiter } from "./limiter.ts";
 import { openLog } from "./log.ts";
+import { eventBridge } from "./providers/bus-eventbridge.ts";
+import { type FileStore, noFiles, s3Files } from "./providers/files-s3.ts";
+import { guardedFetch } from "./providers/guarded-fetch.ts";
 import { closeConnections } from "./providers/http.ts";
+import { ownAccounts } from "./providers/own-accounts.ts";
+import { stripe } from "./providers/stripe-webhook.ts";
+import { publicKeyFrom, type TelnyxKey, telnyx } from "./providers/telnyx-webhook.ts";
 import { ultravox } from "./providers/ultravox.ts";
 import type { WebhookSecret } from "./providers/ultravox-webhook.ts";
-import { localVault } from "./providers/vault-local.ts";
+import { openVault } from "./providers/vault.ts";
+import { openKms } from "./providers/vault-kms.ts";
+import { localMaster } from "./providers/vault-local.ts";
+import { vendors } from "./providers/vendors.ts";
 import { webhookSender } from "./providers/webhook-sender.ts";
-
-/** The account that clients without one of their own share. */
-const platformAccount = "pacc_platform";
 
 /** Builds what the entry points need, once, and closes it in order. Only here is it known which provider is in use. */
 export function openDeps(env: Env, given: { log?: Logger } = {}) {
   const log = given.log ?? openLog(env.LOG_LEVEL);
   const roles = roleUrls(env);
   const db = openDatabase({ ...roles, size: env.DATABASE_POOL_SIZE });
+  const notices = openNotices({
+    url: roles.tenantUrl,
+    channel: eventsChannel,
+    onLoss: (reason) => log.warn({ reason }, "the connection that hears of events was lost"),
+  });
+  const live = openLive(notices);
   const accounts = [
     { id: platformAccount, apiKey: env.ULTRAVOX_API_KEY, webhookSecrets: env.ULTRAVOX_WEBHOOK_SECRETS },
     ...env.ULTRAVOX_ACCOUNTS,
   ];
-  const webhookSecrets: WebhookSecret[] = accounts.flatMap(({ id, webhookSecrets }) =>
+  const configured: WebhookSecret[] = accounts.flatMap(({ id, webhookSecrets }) =>
     webhookSecrets.map((secret, index) => ({ accountId: id, secretId: `${id}#${index + 1}`, secret })),
   );
+  const telnyxKeys = env.TELNYX_PUBLIC_KEYS.flatMap(({ account = platformAccount, key }, index): TelnyxKey[] => {
+    const publicKey = publicKeyFrom(key);
+    return publicKey ? [{ accountId: account, keyId: `${account}#${index + 1}`, publicKey }] : [];
+  });
+  const { masters, kms } = openMasters(env);
+  const [master, ...previous] = masters;
+  const { vault, masterKeys } = openVault({ db, master, previous });
+  const own = ownAccounts({ db, vault });
+  const files = openFiles(env);
+  const rules = { allowPrivate: env.ALLOW_PRIVATE_WEBHOOKS, allowed: env.PRIVATE_ADDRESSES_ALLOWED };
+  const guarded = guardedFetch(rules);
+  const bus = openBus(env);
   const providers: Providers = {
+    bus,
     ultravox: ultravox({
       baseUrl: env.ULTRAVOX_BASE_URL,
       apiKeyOf: async (accountId) => {
         const account = accounts.find(({ id }) => id === accountId);
-        if (!account) throw new Error(`No provider account ${accountId} is configured.`);
-        return account.apiKey;
+        return account ? account.apiKey : own.apiKeyOf(accountId);
       },
+      ...(env.PUBLIC_URL ? { publicUrl: env.PUBLIC_URL } : {}),
       ...(env.SIP_TRUNK ? { sipTrunk: env.SIP_TRUNK } : {}),
       log: (attempt) => log.debug({ ...attempt }, "asked a provider"),
     }),
-    vault: localVault({ db, masterKey: Buffer.from(env.VAULT_MASTER_KEY, "base64") }),
-    webhooks: webhookSender({ allowPrivate: env.ALLOW_PRIVATE_WEBHOOKS }),
+    telnyx,
+    stripe,
+    vault,
+    masterKeys,
+    webhooks: webhookSender(rules),
+    files,
+    vendors: vendors({
+      baseUrls: env.VENDOR_BASE_URLS,
+      log: (attempt) => log.debug({ ...attempt }, "asked a provider"),
+    }),
+    guarded,
   };
   const auth = authenticator({
     db,
@@ -51,6 +89,8 @@ export function openDeps(env: Env, given: { log?: Logger } = {}) {
     }),
     clientsClaim: env.AUTH_CLIENTS_CLAIM,
     pepper: derive(env.APP_SECRET, "api keys"),
+    operators: env.PLATFORM_SUBJECTS,
+    services: env.INTERNAL_SERVICE_TOKENS,
   });
   return {
     env,
@@ -60,15 +100,68 @@ export function openDeps(env: Env, given: { log?: Logger } = {}) {
     providers,
     auth,
     limiter: limiter(),
-    webhookSecrets,
+    /** Who follows events. */
+    live,
+    /** Of the accounts of the environment; or of one account alone, by its id. Empty for an account that nobody knows. */
+    async webhookSecretsOf(accountId: string | null): Promise<WebhookSecret[]> {
+      if (accountId === null) return configured;
+      const found = configured.filter((secret) => secret.accountId === accountId);
+      return found.length > 0 ? found : own.webhookSecretsOf(accountId);
+    },
+    /** Of the accounts of the environment, and of the client's own, where the address names a client. */
+    async telnyxKeysOf(clientId: string | null): Promise<TelnyxKey[]> {
+      return clientId === null ? telnyxKeys : [...telnyxKeys, ...(await own.telnyxKeysOf(clientId))];
+    },
     signingSecret: derive(env.APP_SECRET, "signing"),
     async close() {
+      live.end();
+      await notices.close();
       await auth.settled();
       await providers.webhooks.close();
+      await guarded.close();
       await closeConnections();
+      files.close();
+      kms?.close();
+      bus?.close();
       await db.close();
     },
   };
 }
 
 export type Deps = ReturnType<typeof openDeps>;
+
+/** The present master key first, and those that came before. */
+function openMasters(env: Env) {
+  const { VAULT_KMS_REGION: region, VAULT_KMS_ENDPOINT: endpoint, VAULT_KMS_KEY_ID: keyId } = env;
+  const kms = region ? openKms({ region, ...(endpoint ? { endpoint } : {}) }) : null;
+  const ofKms = [...(keyId ? [keyId] : []), ...env.VAULT_KMS_PREVIOUS_KEY_IDS].flatMap((id) => kms?.master(id) ?? []);
+  const keys = [...(env.VAULT_MASTER_KEY ? [env.VAULT_MASTER_KEY] : []), ...env.VAULT_PREVIOUS_MASTER_KEYS];
+  const local = keys.map((key) => localMaster(Buffer.from(key, "base64")));
+  const [first, ...rest] = keyId ? [...ofKms, ...local] : [...local, ...ofKms];
+  if (!first) throw new Error("There is no master key.");
+  return { masters: [first, ...rest] as const, kms };
+}
+
+/** Off unless it is named. */
+function openBus({
+  EVENT_BUS_NAME: name,
+  EVENT_BUS_REGION: region,
+  EVENT_BUS_SOURCE: source,
+  EVENT_BUS_ENDPOINT: endpoint,
+}: Env) {
+  if (!name || !region) return null;
+  return eventBridge({ name, region, source, ...(endpoint ? { endpoint } : {}) });
+}
+
+function openFiles(env: Env): FileStore {
+  if (!env.S3_BUCKET) return noFiles();
+  const { S3_ACCESS_KEY_ID: accessKeyId, S3_SECRET_ACCESS_KEY: secretAccessKey } = env;
+  return s3Files({
+    bucket: env.S3_BUCKET,
+    region: env.S3_REGION,
+    endpoint: env.S3_ENDPOINT,
+    publicEndpoint: env.S3_PUBLIC_ENDPOINT,
+    credentials: accessKeyId && secretAccessKey ? { accessKeyId, secretAccessKey } : undefined,
+    forcePathStyle: env.S3_FORCE_PATH_STYLE,
+  });
+}

@@ -27,6 +27,7 @@ export async function run(parts: { http: boolean; workers: boolean }) {
   const signal = await told;
   log.info({ signal }, "stopping: what is under way is finished");
   setTimeout(() => process.exit(1), 2 * drainMs).unref(); // whatever hangs, the process ends
+  deps.live.end(); // who follows events would never end by himself
   await Promise.all([server && drain(server), workers?.stop()]);
   await deps.close();
   log.info("stopped");

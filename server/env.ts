@@ -1,5 +1,7 @@
 import { createHmac, hkdfSync } from "node:crypto";
 import { z } from "zod";
+import { type Block, readBlock } from "../routers/addresses.ts";
+import { credentialProviders } from "../routers/providers.ts";
 
 const text = z.string().min(1);
 const flag = z.enum(["true", "false"]).transform((value) => value === "true");
@@ -12,11 +14,36 @@ const key32 = z
     "must be 32 random bytes in base64 (`openssl rand -base64 32`)",
   );
 
+/** Separated by commas. */
+const list = text.transform((value) =>
+  value
+    .split(",")
+    .map((part) => part.trim())
+    .filter(Boolean),
+);
+/** An alias may come to mean another key tomorrow, and rows name the key that they need. */
+const kmsKey = z
+  .string()
+  .regex(/^(arn:[\w-]+:kms:[\w-]+:\d*:key\/)?[\w-]{1,64}$/, "must be the id or the ARN of a KMS key, and no alias");
+
+/** 32 bytes in base64, and before them the account at the voice provider whose carrier it is, if it is not the shared one. */
+const telnyxKey = /^(?:(pacc_[a-z0-9_]{1,40}):)?([A-Za-z0-9+/]{43}=)$/;
+
 const Account = z.strictObject({
   id: z.string().regex(/^pacc_[a-z0-9_]{1,40}$/),
   apiKey: text,
   webhookSecrets: z.array(text).min(1),
 });
+
+/** Blocks of addresses, separated by commas. */
+function readBlocks(value: string, context: z.RefinementCtx): Block[] {
+  try {
+    return value.split(",").map((part) => readBlock(part.trim()));
+  } catch {
+    context.addIssue("must be a list of blocks such as 10.1.0.0/16, separated by commas");
+    return z.NEVER;
+  }
+}
 
 /** Everything that an installation may say. `.env.example` lists the same names; a test compares the two. */
 export const Env = z.object({
@@ -32,7 +59,12 @@ export const Env = z.object({
   DATABASE_POOL_SIZE: whole(2, 200).default(10),
 
   APP_SECRET: key32,
-  VAULT_MASTER_KEY: key32,
+  VAULT_MASTER_KEY: key32.optional(),
+  VAULT_PREVIOUS_MASTER_KEYS: list.pipe(z.array(key32)).default([]),
+  VAULT_KMS_KEY_ID: kmsKey.optional(),
+  VAULT_KMS_PREVIOUS_KEY_IDS: list.pipe(z.array(kmsKey)).default([]),
+  VAULT_KMS_REGION: text.optional(),
+  VAULT_KMS_ENDPOINT: z.url().optional(),
 
   AUTH_ISSUER: z.url().refine((value) => value.endsWith("/"), "must end with a slash, as Auth0's issuers do"),
   AUTH_AUDIENCE: text,
@@ -61,13 +93,81 @@ export const Env = z.object({
     .default([]),
   ULTRAVOX_WEBHOOK_PAST_SECONDS: whole(1, 86_400).default(60),
   ULTRAVOX_WEBHOOK_FUTURE_SECONDS: whole(1, 86_400).default(60),
+  STRIPE_WEBHOOK_SECRETS: list.default([]),
+  TELNYX_PUBLIC_KEYS: list
+    .pipe(
+      z.array(z.string().regex(telnyxKey, "must be a list of base64 keys, or of pacc_name:key, separated by commas")),
+    )
+    .transform((keys) =>
+      keys.map((key) => telnyxKey.exec(key)).map((parts) => ({ account: parts?.[1], key: parts?.[2] ?? "" })),
+    )
+    .default([]),
   SIP_TRUNK: text.optional(),
+  VENDOR_BASE_URLS: z
+    .string()
+    .transform((value, context) => {
+      try {
+        return JSON.parse(value) as unknown;
+      } catch {
+        context.addIssue("must be a JSON object");
+        return z.NEVER;
+      }
+    })
+    .pipe(z.partialRecord(z.enum(credentialProviders), z.url()))
+    .default({}),
+
+  S3_BUCKET: text.optional(),
+  S3_REGION: text.default("us-east-1"),
+  S3_ENDPOINT: z.url().optional(),
+  S3_PUBLIC_ENDPOINT: z.url().optional(),
+  S3_ACCESS_KEY_ID: text.optional(),
+  S3_SECRET_ACCESS_KEY: text.optional(),
+  S3_FORCE_PATH_STYLE: flag.default(false),
+
+  EVENT_BUS_NAME: text.optional(),
+  EVENT_BUS_REGION: text.optional(),
+  EVENT_BUS_ENDPOINT: z.url().optional(),
+  EVENT_BUS_SOURCE: z
+    .string()
+    .regex(/^(?!aws\.)[\w./-]{1,256}$/, "must be letters, digits and ._-/, and must not begin with aws.")
+    .default("patchbay"),
+
+  PLATFORM_SUBJECTS: text
+    .transform((value) =>
+      value
+        .split(",")
+        .map((part) => part.trim())
+        .filter(Boolean),
+    )
+    .default([]),
+  INTERNAL_SERVICE_TOKENS: text
+    .transform((value) =>
+      value.split(",").map((part) => {
+        const [name = "", token = ""] = part.trim().split(":");
+        return { name, token };
+      }),
+    )
+    .refine(
+      (services) => services.every(({ name, token }) => /^[a-z0-9-]{1,40}$/.test(name) && token.length >= 32),
+      "must be a list of name:token, separated by commas, with tokens of 32 characters or more",
+    )
+    .default([]),
 
   ALLOW_PRIVATE_WEBHOOKS: flag.default(false),
+  PRIVATE_ADDRESSES_ALLOWED: text.transform(readBlocks).default([]),
   WORKER_PROMPT_JOBS: whole(1, 500).default(150),
   WORKER_SLOW_JOBS: whole(1, 100).default(5),
 });
 export type Env = z.output<typeof Env>;
+
+const DatabaseEnv = Env.pick({
+  DATABASE_URL: true,
+  DATABASE_TENANT_URL: true,
+  DATABASE_HOUSE_URL: true,
+  DATABASE_WORKER_URL: true,
+  APP_SECRET: true,
+});
+export type DatabaseEnv = z.output<typeof DatabaseEnv>;
 
 /** What is wrong with the environment, a line per variable. */
 export class EnvironmentProblem extends Error {
@@ -77,23 +177,51 @@ export class EnvironmentProblem extends Error {
   }
 }
 
-/** Empty variables count as not set. Throws EnvironmentProblem. */
-export function readEnv(source: Record<string, string | undefined>): Env {
-  const given = Object.fromEntries(Object.entries(source).filter(([, value]) => value !== undefined && value !== ""));
+/** Throws EnvironmentProblem. */
+export function readEnv(source: Source): Env {
+  const given = notEmpty(source);
   const read = Env.safeParse(given);
+  const issues = [...(read.error?.issues ?? []), ...missingKeys(given)];
+  if (read.success && issues.length === 0) return read.data;
+  throw problemOf(issues, given);
+}
+
+/** For a command that speaks to the database and to nobody else. Throws EnvironmentProblem. */
+export function readDatabaseEnv(source: Source): DatabaseEnv {
+  const given = notEmpty(source);
+  const read = DatabaseEnv.safeParse(given);
   if (read.success) return read.data;
-  throw new EnvironmentProblem(
-    read.error.issues.map(({ path, message }) => {
+  throw problemOf(read.error.issues, given);
+}
+
+type Source = Record<string, string | undefined>;
+
+/** Empty variables count as not set. */
+const notEmpty = (source: Source) =>
+  Object.fromEntries(Object.entries(source).filter(([, value]) => value !== undefined && value !== ""));
+
+function problemOf(issues: readonly { path: readonly PropertyKey[]; message: string }[], given: object) {
+  return new EnvironmentProblem(
+    issues.map(({ path, message }) => {
       const name = String(path[0]);
       return name in given ? `${name}: ${message}` : `${name} is not set.`;
     }),
   );
 }
 
+/** What seals secrets is a key service, or a key of the environment. What AWS is asked for lies in a region. */
+function missingKeys(given: Record<string, string | undefined>) {
+  const keyIds = [given.VAULT_KMS_KEY_ID, given.VAULT_KMS_PREVIOUS_KEY_IDS];
+  const missing = [
+    ...(given.VAULT_KMS_KEY_ID ? [] : ["VAULT_MASTER_KEY"]),
+    ...(keyIds.some(Boolean) ? ["VAULT_KMS_REGION"] : []),
+    ...(given.EVENT_BUS_NAME ? ["EVENT_BUS_REGION"] : []),
+  ].filter((name) => !given[name]);
+  return missing.map((name) => ({ path: [name], message: "is not set" }));
+}
+
 /** The three logins. Those not given are those of the owner's server, with passwords derived from the secret. */
-export function roleUrls(
-  env: Pick<Env, "DATABASE_URL" | "DATABASE_TENANT_URL" | "DATABASE_HOUSE_URL" | "DATABASE_WORKER_URL" | "APP_SECRET">,
-) {
+export function roleUrls(env: DatabaseEnv) {
   const derived = (role: string) => {
     const url = new URL(env.DATABASE_URL);
     url.username = role;

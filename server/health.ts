@@ -1,9 +1,10 @@
 import { sql } from "drizzle-orm";
 import { Router } from "express";
 import { knownMigrations } from "../db/migrate.ts";
+import { oldestDueSeconds } from "../routers/dispatch/backlog.ts";
 import type { Deps } from "./deps.ts";
 
-const staleJobSeconds = 300;
+const staleSeconds = 300;
 const deadlineMs = 3_000;
 
 type Report = {
@@ -12,6 +13,8 @@ type Report = {
   database: { reachable: boolean };
   migrations: { known: number; applied: number | null };
   oldestDueJobSeconds: number | null;
+  /** Also of one that its endpoint's rate or a pause holds back. */
+  oldestDueDeliverySeconds: number | null;
 };
 
 /** `/health/live`: the process runs. `/health/ready`: it can serve. `/health`: how it stands. */
@@ -36,6 +39,7 @@ async function look({ db, log }: Deps, version: string): Promise<Report> {
     database: { reachable: false },
     migrations: { known, applied: null },
     oldestDueJobSeconds: null,
+    oldestDueDeliverySeconds: null,
   } as const;
   try {
     const asked = db.asHouse(
@@ -43,7 +47,9 @@ async function look({ db, log }: Deps, version: string): Promise<Report> {
         const [row] = await tx.execute<{ applied: number; oldest: number }>(
           sql`select app.applied_migrations() as applied, graphile_worker.patchbay_oldest_due_seconds() as oldest`,
         );
-        return row!;
+        // An older database may not have what is read next.
+        const isCurrent = Number(row!.applied) >= known;
+        return { ...row!, oldestDelivery: isCurrent ? await oldestDueSeconds(tx) : null };
       },
       { mode: "read" },
     );
@@ -52,13 +58,15 @@ async function look({ db, log }: Deps, version: string): Promise<Report> {
     if (!row) return down;
     const oldest = Math.max(0, Math.round(Number(row.oldest)));
     const applied = Number(row.applied);
-    const status = applied < known ? "down" : oldest > staleJobSeconds ? "degraded" : "ok";
+    const status =
+      applied < known ? "down" : Math.max(oldest, row.oldestDelivery ?? 0) > staleSeconds ? "degraded" : "ok";
     return {
       status,
       version,
       database: { reachable: true },
       migrations: { known, applied },
       oldestDueJobSeconds: oldest,
+      oldestDueDeliverySeconds: row.oldestDelivery,
     };
   } catch (error) {
     log.warn({ err: error }, "health: the database did not answer");

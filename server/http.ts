@@ -1,24 +1,23 @@
 import { readFileSync } from "node:fs";
 import { createServer, type Server, STATUS_CODES } from "node:http";
 import type { Duplex } from "node:stream";
-import type { TRPCError } from "@trpc/server";
+import type { AnyTRPCRouter, TRPCError } from "@trpc/server";
 import { createExpressMiddleware } from "@trpc/server/adapters/express";
 import express, { type NextFunction, type Request, type Response } from "express";
 import type { Logger } from "pino";
 import type { z } from "zod";
 import { newId } from "../db/ids.ts";
 import { docsRouter } from "../edge/docs.ts";
-import { receiver } from "../edge/ingress/receiver.ts";
-import { ultravoxWebhook } from "../edge/ingress/ultravox.ts";
+import { isAdmin, isInternal, type RestDoor } from "../edge/doors.ts";
 import { openApiJson } from "../edge/openapi.ts";
 import { restRouter, sendFault } from "../edge/rest.ts";
 import { asFault, docUrl, Fault } from "../routers/fault.ts";
 import { appRouter } from "../routers/index.ts";
 import type { Reply } from "../routers/reply.ts";
-import type { Caller, Context, Settings } from "../routers/trpc.ts";
+import type { Caller, Context } from "../routers/trpc.ts";
 import type { Deps } from "./deps.ts";
 import { health } from "./health.ts";
-import { verifyUltravoxSignature } from "./providers/ultravox-webhook.ts";
+import { ingressDoors } from "./ingress.ts";
 import { scalarFile } from "./scalar.ts";
 
 export const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as {
@@ -26,14 +25,15 @@ export const { version } = JSON.parse(readFileSync(new URL("../package.json", im
 };
 
 const maxBodyBytes = 1_000_000;
+const streamIdleMs = 60_000;
 
 /** The whole application behind one port: both doors, what providers call, health and the reference. */
-export function openHttp(deps: Deps): Server {
-  const { env, log, db, providers } = deps;
+export function openHttp(deps: Deps, router: AnyTRPCRouter = appRouter): Server {
+  const { env, log } = deps;
   const app = express();
   app.disable("x-powered-by");
   app.set("etag", false);
-  const contextOf = contextMaker(deps);
+  const contextOf = contextMaker(deps, inputsOf(router));
 
   const lines = unredacted(log);
   app.use((req, res, next) => {
@@ -42,44 +42,39 @@ export function openHttp(deps: Deps): Server {
     next();
   });
 
-  const secrets = deps.webhookSecrets;
-  const toleranceSeconds = { past: env.ULTRAVOX_WEBHOOK_PAST_SECONDS, future: env.ULTRAVOX_WEBHOOK_FUTURE_SECONDS };
-  const verify = ultravoxWebhook({
-    readEvent: (body) => providers.ultravox.readEvent(body),
-    verifySignature: (rawBody, timestampHeader, signatureHeader) =>
-      verifyUltravoxSignature({
-        rawBody,
-        timestampHeader,
-        signatureHeader,
-        secrets,
-        toleranceSeconds,
-        now: new Date(),
-      }),
-  });
-  app.post("/api/v1/webhooks/ultravox", receiver({ db, log, verify, requestIdOf, sendFault }));
+  for (const [path, door] of ingressDoors(deps, requestIdOf)) app.all(path, door);
 
-  app.use(
-    "/api/v1",
+  const rest = (only: (door: RestDoor) => boolean) =>
     restRouter({
-      router: appRouter,
+      router,
+      only,
       createContext: async ({ req, res, reply }) => {
         const context = contextOf(req, res, "rest", reply);
         await context.authenticate(); // before the body is read: a stranger's is not
         return context;
       },
       maxBodyBytes,
+      streamIdleMs,
       requestIdOf,
       onError: ({ fault, error, procedure, req }) => logBug(log, fault, error, req, procedure),
-    }),
+    });
+  app.use(
+    "/api/v1",
+    rest((door) => !isInternal(door)),
   );
+  const atTheRoot = rest((door) => isInternal(door) || isAdmin(door));
+  app.use((req, res, next) => (/^\/(admin|internal)\//.test(req.path) ? atTheRoot(req, res, next) : next()));
 
   app.use(
     "/trpc",
     createExpressMiddleware({
-      router: appRouter,
+      router,
       maxBatchSize: 10,
       maxBodySize: maxBodyBytes,
-      createContext: ({ req, res, info }) => contextOf(req, res, "trpc", { headers: {} }, info.calls.length),
+      createContext: ({ req, res, info }) => {
+        if (info.type === "subscription") res.setTimeout(streamIdleMs, () => res.socket?.resetAndDestroy());
+        return contextOf(req, res, "trpc", { headers: {} }, info.calls.length);
+      },
       responseMeta: ({ ctx, errors }) => ({
         ...(ctx?.reply.status ? { status: ctx.reply.status } : {}),
         headers: {
@@ -97,7 +92,7 @@ export function openHttp(deps: Deps): Server {
   app.get("/openapi.json", (req, res) => {
     // Not by the Host header: that is the caller's to choose, and the document is kept per address.
     const origin = env.PUBLIC_URL ?? `http://${env.HOST}:${req.socket.localPort}`;
-    res.type("application/json").send(openApiJson(appRouter, { baseUrl: `${origin}/api/v1`, version }));
+    res.type("application/json").send(openApiJson(router, { baseUrl: `${origin}/api/v1`, version }));
   });
   app.use(docsRouter({ scalarFile }));
   app.use((req, res) => sendFault(res, new Fault("route_not_found"), requestIdOf(req)));
@@ -132,8 +127,7 @@ function answerUnreadable(error: Error & { code?: string }, socket: Duplex) {
   socket.end(`${head.join("\r\n")}\r\n\r\n${body}`);
 }
 
-function contextMaker({ auth, db, providers, limiter, signingSecret, env, log }: Deps) {
-  const settings: Settings = { allowPrivateWebhooks: env.ALLOW_PRIVATE_WEBHOOKS };
+function contextMaker({ auth, db, providers, limiter, live, signingSecret, log }: Deps, inputOf: Context["inputOf"]) {
   return function contextOf(
     req: Request,
     res: Response,
@@ -142,14 +136,18 @@ function contextMaker({ auth, db, providers, limiter, signingSecret, env, log }:
     calls = 1,
   ): Context {
     const requestId = requestIdOf(req);
+    const takesStream = transport === "trpc" && one(req.headers["trpc-accept"]) === "application/jsonl";
+    if (takesStream) res.setTimeout(streamIdleMs, () => res.socket?.resetAndDestroy());
     let giveBack = () => {};
     let caller: Promise<Caller> | undefined;
     return {
       requestId,
       transport,
+      takesStream,
       reply,
       idempotencyKey: () => readIdempotencyKey(req, calls),
-      authenticate: () => {
+      authenticate: (anew) => {
+        if (anew) caller = undefined;
         caller ??= auth.authenticate(req.headers.authorization);
         return caller;
       },
@@ -161,29 +159,29 @@ function contextMaker({ auth, db, providers, limiter, signingSecret, env, log }:
       spend: (principalId, limit) => {
         const spent = limiter.spend(principalId, limit);
         giveBack = spent.giveBack;
-        for (const [name, value] of Object.entries(spent.headers)) res.setHeader(name, value);
+        // Of a stream on /trpc the head is out before anybody is asked.
+        if (!res.headersSent) for (const [name, value] of Object.entries(spent.headers)) res.setHeader(name, value);
         if (spent.refusal) throw spent.refusal;
       },
       unspend: () => giveBack(),
       inputOf,
       db,
       providers,
+      live,
       signingSecret,
       hashKey: auth.hashKey,
-      settings,
       log: () => log.child({ request_id: requestId, client_id: facts(req).clientId ?? null }),
     };
   };
 }
 
 type Procedure = { _def: { inputs: z.ZodType[] } };
-const schemas = new Map(
-  Object.entries(appRouter._def.procedures as unknown as Record<string, Procedure>).map(([path, { _def }]) => [
-    path,
-    _def.inputs[0],
-  ]),
-);
-const inputOf = (path: string) => schemas.get(path);
+
+function inputsOf(router: AnyTRPCRouter): Context["inputOf"] {
+  const procedures = Object.entries(router._def.procedures as unknown as Record<string, Procedure>);
+  const schemas = new Map(procedures.map(([path, { _def }]) => [path, _def.inputs[0]]));
+  return (path) => schemas.get(path);
+}
 
 const one = (value: string | string[] | undefined) => (Array.isArray(value) ? value[0] : value);
 
@@ -227,10 +225,13 @@ export const requestIdOf = (req: Request) => facts(req).requestId;
 /** Its fields are few and known, and none of them is secret: going through the list of secrets would cost more than the line. */
 const unredacted = (log: Logger) => log.child({}, { redact: { paths: [] } });
 
+/** Who holds an invitation's token may use it. */
+const withoutToken = (path: string) => path.replace(/(\/invitations\/)[^/]+/, "$1[token]");
+
 function logWhenDone(log: Logger, req: Request, res: Response) {
   if (!log.isLevelEnabled("info")) return;
   const began = performance.now();
-  const path = req.originalUrl.split("?", 1)[0];
+  const path = withoutToken(req.originalUrl.split("?", 1)[0] ?? "");
   res.once("close", () => {
     const { requestId, clientId } = facts(req);
     const line = {

@@ -8,6 +8,7 @@ const defaults = {
   model: null,
   voice: null,
   languageHint: null,
+  languages: [],
   temperature: null,
   firstSpeaker: "agent",
   greeting: null,

@@ -10,6 +10,7 @@ const anyPrice: fc.Arbitrary<Price> = fc.record({
   callMicrosPerMinute: fc.integer({ min: 0, max: 100_000_000 }),
   telephoneMicrosPerMinute: fc.integer({ min: 0, max: 100_000_000 }),
   roundingSeconds: fc.constantFrom(1, 6, 60),
+  voiceCloneMicros: fc.constant(0),
 });
 const limits = fc.record({
   joinTimeoutSeconds: fc.integer({ min: 5, max: 300 }),
@@ -20,6 +21,7 @@ const book: Price = {
   callMicrosPerMinute: 9_000_000,
   telephoneMicrosPerMinute: 1_500_000,
   roundingSeconds: 6,
+  voiceCloneMicros: 0,
 };
 
 test("no call within its limits costs more than was held for it, however it is billed", () => {
@@ -145,6 +147,12 @@ const anyCall: fc.Arbitrary<ProviderCall> = fc.record({
   joinUrl: fc.constant(null),
   summary: fc.constant(null),
   shortSummary: fc.constant(null),
+  providerAgentId: fc.constant(null),
+  recordingEnabled: fc.boolean(),
+  medium: fc.constantFrom("web", "sip" as const),
+  isInbound: fc.boolean(),
+  fromNumber: fc.constant(null),
+  toNumber: fc.constant(null),
 });
 const message = (role: ProviderMessage["role"], toolName: string | null): ProviderMessage => {
   return { role, toolName, text: "", startSeconds: null, endSeconds: null };

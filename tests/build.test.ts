@@ -31,7 +31,8 @@ beforeAll(async () => {
 
 describe("the build", () => {
   test("holds what an installation needs, and nothing of the laptop's world or the tests", () => {
-    const wanted = ["server/main.js", "server/api.js", "server/worker.js", "server/migrate.js", "edge/client.d.ts"];
+    const entries = ["main", "api", "worker", "migrate", "operate"].map((entry) => `server/${entry}.js`);
+    const wanted = [...entries, "edge/client.d.ts"];
     const beside = ["db/roles.sql", "db/migrations/meta/_journal.json", "vendor/scalar.js", "package-lock.json"];
     expect(files).toEqual(expect.arrayContaining([...wanted, ...beside]));
     expect(files.filter((file) => /^server\/dev|^tests|[^d]\.ts$|node_modules/.test(file))).toEqual([]);
@@ -46,11 +47,11 @@ describe("the build", () => {
     );
   });
 
-  test("the client imports nothing but @trpc/client", () => {
+  test("the client imports nothing but @trpc/client, and what reads event streams", () => {
     const imported = [
       ...text("edge/client.js").matchAll(/\bfrom\s*["']([^"']+)["']|\bimport\s*\(?\s*["']([^"']+)["']/g),
     ];
-    expect(imported.map(([, from, bare]) => from ?? bare)).toEqual(["@trpc/client"]);
+    expect(imported.map(([, from, bare]) => from ?? bare)).toEqual(["@trpc/client", "eventsource"]);
   });
 });
 
@@ -66,6 +67,8 @@ describe("installed without development dependencies", () => {
     const env = await environment();
     const { stdout } = await start("migrate.js", env).ended;
     expect(stdout).toContain("The database is current.");
+    const operated = await start("operate.js", env, ["deliveries", "status"]).ended;
+    expect(operated).toMatchObject({ code: 0, stdout: expect.stringContaining("Oldest due") });
 
     const whole = start("main.js", env);
     const health = await healthy(env.PORT);
@@ -140,8 +143,12 @@ async function environment() {
   };
 }
 
-function start(entry: string, env: Record<string, string>) {
-  const child = spawn(process.execPath, [`server/${entry}`], { cwd: built, env, stdio: ["ignore", "pipe", "pipe"] });
+function start(entry: string, env: Record<string, string>, words: string[] = []) {
+  const child = spawn(process.execPath, [`server/${entry}`, ...words], {
+    cwd: built,
+    env,
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   running.push(child);
   let stdout = "";
   let stderr = "";

@@ -1,11 +1,17 @@
 import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { AnyTRPCRouter } from "@trpc/server";
 import postgres from "postgres";
 import { afterAll, inject } from "vitest";
 import { openDeps } from "../server/deps.ts";
 import { startIdentity } from "../server/dev/identity.ts";
 import { type SeededClient, seedClient } from "../server/dev/seed.ts";
+import { startStorage } from "../server/dev/storage.ts";
 import { startUltravox } from "../server/dev/ultravox.ts";
+import { startVendors } from "../server/dev/vendors.ts";
 import { readEnv } from "../server/env.ts";
 import { openHttp } from "../server/http.ts";
 import { openLog } from "../server/log.ts";
@@ -14,8 +20,14 @@ import { cloneDatabase } from "./database.ts";
 
 export const clientsClaim = "https://patchbay.test/clients";
 const audience = "https://api.patchbay.test";
+export const serviceToken = "orchestrator-0123456789abcdef0123456789abcdef";
 const platformKey = "simulate.0123456789abcdef0123456789abcdef";
 const otherKey = "otheracc.0123456789abcdef0123456789abcdef";
+/** Accounts at the voice provider that are nobody's yet: a client may bring one of them. */
+export const broughtKeys = [
+  "brought1.0123456789abcdef0123456789abcdef",
+  "brought2.0123456789abcdef0123456789abcdef",
+] as const;
 
 export type Answer = {
   status: number;
@@ -31,6 +43,8 @@ type Options = {
   seed?: number;
   credits?: number;
   log?: string[];
+  /** Other doors than the house's own, for tests of what all doors share. */
+  router?: AnyTRPCRouter;
 };
 
 /**
@@ -48,9 +62,13 @@ export async function house(options: Options = {}) {
     accounts: [
       { id: "platform", apiKey: platformKey, webhooks: [] },
       { id: "other", apiKey: otherKey, webhooks: [] },
+      ...broughtKeys.map((apiKey, index) => ({ id: `brought-${index + 1}`, apiKey, webhooks: [] })),
     ],
   });
-  const env = readEnv({
+  const directory = await mkdtemp(join(tmpdir(), "patchbay-storage-"));
+  const storage = await startStorage({ directory });
+  const vendors = await startVendors();
+  const environment: Record<string, string> = {
     PORT: "0",
     LOG_LEVEL: options.log ? "debug" : "silent",
     DATABASE_URL: database.url,
@@ -67,13 +85,22 @@ export async function house(options: Options = {}) {
       { id: "pacc_other", apiKey: otherKey, webhookSecrets: ["other-webhook-secret"] },
     ]),
     SIP_TRUNK: "trunk.example",
+    VENDOR_BASE_URLS: JSON.stringify(vendors.baseUrls),
+    S3_BUCKET: storage.bucket,
+    S3_ENDPOINT: storage.url,
+    S3_ACCESS_KEY_ID: storage.accessKeyId,
+    S3_SECRET_ACCESS_KEY: storage.secretAccessKey,
+    S3_FORCE_PATH_STYLE: "true",
+    PLATFORM_SUBJECTS: "auth0|operator",
+    INTERNAL_SERVICE_TOKENS: `orchestrator:${serviceToken}`,
     ALLOW_PRIVATE_WEBHOOKS: "true",
     DATABASE_POOL_SIZE: "6",
     ...options.env,
-  });
+  };
+  const env = readEnv(environment);
   const log = openLog(env.LOG_LEVEL, { write: (line: string) => void options.log?.push(line) });
   const deps = openDeps(env, { log });
-  const server = openHttp(deps);
+  const server = openHttp(deps, options.router);
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
@@ -86,21 +113,23 @@ export async function house(options: Options = {}) {
 
   async function send(method: string, path: string, body?: unknown, ask: Ask = {}): Promise<Answer> {
     const key = ask.key === undefined ? ada.key : ask.key;
-    const response = await fetch(
-      url + (path.startsWith("/trpc") || path.startsWith("/health") ? path : `/api/v1${path}`),
-      {
-        method,
-        headers: {
-          ...(key ? { authorization: `Bearer ${key}` } : {}),
-          ...(body === undefined ? {} : { "content-type": "application/json" }),
-          ...(ask.idempotencyKey ? { "idempotency-key": ask.idempotencyKey } : {}),
-          ...ask.headers,
-        },
-        ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
+    const response = await fetch(url + (/^\/(trpc|health|internal|admin)(\/|$)/.test(path) ? path : `/api/v1${path}`), {
+      method,
+      headers: {
+        ...(key ? { authorization: `Bearer ${key}` } : {}),
+        ...(body === undefined ? {} : { "content-type": "application/json" }),
+        ...(ask.idempotencyKey ? { "idempotency-key": ask.idempotencyKey } : {}),
+        ...ask.headers,
       },
-    );
+      ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
+    });
     const text = await response.text();
-    return { status: response.status, headers: response.headers, body: text ? JSON.parse(text) : null };
+    const isJson = response.headers.get("content-type")?.startsWith("application/json");
+    return {
+      status: response.status,
+      headers: response.headers,
+      body: text && isJson ? JSON.parse(text) : text || null,
+    };
   }
 
   async function close() {
@@ -109,6 +138,9 @@ export async function house(options: Options = {}) {
     await new Promise((resolve) => server.close(resolve));
     await deps.close();
     await simulator.close();
+    await vendors.close();
+    await storage.close();
+    await rm(directory, { recursive: true, force: true });
     await identity.close();
     await owner.end();
     await database.drop();
@@ -117,12 +149,19 @@ export async function house(options: Options = {}) {
 
   return {
     url,
+    server,
     env,
+    /** The same as texts: for a process of its own. */
+    environment,
     deps,
     owner,
     database,
     identity,
     simulator: simulatorOf(simulator.url),
+    /** Where files lie: what it was asked, and what shall go wrong. */
+    storage,
+    /** Companies that are asked about credentials: what they were asked. */
+    vendors,
     ada,
     bob,
     send,
@@ -133,6 +172,8 @@ export async function house(options: Options = {}) {
     query: (procedure: string, input: unknown, ask?: Ask) =>
       send("GET", `/trpc/${procedure}?input=${encodeURIComponent(JSON.stringify(input))}`, undefined, ask),
     mutate: (procedure: string, input: unknown, ask?: Ask) => send("POST", `/trpc/${procedure}`, input, ask),
+    /** A token of somebody who runs this installation. */
+    operator: () => identity.token({ sub: "auth0|operator", clients: [] }),
     token: (who: SeededClient, more: Record<string, unknown> = {}) =>
       identity.token({ sub: who.subject, clients: [who.clientId], ...more }),
   };
@@ -173,7 +214,7 @@ export const agent = { name: "Reception", systemPrompt: "You answer for a bakery
 export const phone = (to: string) => ({ type: "phone", to, from: "+14155550199" });
 
 /** Waits until `look` gives something other than null, undefined or false; at most so long. */
-export async function until<T>(look: () => Promise<T>, seconds = 15): Promise<Exclude<T, null | undefined | false>> {
+export async function until<T>(look: () => Promise<T>, seconds = 30): Promise<Exclude<T, null | undefined | false>> {
   const end = Date.now() + seconds * 1000;
   for (;;) {
     const seen = await look();

@@ -1,6 +1,6 @@
 import { afterAll, describe, expect, test } from "vitest";
 import { openLog } from "../server/log.ts";
-import { agent, house, until } from "./house.ts";
+import { house, agent as plainAgent, until } from "./house.ts";
 
 const lines: string[] = [];
 const h = await house({ workers: true, log: lines });
@@ -10,6 +10,12 @@ const logged = (): Line[] => lines.map((line) => JSON.parse(line));
 const requests = () => logged().filter(({ msg }) => msg === "request");
 
 const canary = { to: "+14155550177", from: "+14155550188", variable: "canary-variable-7f3a" };
+/** One that is told whom it speaks to. */
+const agent = {
+  ...plainAgent,
+  variables: [{ name: "name", type: "string", required: true, default: null, description: null }],
+};
+
 const placed = {
   medium: { type: "phone", to: canary.to, from: canary.from },
   variables: { name: canary.variable },
@@ -151,7 +157,7 @@ describe("the audit", () => {
     const actor = h.ada.keyId;
     const redactedCall = {
       agentId,
-      medium: { type: "phone", to: "[personal]", from: "[personal]", carrier: "sip" },
+      medium: { type: "phone", to: "[personal]", from: "[personal]" },
       variables: "[personal]",
       metadata: { order: "1" },
     };

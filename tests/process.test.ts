@@ -15,9 +15,7 @@ afterAll(() => {
 async function start(env: Record<string, string | undefined> = {}) {
   const port = await freePort();
   const own = {
-    ...h.env,
-    ULTRAVOX_WEBHOOK_SECRETS: "platform-webhook-secret",
-    ULTRAVOX_ACCOUNTS: "",
+    ...h.environment,
     PORT: String(port),
     LOG_LEVEL: "info",
     ...env,

@@ -26,6 +26,9 @@ const template: AgentTemplate = {
   recordingEnabled: true,
   maxDurationSeconds: 600,
   joinTimeoutSeconds: 30,
+  inactivityMessages: [],
+  timeExceededMessage: null,
+  tools: [],
 };
 
 const dial: CallRequest = {
@@ -645,6 +648,12 @@ describe("the words of Ultravox", () => {
         joinUrl: "wss://join.example/1",
         summary: null,
         shortSummary: null,
+        providerAgentId: null,
+        recordingEnabled: false,
+        medium: "web",
+        isInbound: false,
+        fromNumber: null,
+        toNumber: null,
       },
     });
   });

@@ -1,34 +1,44 @@
 import fc from "fast-check";
 import { Webhook } from "standardwebhooks";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { eventTypes } from "../db/events.ts";
+import { verifyWebhook, WebhookRefused } from "../edge/client.ts";
 import { couldMatch, wants } from "../routers/webhooks/match.ts";
 import { attemptAfterSeconds, nextAttemptInSeconds } from "../routers/webhooks/schedule.ts";
-import { newSecret, sign } from "../routers/webhooks/signature.ts";
+import { newSecret, publicKeyOf, sign } from "../routers/webhooks/signature.ts";
 import { isPublicAddress, objectionTo } from "../routers/webhooks/url.ts";
+import { bodyOf, readVectors } from "./fixtures/webhook-vectors.ts";
+
+const { refusals, signing, vectors } = readVectors();
 
 describe("signature", () => {
-  const known = {
-    secret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-    id: "msg_p5jXN8AQM9LWM0D4loKWxJek",
-    timestampSeconds: 1614265330,
-    body: '{"test": 2432232314}',
-  };
+  const [known] = signing;
 
-  test("the known answer of Standard Webhooks is ours", () => {
-    expect(sign(known)).toBe("v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+  test.each(signing.map((each) => [each.name, each] as const))(
+    "what is signed is the known answer: %s",
+    (_, answer) => {
+      const { name, signature, ...message } = answer;
+      expect(sign(message)).toBe(signature);
+    },
+  );
+
+  test("the public key of a private one is that of RFC 8032, and of Standard Webhooks", () => {
+    const keys = signing.flatMap(({ secrets }) => secrets).filter((secret) => secret.startsWith("whsk_"));
+    const shown = vectors.flatMap(({ secrets }) => secrets);
+    expect(new Set(keys).size).toBe(2);
+    for (const key of keys) expect(shown).toContain(publicKeyOf(key));
   });
 
   test("whatever we sign, the receiver's library verifies, and a changed byte it does not", () => {
     fc.assert(
       fc.property(fc.string({ unit: "grapheme" }), (text) => {
-        const secret = newSecret();
+        const { secret } = newSecret();
         const body = JSON.stringify({ text });
         const timestampSeconds = Math.floor(Date.now() / 1000);
         const headers = {
           "webhook-id": "evt_1",
           "webhook-timestamp": String(timestampSeconds),
-          "webhook-signature": sign({ id: "evt_1", timestampSeconds, body, secret }),
+          "webhook-signature": sign({ id: "evt_1", timestampSeconds, body, secrets: [secret] }),
         };
         expect(new Webhook(secret).verify(body, headers)).toEqual({ text });
         expect(() => new Webhook(secret).verify(`${body} `, headers)).toThrow();
@@ -37,15 +47,91 @@ describe("signature", () => {
     );
   });
 
+  test("whatever we sign by v1a, its public key verifies, and a changed byte it does not", async () => {
+    const now = new Date();
+    const { secret, publicKey } = newSecret("v1a");
+    await fc.assert(
+      fc.asyncProperty(fc.string({ unit: "grapheme" }), async (text) => {
+        const payload = JSON.stringify({ text });
+        const timestampSeconds = Math.floor(now.getTime() / 1000);
+        const headers = {
+          "webhook-id": "evt_1",
+          "webhook-timestamp": String(timestampSeconds),
+          "webhook-signature": sign({ id: "evt_1", timestampSeconds, body: payload, secrets: [secret] }),
+        };
+        const message = { payload, headers, secret: publicKey!, now };
+        expect(await verifyWebhook(message)).toEqual({ text });
+        await expect(verifyWebhook({ ...message, payload: `${payload} ` })).rejects.toBeInstanceOf(WebhookRefused);
+      }),
+    );
+  });
+
   test("a secret is 32 random bytes, and another each time", () => {
-    expect(newSecret()).toMatch(/^whsec_[A-Za-z0-9+/]{43}=$/);
-    expect(newSecret()).not.toBe(newSecret());
+    expect(newSecret().secret).toMatch(/^whsec_[A-Za-z0-9+/]{43}=$/);
+    expect(newSecret().secret).not.toBe(newSecret().secret);
+    expect(newSecret("v1a").publicKey).toMatch(/^whpk_[A-Za-z0-9+/]{43}=$/);
+    expect(newSecret("v1a").secret).not.toBe(newSecret("v1a").secret);
   });
 
   test("nothing is signed with a key that is none, or under an id that would shift the parts", () => {
-    expect(() => sign({ ...known, secret: "" })).toThrow();
-    expect(() => sign({ ...known, secret: "whsec_" })).toThrow();
-    expect(() => sign({ ...known, id: "msg.1" })).toThrow();
+    expect(() => sign({ ...known!, secrets: [""] })).toThrow();
+    expect(() => sign({ ...known!, secrets: ["whsec_"] })).toThrow();
+    expect(() => sign({ ...known!, secrets: ["whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="] })).toThrow();
+    expect(() => sign({ ...known!, id: "msg.1" })).toThrow();
+  });
+});
+
+describe("vectors", () => {
+  test("there is one for every refusal, and for every way to be right", () => {
+    expect(vectors.length).toBeGreaterThan(60);
+    expect(new Set(vectors.flatMap(({ refusal }) => refusal ?? []))).toEqual(new Set(refusals));
+  });
+
+  test.each(vectors.map((each) => [each.verdict, each.name, each] as const))("%s: %s", async (_, __, vector) => {
+    const { secrets, headers, toleranceSeconds, now } = vector;
+    const verdict = await verifyWebhook({
+      payload: bodyOf(vector),
+      headers: Object.fromEntries(headers),
+      secret: secrets,
+      toleranceSeconds,
+      now: new Date(now * 1000),
+    }).then(
+      (event) => ({ verdict: "accepted", event }),
+      (error: unknown) => {
+        if (error instanceof WebhookRefused) return { verdict: "refused", refusal: error.reason };
+        if (error instanceof TypeError) return { verdict: "misconfigured" };
+        throw error;
+      },
+    );
+    expect(verdict).toEqual(
+      vector.verdict === "accepted"
+        ? { verdict: "accepted", event: JSON.parse(vector.body!) }
+        : { verdict: vector.verdict, ...(vector.refusal ? { refusal: vector.refusal } : {}) },
+    );
+  });
+
+  const symmetric = vectors.filter(
+    ({ secrets, toleranceSeconds, verdict }) =>
+      verdict !== "misconfigured" &&
+      secrets.length === 1 &&
+      !secrets[0]!.startsWith("whpk_") &&
+      toleranceSeconds === 300,
+  );
+
+  test("most of them are for the library of Standard Webhooks too", () => {
+    expect(symmetric.length).toBeGreaterThan(40);
+  });
+
+  test.each(symmetric.map((each) => [each.name, each] as const))("the library agrees: %s", (_, vector) => {
+    vi.useFakeTimers({ toFake: ["Date"], now: vector.now * 1000 });
+    try {
+      const webhook = new Webhook(vector.secrets[0]!);
+      const verify = () => webhook.verify(bodyOf(vector), Object.fromEntries(vector.headers));
+      if ((vector.library ?? vector.verdict) === "accepted") expect(verify).not.toThrow();
+      else expect(verify).toThrow();
+    } finally {
+      vi.useRealTimers();
+    }
   });
 });
 

@@ -1,187 +1,24 @@
-import { once } from "node:events";
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import pino from "pino";
-import postgres from "postgres";
 import { Webhook } from "standardwebhooks";
-import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
-import { type Database, openDatabase } from "../db/client.ts";
+import { afterAll, afterEach, describe, expect, test, vi } from "vitest";
 import { emit } from "../db/events.ts";
 import { newId } from "../db/ids.ts";
-import type { JobContext } from "../jobs/task.ts";
-import { deliverWithin, fanOut, sweepDeliveries } from "../jobs/webhooks.ts";
+import { fanOut } from "../jobs/webhooks.ts";
 import { listEvents } from "../routers/events/service.ts";
-import type { Providers, Vault } from "../routers/providers.ts";
+import type { Vault } from "../routers/providers.ts";
+import { getDelivery } from "../routers/webhooks/deliveries.ts";
 import { dispatchLimits } from "../routers/webhooks/dispatch.ts";
 import { attemptAfterSeconds } from "../routers/webhooks/schedule.ts";
 import { SendFailed, type WebhookSender } from "../routers/webhooks/sender.ts";
-import { createEndpoint, getDelivery, removeEndpoint, updateEndpoint } from "../routers/webhooks/service.ts";
-import { localVault } from "../server/providers/vault-local.ts";
+import { removeEndpoint, updateEndpoint } from "../routers/webhooks/service.ts";
 import { webhookSender } from "../server/providers/webhook-sender.ts";
-import { cloneDatabase } from "./database.ts";
+import { openDeliveryGround, status, type Tenant } from "./fixtures/deliveries.ts";
 import { agent, house, until } from "./house.ts";
 
-type Seen = { path: string; headers: Record<string, string>; body: string };
-type Answering = (response: ServerResponse, seen: Seen) => void;
-
-const log = pino({ level: "silent" });
-const ok: Answering = (response) => response.end("ok");
-const status =
-  (code: number, headers: Record<string, string> = {}): Answering =>
-  (response) =>
-    response.writeHead(code, headers).end(`status ${code}`);
-
-let database: Awaited<ReturnType<typeof cloneDatabase>>;
-let db: Database;
-let owner: postgres.Sql;
-let vault: Vault;
-let sender: WebhookSender;
-let receiver: Awaited<ReturnType<typeof openReceiver>>;
-
-beforeAll(async () => {
-  database = await cloneDatabase();
-  db = openDatabase({ ...database.roles, size: 20 });
-  owner = postgres(database.url, { max: 4, onnotice: () => {} });
-  vault = localVault({ db, masterKey: Buffer.alloc(32, 7) });
-  sender = webhookSender({ allowPrivate: true });
-  receiver = await openReceiver();
-});
+const ground = await openDeliveryGround();
+const { owner, sender, receiver, tenant } = ground;
 afterEach(() => receiver.forget());
-afterAll(async () => {
-  await receiver.close();
-  await sender.close();
-  await db.close();
-  await owner.end();
-  await database.drop();
-});
-
-/** A receiver of webhooks: each path answers as told, and remembers what it heard and how much at once. */
-async function openReceiver() {
-  const seen: Seen[] = [];
-  const answers = new Map<string, Answering>();
-  const atOnce = new Map<string, number>();
-  const mostAtOnce = new Map<string, number>();
-  const server = createServer(async (request: IncomingMessage, response: ServerResponse) => {
-    const path = request.url ?? "";
-    const open = (atOnce.get(path) ?? 0) + 1;
-    atOnce.set(path, open);
-    mostAtOnce.set(path, Math.max(open, mostAtOnce.get(path) ?? 0));
-    response.once("close", () => atOnce.set(path, atOnce.get(path)! - 1));
-    const chunks: Buffer[] = [];
-    for await (const chunk of request) chunks.push(chunk as Buffer);
-    const heard = { path, headers: request.headers as Record<string, string>, body: Buffer.concat(chunks).toString() };
-    seen.push(heard);
-    (answers.get(path) ?? ok)(response, heard);
-  });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  return {
-    url,
-    answer: (path: string, answering: Answering) => answers.set(path, answering),
-    at: (path: string) => seen.filter((one) => one.path === path),
-    most: (path: string) => mostAtOnce.get(path) ?? 0,
-    forget: () => void seen.splice(0),
-    async close() {
-      server.closeAllConnections();
-      await new Promise((closed) => server.close(closed));
-    },
-  };
-}
-
-/** A client of its own for one test. Jobs come out of the real queue, and are run here. */
-async function tenant(
-  given: { vault?: Vault; sender?: WebhookSender; deadlineMs?: number; random?: () => number } = {},
-) {
-  const clientId = newId("client");
-  await owner`insert into clients (id, name) values (${clientId}, 'a client')`;
-  const deliver = deliverWithin({ deadlineMs: given.deadlineMs ?? 5_000, random: given.random ?? (() => 0) });
-  const ctx: JobContext = {
-    jobId: "1",
-    attempt: 0,
-    clientId,
-    requestId: null,
-    log,
-    db,
-    providers: { vault: given.vault ?? vault, webhooks: given.sender ?? sender } as Providers,
-    asClient: (work, options) => db.asClient({ clientId }, work, options),
-    asHouse: (work, options) => db.asHouse(work, options),
-    fence: { check() {} },
-    signal: new AbortController().signal,
-  };
-  const asClient = ctx.asClient;
-  const path = (name: string) => `/${clientId}/${name}`;
-
-  async function take(limit: number) {
-    const rows = await owner<{ task: string; payload: { body: never } }[]>`
-      with taken as (
-        delete from graphile_worker._private_jobs where id in (
-          select id from graphile_worker._private_jobs where payload->>'clientId' = ${clientId} and run_at <= clock_timestamp()
-          order by run_at, id limit ${limit} for update skip locked)
-        returning task_id, payload, run_at, id
-      )
-      select t.identifier as task, taken.payload from taken join graphile_worker._private_tasks t on t.id = task_id
-      order by run_at, taken.id`;
-    return [...rows];
-  }
-  const run = ({ task, payload }: { task: string; payload: { body: never } }) =>
-    task === "events.fanOut" ? fanOut.run(payload.body, ctx) : deliver.run(payload.body, ctx);
-
-  return {
-    clientId,
-    ctx,
-    deliver,
-    asClient,
-    path,
-    take,
-    run,
-    async endpoint(name: string, eventTypes: string[] = ["*"]) {
-      const ring = await vault.keys(clientId, "webhook_secret");
-      const input = { url: receiver.url + path(name), description: null, eventTypes };
-      return asClient((tx) => createEndpoint(tx, input, ring, { allowPrivate: true }));
-    },
-    /** Says something `times` times, each in a transaction of its own. */
-    async say(times = 1, type: "agent.created" | "agent.updated" = "agent.created") {
-      for (let i = 0; i < times; i++) {
-        const id = newId("agent");
-        await asClient((tx) => emit(tx, type, id, { id, name: `Agent ${i} “ü”`, state: "active", version: 1 }));
-      }
-    },
-    /** Runs what is due until nothing is, so many at once. */
-    async work(concurrency = 10) {
-      const running = new Set<Promise<void>>();
-      for (;;) {
-        const idle = running.size === 0; // asked before the look: what ends meanwhile may have queued more
-        const free = concurrency - running.size;
-        const jobs = free > 0 ? await take(free) : [];
-        for (const job of jobs) {
-          const done: Promise<void> = run(job).finally(() => running.delete(done));
-          running.add(done);
-        }
-        if (idle && jobs.length === 0) return;
-        if (jobs.length === 0) await Promise.race([...running, sleep(5)]);
-      }
-    },
-    rows: () => owner`select * from deliveries where client_id = ${clientId} order by id`,
-    async row() {
-      const [row] = await owner`select * from deliveries where client_id = ${clientId} order by id limit 1`;
-      return row!;
-    },
-    attempts: () => owner`select * from delivery_attempts where client_id = ${clientId} order by id`,
-    inFlight: async () => {
-      const rows = await owner<{ endpoint_id: string; n: number }[]>`
-        select endpoint_id, count(*)::int as n from deliveries
-        where client_id = ${clientId} and admitted_until is not null group by endpoint_id`;
-      return { most: Math.max(0, ...rows.map(({ n }) => n)), all: rows.reduce((sum, { n }) => sum + n, 0) };
-    },
-    makeDue: () =>
-      owner`update deliveries set next_attempt_at = now() where client_id = ${clientId} and state = 'pending'`,
-    sweep: () => sweepDeliveries({ db, log }),
-  };
-}
-
-type Tenant = Awaited<ReturnType<typeof tenant>>;
+afterAll(() => ground.close());
 
 /** Looks at the places taken, again and again, until `work` is done. */
 async function watching(t: Tenant, work: Promise<unknown>) {
@@ -832,6 +669,6 @@ describe("the tail of events", () => {
 test("an unknown delivery is not found", async () => {
   const t = await tenant();
   await expect(t.asClient((tx) => getDelivery(tx, newId("delivery")))).rejects.toMatchObject({
-    fault: "webhook_not_found",
+    fault: "delivery_not_found",
   });
 });

@@ -15,10 +15,37 @@ export const agents = pgTable(
     version: integer().notNull().default(0),
     providerAccountId: text().notNull(),
     providerAgentId: text(),
+    metadata: jsonb().$type<Record<string, string>>().notNull().default({}),
+    /** When the provider's copy was last compared with ours, and how often it had to be put right. */
+    comparedAt: createdAt(),
+    drifts: integer().notNull().default(0),
     createdAt: createdAt(),
     updatedAt: createdAt(),
   },
-  (t) => [primaryKey({ columns: [t.clientId, t.id] }), wall()],
+  (t) => [
+    primaryKey({ columns: [t.clientId, t.id] }),
+    index("agents_provider").on(t.providerAccountId, t.providerAgentId),
+    index("agents_compare").on(t.comparedAt).where(sql`state = 'active'`),
+    wall(),
+    houseSees(),
+  ],
+);
+
+/** What the live version of an agent is made of: asked before one of those things is deleted. */
+export const agentUses = pgTable(
+  "agent_uses",
+  {
+    clientId: clientId().references(() => clients.id),
+    agentId: text().notNull(),
+    kind: text({ enum: ["voice", "knowledge_base", "tool", "credential"] }).notNull(),
+    targetId: text().notNull(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.clientId, t.agentId, t.kind, t.targetId] }),
+    foreignKey({ columns: [t.clientId, t.agentId], foreignColumns: [agents.clientId, agents.id] }),
+    index().on(t.clientId, t.kind, t.targetId),
+    wall(),
+  ],
 );
 
 /** Every change of an agent, kept for ever: calls name the one they used. */
@@ -31,6 +58,10 @@ export const agentVersions = pgTable(
     name: text().notNull(),
     config: jsonb().$type<unknown>().notNull(),
     state: text({ enum: ["pending", "live", "retired", "failed"] }).notNull(),
+    /** The fields in which it differs from what was live when it was made. */
+    changed: text().array().notNull().default([]),
+    /** What the agent's metadata becomes when this goes live; null: what it is. */
+    metadata: jsonb().$type<Record<string, string>>(),
     providerRevisionId: text(),
     createdBy: text().notNull(),
     createdAt: createdAt(),

@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
-import { foreignKey, index, integer, pgPolicy, pgTable, primaryKey, text, unique } from "drizzle-orm/pg-core";
-import { at, clientId, createdAt, houseSees, id, micros, tenantRole, wall } from "../columns.ts";
+import { boolean, foreignKey, index, integer, pgPolicy, pgTable, primaryKey, text, unique } from "drizzle-orm/pg-core";
+import { at, clientId, createdAt, currentClient, houseSees, id, micros, tenantRole, wall } from "../columns.ts";
 import { clients } from "./clients.ts";
 
 /** What things cost, one row per version; the one in force is the newest whose time has come. Rows are never changed. */
@@ -17,9 +17,23 @@ export const prices = pgTable(
     telephoneMicrosPerMinute: micros().notNull(),
     /** Durations are rounded up to this many seconds. */
     roundingSeconds: integer().notNull(),
+    /** Of a voice that is trained from samples. */
+    voiceCloneMicros: micros().notNull().default(50_000_000),
+    /** For one client alone; null: for everybody. */
+    clientId: text().references(() => clients.id),
+    /** From here on the client pays by the price book again. */
+    inherits: boolean().notNull().default(false),
     createdAt: createdAt(),
   },
-  () => [pgPolicy("everyone_reads", { to: [tenantRole], for: "select", using: sql`true` }), houseSees()],
+  (t) => [
+    index().on(t.clientId, t.effectiveFrom),
+    pgPolicy("everyone_reads", {
+      to: [tenantRole],
+      for: "select",
+      using: sql`${t.clientId} is null or ${t.clientId} = ${currentClient}`,
+    }),
+    houseSees(),
+  ],
 );
 
 export const accountNames = ["available", "held", "revenue", "purchases", "grants", "adjustments"] as const;

@@ -1,5 +1,6 @@
 import { sql } from "drizzle-orm";
 import {
+  bigint,
   boolean,
   doublePrecision,
   foreignKey,
@@ -9,6 +10,8 @@ import {
   pgTable,
   primaryKey,
   text,
+  unique,
+  uniqueIndex,
 } from "drizzle-orm/pg-core";
 import { at, clientId, createdAt, houseSees, id, micros, wall } from "../columns.ts";
 import { agents } from "./agents.ts";
@@ -21,7 +24,7 @@ export const calls = pgTable(
     id: id(),
     agentId: text().notNull(),
     agentVersion: integer().notNull(),
-    direction: text({ enum: ["outbound", "web"] }).notNull(),
+    direction: text({ enum: ["outbound", "inbound", "web"] }).notNull(),
     medium: text({ enum: ["web", "sip", "twilio", "telnyx", "plivo"] }).notNull(),
     to: text(),
     from: text(),
@@ -33,7 +36,7 @@ export const calls = pgTable(
     outcomeFinal: boolean().notNull().default(false),
     failureReason: text(),
     endReason: text(),
-    variables: jsonb().$type<Record<string, string>>().notNull(),
+    variables: jsonb().$type<Record<string, string | number | boolean>>().notNull(),
     metadata: jsonb().$type<Record<string, string>>().notNull(),
     maxDurationSeconds: integer().notNull(),
     joinTimeoutSeconds: integer().notNull(),
@@ -50,6 +53,33 @@ export const calls = pgTable(
     costMicros: micros(),
     summary: text(),
     shortSummary: text(),
+    /** What this call has instead of the agent's own; null: nothing. */
+    overrides: jsonb().$type<Record<string, unknown>>(),
+    /** From answer to end, in whole seconds; null until it has ended. */
+    durationSeconds: integer(),
+    /** `none`: not recorded. `pending`: the provider has it, we have not yet. */
+    recordingState: text({ enum: ["none", "pending", "ready", "missing", "erased"] })
+      .notNull()
+      .default("none"),
+    recordingKey: text(),
+    recordingBytes: bigint({ mode: "number" }),
+    transcriptState: text({ enum: ["pending", "ready", "missing", "erased"] })
+      .notNull()
+      .default("pending"),
+    /** What the agent's output schema made of it. */
+    output: jsonb().$type<Record<string, unknown>>(),
+    outputState: text({ enum: ["none", "ready", "invalid"] })
+      .notNull()
+      .default("none"),
+    outputProblems: jsonb().$type<{ path: string; message: string }[]>(),
+    /** The state that the provider's tools left behind. */
+    finalState: jsonb().$type<Record<string, unknown>>(),
+    /** When transcript and recording go, by the agent's retention; null: they stay. */
+    transcriptUntil: at(),
+    recordingUntil: at(),
+    erasedAt: at(),
+    /** It is to be ended as soon as somebody has answered: before that the provider cannot. */
+    hangUpWhenJoined: boolean().notNull().default(false),
     /** When the provider should be asked, should its webhooks stay away; null when nothing more is expected. */
     checkAt: at(),
     checks: integer().notNull().default(0),
@@ -61,11 +91,59 @@ export const calls = pgTable(
     foreignKey({ columns: [t.clientId, t.agentId], foreignColumns: [agents.clientId, agents.id] }),
     index().on(t.clientId, t.agentId, t.id),
     index().on(t.clientId, t.status, t.id),
+    index().on(t.clientId, t.outcome, t.id),
+    index().on(t.clientId, t.direction, t.id),
+    index().on(t.clientId, t.to, t.id),
+    index().on(t.clientId, t.from, t.id),
+    index("calls_artifacts")
+      .on(t.endedAt)
+      .where(sql`recording_state in ('pending', 'missing') or transcript_state in ('pending', 'missing')`),
+    index("calls_retention_transcript").on(t.transcriptUntil).where(sql`transcript_until is not null`),
+    index("calls_retention_recording").on(t.recordingUntil).where(sql`recording_until is not null`),
     index("calls_check").on(t.checkAt).where(sql`check_at is not null`),
-    index("calls_provider").on(t.providerAccountId, t.providerCallId),
-    index("calls_by_id").on(t.id),
+    // A call of the provider is one call here, whoever hears of it first.
+    uniqueIndex("calls_provider").on(t.providerAccountId, t.providerCallId),
+    // A filter on these walks the index alone, newest first.
+    index("calls_duration").on(t.clientId, t.id, t.durationSeconds),
+    index("calls_recorded").on(t.clientId, t.id).where(sql`recording_state = 'ready'`),
+    index("calls_unrecorded").on(t.clientId, t.id).where(sql`recording_state <> 'ready'`),
+    // By hash, so that no list is tempted to walk it through other clients' calls.
+    index("calls_by_id").using("hash", t.id),
     wall(),
     houseSees(),
+  ],
+);
+
+/** The metadata of calls, pair by pair: a filter on a pair walks this index, newest first. */
+export const callPairs = pgTable(
+  "call_pairs",
+  {
+    clientId: clientId().references(() => clients.id),
+    key: text().notNull(),
+    value: text().notNull(),
+    callId: text().notNull(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.clientId, t.key, t.value, t.callId] }),
+    foreignKey({ columns: [t.clientId, t.callId], foreignColumns: [calls.clientId, calls.id] }),
+    index().on(t.clientId, t.callId),
+    wall(),
+  ],
+);
+
+/** The words of transcripts, each once per call: under row level security no text index could be used for a search. */
+export const callWords = pgTable(
+  "call_words",
+  {
+    clientId: clientId().references(() => clients.id),
+    word: text().notNull(),
+    callId: text().notNull(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.clientId, t.word, t.callId] }),
+    foreignKey({ columns: [t.clientId, t.callId], foreignColumns: [calls.clientId, calls.id] }),
+    index().on(t.clientId, t.callId),
+    wall(),
   ],
 );
 
@@ -87,6 +165,49 @@ export const callMessages = pgTable(
   (t) => [
     primaryKey({ columns: [t.clientId, t.callId, t.index, t.createdAt] }),
     foreignKey({ columns: [t.clientId, t.callId], foreignColumns: [calls.clientId, calls.id] }),
+    wall(),
+  ],
+);
+
+/** The telephone legs of calls, as a carrier reports them. A leg moves forward only, by the carrier's own clock. */
+export const callLegs = pgTable(
+  "call_legs",
+  {
+    clientId: clientId().references(() => clients.id),
+    id: id(),
+    callId: text().notNull(),
+    carrier: text({ enum: ["telnyx"] }).notNull(),
+    /** Who reported it: `pacc_…`, the carrier of an account at the voice provider, or `cred_…`, the client's own. */
+    carrierAccountId: text().notNull(),
+    /** The carrier's names: of this leg, and of the session that its legs share. */
+    carrierLegId: text().notNull(),
+    carrierSessionId: text(),
+    direction: text({ enum: ["incoming", "outgoing"] }),
+    from: text(),
+    to: text(),
+    state: text({ enum: ["initiated", "answered", "ended"] }).notNull(),
+    /** `busy`, `no_answer` … in our words; the carrier's own beside it. */
+    cause: text(),
+    hangupCause: text(),
+    hangupSource: text(),
+    sipHangupCause: text(),
+    startedAt: at(),
+    answeredAt: at(),
+    endedAt: at(),
+    durationSeconds: integer(),
+    /** What the carrier charges its customer, in its currency: an exact decimal. */
+    carrierCost: text(),
+    carrierCurrency: text(),
+    /** When the carrier said so: a later bill replaces an earlier one. */
+    costedAt: at(),
+    createdAt: createdAt(),
+    updatedAt: createdAt(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.clientId, t.id] }),
+    foreignKey({ columns: [t.clientId, t.callId], foreignColumns: [calls.clientId, calls.id] }),
+    index().on(t.clientId, t.callId, t.id),
+    unique().on(t.clientId, t.carrier, t.carrierLegId),
     wall(),
   ],
 );

@@ -1,5 +1,5 @@
 import { sql } from "drizzle-orm";
-import { index, pgPolicy, pgTable, primaryKey, text, unique } from "drizzle-orm/pg-core";
+import { index, jsonb, pgPolicy, pgTable, primaryKey, text, unique } from "drizzle-orm/pg-core";
 import {
   at,
   bytes,
@@ -21,13 +21,25 @@ export const clients = pgTable(
     status: text({ enum: ["active", "suspended"] })
       .notNull()
       .default("active"),
+    suspendedReason: text(),
+    suspendedAt: at(),
+    /** IANA name: what a day is for this client. */
+    timezone: text().notNull().default("UTC"),
+    metadata: jsonb().$type<Record<string, string>>().notNull().default({}),
     createdAt: createdAt(),
+    updatedAt: createdAt(),
   },
   (t) => [
     pgPolicy("own_rows", {
       to: tenantRole,
       for: "select",
       using: sql`${t.id} = ${currentClient} or exists (select from memberships m where m.client_id = ${t.id})`,
+    }),
+    pgPolicy("own_changes", {
+      to: tenantRole,
+      for: "update",
+      using: sql`${t.id} = ${currentClient}`,
+      withCheck: sql`${t.id} = ${currentClient}`,
     }),
     houseSees(),
   ],
@@ -43,7 +55,14 @@ export const users = pgTable(
     name: text(),
     createdAt: createdAt(),
   },
-  (t) => [pgPolicy("own_row", { to: tenantRole, for: "select", using: sql`${t.id} = ${currentUser}` }), houseSees()],
+  (t) => [
+    pgPolicy("own_row", {
+      to: tenantRole,
+      for: "select",
+      using: sql`${t.id} = ${currentUser} or exists (select from memberships m where m.user_id = ${t.id} and m.client_id = ${currentClient})`,
+    }),
+    houseSees(),
+  ],
 );
 
 /** A role is a set of scopes; `*` stands for all, `*:read` for all that read. The built-in ones are seeded. */
@@ -78,6 +97,27 @@ export const memberships = pgTable(
   ],
 );
 
+/** Somebody is asked to join a client. Who shows the token joins; only its HMAC is kept. */
+export const invitations = pgTable(
+  "invitations",
+  {
+    clientId: clientId().references(() => clients.id),
+    id: id(),
+    email: text().notNull(),
+    role: text()
+      .notNull()
+      .references(() => roles.name),
+    tokenHash: text().notNull().unique(),
+    invitedBy: text().notNull(),
+    expiresAt: at().notNull(),
+    acceptedAt: at(),
+    acceptedBy: text(),
+    revokedAt: at(),
+    createdAt: createdAt(),
+  },
+  (t) => [primaryKey({ columns: [t.clientId, t.id] }), wall(), houseSees()],
+);
+
 export const apiKeys = pgTable(
   "api_keys",
   {
@@ -92,6 +132,8 @@ export const apiKeys = pgTable(
     expiresAt: at(),
     revokedAt: at(),
     lastUsedAt: at(),
+    /** The key that took its place, which it may outlive for a while. */
+    replacedBy: text(),
     createdBy: text().notNull(),
     createdAt: createdAt(),
   },

@@ -1,5 +1,16 @@
 import { sql } from "drizzle-orm";
-import { bigint, foreignKey, index, integer, jsonb, pgTable, primaryKey, text, unique } from "drizzle-orm/pg-core";
+import {
+  bigint,
+  foreignKey,
+  index,
+  integer,
+  jsonb,
+  pgTable,
+  primaryKey,
+  text,
+  unique,
+  uniqueIndex,
+} from "drizzle-orm/pg-core";
 import { at, bytes, clientId, createdAt, houseSees, id, wall, xid8 } from "../columns.ts";
 import { clients } from "./clients.ts";
 
@@ -22,7 +33,10 @@ export const events = pgTable(
     primaryKey({ columns: [t.clientId, t.id, t.createdAt] }),
     index().on(t.clientId, t.txid, t.id),
     index().on(t.clientId, t.subjectId, t.sequence),
+    // For who tails the events of all clients.
+    index().on(t.txid, t.id),
     wall(),
+    houseSees(),
   ],
 );
 
@@ -49,12 +63,99 @@ export const webhookEndpoints = pgTable(
       .notNull()
       .default("enabled"),
     disabledReason: text(),
+    disabledAt: at(),
+    /** What was stated between these two was not queued for it: it was off. Null when nothing was missed, or no more. */
+    missedSince: at(),
+    missedUntil: at(),
+    /** `thin`: without `data`. */
+    payload: text({ enum: ["full", "thin"] })
+      .notNull()
+      .default("full"),
+    /** `v1`: HMAC-SHA256. `v1a`: Ed25519, and then the public key can be shown. */
+    signing: text({ enum: ["v1", "v1a"] })
+      .notNull()
+      .default("v1"),
+    publicKey: text(),
     secret: bytes().notNull(),
+    /** Secrets that were replaced and still sign beside the present one, each until its time is over. */
+    previousSecrets: jsonb().$type<{ sealed: string; until: string }[]>().notNull().default([]),
+    /** The client's own headers: a JSON object, sealed, since they may hold his secrets. Their names can be shown. */
+    headers: bytes(),
+    headerNames: text().array().notNull().default([]),
+    /** Attempts begun in a second at most; null: as many as there are places. */
+    ratePerSecond: integer(),
+    /** When the next attempt may begin by that rate. */
+    rateDueAt: at(),
+    /** Attempts that failed since one last succeeded, and since when there are any. */
+    failuresInRow: integer().notNull().default(0),
+    failingSince: at(),
+    /** To the minute. */
+    lastSuccessAt: at(),
+    lastFailureAt: at(),
     createdAt: createdAt(),
     updatedAt: createdAt(),
     deletedAt: at(),
   },
-  (t) => [primaryKey({ columns: [t.clientId, t.id] }), wall(), houseSees()],
+  (t) => [
+    primaryKey({ columns: [t.clientId, t.id] }),
+    // An operator names an endpoint without its client.
+    index().on(t.id),
+    index("webhook_endpoints_unwell")
+      .on(t.clientId, t.id)
+      .where(sql`deleted_at is null and (status = 'disabled' or failing_since is not null)`),
+    wall(),
+    houseSees(),
+  ],
+);
+
+/** Events and deliveries sent once more, a piece at a time. */
+export const webhookReplays = pgTable(
+  "webhook_replays",
+  {
+    clientId: clientId(),
+    id: id(),
+    endpointId: text().notNull(),
+    /** `dead`: its dead letters. `missed`: events that were never queued for it. `all`: every event that it wants. */
+    which: text({ enum: ["dead", "missed", "all"] }).notNull(),
+    since: at().notNull(),
+    until: at().notNull(),
+    eventTypes: text().array(),
+    state: text({ enum: ["running", "completed", "cancelled"] })
+      .notNull()
+      .default("running"),
+    /** The id of the last event that was looked at; null before the first. */
+    position: text(),
+    /** Deliveries that were queued by it so far. */
+    queued: integer().notNull().default(0),
+    /** Which transaction asked for it: the walk begins once all that were open then are over. */
+    txid: xid8().notNull().default(sql`pg_current_xact_id()`),
+    createdAt: createdAt(),
+    updatedAt: createdAt(),
+    finishedAt: at(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.clientId, t.id] }),
+    foreignKey({
+      columns: [t.clientId, t.endpointId],
+      foreignColumns: [webhookEndpoints.clientId, webhookEndpoints.id],
+    }),
+    index().on(t.clientId, t.endpointId, t.id),
+    uniqueIndex("webhook_replays_running").on(t.clientId, t.endpointId).where(sql`state = 'running'`),
+    wall(),
+    houseSees(),
+  ],
+);
+
+/** Where the operator holds deliveries back: everywhere (`all`), for a client, or for an endpoint, by its id. */
+export const dispatchPauses = pgTable(
+  "dispatch_pauses",
+  {
+    scope: text().primaryKey(),
+    reason: text().notNull(),
+    pausedBy: text().notNull(),
+    pausedAt: createdAt(),
+  },
+  () => [houseSees()],
 );
 
 /** One event on its way to one endpoint. `nextAttemptAt` is the truth of when; an admission is a lease that expires. */
@@ -72,6 +173,10 @@ export const deliveries = pgTable(
       .default("pending"),
     /** Attempts made so far. */
     attempts: integer().notNull().default(0),
+    /** Attempts that were made when it was last sent anew: from there the schedule counts. */
+    scheduleFrom: integer().notNull().default(0),
+    /** By which replay it was last sent anew. */
+    replayId: text(),
     nextAttemptAt: at(),
     /** Until then the row is in the queue or at work, and counts against its endpoint's and its client's places. */
     admittedUntil: at(),
@@ -84,12 +189,17 @@ export const deliveries = pgTable(
   },
   (t) => [
     primaryKey({ columns: [t.clientId, t.id] }),
-    unique().on(t.clientId, t.endpointId, t.eventId),
+    // The event first, so that it serves whoever asks for the deliveries of one event too.
+    unique().on(t.clientId, t.eventId, t.endpointId),
     foreignKey({
       columns: [t.clientId, t.endpointId],
       foreignColumns: [webhookEndpoints.clientId, webhookEndpoints.id],
     }),
     index().on(t.clientId, t.endpointId, t.id),
+    index("deliveries_dead").on(t.clientId, t.id).where(sql`state = 'dead'`),
+    index("deliveries_dead_since").on(t.clientId, t.finishedAt).where(sql`state = 'dead'`),
+    index("deliveries_dead_of_endpoint").on(t.clientId, t.endpointId, t.id).where(sql`state = 'dead'`),
+    index("deliveries_of_replay").on(t.clientId, t.replayId, t.state).where(sql`replay_id is not null`),
     // None on the due time alone: the planner would walk everybody's backlog by it to find the next of one endpoint.
     index("deliveries_waiting")
       .on(t.clientId, t.endpointId, t.nextAttemptAt)
@@ -119,7 +229,12 @@ export const deliveryAttempts = pgTable(
     response: text(),
     createdAt: createdAt(),
   },
-  (t) => [primaryKey({ columns: [t.clientId, t.id, t.createdAt] }), index().on(t.clientId, t.deliveryId, t.id), wall()],
+  (t) => [
+    primaryKey({ columns: [t.clientId, t.id, t.createdAt] }),
+    index().on(t.clientId, t.deliveryId, t.id),
+    wall(),
+    houseSees(),
+  ],
 );
 
 /** Who did what. Partitioned by month. Written in the commit of the command; chained afterwards. */

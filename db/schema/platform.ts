@@ -1,5 +1,5 @@
 import { boolean, index, integer, jsonb, pgTable, primaryKey, text } from "drizzle-orm/pg-core";
-import { at, bytes, createdAt, houseSees, id } from "../columns.ts";
+import { at, bytes, createdAt, houseSees, id, xid8 } from "../columns.ts";
 
 /** What providers told us, word for word. Partitioned by month. Of no client until it has been read. */
 export const ingressEvents = pgTable(
@@ -9,6 +9,8 @@ export const ingressEvents = pgTable(
     provider: text().notNull(),
     providerAccountId: text().notNull(),
     key: text().notNull(),
+    /** What the provider calls it; empty where it says nothing. */
+    eventType: text().notNull().default(""),
     body: bytes().notNull(),
     headers: jsonb().$type<Record<string, string>>().notNull(),
     /** Which secret of the account matched. */
@@ -25,7 +27,12 @@ export const ingressEvents = pgTable(
     receivedAt: createdAt(),
     appliedAt: at(),
   },
-  (t) => [primaryKey({ columns: [t.id, t.receivedAt] }), index().on(t.state, t.receivedAt), houseSees()],
+  (t) => [
+    primaryKey({ columns: [t.id, t.receivedAt] }),
+    index().on(t.state, t.receivedAt),
+    index().on(t.provider, t.state, t.id),
+    houseSees(),
+  ],
 );
 
 /** What makes an ingress event once: it outlives the partition that the event fell into. */
@@ -39,6 +46,27 @@ export const ingressKeys = pgTable(
     receivedAt: createdAt(),
   },
   (t) => [primaryKey({ columns: [t.provider, t.providerAccountId, t.key] }), index().on(t.receivedAt), houseSees()],
+);
+
+/** How far each bus has been told of events: everything up to here, in the order of commits, is there. */
+export const busPositions = pgTable(
+  "bus_positions",
+  {
+    bus: text().primaryKey(),
+    txid: xid8().notNull(),
+    eventId: text().notNull(),
+    /** Of the present round of failures; null when the last attempt went through. */
+    failingSince: at(),
+    error: text(),
+    /** Rounds that failed since one last went through. */
+    failures: integer().notNull().default(0),
+    /** The worker that tells it at present; whoever moves the position must still be it. */
+    holder: text(),
+    /** Nobody else begins before: it is being told, or is left in peace for a while after a failure. */
+    freeAt: createdAt(),
+    updatedAt: createdAt(),
+  },
+  () => [houseSees()],
 );
 
 /** Pools of workers that are alive. One that stays silent loses its locks. */

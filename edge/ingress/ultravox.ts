@@ -1,6 +1,6 @@
-import { createHash } from "node:crypto";
+import type { Received } from "../../routers/ingress/service.ts";
 import type { ProviderEvent } from "../../routers/providers.ts";
-import type { Verify } from "./receiver.ts";
+import { header, unreadable, type Verify } from "./receiver.ts";
 
 /** What the signature says: whose secret matched, and whether its time is within the window. */
 export type SignatureVerdict =
@@ -8,11 +8,13 @@ export type SignatureVerdict =
   | { verdict: "refused"; reason: string };
 
 type Options = {
+  /** `accountId`: by whose secrets alone; null: by those of the environment. */
   verifySignature: (
+    accountId: string | null,
     rawBody: Buffer,
     timestampHeader: string | undefined,
     signatureHeader: string | undefined,
-  ) => SignatureVerdict;
+  ) => Promise<SignatureVerdict>;
   readEvent: (rawBody: Buffer) => ProviderEvent;
 };
 
@@ -22,19 +24,23 @@ const signatureHeader = "x-ultravox-webhook-signature";
 /**
  * Ultravox sends no event id: an event is one by its name and its call, and a bill by what it says too, since it may
  * change. One signed outside the time window is kept apart from the one in time, and changes nothing: the provider will
- * be asked how the call stands.
+ * be asked how the call stands. A client's own account is named in the address, and only its own secret will do.
  */
 export function ultravoxWebhook({ verifySignature, readEvent }: Options): Verify {
-  return (body, headers) => {
+  return async (body, headers, query) => {
     const timestamp = header(headers[timestampHeader]);
-    const found = verifySignature(body, timestamp, header(headers[signatureHeader]));
+    const [accountId = null, ...more] = query.getAll("account");
+    if (more.length > 0 || !isAccountId(accountId)) return { refused: "The address names no account." };
+    const found = await verifySignature(accountId, body, timestamp, header(headers[signatureHeader]));
     if (found.verdict === "refused") return { refused: found.reason };
     const stale = found.verdict === "stale";
+    const { key, eventType } = nameOf(body, readEvent);
     return {
       received: {
         provider: "ultravox",
         providerAccountId: found.accountId,
-        key: `${stale ? "stale:" : ""}${nameOf(body, readEvent)}`,
+        key: `${stale ? "stale:" : ""}${key}`,
+        eventType,
         body,
         headers: { [timestampHeader]: timestamp ?? "" },
         verifiedBy: found.secretId,
@@ -45,14 +51,14 @@ export function ultravoxWebhook({ verifySignature, readEvent }: Options): Verify
 }
 
 /** What is signed but not to be read is kept under its hash: it came from the provider, and somebody should look at it. */
-function nameOf(body: Buffer, readEvent: Options["readEvent"]): string {
+function nameOf(body: Buffer, readEvent: Options["readEvent"]): Pick<Received, "key" | "eventType"> {
   try {
     const { event, call } = readEvent(body);
     const bill = event === "call.billed" ? `:${call.billing}:${call.billedSeconds}:${call.sipBilledSeconds}` : "";
-    return `${event}:${call.providerCallId}${bill}`;
+    return { key: `${event}:${call.providerCallId}${bill}`, eventType: event };
   } catch {
-    return `unreadable:${createHash("sha256").update(body).digest("hex")}`;
+    return unreadable(body);
   }
 }
 
-const header = (value: string | string[] | undefined) => (Array.isArray(value) ? value[0] : value);
+const isAccountId = (value: string | null) => value === null || /^pacc_[a-z0-9_]{1,40}$/.test(value);

@@ -1,16 +1,39 @@
 import { rest } from "../rest.ts";
-import { hotQuery, outbound, query, router } from "../trpc.ts";
-import { createAgent, updateAgent } from "./publish.ts";
-import { Agent, AgentId, AgentPage, CreateAgent, ListAgents, UpdateAgent } from "./schema.ts";
-import { agentNotFound, fromHotRow, hotAgent, listAgents } from "./service.ts";
+import { command, hotQuery, outbound, query, router } from "../trpc.ts";
+import { createAgent, duplicateAgent } from "./publish.ts";
+import { restoreAgent, updateAgent } from "./revise.ts";
+import {
+  Agent,
+  AgentId,
+  AgentPage,
+  AgentVersion,
+  AgentVersionId,
+  CreateAgent,
+  DuplicateAgent,
+  ListAgents,
+  ListVersions,
+  UpdateAgent,
+  VersionPage,
+} from "./schema.ts";
+import { agentNotFound, fromHotRow, hotAgent, listAgents, removeAgent } from "./service.ts";
+import { getVersion, listVersions } from "./versions.ts";
+
+/** What a config may name and not be able to use, and what the provider may say to it. */
+const publishing = [
+  "voice_not_found",
+  "voice_not_active",
+  "knowledge_base_not_found",
+  "knowledge_base_not_ready",
+  "tool_not_found",
+  "tool_not_active",
+  "credential_not_found",
+  "provider_rejected",
+  "provider_unavailable",
+] as const;
 
 export const agents = router({
   create: outbound
-    .meta(
-      rest("POST", "/agents", "agents:write", "Create an agent", {
-        faults: ["provider_rejected", "provider_unavailable"],
-      }),
-    )
+    .meta(rest("POST", "/agents", "agents:write", "Create an agent", { faults: publishing }))
     .input(CreateAgent)
     .output(Agent)
     .mutation(({ ctx, input }) => ctx.perform(createAgent, input)),
@@ -26,7 +49,11 @@ export const agents = router({
     }),
 
   list: query
-    .meta(rest("GET", "/agents", "agents:read", "List agents", { faults: ["cursor_invalid"] }))
+    .meta(
+      rest("GET", "/agents", "agents:read", "List agents", {
+        faults: ["voice_not_found", "tool_not_found", "knowledge_base_not_found", "cursor_invalid"],
+      }),
+    )
     .input(ListAgents)
     .output(AgentPage)
     .query(({ ctx, input }) => listAgents(ctx.tx, input, ctx.listKey)),
@@ -34,11 +61,74 @@ export const agents = router({
   update: outbound
     .meta(
       rest("PATCH", "/agents/{id}", "agents:write", "Change an agent", {
-        description: "Writes a new version, which calls use as soon as the voice provider has it.",
-        faults: ["agent_not_found", "agent_busy", "agent_not_active", "provider_rejected", "provider_unavailable"],
+        description:
+          "What is left out stays, lists are replaced whole. Writes a new version, which calls use as soon as the voice provider has it; where nothing changes, none.",
+        faults: ["agent_not_found", "agent_busy", "agent_not_active", ...publishing],
       }),
     )
     .input(UpdateAgent)
     .output(Agent)
     .mutation(({ ctx, input }) => ctx.perform(updateAgent, input)),
+
+  remove: command
+    .meta(
+      rest("DELETE", "/agents/{id}", "agents:write", "Delete an agent", {
+        description: "It takes no more calls. Calls that go on are not ended, and all of its calls can still be read.",
+        faults: ["agent_not_found", "agent_busy"],
+      }),
+    )
+    .input(AgentId)
+    .mutation(({ ctx, input }) => removeAgent(ctx.tx, input.id)),
+
+  duplicate: outbound
+    .meta(
+      rest("POST", "/agents/{id}/duplicate", "agents:write", "Duplicate an agent", {
+        description: "A new agent of what this one is now.",
+        status: 201,
+        faults: ["agent_not_found", "agent_not_active", ...publishing],
+      }),
+    )
+    .input(DuplicateAgent)
+    .output(Agent)
+    .mutation(({ ctx, input }) => ctx.perform(duplicateAgent, input)),
+
+  versions: router({
+    list: query
+      .meta(
+        rest("GET", "/agents/{id}/versions", "agents:read", "List the versions of an agent", {
+          faults: ["agent_not_found", "cursor_invalid"],
+        }),
+      )
+      .input(ListVersions)
+      .output(VersionPage)
+      .query(({ ctx, input }) => listVersions(ctx.tx, input, ctx.listKey)),
+
+    get: query
+      .meta(
+        rest("GET", "/agents/{id}/versions/{version}", "agents:read", "Get a version of an agent", {
+          faults: ["agent_not_found", "agent_version_not_found"],
+        }),
+      )
+      .input(AgentVersionId)
+      .output(AgentVersion)
+      .query(({ ctx, input }) => getVersion(ctx.tx, input)),
+
+    restore: outbound
+      .meta(
+        rest("POST", "/agents/{id}/versions/{version}/restore", "agents:write", "Restore a version of an agent", {
+          description: "Makes a new version with the name and the config of that one.",
+          faults: [
+            "agent_not_found",
+            "agent_version_not_found",
+            "agent_version_not_live",
+            "agent_busy",
+            "agent_not_active",
+            ...publishing,
+          ],
+        }),
+      )
+      .input(AgentVersionId)
+      .output(Agent)
+      .mutation(({ ctx, input }) => ctx.perform(restoreAgent, input)),
+  }),
 });

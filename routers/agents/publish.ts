@@ -1,34 +1,29 @@
-import { and, eq, sql } from "drizzle-orm";
+import { and, eq } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
-import { emit } from "../../db/events.ts";
 import { newId } from "../../db/ids.ts";
-import { agents, agentVersions, intents } from "../../db/schema/agents.ts";
+import { enqueue } from "../../db/queue.ts";
+import { agents, agentVersions } from "../../db/schema/agents.ts";
+import { accountFor } from "../credentials/accounts.ts";
 import { Fault } from "../fault.ts";
 import type { Outbound } from "../intents/outbound.ts";
-import type { AgentTemplate, ProviderAgent } from "../providers.ts";
-import { type Agent, AgentConfig, type CreateAgent, type UpdateAgent } from "./schema.ts";
-import { type AgentRow, agentNotFound, getAgent, templateOf } from "./service.ts";
+import type { ProviderAgent } from "../providers.ts";
+import { checkReferences, dropUses, keepUses, referencesOf } from "./references.ts";
+import { type Agent, AgentConfig, type CreateAgent, type DuplicateAgent } from "./schema.ts";
+import { getAgent, shownAgent } from "./service.ts";
+import { openTemplate, type SealedTemplate, standingTemplate, templateOf } from "./template.ts";
+import { change, checkConfig, goLive, markVersion, pendingVersion, say } from "./version.ts";
 
-const platformAccount = "pacc_platform";
+export type Created = { id: string; template: SealedTemplate };
+type Wanted = { name: string; config: AgentConfig; metadata: Record<string, string> };
 
-type Created = { id: string; template: AgentTemplate };
-type Updated = { providerAgentId: string; template: AgentTemplate };
-
-/** Makes an agent here and at the provider, where its name is our id. */
-export const createAgent: Outbound<CreateAgent, Created, ProviderAgent, Agent> = {
-  kind: "agents.create",
+/** What every outbound that makes an agent at the provider, where its name is our id, has in common. */
+const making = {
   status: 201,
+  busy: "agent_busy",
 
-  async intend(tx, { name, ...config }, { actor }) {
-    const id = newId("agent");
-    await tx.insert(agents).values({ id, name, state: "provisioning", providerAccountId: platformAccount });
-    await tx
-      .insert(agentVersions)
-      .values({ agentId: id, version: 1, name, config, state: "pending", createdBy: actor });
-    return { subjectId: id, providerAccountId: platformAccount, asked: { id, template: templateOf(config) } };
+  async ask({ ultravox, vault }, accountId, { id, template }, deadline) {
+    return ultravox.createAgent(accountId, { id, template: await openTemplate(vault, template) }, deadline);
   },
-
-  ask: ({ ultravox }, accountId, asked, deadline) => ultravox.createAgent(accountId, asked, deadline),
 
   async accepted(tx, subjectId, got) {
     await goLive(tx, subjectId, 1, got);
@@ -38,130 +33,61 @@ export const createAgent: Outbound<CreateAgent, Created, ProviderAgent, Agent> =
   async failed(tx, subjectId, { message }) {
     await change(tx, subjectId, { state: "failed", stateReason: message });
     await markVersion(tx, subjectId, 1, { state: "failed" });
+    await dropUses(tx, subjectId);
   },
 
   lost: async () => {}, // it stays `provisioning` until the safety job knows
   read: getAgent,
 
   async recall(tx, subjectId) {
-    return { id: subjectId, template: templateOf(AgentConfig.parse((await pendingVersion(tx, subjectId)).config)) };
+    const { config } = await pendingVersion(tx, subjectId);
+    return { id: subjectId, template: await standingTemplate(tx, AgentConfig.parse(config)) };
   },
 
   find: ({ ultravox }, accountId, asked, _since, deadline) => ultravox.findAgents(accountId, asked.id, deadline),
+  stray: removeStray,
+} as const satisfies Omit<Outbound<never, Created, ProviderAgent, Agent>, "kind" | "intend">;
+
+/** Makes an agent here and at the provider. */
+export const createAgent: Outbound<CreateAgent, Created, ProviderAgent, Agent> = {
+  ...making,
+  kind: "agents.create",
+  intend: (tx, { name, metadata, ...config }, { actor }) => begin(tx, { name, config, metadata }, actor),
 };
 
-/** Changes an agent: a new version, live once the provider has it. */
-export const updateAgent: Outbound<UpdateAgent, Updated, ProviderAgent, Agent> = {
-  kind: "agents.update",
-  status: 200,
+/** Makes a new agent of what another one is now. */
+export const duplicateAgent: Outbound<DuplicateAgent, Created, ProviderAgent, Agent> = {
+  ...making,
+  kind: "agents.duplicate",
 
-  async intend(tx, { id, ...changes }, { actor }) {
-    const agent = await lockAgent(tx, id);
-    if (agent.state !== "active" || !agent.providerAgentId) {
-      throw new Fault("agent_not_active", `Agent ${id} is ${agent.state}; only an active one can be changed.`);
-    }
-    await refuseBusy(tx, id);
-    const { name, ...old } = await getAgent(tx, id);
-    const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
-    const next = { name, ...AgentConfig.parse(old), ...given };
-    const { name: nextName, ...config } = next;
-    const version = (await newestVersion(tx, id)) + 1;
-    await tx
-      .insert(agentVersions)
-      .values({ agentId: id, version, name: nextName, config, state: "pending", createdBy: actor });
-    const asked = { providerAgentId: agent.providerAgentId, template: templateOf(AgentConfig.parse(config)) };
-    return { subjectId: id, providerAccountId: agent.providerAccountId, asked };
-  },
-
-  ask: ({ ultravox }, accountId, { providerAgentId, template }, deadline) =>
-    ultravox.updateAgent(accountId, providerAgentId, template, deadline),
-
-  async accepted(tx, subjectId, got) {
-    const { version } = await pendingVersion(tx, subjectId);
-    await goLive(tx, subjectId, version, got);
-    await say(tx, "agent.updated", subjectId);
-  },
-
-  async failed(tx, subjectId) {
-    const { version } = await pendingVersion(tx, subjectId);
-    await markVersion(tx, subjectId, version, { state: "failed" });
-  },
-
-  lost: async () => {}, // the version stays pending, and the agent busy, until the safety job knows
-  read: getAgent,
-
-  async recall(tx, subjectId) {
-    const agent = await lockAgent(tx, subjectId);
-    const { config } = await pendingVersion(tx, subjectId);
-    return { providerAgentId: agent.providerAgentId ?? "", template: templateOf(AgentConfig.parse(config)) };
-  },
-
-  findAsksAgain: true,
-  /** The whole template is sent, so asking again is harmless, and surer than comparing. */
-  async find({ ultravox }, accountId, { providerAgentId, template }, _since, deadline) {
-    return [await ultravox.updateAgent(accountId, providerAgentId, template, deadline)];
+  async intend(tx, { id, name }, { actor }) {
+    const { agent, config } = await shownAgent(tx, id);
+    if (agent.version === 0)
+      throw new Fault("agent_not_active", `Agent ${id} was never live: there is nothing to copy.`);
+    const copy = name ?? `${agent.name.slice(0, 93)} (copy)`;
+    return begin(tx, { name: copy, config, metadata: agent.metadata }, actor);
   },
 };
 
-async function goLive(tx: Tx, id: string, version: number, { providerAgentId, revisionId }: ProviderAgent) {
-  const agent = await lockAgent(tx, id);
-  if (agent.version > 0) await markVersion(tx, id, agent.version, { state: "retired" });
-  const { name } = await markVersion(tx, id, version, { state: "live", providerRevisionId: revisionId });
-  await change(tx, id, { state: "active", stateReason: null, version, name, providerAgentId });
+async function begin(tx: Tx, { name, config, metadata }: Wanted, actor: string) {
+  const id = newId("agent");
+  checkConfig(config);
+  const providerAccountId = await accountFor(tx);
+  const found = await referencesOf(tx, config, { lock: true });
+  checkReferences(config, found, providerAccountId);
+  await tx.insert(agents).values({ id, name, metadata, state: "provisioning", providerAccountId });
+  await tx.insert(agentVersions).values({ agentId: id, version: 1, name, config, state: "pending", createdBy: actor });
+  await keepUses(tx, id, config, found);
+  return { subjectId: id, providerAccountId, asked: { id, template: templateOf(config, found) } };
 }
 
-async function lockAgent(tx: Tx, id: string): Promise<AgentRow> {
-  const [agent] = await tx.select().from(agents).where(eq(agents.id, id)).for("update");
-  if (!agent || agent.state === "deleted") throw agentNotFound(id);
-  return agent;
-}
-
-/**
- * Looks, and waits for nobody: who settles a change locks its intent first and the agent after, so that a second one
- * which held the agent and waited for that intent would hold both up for ever.
- */
-async function refuseBusy(tx: Tx, agentId: string) {
-  const [open] = await tx
-    .select({ id: intents.id })
-    .from(intents)
-    .where(and(eq(intents.subjectId, agentId), eq(intents.state, "open")));
-  if (open) throw new Fault("agent_busy", undefined, { retryAfterSeconds: 1 });
-}
-
-async function pendingVersion(tx: Tx, agentId: string) {
-  const [version] = await tx
-    .select()
-    .from(agentVersions)
-    .where(and(eq(agentVersions.agentId, agentId), eq(agentVersions.state, "pending")));
-  if (!version) throw new Error(`Agent ${agentId} has no version under way.`);
-  return version;
-}
-
-async function newestVersion(tx: Tx, agentId: string): Promise<number> {
-  const [row] = await tx
-    .select({ newest: sql<number>`max(${agentVersions.version})` })
-    .from(agentVersions)
-    .where(eq(agentVersions.agentId, agentId));
-  return Number(row?.newest ?? 0);
-}
-
-async function markVersion(tx: Tx, agentId: string, version: number, set: Partial<typeof agentVersions.$inferInsert>) {
-  const [row] = await tx
-    .update(agentVersions)
-    .set(set)
-    .where(and(eq(agentVersions.agentId, agentId), eq(agentVersions.version, version)))
-    .returning();
-  return row!;
-}
-
-async function change(tx: Tx, id: string, set: Partial<typeof agents.$inferInsert>) {
-  await tx
-    .update(agents)
-    .set({ ...set, updatedAt: sql`clock_timestamp()` as unknown as Date })
-    .where(eq(agents.id, id));
-}
-
-async function say(tx: Tx, type: "agent.created" | "agent.updated", id: string) {
-  const { name, state, version } = await getAgent(tx, id);
-  await emit(tx, type, id, { id, name, state, version });
+/** A second agent of our name, or one that came to light too late: nobody here would ever use it. */
+export async function removeStray(tx: Tx, id: string, accountId: string, { providerAgentId }: ProviderAgent) {
+  const [agent] = await tx
+    .select({ ours: agents.providerAgentId })
+    .from(agents)
+    .where(and(eq(agents.id, id), eq(agents.state, "active")));
+  if (agent?.ours === providerAgentId) return;
+  const removal = { kind: "agent", accountId, providerId: providerAgentId } as const;
+  await enqueue(tx, "upstream.remove", removal, { key: providerAgentId });
 }

@@ -1,105 +1,99 @@
 import { z } from "zod";
 import { PageInput, pageOf } from "../page.ts";
-import { examples, Id, Instant } from "../words.ts";
+import { examples, Id, Instant, Metadata } from "../words.ts";
+import { AgentConfig, configFields } from "./config.ts";
+import { objectionsToSchema } from "./output-schema.ts";
 
-const fields = {
-  name: z
+export { AgentConfig } from "./config.ts";
+
+const agentId = Id("agent", examples.agent);
+const states = ["provisioning", "active", "failed"] as const;
+const Name = z
+  .string()
+  .trim()
+  .min(1)
+  .max(100)
+  .meta({ description: "For people; calls never hear it.", examples: ["Reception"] });
+const Version = z
+  .int()
+  .min(1)
+  .max(1_000_000)
+  .meta({ examples: [2] });
+
+/** A schema is looked into when it is given; one that is stored was good then. */
+const OutputSchema = configFields.outputSchema.superRefine((schema, check) => {
+  for (const { path, message } of schema ? objectionsToSchema(schema) : []) {
+    check.addIssue({ code: "custom", path: path ? path.split(".") : [], message, input: schema });
+  }
+});
+
+const oneVoice = {
+  path: ["voice"],
+  message: "Give `voice` or `voiceId`, not both.",
+};
+const hasOneVoice = ({ voice, voiceId }: { voice?: string | null | undefined; voiceId?: string | null | undefined }) =>
+  !(voice && voiceId);
+
+export const CreateAgent = z
+  .strictObject({
+    name: Name,
+    ...AgentConfig.shape,
+    outputSchema: OutputSchema.default(null),
+    metadata: Metadata.default({}),
+  })
+  .refine(hasOneVoice, oneVoice);
+export type CreateAgent = z.output<typeof CreateAgent>;
+
+export const UpdateAgent = z
+  .strictObject({
+    id: agentId,
+    name: Name.optional(),
+    ...z.object({ ...configFields, outputSchema: OutputSchema }).partial().shape,
+    metadata: Metadata.optional(),
+  })
+  .refine(hasOneVoice, oneVoice);
+export type UpdateAgent = z.output<typeof UpdateAgent>;
+
+export const AgentId = z.strictObject({ id: agentId });
+export const DuplicateAgent = z.strictObject({
+  id: agentId,
+  name: Name.optional().meta({ description: "The name of the copy.", examples: ["Reception, at night"] }),
+});
+export type DuplicateAgent = z.output<typeof DuplicateAgent>;
+
+export const ListAgents = z.strictObject({
+  ...PageInput,
+  state: z
+    .enum(states)
+    .optional()
+    .meta({ examples: ["active"] }),
+  search: z
     .string()
     .trim()
     .min(1)
     .max(100)
-    .meta({ description: "For people; calls never hear it.", examples: ["Reception"] }),
-  systemPrompt: z
-    .string()
-    .min(1)
-    .max(50_000)
-    .meta({
-      description: "May hold `{{variables}}`, filled per call.",
-      redact: "none",
-      examples: ["You answer for Ada's bakery. Be brief."],
-    }),
-  model: z
-    .string()
-    .min(1)
-    .max(100)
-    .nullable()
-    .meta({ description: "null: the provider's own choice.", examples: [null] }),
-  voice: z
-    .string()
-    .min(1)
-    .max(100)
-    .nullable()
-    .meta({ description: "A voice of the provider; null: its default.", examples: ["Mark"] }),
-  languageHint: z
-    .string()
-    .min(2)
-    .max(16)
-    .nullable()
-    .meta({ description: "BCP 47.", examples: ["en-GB"] }),
-  temperature: z
-    .number()
-    .min(0)
-    .max(1)
-    .nullable()
-    .meta({ examples: [0.3] }),
-  firstSpeaker: z
-    .enum(["agent", "user"])
-    .meta({ description: "Who speaks first once the call is answered.", examples: ["agent"] }),
-  greeting: z
-    .string()
-    .min(1)
-    .max(2000)
-    .nullable()
-    .meta({ description: "What the agent opens with.", examples: ["Ada's bakery, good morning!"] }),
-  recordingEnabled: z.boolean().meta({ examples: [true] }),
-  maxDurationSeconds: z
-    .int()
-    .min(10)
-    .max(14_400)
-    .meta({ description: "A call ends at this length at the latest.", examples: [600] }),
-  joinTimeoutSeconds: z
-    .int()
-    .min(5)
-    .max(300)
-    .meta({ description: "How long it may ring.", examples: [30] }),
-};
-
-export const AgentConfig = z.object(fields).omit({ name: true });
-export type AgentConfig = z.output<typeof AgentConfig>;
-
-export const CreateAgent = z.strictObject({
-  name: fields.name,
-  systemPrompt: fields.systemPrompt,
-  model: fields.model.default(null),
-  voice: fields.voice.default(null),
-  languageHint: fields.languageHint.default(null),
-  temperature: fields.temperature.default(null),
-  firstSpeaker: fields.firstSpeaker.default("agent"),
-  greeting: fields.greeting.default(null),
-  recordingEnabled: fields.recordingEnabled.default(true),
-  maxDurationSeconds: fields.maxDurationSeconds.default(600),
-  joinTimeoutSeconds: fields.joinTimeoutSeconds.default(30),
-});
-export type CreateAgent = z.output<typeof CreateAgent>;
-
-export const UpdateAgent = z.strictObject({ id: Id("agent", examples.agent), ...z.object(fields).partial().shape });
-export type UpdateAgent = z.output<typeof UpdateAgent>;
-
-export const AgentId = z.strictObject({ id: Id("agent", examples.agent) });
-export const ListAgents = z.strictObject({
-  ...PageInput,
-  state: z
-    .enum(["provisioning", "active", "failed"])
     .optional()
-    .meta({ examples: ["active"] }),
+    .meta({ description: "A part of the name, in capitals or not.", examples: ["recep"] }),
+  voiceId: Id("voice", examples.voice).optional().meta({ description: "Those that speak with it." }),
+  toolId: Id("tool", examples.tool).optional().meta({ description: "Those that use it." }),
+  knowledgeBaseId: Id("knowledgeBase", examples.knowledgeBase)
+    .optional()
+    .meta({ description: "Those that look into it." }),
+  metadata: z
+    .record(z.string().max(40), z.string().max(500))
+    .refine((pairs) => Object.keys(pairs).length <= 5, "At most 5 pairs.")
+    .optional()
+    .meta({ description: "All of these pairs: written `metadata=key:value`, and repeated." }),
 });
 export type ListAgents = z.output<typeof ListAgents>;
 
 export const Agent = z
   .object({
-    id: Id("agent", examples.agent),
-    ...fields,
-    state: z.enum(["provisioning", "active", "failed", "deleted"]).meta({ examples: ["active"] }),
+    id: agentId,
+    name: Name,
+    ...configFields,
+    metadata: z.record(z.string(), z.string()).meta({ examples: [{ team: "north" }] }),
+    state: z.enum([...states, "deleted"]).meta({ examples: ["active"] }),
     stateReason: z
       .string()
       .nullable()
@@ -111,3 +105,33 @@ export const Agent = z
   .meta({ id: "Agent" });
 export type Agent = z.output<typeof Agent>;
 export const AgentPage = pageOf(Agent);
+
+export const ListVersions = z.strictObject({ id: agentId, ...PageInput });
+export type ListVersions = z.output<typeof ListVersions>;
+export const AgentVersionId = z.strictObject({ id: agentId, version: Version });
+export type AgentVersionId = z.output<typeof AgentVersionId>;
+
+const versionFields = {
+  agentId,
+  version: Version,
+  name: Name,
+  state: z.enum(["pending", "live", "retired", "failed"]).meta({
+    description: "`live`: calls use it. `retired`: they did. `failed`: the voice provider never took it.",
+    examples: ["live"],
+  }),
+  changed: z.array(z.string()).meta({
+    description: "The fields in which it differs from what was live when it was made.",
+    examples: [["systemPrompt"]],
+  }),
+  createdBy: z.string().meta({ examples: [examples.apiKey] }),
+  createdAt: Instant,
+  providerRevisionId: z
+    .string()
+    .nullable()
+    .meta({ examples: [null] }),
+};
+export const AgentVersionSummary = z.object(versionFields).meta({ id: "AgentVersionSummary" });
+export type AgentVersionSummary = z.output<typeof AgentVersionSummary>;
+export const VersionPage = pageOf(AgentVersionSummary);
+export const AgentVersion = z.object({ ...versionFields, config: z.object(configFields) }).meta({ id: "AgentVersion" });
+export type AgentVersion = z.output<typeof AgentVersion>;

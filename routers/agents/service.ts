@@ -1,9 +1,13 @@
-import { and, desc, eq, lt, ne, sql } from "drizzle-orm";
+import { and, desc, eq, exists, lt, ne, type SQL, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
-import { agents, agentVersions, intents } from "../../db/schema/agents.ts";
+import { emit } from "../../db/events.ts";
+import { enqueue } from "../../db/queue.ts";
+import { agents, agentUses, agentVersions, intents } from "../../db/schema/agents.ts";
+import { knowledgeBases } from "../../db/schema/knowledge.ts";
+import { tools } from "../../db/schema/tools.ts";
+import { voices } from "../../db/schema/voices.ts";
 import { Fault } from "../fault.ts";
 import { type ListKey, readCursor, toPage } from "../page.ts";
-import type { AgentTemplate } from "../providers.ts";
 import { wire } from "../words.ts";
 import { type Agent, AgentConfig, type ListAgents } from "./schema.ts";
 
@@ -11,6 +15,7 @@ export type AgentRow = typeof agents.$inferSelect;
 type Shown = { agent: AgentRow; config: unknown };
 
 export const agentNotFound = (id: string) => new Fault("agent_not_found", `There is no agent ${id}.`);
+const busy = () => new Fault("agent_busy", undefined, { retryAfterSeconds: 1 });
 
 /** The version that is shown: the live one, or the first while it is being made. */
 const shown = and(
@@ -19,18 +24,25 @@ const shown = and(
   sql`${agentVersions.version} = greatest(${agents.version}, 1)`,
 );
 
-export async function getAgent(tx: Tx, id: string): Promise<Agent> {
+/** An agent and what it is now. */
+export async function shownAgent(tx: Tx, id: string): Promise<{ agent: AgentRow; config: AgentConfig }> {
   const [found] = await tx
     .select({ agent: agents, config: agentVersions.config })
     .from(agents)
     .innerJoin(agentVersions, shown)
     .where(and(eq(agents.id, id), ne(agents.state, "deleted")));
   if (!found) throw agentNotFound(id);
-  return onTheWire(found);
+  return { agent: found.agent, config: AgentConfig.parse(found.config) };
 }
 
-export async function listAgents(tx: Tx, { limit, cursor, state }: ListAgents, key: ListKey) {
+export async function getAgent(tx: Tx, id: string): Promise<Agent> {
+  return onTheWire(await shownAgent(tx, id));
+}
+
+export async function listAgents(tx: Tx, { limit, cursor, ...filters }: ListAgents, key: ListKey) {
   const before = readCursor(key, cursor);
+  await mustExist(tx, filters);
+  const { state, search, voiceId, toolId, knowledgeBaseId, metadata = {} } = filters;
   const rows = await tx
     .select({ agent: agents, config: agentVersions.config })
     .from(agents)
@@ -39,6 +51,11 @@ export async function listAgents(tx: Tx, { limit, cursor, state }: ListAgents, k
       and(
         before === null ? undefined : lt(agents.id, before),
         state ? eq(agents.state, state) : ne(agents.state, "deleted"),
+        search ? sql`strpos(lower(${agents.name}), lower(${search})) > 0` : undefined,
+        voiceId ? uses(tx, "voice", voiceId) : undefined,
+        toolId ? uses(tx, "tool", toolId) : undefined,
+        knowledgeBaseId ? uses(tx, "knowledge_base", knowledgeBaseId) : undefined,
+        ...Object.entries(metadata).map(([name, value]) => sql`${agents.metadata} ->> ${name} = ${value}`),
       ),
     )
     .orderBy(desc(agents.id))
@@ -46,9 +63,39 @@ export async function listAgents(tx: Tx, { limit, cursor, state }: ListAgents, k
   return toPage(key, rows.map(onTheWire), limit, ({ id }) => id);
 }
 
+function uses(tx: Tx, kind: (typeof agentUses.$inferSelect)["kind"], targetId: string): SQL {
+  return exists(
+    tx
+      .select({ one: sql`1` })
+      .from(agentUses)
+      .where(
+        and(
+          eq(agentUses.clientId, agents.clientId),
+          eq(agentUses.kind, kind),
+          eq(agentUses.targetId, targetId),
+          eq(agentUses.agentId, agents.id),
+        ),
+      ),
+  );
+}
+
+/** A filter by somebody else's voice is not an empty list: there is no such voice here. */
+async function mustExist(tx: Tx, { voiceId, toolId, knowledgeBaseId }: Omit<ListAgents, "limit">) {
+  const wanted = [
+    [voiceId, voices, "voice_not_found", "voice"],
+    [toolId, tools, "tool_not_found", "tool"],
+    [knowledgeBaseId, knowledgeBases, "knowledge_base_not_found", "knowledge base"],
+  ] as const;
+  for (const [id, table, code, word] of wanted) {
+    if (!id) continue;
+    const [found] = await tx.select({ id: table.id }).from(table).where(eq(table.id, id));
+    if (!found) throw new Fault(code, `There is no ${word} ${id}.`);
+  }
+}
+
 /** One agent in one statement, for the hottest door; the text is constant and $4 the id. */
 export const hotAgent = `
-  select a.id, a.name, a.state, a.state_reason, a.version, v.config,
+  select a.id, a.name, a.state, a.state_reason, a.version, a.metadata, v.config,
          a.created_at, a.updated_at
   from agents a
   join agent_versions v on v.client_id = a.client_id and v.agent_id = a.id and v.version = greatest(a.version, 1)
@@ -56,12 +103,13 @@ export const hotAgent = `
 
 /** A row of `hotAgent`, as the driver gives it: timestamps are text. */
 export function fromHotRow(row: Record<string, unknown>): Agent {
-  const { id, name, state, state_reason, version, config, created_at, updated_at } = row as HotRow;
+  const { id, name, state, state_reason, version, metadata, config, created_at, updated_at } = row as HotRow;
   const instant = (text: string) => new Date(text).toISOString();
   return {
     id,
     name,
-    ...config,
+    ...AgentConfig.parse(config),
+    metadata,
     state,
     stateReason: state_reason,
     version,
@@ -76,13 +124,21 @@ type HotRow = {
   state: Agent["state"];
   state_reason: string | null;
   version: number;
-  config: AgentConfig;
+  metadata: Record<string, string>;
+  config: unknown;
   created_at: string;
   updated_at: string;
 };
 
-/** The agent that a new call uses: active, and not being changed at the provider at this moment. */
-export async function agentForCall(tx: Tx, id: string): Promise<{ agent: AgentRow; config: AgentConfig }> {
+/**
+ * The agent that a new call uses: active, and not being changed at the provider at this moment. With a version other than
+ * the live one, that version's config: such a call is placed without the agent, by `resolveTemplate`.
+ */
+export async function agentForCall(
+  tx: Tx,
+  id: string,
+  { version }: { version?: number | undefined } = {},
+): Promise<{ agent: AgentRow; config: AgentConfig; version: number }> {
   const [found] = await tx
     .select({ agent: agents, config: agentVersions.config, busy: intents.id })
     .from(agents)
@@ -93,13 +149,71 @@ export async function agentForCall(tx: Tx, id: string): Promise<{ agent: AgentRo
     )
     .where(and(eq(agents.id, id), ne(agents.state, "deleted")));
   if (!found) throw agentNotFound(id);
-  if (found.agent.state !== "active") throw new Fault("agent_not_active", `Agent ${id} is ${found.agent.state}.`);
-  if (found.busy) throw new Fault("agent_busy", undefined, { retryAfterSeconds: 1 });
-  return { agent: found.agent, config: AgentConfig.parse(found.config) };
+  const { agent } = found;
+  if (agent.state !== "active") throw new Fault("agent_not_active", `Agent ${id} is ${agent.state}.`);
+  if (found.busy) throw busy();
+  if (version === undefined || version === agent.version) {
+    return { agent, config: AgentConfig.parse(found.config), version: agent.version };
+  }
+  const pinned = await onceLive(tx, id, version);
+  return { agent, config: AgentConfig.parse(pinned.config), version };
 }
 
-export function templateOf(config: AgentConfig): AgentTemplate {
-  return { ...config };
+/** One version of an agent, whatever became of it. */
+export async function versionOf(tx: Tx, agentId: string, version: number) {
+  const [row] = await tx
+    .select()
+    .from(agentVersions)
+    .where(and(eq(agentVersions.agentId, agentId), eq(agentVersions.version, version)));
+  if (!row) throw new Fault("agent_version_not_found", `Agent ${agentId} has no version ${version}.`);
+  return row;
+}
+
+/** A version that calls have, or could have, used. */
+export async function onceLive(tx: Tx, agentId: string, version: number) {
+  const row = await versionOf(tx, agentId, version);
+  if (row.state === "live" || row.state === "retired") return row;
+  throw new Fault(
+    "agent_version_not_live",
+    `Version ${version} of agent ${agentId} is ${row.state}: it never went live.`,
+  );
+}
+
+/** Locks an agent: whoever changes one comes through here. */
+export async function lockAgent(tx: Tx, id: string): Promise<AgentRow> {
+  const [agent] = await tx.select().from(agents).where(eq(agents.id, id)).for("update");
+  if (!agent || agent.state === "deleted") throw agentNotFound(id);
+  return agent;
+}
+
+/**
+ * Looks, and waits for nobody: who settles a change locks its intent first and the agent after, so that a second one
+ * which held the agent and waited for that intent would hold both up for ever.
+ */
+export async function refuseBusy(tx: Tx, agentId: string) {
+  const [open] = await tx
+    .select({ id: intents.id })
+    .from(intents)
+    .where(and(eq(intents.subjectId, agentId), eq(intents.state, "open")));
+  if (open) throw busy();
+}
+
+/** It takes no more calls; those that go on have a copy of their own at the provider. What it did is kept. */
+export async function removeAgent(tx: Tx, id: string) {
+  const agent = await lockAgent(tx, id);
+  await refuseBusy(tx, id);
+  await tx
+    .update(agents)
+    .set({ state: "deleted", updatedAt: sql`clock_timestamp()` as unknown as Date })
+    .where(eq(agents.id, id));
+  await tx.delete(agentUses).where(eq(agentUses.agentId, id));
+  const { providerAgentId, providerAccountId: accountId, name, version } = agent;
+  if (providerAgentId) {
+    const removal = { kind: "agent", accountId, providerId: providerAgentId } as const;
+    await enqueue(tx, "upstream.remove", removal, { key: providerAgentId });
+    await enqueue(tx, "telephony.sync", { accountId }, { key: accountId, delaySeconds: 1 }); // it may have answered a number
+  }
+  await emit(tx, "agent.deleted", id, { id, name, state: "deleted", version });
 }
 
 function onTheWire({ agent, config }: Shown): Agent {
@@ -107,6 +221,7 @@ function onTheWire({ agent, config }: Shown): Agent {
     id: agent.id,
     name: agent.name,
     ...AgentConfig.parse(config),
+    metadata: agent.metadata,
     state: agent.state,
     stateReason: agent.stateReason,
     version: agent.version,

@@ -1,20 +1,51 @@
+import { saving } from "../credentials/save.ts";
 import { rest } from "../rest.ts";
-import { command, query, router } from "../trpc.ts";
-import { ApiKeyId, ApiKeyPage, CreateApiKey, CreatedApiKey, ListApiKeys } from "./schema.ts";
-import { createApiKey, listApiKeys, revokeApiKey } from "./service.ts";
+import { command, consultation, query, router } from "../trpc.ts";
+import { making, refuseWithout, ringLater } from "./create.ts";
+import { ApiKeyId, ApiKeyPage, CreateApiKey, CreatedApiKey, CreatedKey, ListApiKeys, RotateApiKey } from "./schema.ts";
+import { listApiKeys, revokeApiKey, rotateApiKey } from "./service.ts";
 
 export const apiKeys = router({
-  create: command
-    .meta(rest("POST", "/auth/api-keys", "api_keys:write", "Create an API key", { status: 201 }))
+  create: consultation
+    .meta(
+      rest("POST", "/auth/api-keys", "api_keys:write", "Create an API key, or save one of another company", {
+        description: "For `kind: provider` the scope credentials:write is needed too; it answers a credential.",
+        faults: [
+          "credential_refused",
+          "credential_in_use",
+          "account_taken",
+          "account_unreachable",
+          "credentials_too_many",
+          "provider_unavailable",
+        ],
+      }),
+    )
     .input(CreateApiKey)
-    .output(CreatedApiKey)
-    .mutation(({ ctx, input }) => createApiKey(ctx.tx, input, ctx.principal, ctx.hashKey)),
+    .output(CreatedKey)
+    .mutation(({ ctx, input }) => {
+      const { provider, secret } = input;
+      if (!provider || !secret) return ctx.consult(making(input, ctx.principal, ctx.hashKey));
+      refuseWithout("credentials:write", ctx.principal.scopes);
+      return ctx.consult(saving({ provider, secret }, ringLater(ctx.providers, ctx.principal), ctx.providers));
+    }),
 
   list: query
     .meta(rest("GET", "/auth/api-keys", "api_keys:read", "List API keys", { faults: ["cursor_invalid"] }))
     .input(ListApiKeys)
     .output(ApiKeyPage)
     .query(({ ctx, input }) => listApiKeys(ctx.tx, input, ctx.listKey)),
+
+  rotate: command
+    .meta(
+      rest("POST", "/auth/api-keys/{id}/rotate", "api_keys:write", "Replace an API key by a new one", {
+        status: 201,
+        description: "The new key has the same name, scopes and expiry. You must have its scopes yourself.",
+        faults: ["api_key_not_found", "api_key_not_active"],
+      }),
+    )
+    .input(RotateApiKey)
+    .output(CreatedApiKey)
+    .mutation(({ ctx, input }) => rotateApiKey(ctx.tx, input, ctx.principal, ctx.hashKey)),
 
   revoke: command
     .meta(

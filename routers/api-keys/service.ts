@@ -8,15 +8,15 @@ import { Fault } from "../fault.ts";
 import { type ListKey, readCursor, toPage } from "../page.ts";
 import { grants, type Scope } from "../scopes.ts";
 import { wire, wireOrNull } from "../words.ts";
-import type { ApiKey, CreateApiKey, CreatedApiKey, ListApiKeys } from "./schema.ts";
+import type { ApiKey, CreatedApiKey, ListApiKeys, NewApiKey, RotateApiKey } from "./schema.ts";
 
-type Creator = { id: string; scopes: readonly string[] };
+export type Creator = { id: string; scopes: readonly string[] };
 type Row = typeof apiKeys.$inferSelect;
 
 /** `hash` is the installation's HMAC: what it gives is kept, the key itself is not. */
 export async function createApiKey(
   tx: Tx,
-  { name, scopes, expiresAt }: Omit<CreateApiKey, "kind">,
+  { name, scopes, expiresAt }: NewApiKey,
   creator: Creator,
   hash: (key: string) => string,
 ): Promise<CreatedApiKey> {
@@ -53,6 +53,31 @@ export async function listApiKeys(tx: Tx, { limit, cursor }: ListApiKeys, key: L
   return toPage(key, rows.map(onTheWire), limit, ({ id }) => id);
 }
 
+/** A new key of the same name, scopes and expiry; the old one goes at once, or runs out after the grace. */
+export async function rotateApiKey(
+  tx: Tx,
+  { id, graceSeconds }: RotateApiKey,
+  creator: Creator,
+  hash: (key: string) => string,
+): Promise<CreatedApiKey> {
+  const [old] = await tx.select().from(apiKeys).where(eq(apiKeys.id, id)).for("update");
+  if (!old) throw apiKeyNotFound(id);
+  const isOver = old.revokedAt !== null || (old.expiresAt !== null && old.expiresAt <= new Date());
+  if (isOver || old.replacedBy) throw new Fault("api_key_not_active");
+  const { name, expiresAt } = old;
+  const wanted = { name, scopes: old.scopes as Scope[], expiresAt: expiresAt?.toISOString() };
+  const created = await createApiKey(tx, wanted, creator, hash);
+  const runsOut = sql`least(${apiKeys.expiresAt}, clock_timestamp() + make_interval(secs => ${graceSeconds}::float8))`;
+  await tx
+    .update(apiKeys)
+    .set({ replacedBy: created.id, ...(graceSeconds > 0 ? { expiresAt: runsOut as unknown as Date } : {}) })
+    .where(eq(apiKeys.id, id));
+  if (graceSeconds === 0) await revokeApiKey(tx, id);
+  return created;
+}
+
+const apiKeyNotFound = (id: string) => new Fault("api_key_not_found", `There is no API key ${id}.`);
+
 /** Revoking it again changes nothing. */
 export async function revokeApiKey(tx: Tx, id: string) {
   const [revoked] = await tx
@@ -62,7 +87,7 @@ export async function revokeApiKey(tx: Tx, id: string) {
     .returning();
   if (revoked) return say(tx, "api_key.revoked", revoked);
   const [known] = await tx.select({ id: apiKeys.id }).from(apiKeys).where(eq(apiKeys.id, id));
-  if (!known) throw new Fault("api_key_not_found", `There is no API key ${id}.`);
+  if (!known) throw apiKeyNotFound(id);
 }
 
 async function say(tx: Tx, type: "api_key.created" | "api_key.revoked", { id, name, prefix, scopes }: Row) {
@@ -79,5 +104,6 @@ function onTheWire(row: Row): ApiKey {
     expiresAt: wireOrNull(row.expiresAt),
     lastUsedAt: wireOrNull(row.lastUsedAt),
     revokedAt: wireOrNull(row.revokedAt),
+    replacedBy: row.replacedBy,
   };
 }

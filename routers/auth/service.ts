@@ -5,8 +5,10 @@ import { Fault } from "../fault.ts";
 import type { Caller } from "../trpc.ts";
 import type { Me, OwnClients } from "./schema.ts";
 
+type Known = Extract<Caller, { kind: "key" | "user" }>;
+
 /** Who is calling, whatever the client. */
-export async function describeCaller(db: Database, caller: Caller): Promise<Me> {
+export async function describeCaller(db: Database, caller: Known): Promise<Me> {
   if (caller.kind === "user") {
     const [user] = await db.asUser(caller.userId, (tx) => tx.select().from(users).where(eq(users.id, caller.userId)));
     if (!user) throw new Fault("unauthenticated");
@@ -21,7 +23,7 @@ export async function describeCaller(db: Database, caller: Caller): Promise<Me> 
 }
 
 /** The clients that the caller may act for: both the token and an active membership name them. */
-export async function listOwnClients(db: Database, caller: Caller): Promise<OwnClients> {
+export async function listOwnClients(db: Database, caller: Known): Promise<OwnClients> {
   if (caller.kind === "key") {
     const { clientId, keyId } = caller;
     const rows = await db.asClient(

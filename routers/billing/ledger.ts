@@ -1,4 +1,4 @@
-import { and, desc, eq, lte, sql } from "drizzle-orm";
+import { and, desc, eq, isNotNull, isNull, lte, type SQL, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { emit } from "../../db/events.ts";
 import { newId } from "../../db/ids.ts";
@@ -24,14 +24,17 @@ type Posting = {
   entries: Partial<Record<AccountName, number>>;
 };
 
-/** The price in force now. */
+/** The price in force now: the client's own where the operator gave one, else that of the price book. */
 export async function currentPrice(tx: Tx): Promise<Price> {
-  const [price] = await tx
-    .select()
-    .from(prices)
-    .where(lte(prices.effectiveFrom, sql`clock_timestamp()`))
-    .orderBy(desc(prices.effectiveFrom))
-    .limit(1);
+  const newest = (whose: SQL) =>
+    tx
+      .select()
+      .from(prices)
+      .where(and(lte(prices.effectiveFrom, sql`clock_timestamp()`), whose))
+      .orderBy(desc(prices.effectiveFrom), desc(prices.id))
+      .limit(1);
+  const [[price], [own]] = await Promise.all([newest(isNull(prices.clientId)), newest(isNotNull(prices.clientId))]);
+  if (own && !own.inherits) return own;
   if (!price) throw new Error("The price book is empty.");
   return price;
 }
@@ -50,18 +53,31 @@ export async function balancesOf(tx: Tx): Promise<{ availableMicros: number; hel
 
 /** Sets credits aside, or refuses: what is available is never overdrawn by a hold, whatever runs at the same time. */
 export async function holdCredits(tx: Tx, subjectId: string, amountMicros: number, price: Price) {
+  if (await takeHold(tx, subjectId, amountMicros, price)) return;
+  const { availableMicros } = await balancesOf(tx);
+  throw new Fault(
+    "credits_insufficient",
+    `This may cost up to ${credits(amountMicros)} credits, and ${credits(availableMicros)} are available. Add credits, or lower maxDurationSeconds.`,
+  );
+}
+
+/**
+ * For what has begun without asking us: the hold where it is covered, else none, and false. What it comes to is settled
+ * all the same, below zero if need be.
+ */
+export async function holdIfCovered(tx: Tx, subjectId: string, amountMicros: number, price: Price): Promise<boolean> {
+  if (await takeHold(tx, subjectId, amountMicros, price)) return true;
+  await tx.insert(holds).values({ subjectId, amountMicros: 0, priceId: price.id, state: "settled" });
+  return false;
+}
+
+async function takeHold(tx: Tx, subjectId: string, amountMicros: number, price: Price): Promise<boolean> {
   const [taken] = await tx
     .update(ledgerAccounts)
     .set({ balanceMicros: sql`${ledgerAccounts.balanceMicros} - ${amountMicros}` })
     .where(and(eq(ledgerAccounts.name, "available"), sql`${ledgerAccounts.balanceMicros} >= ${amountMicros}`))
     .returning();
-  if (!taken) {
-    const { availableMicros } = await balancesOf(tx);
-    throw new Fault(
-      "credits_insufficient",
-      `This may cost up to ${credits(amountMicros)} credits, and ${credits(availableMicros)} are available. Add credits, or lower maxDurationSeconds.`,
-    );
-  }
+  if (!taken) return false;
   await writeTransaction(tx, {
     kind: "hold",
     sourceId: subjectId,
@@ -72,6 +88,7 @@ export async function holdCredits(tx: Tx, subjectId: string, amountMicros: numbe
   await addTo(tx, { held: amountMicros });
   await tx.insert(holds).values({ subjectId, amountMicros, priceId: price.id });
   await say(tx, "credits.held", amountMicros, subjectId);
+  return true;
 }
 
 /** Gives a hold back whole: what it was for never began. Doing so again changes nothing. */

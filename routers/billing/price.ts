@@ -4,6 +4,7 @@ export type Price = {
   callMicrosPerMinute: number;
   telephoneMicrosPerMinute: number;
   roundingSeconds: number;
+  voiceCloneMicros: number;
 };
 
 /** Seconds rounded up to the unit that the provider bills. */
@@ -30,13 +31,36 @@ export function holdMicros(
   return cost(seconds, price.callMicrosPerMinute, price) + line;
 }
 
-/** What a call did cost, by the provider's bill. */
-export function billMicros(
-  price: Price,
-  { billedSeconds, sipBilledSeconds }: { billedSeconds: number; sipBilledSeconds: number },
-) {
-  return (
-    cost(billedSeconds, price.callMicrosPerMinute, price) +
-    cost(sipBilledSeconds, price.telephoneMicrosPerMinute, price)
-  );
+/** One line of what a call did cost. */
+export type CostLine = {
+  kind: "conversation" | "telephone";
+  /** As billed: rounded up. */
+  seconds: number;
+  microsPerMinute: number;
+  amountMicros: number;
+  priceId: string;
+};
+
+type Bill = { billedSeconds: number; sipBilledSeconds: number };
+
+/** What a call did cost, by the provider's bill: a line for each thing that was used. */
+export function costLines(price: Price, { billedSeconds, sipBilledSeconds }: Bill): CostLine[] {
+  const used = [
+    { kind: "conversation", seconds: billedSeconds, microsPerMinute: price.callMicrosPerMinute },
+    { kind: "telephone", seconds: sipBilledSeconds, microsPerMinute: price.telephoneMicrosPerMinute },
+  ] as const;
+  return used
+    .filter(({ seconds }) => seconds > 0)
+    .map(({ kind, seconds, microsPerMinute }) => ({
+      kind,
+      seconds: billable(seconds, price),
+      microsPerMinute,
+      amountMicros: cost(seconds, microsPerMinute, price),
+      priceId: price.id,
+    }));
+}
+
+/** The sum of those lines. */
+export function billMicros(price: Price, bill: Bill): number {
+  return costLines(price, bill).reduce((sum, { amountMicros }) => sum + amountMicros, 0);
 }

@@ -1,8 +1,27 @@
+import { Chunks } from "../reply.ts";
 import { rest } from "../rest.ts";
-import { outbound, query, router } from "../trpc.ts";
+import { command, consultation, outbound, query, router, stream } from "../trpc.ts";
+import { hangUpCall, refreshCall } from "./consult.ts";
+import { eraseCall } from "./erase.ts";
+import { exportCalls } from "./export.ts";
+import { listLegs } from "./legs.ts";
+import { listCalls } from "./list.ts";
 import { placeCall } from "./place.ts";
-import { Call, CallId, CallPage, CreateCall, ListCalls, Transcript } from "./schema.ts";
-import { getCall, getTranscript, listCalls } from "./service.ts";
+import { GetRecording, linkToRecording, Recording } from "./recording.ts";
+import { getRerun, OutputRerun, RerunId, RerunOutput, rerunOutput } from "./rerun.ts";
+import {
+  Call,
+  CallId,
+  CallPage,
+  CreateCall,
+  ExportCalls,
+  HangUp,
+  LegPage,
+  ListCalls,
+  ListLegs,
+  Transcript,
+} from "./schema.ts";
+import { getCall, getTranscript } from "./service.ts";
 
 export const calls = router({
   create: outbound
@@ -15,6 +34,10 @@ export const calls = router({
           "agent_not_found",
           "agent_not_active",
           "agent_busy",
+          "agent_version_not_found",
+          "agent_version_not_live",
+          "voice_not_found",
+          "voice_not_active",
           "credits_insufficient",
           "provider_rejected",
           "provider_unavailable",
@@ -24,6 +47,19 @@ export const calls = router({
     .input(CreateCall)
     .output(Call)
     .mutation(({ ctx, input }) => ctx.perform(placeCall, input)),
+
+  export: stream
+    .meta(
+      rest("GET", "/calls/export", "calls:read", "Export calls as CSV", {
+        description:
+          "The filters of the list, newest first, at most 100 000 calls. A cell that a spreadsheet would take for a formula begins with an apostrophe.",
+        produces: "text/csv",
+        faults: ["agent_not_found", "export_too_large"],
+      }),
+    )
+    .input(ExportCalls)
+    .output(Chunks)
+    .query(({ ctx, input }) => ({ chunks: exportCalls(ctx.page, input), fileName: "calls.csv" })),
 
   get: query
     .meta(rest("GET", "/calls/{id}", "calls:read", "Get a call", { faults: ["call_not_found"] }))
@@ -37,6 +73,17 @@ export const calls = router({
     .output(CallPage)
     .query(({ ctx, input }) => listCalls(ctx.tx, input, ctx.listKey)),
 
+  legs: query
+    .meta(
+      rest("GET", "/calls/{id}/legs", "calls:read", "List the telephone legs of a call", {
+        description: "As the carrier reports them, the latest first. Empty where the carrier reports none to us.",
+        faults: ["call_not_found", "cursor_invalid"],
+      }),
+    )
+    .input(ListLegs)
+    .output(LegPage)
+    .query(({ ctx, input }) => listLegs(ctx.tx, input, ctx.listKey)),
+
   transcript: query
     .meta(
       rest("GET", "/calls/{id}/transcript", "calls:read", "Get the transcript of a call", {
@@ -46,4 +93,71 @@ export const calls = router({
     .input(CallId)
     .output(Transcript)
     .query(({ ctx, input }) => getTranscript(ctx.tx, input.id)),
+
+  recording: consultation
+    .meta(
+      rest("GET", "/calls/{id}/recording", "calls:read", "Get a link to the recording of a call", {
+        faults: ["call_not_found", "recording_not_found", "recording_not_ready", "provider_unavailable"],
+      }),
+    )
+    .input(GetRecording)
+    .output(Recording)
+    .query(({ ctx, input }) => ctx.consult(linkToRecording(ctx.providers.files, input))),
+
+  output: router({
+    rerun: command
+      .meta(
+        rest("POST", "/agents/{id}/output/rerun", "calls:write", "Fill the output of an agent's past calls anew", {
+          description: "By the output schema that is live now. Sends no events.",
+          status: 202,
+          faults: ["agent_not_found", "output_schema_missing", "output_rerun_running"],
+        }),
+      )
+      .input(RerunOutput)
+      .output(OutputRerun)
+      .mutation(({ ctx, input }) => rerunOutput(ctx.tx, input)),
+
+    get: query
+      .meta(
+        rest("GET", "/calls/output-reruns/{id}", "calls:read", "See how far a re-run of outputs has come", {
+          faults: ["workflow_not_found"],
+        }),
+      )
+      .input(RerunId)
+      .output(OutputRerun)
+      .query(({ ctx, input }) => getRerun(ctx.tx, input.id)),
+  }),
+
+  refresh: consultation
+    .meta(
+      rest("POST", "/calls/{id}/refresh", "calls:write", "Ask the voice provider how a call stands", {
+        description: "Brings the call there, should a message of the provider have been lost, and answers it.",
+        faults: ["call_not_found", "provider_rejected", "provider_unavailable"],
+      }),
+    )
+    .input(CallId)
+    .output(Call)
+    .mutation(({ ctx, input }) => ctx.consult(refreshCall(ctx.providers.ultravox, input.id))),
+
+  hangUp: consultation
+    .meta(
+      rest("POST", "/calls/{id}/hangup", "calls:write", "Hang up", {
+        description: "The call may go on for the moment that the voice provider takes to end it.",
+        faults: ["call_not_found", "call_not_joined", "provider_rejected", "provider_unavailable"],
+      }),
+    )
+    .input(HangUp)
+    .output(Call)
+    .mutation(({ ctx, input }) => ctx.consult(hangUpCall(ctx.providers.ultravox, input))),
+
+  remove: command
+    .meta(
+      rest("DELETE", "/calls/{id}", "calls:write", "Erase a call", {
+        description:
+          "Removes what was said, here and at the voice provider. What it cost stays, and so does the call, as a tombstone.",
+        faults: ["call_not_found", "call_not_ended"],
+      }),
+    )
+    .input(CallId)
+    .mutation(({ ctx, input }) => eraseCall(ctx.tx, input.id)),
 });

@@ -1,4 +1,4 @@
-import type { ProviderCall, ProviderMessage } from "../providers.ts";
+import type { LegCause, ProviderCall, ProviderMessage } from "../providers.ts";
 
 export type Outcome =
   | "completed"
@@ -27,6 +27,18 @@ export function provisionalOutcome(call: ProviderCall): Outcome {
   if (call.joinedAt) return "completed";
   return call.sipReason ? bySipReason[call.sipReason] : "no_answer";
 }
+
+/** What a leg's end says more exactly than `nobody joined`; the others are what that means. */
+const byLegCause: Partial<Record<LegCause, Outcome>> = {
+  busy: "busy",
+  rejected: "rejected",
+  invalid_number: "invalid_number",
+  failed: "failed",
+};
+
+/** Of a call that nobody answered, the carrier knows why. */
+export const refinedOutcome = (outcome: Outcome, cause: LegCause | null): Outcome =>
+  outcome === "no_answer" && cause !== null ? (byLegCause[cause] ?? outcome) : outcome;
 
 /** A voicemail shows only in the messages: the agent used its tool for it. */
 export function finalOutcome(provisional: Outcome, messages: ProviderMessage[]): Outcome {

@@ -1,7 +1,9 @@
 import { isPossiblePhoneNumber } from "libphonenumber-js";
 import { z } from "zod";
 import { PageInput, pageOf } from "../page.ts";
+import { legCauses } from "../providers.ts";
 import { examples, Id, Instant, Metadata } from "../words.ts";
+import { wordsOf } from "./words.ts";
 
 const Phone = z
   .string()
@@ -21,13 +23,33 @@ export const outcomes = [
   "cancelled",
 ] as const;
 
+const sipUri =
+  /^sips?:[A-Za-z0-9._~%!*'()&=+$,;?/-]{1,64}@[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?(;transport=(udp|tcp|tls))?$/;
+
+const SipUri = z
+  .string()
+  .max(320)
+  .regex(sipUri, "Write a SIP address as `sip:user@host`, with `:port` and `;transport=tls` where they are needed.")
+  .meta({ redact: "personal", examples: ["sip:reception@pbx.example.com"] });
+
+const Address = z.union([Phone, SipUri], {
+  error: "Write an E.164 number such as +14155550100, or, for the carrier `sip`, an address such as sip:user@host.",
+});
+
+const VariableName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,63}$/, "Names are letters, digits and `_`.");
+
 const Variables = z
-  .record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,63}$/, "Names are letters, digits and `_`."), z.string().max(4000))
+  .record(VariableName, z.union([z.string().max(4000), z.number(), z.boolean()]))
+  .refine((pairs) => Object.keys(pairs).length <= 100, "At most 100 variables.")
   .meta({
-    description: "Values for the `{{variables}}` of the agent's prompt.",
+    description: "Values for the variables that the agent declares, or that its prompt names.",
     redact: "personal",
     examples: [{ name: "Ada" }],
   });
+
+const When = z.iso
+  .datetime({ offset: true, error: "Write an instant as ISO 8601, such as 2026-11-22T10:15:30Z." })
+  .meta({ examples: [examples.instant] });
 
 const MaxDuration = z
   .int()
@@ -39,9 +61,16 @@ const Medium = z
   .discriminatedUnion("type", [
     z.strictObject({
       type: z.literal("phone"),
-      to: Phone,
-      from: Phone,
-      carrier: z.enum(["sip", "twilio", "telnyx", "plivo"]).default("sip"),
+      to: Address.meta({ redact: "personal", examples: ["+14155550100"] }),
+      from: Address.optional().meta({
+        description: "The client's own default, if left out.",
+        redact: "personal",
+        examples: ["+14155550199"],
+      }),
+      carrier: z
+        .enum(["sip", "twilio", "telnyx", "plivo"])
+        .optional()
+        .meta({ description: "The client's own default, else `sip`.", examples: ["sip"] }),
     }),
     z.strictObject({ type: z.literal("web") }),
   ])
@@ -55,17 +84,62 @@ export const CreateCall = z.strictObject({
   medium: Medium,
   variables: Variables.default({}),
   metadata: Metadata.default({}),
+  agentVersion: z
+    .int()
+    .min(1)
+    .optional()
+    .meta({ description: "A version that was live once; the present one, if left out.", examples: [1] }),
+  voiceId: Id("voice", examples.voice).optional().meta({ description: "Instead of the agent's own, for this call." }),
+  firstSpeaker: z
+    .enum(["agent", "user"])
+    .optional()
+    .meta({ description: "The agent's own setting, if left out.", examples: ["agent"] }),
+  greeting: z
+    .string()
+    .min(1)
+    .max(2000)
+    .optional()
+    .meta({ description: "The agent's own, if left out.", examples: ["Good morning, Ada!"] }),
   maxDurationSeconds: MaxDuration.optional().meta({
     description: "The agent's own limit, if left out.",
     examples: [600],
   }),
+  joinTimeoutSeconds: z
+    .int()
+    .min(5)
+    .max(300)
+    .optional()
+    .meta({ description: "How long it may ring; the agent's own limit, if left out.", examples: [30] }),
+  recordingEnabled: z
+    .boolean()
+    .optional()
+    .meta({ description: "The agent's own setting, if left out.", examples: [true] }),
 });
 export type CreateCall = z.output<typeof CreateCall>;
 
 export const CallId = z.strictObject({ id: Id("call", examples.call) });
 
-export const ListCalls = z.strictObject({
-  ...PageInput,
+export const HangUp = z.strictObject({
+  id: Id("call", examples.call),
+  whenJoined: z
+    .boolean()
+    .default(false)
+    .meta({
+      description: "While it rings, a call cannot be ended: with this, it is as soon as somebody answers.",
+      examples: [true],
+    }),
+});
+export type HangUp = z.output<typeof HangUp>;
+
+const Text = z.string().max(320);
+const Seconds = z
+  .int()
+  .min(0)
+  .max(86_400)
+  .meta({ examples: [60] });
+
+/** What a list of calls may be narrowed to. All that is given must hold. */
+const filters = {
   status: z
     .enum(statuses)
     .optional()
@@ -75,15 +149,62 @@ export const ListCalls = z.strictObject({
     .optional()
     .meta({ examples: ["completed"] }),
   agentId: Id("agent", examples.agent).optional(),
-});
+  direction: z
+    .enum(["outbound", "inbound", "web"])
+    .optional()
+    .meta({ examples: ["outbound"] }),
+  number: Text.optional().meta({ description: "Either end of the line; E.164.", examples: ["+14155550100"] }),
+  to: Text.optional().meta({ examples: ["+14155550100"] }),
+  from: Text.optional().meta({ examples: ["+14155550199"] }),
+  createdAfter: When.optional().meta({ description: "At this moment or later.", examples: [examples.instant] }),
+  createdBefore: When.optional().meta({ description: "Before this moment.", examples: [examples.instant] }),
+  minDurationSeconds: Seconds.optional().meta({
+    description: "From answer to end; calls that have not ended have none.",
+    examples: [30],
+  }),
+  maxDurationSeconds: Seconds.optional().meta({ examples: [600] }),
+  hasRecording: z
+    .boolean()
+    .optional()
+    .meta({ description: "A recording that can be downloaded.", examples: [true] }),
+  metadata: z
+    .record(z.string().max(40), z.string().max(500))
+    .refine((pairs) => Object.keys(pairs).length <= 5, "At most 5 pairs.")
+    .optional()
+    .meta({ description: "All of these pairs: written `metadata=key:value`, and repeated." }),
+  search: z
+    .string()
+    .max(200)
+    .refine((text) => wordsOf(text).length > 0, "Give at least one word of two characters or more.")
+    .refine((text) => wordsOf(text).length <= 8, "At most 8 words.")
+    .optional()
+    .meta({
+      description: "Words of the transcript, whole ones; all must occur, in any order.",
+      examples: ["refund thursday"],
+    }),
+};
+
+export const ListCalls = z.strictObject({ ...PageInput, ...filters });
 export type ListCalls = z.output<typeof ListCalls>;
+export const ExportCalls = z.strictObject(filters);
+export type CallFilters = z.output<typeof ExportCalls>;
+
+const CostLine = z
+  .object({
+    kind: z.enum(["conversation", "telephone"]).meta({ examples: ["conversation"] }),
+    seconds: z.int().meta({ description: "As billed, rounded up.", examples: [42] }),
+    microsPerMinute: z.int().meta({ examples: [9000000] }),
+    amountMicros: z.int().meta({ examples: [6300000] }),
+    priceId: Id("price", examples.price).meta({ description: "The price in force when the credits were held." }),
+  })
+  .meta({ id: "CostLine" });
 
 export const Call = z
   .object({
     id: Id("call", examples.call),
     agentId: Id("agent", examples.agent),
     agentVersion: z.int().meta({ examples: [1] }),
-    direction: z.enum(["outbound", "web"]),
+    direction: z.enum(["outbound", "inbound", "web"]).meta({ examples: ["outbound"] }),
     carrier: z.enum(["web", "sip", "twilio", "telnyx", "plivo"]).meta({ examples: ["sip"] }),
     to: z
       .string()
@@ -101,9 +222,10 @@ export const Call = z
     outcomeFinal: z.boolean(),
     failureReason: z.string().nullable(),
     endReason: z.string().nullable(),
-    variables: z.record(z.string(), z.string()),
+    variables: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
     metadata: z.record(z.string(), z.string()),
     maxDurationSeconds: z.int().meta({ examples: [600] }),
+    joinTimeoutSeconds: z.int().meta({ examples: [30] }),
     recordingEnabled: z.boolean(),
     joinUrl: z.string().nullable().meta({ description: "Where somebody joins a web call." }),
     heldMicros: z
@@ -114,19 +236,91 @@ export const Call = z
       .int()
       .nullable()
       .meta({ description: "Millionths of a credit; null until billed.", examples: [null] }),
+    costLines: z.array(CostLine).meta({ description: "What `costMicros` is the sum of; empty until billed." }),
     billedSeconds: z.int().nullable(),
+    durationSeconds: z
+      .int()
+      .nullable()
+      .meta({ description: "From answer to end; null until it has ended.", examples: [37] }),
     summary: z.string().nullable(),
+    transcriptState: z.enum(["pending", "ready", "missing", "erased"]).meta({ examples: ["ready"] }),
+    recordingState: z.enum(["none", "pending", "ready", "missing", "erased"]).meta({ examples: ["ready"] }),
+    output: z
+      .record(z.string(), z.unknown())
+      .nullable()
+      .meta({ description: "What the agent's output schema made of the conversation." }),
+    outputState: z.enum(["none", "ready", "invalid"]).meta({ examples: ["none"] }),
+    outputProblems: z.array(z.object({ path: z.string().meta({ examples: ["date"] }), message: z.string() })).meta({
+      description: "Why it is `invalid`: what was left out of the output, or is missing from it.",
+      examples: [[]],
+    }),
     createdAt: Instant,
     joinedAt: Instant.nullable(),
     endedAt: Instant.nullable(),
+    erasedAt: Instant.nullable().meta({ description: "What was said is gone, here and at the voice provider." }),
   })
   .meta({ id: "Call" });
 export type Call = z.output<typeof Call>;
 export const CallPage = pageOf(Call);
 
+export const ListLegs = z.strictObject({ ...PageInput, id: Id("call", examples.call) });
+export type ListLegs = z.output<typeof ListLegs>;
+
+const Told = (example: string) =>
+  z
+    .string()
+    .nullable()
+    .meta({ examples: [example] });
+
+export const CallLeg = z
+  .object({
+    id: Id("leg", examples.leg),
+    callId: Id("call", examples.call),
+    carrier: z.enum(["telnyx"]).meta({ examples: ["telnyx"] }),
+    carrierLegId: z.string().meta({ description: "The carrier's own name of it.", examples: ["v3:9X2vxPDFY2RH"] }),
+    carrierSessionId: Told("428c31b6-abf3-3bc1-b7f4-5013ef9657c1").meta({
+      description: "What the legs of one conversation share.",
+    }),
+    direction: z
+      .enum(["incoming", "outgoing"])
+      .nullable()
+      .meta({ examples: ["outgoing"] }),
+    from: Told("+14155550199"),
+    to: Told("+14155550100"),
+    state: z.enum(["initiated", "answered", "ended"]).meta({ examples: ["ended"] }),
+    cause: z
+      .enum(legCauses)
+      .nullable()
+      .meta({ description: "Why it ended; the carrier's own words stand beside it.", examples: ["busy"] }),
+    hangupCause: Told("user_busy"),
+    hangupSource: Told("callee"),
+    sipHangupCause: Told("486"),
+    startedAt: Instant.nullable(),
+    answeredAt: Instant.nullable(),
+    endedAt: Instant.nullable(),
+    durationSeconds: z
+      .int()
+      .nullable()
+      .meta({ description: "From answer to end; null until it has ended.", examples: [0] }),
+    carrierCost: z
+      .object({
+        amount: z.string().meta({ description: "An exact decimal.", examples: ["0.0050"] }),
+        currency: Told("USD"),
+      })
+      .nullable()
+      .meta({ description: "What your own carrier account is charged for it; null where the platform's was used." }),
+  })
+  .meta({ id: "CallLeg" });
+export type CallLeg = z.output<typeof CallLeg>;
+export const LegPage = pageOf(CallLeg);
+
 export const Transcript = z
   .object({
     callId: Id("call", examples.call),
+    state: z.enum(["pending", "ready", "missing", "erased"]).meta({
+      description: "`missing`: nothing was said, or the voice provider has not given it.",
+      examples: ["ready"],
+    }),
     text: z
       .string()
       .meta({ description: "The conversation as one text, a line a turn.", examples: ["agent: Hello!\nuser: Hi."] }),

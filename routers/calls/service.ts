@@ -1,65 +1,37 @@
-import { and, asc, desc, eq, lt, sql } from "drizzle-orm";
+import { and, asc, eq, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { type EventType, emit } from "../../db/events.ts";
 import { enqueue } from "../../db/queue.ts";
-import { agents } from "../../db/schema/agents.ts";
 import { holds } from "../../db/schema/billing.ts";
 import { callMessages, calls } from "../../db/schema/calls.ts";
 import { priceById, releaseHold, settleBill } from "../billing/ledger.ts";
 import { billMicros } from "../billing/price.ts";
 import { Fault } from "../fault.ts";
-import { type ListKey, readCursor, toPage } from "../page.ts";
 import type { ProviderCall, ProviderMessage } from "../providers.ts";
 import { wire, wireOrNull } from "../words.ts";
+import { leaveProvider, settleArtifacts, withSummaries } from "./artifacts.ts";
+import { soundOut } from "./legs.ts";
 import { after, type CallMove } from "./machine.ts";
-import { finalOutcome, type Outcome, provisionalOutcome, reached } from "./outcome.ts";
-import type { Call, ListCalls, Transcript } from "./schema.ts";
+import { finalOutcome, type Outcome, provisionalOutcome, reached, refinedOutcome } from "./outcome.ts";
+import { onTheWire, shownCalls } from "./resource.ts";
+import type { Call, Transcript } from "./schema.ts";
 
 export type CallRow = typeof calls.$inferSelect;
 type Change = Partial<typeof calls.$inferInsert>;
 
-const notFound = (id: string) => new Fault("call_not_found", `There is no call ${id}.`);
+export const callNotFound = (id: string) => new Fault("call_not_found", `There is no call ${id}.`);
 
 export async function getCall(tx: Tx, id: string): Promise<Call> {
-  const [found] = await tx
-    .select({ call: calls, heldMicros: holds.amountMicros })
-    .from(calls)
-    .leftJoin(holds, and(eq(holds.clientId, calls.clientId), eq(holds.subjectId, calls.id), eq(holds.state, "held")))
-    .where(eq(calls.id, id));
-  if (!found) throw notFound(id);
-  return onTheWire(found.call, found.heldMicros);
-}
-
-export async function listCalls(tx: Tx, { limit, cursor, ...filters }: ListCalls, key: ListKey) {
-  const before = readCursor(key, cursor);
-  if (filters.agentId) await mustExist(tx, filters.agentId);
-  const rows = await tx
-    .select({ call: calls, heldMicros: holds.amountMicros })
-    .from(calls)
-    .leftJoin(holds, and(eq(holds.clientId, calls.clientId), eq(holds.subjectId, calls.id), eq(holds.state, "held")))
-    .where(
-      and(
-        before === null ? undefined : lt(calls.id, before),
-        filters.status ? eq(calls.status, filters.status) : undefined,
-        filters.outcome ? eq(calls.outcome, filters.outcome) : undefined,
-        filters.agentId ? eq(calls.agentId, filters.agentId) : undefined,
-      ),
-    )
-    .orderBy(desc(calls.id))
-    .limit(limit + 1);
-  const items = rows.map(({ call, heldMicros }) => onTheWire(call, heldMicros));
-  return toPage(key, items, limit, ({ id }) => id);
-}
-
-/** A filter by somebody else's agent is not an empty list: there is no such agent here. */
-async function mustExist(tx: Tx, agentId: string) {
-  const [found] = await tx.select({ id: agents.id }).from(agents).where(eq(agents.id, agentId));
-  if (!found) throw new Fault("agent_not_found", `There is no agent ${agentId}.`);
+  const [found] = await shownCalls(tx).where(eq(calls.id, id));
+  if (!found) throw callNotFound(id);
+  return onTheWire(found);
 }
 
 export async function getTranscript(tx: Tx, id: string): Promise<Transcript> {
   const [call] = await tx.select().from(calls).where(eq(calls.id, id));
-  if (!call) throw notFound(id);
+  if (!call) throw callNotFound(id);
+  const { transcriptState: state } = call;
+  if (state === "erased") return { callId: id, state, messages: [], text: "" };
   if (call.status !== "failed" && !call.outcomeFinal) {
     throw new Fault("call_not_ended", "The transcript is not ready: the call goes on, or its messages are being read.");
   }
@@ -72,13 +44,13 @@ export async function getTranscript(tx: Tx, id: string): Promise<Transcript> {
     return { index, role, text, toolName, startSeconds, endSeconds };
   });
   const spoken = messages.filter(({ role }) => role === "user" || role === "agent");
-  return { callId: id, messages, text: spoken.map(({ role, text }) => `${role}: ${text}`).join("\n") };
+  return { callId: id, state, messages, text: spoken.map(({ role, text }) => `${role}: ${text}`).join("\n") };
 }
 
 /** Locks a call: whoever changes one comes through here. */
 export async function lockCall(tx: Tx, id: string): Promise<CallRow> {
   const [call] = await tx.select().from(calls).where(eq(calls.id, id)).for("update");
-  if (!call) throw notFound(id);
+  if (!call) throw callNotFound(id);
   return call;
 }
 
@@ -87,7 +59,7 @@ export async function acceptCall(tx: Tx, call: CallRow, seen: ProviderCall): Pro
   const moved = await move(tx, call, "accept", {
     providerCallId: seen.providerCallId,
     joinUrl: seen.joinUrl,
-    failureReason: null,
+    failureReason: call.hangUpWhenJoined ? call.failureReason : null,
     outcome: null,
     outcomeFinal: false,
     ...nextCheck(30, call.joinTimeoutSeconds),
@@ -103,6 +75,7 @@ export async function failCall(tx: Tx, call: CallRow, reason: string) {
     outcome: "failed",
     outcomeFinal: true,
     failureReason: reason,
+    transcriptState: "missing",
     checkAt: null,
   });
   await releaseHold(tx, call.id);
@@ -120,20 +93,36 @@ export async function applyCall(tx: Tx, call: CallRow, seen: ProviderCall): Prom
   let now = call;
   if (now.status === "ringing" && seen.joinedAt) {
     now = await move(tx, now, "join", { joinedAt: seen.joinedAt, ...nextCheck(60, 60) });
+    if (now.hangUpWhenJoined && !seen.endedAt) await enqueue(tx, "calls.hangUp", { callId: now.id }, { key: now.id });
     await say(tx, "call.joined", now);
   }
   if ((now.status === "ringing" || now.status === "active") && seen.endedAt) {
+    const legs = seen.joinedAt ? null : await soundOut(tx, now.id);
     now = await move(tx, now, "end", {
       endedAt: seen.endedAt,
       endReason: seen.endReason,
-      outcome: provisionalOutcome(seen),
+      outcome: refinedOutcome(provisionalOutcome(seen), legs?.cause ?? null),
+      durationSeconds: talkedSeconds(seen),
+      summary: seen.summary,
+      shortSummary: seen.shortSummary,
+      recordingState: now.recordingEnabled && seen.joinedAt ? "pending" : "none",
       ...nextCheck(30, 30),
     });
     await say(tx, "call.ended", now);
-    await enqueue(tx, "calls.finalise", { callId: now.id }, { key: now.id });
+    // A leg that is not over yet: its end will say why nobody answered.
+    const delaySeconds = legs?.isOpen ? legsEndSeconds : 0;
+    await enqueue(tx, "calls.finalise", { callId: now.id }, { key: now.id, ...(delaySeconds ? { delaySeconds } : {}) });
+    if (now.recordingState === "pending")
+      await enqueue(tx, "calls.fetchRecording", { callId: now.id }, { key: now.id, delaySeconds: 2 });
   }
   if (now.status === "ended") now = await applyBill(tx, now, seen);
   return now;
+}
+
+/** From answer to end, in whole seconds; of a call that nobody answered, none. */
+function talkedSeconds({ joinedAt, endedAt }: ProviderCall): number {
+  if (!joinedAt || !endedAt) return 0;
+  return Math.max(0, Math.round((endedAt.getTime() - joinedAt.getTime()) / 1000));
 }
 
 function billOf({ billing, billedSeconds, sipBilledSeconds }: ProviderCall) {
@@ -166,30 +155,40 @@ async function applyBill(tx: Tx, call: CallRow, seen: ProviderCall): Promise<Cal
     sipBilledSeconds,
     costMicros,
     billingRevision,
-    summary: seen.summary,
-    shortSummary: seen.shortSummary,
+    ...(await withSummaries(tx, call, seen)),
     checkAt: null,
   });
+  // What is erased here can go at the provider too, now that nothing more is to be asked.
+  await leaveProvider(tx, changed);
   await say(tx, "call.billed", changed);
   return changed;
+}
+
+/** What a carrier says of the end of a call that nobody answered, as long as the outcome is not final. */
+export async function refineOutcome(tx: Tx, call: CallRow) {
+  if (call.status !== "ended" || call.outcomeFinal || call.joinedAt !== null || call.outcome === null) return;
+  const { cause, isOpen } = await soundOut(tx, call.id);
+  // The voice provider itself says of Telnyx only that nobody joined.
+  const told = call.medium === "telnyx" && call.endReason === "unjoined" ? "no_answer" : call.outcome;
+  const outcome = refinedOutcome(told, cause);
+  if (outcome !== call.outcome) await change(tx, call, { outcome });
+  if (!isOpen) await enqueue(tx, "calls.finalise", { callId: call.id }, { key: call.id });
 }
 
 /** Keeps the messages and makes the outcome final. Doing so again changes nothing. */
 export async function finaliseCall(tx: Tx, id: string, messages: ProviderMessage[] | null) {
   const call = await lockCall(tx, id);
   if (call.status !== "ended" || call.outcomeFinal) return;
-  if (messages && messages.length > 0) {
-    const rows = messages.map((message, index) => ({ ...message, index, callId: id, createdAt: call.createdAt }));
-    for (let from = 0; from < rows.length; from += 200)
-      await tx.insert(callMessages).values(rows.slice(from, from + 200));
-  }
   const outcome = finalOutcome((call.outcome ?? "failed") as Outcome, messages ?? []);
-  const changed = await change(tx, call, { outcome, outcomeFinal: true });
+  const artifacts = await settleArtifacts(tx, { ...call, outcome }, messages);
+  const changed = await change(tx, call, { outcome, outcomeFinal: true, ...artifacts });
   if (messages) await say(tx, "call.transcript.ready", changed);
   await say(tx, reached(outcome) ? "call.completed" : "call.failed", changed);
 }
 
 const vanishedAfterSeconds = 600;
+/** So long an outcome waits for the end of a leg; carriers tell it within a second or two. */
+const legsEndSeconds = 10;
 
 /**
  * The provider says that it has no such call any more. That counts when it has said so at least twice and the call,
@@ -215,6 +214,12 @@ export async function closeVanished(tx: Tx, call: CallRow): Promise<boolean> {
     joinUrl: null,
     summary: null,
     shortSummary: null,
+    providerAgentId: null,
+    recordingEnabled: call.recordingEnabled,
+    medium: call.medium,
+    isInbound: call.direction === "inbound",
+    fromNumber: null,
+    toNumber: null,
   };
   await applyCall(tx, call, gone);
   return true;
@@ -235,7 +240,7 @@ async function move(tx: Tx, call: CallRow, by: CallMove, change_: Change): Promi
   return change(tx, call, { ...change_, status });
 }
 
-async function change(tx: Tx, call: CallRow, set: Change): Promise<CallRow> {
+export async function change(tx: Tx, call: CallRow, set: Change): Promise<CallRow> {
   const [changed] = await tx
     .update(calls)
     .set({ ...set, updatedAt: sql`clock_timestamp()` as unknown as Date })
@@ -251,7 +256,7 @@ function nextCheck(graceSeconds: number, seconds: number): Change {
   };
 }
 
-async function say(tx: Tx, type: EventType & `call.${string}`, call: CallRow) {
+export async function say(tx: Tx, type: EventType & `call.${string}`, call: CallRow) {
   await emit(tx, type, call.id, {
     id: call.id,
     agentId: call.agentId,
@@ -270,34 +275,6 @@ async function say(tx: Tx, type: EventType & `call.${string}`, call: CallRow) {
     endedAt: wireOrNull(call.endedAt),
     billedSeconds: call.billedSeconds,
     costMicros: call.costMicros,
+    output: call.output,
   });
-}
-
-function onTheWire(call: CallRow, heldMicros: number | null): Call {
-  return {
-    id: call.id,
-    agentId: call.agentId,
-    agentVersion: call.agentVersion,
-    direction: call.direction,
-    carrier: call.medium,
-    to: call.to,
-    from: call.from,
-    status: call.status,
-    outcome: call.outcome,
-    outcomeFinal: call.outcomeFinal,
-    failureReason: call.failureReason,
-    endReason: call.endReason,
-    variables: call.variables,
-    metadata: call.metadata,
-    maxDurationSeconds: call.maxDurationSeconds,
-    recordingEnabled: call.recordingEnabled,
-    joinUrl: call.joinUrl,
-    heldMicros,
-    costMicros: call.costMicros,
-    billedSeconds: call.billedSeconds,
-    summary: call.summary,
-    createdAt: wire(call.createdAt),
-    joinedAt: wireOrNull(call.joinedAt),
-    endedAt: wireOrNull(call.endedAt),
-  };
 }

@@ -1,7 +1,12 @@
-import { rest } from "../rest.ts";
-import { query, router } from "../trpc.ts";
-import { EventPage, ListEvents } from "./schema.ts";
-import { listEvents } from "./service.ts";
+import { z } from "zod";
+import { rest, subscription } from "../rest.ts";
+import { live, query, router } from "../trpc.ts";
+import { type Followed, followEvents } from "./follow.ts";
+import { EventId, EventPage, EventWithDeliveries, FollowEvents, ListEvents } from "./schema.ts";
+import { getEvent, listEvents } from "./service.ts";
+
+/** What it gives is made by `followEvents`, piece by piece: there is no whole to look at. */
+const Stream = z.custom<AsyncIterable<Followed, void, void>>((value) => Symbol.asyncIterator in Object(value));
 
 export const events = router({
   list: query
@@ -15,4 +20,18 @@ export const events = router({
     .input(ListEvents)
     .output(EventPage)
     .query(({ ctx, input }) => listEvents(ctx.tx, input, ctx.listKey)),
+
+  get: query
+    .meta(
+      rest("GET", "/events/{id}", "events:read", "Get an event with its deliveries", { faults: ["event_not_found"] }),
+    )
+    .input(EventId)
+    .output(EventWithDeliveries)
+    .query(({ ctx, input }) => getEvent(ctx.tx, input.id)),
+
+  stream: live
+    .meta(subscription("events:read"))
+    .input(FollowEvents)
+    .output(Stream)
+    .subscription(({ ctx, input }) => followEvents(ctx.follower, input)),
 });

@@ -1,6 +1,7 @@
 import { z } from "zod";
-import { eventTypes } from "../../db/events.ts";
+import { eventTypes, subjectTypes } from "../../db/events.ts";
 import { PageInput, pageOf } from "../page.ts";
+import { couldMatch } from "../webhooks/match.ts";
 import { examples, Id, Instant } from "../words.ts";
 
 /** What happened, the same on this door and in the body of a webhook. */
@@ -21,6 +22,61 @@ export const Event = z
 export type Event = z.output<typeof Event>;
 export const EventPage = pageOf(Event);
 
+export const EventId = z.strictObject({ id: Id("event", examples.event) });
+
+/** An event on its way to one endpoint, as far as it has come. */
+const EventDelivery = z
+  .object({
+    id: Id("delivery", examples.delivery),
+    endpointId: Id("endpoint", examples.endpoint),
+    state: z.enum(["pending", "delivered", "dead"]).meta({ examples: ["delivered"] }),
+    attemptCount: z.int().meta({ description: "Attempts made so far.", examples: [1] }),
+    lastStatus: z
+      .int()
+      .nullable()
+      .meta({ description: "Of the last answer; null when none came.", examples: [200] }),
+    lastError: z
+      .string()
+      .nullable()
+      .meta({ description: "Why there was no answer, or why it did not count.", examples: [null] }),
+    nextAttemptAt: Instant.nullable(),
+    createdAt: Instant,
+    finishedAt: Instant.nullable(),
+  })
+  .meta({ id: "EventDelivery" });
+
+export const EventWithDeliveries = Event.extend({
+  deliveries: z
+    .array(EventDelivery)
+    .meta({ description: "One for each webhook endpoint that wanted it, oldest first." }),
+}).meta({ id: "EventWithDeliveries" });
+export type EventWithDeliveries = z.output<typeof EventWithDeliveries>;
+
+const types = z
+  .array(z.string().max(100))
+  .min(1)
+  .max(100)
+  .superRefine((patterns, check) => {
+    for (const [index, pattern] of patterns.entries()) {
+      if (couldMatch(pattern, eventTypes)) continue;
+      check.addIssue({
+        code: "custom",
+        path: [index],
+        message: "No event has this type; see GET /webhooks/event-types.",
+      });
+    }
+  })
+  .meta({ description: "Event types, `call.*` for all of a kind.", examples: [["call.*", "agent.created"]] });
+
+const subjectId = z
+  .string()
+  .min(1)
+  .max(100)
+  .meta({ examples: [examples.call] });
+
+/** With an offset, or in UTC by a `Z`. */
+const When = z.iso.datetime({ offset: true }).meta({ examples: [examples.instant] });
+
 export const ListEvents = z.strictObject({
   ...PageInput,
   order: z
@@ -34,11 +90,30 @@ export const ListEvents = z.strictObject({
     .enum(eventTypes)
     .optional()
     .meta({ examples: ["call.ended"] }),
-  subjectId: z
-    .string()
-    .min(1)
-    .max(100)
+  types: types.optional(),
+  subjectType: z
+    .enum(subjectTypes)
     .optional()
-    .meta({ examples: [examples.call] }),
+    .meta({ examples: ["call"] }),
+  subjectId: subjectId.optional(),
+  since: When.optional().meta({
+    description: "Stated at this moment or later.",
+    examples: ["2026-01-01T00:00:00.000Z"],
+  }),
+  until: When.optional().meta({ description: "Stated before this moment.", examples: ["2030-01-01T00:00:00.000Z"] }),
 });
 export type ListEvents = z.output<typeof ListEvents>;
+
+const position = z.string().min(1).max(1024);
+
+export const FollowEvents = z.strictObject({
+  after: position
+    .optional()
+    .meta({ description: "The id of something that a stream gave before; left out, it begins now." }),
+  lastEventId: position
+    .optional()
+    .meta({ description: "The same, as a reader that lost its line sends it by itself. It goes before `after`." }),
+  types: types.optional(),
+  subjectId: subjectId.optional(),
+});
+export type FollowEvents = z.output<typeof FollowEvents>;

@@ -1,11 +1,14 @@
-import { and, asc, desc, eq, lt, sql } from "drizzle-orm";
+import { and, asc, desc, eq, gte, lt, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
-import { eventCounters, events } from "../../db/schema/events.ts";
+import { eventTypes } from "../../db/events.ts";
+import { idFloor } from "../../db/ids.ts";
+import { deliveries, eventCounters, events } from "../../db/schema/events.ts";
 import { Fault } from "../fault.ts";
 import { type ListKey, readCursor, toPage } from "../page.ts";
 import type { Page } from "../reply.ts";
-import { wire } from "../words.ts";
-import type { Event, ListEvents } from "./schema.ts";
+import { wants } from "../webhooks/match.ts";
+import { wire, wireOrNull } from "../words.ts";
+import type { Event, EventWithDeliveries, ListEvents } from "./schema.ts";
 
 export type EventRow = Omit<typeof events.$inferSelect, "txid">;
 
@@ -20,8 +23,53 @@ async function mustHaveSpoken(tx: Tx, subjectId: string) {
   if (!counter) throw new Fault("subject_not_found", `There is no ${subjectId} with events.`);
 }
 
-const chosenBy = ({ type, subjectId }: ListEvents) =>
-  and(type && eq(events.type, type), subjectId ? eq(events.subjectId, subjectId) : undefined);
+/** The event, and how far it has come on its way to each endpoint that wanted it. */
+export async function getEvent(tx: Tx, id: string): Promise<EventWithDeliveries> {
+  const [[found], sent] = await Promise.all([
+    tx.select().from(events).where(eq(events.id, id)),
+    tx.select().from(deliveries).where(eq(deliveries.eventId, id)).orderBy(asc(deliveries.id)),
+  ]);
+  if (!found) throw new Fault("event_not_found", `There is no event ${id}, or it is past its age.`);
+  return {
+    ...eventEnvelope(found),
+    deliveries: sent.map((row) => ({
+      id: row.id,
+      endpointId: row.endpointId,
+      state: row.state,
+      attemptCount: row.attempts,
+      lastStatus: row.lastStatus,
+      lastError: row.lastError,
+      nextAttemptAt: wireOrNull(row.nextAttemptAt),
+      createdAt: wire(row.createdAt),
+      finishedAt: wireOrNull(row.finishedAt),
+    })),
+  };
+}
+
+/** Ids are made by the clocks of our processes, `created_at` by the database's: further apart than this no token is good. */
+const clocksApartMs = 10 * 60_000;
+/** The list is walked by id: so it begins near the time that is asked for. */
+const madeAround = (instant: string, byMs: number) => idFloor("event", new Date(Date.parse(instant) + byMs));
+
+export type EventFilter = Partial<Pick<ListEvents, "type" | "types" | "subjectType" | "subjectId" | "since" | "until">>;
+
+/** Which events are asked for, as a condition. */
+export const chosenBy = ({ type, types, subjectType, subjectId, since, until }: EventFilter) =>
+  and(
+    type && eq(events.type, type),
+    types && sql`${events.type} = any(${textArray(eventTypes.filter((each) => wants(types, each)))})`,
+    subjectType && eq(events.subjectType, subjectType),
+    subjectId ? eq(events.subjectId, subjectId) : undefined,
+    since === undefined
+      ? undefined
+      : and(gte(events.createdAt, new Date(since)), gte(events.id, madeAround(since, -clocksApartMs))),
+    until === undefined
+      ? undefined
+      : and(lt(events.createdAt, new Date(until)), lt(events.id, madeAround(until, clocksApartMs))),
+  );
+
+/** One parameter, however many there are: the text of the statement stays the same. */
+const textArray = (types: readonly string[]) => sql`string_to_array(${types.join(",")}::text, ',')`;
 
 async function newestEvents(tx: Tx, input: ListEvents, key: ListKey): Promise<Page<Event>> {
   const before = readCursor(key, input.cursor);

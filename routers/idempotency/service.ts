@@ -1,5 +1,5 @@
 import { createHmac } from "node:crypto";
-import { and, eq, gt, type SQL, sql } from "drizzle-orm";
+import { and, eq, getTableColumns, gt, isNull, type SQL, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { idempotencyKeys } from "../../db/schema/clients.ts";
 import { Fault, type FaultCode, type FaultDetail } from "../fault.ts";
@@ -16,6 +16,8 @@ export type Answer =
 
 export type StoredAnswer = { answer: Answer; requestId: string };
 
+/** Taken by somebody who has died before anything came of it. */
+const abandoned = sql`(${idempotencyKeys.status} = 'running' and ${idempotencyKeys.intentId} is null and ${idempotencyKeys.leaseUntil} <= clock_timestamp())`;
 const lifetime = sql`clock_timestamp() + interval '24 hours'`;
 
 /**
@@ -39,7 +41,7 @@ export async function claimKey(tx: Tx, claim: Claim, ring: KeyRing): Promise<Sto
       sql`select pg_try_advisory_xact_lock(hashtextextended(current_setting('app.client_id') || ' ' || ${name}, 1)) as got`,
     ),
     tx
-      .select()
+      .select({ ...getTableColumns(idempotencyKeys), abandoned: sql<boolean>`coalesce(${abandoned}, false)` })
       .from(idempotencyKeys)
       .where(
         and(
@@ -51,6 +53,7 @@ export async function claimKey(tx: Tx, claim: Claim, ring: KeyRing): Promise<Sto
   ]);
   if (!seen && !locked[0]?.got) throw inProgress();
   if (!seen) return null;
+  if (locked[0]?.got && seen.abandoned) return null;
   if (seen.fingerprint !== claim.fingerprint) throw new Fault("idempotency_key_reused");
   if (seen.status === "running" || !seen.answer) throw inProgress();
   return { requestId: seen.requestId, answer: JSON.parse(ring.open(seen.answer, rowOf(claim)).toString()) as Answer };
@@ -61,9 +64,26 @@ export async function storeAnswer(tx: Tx, claim: Claim, ring: KeyRing, answer: A
   await upsert(tx, claim, { status: "answered", answer: seal(ring, claim, answer) });
 }
 
-/** Marks the key as taken by an outbound, before the provider is asked. It stays so until the intent is settled. */
-export async function reserveKey(tx: Tx, claim: Claim, intentId: string) {
+/**
+ * Marks the key as taken before somebody else's machine is asked. With an intent it stays so until that is settled;
+ * without one, a minute: then whoever took it has died, and nothing has come of it.
+ */
+export async function reserveKey(tx: Tx, claim: Claim, intentId: string | null) {
   await upsert(tx, claim, { status: "running", intentId, leaseUntil: sql`clock_timestamp() + interval '60 seconds'` });
+}
+
+/** Gives a reserved key back: nothing was done under it. */
+export async function giveUpKey(tx: Tx, { principal, key }: Pick<Claim, "principal" | "key">) {
+  await tx
+    .delete(idempotencyKeys)
+    .where(
+      and(
+        eq(idempotencyKeys.principal, principal),
+        eq(idempotencyKeys.key, key),
+        eq(idempotencyKeys.status, "running"),
+        isNull(idempotencyKeys.intentId),
+      ),
+    );
 }
 
 /** Answers a reserved key, whoever settled the intent. */
@@ -92,7 +112,7 @@ export async function storedAnswer(
   return row?.answer ? (JSON.parse(ring.open(row.answer, rowOf(claim)).toString()) as Answer) : null;
 }
 
-type Rest = { status: "answered"; answer: Buffer } | { status: "running"; intentId: string; leaseUntil: SQL };
+type Rest = { status: "answered"; answer: Buffer } | { status: "running"; intentId: string | null; leaseUntil: SQL };
 
 async function upsert(tx: Tx, { principal, key, fingerprint, requestId }: Claim, rest: Rest) {
   const row = { fingerprint, requestId, answer: null, intentId: null, leaseUntil: null, ...rest, expiresAt: lifetime };
@@ -102,7 +122,7 @@ async function upsert(tx: Tx, { principal, key, fingerprint, requestId }: Claim,
     .onConflictDoUpdate({
       target: [idempotencyKeys.clientId, idempotencyKeys.principal, idempotencyKeys.key],
       set: { ...row, createdAt: sql`clock_timestamp()` },
-      setWhere: sql`${idempotencyKeys.expiresAt} <= clock_timestamp()`,
+      setWhere: sql`${idempotencyKeys.expiresAt} <= clock_timestamp() or ${abandoned}`,
     });
 }
 

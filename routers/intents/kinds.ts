@@ -1,8 +1,25 @@
-import { createAgent, updateAgent } from "../agents/publish.ts";
+import { realignAgent, recreateAgent } from "../agents/drift.ts";
+import { createAgent, duplicateAgent } from "../agents/publish.ts";
+import { restoreAgent, updateAgent } from "../agents/revise.ts";
 import { placeCall } from "../calls/place.ts";
+import { createKnowledgeBase } from "../knowledge/create.ts";
+import { createRegistration } from "../telephony/registrations.ts";
+import { createTool, updateTool } from "../tools/publish.ts";
 import type { Outbound } from "./outbound.ts";
 
-const all = [placeCall, createAgent, updateAgent] as const;
+const all = [
+  placeCall,
+  createAgent,
+  duplicateAgent,
+  updateAgent,
+  restoreAgent,
+  realignAgent,
+  recreateAgent,
+  createKnowledgeBase,
+  createRegistration,
+  createTool,
+  updateTool,
+] as const;
 
 /** What goes in and out of a kind fits together within the kind; by name alone, that is all that can be said. */
 export type AnyOutbound = Outbound<never, never, never, unknown>;

@@ -1,4 +1,5 @@
 import type { Tx } from "../../db/client.ts";
+import type { FaultCode } from "../fault.ts";
 import type { Deadline, Providers } from "../providers.ts";
 
 /** Who asks, for the rows that remember it. */
@@ -34,5 +35,9 @@ export type Outbound<Input, Asked, Got, Output> = {
   /** What to do with one that is found after the matter was settled: it may be the very one that was taken, or another. */
   stray?(tx: Tx, subjectId: string, accountId: string, got: Got): Promise<void>;
   /** The status of the answer when it was accepted. */
-  status: 200 | 201;
+  status: 200 | 201 | 204;
+  /** What is answered while another intent about the same subject is open. */
+  busy: FaultCode;
+  /** How long a request waits for what is busy before it is told so. */
+  patienceSeconds?: number;
 };

@@ -44,7 +44,7 @@ export async function openIntent<I, A, G, O>(
     })
     .onConflictDoNothing()
     .returning();
-  if (!written) throw new Fault("agent_busy", undefined, { retryAfterSeconds: 1 });
+  if (!written) throw new Fault(outbound.busy, undefined, { retryAfterSeconds: 1 });
   if (claim) await reserveKey(tx, claim, id);
   await enqueue(tx, "intents.resolve", { intentId: id }, { key: id, delaySeconds: safetyAfterSeconds });
   return { intentId: id, subjectId, providerAccountId, asked };

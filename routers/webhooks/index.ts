@@ -1,29 +1,40 @@
 import { rest } from "../rest.ts";
-import { command, query, router } from "../trpc.ts";
+import { type Context, command, consultation, query, router } from "../trpc.ts";
+import { getDelivery, listDeliveries, redeliver, searchDeliveries } from "./deliveries.ts";
 import {
-  CreatedEndpoint,
-  CreateEndpoint,
+  Delivery,
   DeliveryId,
   DeliveryPage,
   DeliveryWithAttempts,
+  ListDeliveries,
+  SearchDeliveries,
+} from "./delivery-words.ts";
+import { cancelReplay, getReplay, listReplays, startReplay } from "./replay.ts";
+import { ListReplays, Replay, ReplayId, ReplayPage, StartReplay } from "./replay-words.ts";
+import {
+  CreatedEndpoint,
+  CreateEndpoint,
   Endpoint,
   EndpointId,
   EndpointPage,
+  EndpointTrial,
   EventTypePage,
-  ListDeliveries,
   ListEndpoints,
+  RotateSecret,
+  TryEndpoint,
   UpdateEndpoint,
 } from "./schema.ts";
 import {
   createEndpoint,
-  getDelivery,
   getEndpoint,
-  listDeliveries,
   listEndpoints,
   listEventTypes,
   removeEndpoint,
+  rotateSecret,
+  setHeaders,
   updateEndpoint,
 } from "./service.ts";
+import { tryEndpoint } from "./trial.ts";
 
 export const webhooks = router({
   create: command
@@ -53,13 +64,18 @@ export const webhooks = router({
   update: command
     .meta(
       rest("PATCH", "/webhooks/{id}", "webhooks:write", "Change a webhook endpoint", {
-        description: "While an endpoint is disabled nothing new is queued for it, and what falls due for it is dead.",
+        description:
+          "What is left out stays; `headers` are replaced whole. While an endpoint is disabled nothing new is queued for it, and what falls due for it is dead; once it is enabled again, `missed` says what a replay would bring.",
         faults: ["webhook_not_found", "webhook_url_forbidden"],
+        vault: "webhook_secret",
       }),
     )
     .input(UpdateEndpoint)
     .output(Endpoint)
-    .mutation(({ ctx, input }) => updateEndpoint(ctx.tx, input, addressRules(ctx))),
+    .mutation(async ({ ctx, input: { headers, ...change } }) => {
+      if (headers) await setHeaders(ctx.tx, change.id, headers, ctx.ring);
+      return updateEndpoint(ctx.tx, change, addressRules(ctx));
+    }),
 
   remove: command
     .meta(
@@ -71,6 +87,81 @@ export const webhooks = router({
     .input(EndpointId)
     .mutation(({ ctx, input }) => removeEndpoint(ctx.tx, input.id)),
 
+  rotateSecret: command
+    .meta(
+      rest("POST", "/webhooks/{id}/rotate-secret", "webhooks:write", "Replace the signing secret of an endpoint", {
+        description:
+          "Answers the new secret, this once. For the overlap every delivery carries the signatures of both, so that a receiver may change over in its own time.",
+        faults: ["webhook_not_found", "webhook_secrets_too_many"],
+        vault: "webhook_secret",
+      }),
+    )
+    .input(RotateSecret)
+    .output(CreatedEndpoint)
+    .mutation(({ ctx, input }) => rotateSecret(ctx.tx, input, ctx.ring)),
+
+  test: consultation
+    .meta(
+      rest("POST", "/webhooks/{id}/test", "webhooks:write", "Send a test event", {
+        description:
+          "Sends the example of an event, now and signed as a delivery is, and answers what came back: a failure too, with 200. Nothing of it is kept, and it works while the endpoint is disabled.",
+        faults: ["webhook_not_found"],
+        vault: "webhook_secret",
+      }),
+    )
+    .input(TryEndpoint)
+    .output(EndpointTrial)
+    .mutation(({ ctx, input }) => {
+      const { ring, principal, providers } = ctx;
+      return ctx.consult(tryEndpoint(input, { clientId: principal.clientId, ring, sender: providers.webhooks }));
+    }),
+
+  replay: command
+    .meta(
+      rest("POST", "/webhooks/{id}/replay", "webhooks:write", "Send events to an endpoint once more", {
+        description:
+          "By the thousand, at a pace that leaves room for what happens meanwhile. Receivers know what they have seen by its `webhook-id`. One replay per endpoint at a time.",
+        status: 202,
+        faults: ["webhook_not_found", "webhook_disabled", "replay_running"],
+      }),
+    )
+    .input(StartReplay)
+    .output(Replay)
+    .mutation(({ ctx, input }) => startReplay(ctx.tx, input)),
+
+  replays: router({
+    list: query
+      .meta(
+        rest("GET", "/webhooks/{id}/replays", "webhooks:read", "List the replays to an endpoint", {
+          faults: ["webhook_not_found", "cursor_invalid"],
+        }),
+      )
+      .input(ListReplays)
+      .output(ReplayPage)
+      .query(({ ctx, input }) => listReplays(ctx.tx, input, ctx.listKey)),
+
+    get: query
+      .meta(
+        rest("GET", "/webhooks/replays/{id}", "webhooks:read", "See how far a replay has come", {
+          faults: ["replay_not_found"],
+        }),
+      )
+      .input(ReplayId)
+      .output(Replay)
+      .query(({ ctx, input }) => getReplay(ctx.tx, input.id)),
+
+    cancel: command
+      .meta(
+        rest("POST", "/webhooks/replays/{id}/cancel", "webhooks:write", "Stop a replay", {
+          description: "It queues no more. What it has queued already goes its way.",
+          faults: ["replay_not_found", "replay_finished"],
+        }),
+      )
+      .input(ReplayId)
+      .output(Replay)
+      .mutation(({ ctx, input }) => cancelReplay(ctx.tx, input.id)),
+  }),
+
   eventTypes: query
     .meta(rest("GET", "/webhooks/event-types", "webhooks:read", "List the types of events"))
     .output(EventTypePage)
@@ -81,17 +172,39 @@ export const webhooks = router({
       .meta(
         rest("GET", "/webhooks/{id}/deliveries", "webhooks:read", "List the deliveries of an endpoint", {
           description: "The dead letters are those with `state=dead`.",
-          faults: ["webhook_not_found", "cursor_invalid"],
+          faults: ["webhook_not_found", "event_not_found", "subject_not_found", "cursor_invalid"],
         }),
       )
       .input(ListDeliveries)
       .output(DeliveryPage)
       .query(({ ctx, input }) => listDeliveries(ctx.tx, input, ctx.listKey)),
 
+    search: query
+      .meta(
+        rest("GET", "/webhooks/deliveries", "webhooks:read", "Search the deliveries of all endpoints", {
+          faults: ["webhook_not_found", "event_not_found", "subject_not_found", "cursor_invalid"],
+        }),
+      )
+      .input(SearchDeliveries)
+      .output(DeliveryPage)
+      .query(({ ctx, input }) => searchDeliveries(ctx.tx, input, ctx.listKey)),
+
+    redeliver: command
+      .meta(
+        rest("POST", "/webhooks/deliveries/{id}/redeliver", "webhooks:write", "Send a delivery once more", {
+          description:
+            "Now, with the same `webhook-id`, and with all its attempts to come. One that waits for its next attempt is due at once; one that is on its way is answered as it is.",
+          faults: ["delivery_not_found", "webhook_not_found", "webhook_disabled", "event_expired"],
+        }),
+      )
+      .input(DeliveryId)
+      .output(Delivery)
+      .mutation(({ ctx, input }) => redeliver(ctx.tx, input.id)),
+
     get: query
       .meta(
         rest("GET", "/webhooks/deliveries/{id}", "webhooks:read", "Get a delivery with its attempts", {
-          faults: ["webhook_not_found"],
+          faults: ["delivery_not_found"],
         }),
       )
       .input(DeliveryId)
@@ -100,6 +213,4 @@ export const webhooks = router({
   }),
 });
 
-const addressRules = ({ settings }: { settings: { allowPrivateWebhooks: boolean } }) => ({
-  allowPrivate: settings.allowPrivateWebhooks,
-});
+const addressRules = ({ providers }: Pick<Context, "providers">) => providers.guarded.rules;

@@ -2,13 +2,13 @@ import { z } from "zod";
 import { eventTypes } from "../../db/events.ts";
 import { PageInput, pageOf } from "../page.ts";
 import { examples, Id, Instant } from "../words.ts";
+import { objectionsToHeaders } from "./headers.ts";
 import { couldMatch } from "./match.ts";
 
-const endpointId = Id("endpoint", examples.endpoint);
+export const endpointId = Id("endpoint", examples.endpoint);
 const statuses = ["enabled", "disabled"] as const;
-const states = ["pending", "delivered", "dead"] as const;
 
-const fields = {
+export const fields = {
   // The audit keeps it: where the events of a client went, and since when, is what an audit is asked.
   url: z
     .url()
@@ -42,33 +42,114 @@ const fields = {
       description: "Event types, `call.*` for all of a kind, `*` for all.",
       examples: [["call.*", "agent.created"]],
     }),
+  headers: z
+    .record(z.string(), z.string())
+    .superRefine((headers, check) => {
+      for (const { name, message } of objectionsToHeaders(headers)) {
+        check.addIssue({ code: "custom", path: name === null ? [] : [name], message });
+      }
+    })
+    .meta({
+      description:
+        "Headers of your own that every request carries, at most 20. They are kept sealed: answers show their names alone.",
+      redact: "secret",
+      examples: [{ "x-tenant": "acme" }],
+    }),
+  payload: z.enum(["full", "thin"]).meta({
+    description: "`full`, which is the default: with `data`. `thin`: without it, for receivers that read the resource.",
+    examples: ["full"],
+  }),
+  ratePerSecond: z
+    .int()
+    .min(1)
+    .max(1000)
+    .nullable()
+    .meta({ description: "Requests begun in a second at most. null, which is the default: no limit.", examples: [50] }),
   status: z.enum(statuses).meta({ examples: ["enabled"] }),
 };
+
+const signing = z.enum(["v1", "v1a"]).meta({
+  description:
+    "`v1`, which is the default: HMAC-SHA256 with a secret that both sides know. `v1a`: Ed25519, of which you get the public key.",
+  examples: ["v1"],
+});
 
 export const CreateEndpoint = z.strictObject({
   url: fields.url,
   description: fields.description.default(null),
   eventTypes: fields.eventTypes.default(["*"]),
+  headers: fields.headers.optional(),
+  payload: fields.payload.optional(),
+  ratePerSecond: fields.ratePerSecond.optional(),
+  signing: signing.optional(),
 });
 export type CreateEndpoint = z.output<typeof CreateEndpoint>;
 
-export const UpdateEndpoint = z.strictObject({ id: endpointId, ...z.object(fields).partial().shape });
+export const UpdateEndpoint = z.strictObject({
+  id: endpointId,
+  ...z.object(fields).partial().shape,
+  missed: z
+    .null()
+    .optional()
+    .meta({ description: "null: what was missed is to be forgotten, not replayed.", examples: [null] }),
+});
 export type UpdateEndpoint = z.output<typeof UpdateEndpoint>;
 
 export const EndpointId = z.strictObject({ id: endpointId });
 export const ListEndpoints = z.strictObject(PageInput);
 export type ListEndpoints = z.output<typeof ListEndpoints>;
 
+export const RotateSecret = z.strictObject({
+  id: endpointId,
+  overlapHours: z
+    .int()
+    .min(0)
+    .max(168)
+    .default(24)
+    .meta({ description: "How long the present secret signs beside the new one; 0: no longer.", examples: [24] }),
+  signing: signing.optional().meta({ description: "How the new one signs; left out, as the present one does." }),
+});
+export type RotateSecret = z.output<typeof RotateSecret>;
+
 const endpoint = {
   id: endpointId,
   url: z.string().meta({ examples: ["https://example.com/hooks/patchbay"] }),
   description: fields.description,
   eventTypes: z.array(z.string()).meta({ examples: [["call.*"]] }),
+  headerNames: z.array(z.string()).meta({ description: "Of your own headers.", examples: [["x-tenant"]] }),
+  payload: fields.payload,
+  ratePerSecond: fields.ratePerSecond,
+  signing,
+  publicKey: z
+    .string()
+    .nullable()
+    .meta({ description: "Verifies what is signed with `v1a`; null with `v1`.", examples: [null] }),
+  previousSecrets: z
+    .array(z.object({ validUntil: Instant }))
+    .meta({ description: "Secrets that were replaced and still sign, each until its time is over.", examples: [[]] }),
   status: fields.status,
   disabledReason: z
     .string()
     .nullable()
     .meta({ examples: [null] }),
+  disabledAt: Instant.nullable().meta({ examples: [null] }),
+  health: z
+    .object({
+      state: z.enum(["healthy", "failing", "disabled"]).meta({ examples: ["healthy"] }),
+      failuresInRow: z.int().meta({ description: "Attempts that failed since one last succeeded.", examples: [0] }),
+      failingSince: Instant.nullable().meta({ examples: [null] }),
+      lastSuccessAt: Instant.nullable().meta({ description: "To the minute." }),
+      lastFailureAt: Instant.nullable().meta({ description: "To the minute.", examples: [null] }),
+    })
+    .meta({ id: "WebhookHealth" }),
+  missed: z
+    .object({ since: Instant, until: Instant.nullable().meta({ description: "null: it is still switched off." }) })
+    .nullable()
+    .meta({
+      description:
+        "While it was switched off nothing was queued for it: replay `missed` sends it all. null: nothing was missed.",
+      examples: [null],
+    }),
   createdAt: Instant,
   updatedAt: Instant,
 };
@@ -80,73 +161,57 @@ export const EndpointPage = pageOf(Endpoint);
 export const CreatedEndpoint = z
   .object({
     ...endpoint,
-    secret: z.string().meta({
-      description: "Signs every delivery, as Standard Webhooks says. Shown this once: keep it.",
-      redact: "secret",
-      examples: ["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDU2Yf0mGkAnI="],
-    }),
+    secret: z
+      .string()
+      .nullable()
+      .meta({
+        description:
+          "Signs every delivery, as Standard Webhooks says. Shown this once: keep it. null with `v1a`: there `publicKey` is all that you need.",
+        redact: "secret",
+        examples: ["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDU2Yf0mGkAnI="],
+      }),
   })
   .meta({ id: "CreatedWebhookEndpoint" });
 export type CreatedEndpoint = z.output<typeof CreatedEndpoint>;
 
-export const ListDeliveries = z.strictObject({
-  ...PageInput,
+export const TryEndpoint = z.strictObject({
   id: endpointId,
-  state: z
-    .enum(states)
-    .optional()
-    .meta({ examples: ["dead"] }),
+  eventType: z
+    .enum(eventTypes)
+    .default("webhook.test")
+    .meta({ description: "Whose example is sent.", examples: ["webhook.test"] }),
 });
-export type ListDeliveries = z.output<typeof ListDeliveries>;
+export type TryEndpoint = z.output<typeof TryEndpoint>;
 
-export const DeliveryId = z.strictObject({ id: Id("delivery", examples.delivery) });
-
-const status = z
-  .int()
-  .nullable()
-  .meta({ description: "Of the answer; null when none came.", examples: [200] });
-const error = z
-  .string()
-  .nullable()
-  .meta({ description: "Why there was no answer, or why it did not count.", examples: [null] });
-
-const delivery = {
-  id: Id("delivery", examples.delivery),
-  endpointId,
-  eventId: Id("event", examples.event),
-  eventType: z.string().meta({ examples: ["call.ended"] }),
-  state: z.enum(states).meta({ examples: ["delivered"] }),
-  attemptCount: z.int().meta({ description: "Attempts made so far, of at most ten.", examples: [1] }),
-  lastStatus: status,
-  lastError: error,
-  nextAttemptAt: Instant.nullable(),
-  createdAt: Instant,
-  finishedAt: Instant.nullable(),
-};
-
-export const Delivery = z.object(delivery).meta({ id: "WebhookDelivery" });
-export type Delivery = z.output<typeof Delivery>;
-export const DeliveryPage = pageOf(Delivery);
-
-export const DeliveryWithAttempts = z
+export const EndpointTrial = z
   .object({
-    ...delivery,
-    attempts: z.array(
-      z.object({
-        attempt: z.int().meta({ examples: [1] }),
-        status,
-        error,
-        latencyMs: z.int().meta({ examples: [87] }),
-        response: z
-          .string()
-          .nullable()
-          .meta({ description: "The first kilobyte of the answer.", examples: ["ok"] }),
-        createdAt: Instant,
-      }),
-    ),
+    delivered: z.boolean().meta({ description: "The answer was 2xx.", examples: [true] }),
+    status: z
+      .int()
+      .nullable()
+      .meta({ description: "Of the answer; null when none came.", examples: [200] }),
+    error: z
+      .string()
+      .nullable()
+      .meta({ description: "Why there was no answer, or why it did not count.", examples: [null] }),
+    latencyMs: z.int().meta({ examples: [87] }),
+    response: z
+      .string()
+      .nullable()
+      .meta({ description: "The first kilobyte of the answer.", examples: ["ok"] }),
+    request: z
+      .object({
+        url: z.string().meta({ examples: ["https://example.com/hooks/patchbay"] }),
+        headers: z.record(z.string(), z.string()).meta({
+          description: "The signature and the values of your own headers read `[hidden]`.",
+          examples: [{ "webhook-id": examples.event, "webhook-signature": "[hidden]", "x-tenant": "[hidden]" }],
+        }),
+        body: z.string().meta({ examples: ['{"id":"evt_01m82knxfbfrssk0x3en012rbf","type":"webhook.test"}'] }),
+      })
+      .meta({ description: "What was sent." }),
   })
-  .meta({ id: "WebhookDeliveryWithAttempts" });
-export type DeliveryWithAttempts = z.output<typeof DeliveryWithAttempts>;
+  .meta({ id: "WebhookTrial" });
+export type EndpointTrial = z.output<typeof EndpointTrial>;
 
 export const EventTypePage = pageOf(
   z

@@ -16,6 +16,7 @@ export type SendFailure =
   | "connection_failed"
   | "tls_failed"
   | "answer_malformed"
+  | "request_malformed"
   | "timeout";
 
 /** No answer came; `reason` is one word for machines, and says nothing of our own network. */
@@ -23,7 +24,7 @@ export class SendFailed extends Error {
   readonly reason: SendFailure;
 
   constructor(reason: SendFailure, options: { cause?: unknown } = {}) {
-    super(`The webhook was not delivered: ${reason}.`, options);
+    super(`Nothing came back: ${reason}.`, options);
     this.name = "SendFailed";
     this.reason = reason;
   }

@@ -1,55 +1,57 @@
-import { and, asc, count, desc, eq, isNull, lt, sql } from "drizzle-orm";
+import { and, count, desc, eq, isNull, lt, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { catalogue, emit, eventTypes } from "../../db/events.ts";
 import { newId } from "../../db/ids.ts";
-import { deliveries, deliveryAttempts, webhookEndpoints } from "../../db/schema/events.ts";
+import { webhookEndpoints } from "../../db/schema/events.ts";
 import { Fault } from "../fault.ts";
 import { type ListKey, readCursor, toPage } from "../page.ts";
 import type { KeyRing } from "../providers.ts";
 import { wire, wireOrNull } from "../words.ts";
-import { type Attempt, dispatchLimits, type Held, record } from "./dispatch.ts";
+import { dispatchLimits } from "./dispatch.ts";
+import { sealHeaders } from "./headers.ts";
 import type {
   CreatedEndpoint,
   CreateEndpoint,
-  Delivery,
-  DeliveryWithAttempts,
   Endpoint,
-  ListDeliveries,
   ListEndpoints,
+  RotateSecret,
   UpdateEndpoint,
 } from "./schema.ts";
-import { newSecret } from "./signature.ts";
+import { makeSecret, replaceSecret, stillSigning } from "./secrets.ts";
 import { type AddressRules, objectionTo } from "./url.ts";
 
-type EndpointRow = typeof webhookEndpoints.$inferSelect;
-type DeliveryRow = typeof deliveries.$inferSelect;
+export type EndpointRow = typeof webhookEndpoints.$inferSelect;
 
 const now = sql`clock_timestamp()` as unknown as Date; // drizzle takes an expression where its types ask for a value
-const notFound = (id: string) => new Fault("webhook_not_found", `There is no webhook endpoint ${id}.`);
+export const endpointNotFound = (id: string) => new Fault("webhook_not_found", `There is no webhook endpoint ${id}.`);
 const isEndpoint = (id: string) => and(eq(webhookEndpoints.id, id), isNull(webhookEndpoints.deletedAt));
 
 /** Makes an endpoint. Its secret is shown this once and kept sealed. */
 export async function createEndpoint(
   tx: Tx,
-  input: CreateEndpoint,
+  { headers = {}, signing = "v1", ...input }: CreateEndpoint,
   ring: KeyRing,
   rules: AddressRules,
 ): Promise<CreatedEndpoint> {
   refuseForbidden(input.url, rules);
   await refuseTooMany(tx);
   const id = newId("endpoint");
-  const secret = newSecret();
+  const { columns, shown } = makeSecret(id, signing, ring);
   const [made] = await tx
     .insert(webhookEndpoints)
-    .values({ id, ...input, secret: ring.seal(secret, id) })
+    .values({ id, ...input, ...columns, ...sealHeaders(headers, id, ring) })
     .returning();
-  return { ...onTheWire(made!), secret };
+  return { ...onTheWire(made!), secret: shown };
 }
 
 export async function getEndpoint(tx: Tx, id: string): Promise<Endpoint> {
+  return onTheWire(await findEndpoint(tx, id));
+}
+
+export async function findEndpoint(tx: Tx, id: string): Promise<EndpointRow> {
   const [found] = await tx.select().from(webhookEndpoints).where(isEndpoint(id));
-  if (!found) throw notFound(id);
-  return onTheWire(found);
+  if (!found) throw endpointNotFound(id);
+  return found;
 }
 
 export async function listEndpoints(tx: Tx, { limit, cursor }: ListEndpoints, key: ListKey) {
@@ -63,29 +65,62 @@ export async function listEndpoints(tx: Tx, { limit, cursor }: ListEndpoints, ke
   return toPage(key, rows.map(onTheWire), limit, ({ id }) => id);
 }
 
-/** Changes an endpoint. While it is disabled nothing new is queued for it, and what falls due for it is dead. */
+/**
+ * Changes an endpoint. While it is disabled nothing new is queued for it, and what falls due for it is dead; once it is
+ * enabled again, what was stated in between can be replayed.
+ */
 export async function updateEndpoint(
   tx: Tx,
-  { id, ...change }: UpdateEndpoint,
+  { id, missed, ...change }: Omit<UpdateEndpoint, "headers">,
   rules: AddressRules,
 ): Promise<Endpoint> {
   if (change.url !== undefined) refuseForbidden(change.url, rules);
   const before = await lockEndpoint(tx, id);
   if (change.status === "disabled" && before.status === "enabled")
     await disableEndpoint(tx, before, "Disabled by request.");
-  const disabledReason = change.status === "enabled" ? { disabledReason: null } : {};
+  const enabling = change.status === "enabled" && before.status === "disabled";
   const [changed] = await tx
     .update(webhookEndpoints)
-    .set({ ...change, ...disabledReason, updatedAt: now })
+    .set({ ...change, ...(enabling ? enabled : {}), ...(missed === null ? forgotten : {}), updatedAt: now })
     .where(eq(webhookEndpoints.id, id))
     .returning();
   return onTheWire(changed!);
 }
 
+/** It begins anew: what it did wrong before it was switched off is not held against it. */
+const enabled = {
+  disabledReason: null,
+  disabledAt: null,
+  missedUntil: sql`case when missed_since is not null then clock_timestamp() end` as unknown as Date,
+  failuresInRow: 0,
+  failingSince: null,
+};
+
+/** What an endpoint still misses while it is off is missed from now on. */
+const forgotten = {
+  missedSince: sql`case when disabled_at is not null then clock_timestamp() end` as unknown as Date,
+  missedUntil: null,
+};
+
+/** Replaces the client's own headers on every request to come. */
+export async function setHeaders(tx: Tx, id: string, headers: Record<string, string>, ring: KeyRing) {
+  await lockEndpoint(tx, id);
+  await tx
+    .update(webhookEndpoints)
+    .set({ ...sealHeaders(headers, id, ring), updatedAt: now })
+    .where(eq(webhookEndpoints.id, id));
+}
+
+/** Gives an endpoint a new secret, shown this once. */
+export async function rotateSecret(tx: Tx, input: RotateSecret, ring: KeyRing): Promise<CreatedEndpoint> {
+  const { row, secret } = await replaceSecret(tx, await lockEndpoint(tx, input.id), input, ring);
+  return { ...onTheWire(row), secret };
+}
+
 /** Locks an endpoint; always before its deliveries. */
 export async function lockEndpoint(tx: Tx, id: string): Promise<EndpointRow> {
   const [found] = await tx.select().from(webhookEndpoints).where(isEndpoint(id)).for("no key update");
-  if (!found) throw notFound(id);
+  if (!found) throw endpointNotFound(id);
   return found;
 }
 
@@ -93,70 +128,49 @@ export async function lockEndpoint(tx: Tx, id: string): Promise<EndpointRow> {
 export async function disableEndpoint(tx: Tx, { id, url }: Pick<EndpointRow, "id" | "url">, reason: string) {
   await tx
     .update(webhookEndpoints)
-    .set({ status: "disabled", disabledReason: reason, updatedAt: now })
+    .set({
+      status: "disabled",
+      disabledReason: reason,
+      disabledAt: now,
+      missedSince: sql`coalesce(missed_since, clock_timestamp())`,
+      missedUntil: null,
+      updatedAt: now,
+    })
     .where(eq(webhookEndpoints.id, id));
   await emit(tx, "webhook.endpoint.disabled", id, { id, url, reason });
 }
 
-/** The receiver said 410: this delivery is dead, and nothing more is sent there. A stale claim changes nothing. */
-export async function recordGone(tx: Tx, held: Held, attempt: Attempt): Promise<boolean> {
-  const [endpoint] = await tx.select().from(webhookEndpoints).where(isEndpoint(held.endpointId)).for("no key update");
-  const recorded = await record(tx, held, { attempt, outcome: { state: "dead", error: "gone" } });
-  if (recorded && endpoint?.status === "enabled")
-    await disableEndpoint(tx, endpoint, "The receiver answered 410 Gone.");
-  return recorded;
+/**
+ * Switches an endpoint off that is still on and as bad as it was found; true when it was. `gone` is the receiver's own
+ * word and stands by itself; a success since then takes the other two back.
+ */
+export async function disableFailing(
+  tx: Tx,
+  id: string,
+  why: "gone" | "failures" | "days",
+  reason: string,
+): Promise<boolean> {
+  const [endpoint] = await tx.select().from(webhookEndpoints).where(isEndpoint(id)).for("no key update");
+  if (endpoint?.status !== "enabled" || (why !== "gone" && endpoint.failuresInRow === 0)) return false;
+  await disableEndpoint(tx, endpoint, reason);
+  return true;
 }
 
-/** Removes an endpoint and forgets its secret. What was still on its way there is dead; the record stays. */
+/** Removes an endpoint and forgets its secrets. What was still on its way there is dead; the record stays. */
 export async function removeEndpoint(tx: Tx, id: string) {
   await lockEndpoint(tx, id);
+  const nothing = { secret: Buffer.alloc(0), previousSecrets: [], headers: null, headerNames: [] };
   await tx
     .update(webhookEndpoints)
-    .set({ deletedAt: now, updatedAt: now, secret: Buffer.alloc(0) })
+    .set({ deletedAt: now, updatedAt: now, ...nothing })
     .where(eq(webhookEndpoints.id, id));
-  await tx
-    .update(deliveries)
-    .set({ state: "dead", lastError: "endpoint_deleted", nextAttemptAt: null, admittedUntil: null, finishedAt: now })
-    .where(and(eq(deliveries.endpointId, id), eq(deliveries.state, "pending")));
-}
-
-export async function listDeliveries(tx: Tx, { id, limit, cursor, state }: ListDeliveries, key: ListKey) {
-  const before = readCursor(key, cursor);
-  const [endpoint, rows] = await Promise.all([
-    tx.select({ id: webhookEndpoints.id }).from(webhookEndpoints).where(isEndpoint(id)),
-    tx
-      .select()
-      .from(deliveries)
-      .where(
-        and(
-          eq(deliveries.endpointId, id),
-          before === null ? undefined : lt(deliveries.id, before),
-          state && eq(deliveries.state, state),
-        ),
-      )
-      .orderBy(desc(deliveries.id))
-      .limit(limit + 1),
-  ]);
-  if (endpoint.length === 0) throw notFound(id);
-  return toPage(key, rows.map(deliveryOnTheWire), limit, (row) => row.id);
-}
-
-export async function getDelivery(tx: Tx, id: string): Promise<DeliveryWithAttempts> {
-  const [[found], attempts] = await Promise.all([
-    tx.select().from(deliveries).where(eq(deliveries.id, id)),
-    tx
-      .select()
-      .from(deliveryAttempts)
-      .where(eq(deliveryAttempts.deliveryId, id))
-      .orderBy(asc(deliveryAttempts.attempt)),
-  ]);
-  if (!found) throw new Fault("webhook_not_found", `There is no delivery ${id}.`);
-  return {
-    ...deliveryOnTheWire(found),
-    attempts: attempts.map(({ attempt, status, error, latencyMs, response, createdAt }) => {
-      return { attempt, status, error, latencyMs, response, createdAt: wire(createdAt) };
-    }),
-  };
+  await tx.execute(sql`
+    with mine as (
+      select d.id from deliveries d where d.endpoint_id = ${id} and d.state = 'pending' order by d.id for update
+    )
+    update deliveries d set state = 'dead', last_error = 'endpoint_deleted', next_attempt_at = null, admitted_until = null,
+      finished_at = clock_timestamp()
+    from mine where d.id = mine.id`);
 }
 
 /** Every event that there is, with what it says. */
@@ -188,25 +202,29 @@ function onTheWire(row: EndpointRow): Endpoint {
     url: row.url,
     description: row.description,
     eventTypes: row.eventTypes,
+    headerNames: row.headerNames,
+    payload: row.payload,
+    ratePerSecond: row.ratePerSecond,
+    signing: row.signing,
+    publicKey: row.publicKey,
+    previousSecrets: stillSigning(row.previousSecrets, new Date()).map(({ until }) => ({ validUntil: until })),
     status: row.status,
     disabledReason: row.disabledReason,
+    disabledAt: wireOrNull(row.disabledAt),
+    health: healthOf(row),
+    missed: row.missedSince && { since: wire(row.missedSince), until: wireOrNull(row.missedUntil) },
     createdAt: wire(row.createdAt),
     updatedAt: wire(row.updatedAt),
   };
 }
 
-function deliveryOnTheWire(row: DeliveryRow): Delivery {
+function healthOf(row: EndpointRow): Endpoint["health"] {
+  const working = row.failingSince === null ? "healthy" : "failing";
   return {
-    id: row.id,
-    endpointId: row.endpointId,
-    eventId: row.eventId,
-    eventType: row.eventType,
-    state: row.state,
-    attemptCount: row.attempts,
-    lastStatus: row.lastStatus,
-    lastError: row.lastError,
-    nextAttemptAt: wireOrNull(row.nextAttemptAt),
-    createdAt: wire(row.createdAt),
-    finishedAt: wireOrNull(row.finishedAt),
+    state: row.status === "disabled" ? "disabled" : working,
+    failuresInRow: row.failuresInRow,
+    failingSince: wireOrNull(row.failingSince),
+    lastSuccessAt: wireOrNull(row.lastSuccessAt),
+    lastFailureAt: wireOrNull(row.lastFailureAt),
   };
 }

@@ -29,6 +29,7 @@ await write("package.json", {
     "start:api": "node server/api.js",
     "start:worker": "node server/worker.js",
     migrate: "node server/migrate.js",
+    operate: "node server/operate.js",
   },
   dependencies,
   optionalDependencies,

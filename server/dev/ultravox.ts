@@ -1,8 +1,9 @@
 import { randomInt } from "node:crypto";
 import type { AddressInfo } from "node:net";
 import { parseArgs } from "node:util";
+import type { TelnyxAccount } from "./telnyx.ts";
 import { serveWorld } from "./ultravox/http.ts";
-import { keepAgents } from "./ultravox/keep.ts";
+import { keepThings } from "./ultravox/keep.ts";
 import { NUMBERS } from "./ultravox/numbers.ts";
 import { type Account, newWorld } from "./ultravox/world.ts";
 
@@ -21,8 +22,10 @@ export interface UltravoxOptions {
   speed?: number;
   /** Real milliseconds that a receiver of webhooks has to answer. */
   webhookTimeoutMs?: number;
-  /** Agents are kept in this file, since a database that outlives the simulator knows them by their ids. Calls are not. */
+  /** What is no call is kept in this file, since a database that outlives the simulator knows it by its id. */
   keepFile?: string;
+  /** The Telnyx through which every account dials: it reports the legs of calls to their `StatusCallback`. */
+  telnyx?: TelnyxAccount;
   accounts: Account[];
 }
 
@@ -36,8 +39,8 @@ export interface Ultravox {
 export async function startUltravox(options: UltravoxOptions): Promise<Ultravox> {
   const { port = 0, seed = randomInt(2 ** 32), speed = 1, webhookTimeoutMs = 5000, accounts } = options;
   if (!(speed > 0)) throw new Error(`speed must be more than 0, not ${speed}`);
-  const world = newWorld({ seed, speed, webhookTimeoutMs, accounts });
-  const keep = options.keepFile ? await keepAgents(world, options.keepFile) : async () => {};
+  const world = newWorld({ seed, speed, webhookTimeoutMs, telnyx: options.telnyx ?? null, accounts });
+  const keep = options.keepFile ? await keepThings(world, options.keepFile) : async () => {};
   const server = serveWorld(world);
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject).listen(port, "127.0.0.1", resolve);

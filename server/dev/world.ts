@@ -5,7 +5,9 @@ import { createServer, type Server } from "node:net";
 import { join, resolve } from "node:path";
 import { eq } from "drizzle-orm";
 import { migrate } from "../../db/migrate.ts";
-import { clients } from "../../db/schema/clients.ts";
+import { apiKeys, clients } from "../../db/schema/clients.ts";
+import { createApiKey } from "../../routers/api-keys/service.ts";
+import { scopes } from "../../routers/scopes.ts";
 import { type Deps, openDeps } from "../deps.ts";
 import { drain, listen, portOf } from "../entry.ts";
 import { type Env, EnvironmentProblem, readEnv, roleUrls } from "../env.ts";
@@ -15,19 +17,26 @@ import { startIdentity } from "./identity.ts";
 import { startPostgres } from "./postgres.ts";
 import { type SeededClient, seedClient } from "./seed.ts";
 import { SetupProblem } from "./setup-problem.ts";
+import { startStorage } from "./storage.ts";
+import { telnyxAccount } from "./telnyx.ts";
 import { startUltravox } from "./ultravox.ts";
+import { startVendors } from "./vendors.ts";
 
 export const dataDir = resolve(process.env.PATCHBAY_DATA ?? ".data");
 const worldFile = join(dataDir, "world.json");
 const keptFile = join(dataDir, "kept.json");
 const clientsClaim = "https://patchbay.dev/clients";
 const audience = "https://api.patchbay.dev";
+/** The owner of the demo client, and the operator of a laptop's installation. */
+const demoSubject = "auth0|demo";
 const simulatorKey = "simulate.0123456789abcdef0123456789abcdef";
+/** Of an account there that is nobody's yet: a client may bring it as his own. */
+const broughtKey = "brought1.0123456789abcdef0123456789abcdef";
 
 /** What outlives the process: a laptop's own secrets, and the demo client's key. */
 type Kept = { appSecret: string; masterKey: string; webhookSecret: string; demo?: SeededClient };
 
-/** What `npm run demo` and `npm run token` need to know of a running world. */
+/** What `npm run demo`, `npm run token` and `npm run operate` need to know of a running world. */
 export type WorldFacts = {
   url: string;
   key: string;
@@ -35,6 +44,8 @@ export type WorldFacts = {
   clientId: string;
   tokenUrl: string | null;
   simulatorUrl: string | null;
+  /** The database of the laptop; null where the environment names one. */
+  databaseUrl: string | null;
   pid: number;
 };
 
@@ -42,7 +53,7 @@ export type World = { facts: WorldFacts; lines: string[]; stop(): Promise<void> 
 
 /**
  * Everything that Patchbay needs, on one machine: what the environment names is used, what it does not name is
- * simulated here: the database, the identity provider, the voice provider.
+ * simulated here: the database, the identity provider, the voice provider, the file storage.
  */
 export async function startWorld(say: (line: string) => void = () => {}): Promise<World> {
   await makeDataDir();
@@ -65,19 +76,33 @@ export async function startWorld(say: (line: string) => void = () => {}): Promis
           keyFile: join(dataDir, "identity.json"),
         });
     if (identity) stops.push(() => identity.close());
+    const telnyx = telnyxAccount();
     const simulated = given.ULTRAVOX_API_KEY
       ? null
       : await startUltravox({
+          telnyx,
           port: await freePort(4010),
           speed: Number(given.SIMULATOR_SPEED ?? 10),
           keepFile: join(dataDir, "simulator.json"),
-          accounts: [{ id: "7b1cf6a0-0d0f-4a52-9c5b-5b7f6f0f3a11", apiKey: simulatorKey, webhooks: [] }],
+          accounts: [
+            { id: "7b1cf6a0-0d0f-4a52-9c5b-5b7f6f0f3a11", apiKey: simulatorKey, webhooks: [] },
+            { id: "7b1cf6a0-0d0f-4a52-9c5b-5b7f6f0f3a12", apiKey: broughtKey, webhooks: [] },
+          ],
         });
     if (simulated) stops.push(() => simulated.close());
+
+    const storage = given.S3_BUCKET
+      ? null
+      : await startStorage({ port: await freePort(4012), directory: join(dataDir, "files") });
+    if (storage) stops.push(() => storage.close());
+
+    const vendors = given.VENDOR_BASE_URLS ? null : await startVendors({ port: await freePort(4013) });
+    if (vendors) stops.push(() => vendors.close());
 
     const env = readEnv({
       LOG_LEVEL: "warn",
       APP_SECRET: kept.appSecret,
+      PLATFORM_SUBJECTS: demoSubject,
       VAULT_MASTER_KEY: kept.masterKey,
       ALLOW_PRIVATE_WEBHOOKS: "true",
       ...(postgres ? { DATABASE_URL: postgres.url } : {}),
@@ -94,15 +119,28 @@ export async function startWorld(say: (line: string) => void = () => {}): Promis
             ULTRAVOX_BASE_URL: simulated.url,
             ULTRAVOX_API_KEY: simulatorKey,
             ULTRAVOX_WEBHOOK_SECRETS: kept.webhookSecret,
+            TELNYX_PUBLIC_KEYS: telnyx.publicKey,
             SIP_TRUNK: "trunk.example",
           }
         : {}),
+      ...(storage
+        ? {
+            S3_BUCKET: storage.bucket,
+            S3_ENDPOINT: storage.url,
+            S3_ACCESS_KEY_ID: storage.accessKeyId,
+            S3_SECRET_ACCESS_KEY: storage.secretAccessKey,
+            S3_FORCE_PATH_STYLE: "true",
+          }
+        : {}),
+      ...(vendors ? { VENDOR_BASE_URLS: JSON.stringify(vendors.baseUrls) } : {}),
       ...notEmpty(given),
     });
     const port = given.PORT ? env.PORT : await freePort(env.PORT);
     if (port !== env.PORT) say(`Port ${env.PORT} is taken: the API listens on ${port}.`);
     await migrate({ ownerUrl: env.DATABASE_URL, roles: roleUrls(env) });
-    const deps = openDeps({ ...env, PORT: port });
+    // The simulated provider reaches us here; a real one wants PUBLIC_URL.
+    const publicUrl = env.PUBLIC_URL ?? (simulated ? `http://${env.HOST}:${port}` : undefined);
+    const deps = openDeps({ ...env, PORT: port, PUBLIC_URL: publicUrl });
     stops.push(() => deps.close());
     const server = await listenOrSay(openHttp(deps), { ...env, PORT: port });
     stops.push(() => drain(server));
@@ -119,13 +157,15 @@ export async function startWorld(say: (line: string) => void = () => {}): Promis
       clientId: demo.clientId,
       tokenUrl: identity ? new URL("oauth/token", identity.issuer).href : null,
       simulatorUrl: simulated?.url ?? null,
+      databaseUrl: postgres?.url ?? null,
       pid: process.pid,
     };
     await writeFile(worldFile, JSON.stringify(facts, null, 2), { mode: 0o600 });
     const token = identity
       ? await identity.token({ sub: demo.subject, clients: [demo.clientId], expiresInSeconds: 12 * 3600 })
       : null;
-    return { facts, lines: describe(facts, env, { database: postgres?.dataDir ?? null, token }), stop };
+    const files = storage ? join(dataDir, "files") : null;
+    return { facts, lines: describe(facts, env, { database: postgres?.dataDir ?? null, files, token }), stop };
   } catch (error) {
     await stop();
     throw error;
@@ -143,6 +183,12 @@ export async function runningWorld(): Promise<WorldFacts | null> {
   }
 }
 
+/** What a process of its own must know to speak to the world's database, beside what the environment says. */
+export async function databaseVariables({ databaseUrl }: WorldFacts): Promise<Record<string, string>> {
+  const { appSecret } = await readKept();
+  return { APP_SECRET: appSecret, ...(databaseUrl ? { DATABASE_URL: databaseUrl } : {}) };
+}
+
 /** Runs a command of the laptop; a known problem is one sentence, without a stack. */
 export async function orSay(work: () => Promise<void>) {
   try {
@@ -156,7 +202,7 @@ export async function orSay(work: () => Promise<void>) {
 function describe(
   facts: WorldFacts,
   env: Env,
-  { database, token }: { database: string | null; token: string | null },
+  { database, files, token }: { database: string | null; files: string | null; token: string | null },
 ): string[] {
   const own = (simulated: boolean) => (simulated ? "simulated here" : "from the environment");
   return [
@@ -170,6 +216,7 @@ function describe(
     `  Database           ${database ? `embedded, kept in ${database}` : "DATABASE_URL"}`,
     `  Identity provider  ${env.AUTH_ISSUER} (${own(facts.tokenUrl !== null)})`,
     `  Voice provider     ${env.ULTRAVOX_BASE_URL} (${own(facts.simulatorUrl !== null)})`,
+    `  Files              ${files ? `simulated here, kept in ${files}` : env.S3_BUCKET}`,
     "",
     `  Demo client        ${facts.clientId}`,
     `  API key            ${facts.key}`,
@@ -184,15 +231,27 @@ function describe(
 async function demoClient(deps: Deps, kept: Kept): Promise<SeededClient> {
   const { demo } = kept;
   const found = demo && (await deps.db.asHouse((tx) => tx.select().from(clients).where(eq(clients.id, demo.clientId))));
-  if (demo && found?.length) return demo;
-  const made = await seedClient(deps, {
-    name: "Demo",
-    subject: "auth0|demo",
-    email: "demo@example.com",
-    credits: 100_000,
-  });
-  await writeFile(keptFile, JSON.stringify({ ...kept, demo: made }, null, 2), { mode: 0o600 });
-  return made;
+  const keep = async (made: SeededClient) => {
+    await writeFile(keptFile, JSON.stringify({ ...kept, demo: made }, null, 2), { mode: 0o600 });
+    return made;
+  };
+  if (demo && found?.length) return (await opensAll(deps, demo)) ? demo : keep(await withNewKey(deps, demo));
+  const words = { name: "Demo", subject: demoSubject, email: "demo@example.com" };
+  return keep(await seedClient(deps, { ...words, credits: 100_000 }));
+}
+
+/** A key keeps the scopes that it was made with, and there may be more of them by now. */
+async function opensAll({ db }: Deps, { clientId, keyId }: SeededClient): Promise<boolean> {
+  const [key] = await db.asClient({ clientId }, (tx) => tx.select().from(apiKeys).where(eq(apiKeys.id, keyId)));
+  return scopes.every((scope) => key?.scopes.includes(scope));
+}
+
+async function withNewKey({ db, auth }: Deps, demo: SeededClient): Promise<SeededClient> {
+  const { clientId, userId } = demo;
+  const made = await db.asClient({ clientId }, (tx) =>
+    createApiKey(tx, { name: "Demo", scopes: [...scopes] }, { id: userId, scopes: ["*"] }, auth.hashKey),
+  );
+  return { ...demo, key: made.key, keyId: made.id };
 }
 
 async function registerWebhook(simulator: string, url: string, secret: string) {

@@ -28,7 +28,7 @@ export type ProviderRequest<T> = {
   method: Dispatcher.HttpMethod;
   url: string;
   headers: Record<string, string>;
-  body?: string;
+  body?: string | Buffer;
   /** The absolute instant after which nobody waits any more: connecting, repeats and reading the answer included. */
   deadline: AbortSignal;
   /** `create`: doing it twice does harm, so it is repeated only when nothing can have happened. */
@@ -36,6 +36,8 @@ export type ProviderRequest<T> = {
   breaker: Breaker;
   /** Reads the body of a 2xx. What it throws means that we do not understand the answer. */
   read: (bytes: Buffer) => T;
+  /** Of a 3xx: where it points. Nobody goes there by himself; without this it is an answer that we do not understand. */
+  readLocation?: ((location: string) => T) | undefined;
   /** Values that may not appear in an error's message, even if the provider echoes them. */
   secrets?: string[];
   maxResponseBytes?: number;
@@ -44,7 +46,7 @@ export type ProviderRequest<T> = {
 };
 
 type Outcome =
-  | { is: "answer"; status: number; bytes: Buffer }
+  | { is: "answer"; status: number; bytes: Buffer; location?: string }
   | { is: "failure"; error: ProviderError; again: boolean; inDoubt: boolean; isDown: boolean };
 
 /** Stops asking a provider that keeps failing. One per account: the trouble of one is not the trouble of another. */
@@ -67,7 +69,7 @@ let agent: Agent | undefined;
  * sent. HTTP/1.1, because one broken HTTP/2 connection would leave every call on it in doubt. No timeouts of its own
  * except for connecting: the others restart with each byte, and a slow drip outlives them.
  */
-function connections(): Agent {
+export function connections(): Agent {
   agent ??= new Agent({ allowH2: false, connect: { timeout: 5_000 }, headersTimeout: 0, bodyTimeout: 0 });
   return agent;
 }
@@ -191,6 +193,9 @@ async function exchange<T>(request: ProviderRequest<T>): Promise<Outcome> {
       return { is: "answer", status, bytes: await collect(answer.body, request.maxResponseBytes ?? 10 * megabyte) };
     }
     const bytes = await collect(answer.body, maxErrorBytes).catch(() => Buffer.alloc(0));
+    const { location } = answer.headers;
+    if (request.readLocation && status >= 300 && status < 400 && typeof location === "string")
+      return { is: "answer", status, bytes, location };
     return judge(request, status, bytes, retryAfter(answer.headers["retry-after"], Date.now()));
   } catch (cause) {
     if (!wasSent) return notSent(request, "it cannot be reached", { again: true, cause });
@@ -247,8 +252,9 @@ function doubtKind<T>(request: ProviderRequest<T>): "unavailable" | "unknown" {
   return request.method === "GET" && request.repeat === "safe" ? "unavailable" : "unknown";
 }
 
-function understand<T>(request: ProviderRequest<T>, answer: { status: number; bytes: Buffer }): T {
+function understand<T>(request: ProviderRequest<T>, answer: { status: number; bytes: Buffer; location?: string }): T {
   try {
+    if (answer.location !== undefined && request.readLocation) return request.readLocation(answer.location);
     return request.read(answer.bytes);
   } catch (cause) {
     // JSON.parse quotes the text that it cannot read, so its error is no cause to keep: causes are logged.

@@ -79,6 +79,9 @@ export const Call = z
     billedDuration: Seconds.nullable(),
     sipDetails: z.looseObject({ billedDuration: Seconds.nullish(), terminationReason: z.string().nullish() }).nullish(),
     metadata: z.looseObject({ callId: z.string().optional() }).nullish(),
+    agent: z.looseObject({ agentId: z.string() }).nullish(),
+    medium: z.looseObject({}).nullish(),
+    recordingEnabled: z.boolean().nullish(),
     joinUrl: z.string().nullish(),
     summary: z.string().nullish(),
     shortSummary: z.string().nullish(),
@@ -100,8 +103,26 @@ export const Call = z
       joinUrl: call.joinUrl ?? null,
       summary: call.summary ?? null,
       shortSummary: call.shortSummary ?? null,
+      providerAgentId: call.agent?.agentId ?? null,
+      recordingEnabled: call.recordingEnabled ?? false,
+      ...lineOf(call.medium ?? {}),
+      fromNumber: numberIn(call.metadata?.["ultravox.sip.caller_id"]),
+      toNumber: null,
     };
   });
+
+const carriers = ["sip", "twilio", "telnyx", "plivo"] as const;
+
+/** A telephone call that we did not have dialled came in (openapi: `outgoing` is set where the provider dials). */
+function lineOf(medium: Record<string, unknown>): Pick<ProviderCall, "medium" | "isInbound"> {
+  const carrier = carriers.find((name) => medium[name] !== undefined && medium[name] !== null);
+  if (!carrier) return { medium: "web", isInbound: false };
+  const line = medium[carrier];
+  const dialled = typeof line === "object" && line !== null && "outgoing" in line && line.outgoing != null;
+  return { medium: carrier, isInbound: !dialled };
+}
+
+const numberIn = (value: unknown) => (typeof value === "string" && /^\+[1-9][0-9]{6,14}$/.test(value) ? value : null);
 
 /**
  * A started second counts; Ultravox itself bills in steps of six (docs.ultravox.ai, pricing), so nothing is rounded
@@ -112,12 +133,18 @@ function wholeSeconds<S extends number | null>(seconds: S): S | number {
 }
 
 export const UltravoxAgent = z
-  .looseObject({ agentId: z.string().min(1), publishedRevisionId: z.string().nullish(), name: z.string() })
+  .looseObject({
+    agentId: z.string().min(1),
+    publishedRevisionId: z.string().nullish(),
+    name: z.string(),
+    callTemplate: z.record(z.string(), z.unknown()).nullish(),
+  })
   .transform(
     (agent): ProviderAgent => ({
       providerAgentId: agent.agentId,
       revisionId: agent.publishedRevisionId ?? null,
       name: agent.name,
+      ...(agent.callTemplate ? { callTemplate: agent.callTemplate } : {}),
     }),
   );
 
@@ -136,6 +163,8 @@ export const Message = z
     role: z.string().nullish(),
     text: z.string().nullish(),
     toolName: z.string().nullish(),
+    // A state that cannot be read must not cost the conversation.
+    callState: z.record(z.string(), z.unknown()).nullish().catch(null),
     timespan: Timespan,
     wallClockTimespan: Timespan,
   })
@@ -147,6 +176,7 @@ export const Message = z
       role,
       text: message.text ?? "",
       toolName: message.toolName || null,
+      ...(message.callState ? { state: message.callState } : {}),
       startSeconds: span?.start ?? null,
       endSeconds: span?.end ?? null,
     };
@@ -184,10 +214,77 @@ export function templateBody(template: AgentTemplate, purpose: "create" | "updat
     maxDuration: duration(template.maxDurationSeconds),
     joinTimeout: duration(template.joinTimeoutSeconds),
     firstSpeakerSettings: firstSpeakerSettings(template),
+    timeExceededMessage: template.timeExceededMessage ?? empty,
+    inactivityMessages: unlessEmpty(template.inactivityMessages.map(timedMessage), purpose),
+    selectedTools: unlessEmpty(template.tools.map(selectedTool), purpose),
+    contextSchema: template.variables && contextSchema(template.variables),
   };
 }
 
-function firstSpeakerSettings({ firstSpeaker, greeting }: AgentTemplate) {
+/** A new agent has none anyway; of an old one the list is replaced whole. */
+const unlessEmpty = <T>(list: T[], purpose: "create" | "update") =>
+  list.length > 0 || purpose === "update" ? list : undefined;
+
+const endBehaviors = {
+  nothing: "END_BEHAVIOR_UNSPECIFIED",
+  hang_up_soft: "END_BEHAVIOR_HANG_UP_SOFT",
+  hang_up: "END_BEHAVIOR_HANG_UP_STRICT",
+} as const;
+
+/** Durations are counted from the message before (openapi: ultravox.v1.CallTemplate.inactivityMessages). */
+const timedMessage = ({ afterSeconds, message, then }: AgentTemplate["inactivityMessages"][number]) => ({
+  duration: duration(afterSeconds),
+  message,
+  endBehavior: endBehaviors[then],
+});
+
+/** A tool of an account is named by its id: a name of ours could be somebody else's there. */
+export function selectedTool(tool: AgentTemplate["tools"][number]) {
+  const { nameOverride, descriptionOverride, parameterOverrides, authTokens } = tool;
+  const base = tool.kind === "tool" ? { toolId: tool.providerToolId } : { toolName: tool.name };
+  return { ...base, nameOverride, descriptionOverride, parameterOverrides, authTokens };
+}
+
+/**
+ * Left out, the provider makes one of the variables that it finds, and needs them all
+ * (openapi: ultravox.v1.CallTemplate.contextSchema).
+ */
+function contextSchema(variables: NonNullable<AgentTemplate["variables"]>) {
+  return {
+    type: "object",
+    properties: Object.fromEntries(variables.map(({ name }) => [name, {}])),
+    required: variables.filter(({ required }) => required).map(({ name }) => name),
+  };
+}
+
+/**
+ * The fields of our template that a copy at the provider has otherwise. What is empty there is unset; tokens are not
+ * looked at, since nobody says whether the provider shows them.
+ */
+export function templateDifferences(copy: Record<string, unknown>, template: AgentTemplate): string[] {
+  const tools = template.tools.map(({ authTokens: _, ...tool }) => tool);
+  const { contextSchema: __, ...ours } = templateBody({ ...template, tools }, "update");
+  return Object.entries(ours)
+    .filter(([name, value]) => comparable(copy[name]) !== comparable(value))
+    .map(([name]) => name);
+}
+
+/** One text for what means the same: keys in order, and nothing where nothing is set. */
+function comparable(value: unknown): string {
+  return JSON.stringify(tidy(value)) ?? "";
+}
+
+function tidy(value: unknown): unknown {
+  if (Array.isArray(value)) return value.length > 0 ? value.map(tidy) : undefined;
+  if (typeof value === "number") return Math.fround(value); // theirs is a float of 32 bits
+  if (typeof value !== "object" || value === null) return value === "" || value === null ? undefined : value;
+  const fields = Object.entries(value)
+    .filter(([name]) => name !== "authTokens")
+    .sort(([a], [b]) => (a < b ? -1 : 1));
+  return Object.fromEntries(fields.map(([name, inner]) => [name, tidy(inner)]));
+}
+
+export function firstSpeakerSettings({ firstSpeaker, greeting }: Pick<AgentTemplate, "firstSpeaker" | "greeting">) {
   const text = greeting === null ? {} : { text: greeting };
   return firstSpeaker === "agent" ? { agent: text } : { user: { fallback: { delay: fallbackDelay, ...text } } };
 }
@@ -196,14 +293,31 @@ function firstSpeakerSettings({ firstSpeaker, greeting }: AgentTemplate) {
  * `sip.outgoing` takes SIP URIs and refuses bare numbers (openapi: ultravox.v1.SipMedium_SipOutgoing), so a number is
  * dialled at the trunk's host. Returns null when there is no trunk to dial it at.
  */
-export function mediumBody(medium: CallMedium, sipTrunk: string | undefined): Record<string, object> | null {
+type MediumOptions = {
+  sipTrunk: string | undefined;
+  /** Where Telnyx is to say what becomes of the call; null where the world cannot reach us. */
+  legsUrl: string | null;
+};
+
+export function mediumBody(medium: CallMedium, { sipTrunk, legsUrl }: MediumOptions): Record<string, object> | null {
   if (medium.kind === "web") return { webRtc: {} };
+  if (medium.kind === "telnyx" && legsUrl) {
+    const { to, from } = medium;
+    return { telnyx: { outgoing: { to, from, additionalParams: legParams(legsUrl) } } };
+  }
   if (medium.kind !== "sip") return { [medium.kind]: { outgoing: { to: medium.to, from: medium.from } } };
   const to = sipUri(medium.to, sipTrunk);
   const from = sipUri(medium.from, sipTrunk);
   if (to === null || from === null) return null;
   return { sip: { outgoing: { to, from, username: medium.username, password: medium.password } } };
 }
+
+/** Handed on to Telnyx as they are (TeXML, initiate a call), whose names are case-sensitive. */
+const legParams = (url: string) => ({
+  StatusCallback: url,
+  StatusCallbackMethod: "POST",
+  StatusCallbackEvent: "initiated answered completed",
+});
 
 function sipUri(address: string, trunk: string | undefined): string | null {
   if (/^sips?:/i.test(address)) return address;

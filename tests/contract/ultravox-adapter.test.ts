@@ -25,6 +25,9 @@ const template: AgentTemplate = {
   recordingEnabled: true,
   maxDurationSeconds: 600,
   joinTimeoutSeconds: 30,
+  inactivityMessages: [],
+  timeExceededMessage: null,
+  tools: [],
 };
 
 const Log = z.object({
@@ -96,8 +99,36 @@ test("what the adapter asks and is answered follows the provider's published sch
   const agent = await uv().createAgent("pacc_1", { id: agentId, template }, soon());
   expect(agent.name).toBe(agentId);
   expect(await uv().findAgents("pacc_1", agentId, soon())).toEqual([agent]);
-  const changed: AgentTemplate = { ...template, firstSpeaker: "agent", temperature: 0.3, languageHint: "de" };
+  const changed: AgentTemplate = {
+    ...template,
+    firstSpeaker: "agent",
+    temperature: 0.3,
+    languageHint: "de",
+    timeExceededMessage: "Time is up.",
+    inactivityMessages: (["nothing", "hang_up_soft", "hang_up"] as const).map((each) => ({
+      ...{ afterSeconds: 10, message: "Hello?" },
+      // biome-ignore lint/suspicious/noThenProperty: the word on the wire; nobody awaits a message
+      then: each,
+    })),
+    variables: [{ name: "name", required: true }],
+    tools: [
+      {
+        kind: "tool",
+        providerToolId: nobodysId,
+        authTokens: { auth: "a-tool-secret" },
+        parameterOverrides: { size: 3 },
+      },
+      { kind: "builtin", name: "queryCorpus", nameOverride: "queryCorpus_1", descriptionOverride: "Looks things up." },
+    ],
+  };
   expect((await uv().updateAgent("pacc_1", agent.providerAgentId, changed, soon())).name).toBe(agentId);
+  const copy = await uv().getAgent("pacc_1", agent.providerAgentId, soon());
+  expect(copy && uv().differences(copy, changed)).toEqual([]);
+  expect(copy && uv().differences(copy, { ...changed, tools: [], temperature: 0.4 })).toEqual([
+    "temperature",
+    "selectedTools",
+  ]);
+  expect(await uv().getAgent("pacc_1", nobodysId, soon())).toBeNull();
   await uv().updateAgent("pacc_1", agent.providerAgentId, template, soon());
 
   const phone = { to: "+14155550015", from: "+14155550100" };
@@ -128,6 +159,20 @@ test("what the adapter asks and is answered follows the provider's published sch
   expect(await uv().getCall("pacc_1", id, soon())).toMatchObject({ endReason: "agent_hangup", sipReason: "normal" });
   await uv().listMessages("pacc_1", id, soon());
 
+  const own = { voice: "Mark", opening: { firstSpeaker: "user", greeting: "Hi!" } } as const;
+  const plain = request("call_own", agent.providerAgentId, { kind: "web" });
+  const overridden = await uv().createCall("pacc_1", { ...plain, overrides: own }, soon());
+  const hangUp = { kind: "builtin", name: "hangUp", descriptionOverride: "Ends it.", parameterOverrides: {} } as const;
+  const auth = { kind: "tool", providerToolId: nobodysId, authTokens: { key: "a-tool-secret" } } as const;
+  const pinned: AgentTemplate = { ...template, systemPrompt: "Be kind to Ada.", tools: [hangUp, auth] };
+  const older = await uv().createCall("pacc_1", { ...plain, callId: "call_older", pinned, overrides: own }, soon());
+  expect(older).toMatchObject({ callId: "call_older", providerAgentId: null });
+  expect(await uv().deleteCall("pacc_1", older.providerCallId, soon())).toBe("ongoing");
+  for (const { providerCallId } of [older, overridden]) await admin("POST", `/calls/${providerCallId}/end`);
+  expect(await uv().deleteCall("pacc_1", older.providerCallId, soon())).toBe("done");
+  expect(await uv().deleteCall("pacc_1", older.providerCallId, soon())).toBe("done");
+  expect(await uv().getCall("pacc_1", older.providerCallId, soon())).toBeNull();
+
   expect(await uv().getCall("pacc_1", nobodysId, soon())).toBeNull();
   await uv().deleteAgent("pacc_1", agent.providerAgentId, soon());
   await uv().deleteAgent("pacc_1", agent.providerAgentId, soon());
@@ -150,10 +195,13 @@ test("what the adapter asks and is answered follows the provider's published sch
     new Set([
       "POST /api/agents",
       "GET /api/agents",
+      "GET /api/agents/{id}",
       "PATCH /api/agents/{id}",
       "DELETE /api/agents/{id}",
       "POST /api/agents/{id}/calls",
+      "POST /api/calls",
       "GET /api/calls",
+      "DELETE /api/calls/{id}",
       "GET /api/calls/{id}",
       "GET /api/calls/{id}/messages",
       "POST /api/calls/{id}/send_data_message",

@@ -14,6 +14,7 @@ import {
   type Ultravox,
   type WebhookEvent,
 } from "../../server/dev/ultravox.ts";
+import { nouns } from "./simulator/nouns.ts";
 import { ultravoxContract } from "./validator.ts";
 
 type Event = { event: WebhookEvent; call: CallView };
@@ -199,6 +200,7 @@ describe("the contract", () => {
     await ask("PUT", webhookPath, { ...hook, events: EVENTS });
     await ask("PATCH", webhookPath, { secrets: ["old", "new"] });
     await ask("DELETE", webhookPath);
+    for (const speak of nouns) await speak(ask);
 
     const answered = (await requests()).filter(({ status }) => status < 400);
     const spoken = new Set(answered.map(({ method, template: path }) => `${method} ${path}`));

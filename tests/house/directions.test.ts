@@ -92,29 +92,46 @@ describe("who may", () => {
 
   test("read the environment: the entry points, and the laptop's world", () => {
     const readers = using(/\bprocess\.env\b|\benv\b[^;]*from "node:process"|from "(?:node:)?process"/);
-    const allowed = ["server/entry.ts", "server/migrate.ts"];
+    const allowed = ["server/entry.ts", "server/migrate.ts", "server/operate.ts"];
     expect(readers.filter((file) => !allowed.includes(file) && !isDev(file))).toEqual([]);
   });
 
   test("see the rows of every client: these, and for these reasons", () => {
     const house: Record<string, string> = {
       "db/client.ts": "makes it",
-      "edge/ingress/receiver.ts": "a provider's message is stored before it is known whose it is",
+      "edge/ingress/keeper.ts": "a provider's message is stored before it is known whose it is",
+      "jobs/agents.ts": "the sweep looks for agents of all clients that nobody has compared for a day",
+      "jobs/artifacts.ts": "the sweep looks for calls of all clients whose transcript or recording did not come",
+      "jobs/bus.ts": "the bus is told of the events of all clients",
       "jobs/calls.ts": "the sweep looks for silent calls of all clients",
+      "jobs/ingress-reprocess.ts": "providers' messages are applied once more, whoever's they are",
       "jobs/ingress.ts": "finds out to whom a provider's message belongs",
       "jobs/intents.ts": "the sweep looks for intents of all clients that nobody settled",
+      "jobs/knowledge.ts": "the sweep looks for files of all clients that were left while they were being read in",
       "jobs/maintenance.ts": "partitions, expired keys and the audit chain are kept for all",
+      "jobs/replays.ts": "the sweep looks for replays of all clients whose job is gone",
       "jobs/rescue.ts": "keeps the exhausted jobs of all for people to look at",
+      "jobs/retention.ts": "the sweep looks for whom something is to be erased",
+      "jobs/suspensions.ts": "every worker keeps the list of suspended clients",
       "jobs/task.ts": "gives it to jobs of the house, and buries those that gave up",
+      "jobs/telephony.ts": "one provider account has the rules of all clients who share it",
+      "jobs/uploads.ts": "the cleaner looks for stale uploads of all clients",
+      "jobs/vault.ts": "data keys of all clients are wrapped anew when the master key changes",
+      "jobs/voices.ts": "the sweep looks for voices of all clients that were left, or are to be looked for",
       "jobs/webhooks.ts": "the sweep looks for due deliveries of all clients",
+      "jobs/workflows.ts": "the sweep looks for workflows of all clients whose job is gone",
+      "routers/trpc.ts":
+        "the builders of the operator's doors and of the services', and whose it is that a service names",
       "server/authenticate.ts": "a key or a token says who calls only when it has been found",
       "server/health.ts": "how the whole installation stands",
+      "server/operate/deliveries.ts": "the operator's command looks over all clients, and pauses for any of them",
+      "server/providers/own-accounts.ts": "a provider's webhook names an account before it is known whose it is",
     };
     expect(using(/\basHouse\b/).filter((file) => !isDev(file))).toEqual(Object.keys(house));
   });
 
-  test("open the database: the composition root, and the laptop's world", () => {
+  test("open the database: the composition root, the operator's command, and the laptop's world", () => {
     const openers = using(/\bopenDatabase\(/).filter((file) => file !== "db/client.ts");
-    expect(openers).toEqual(["server/deps.ts"]);
+    expect(openers).toEqual(["server/deps.ts", "server/operate/hands.ts"]);
   });
 });

@@ -25,7 +25,8 @@ test("the example is true: with the secrets filled in it is read, and what it sh
   const read = readEnv(whole);
   expect(read.ULTRAVOX_WEBHOOK_SECRETS).toEqual(["one", "two"]);
   const optional = Object.entries(Env.shape).filter(([, schema]) => schema.safeParse(undefined).success);
-  const left = optional.map(([name]) => name);
+  // Needed unless there is a key service.
+  const left = optional.map(([name]) => name).filter((name) => name !== "VAULT_MASTER_KEY");
   expect(readEnv({ ...whole, ...Object.fromEntries(left.map((name) => [name, ""])) })).toEqual(read);
 });
 
@@ -39,6 +40,15 @@ test("every variable that is wanted and not there is named, and those that are w
   expect(problem.message).toContain("APP_SECRET: must be 32 random bytes");
   expect(problem.message).toMatch(/ALLOW_PRIVATE_WEBHOOKS: .*"true"/);
   expect(problem.message).not.toContain("short");
+});
+
+test("a key service stands in for the master key, if it is named by itself and its region is known", () => {
+  const arn = "arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+  const kms = { ...whole, VAULT_MASTER_KEY: "", VAULT_KMS_KEY_ID: arn, VAULT_KMS_REGION: "eu-central-1" };
+  expect(readEnv(kms).VAULT_MASTER_KEY).toBeUndefined();
+  expect(catching(() => readEnv({ ...kms, VAULT_KMS_REGION: "" })).message).toContain("VAULT_KMS_REGION is not set.");
+  expect(catching(() => readEnv({ ...kms, VAULT_KMS_KEY_ID: "alias/patchbay" })).message).toContain("no alias");
+  expect(catching(() => readEnv({ ...whole, VAULT_PREVIOUS_MASTER_KEYS: "short" })).message).not.toContain(": short");
 });
 
 test.each(["server/main.ts", "server/migrate.ts"])(

@@ -16,17 +16,22 @@ describe("every procedure", () => {
     expect(procedures.length).toBeGreaterThan(15);
   });
 
-  test("asks for a scope, or serves a person before a client is chosen", () => {
-    const known: readonly string[] = scopes;
+  test("asks for a scope of those that its wall knows, or serves a person before a client is chosen", () => {
+    const known: Record<Meta["wall"], readonly string[]> = {
+      client: scopes,
+      user: [],
+      house: ["platform:read", "platform:write"],
+      owner: ["internal:read", "internal:write"],
+    };
     const without = procedures.filter(
-      ({ meta }) => !meta || (meta.scope ? !known.includes(meta.scope) : meta.wall !== "user"),
+      ({ meta }) => !meta || (meta.scope ? !known[meta.wall].includes(meta.scope) : meta.wall !== "user"),
     );
     expect(named(without)).toEqual([]);
   });
 
-  test("that changes something asks for a scope to write, and one that reads for a scope to read", () => {
+  test("that changes something asks for a scope to write, and one that only reads for a scope to read", () => {
     const odd = procedures.filter(
-      ({ type, meta }) => meta?.scope && meta.scope.endsWith(":write") !== (type === "mutation"),
+      ({ type, meta }) => meta?.scope && meta.scope.endsWith(":write") !== (type === "mutation" && !meta.reads),
     );
     expect(named(odd)).toEqual([]);
   });
@@ -42,11 +47,16 @@ describe("every procedure", () => {
     expect(named(loose)).toEqual([]);
   });
 
-  test("has a REST path of its own", () => {
-    const paths = procedures.map(({ name, meta }) => {
-      const { method, path } = meta?.openapi ?? {};
-      return path ? `${method} ${path.replace(/\{[^}]+\}/g, "{}")}` : `${name} has none`;
-    });
+  test("has a REST path of its own, but for what goes on and on", () => {
+    const lasting = procedures.filter(({ type }) => type === "subscription");
+    expect(named(lasting)).toEqual(["events.stream"]);
+    expect(lasting.filter(({ meta }) => meta?.openapi)).toEqual([]);
+    const paths = procedures
+      .filter((each) => !lasting.includes(each))
+      .map(({ name, meta }) => {
+        const { method, path } = meta?.openapi ?? {};
+        return path ? `${method} ${path.replace(/\{[^}]+\}/g, "{}")}` : `${name} has none`;
+      });
     expect(paths.filter((path, index) => paths.indexOf(path) !== index || path.endsWith("none"))).toEqual([]);
   });
 });

@@ -1,5 +1,5 @@
 import { fork } from "node:child_process";
-import { once } from "node:events";
+import { closeSync, openSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { Session } from "node:inspector/promises";
 
@@ -11,18 +11,30 @@ type Verbs = Record<string, (input: never) => unknown>;
 export type Child = {
   ask<T>(verb: string, input?: unknown): Promise<T>;
   stop(): Promise<void>;
+  /** SIGKILL: it hears nothing of it. Resolves when it is gone. */
+  kill(): Promise<void>;
+  /** Resolves when it is gone, for whatever reason. */
+  readonly gone: Promise<void>;
 };
 
 const stopMs = 10_000;
 /** Longer than anything that is asked takes. */
 const answerMs = 120_000;
 
-/** Starts a file of this folder in a process of its own. It ends with us, however we end. */
-export async function startChild(file: string, environment: Record<string, string> = {}): Promise<Child> {
+/** Starts a file of this folder in a process of its own. It ends with us, however we end. What it says goes to `output`. */
+export async function startChild(
+  file: string,
+  environment: Record<string, string> = {},
+  output: string | null = null,
+): Promise<Child> {
+  const written = output === null ? null : openSync(output, "a");
   const process_ = fork(new URL(file, import.meta.url), [], {
     env: { PATH: process.env.PATH ?? "", NODE_ENV: "production", ...environment },
-    stdio: ["ignore", "ignore", "inherit", "ipc"],
+    execArgv: [],
+    stdio: ["ignore", written ?? "ignore", written ?? "inherit", "ipc"],
   });
+  if (written !== null) closeSync(written);
+  const gone = new Promise<void>((resolve) => process_.once("exit", () => resolve()));
   const waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
   let asked = 0;
   process_.on("message", ({ id, value, error }: Reply) => {
@@ -54,12 +66,16 @@ export async function startChild(file: string, environment: Record<string, strin
     ask,
     async stop() {
       if (process_.exitCode !== null || process_.signalCode !== null) return;
-      const gone = once(process_, "exit");
       const late = setTimeout(() => process_.kill("SIGKILL"), stopMs);
       if (process_.connected) process_.disconnect();
       await gone;
       clearTimeout(late);
     },
+    async kill() {
+      process_.kill("SIGKILL");
+      await gone;
+    },
+    gone,
   };
 }
 

@@ -12,11 +12,11 @@ import { type Round, summed } from "./rounds.ts";
 import { table } from "./table.ts";
 
 /** Of each round. */
-const count = 3_500;
+const count = 10_000;
 const warmUpCount = 2_000;
 const rounds = 3;
 /** As many at once as our worker runs by default. */
-const concurrency = 50;
+const concurrency = 150;
 /** Enough of both that the places per endpoint and per client are never what is waited for. */
 const clientCount = 10;
 const endpointsEach = 5;
@@ -68,9 +68,9 @@ export async function benchDeliveries(ground: Ground, { profiles, say }: BenchOp
       if (rows) await insertEvents(ground, events);
       await sink.ask("forget");
       if (watched) await child.ask("profile.start");
-      const [cpuBefore, postgresBefore] = await Promise.all([child.ask<number>("cpu"), ground.postgresCpu()]);
       if (profile === "ours") await insertDeliveries(ground, events);
       if (profile === "events") await queueFanOuts(ground, events);
+      const [cpuBefore, postgresBefore] = await Promise.all([child.ask<number>("cpu"), ground.postgresCpu()]);
       await run(rows ? [] : events.map(bodyOf));
       const ended = performance.timeOrigin + performance.now();
       const [cpu, postgres] = await Promise.all([child.ask<number>("cpu"), ground.postgresCpu()]);
@@ -172,7 +172,7 @@ async function settled({ owner }: Ground) {
                      where t.identifier in ('events.fanOut', 'webhooks.deliver')) as some`;
     if (!left!.some) return;
     if (performance.now() > until) throw new Error(`deliveries are still under way after ${patienceMs / 1000} s`);
-    await sleep(25);
+    await sleep(100);
   }
 }
 

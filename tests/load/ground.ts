@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { chmod, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import postgres from "postgres";
 import { migrate } from "../../db/migrate.ts";
 import { openDeps } from "../../server/deps.ts";
@@ -22,14 +23,26 @@ export type BenchOptions = {
 export type Ground = Awaited<ReturnType<typeof openGround>>;
 
 const providerKey = "benchacc.0123456789abcdef0123456789abcdef";
+const crashMs = 20_000;
 const ticksPerSecond = 100; // USER_HZ: the same on every Linux that Node runs on
 
+type GroundOptions = {
+  /** Of Postgres. */
+  settings?: Record<string, string>;
+  /** Leaves the data and what the children said where they are. */
+  keep?: boolean;
+};
+
 /** A fresh Postgres with its own settings, fsync on, migrated. `stops` collects what must end, last started first. */
-export async function openGround(stops: (() => Promise<unknown>)[]) {
+export async function openGround(
+  stops: (() => Promise<unknown>)[],
+  { settings = {}, keep = false }: GroundOptions = {},
+) {
   const home = await mkdtemp(join(tmpdir(), "patchbay-bench-"));
-  stops.push(() => rm(home, { recursive: true, force: true }));
+  if (!keep) stops.push(() => rm(home, { recursive: true, force: true }));
   await chmod(home, 0o755); // as root, Postgres runs as somebody else and must get in
-  const server = await startPostgres({ dataDir: join(home, "data"), port: 0 });
+  const dataDir = join(home, "data");
+  let server = await startPostgres({ dataDir, port: 0, settings });
   stops.push(() => server.stop());
   const simulator = await startUltravox({
     port: 0,
@@ -59,22 +72,52 @@ export async function openGround(stops: (() => Promise<unknown>)[]) {
   stops.push(() => deps.close());
   const owner = postgres(server.url, { max: 2, onnotice: () => {} });
   stops.push(() => owner.end({ timeout: 5 }));
-  const postmaster = Number((await readFile(join(server.dataDir, "postmaster.pid"), "utf8")).split("\n", 1)[0]);
+  let postmaster = await postmasterOf(server.dataDir);
 
   return {
+    home,
     environment,
     roles,
     deps,
     owner,
     /** Microseconds of processor time that the server and all its backends have used so far. null where /proc is missing. */
     postgresCpu: () => familyCpu(postmaster),
-    async child(file: string, more: Record<string, string> = {}): Promise<Child> {
-      const child = await startChild(file, { ...environment, ...more });
+    /** `immediate` is a crash: nothing is written down, and the next start recovers from the log. `fast` ends in order. */
+    async restart(how: "immediate" | "fast") {
+      if (how === "immediate") await crash(postmaster);
+      else await server.stop();
+      server = await startPostgres({ dataDir, port: server.port, settings });
+      if (server.reused) throw new Error("Postgres did not end.");
+      postmaster = await postmasterOf(server.dataDir);
+    },
+    async child(file: string, more: Record<string, string> = {}, output: string | null = null): Promise<Child> {
+      const child = await startChild(file, { ...environment, ...more }, output);
       stops.push(() => child.stop());
       await child.ask("ready");
       return child;
     },
   };
+}
+
+const postmasterOf = async (dataDir: string) =>
+  Number((await readFile(join(dataDir, "postmaster.pid"), "utf8")).split("\n", 1)[0]);
+
+/** Ends a Postgres that we started as a crash does, and waits until it is gone. */
+async function crash(pid: number) {
+  process.kill(pid, "SIGQUIT");
+  const until = performance.now() + crashMs;
+  while (isAlive(pid)) {
+    if (performance.now() > until) throw new Error(`Postgres (pid ${pid}) did not end within ${crashMs / 1000} s.`);
+    await sleep(10);
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
 }
 
 /** A process, its children, and those of its children that have ended and were waited for. */

@@ -65,6 +65,8 @@ describe("the catalogue", () => {
     "prices",
     "ingress_events",
     "ingress_keys",
+    "bus_positions",
+    "dispatch_pauses",
     "worker_heartbeats",
     "gave_up_jobs",
   ];
@@ -117,18 +119,15 @@ describe("the catalogue", () => {
   });
 
   test("history cannot be rewritten by the logins that write it", async () => {
-    for (const table of [
-      "ledger_entries",
-      "ledger_transactions",
-      "events",
-      "audit_log",
-      "delivery_attempts",
-      "call_messages",
-    ]) {
+    for (const table of ["ledger_entries", "ledger_transactions", "events", "audit_log", "delivery_attempts"]) {
       const [row] =
         await owner`select has_table_privilege('patchbay_tenant', ${table}, 'update, delete, truncate') as may`;
       expect(row!.may, table).toBe(false);
     }
+    // What was said may be erased, and never be written anew.
+    const [row] =
+      await owner`select has_table_privilege('patchbay_tenant', 'call_messages', 'update, truncate') as may`;
+    expect(row!.may).toBe(false);
   });
 });
 
@@ -235,7 +234,9 @@ describe("a transaction", () => {
       if (position === "commit") expect(outcome === "done" ? row!.n : 2, "done means written").toBe(2);
       else expect({ outcome, rows: row!.n }).toEqual({ outcome: "failed", rows: 0 });
     }
-    expect(await db.asClient({ clientId: clientOf(0) }, all, { mode: "read" })).not.toEqual([]);
+    // A lane may have been given back in the moment in which it was killed: who gets it next is told, and asks again.
+    const read = () => db.asClient({ clientId: clientOf(0) }, all, { mode: "read" });
+    expect(await read().catch(read)).not.toEqual([]);
   });
 
   test("work that waits for something else hears of the loss of its connection", async () => {

@@ -1,13 +1,15 @@
 import { randomBytes } from "node:crypto";
 import { activeCalls } from "./life.ts";
 import { page, sortByCreation } from "./page.ts";
-import { NewWebhook, parse, WebhookChange } from "./requests.ts";
+import { NewWebhook, parse, TtsKeys, WebhookChange } from "./requests.ts";
 import { type Asked, own, ownedBy, type Reply, type Route } from "./route.ts";
 import { webhookView } from "./views.ts";
-import { addWebhook } from "./world.ts";
+import { addWebhook, shelf, type Thing } from "./world.ts";
 
 export const accountRoutes: Route[] = [
   { method: "GET", template: "/api/accounts/me", kind: "read", noun: "other", handle: getAccount },
+  { method: "GET", template: "/api/accounts/me/tts_api_keys", kind: "read", noun: "other", handle: getTtsKeys },
+  { method: "PATCH", template: "/api/accounts/me/tts_api_keys", kind: "change", noun: "other", handle: setTtsKeys },
   { method: "GET", template: "/api/webhooks", kind: "read", noun: "other", handle: listWebhooks },
   { method: "POST", template: "/api/webhooks", kind: "create", noun: "other", handle: createWebhook },
   { method: "GET", template: "/api/webhooks/{webhook_id}", kind: "read", noun: "other", handle: getWebhook },
@@ -31,10 +33,34 @@ function getAccount({ world, account, origin }: Asked): Reply {
     subscriptionRenewal: null,
     activeCalls: activeCalls(world, account.id),
     allowedConcurrentCalls: account.concurrency ?? null,
-    allowedVoices: null,
-    allowedCorpora: null,
+    allowedVoices: account.voices ?? null,
+    allowedCorpora: account.corpora ?? null,
   };
   return { status: 200, body };
+}
+
+/** Only how a key begins is kept: the provider never shows more, and neither shall a file on a laptop. */
+type Prefixes = Thing & { prefixes: Partial<Record<keyof TtsKeys, string>> };
+
+function prefixesOf({ world, account }: Asked): Prefixes["prefixes"] {
+  const kept = shelf<Prefixes>(world, "tts_keys");
+  const found = kept.get(account.id) ?? { id: account.id, account: account.id, ordinal: kept.size, prefixes: {} };
+  kept.set(account.id, found);
+  return found.prefixes;
+}
+
+function getTtsKeys(asked: Asked): Reply {
+  const entries = Object.entries(prefixesOf(asked)).map(([name, prefix]) => [name, { prefix }]);
+  return { status: 200, body: Object.fromEntries(entries) };
+}
+
+function setTtsKeys(asked: Asked): Reply {
+  const prefixes = prefixesOf(asked);
+  for (const [name, key] of Object.entries(parse(TtsKeys, asked.body))) {
+    if (key === null) delete prefixes[name as keyof TtsKeys];
+    else prefixes[name as keyof TtsKeys] = key.slice(0, 6);
+  }
+  return getTtsKeys(asked);
 }
 
 function listWebhooks({ world, account, query, address }: Asked): Reply {

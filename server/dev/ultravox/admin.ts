@@ -1,12 +1,13 @@
+import { randomUUID } from "node:crypto";
 import { z } from "zod";
 import { FaultPlan } from "./faults.ts";
-import { activeCalls, billCall, endCall, joinCall, reached, startCall } from "./life.ts";
+import { activeCalls, billCall, endCall, joinCall, millis, reached, startCall } from "./life.ts";
 import { isEnding, NUMBERS } from "./numbers.ts";
 import { parse, Refusal, WebhookEvent } from "./requests.ts";
 import type { Asked, Reply, Route } from "./route.ts";
 import { callView, webhookView } from "./views.ts";
 import { dropHeld, releaseAllHeld, resend } from "./webhooks.ts";
-import { type Call, resetWorld } from "./world.ts";
+import { type Call, elapsed, resetWorld } from "./world.ts";
 
 /** The door behind the scenes: faults, a look at what happened, and calls driven by hand. It asks for no key. */
 export const adminRoutes: Route[] = (
@@ -21,6 +22,7 @@ export const adminRoutes: Route[] = (
     ["POST", "/_sim/webhooks/resend", resendWebhook],
     ["POST", "/_sim/calls/{call_id}/join", drive((asked, call) => joinCall(asked.world, call))],
     ["POST", "/_sim/calls/{call_id}/end", drive(endByHand)],
+    ["POST", "/_sim/calls/{call_id}/tool", drive(useTool)],
     ["POST", "/_sim/calls/{call_id}/bill", drive((asked, call) => billCall(asked.world, call))],
   ] satisfies [string, string, Route["handle"]][]
 ).map(([method, template, handle]) => ({ method, template, noun: "other", handle }));
@@ -94,6 +96,26 @@ const End = z.strictObject({
 /** A call that is still ringing ends unjoined, whatever reason is given. */
 function endByHand({ world, body }: Asked, call: Call): void {
   endCall(world, call, parse(End, body).endReason);
+}
+
+const ToolUse = z.strictObject({
+  name: z.string().min(1),
+  arguments: z.unknown().default({}),
+  result: z.string().default("OK"),
+  /** The state that the tool leaves behind. */
+  state: z.record(z.string(), z.unknown()).optional(),
+});
+
+/** The agent of a joined call uses a tool, after all that was planned to be said. */
+function useTool({ world, body }: Asked, call: Call): void {
+  const { name, arguments: given, result, state } = parse(ToolUse, body);
+  if (call.joinedAt === null || call.endedAt !== null) throw new Refusal(409, "The call is not joined.");
+  const at = Math.max(0, millis(elapsed(world, call)) - call.joinedAt);
+  const tool = { name, invocationId: randomUUID() };
+  const line = { start: at, end: at, medium: "VOICE", tool } as const;
+  call.lines = call.lines.filter(({ start }) => start <= at);
+  call.lines.push({ ...line, role: "TOOL_CALL", text: JSON.stringify(given) });
+  call.lines.push({ ...line, role: "TOOL_RESULT", text: result, ...(state && { state }) });
 }
 
 const Inbound = z.strictObject({

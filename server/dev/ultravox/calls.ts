@@ -104,7 +104,7 @@ function listMessages(asked: Asked): Reply {
 
 function getRecording(asked: Asked): Reply {
   const recording = recordingOf(asked.world, own(asked.world.calls, asked), asked.origin);
-  if ("wav" in recording) return { status: 200, wav: recording.wav };
+  if ("wav" in recording) return { status: 200, ...recording };
   return { status: 302, headers: { Location: recording.location } };
 }
 

@@ -8,6 +8,9 @@ const error = z.strictObject({
   retryAfterSeconds: z.number().min(0).optional(),
 });
 
+/** So many are done at once and answered `slowMs` later. */
+const slowness = { slow: times.default(0), slowMs: z.int().min(0).max(60_000).default(1000) };
+
 /** The body of `PUT /_sim/faults`; it replaces all that was asked for before. */
 export const FaultPlan = z.strictObject({
   webhooks: z
@@ -24,19 +27,38 @@ export const FaultPlan = z.strictObject({
       hangBeforeAccepting: times.default(0),
       resetAfterAccepting: times.default(0),
       holdMs: z.int().min(0).max(600_000).default(30_000),
+      ...slowness,
       errors: z.array(error.extend({ afterAccepting: z.boolean().default(false) })).default([]),
     })
     .prefault({}),
   reads: z.strictObject({ errors: z.array(error).default([]) }).prefault({}),
-  changes: z.strictObject({ errors: z.array(error).default([]) }).prefault({}),
+  changes: z
+    .strictObject({
+      errors: z.array(error).default([]),
+      ...slowness,
+    })
+    .prefault({}),
   recordings: z.enum(["inline", "redirect"]).optional(),
-  applyTo: z.enum(["calls", "agents", "all"]).default("calls"),
+  recording: z
+    .strictObject({
+      /** So many requests are answered with 425, whatever the time. */
+      notReady: times.default(0),
+      /** So many are answered with 404. */
+      missing: times.default(0),
+      /** So many stop in the middle of the file, and end it after `holdMs`, cut short, as a broken line does. */
+      cut: times.default(0),
+      holdMs: z.int().min(0).max(600_000).default(0),
+      /** How long it sounds; a second is 16 kB. */
+      seconds: z.int().min(1).max(3600).default(1),
+    })
+    .prefault({}),
+  applyTo: z.enum(["calls", "agents", "voices", "tools", "corpora", "telephony", "all"]).default("calls"),
 });
 export type FaultPlan = z.input<typeof FaultPlan>;
 export type Faults = z.output<typeof FaultPlan>;
 
 export type Kind = "create" | "read" | "change";
-export type Noun = "calls" | "agents" | "other";
+export type Noun = "calls" | "agents" | "voices" | "tools" | "corpora" | "telephony" | "other";
 export type Fault =
   | { act: "error"; status: number; retryAfterSeconds?: number | undefined }
   | { act: "hang"; holdMs: number }
@@ -58,6 +80,14 @@ export function faultAfter(faults: Faults, noun: Noun): Fault | undefined {
   if (spend(faults.create, "timeoutAfterAccepting")) return { act: "hang", holdMs: faults.create.holdMs };
   if (spend(faults.create, "resetAfterAccepting")) return { act: "reset" };
   return nextError(faults.create.errors.filter((each) => each.afterAccepting));
+}
+
+/** Real seconds by which the answer comes late. */
+export function delayOf(faults: Faults, kind: Kind | undefined, noun: Noun): number {
+  const plan = kind === "change" ? faults.changes : kind === "create" ? faults.create : null;
+  if (!plan || !applies(faults, noun) || plan.slow < 1) return 0;
+  plan.slow -= 1;
+  return plan.slowMs / 1000;
 }
 
 function applies({ applyTo }: Faults, noun: Noun): boolean {

@@ -4,14 +4,19 @@ import { accountRoutes } from "./account.ts";
 import { adminRoutes } from "./admin.ts";
 import { agentRoutes } from "./agents.ts";
 import { callRoutes } from "./calls.ts";
-import { type Fault, faultAfter, faultBefore } from "./faults.ts";
+import { corpusRoutes } from "./corpora.ts";
+import { uploadRoutes } from "./documents.ts";
+import { delayOf, type Fault, faultAfter, faultBefore } from "./faults.ts";
 import { storedRecording } from "./recording.ts";
 import { redact } from "./redact.ts";
 import { Refusal } from "./requests.ts";
 import { findRoute, type Reply, type Route } from "./route.ts";
+import { telephonyRoutes } from "./telephony.ts";
+import { toolRoutes } from "./tools.ts";
+import { voiceRoutes } from "./voices.ts";
 import { type Account, increment, type LoggedRequest, MAX_REQUESTS, type World } from "./world.ts";
 
-const MAX_BODY_BYTES = 5_000_000;
+const MAX_BODY_BYTES = 12_000_000;
 
 const storage: Route = {
   method: "GET",
@@ -19,10 +24,21 @@ const storage: Route = {
   noun: "other",
   handle: ({ world, id, query, hasApiKey }) => ({
     status: 200,
-    wav: storedRecording(world, id.replace(/\.wav$/, ""), query, hasApiKey),
+    ...storedRecording(world, id.replace(/\.wav$/, ""), query, hasApiKey),
   }),
 };
-const routes = [...callRoutes, ...agentRoutes, ...accountRoutes, ...adminRoutes, storage];
+const routes = [
+  ...callRoutes,
+  ...agentRoutes,
+  ...voiceRoutes,
+  ...accountRoutes,
+  ...adminRoutes,
+  ...corpusRoutes,
+  ...uploadRoutes,
+  ...telephonyRoutes,
+  ...toolRoutes,
+  storage,
+];
 
 export function serveWorld(world: World): Server {
   return createServer((request, response) => {
@@ -69,25 +85,31 @@ function keep(world: World, entry: LoggedRequest): void {
 /** What the request comes to: an answer, or a fault that takes its place. */
 async function answer(world: World, request: IncomingMessage, url: URL, entry: LoggedRequest): Promise<Reply | Fault> {
   try {
-    const { route, id } = findRoute(routes, entry.method, url.pathname);
+    const { route, ids } = findRoute(routes, entry.method, url.pathname);
     if (route.template.startsWith("/api/")) increment(world.counts.requests, `${route.method} ${route.template}`);
     entry.template = route.template;
     const account = route.template.startsWith("/api/") ? authenticate(world, request) : nobody;
     entry.account = account.id || null;
-    const body = await readBody(request);
+    const { raw, body, form } = await readBody(request);
     entry.body = redact(body ?? null);
     const before = route.kind && faultBefore(world.faults, route.kind, route.noun);
     if (before) return before;
     const reply = await route.handle({
       world,
       account,
-      id,
+      id: ids.at(-1) ?? "",
+      ids,
+      raw,
+      ...(form && { form }),
       query: url.searchParams,
       body,
       origin: url.origin,
       address: url.origin + url.pathname,
       hasApiKey: request.headers["x-api-key"] !== undefined,
+      contentType: request.headers["content-type"] ?? "",
     });
+    const late = delayOf(world.faults, route.kind, route.noun);
+    if (late > 0) return { ...reply, delaySeconds: late };
     return (route.kind === "create" && faultAfter(world.faults, route.noun)) || reply;
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
@@ -106,7 +128,9 @@ function authenticate(world: World, request: IncomingMessage): Account {
   return account;
 }
 
-async function readBody(request: IncomingMessage): Promise<unknown> {
+type Body = { raw: Buffer; body?: unknown; form?: FormData };
+
+async function readBody(request: IncomingMessage): Promise<Body> {
   const chunks: Buffer[] = [];
   let size = 0;
   for await (const chunk of request as AsyncIterable<Buffer>) {
@@ -115,11 +139,23 @@ async function readBody(request: IncomingMessage): Promise<unknown> {
     if (size <= MAX_BODY_BYTES) chunks.push(chunk);
   }
   if (size > MAX_BODY_BYTES) throw new Refusal(413, "The body is too large.");
-  if (size === 0) return undefined;
+  const raw = Buffer.concat(chunks);
+  if (size === 0) return { raw };
+  const type = request.headers["content-type"] ?? "";
+  if (type.startsWith("multipart/form-data")) return { raw, form: await readForm(raw, type) };
+  if (request.url?.startsWith("/storage/")) return { raw };
   try {
-    return JSON.parse(Buffer.concat(chunks).toString("utf8"));
+    return { raw, body: JSON.parse(raw.toString("utf8")) };
   } catch {
     throw new Refusal(400, "The body is no JSON.");
+  }
+}
+
+async function readForm(raw: Buffer, type: string): Promise<FormData> {
+  try {
+    return await new Response(new Uint8Array(raw), { headers: { "content-type": type } }).formData();
+  } catch {
+    throw new Refusal(400, "The form could not be read.");
   }
 }
 
@@ -137,8 +173,17 @@ function strike(fault: Fault, entry: LoggedRequest, response: ServerResponse): v
   send(response, { status: fault.status, body: entry.response, ...headers });
 }
 
-function send(response: ServerResponse, { status, body, wav, headers }: Reply): void {
+function send(response: ServerResponse, { status, body, wav, cutAfterMs, headers }: Reply): void {
+  if (wav && cutAfterMs !== undefined) return void cut(response, wav, cutAfterMs);
   if (wav) response.writeHead(status, { "Content-Type": "audio/wav", "Content-Length": wav.length }).end(wav);
   else if (body === undefined) response.writeHead(status, headers).end();
   else response.writeHead(status, { "Content-Type": "application/json", ...headers }).end(JSON.stringify(body));
+}
+
+/** Half of a file, and then nothing more. */
+function cut(response: ServerResponse, wav: Buffer, afterMs: number): void {
+  response.writeHead(200, { "Content-Type": "audio/wav", "Content-Length": wav.length });
+  response.write(wav.subarray(0, wav.length / 2));
+  const timer = setTimeout(() => response.socket?.destroy(), afterMs).unref();
+  response.once("close", () => clearTimeout(timer));
 }

@@ -1,3 +1,4 @@
+import { answered, dial, letGo } from "./carrier.ts";
 import { type Behaviour, behaviourFor, type EndReason } from "./numbers.ts";
 import { type CallRequest, type MediumInput, Refusal, type WebhookEvent } from "./requests.ts";
 import { tell } from "./story.ts";
@@ -62,6 +63,7 @@ export function startCall(
   if (request.metadata?.callId) increment(world.counts.acceptedByCallId, request.metadata.callId);
   if (agent) agent.calls += 1;
   announce(world, call, "call.started");
+  dial(world, call);
   ring(world, call);
   return call;
 }
@@ -86,6 +88,7 @@ export function joinCall(world: World, call: Call, at = millis(elapsed(world, ca
   if (call.joinedAt !== null || call.endedAt !== null) throw new Refusal(409, "The call is not ringing.");
   clearTimeout(call.timer);
   call.joinedAt = at;
+  answered(world, call);
   announce(world, call, "call.joined");
   if (call.behaviour.hold === "talking") return;
   const longest = limitSeconds(call).talk;
@@ -103,6 +106,7 @@ export function endCall(world: World, call: Call, reason: EndReason, at = millis
   call.endedAt = Math.max(at, call.joinedAt ?? 0);
   call.endReason = call.joinedAt === null ? "unjoined" : reason;
   world.active.set(call.account, activeCalls(world, call.account) - 1);
+  letGo(world, call);
   announce(world, call, "call.ended");
   call.timer = after(world, BILLING_SECONDS, () => billCall(world, call));
 }

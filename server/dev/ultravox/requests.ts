@@ -159,6 +159,19 @@ export const NewWebhook = z.strictObject({
 });
 export const WebhookChange = NewWebhook.partial();
 
+const ttsKey = z.string().nullable();
+export const TtsKeys = z
+  .strictObject({
+    elevenLabs: ttsKey,
+    cartesia: ttsKey,
+    lmnt: ttsKey,
+    google: ttsKey,
+    inworld: ttsKey,
+    respeecher: ttsKey,
+  })
+  .partial();
+export type TtsKeys = z.output<typeof TtsKeys>;
+
 const urgency = z.enum(["immediate", "soon", "later"]).optional();
 export const DataMessage = z.discriminatedUnion("type", [
   z.strictObject({ type: z.literal("hang_up"), message: z.string().optional() }),

@@ -5,21 +5,31 @@ import type { Account, World } from "./world.ts";
 export interface Asked {
   world: World;
   account: Account;
-  /** The `{id}` of the path. */
+  /** The `{id}` of the path; the last one, where there are several. */
   id: string;
+  /** All of them, in order. */
+  ids: string[];
   query: URLSearchParams;
+  /** Parsed JSON; of a multipart form, see `form`. */
   body: unknown;
+  form?: FormData;
+  /** The body as it came, of whatever type. */
+  raw: Buffer;
   origin: string;
   /** The address that was asked, without its query. */
   address: string;
   /** Of whatever the path names; the admin door has no account. */
   hasApiKey: boolean;
+  /** As the request has it. */
+  contentType: string;
 }
 
 export interface Reply {
   status: number;
   body?: unknown;
   wav?: Buffer;
+  /** Real milliseconds after half of `wav`, after which the connection breaks. */
+  cutAfterMs?: number;
   headers?: Record<string, string>;
   /** Real seconds between the work and the answer. */
   delaySeconds?: number;
@@ -34,27 +44,27 @@ export interface Route {
   handle: (asked: Asked) => Reply | Promise<Reply>;
 }
 
-export function findRoute(routes: readonly Route[], method: string, path: string): { route: Route; id: string } {
+export function findRoute(routes: readonly Route[], method: string, path: string): { route: Route; ids: string[] } {
   const here = routes.flatMap((route) => {
-    const id = matchTemplate(route.template, path);
-    return id === undefined ? [] : [{ route, id }];
+    const ids = matchTemplate(route.template, path);
+    return ids === undefined ? [] : [{ route, ids }];
   });
   const found = here.find(({ route }) => route.method === method);
   if (found) return found;
   throw here.length > 0 ? new Refusal(405, `Method "${method}" not allowed.`) : new Refusal(404, "Not found.");
 }
 
-function matchTemplate(template: string, path: string): string | undefined {
+function matchTemplate(template: string, path: string): string[] | undefined {
   const wanted = template.split("/");
   const given = path.split("/");
   if (wanted.length !== given.length) return undefined;
-  let id = "";
+  const ids: string[] = [];
   for (const [index, part] of wanted.entries()) {
     const value = given[index] ?? "";
-    if (part.startsWith("{")) id = value;
+    if (part.startsWith("{")) ids.push(value);
     else if (part !== value) return undefined;
   }
-  return id;
+  return ids;
 }
 
 /** A thing of another account is a thing that does not exist. */

@@ -98,6 +98,7 @@ export function messagesView(world: World, call: Call) {
     role: `MESSAGE_ROLE_${line.role}`,
     text: line.text,
     ...(line.tool && { toolName: line.tool.name, invocationId: line.tool.invocationId }),
+    ...(line.state && { callState: line.state }),
     medium: `MESSAGE_MEDIUM_${line.medium}`,
     callStageMessageIndex: index,
     callStageId: call.stageId,

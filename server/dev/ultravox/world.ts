@@ -1,3 +1,4 @@
+import type { TelnyxAccount } from "../telnyx.ts";
 import { type Faults, noFaults } from "./faults.ts";
 import type { Behaviour, EndReason } from "./numbers.ts";
 import { type Random, stream } from "./random.ts";
@@ -14,6 +15,12 @@ export interface Account {
   concurrency?: number | null;
   /** Creates within any second; absent: as many as come. */
   createPerSecond?: number;
+  /** Cloned voices; null or absent: no cap. */
+  voices?: number | null;
+  /** Real seconds between the making of a clone and its answer; absent: none. */
+  cloneSeconds?: number;
+  /** Knowledge bases; null or absent: no cap. */
+  corpora?: number | null;
 }
 
 export interface Agent {
@@ -37,6 +44,8 @@ export interface Line {
   end: number;
   medium: "VOICE" | "TEXT";
   tool?: { name: string; invocationId: string };
+  /** What the tools have built up, where this changed it. */
+  state?: Record<string, unknown>;
 }
 
 /** Instants are simulated seconds since `created`, which is the wall clock's. */
@@ -101,6 +110,8 @@ export interface World {
   /** Simulated seconds in a second of the clock on the wall. */
   speed: number;
   webhookTimeoutMs: number;
+  /** Signs what the carrier reports of its legs; null: it reports nothing. */
+  telnyx: TelnyxAccount | null;
   accounts: Account[];
   agents: Map<string, Agent>;
   calls: Map<string, Call>;
@@ -111,9 +122,25 @@ export interface World {
   log: LoggedRequest[];
   counts: Counts;
   /** Never goes back, not even at a reset: an id that was used once does not come again. */
-  ordinals: { agent: number; call: number; webhook: number };
+  ordinals: Record<string, number>;
+  /** What the other nouns keep, by noun and id; see `shelf`. */
+  shelves: Map<string, Map<string, Thing>>;
   /** Aborted when the simulator closes, and replaced at a reset: whatever was still to come then does not. */
   stopped: AbortController;
+}
+
+/** What every thing of an account has. */
+export interface Thing {
+  id: string;
+  ordinal: number;
+  account: string;
+}
+
+/** The things of one noun. They outlive the simulator where agents do, and go at a reset. */
+export function shelf<T extends Thing>(world: World, noun: string): Map<string, T> {
+  const found = world.shelves.get(noun) ?? new Map<string, Thing>();
+  world.shelves.set(noun, found);
+  return found as Map<string, T>; // one noun's file alone puts things on its shelf
 }
 
 function newCounts(): Counts {
@@ -125,8 +152,9 @@ function newCounts(): Counts {
   };
 }
 
-export function nextThing(world: World, kind: keyof World["ordinals"]): { ordinal: number; random: Random } {
-  const ordinal = world.ordinals[kind]++;
+export function nextThing(world: World, kind: string): { ordinal: number; random: Random } {
+  const ordinal = world.ordinals[kind] ?? 0;
+  world.ordinals[kind] = ordinal + 1;
   return { ordinal, random: stream(world.seed, kind, ordinal) };
 }
 
@@ -143,6 +171,7 @@ export function newWorld(options: {
   seed: number;
   speed: number;
   webhookTimeoutMs: number;
+  telnyx: TelnyxAccount | null;
   accounts: Account[];
 }): World {
   const world: World = {
@@ -155,7 +184,8 @@ export function newWorld(options: {
     faults: noFaults(),
     log: [],
     counts: newCounts(),
-    ordinals: { agent: 0, call: 0, webhook: 0 },
+    ordinals: {},
+    shelves: new Map(),
     stopped: new AbortController(),
   };
   addConfiguredWebhooks(world);
@@ -166,6 +196,7 @@ export function newWorld(options: {
 export function resetWorld(world: World): void {
   world.stopped.abort();
   world.stopped = new AbortController();
+  world.shelves.clear();
   for (const map of [world.agents, world.calls, world.webhooks, world.active, world.recentCreates]) map.clear();
   world.faults = noFaults();
   world.log = [];

@@ -1,0 +1,93 @@
+import { sql } from "drizzle-orm";
+import {
+  boolean,
+  foreignKey,
+  index,
+  integer,
+  jsonb,
+  pgTable,
+  primaryKey,
+  text,
+  uniqueIndex,
+} from "drizzle-orm/pg-core";
+import { at, clientId, createdAt, houseSees, id, wall } from "../columns.ts";
+import { agents } from "./agents.ts";
+import { clients } from "./clients.ts";
+
+/** How a client telephones, one row each; without one, everything is the installation's. */
+export const telephonyConfigs = pgTable(
+  "telephony_configs",
+  {
+    clientId: clientId()
+      .references(() => clients.id)
+      .primaryKey(),
+    defaultCarrier: text({ enum: ["sip", "twilio", "telnyx", "plivo"] }),
+    /** E.164; what `from` is when a call names none. */
+    defaultFrom: text(),
+    allowedCidrRanges: text().array().notNull().default([]),
+    settings: jsonb().$type<Record<string, unknown>>().notNull().default({}),
+    updatedAt: createdAt(),
+  },
+  () => [wall(), houseSees()],
+);
+
+/** A SIP account that the voice provider registers with, so that it can be called there. The password is kept nowhere. */
+export const sipRegistrations = pgTable(
+  "sip_registrations",
+  {
+    clientId: clientId().references(() => clients.id),
+    id: id(),
+    username: text().notNull(),
+    proxy: text().notNull(),
+    outboundProxy: text(),
+    authUser: text(),
+    state: text({ enum: ["provisioning", "active", "failed", "deleted"] }).notNull(),
+    stateReason: text(),
+    /** What the provider says: null while it does not know. */
+    registered: boolean(),
+    registeredAt: at(),
+    providerAccountId: text().notNull(),
+    providerRegistrationId: text(),
+    createdAt: createdAt(),
+    updatedAt: createdAt(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.clientId, t.id] }),
+    uniqueIndex("sip_registrations_one")
+      .on(t.providerAccountId, t.username, t.proxy)
+      .where(sql`state in ('provisioning', 'active')`),
+    wall(),
+    houseSees(),
+  ],
+);
+
+/** Who answers a call that comes in: the first rule by rank whose pattern fits the number that was called. */
+export const inboundRoutes = pgTable(
+  "inbound_routes",
+  {
+    clientId: clientId().references(() => clients.id),
+    id: id(),
+    /** An E.164 number, or the user part of a SIP address; `*` at the end stands for the rest. */
+    pattern: text().notNull(),
+    agentId: text().notNull(),
+    rank: integer().notNull().default(0),
+    enabled: boolean().notNull().default(true),
+    description: text(),
+    providerAccountId: text().notNull(),
+    /** Does the voice provider know of it? */
+    state: text({ enum: ["pending", "live", "failed"] })
+      .notNull()
+      .default("pending"),
+    stateReason: text(),
+    createdAt: createdAt(),
+    updatedAt: createdAt(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.clientId, t.id] }),
+    foreignKey({ columns: [t.clientId, t.agentId], foreignColumns: [agents.clientId, agents.id] }),
+    uniqueIndex("inbound_routes_one_owner").on(t.providerAccountId, t.pattern),
+    index().on(t.clientId, t.rank, t.id),
+    wall(),
+    houseSees(),
+  ],
+);

@@ -1,0 +1,58 @@
+import { sql } from "drizzle-orm";
+import { foreignKey, index, integer, jsonb, pgTable, primaryKey, text, uniqueIndex } from "drizzle-orm/pg-core";
+import { at, clientId, createdAt, houseSees, id, wall } from "../columns.ts";
+import { clients } from "./clients.ts";
+
+/** Something that takes several steps, each a job of its own: how far it has come, for those who run the installation. */
+export const workflowRuns = pgTable(
+  "workflow_runs",
+  {
+    clientId: clientId().references(() => clients.id),
+    id: id(),
+    name: text().notNull(),
+    subjectId: text().notNull(),
+    state: text({ enum: ["running", "succeeded", "failed"] })
+      .notNull()
+      .default("running"),
+    /** What the steps need beside the subject's own row. */
+    input: jsonb().$type<unknown>().notNull().default({}),
+    createdAt: createdAt(),
+    updatedAt: createdAt(),
+    finishedAt: at(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.clientId, t.id] }),
+    index().on(t.clientId, t.subjectId, t.id),
+    index("workflow_runs_by_id").on(t.id),
+    index("workflow_runs_state").on(t.state, t.id),
+    uniqueIndex("workflow_runs_one_running").on(t.clientId, t.name, t.subjectId).where(sql`state = 'running'`),
+    wall(),
+    houseSees(),
+  ],
+);
+
+export const workflowSteps = pgTable(
+  "workflow_steps",
+  {
+    clientId: clientId().references(() => clients.id),
+    runId: text().notNull(),
+    position: integer().notNull(),
+    name: text().notNull(),
+    state: text({ enum: ["waiting", "running", "done", "failed"] })
+      .notNull()
+      .default("waiting"),
+    /** Attempts made so far. */
+    attempts: integer().notNull().default(0),
+    error: text(),
+    nextAt: at(),
+    startedAt: at(),
+    finishedAt: at(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.clientId, t.runId, t.position] }),
+    foreignKey({ columns: [t.clientId, t.runId], foreignColumns: [workflowRuns.clientId, workflowRuns.id] }),
+    index("workflow_steps_due").on(t.nextAt).where(sql`state = 'running'`),
+    wall(),
+    houseSees(),
+  ],
+);

@@ -1,0 +1,162 @@
+import { sql } from "drizzle-orm";
+import { enqueueFor } from "../db/queue.ts";
+import { recordingKey } from "../routers/calls/artifacts.ts";
+import {
+  endedLately,
+  keepLateTranscript,
+  keepRecording,
+  missRecording,
+  removeRecording,
+  startBackfill,
+  talked,
+  wantsRecording,
+  wantsTranscript,
+} from "../routers/calls/late.ts";
+import { rerunBatch } from "../routers/calls/rerun.ts";
+import { lockCall } from "../routers/calls/service.ts";
+import { ProviderError } from "../routers/providers.ts";
+import type { JobContext, Task } from "./task.ts";
+import type { Workflow } from "./workflows.ts";
+
+/** For the whole of a file, which may be hours long; a line that has gone dead is given up sooner. */
+const copyDeadlineMs = 10 * 60_000;
+const askDeadlineMs = 20_000;
+const mostBytes = 500 * 1024 * 1024;
+/** So long after its end a call without a recording may be one whose recording is still being made. */
+const patienceMinutes = 15;
+/** Longer than the schedule of `calls.fetchRecording` takes. */
+const ownJobMinutes = 90;
+
+/** Copies the recording of a call into our storage. The provider having none yet is a failed attempt: it is asked again. */
+export const fetchRecording: Task<"calls.fetchRecording"> = {
+  async run({ callId }, ctx) {
+    const came = await copyRecording(ctx, callId);
+    if (came === "waiting") throw new Error("The provider does not have the recording of this call yet.");
+    if (came === "none") await giveUpRecording(ctx, callId, "the provider has none");
+  },
+  gaveUp: ({ callId }, ctx, error) => giveUpRecording(ctx, callId, error.message),
+};
+
+async function giveUpRecording(ctx: JobContext, callId: string, why: string) {
+  if (await ctx.asClient((tx) => missRecording(tx, callId)))
+    ctx.log.warn({ call_id: callId, why }, "recording missing");
+}
+
+/**
+ * Streams the recording from the provider into storage, where nobody sees any of it before all of it is there; then the
+ * row says so. Who dies in between leaves at most an object that no row names, and the next one puts it there again.
+ */
+async function copyRecording(ctx: JobContext, callId: string): Promise<"done" | "waiting" | "none"> {
+  const { call, isFresh } = await ctx.asClient(async (tx) => {
+    const call = await lockCall(tx, callId);
+    if (call.recordingState === "erased") await removeRecording(tx, call); // it was erased while it was being copied
+    return { call, isFresh: await endedLately(tx, callId, patienceMinutes) };
+  });
+  if (!wantsRecording(call) || !call.providerCallId) return "done";
+  const over = new AbortController();
+  const signal = AbortSignal.any([ctx.signal, over.signal, AbortSignal.timeout(copyDeadlineMs)]);
+  try {
+    const file = await ctx.providers.ultravox.getRecording(call.providerAccountId, call.providerCallId, { signal });
+    if (file === "not_ready") return "waiting";
+    if (file === "none") return isFresh ? "waiting" : "none";
+    ctx.fence.check();
+    const about = { contentType: "audio/wav", maxBytes: mostBytes };
+    const { bytes } = await ctx.providers.files.put(recordingKey(call), file.chunks, about, { signal });
+    if (bytes === 0 || (file.bytes !== null && bytes !== file.bytes))
+      throw new Error(`Of a recording of ${file.bytes ?? "some"} bytes ${bytes} came.`);
+    await ctx.asClient((tx) => keepRecording(tx, callId, bytes));
+    return "done";
+  } finally {
+    over.abort(); // what was not read to its end lets go of its connection
+  }
+}
+
+/** Once more, for a call whose artifacts did not come when they should have. */
+export const artifactsBackfill: Workflow<"artifacts-backfill"> = {
+  steps: {
+    transcript: {
+      retryAfterSeconds: [5, 30, 120],
+      async run(ctx, { subjectId: callId }) {
+        const call = await ctx.asClient((tx) => lockCall(tx, callId));
+        if (!wantsTranscript(call) || !call.providerCallId) return "done";
+        const deadline = { signal: AbortSignal.any([ctx.signal, AbortSignal.timeout(askDeadlineMs)]) };
+        const { ultravox } = ctx.providers;
+        const messages = await ultravox
+          .listMessages(call.providerAccountId, call.providerCallId, deadline)
+          .catch(goneIsNull);
+        // Without them the recording may be there all the same; the next sweep asks again.
+        if (messages === null || (messages.length === 0 && talked(call))) return "done";
+        ctx.fence.check();
+        await ctx.asClient((tx) => keepLateTranscript(tx, callId, messages));
+        return "done";
+      },
+    },
+    recording: {
+      retryAfterSeconds: [5, 30, 120, 600],
+      async run(ctx, { subjectId: callId }) {
+        if ((await copyRecording(ctx, callId)) === "done") return "done";
+        // While the call's own job still asks, it is that one's to give up.
+        const isFresh = await ctx.asClient((tx) => endedLately(tx, callId, ownJobMinutes));
+        if (!isFresh) await giveUpRecording(ctx, callId, "the provider has none");
+        return "done";
+      },
+    },
+  },
+  async failed() {},
+};
+
+const rerunForMs = 20_000;
+const rerunAtOnce = 50;
+
+/** Calls looked at anew, batch by batch; after a while the job makes room for others and comes again. */
+export const outputRerun: Workflow<"output-rerun"> = {
+  steps: {
+    recompute: {
+      retryAfterSeconds: [5, 30, 120, 600],
+      async run(ctx, { id }) {
+        const until = performance.now() + rerunForMs;
+        while (performance.now() < until && !ctx.signal.aborted) {
+          if (await ctx.asClient((tx) => rerunBatch(tx, id, rerunAtOnce))) return "done";
+        }
+        return { againInSeconds: 0 };
+      },
+    },
+  },
+  async failed() {},
+};
+
+/** The provider does not have the call any more. */
+function goneIsNull(error: unknown): null {
+  if (error instanceof ProviderError && error.kind === "refused" && error.status === 404) return null;
+  throw error;
+}
+
+export const backfill: Task<"artifacts.backfill"> = {
+  run: ({ callId }, ctx) =>
+    ctx.asClient(async (tx) => {
+      const call = await lockCall(tx, callId);
+      if (wantsTranscript(call) || wantsRecording(call)) await startBackfill(tx, callId);
+    }),
+};
+
+/**
+ * sf-artifacts-backfill. A call is taken up at most every six hours, ten times, in the thirty days after its end: what
+ * did not come by then does not come.
+ */
+export const sweep: Task<"artifacts.sweep"> = {
+  async run(_payload, ctx) {
+    await ctx.asHouse(async (tx) => {
+      const due = await tx.execute<{ clientId: string; callId: string }>(sql`
+        select c.client_id as "clientId", c.id as "callId" from calls c cross join lateral (
+          select count(*) as runs, max(created_at) as latest from workflow_runs w
+          where w.client_id = c.client_id and w.subject_id = c.id and w.name = 'artifacts-backfill') past
+        where (c.recording_state in ('pending', 'missing') or c.transcript_state in ('pending', 'missing'))
+          and c.status = 'ended' and c.provider_call_id is not null
+          and c.ended_at between now() - interval '30 days' and now() - interval '15 minutes'
+          and past.runs < 10 and (past.latest is null or past.latest < now() - interval '6 hours')
+        order by c.ended_at desc limit 500`);
+      for (const { clientId, callId } of due)
+        await enqueueFor(tx, clientId, "artifacts.backfill", { callId }, { key: callId });
+    });
+  },
+};

@@ -1,0 +1,50 @@
+import { platformAccount } from "../routers/credentials/accounts.ts";
+import { ttsNames, ttsSecret } from "../routers/credentials/kinds.ts";
+import { openCredential } from "../routers/credentials/service.ts";
+import type { Deadline, KeyRing, VoiceDefinition } from "../routers/providers.ts";
+import { genericDefinition, keyedDefinition, plainDefinition, type Vendor } from "../routers/voices/definition.ts";
+import { externalOf, type VoiceRow } from "../routers/voices/row.ts";
+import { StepRefused } from "./step-refused.ts";
+import type { JobContext } from "./task.ts";
+
+/** What the company says against it; null when it knows the voice, cannot be asked, or the client has no key of its own. */
+export async function isVoiceUnknown(ctx: JobContext, row: VoiceRow, deadline: Deadline): Promise<string | null> {
+  const { voiceId } = externalOf(row);
+  const ring = await ringOf(ctx, row);
+  const secret = await ctx.asClient((tx) => openCredential(tx, ring, row.provider), { mode: "read" });
+  if (!secret || voiceId === null) return null;
+  const found = await ctx.providers.vendors.findVoice(row.provider as Vendor, secret, voiceId, deadline);
+  return found === "not_found" ? `${row.provider} has no voice ${voiceId} for your key.` : null;
+}
+
+/**
+ * How the provider is to be told of it, which depends on whose key it speaks with. Without a key of the client's own:
+ * those of the account. With one, in an account of the client's own: that account learns the key. With one, in the
+ * account that all share: the key travels in this voice alone. Secret, in that case and with a generic voice's headers.
+ */
+export async function definitionOf(ctx: JobContext, row: VoiceRow, deadline: Deadline): Promise<VoiceDefinition> {
+  const voice = externalOf(row);
+  const ring = await ringOf(ctx, row);
+  if (voice.generic) return genericDefinition(voice.generic, headersOf(row, ring));
+  const provider = row.provider as Vendor; // createVoice wrote it from the list of them
+  const secret = await ctx.asClient((tx) => openCredential(tx, ring, provider), { mode: "read" });
+  const apiKey = secret && ttsSecret(secret);
+  if (!apiKey) return plainDefinition(provider, voice);
+  if (row.providerAccountId !== platformAccount) {
+    await ctx.providers.ultravox.setTtsKeys(row.providerAccountId, { [ttsNames[provider]]: apiKey }, deadline);
+    return plainDefinition(provider, voice);
+  }
+  const keyed = keyedDefinition(provider, voice, { apiKey, language: row.language });
+  if (keyed) return keyed;
+  throw new StepRefused(
+    `A key of your own for ${provider} works only in an Ultravox account of your own: save that account's key first, or take this one away.`,
+  );
+}
+
+function headersOf({ sealedHeaders, id }: VoiceRow, ring: KeyRing): Record<string, string> {
+  if (!sealedHeaders) return {};
+  return JSON.parse(ring.open(sealedHeaders, id).toString()) as Record<string, string>; // sealed by us, in this shape
+}
+
+/** May ask a key service, so no transaction is open. */
+const ringOf = (ctx: JobContext, { clientId }: VoiceRow) => ctx.providers.vault.keys(clientId, "provider_credential");

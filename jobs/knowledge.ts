@@ -1,0 +1,213 @@
+import { and, eq, inArray, lt, notExists, sql } from "drizzle-orm";
+import { enqueueFor } from "../db/queue.ts";
+import { knowledgeFiles } from "../db/schema/knowledge.ts";
+import { workflowRuns } from "../db/schema/workflows.ts";
+import { reopenFile } from "../routers/knowledge/files.ts";
+import {
+  claimSource,
+  expireFile,
+  failFile,
+  patienceWith,
+  type Reading,
+  readingOf,
+  recordDocument,
+  recordEmpty,
+  recordReady,
+  recordRefresh,
+  recordSource,
+  releaseClaim,
+  sourceName,
+} from "../routers/knowledge/reading.ts";
+import { ProviderError, type ProviderSource } from "../routers/providers.ts";
+import { uploadRules } from "../routers/uploads/schema.ts";
+import { readUpload } from "../routers/uploads/service.ts";
+import { StepRefused } from "./step-refused.ts";
+import type { JobContext, Task } from "./task.ts";
+import type { Step, StepResult, Workflow } from "./workflows.ts";
+
+const within = (seconds: number) => ({ signal: AbortSignal.timeout(seconds * 1000) });
+/** Ten megabytes from storage, and on to the provider's. */
+const uploadSeconds = 120;
+const askSeconds = 20;
+const lookSoonSeconds = 2;
+const lookSeldomSeconds = 30;
+const claimedSeconds = 10;
+
+/** Every step makes sure of what comes before it: a run may be taken up again at any of them, with nothing left of it. */
+const step = (retryAfterSeconds: readonly number[], run: (ctx: JobContext, reading: Reading) => Promise<StepResult>) =>
+  ({
+    retryAfterSeconds,
+    async run(ctx, { id, subjectId }) {
+      const reading = await ctx.asClient(async (tx) => {
+        await reopenFile(tx, { runId: id, fileId: subjectId });
+        return readingOf(tx, subjectId);
+      });
+      return reading ? run(ctx, reading) : "done";
+    },
+  }) satisfies Step;
+
+/** One file, or the pages from one address, into the provider's corpus. The provider has no events: it is asked. */
+export const knowledgeIngest: Workflow<"knowledge-ingest"> = {
+  steps: {
+    upload: step([5, 30, 120, 300], async (ctx, reading) => {
+      await documentOf(ctx, reading);
+      return "done";
+    }),
+    "create-source": step([5, 30, 120, 300], async (ctx, reading) =>
+      (await sourceOf(ctx, reading)) ? "done" : { againInSeconds: claimedSeconds },
+    ),
+    "await-documents": step([5, 15, 30, 60, 120, 120, 120, 120, 120, 120], async (ctx, reading) => {
+      if (!(await sourceOf(ctx, reading))) return { againInSeconds: claimedSeconds };
+      return look(ctx, reading.file.id);
+    }),
+  },
+  failed: (tx, run, reason) => failFile(tx, run.subjectId, reason),
+};
+
+/** The document at the provider, uploaded if it is not there yet. null: pages need none. */
+async function documentOf(ctx: JobContext, reading: Reading): Promise<string | null> {
+  const { file, base, corpusId, upload } = reading;
+  if (file.kind === "url" || file.providerSourceId) return null;
+  if (file.providerDocumentId) return file.providerDocumentId;
+  if (!upload) throw new StepRefused("The file is no longer in storage. Upload it again.");
+  const deadline = within(uploadSeconds);
+  const { files, ultravox } = ctx.providers;
+  const bytes = await readUpload(files, upload, uploadRules.knowledge_file.maxBytes, deadline);
+  ctx.fence.check();
+  const { fileName, contentType } = upload;
+  const document = { fileName, contentType, bytes };
+  const { providerDocumentId } = await ultravox.uploadDocument(base.providerAccountId, corpusId, document, deadline);
+  await ctx.asClient((tx) => recordDocument(tx, reading, providerDocumentId));
+  return providerDocumentId;
+}
+
+/** Sees to it that the provider has the source. False: somebody else may be asking for it at this moment. */
+async function sourceOf(ctx: JobContext, reading: Reading): Promise<boolean> {
+  if (reading.file.providerSourceId) {
+    if (reading.file.askedAt === null) await readAgain(ctx, reading, reading.file.providerSourceId);
+    return true;
+  }
+  const documentId = await documentOf(ctx, reading);
+  const claim = await ctx.asClient((tx) => claimSource(tx, reading));
+  if (claim === "not now") return false;
+  if (claim === "nothing") return true;
+  const found = claim === "look first" ? await sourcesOf(ctx, reading) : [];
+  const sources = found.length > 0 ? found : [await createSource(ctx, reading, documentId)];
+  await ctx.asClient((tx) => recordSource(tx, reading, sources));
+  return true;
+}
+
+const sourcesOf = ({ providers }: JobContext, { file, base, corpusId }: Reading): Promise<ProviderSource[]> =>
+  providers.ultravox.findSources(base.providerAccountId, corpusId, sourceName(file), within(askSeconds));
+
+async function createSource(ctx: JobContext, reading: Reading, documentId: string | null): Promise<ProviderSource> {
+  const { file, base, corpusId } = reading;
+  const { url, maxDepth, maxDocuments } = file;
+  const pages = { crawl: { startUrls: [url ?? ""], maxDepth: maxDepth ?? 0, maxDocuments: maxDocuments ?? 1 } };
+  const from = documentId === null ? pages : { documentIds: [documentId] };
+  ctx.fence.check();
+  try {
+    const source = { id: sourceName(file), ...from };
+    return await ctx.providers.ultravox.createSource(base.providerAccountId, corpusId, source, within(askSeconds));
+  } catch (error) {
+    const surelyNot = error instanceof ProviderError && error.kind !== "unknown";
+    if (surelyNot) await ctx.asClient((tx) => releaseClaim(tx, reading));
+    throw error;
+  }
+}
+
+async function readAgain(ctx: JobContext, reading: Reading, sourceId: string) {
+  const { base, corpusId } = reading;
+  try {
+    await ctx.providers.ultravox.refreshSource(base.providerAccountId, corpusId, sourceId, within(askSeconds));
+  } catch (error) {
+    if (!(error instanceof ProviderError && error.status === 404)) throw error;
+    await gone(ctx, reading);
+  }
+  await ctx.asClient((tx) => recordRefresh(tx, reading));
+}
+
+async function gone(ctx: JobContext, reading: Reading): Promise<never> {
+  await ctx.asClient((tx) => recordEmpty(tx, reading));
+  throw new StepRefused("The voice provider no longer has it.");
+}
+
+/** The provider knows no failed source: one that is ready with nothing in it is one, and one that is never ready. */
+async function look(ctx: JobContext, fileId: string): Promise<StepResult> {
+  const reading = await ctx.asClient((tx) => readingOf(tx, fileId), { mode: "read" });
+  const sourceId = reading?.file.providerSourceId;
+  if (!reading || !sourceId) return "done";
+  const { base, corpusId } = reading;
+  const source = await ctx.providers.ultravox.getSource(base.providerAccountId, corpusId, sourceId, within(askSeconds));
+  if (!source) return gone(ctx, reading);
+  if (source.status === "ready" && source.documents > 0) {
+    // An answer that never came may have been a source too: of all that bear this name, one stays.
+    const strays = (await sourcesOf(ctx, reading)).filter(({ providerSourceId }) => providerSourceId !== sourceId);
+    await ctx.asClient(async (tx) => {
+      await recordSource(tx, reading, strays);
+      await recordReady(tx, reading, source.documents);
+    });
+    return "done";
+  }
+  if (source.status === "ready") {
+    await ctx.asClient((tx) => recordEmpty(tx, reading));
+    throw new StepRefused("The voice provider found nothing in it that it can read.");
+  }
+  const { seconds, isOver } = await ctx.asClient((tx) => patienceWith(tx, reading), { mode: "read" });
+  if (isOver) throw new StepRefused("The voice provider was not ready with it in time.");
+  return { againInSeconds: Math.min(lookSeldomSeconds, Math.max(lookSoonSeconds, seconds / 4)) };
+}
+
+/** A source that may have been made while nobody was left to hear of it: it goes, if it is there. */
+export const forget: Task<"knowledge.forget"> = {
+  async run({ accountId, corpusId, name }, { providers: { ultravox } }) {
+    const found = await ultravox
+      .findSources(accountId, corpusId, name, within(askSeconds))
+      .catch((error: unknown) => goneWithItsCorpus(error));
+    for (const { providerSourceId } of found) {
+      await ultravox.deleteSource(accountId, corpusId, providerSourceId, within(askSeconds));
+    }
+  },
+};
+
+function goneWithItsCorpus(error: unknown): ProviderSource[] {
+  if (error instanceof ProviderError && error.status === 404) return [];
+  throw error;
+}
+
+export const expire: Task<"knowledge.expire"> = {
+  run: ({ fileId }, ctx) => ctx.asClient((tx) => expireFile(tx, fileId)),
+};
+
+/** The workflow of a file is the first line; this is the second. */
+export const sweep: Task<"knowledge.sweep"> = {
+  async run(_payload, ctx) {
+    await ctx.asHouse(async (tx) => {
+      const running = tx
+        .select({ one: sql`1` })
+        .from(workflowRuns)
+        .where(
+          and(
+            eq(workflowRuns.clientId, knowledgeFiles.clientId),
+            eq(workflowRuns.subjectId, knowledgeFiles.id),
+            eq(workflowRuns.state, "running"),
+          ),
+        );
+      const left = await tx
+        .select({ clientId: knowledgeFiles.clientId, fileId: knowledgeFiles.id })
+        .from(knowledgeFiles)
+        .where(
+          and(
+            inArray(knowledgeFiles.state, ["pending", "ingesting"]),
+            lt(knowledgeFiles.deadlineAt, sql`clock_timestamp()`),
+            notExists(running),
+          ),
+        )
+        .orderBy(knowledgeFiles.deadlineAt)
+        .limit(500);
+      for (const { clientId, fileId } of left) {
+        await enqueueFor(tx, clientId, "knowledge.expire", { fileId }, { key: fileId });
+      }
+    });
+  },
+};

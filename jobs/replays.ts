@@ -1,0 +1,32 @@
+import { and, eq, lt, sql } from "drizzle-orm";
+import { enqueueFor } from "../db/queue.ts";
+import { webhookReplays } from "../db/schema/events.ts";
+import { advanceReplay } from "../routers/webhooks/replay-piece.ts";
+import type { Task } from "./task.ts";
+
+/** One piece of a replay, and the job for the next, in one commit: it may die at any point and has lost and doubled nothing. */
+export const replay: Task<"webhooks.replay"> = {
+  run: ({ replayId }, ctx) => ctx.asClient((tx) => advanceReplay(tx, replayId)),
+};
+
+const silentFor = sql`interval '2 minutes'`;
+const atMost = 500;
+
+/** A replay that says nothing of itself for so long has lost its job. */
+export const sweep: Task<"replays.sweep"> = {
+  async run(_payload, ctx) {
+    await ctx.asHouse(async (tx) => {
+      const silent = await tx
+        .select({ id: webhookReplays.id, clientId: webhookReplays.clientId })
+        .from(webhookReplays)
+        .where(
+          and(eq(webhookReplays.state, "running"), lt(webhookReplays.updatedAt, sql`clock_timestamp() - ${silentFor}`)),
+        )
+        .limit(atMost);
+      for (const { id, clientId } of silent) {
+        await enqueueFor(tx, clientId, "webhooks.replay", { replayId: id }, { key: id });
+      }
+      if (silent.length > 0) ctx.log.warn({ replays: silent.length }, "replays had lost their jobs");
+    });
+  },
+};

@@ -1,0 +1,23 @@
+import type { JobPayload } from "../db/queue.ts";
+import type { Deadline, Ultravox } from "../routers/providers.ts";
+import type { Task } from "./task.ts";
+
+type Removal = JobPayload<"upstream.remove">;
+type Remove = (ultravox: Ultravox, removal: Removal, deadline: Deadline) => Promise<void>;
+
+const removals: Record<Removal["kind"], Remove> = {
+  agent: (ultravox, { accountId, providerId }, deadline) => ultravox.deleteAgent(accountId, providerId, deadline),
+  voice: (ultravox, { accountId, providerId }, deadline) => ultravox.deleteVoice(accountId, providerId, deadline),
+  tool: (ultravox, { accountId, providerId }, deadline) => ultravox.deleteTool(accountId, providerId, deadline),
+  corpus: (ultravox, { accountId, providerId }, deadline) => ultravox.deleteCorpus(accountId, providerId, deadline),
+  source: (ultravox, { accountId, providerId, parentId = "" }, deadline) =>
+    ultravox.deleteSource(accountId, parentId, providerId, deadline),
+  registration: (ultravox, { accountId, providerId }, deadline) =>
+    ultravox.deleteRegistration(accountId, providerId, deadline),
+};
+
+/** Removes at the provider what is deleted here already: nobody waits for it, and nobody can use it any more. */
+export const remove: Task<"upstream.remove"> = {
+  run: (removal, ctx) =>
+    removals[removal.kind](ctx.providers.ultravox, removal, { signal: AbortSignal.timeout(20_000) }),
+};

@@ -1,0 +1,114 @@
+import { and, eq, lte, sql } from "drizzle-orm";
+import type { Tx } from "../db/client.ts";
+import { enqueueFor } from "../db/queue.ts";
+import { workflowSteps } from "../db/schema/workflows.ts";
+import { KeysUnavailable, ProviderError } from "../routers/providers.ts";
+import {
+  beginAttempt,
+  failStep,
+  finishStep,
+  postponeStep,
+  presentStep,
+  type RunRow,
+  retryStep,
+  type StepName,
+  type WorkflowName,
+} from "../routers/workflows/service.ts";
+import { artifactsBackfill, outputRerun } from "./artifacts.ts";
+import { knowledgeIngest } from "./knowledge.ts";
+import { StepRefused } from "./step-refused.ts";
+import { type JobContext, retryDelaySeconds, type Task } from "./task.ts";
+import { voiceCloneExternal, voiceCloneNative } from "./voices.ts";
+
+/** What a step comes to: `done`; or not so far yet, look again in so many seconds. It throws when it failed. */
+export type StepResult = "done" | { againInSeconds: number };
+
+export type Step = {
+  /** When a failed attempt is tried again; after the last one the run has failed. */
+  retryAfterSeconds: readonly number[];
+  /**
+   * May run twice, and after a death at any point. Asks providers without a transaction open; what it records, it
+   * records in its own transactions.
+   */
+  run(ctx: JobContext, run: RunRow): Promise<StepResult>;
+};
+
+/** The steps of a workflow by their names, and what becomes of its subject when it fails, in that same commit. */
+export type Workflow<N extends WorkflowName> = {
+  steps: { [S in StepName<N>]: Step };
+  failed(tx: Tx, run: RunRow, reason: string): Promise<void>;
+};
+
+const workflows: { [N in WorkflowName]: Workflow<N> } = {
+  "voice-clone-native": voiceCloneNative,
+  "voice-clone-external": voiceCloneExternal,
+  "knowledge-ingest": knowledgeIngest,
+  "artifacts-backfill": artifactsBackfill,
+  "output-rerun": outputRerun,
+};
+
+/** How often a process may die in a step beyond its schedule: then the step is what kills it. */
+const deathsBorne = 10;
+const keylessSeconds = 30;
+
+/** Takes the present step of a run: one attempt. */
+export const advance: Task<"workflows.advance"> = {
+  async run({ runId }, ctx) {
+    const present = await ctx.asClient(async (tx) => {
+      const found = await presentStep(tx, runId);
+      return found && { run: found.run, step: await beginAttempt(tx, found.step) };
+    });
+    if (!present) return;
+    const { run, step } = present;
+    const workflow = workflows[run.name as WorkflowName];
+    const doing = (workflow.steps as Record<string, Step>)[step.name];
+    if (!doing) throw new Error(`The workflow ${run.name} has no step ${step.name}.`);
+    try {
+      if (step.attempts > doing.retryAfterSeconds.length + deathsBorne)
+        throw new StepRefused("Its attempts ended without a word, one after the other.");
+      const result = await doing.run(ctx, run);
+      await ctx.asClient(async (tx) => {
+        if (result === "done") await finishStep(tx, step);
+        else await postponeStep(tx, step, result.againInSeconds);
+      });
+    } catch (thrown) {
+      ctx.fence.check();
+      if (ctx.signal.aborted) throw thrown;
+      const error = thrown instanceof Error ? thrown : new Error(String(thrown));
+      // Our own key service is away: that is no failure of the step's.
+      if (error instanceof KeysUnavailable) return ctx.asClient((tx) => postponeStep(tx, step, keylessSeconds));
+      const isFinal = error instanceof StepRefused || (error instanceof ProviderError && error.kind === "refused");
+      const seconds = isFinal ? undefined : retryDelaySeconds(doing.retryAfterSeconds, step.attempts - 1);
+      ctx.log.warn(
+        { err: error, workflow: run.name, step: step.name, again_in: seconds ?? null },
+        "workflow step failed",
+      );
+      await ctx.asClient(async (tx) => {
+        if (seconds !== undefined) return retryStep(tx, step, error.message, seconds);
+        await failStep(tx, step, error.message);
+        await workflow.failed(tx, run, error.message);
+      });
+    }
+  },
+};
+
+/** A run's job row is the first line; this is the second. */
+export const sweep: Task<"workflows.sweep"> = {
+  async run(_payload, ctx) {
+    await ctx.asHouse(async (tx) => {
+      const left = await tx
+        .select({ clientId: workflowSteps.clientId, runId: workflowSteps.runId })
+        .from(workflowSteps)
+        .where(
+          and(
+            eq(workflowSteps.state, "running"),
+            lte(workflowSteps.nextAt, sql`clock_timestamp() - interval '5 minutes'`),
+          ),
+        )
+        .orderBy(workflowSteps.nextAt)
+        .limit(500);
+      for (const { clientId, runId } of left)
+        await enqueueFor(tx, clientId, "workflows.advance", { runId }, { key: runId });
+    });
+  },
+};

@@ -1,0 +1,186 @@
+import { invite } from "../clients/invitations.ts";
+import { changeRole, listMembers, removeMember } from "../clients/members.ts";
+import { Client, ClientPage, CreatedInvitation, Member, MemberPage } from "../clients/schema.ts";
+import { adminDispatch } from "../dispatch/index.ts";
+import { adminIngress } from "../ingress/index.ts";
+import { rest } from "../rest.ts";
+import { houseCommand, houseQuery, router } from "../trpc.ts";
+import {
+  AdminClientId,
+  ClientMemberId,
+  CreateClient,
+  CreatedClient,
+  InviteMember,
+  ListClientMembers,
+  ListClients,
+  ListPrices,
+  Price,
+  PricePage,
+  SetPrice,
+  SuspendClient,
+  UpdateClientMember,
+} from "./schema.ts";
+import {
+  createClient,
+  dropPrices,
+  getClient,
+  listClients,
+  listPrices,
+  resumeClient,
+  setPrice,
+  suspendClient,
+} from "./service.ts";
+
+const operator = (ctx: { principal: { id: string } }) => ({ id: ctx.principal.id, kind: "operator" as const });
+
+/** For those who run the installation. */
+export const admin = router({
+  ingress: adminIngress,
+
+  clients: router({
+    create: houseCommand
+      .meta(rest("POST", "/admin/clients", "platform:write", "Create a client", { wall: "house" }))
+      .input(CreateClient)
+      .output(CreatedClient)
+      .mutation(async ({ ctx, input: { ownerEmail, ...input } }) => {
+        const client = await createClient(ctx.tx, input);
+        if (!ownerEmail) return { ...client, invitationToken: null };
+        const wanted = { email: ownerEmail, role: "owner" as const, expiresInHours: 168 };
+        const { token } = await invite(ctx.tx, wanted, operator(ctx), ctx.hashKey, client.id);
+        return { ...client, invitationToken: token };
+      }),
+
+    list: houseQuery
+      .meta(
+        rest("GET", "/admin/clients", "platform:read", "List clients", { wall: "house", faults: ["cursor_invalid"] }),
+      )
+      .input(ListClients)
+      .output(ClientPage)
+      .query(({ ctx, input }) => listClients(ctx.tx, input, ctx.listKey)),
+
+    get: houseQuery
+      .meta(
+        rest("GET", "/admin/clients/{id}", "platform:read", "Get a client", {
+          wall: "house",
+          faults: ["client_not_found"],
+        }),
+      )
+      .input(AdminClientId)
+      .output(Client)
+      .query(({ ctx, input }) => getClient(ctx.tx, input.id)),
+
+    suspend: houseCommand
+      .meta(
+        rest("POST", "/admin/clients/{id}/suspend", "platform:write", "Suspend a client", {
+          wall: "house",
+          description:
+            "Its keys and tokens answer 403 at once. What it had queued waits; what is under way at a provider is settled.",
+          faults: ["client_not_found"],
+        }),
+      )
+      .input(SuspendClient)
+      .output(Client)
+      .mutation(({ ctx, input }) => suspendClient(ctx.tx, input)),
+
+    resume: houseCommand
+      .meta(
+        rest("POST", "/admin/clients/{id}/resume", "platform:write", "Resume a client", {
+          wall: "house",
+          faults: ["client_not_found"],
+        }),
+      )
+      .input(AdminClientId)
+      .output(Client)
+      .mutation(({ ctx, input }) => resumeClient(ctx.tx, input.id)),
+  }),
+
+  dispatch: adminDispatch,
+
+  members: router({
+    list: houseQuery
+      .meta(
+        rest("GET", "/admin/clients/{id}/members", "platform:read", "List the members of a client", {
+          wall: "house",
+          faults: ["client_not_found", "cursor_invalid"],
+        }),
+      )
+      .input(ListClientMembers)
+      .output(MemberPage)
+      .query(async ({ ctx, input: { id, ...input } }) => {
+        await getClient(ctx.tx, id);
+        return listMembers(ctx.tx, id, input, ctx.listKey);
+      }),
+
+    invite: houseCommand
+      .meta(
+        rest("POST", "/admin/clients/{id}/invitations", "platform:write", "Invite somebody to a client", {
+          wall: "house",
+          status: 201,
+          faults: ["client_not_found"],
+        }),
+      )
+      .input(InviteMember)
+      .output(CreatedInvitation)
+      .mutation(async ({ ctx, input: { id, ...input } }) => {
+        await getClient(ctx.tx, id);
+        return invite(ctx.tx, input, operator(ctx), ctx.hashKey, id);
+      }),
+
+    update: houseCommand
+      .meta(
+        rest("PATCH", "/admin/clients/{id}/members/{memberId}", "platform:write", "Give a member another role", {
+          wall: "house",
+          faults: ["member_not_found", "member_last_owner"],
+        }),
+      )
+      .input(UpdateClientMember)
+      .output(Member)
+      .mutation(({ ctx, input: { id, memberId, role } }) => changeRole(ctx.tx, id, { id: memberId, role }, null)),
+
+    remove: houseCommand
+      .meta(
+        rest("DELETE", "/admin/clients/{id}/members/{memberId}", "platform:write", "Remove a member", {
+          wall: "house",
+          faults: ["member_not_found", "member_last_owner"],
+        }),
+      )
+      .input(ClientMemberId)
+      .mutation(({ ctx, input }) => removeMember(ctx.tx, input.id, input.memberId, null)),
+  }),
+
+  prices: router({
+    list: houseQuery
+      .meta(
+        rest("GET", "/admin/clients/{id}/prices", "platform:read", "List the prices that a client has of its own", {
+          wall: "house",
+          faults: ["client_not_found", "cursor_invalid"],
+        }),
+      )
+      .input(ListPrices)
+      .output(PricePage)
+      .query(({ ctx, input }) => listPrices(ctx.tx, input, ctx.listKey)),
+
+    set: houseCommand
+      .meta(
+        rest("POST", "/admin/clients/{id}/prices", "platform:write", "Give a client a price of its own", {
+          wall: "house",
+          status: 201,
+          description: "A new version: what has begun keeps the price that it began with.",
+          faults: ["client_not_found"],
+        }),
+      )
+      .input(SetPrice)
+      .output(Price)
+      .mutation(({ ctx, input }) => setPrice(ctx.tx, input)),
+
+    drop: houseCommand
+      .meta(
+        rest("DELETE", "/admin/clients/{id}/prices", "platform:write", "Have the price book hold for a client again", {
+          wall: "house",
+          faults: ["client_not_found"],
+        }),
+      )
+      .input(AdminClientId)
+      .mutation(({ ctx, input }) => dropPrices(ctx.tx, input.id)),
+  }),
+});

@@ -1,0 +1,250 @@
+import { isPossiblePhoneNumber } from "libphonenumber-js";
+import { z } from "zod";
+import { examples, Id } from "../words.ts";
+import { variableName } from "./variables.ts";
+
+/** What an agent is, besides its name: kept whole in every version. */
+
+const Text = (max: number) => z.string().trim().min(1).max(max);
+
+const e164 = /^\+[1-9][0-9]{6,14}$/;
+const sipUri = /^sips?:[A-Za-z0-9._~%+-]{1,64}@[A-Za-z0-9][A-Za-z0-9.-]{0,253}(:\d{1,5})?(;[a-z]+=[A-Za-z0-9.-]+)*$/;
+const toolName = z.string().regex(/^[A-Za-z0-9_-]{1,40}$/, "A name has 1 to 40 letters, digits, `_` or `-`.");
+
+export const Variable = z.strictObject({
+  name: z.string().regex(variableName, "A name has letters, digits and `_`, and begins with no digit."),
+  type: z.enum(["string", "number", "boolean"]).default("string"),
+  required: z.boolean().default(true),
+  default: z
+    .union([z.string().max(4000), z.number(), z.boolean()])
+    .nullable()
+    .default(null)
+    .meta({ description: "What a call has that gives none.", redact: "none" }),
+  description: z.string().max(500).nullable().default(null),
+});
+export type Variable = z.output<typeof Variable>;
+
+const UsedTool = z.strictObject({
+  toolId: Id("tool", examples.tool),
+  description: Text(1000)
+    .nullable()
+    .default(null)
+    .meta({ description: "Told to the model instead of the tool's own." }),
+  parameterOverrides: z
+    .record(z.string().min(1).max(100), z.unknown())
+    .default({})
+    .meta({ description: "Parameters with a fixed value: the model does not see them." }),
+});
+
+const InactivityMessage = z.strictObject({
+  afterSeconds: z
+    .int()
+    .min(1)
+    .max(600)
+    .meta({ description: "Of silence, counted from the message before.", examples: [15] }),
+  message: Text(500),
+  // biome-ignore lint/suspicious/noThenProperty: the word on the wire; nobody awaits a message
+  then: z.enum(["nothing", "hang_up_soft", "hang_up"]).default("nothing").meta({
+    description: "`hang_up_soft`: unless the person speaks after all.",
+  }),
+});
+
+const TransferTarget = z.strictObject({
+  name: toolName.meta({ description: "The model knows it as `transfer_to_<name>`.", examples: ["sales"] }),
+  description: Text(500).meta({ description: "When to transfer there.", examples: ["Questions about prices."] }),
+  to: z
+    .string()
+    .max(300)
+    .refine(
+      (text) => (e164.test(text) && isPossiblePhoneNumber(text)) || sipUri.test(text),
+      "Write an E.164 number such as +14155550100, or a SIP address such as sip:sales@pbx.example.com.",
+    )
+    .meta({ redact: "personal", examples: ["+14155550100"] }),
+  warm: z
+    .boolean()
+    .default(false)
+    .meta({ description: "The agent speaks to the person there first. Only in calls by SIP." }),
+});
+
+const Voicemail = z.strictObject({
+  behaviour: z.enum(["hang_up", "leave_message", "ignore"]).meta({
+    description: "What the agent does when a machine answers. `ignore`: it is told nothing about it.",
+    examples: ["hang_up"],
+  }),
+  message: Text(1000)
+    .nullable()
+    .default(null)
+    .meta({ description: "Said word for word; null: the agent finds its own." }),
+});
+
+const Days = z.int().min(0).max(3650).nullable().default(null);
+const Retention = z
+  .strictObject({ transcriptDays: Days, recordingDays: Days })
+  .meta({ description: "How long what a call leaves behind is kept; null: for ever. For calls from now on." });
+
+const noVoicemail = { behaviour: "ignore", message: null } as const;
+const forEver = { transcriptDays: null, recordingDays: null };
+
+function unique<T>(name: string, of: (item: T) => unknown) {
+  return (items: T[], check: z.core.$RefinementCtx<T[]>) => {
+    for (const [index, item] of items.entries()) {
+      if (items.findIndex((other) => of(other) === of(item)) === index) continue;
+      const path = name ? [index, name] : [index];
+      check.addIssue({ code: "custom", path, message: "This is in the list already.", input: items });
+    }
+  };
+}
+
+const Language = z
+  .string()
+  .max(16)
+  .refine(isLanguage, "This is not a language; one looks like en or pt-BR.")
+  .meta({ examples: ["en-GB"] });
+
+function isLanguage(text: string): boolean {
+  try {
+    return Intl.getCanonicalLocales(text).length === 1;
+  } catch {
+    return false;
+  }
+}
+
+/** Every field of a version. Defaults also stand for what versions of earlier days do not have. */
+export const configFields = {
+  systemPrompt: z
+    .string()
+    .min(1)
+    .max(50_000)
+    .meta({
+      description: "May hold `{{variables}}`, filled per call.",
+      redact: "none",
+      examples: ["You answer for Ada's bakery. Be brief."],
+    }),
+  model: z
+    .string()
+    .min(1)
+    .max(100)
+    .nullable()
+    .meta({ description: "null: the provider's own choice.", examples: [null] }),
+  voice: z
+    .string()
+    .min(1)
+    .max(100)
+    .nullable()
+    .meta({
+      description: "A voice of the provider, by its name. Not together with `voiceId`; with neither, its default.",
+      examples: ["Mark"],
+    }),
+  voiceId: Id("voice", examples.voice)
+    .nullable()
+    .meta({ description: "A voice of your own. Not together with `voice`.", examples: [null] }),
+  languageHint: z
+    .string()
+    .min(2)
+    .max(16)
+    .nullable()
+    .meta({ description: "BCP 47. What is spoken at first; null: the first of `languages`.", examples: ["en-GB"] }),
+  languages: z
+    .array(Language)
+    .max(10)
+    .superRefine(unique("", (language) => language.toLowerCase()))
+    .meta({
+      description: "BCP 47. The only ones that the agent speaks; it follows the person. Empty: whatever comes.",
+      examples: [["en-GB", "de"]],
+    }),
+  temperature: z
+    .number()
+    .min(0)
+    .max(1)
+    .nullable()
+    .meta({ examples: [0.3] }),
+  firstSpeaker: z
+    .enum(["agent", "user"])
+    .meta({ description: "Who speaks first once the call is answered.", examples: ["agent"] }),
+  greeting: z
+    .string()
+    .min(1)
+    .max(2000)
+    .nullable()
+    .meta({ description: "What the agent opens with.", examples: ["Ada's bakery, good morning!"] }),
+  recordingEnabled: z.boolean().meta({ examples: [true] }),
+  maxDurationSeconds: z
+    .int()
+    .min(10)
+    .max(14_400)
+    .meta({ description: "A call ends at this length at the latest.", examples: [600] }),
+  joinTimeoutSeconds: z
+    .int()
+    .min(5)
+    .max(300)
+    .meta({ description: "How long it may ring.", examples: [30] }),
+  knowledgeBaseIds: z
+    .array(Id("knowledgeBase", examples.knowledgeBase))
+    .max(10)
+    .superRefine(unique("", (id) => id))
+    .meta({ description: "What the agent may look things up in.", examples: [[]] }),
+  tools: z
+    .array(UsedTool)
+    .max(30)
+    .superRefine(unique("toolId", ({ toolId }) => toolId))
+    .meta({ examples: [[]] }),
+  variables: z
+    .array(Variable)
+    .max(100)
+    .superRefine(unique("name", ({ name }) => name))
+    .meta({
+      description:
+        "What a call may, or must, be given. If there are any, every `{{variable}}` that is used must be among them; if there are none, every one that is used is a required text.",
+      examples: [[]],
+    }),
+  inactivityMessages: z
+    .array(InactivityMessage)
+    .max(10)
+    // biome-ignore lint/suspicious/noThenProperty: the word on the wire; nobody awaits a message
+    .meta({ examples: [[{ afterSeconds: 20, message: "Are you still there?", then: "nothing" }]] }),
+  timeExceededMessage: Text(1000)
+    .nullable()
+    .meta({ description: "Said when the call is about to end for its length.", examples: [null] }),
+  voicemail: Voicemail.meta({ examples: [noVoicemail] }),
+  transferTargets: z
+    .array(TransferTarget)
+    .max(10)
+    .superRefine(unique("name", ({ name }) => name.toLowerCase()))
+    .meta({ examples: [[]] }),
+  hangUpEnabled: z.boolean().meta({ description: "May the agent end the call by itself?", examples: [true] }),
+  retention: Retention.meta({ examples: [forEver] }),
+  outputSchema: z
+    .record(z.string(), z.unknown())
+    .nullable()
+    .meta({
+      description:
+        "A JSON Schema (2020-12) of the object that is drawn from every call. `x-source` in a property says where it comes from.",
+      examples: [{ type: "object", properties: { booked: { type: "boolean" } } }],
+    }),
+};
+
+export const AgentConfig = z.object({
+  systemPrompt: configFields.systemPrompt,
+  model: configFields.model.default(null),
+  voice: configFields.voice.default(null),
+  voiceId: configFields.voiceId.default(null),
+  languageHint: configFields.languageHint.default(null),
+  languages: configFields.languages.default([]),
+  temperature: configFields.temperature.default(null),
+  firstSpeaker: configFields.firstSpeaker.default("agent"),
+  greeting: configFields.greeting.default(null),
+  recordingEnabled: configFields.recordingEnabled.default(true),
+  maxDurationSeconds: configFields.maxDurationSeconds.default(600),
+  joinTimeoutSeconds: configFields.joinTimeoutSeconds.default(30),
+  knowledgeBaseIds: configFields.knowledgeBaseIds.default([]),
+  tools: configFields.tools.default([]),
+  variables: configFields.variables.default([]),
+  inactivityMessages: configFields.inactivityMessages.default([]),
+  timeExceededMessage: configFields.timeExceededMessage.default(null),
+  voicemail: configFields.voicemail.default(noVoicemail),
+  transferTargets: configFields.transferTargets.default([]),
+  hangUpEnabled: configFields.hangUpEnabled.default(false),
+  retention: configFields.retention.default(forEver),
+  outputSchema: configFields.outputSchema.default(null),
+});
+export type AgentConfig = z.output<typeof AgentConfig>;

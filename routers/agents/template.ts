@@ -1,0 +1,173 @@
+import type { Tx } from "../../db/client.ts";
+import type { AgentTemplate, Providers, SelectedTool } from "../providers.ts";
+import { Config } from "../tools/definition.ts";
+import { authTokensOf } from "../tools/upstream.ts";
+import type { AgentConfig } from "./config.ts";
+import { checkReferences, credentialOf, ownTools, type References, referencesOf } from "./references.ts";
+import { declaredOf, variablesIn } from "./variables.ts";
+
+/** What the provider needs of a version, as a transaction may give it out: its secrets are sealed still. */
+export type SealedTemplate = {
+  template: AgentTemplate;
+  secrets: { tool: number; config: unknown; clientId: string; credentialId: string; sealed: Buffer }[];
+};
+
+/** The template of a config. Throws the fault of whatever it names that cannot be used. */
+export async function resolveTemplate(tx: Tx, config: AgentConfig): Promise<SealedTemplate> {
+  const found = await referencesOf(tx, config);
+  checkReferences(config, found, null);
+  return templateOf(config, found);
+}
+
+/** As `resolveTemplate`, for what is live or under way already: it goes on without what was deleted since. */
+export async function standingTemplate(tx: Tx, config: AgentConfig): Promise<SealedTemplate> {
+  const found = await referencesOf(tx, config);
+  const there = <Row extends { state: string }>(row: Row | null) => (row?.state === "deleted" ? null : row);
+  const { voice, knowledgeBases, tools } = found;
+  return templateOf(config, {
+    ...found,
+    voice: there(voice),
+    knowledgeBases: knowledgeBases.map(there),
+    tools: tools.map(there),
+  });
+}
+
+export function templateOf(config: AgentConfig, found: References): SealedTemplate {
+  const secrets: SealedTemplate["secrets"] = [];
+  const tools: SelectedTool[] = [];
+  for (const [index, use] of config.tools.entries()) {
+    const tool = found.tools[index];
+    if (!tool) continue;
+    const credential = found.credentials.get(credentialOf(tool) ?? "");
+    if (credential) {
+      const { clientId, id: credentialId, sealed } = credential;
+      secrets.push({ tool: tools.length, config: tool.config, clientId, credentialId, sealed });
+    }
+    tools.push(selected(tool, use));
+  }
+  const { greeting } = config;
+  const template: AgentTemplate = {
+    systemPrompt: promptOf(config),
+    model: config.model,
+    voice: found.voice?.providerVoiceId ?? config.voice,
+    languageHint: config.languageHint ?? config.languages[0] ?? null,
+    temperature: config.temperature,
+    firstSpeaker: config.firstSpeaker,
+    greeting: greeting !== null && variablesIn(greeting).length > 0 ? null : greeting,
+    recordingEnabled: config.recordingEnabled,
+    maxDurationSeconds: config.maxDurationSeconds,
+    joinTimeoutSeconds: config.joinTimeoutSeconds,
+    inactivityMessages: config.inactivityMessages.map(({ afterSeconds, message, then }) => ({
+      afterSeconds,
+      message,
+      then,
+    })),
+    timeExceededMessage: config.timeExceededMessage,
+    variables: declaredOf(config).map(({ name, required, default: instead }) => ({
+      name,
+      required: required && instead === null,
+    })),
+    tools: [...tools, ...ownToolsOf(config, found)],
+  };
+  return { template, secrets };
+}
+
+type ToolRow = NonNullable<References["tools"][number]>;
+
+function selected(tool: ToolRow, { description, parameterOverrides }: AgentConfig["tools"][number]): SelectedTool {
+  const { definition } = Config.parse(tool.config);
+  const own = definition.type === "builtin" ? definition : null;
+  const overrides = { ...own?.parameterOverrides, ...parameterOverrides };
+  const base = own
+    ? { kind: "builtin" as const, name: own.name, ...(own.name === tool.name ? {} : { nameOverride: tool.name }) }
+    : { kind: "tool" as const, providerToolId: tool.providerToolId ?? "" };
+  const says = description ?? (own ? tool.description : null);
+  return {
+    ...base,
+    ...(says ? { descriptionOverride: says } : {}),
+    ...(Object.keys(overrides).length > 0 ? { parameterOverrides: overrides } : {}),
+  };
+}
+
+/** The provider's own tools that stand for fields of ours (docs.ultravox.ai/tools/built-in-tools). */
+function ownToolsOf(config: AgentConfig, { knowledgeBases }: References): SelectedTool[] {
+  const { voicemail, transferTargets, hangUpEnabled } = config;
+  const tools: SelectedTool[] = knowledgeBases.flatMap((base, index): SelectedTool[] => {
+    if (!base?.providerCorpusId) return [];
+    const corpus = { corpus_id: base.providerCorpusId };
+    if (knowledgeBases.length === 1) return [{ kind: "builtin", name: "queryCorpus", parameterOverrides: corpus }];
+    const about = base.description ? `${base.name}: ${base.description}` : base.name;
+    const nameOverride = ownTools.knowledgeBase(index, knowledgeBases.length);
+    const descriptionOverride = plain(`Looks up what is known in the knowledge base "${about}".`);
+    return [{ kind: "builtin", name: "queryCorpus", nameOverride, descriptionOverride, parameterOverrides: corpus }];
+  });
+  if (hangUpEnabled) tools.push({ kind: "builtin", name: "hangUp" });
+  else if (voicemail.behaviour === "hang_up") {
+    const descriptionOverride = "Ends the call. Use it for nothing but a voicemail or an answering machine.";
+    tools.push({ kind: "builtin", name: "hangUp", descriptionOverride });
+  }
+  if (voicemail.behaviour === "leave_message") {
+    const { message } = voicemail;
+    const isFixed = message !== null && variablesIn(message).length === 0;
+    tools.push({
+      kind: "builtin",
+      name: "leaveVoicemail",
+      ...(isFixed ? { parameterOverrides: { message } } : {}),
+    });
+  }
+  for (const { name, description, to, warm } of transferTargets) {
+    tools.push({
+      kind: "builtin",
+      name: warm ? "warmTransfer" : "coldTransfer",
+      nameOverride: ownTools.transfer(name),
+      descriptionOverride: `Transfers the call to ${name}. ${description}`,
+      parameterOverrides: { target: to },
+    });
+  }
+  return tools;
+}
+
+/** The provider takes a tool's description for a template: what people wrote elsewhere must not become variables. */
+const plain = (text: string) => text.replaceAll("{{", "{ {");
+
+const names = new Intl.DisplayNames("en", { type: "language" });
+
+/**
+ * The prompt, and below it what the provider has no field for. It fills in the prompt's variables, but not those of a
+ * greeting or of a fixed parameter (openapi: ultravox.v1.CallTemplate.contextSchema): such texts are said to the model.
+ */
+function promptOf({ systemPrompt, greeting, firstSpeaker, voicemail, languages }: AgentConfig): string {
+  const notes: string[] = [];
+  if (languages.length > 0) {
+    const known = languages.map((language) => names.of(language) ?? language).join(", ");
+    const others = languages.length > 1 ? "Speak the one that the person speaks. " : "";
+    notes.push(`Languages that you speak: ${known}. ${others}If the person speaks another, say so in one of yours.`);
+  }
+  if (greeting !== null && variablesIn(greeting).length > 0) {
+    const when = firstSpeaker === "agent" ? "Open the call" : "If the person says nothing at first, open the call";
+    notes.push(`${when} with exactly these words: "${greeting}"`);
+  }
+  const machine = "If a voicemail or an answering machine has picked up";
+  if (voicemail.behaviour === "hang_up") notes.push(`${machine}, say nothing and use the tool hangUp at once.`);
+  if (voicemail.behaviour === "leave_message") {
+    const { message } = voicemail;
+    const words =
+      message !== null && variablesIn(message).length > 0 ? ` with this message, word for word: "${message}"` : ".";
+    notes.push(`${machine}, use the tool leaveVoicemail${words}`);
+  }
+  return notes.length === 0 ? systemPrompt : `${systemPrompt}\n\n${notes.join("\n")}`;
+}
+
+/** Opens what is sealed in a template. May speak to a key service: never while a transaction is open. */
+export async function openTemplate(vault: Providers["vault"], sealed: SealedTemplate): Promise<AgentTemplate> {
+  const { template, secrets } = sealed;
+  const tools = [...template.tools];
+  for (const { tool, config, clientId, credentialId, sealed: bytes } of secrets) {
+    const ring = await vault.keys(clientId, "provider_credential");
+    const fields = JSON.parse(ring.open(bytes, credentialId).toString("utf8")) as Record<string, string>;
+    const found = tools[tool];
+    const authTokens = authTokensOf(config, () => fields.value ?? "");
+    if (found && authTokens) tools[tool] = { ...found, authTokens };
+  }
+  return { ...template, tools };
+}

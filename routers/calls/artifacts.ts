@@ -1,0 +1,141 @@
+import { and, asc, eq, sql } from "drizzle-orm";
+import { z } from "zod";
+import type { Tx } from "../../db/client.ts";
+import { enqueue } from "../../db/queue.ts";
+import { agentVersions } from "../../db/schema/agents.ts";
+import { callMessages, type calls } from "../../db/schema/calls.ts";
+import type { ProviderMessage } from "../providers.ts";
+import { wire } from "../words.ts";
+import { extractOutput, type OutputSources } from "./output.ts";
+import { searchableWords } from "./words.ts";
+
+type CallRow = typeof calls.$inferSelect;
+type Change = Partial<typeof calls.$inferInsert>;
+type Days = number | null | undefined;
+
+const days = z.int().min(0).nullish();
+
+/** What an agent's version says of what its calls leave behind; a version from before these fields existed says nothing. */
+const Wishes = z.object({
+  outputSchema: z.record(z.string(), z.unknown()).nullish(),
+  retention: z.object({ transcriptDays: days, recordingDays: days }).nullish(),
+});
+
+export async function wishesOf(tx: Tx, agentId: string, version: number): Promise<z.output<typeof Wishes>> {
+  const [row] = await tx
+    .select({ config: agentVersions.config })
+    .from(agentVersions)
+    .where(and(eq(agentVersions.agentId, agentId), eq(agentVersions.version, version)));
+  return Wishes.parse(row?.config ?? {});
+}
+
+/** Where the recording of a call lies: known before it is there, so that it can be removed whatever was recorded. */
+export const recordingKey = ({ clientId, id }: Pick<CallRow, "clientId" | "id">) => `${clientId}/recordings/${id}.wav`;
+
+/**
+ * What becomes of the row of an ended call once its messages are in, or are waited for no longer (null): they are kept,
+ * and searchable, and the agent's output schema is filled. Doing so again adds nothing.
+ */
+export async function settleArtifacts(tx: Tx, call: CallRow, messages: ProviderMessage[] | null): Promise<Change> {
+  if (call.transcriptState === "erased") return {};
+  const { outputSchema, retention } = await wishesOf(tx, call.agentId, call.agentVersion);
+  const kept: Change = {
+    transcriptUntil: untilOf(call, retention?.transcriptDays),
+    recordingUntil: call.recordingState === "none" ? null : untilOf(call, retention?.recordingDays),
+  };
+  if (!messages) return { ...kept, transcriptState: "missing" };
+  const said = messages.map((message) => ({ ...message, text: storable(message.text) as string }));
+  await keepMessages(tx, call, said);
+  const finalState = finalStateOf(messages);
+  return {
+    ...kept,
+    transcriptState: "ready",
+    finalState,
+    ...(outputSchema ? outputOf(outputSchema, { ...call, finalState }, said) : noOutput),
+  };
+}
+
+/** The output of a call whose messages are in already: for what came to be known later, or for another schema. */
+export async function outputAgain(tx: Tx, call: CallRow, schema: Record<string, unknown> | null | undefined) {
+  return schema ? outputOf(schema, call, await messagesOf(tx, call)) : noOutput;
+}
+
+/**
+ * Has the provider erase a call of which something is erased here, as soon as nothing more is to be had from there: a
+ * call goes there as a whole or not at all, and what is gone here must not go on living there.
+ */
+export async function leaveProvider(tx: Tx, call: CallRow) {
+  const { id: callId, erasedAt, transcriptState, recordingState, checkAt } = call;
+  const isErased = erasedAt !== null || transcriptState === "erased" || recordingState === "erased";
+  const awaits = checkAt !== null || transcriptState === "pending" || recordingState === "pending";
+  if (isErased && !awaits) await enqueue(tx, "calls.eraseUpstream", { callId }, { key: callId });
+}
+
+type Summaries = Pick<CallRow, "summary" | "shortSummary">;
+
+/** What a summary changes that came, or was corrected, when the messages had been read already. What is erased stays so. */
+export async function withSummaries(tx: Tx, call: CallRow, { summary, shortSummary }: Summaries): Promise<Change> {
+  if (call.transcriptState === "erased" || call.erasedAt !== null) return {};
+  const isNew = summary !== call.summary || shortSummary !== call.shortSummary;
+  if (!isNew || call.transcriptState !== "ready") return { summary, shortSummary };
+  const { outputSchema } = await wishesOf(tx, call.agentId, call.agentVersion);
+  return { summary, shortSummary, ...(await outputAgain(tx, { ...call, summary, shortSummary }, outputSchema)) };
+}
+
+const noOutput = { output: null, outputState: "none", outputProblems: null } as const;
+
+function outputOf(schema: Record<string, unknown>, call: CallRow, messages: OutputSources["messages"]): Change {
+  const { output, problems } = extractOutput(schema, { ...call, messages });
+  return {
+    output: storable(output) as Record<string, unknown>,
+    outputState: problems.length > 0 ? "invalid" : "ready",
+    outputProblems: problems.length > 0 ? (storable(problems) as typeof problems) : null,
+  };
+}
+
+function messagesOf(tx: Tx, { id, createdAt }: CallRow) {
+  return tx
+    .select({ role: callMessages.role, toolName: callMessages.toolName, text: callMessages.text })
+    .from(callMessages)
+    .where(and(eq(callMessages.callId, id), eq(callMessages.createdAt, createdAt)))
+    .orderBy(asc(callMessages.index));
+}
+
+/** Two statements, however long the conversation: its messages, and the words that a search finds it by. */
+async function keepMessages(tx: Tx, { id, createdAt }: CallRow, messages: ProviderMessage[]) {
+  if (messages.length === 0) return;
+  const rows = messages.map(({ role, text, toolName, startSeconds, endSeconds }, index) => {
+    return { index, role, text, tool_name: storable(toolName), start_seconds: startSeconds, end_seconds: endSeconds };
+  });
+  await tx.execute(sql`
+    insert into call_messages (call_id, index, role, text, tool_name, start_seconds, end_seconds, created_at)
+    select ${id}, m.index, m.role, m.text, m.tool_name, m.start_seconds, m.end_seconds, ${wire(createdAt)}::timestamptz
+    from json_to_recordset(${JSON.stringify(rows)}::text::json) as m(index int, role text, text text, tool_name text,
+      start_seconds float8, end_seconds float8)
+    on conflict do nothing`);
+  const spoken = messages.filter(({ role }) => role === "user" || role === "agent").map(({ text }) => text);
+  await tx.execute(sql`
+    insert into call_words (word, call_id)
+    select word, ${id} from json_array_elements_text(${JSON.stringify(searchableWords(spoken))}::text::json) word
+    on conflict do nothing`);
+}
+
+/** A message carries the state only where it changed (openapi: ultravox.v1.Message.callState). */
+function finalStateOf(messages: ProviderMessage[]): Record<string, unknown> | null {
+  const last = messages.findLast(({ state }) => state)?.state;
+  return last ? (storable(last) as Record<string, unknown>) : null;
+}
+
+/** Counted from the end of the call; null: it stays. */
+function untilOf({ endedAt }: CallRow, keepDays: Days): Date | null {
+  if (keepDays === null || keepDays === undefined || endedAt === null) return null;
+  return new Date(endedAt.getTime() + keepDays * 86_400_000);
+}
+
+/** As the database can keep it: Postgres knows no zero byte and no half of a surrogate pair, in a key or in a value. */
+function storable(value: unknown): unknown {
+  if (typeof value === "string") return value.toWellFormed().replaceAll("\0", "\ufffd");
+  if (Array.isArray(value)) return value.map(storable);
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([name, inner]) => [storable(name), storable(inner)]));
+}

@@ -1,0 +1,32 @@
+import type { Tx } from "../../db/client.ts";
+import { enqueue } from "../../db/queue.ts";
+import type { LegReport, ProviderCall } from "../providers.ts";
+import { masked } from "./erase.ts";
+import { keepLeg } from "./legs.ts";
+import { hangUpStray } from "./place.ts";
+import { applyCall, contradictsBill, lockCall, refineOutcome } from "./service.ts";
+
+/**
+ * Takes in what the provider says of a call of ours. `told`: by an event, which may be older than what we know;
+ * `asked`: it is so at this moment.
+ */
+export async function hearOf(tx: Tx, callId: string, seen: ProviderCall, how: "told" | "asked") {
+  const call = await lockCall(tx, callId);
+  if (call.providerCallId !== seen.providerCallId) return hangUpStray(tx, callId, call.providerAccountId, seen);
+  if (how === "told" && contradictsBill(call, seen)) return enqueue(tx, "calls.refresh", { callId }, { key: callId });
+  await applyCall(tx, call, seen);
+}
+
+/** Takes in what a carrier says of a leg of a call. Answers why it was not taken, or null. */
+export async function hearOfLeg(
+  tx: Tx,
+  callId: string,
+  report: LegReport,
+  { accountId, heardAt }: { accountId: string; heardAt: Date },
+): Promise<string | null> {
+  const call = await lockCall(tx, callId);
+  const shown = call.erasedAt ? masked : (address: string | null) => address;
+  const objection = await keepLeg(tx, callId, report, { accountId, heardAt, masked: shown });
+  if (objection === null && report.end) await refineOutcome(tx, call);
+  return objection;
+}

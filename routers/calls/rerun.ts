@@ -1,0 +1,140 @@
+import { and, eq, ne, sql } from "drizzle-orm";
+import { z } from "zod";
+import type { Tx } from "../../db/client.ts";
+import { agents } from "../../db/schema/agents.ts";
+import { calls } from "../../db/schema/calls.ts";
+import { workflowRuns } from "../../db/schema/workflows.ts";
+import { Fault } from "../fault.ts";
+import { examples, Id, Instant, wire, wireOrNull } from "../words.ts";
+import { rememberInRun, startWorkflow } from "../workflows/service.ts";
+import { outputAgain, wishesOf } from "./artifacts.ts";
+import { change } from "./service.ts";
+
+const When = z.iso
+  .datetime({ offset: true, error: "Write an instant as ISO 8601, such as 2026-11-22T10:15:30Z." })
+  .optional();
+
+export const RerunOutput = z.strictObject({
+  id: Id("agent", examples.agent),
+  createdAfter: When.meta({ description: "Calls made at this moment or later.", examples: [examples.instant] }),
+  createdBefore: When.meta({ description: "Calls made before this moment.", examples: [examples.instant] }),
+});
+export type RerunOutput = z.output<typeof RerunOutput>;
+
+export const RerunId = z.strictObject({ id: Id("workflow", examples.workflow) });
+
+export const OutputRerun = z
+  .object({
+    id: Id("workflow", examples.workflow),
+    agentId: Id("agent", examples.agent),
+    agentVersion: z.int().meta({ description: "Whose output schema is used.", examples: [3] }),
+    state: z.enum(["running", "succeeded", "failed"]).meta({ examples: ["running"] }),
+    done: z.int().meta({ description: "Calls looked at so far.", examples: [150] }),
+    total: z
+      .int()
+      .nullable()
+      .meta({ description: "null until they have been counted.", examples: [420] }),
+    createdAfter: Instant.nullable(),
+    createdBefore: Instant.nullable(),
+    createdAt: Instant,
+    finishedAt: Instant.nullable(),
+  })
+  .meta({ id: "OutputRerun" });
+export type OutputRerun = z.output<typeof OutputRerun>;
+
+/** What a re-run knows of itself, kept with its run. */
+const Progress = z.object({
+  version: z.int(),
+  createdAfter: z.string().nullable(),
+  createdBefore: z.string().nullable(),
+  /** The call that was looked at last. */
+  cursor: z.string(),
+  done: z.int(),
+  total: z.int().nullable(),
+});
+type Progress = z.output<typeof Progress>;
+
+/** Fills the output of an agent's past calls anew, by the schema that is live now; one re-run per agent at a time. */
+export async function rerunOutput(tx: Tx, { id: agentId, createdAfter, createdBefore }: RerunOutput) {
+  // The lock lets one of two askers find the other's run. It leaves calls of the agent alone.
+  const [agent] = await tx
+    .select({ version: agents.version })
+    .from(agents)
+    .where(and(eq(agents.id, agentId), ne(agents.state, "deleted")))
+    .for("no key update");
+  if (!agent) throw new Fault("agent_not_found", `There is no agent ${agentId}.`);
+  const { outputSchema } = await wishesOf(tx, agentId, agent.version);
+  if (!outputSchema) throw new Fault("output_schema_missing");
+  const [running] = await tx
+    .select({ id: workflowRuns.id })
+    .from(workflowRuns)
+    .where(and(runsOf(agentId), eq(workflowRuns.state, "running")));
+  if (running) throw new Fault("output_rerun_running", `Wait for ${running.id}, which is filling these outputs now.`);
+  const progress: Progress = {
+    version: agent.version,
+    createdAfter: inUtc(createdAfter),
+    createdBefore: inUtc(createdBefore),
+    ...{ cursor: "", done: 0, total: null },
+  };
+  return getRerun(tx, await startWorkflow(tx, "output-rerun", agentId, progress));
+}
+
+export async function getRerun(tx: Tx, id: string): Promise<OutputRerun> {
+  const [run] = await tx
+    .select()
+    .from(workflowRuns)
+    .where(and(eq(workflowRuns.id, id), eq(workflowRuns.name, "output-rerun")));
+  if (!run) throw new Fault("workflow_not_found", `There is no re-run ${id}.`);
+  const { version, done, total, createdAfter, createdBefore } = Progress.parse(run.input);
+  return {
+    id,
+    agentId: run.subjectId,
+    agentVersion: version,
+    state: run.state,
+    ...{ done, total, createdAfter, createdBefore },
+    createdAt: wire(run.createdAt),
+    finishedAt: wireOrNull(run.finishedAt),
+  };
+}
+
+/**
+ * Looks at the next calls of a re-run, and remembers how far it came in the same commit. True when there are no more.
+ * The run is locked: should two workers be at it, the second goes on where the first stopped.
+ */
+export async function rerunBatch(tx: Tx, runId: string, atOnce: number): Promise<boolean> {
+  const [run] = await tx.select().from(workflowRuns).where(eq(workflowRuns.id, runId)).for("update");
+  if (run?.state !== "running") return true;
+  const progress = Progress.parse(run.input);
+  const { outputSchema } = await wishesOf(tx, run.subjectId, progress.version);
+  const total = progress.total ?? (await countCalls(tx, run.subjectId, progress));
+  const batch = await tx
+    .select()
+    .from(calls)
+    .where(inScope(run.subjectId, progress))
+    .orderBy(calls.id)
+    .limit(atOnce)
+    .for("update");
+  for (const call of batch) await change(tx, call, await outputAgain(tx, call, outputSchema));
+  const cursor = batch.at(-1)?.id ?? progress.cursor;
+  await rememberInRun(tx, runId, { ...progress, total, cursor, done: progress.done + batch.length });
+  return batch.length < atOnce;
+}
+
+async function countCalls(tx: Tx, agentId: string, progress: Progress): Promise<number> {
+  const [row] = await tx.select({ count: sql<string>`count(*)` }).from(calls).where(inScope(agentId, progress));
+  return Number(row?.count ?? 0);
+}
+
+/** Calls whose conversation we have. An output that outlived its transcript cannot be made again, and stays as it is. */
+const inScope = (agentId: string, { cursor, createdAfter, createdBefore }: Progress) =>
+  and(
+    eq(calls.agentId, agentId),
+    sql`${calls.id} > ${cursor}`,
+    eq(calls.transcriptState, "ready"),
+    createdAfter === null ? undefined : sql`${calls.createdAt} >= ${createdAfter}::text::timestamptz`,
+    createdBefore === null ? undefined : sql`${calls.createdAt} < ${createdBefore}::text::timestamptz`,
+  );
+
+const runsOf = (agentId: string) => and(eq(workflowRuns.name, "output-rerun"), eq(workflowRuns.subjectId, agentId));
+
+const inUtc = (instant: string | undefined) => (instant === undefined ? null : new Date(instant).toISOString());

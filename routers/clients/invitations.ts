@@ -1,0 +1,113 @@
+import { randomBytes } from "node:crypto";
+import { and, desc, eq, isNull, lt, sql } from "drizzle-orm";
+import type { Tx } from "../../db/client.ts";
+import { newId } from "../../db/ids.ts";
+import { invitations, memberships, users } from "../../db/schema/clients.ts";
+import { Fault } from "../fault.ts";
+import { type ListKey, readCursor, toPage } from "../page.ts";
+import type { Person, Principal } from "../trpc.ts";
+import { wire } from "../words.ts";
+import { refuseBeyond, refuseMember } from "./members.ts";
+import type { CreatedInvitation, Invitation, Invite, Joined, ListInvitations } from "./schema.ts";
+
+type Row = typeof invitations.$inferSelect;
+const now = sql`clock_timestamp()` as unknown as Date; // drizzle takes an expression where its types ask for a value
+
+/** Asks somebody to join. The token is shown this once; kept is what the installation's HMAC makes of it. */
+export async function invite(
+  tx: Tx,
+  { email, role, expiresInHours }: Invite,
+  inviter: Pick<Principal, "id" | "kind" | "scopes"> | { id: string; kind: "operator" },
+  hash: (token: string) => string,
+  /** Only in a transaction of the house; else that of the transaction. */
+  clientId?: string,
+): Promise<CreatedInvitation> {
+  if (inviter.kind !== "operator") await refuseBeyond(tx, inviter, role);
+  const token = `pbi_${randomBytes(32).toString("base64url")}`;
+  const [row] = await tx
+    .insert(invitations)
+    .values({
+      ...(clientId ? { clientId } : {}),
+      id: newId("invitation"),
+      email,
+      role,
+      tokenHash: hash(token),
+      invitedBy: inviter.id,
+      expiresAt: sql`clock_timestamp() + make_interval(hours => ${expiresInHours})` as unknown as Date,
+    })
+    .returning();
+  return { ...onTheWire(row!, new Date()), token };
+}
+
+export async function listInvitations(tx: Tx, { limit, cursor }: ListInvitations, key: ListKey) {
+  const before = readCursor(key, cursor);
+  const rows = await tx
+    .select()
+    .from(invitations)
+    .where(before === null ? undefined : lt(invitations.id, before))
+    .orderBy(desc(invitations.id))
+    .limit(limit + 1);
+  const seenAt = new Date();
+  const items = rows.map((row) => onTheWire(row, seenAt));
+  return toPage(key, items, limit, ({ id }) => id);
+}
+
+/** Doing so again changes nothing; one that was accepted stays so. */
+export async function withdrawInvitation(tx: Tx, id: string) {
+  const [known] = await tx.select().from(invitations).where(eq(invitations.id, id)).for("update");
+  if (!known) throw new Fault("invitation_not_found", `There is no invitation ${id}.`);
+  await tx
+    .update(invitations)
+    .set({ revokedAt: now })
+    .where(and(eq(invitations.id, id), isNull(invitations.acceptedAt), isNull(invitations.revokedAt)));
+}
+
+/** In a transaction of the house: the person belongs to no client yet. An invitation lets in one person, once. */
+export async function acceptInvitation(tx: Tx, tokenHash: string, person: Person): Promise<Joined> {
+  const [open] = await tx
+    .update(invitations)
+    .set({ acceptedAt: now })
+    .where(
+      and(
+        eq(invitations.tokenHash, tokenHash),
+        isNull(invitations.acceptedAt),
+        isNull(invitations.revokedAt),
+        sql`${invitations.expiresAt} > clock_timestamp()`,
+      ),
+    )
+    .returning();
+  if (!open) throw new Fault("invitation_not_found");
+  if (person.email !== null && person.email !== open.email) throw new Fault("invitation_not_yours");
+  const userId = await userOf(tx, person, open.email);
+  await refuseMember(tx, open.clientId, userId);
+  const { clientId, role, id } = open;
+  await tx.insert(memberships).values({ clientId, id: newId("membership"), userId, role });
+  await tx
+    .update(invitations)
+    .set({ acceptedBy: userId })
+    .where(and(eq(invitations.clientId, clientId), eq(invitations.id, id)));
+  return { clientId, userId, role: role as Joined["role"] };
+}
+
+async function userOf(tx: Tx, { subject, name, email }: Person, invited: string): Promise<string> {
+  await tx
+    .insert(users)
+    .values({ id: newId("user"), subject, email: email ?? invited, name })
+    .onConflictDoNothing();
+  const [user] = await tx.select({ id: users.id }).from(users).where(eq(users.subject, subject));
+  return user!.id;
+}
+
+function onTheWire(row: Row, seenAt: Date): Invitation {
+  const { id, email, role, invitedBy, expiresAt, createdAt } = row;
+  const state = row.acceptedAt ? "accepted" : row.revokedAt ? "withdrawn" : expiresAt <= seenAt ? "expired" : "open";
+  return {
+    id,
+    email,
+    role: role as Invitation["role"],
+    state,
+    invitedBy,
+    expiresAt: wire(expiresAt),
+    createdAt: wire(createdAt),
+  };
+}

@@ -1,0 +1,119 @@
+import { and, desc, eq, lt, ne } from "drizzle-orm";
+import type { Tx } from "../../db/client.ts";
+import { memberships, users } from "../../db/schema/clients.ts";
+import { Fault } from "../fault.ts";
+import { type ListKey, readCursor, toPage } from "../page.ts";
+import { grants, scopes } from "../scopes.ts";
+import type { Principal } from "../trpc.ts";
+import { wire } from "../words.ts";
+import type { ListMembers, Member, UpdateMember } from "./schema.ts";
+import { scopesOfRole } from "./service.ts";
+
+type Actor = Pick<Principal, "id" | "kind" | "scopes">;
+
+const notFound = (id: string) => new Fault("member_not_found", `There is no member ${id}.`);
+const isMember = (clientId: string, id: string) =>
+  and(eq(memberships.clientId, clientId), eq(memberships.id, id), eq(memberships.status, "active"));
+
+/** In a transaction of the house the client is not behind a wall: it is always named. */
+export async function listMembers(tx: Tx, clientId: string, { limit, cursor, role }: ListMembers, key: ListKey) {
+  const before = readCursor(key, cursor);
+  const rows = await membersOf(tx)
+    .where(
+      and(
+        eq(memberships.clientId, clientId),
+        eq(memberships.status, "active"),
+        role && eq(memberships.role, role),
+        before === null ? undefined : lt(memberships.id, before),
+      ),
+    )
+    .orderBy(desc(memberships.id))
+    .limit(limit + 1);
+  return toPage(key, rows.map(onTheWire), limit, ({ id }) => id);
+}
+
+export async function getMember(tx: Tx, clientId: string, id: string): Promise<Member> {
+  const [row] = await membersOf(tx).where(isMember(clientId, id));
+  if (!row) throw notFound(id);
+  return onTheWire(row);
+}
+
+/** Gives a member another role. `actor` null: an operator, who may do anything but leave a client without an owner. */
+export async function changeRole(tx: Tx, clientId: string, { id, role }: UpdateMember, actor: Actor | null) {
+  const old = await lockMember(tx, clientId, id);
+  if (actor) {
+    await refuseBeyond(tx, actor, role);
+    await refuseBeyond(tx, actor, old.role);
+  }
+  if (old.role === "owner" && role !== "owner") await refuseLastOwner(tx, clientId, id);
+  await tx.update(memberships).set({ role }).where(isMember(clientId, id));
+  return getMember(tx, clientId, id);
+}
+
+/** The person is let in no more from this moment on: his role is read with every request. */
+export async function removeMember(tx: Tx, clientId: string, id: string, actor: Actor | null) {
+  const old = await lockMember(tx, clientId, id);
+  if (actor && actor.id !== old.userId) await refuseBeyond(tx, actor, old.role);
+  if (old.role === "owner") await refuseLastOwner(tx, clientId, id);
+  await tx.delete(memberships).where(isMember(clientId, id));
+}
+
+/** Nobody gives, or takes, more than he has himself; and only an owner makes or unmakes one. */
+export async function refuseBeyond(tx: Tx, actor: Actor, role: string) {
+  const held = await scopesOfRole(tx, role);
+  const beyond = scopes.find((scope) => grants(held, scope) && !grants(actor.scopes, scope));
+  if (beyond) throw new Fault("scope_missing", `The role ${role} has ${beyond}, which you do not have yourself.`);
+  if (role !== "owner") return;
+  const [own] = await tx
+    .select({ role: memberships.role })
+    .from(memberships)
+    .where(and(eq(memberships.userId, actor.id), eq(memberships.status, "active"), eq(memberships.role, "owner")));
+  if (actor.kind !== "user" || !own) throw new Fault("scope_missing", "Only an owner makes or unmakes an owner.");
+}
+
+/** All owners are locked, in the order of their ids: two who leave at once do not both find the other. */
+async function refuseLastOwner(tx: Tx, clientId: string, id: string) {
+  const others = await tx
+    .select({ id: memberships.id })
+    .from(memberships)
+    .where(and(eq(memberships.clientId, clientId), eq(memberships.role, "owner"), eq(memberships.status, "active")))
+    .orderBy(memberships.id)
+    .for("update");
+  if (!others.some((other) => other.id !== id)) throw new Fault("member_last_owner");
+}
+
+async function lockMember(tx: Tx, clientId: string, id: string) {
+  // The owners come first and in order, so that two who lock one another's rows do not wait crosswise.
+  await tx
+    .select({ id: memberships.id })
+    .from(memberships)
+    .where(and(eq(memberships.clientId, clientId), eq(memberships.role, "owner")))
+    .orderBy(memberships.id)
+    .for("update");
+  const [row] = await tx.select().from(memberships).where(isMember(clientId, id)).for("update");
+  if (!row) throw notFound(id);
+  return row;
+}
+
+const membersOf = (tx: Tx) =>
+  tx
+    .select({ member: memberships, email: users.email, name: users.name })
+    .from(memberships)
+    .innerJoin(users, eq(users.id, memberships.userId))
+    .$dynamic();
+
+type Found = { member: typeof memberships.$inferSelect; email: string | null; name: string | null };
+
+function onTheWire({ member, email, name }: Found): Member {
+  const { id, userId, role, createdAt } = member;
+  return { id, userId, email, name, role: role as Member["role"], createdAt: wire(createdAt) };
+}
+
+/** Is this person a member already? */
+export async function refuseMember(tx: Tx, clientId: string, userId: string) {
+  const [known] = await tx
+    .select({ id: memberships.id })
+    .from(memberships)
+    .where(and(eq(memberships.clientId, clientId), eq(memberships.userId, userId), ne(memberships.status, "disabled")));
+  if (known) throw new Fault("member_exists", undefined, { details: [{ path: "id", message: known.id }] });
+}

@@ -1,0 +1,62 @@
+import { eq, sql } from "drizzle-orm";
+import type { Tx } from "../../db/client.ts";
+import { clients, roles } from "../../db/schema/clients.ts";
+import { wire } from "../words.ts";
+import { type Client, roleNames, type UpdateClient } from "./schema.ts";
+
+export type ClientRow = typeof clients.$inferSelect;
+
+const here = sql`${clients.id} = current_setting('app.client_id')`;
+
+/** The client of this transaction. */
+export async function currentClientOf(tx: Tx): Promise<Client> {
+  const [row] = await tx.select().from(clients).where(here);
+  return clientOnTheWire(row!);
+}
+
+export async function updateClient(tx: Tx, changes: UpdateClient): Promise<Client> {
+  const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
+  const [row] = await tx
+    .update(clients)
+    .set({ ...given, updatedAt: sql`clock_timestamp()` as unknown as Date })
+    .where(here)
+    .returning();
+  return clientOnTheWire(row!);
+}
+
+export async function listRoles(tx: Tx) {
+  const rows = await tx.select().from(roles);
+  const found = roleNames.flatMap((name) =>
+    rows.filter((row) => row.name === name).map(({ scopes }) => ({ name, scopes })),
+  );
+  return { roles: found };
+}
+
+/** The scopes of a role, as the database has them. */
+export async function scopesOfRole(tx: Tx, name: string): Promise<string[]> {
+  const [row] = await tx.select().from(roles).where(eq(roles.name, name));
+  if (!row) throw new Error(`There is no role ${name}.`);
+  return row.scopes;
+}
+
+export function clientOnTheWire({
+  id,
+  name,
+  timezone,
+  metadata,
+  status,
+  suspendedReason,
+  createdAt,
+  updatedAt,
+}: ClientRow): Client {
+  return {
+    id,
+    name,
+    timezone,
+    metadata,
+    status,
+    suspendedReason,
+    createdAt: wire(createdAt),
+    updatedAt: wire(updatedAt),
+  };
+}

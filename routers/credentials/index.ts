@@ -1,0 +1,71 @@
+import { rest } from "../rest.ts";
+import { command, consultation, query, router } from "../trpc.ts";
+import { removeCredential, saving, verifying } from "./save.ts";
+import {
+  Credential,
+  CredentialOf,
+  PatchTts,
+  ProviderPage,
+  ProviderStatus,
+  PutCredential,
+  RemoveCredential,
+} from "./schema.ts";
+import { listProviders } from "./service.ts";
+import { changingTts } from "./tts.ts";
+
+const vault = "provider_credential";
+const faultsOfSaving = ["credential_refused", "account_taken", "account_unreachable", "credentials_too_many"] as const;
+
+export const credentials = router({
+  list: query
+    .meta(rest("GET", "/auth/providers", "credentials:read", "List providers and your credentials there"))
+    .output(ProviderPage)
+    .query(({ ctx }) => listProviders(ctx.tx)),
+
+  put: consultation
+    .meta(
+      rest("PUT", "/auth/providers/{provider}", "credentials:write", "Save your credential for a provider", {
+        description:
+          "It is tried there first: refused, nothing is saved; where nobody can be asked it is saved as `unverified`. " +
+          "A key for ultravox makes that account your own: agents, voices, tools and knowledge bases made from then on live there.",
+        faults: [...faultsOfSaving, "credential_in_use", "provider_unavailable"],
+        vault,
+      }),
+    )
+    .input(PutCredential)
+    .output(Credential)
+    .mutation(({ ctx, input }) => ctx.consult(saving(input, ctx.ring, ctx.providers))),
+
+  remove: command
+    .meta(
+      rest("DELETE", "/auth/providers/{provider}", "credentials:write", "Delete your credential for a provider", {
+        faults: ["credential_not_found", "credential_in_use"],
+      }),
+    )
+    .input(RemoveCredential)
+    .mutation(({ ctx, input }) => removeCredential(ctx.tx, input)),
+
+  verify: consultation
+    .meta(
+      rest("POST", "/auth/providers/{provider}/verify", "credentials:write", "Try a credential at its provider", {
+        description: "Refused there, it is answered with the state `invalid` and the reason.",
+        faults: ["credential_not_found", "account_unreachable", "provider_unavailable"],
+        vault,
+      }),
+    )
+    .input(CredentialOf)
+    .output(Credential)
+    .mutation(({ ctx, input }) => ctx.consult(verifying(input.provider, ctx.ring, ctx.providers))),
+
+  tts: consultation
+    .meta(
+      rest("PATCH", "/auth/providers/tts", "credentials:write", "Configure one company of voices", {
+        description: "The same as saving or deleting the credential of that provider.",
+        faults: [...faultsOfSaving, "credential_in_use", "provider_unavailable"],
+        vault,
+      }),
+    )
+    .input(PatchTts)
+    .output(ProviderStatus)
+    .mutation(({ ctx, input }) => ctx.consult(changingTts(input, ctx.ring, ctx.providers))),
+});

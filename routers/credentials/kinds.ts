@@ -1,0 +1,63 @@
+import { type CredentialProvider, credentialProviders } from "../providers.ts";
+
+/** What each provider wants to be shown, and what of it is told to people. The first secret one gives the prefix. */
+type Kind = { secret: readonly SecretField[]; optional?: readonly SecretField[]; open?: readonly SecretField[] };
+export type SecretField = (typeof secretFields)[number];
+
+export const secretFields = [
+  "apiKey",
+  "publicKey",
+  "accountSid",
+  "authId",
+  "authToken",
+  "host",
+  "username",
+  "password",
+  "serviceAccount",
+  "value",
+] as const;
+
+const key: Kind = { secret: ["apiKey"] };
+
+const kinds: Record<CredentialProvider, Kind> = {
+  ultravox: key,
+  elevenlabs: key,
+  cartesia: key,
+  lmnt: key,
+  google: { secret: ["serviceAccount"] },
+  inworld: key,
+  respeecher: key,
+  telnyx: { secret: ["apiKey"], optional: ["publicKey"] },
+  twilio: { secret: ["authToken"], open: ["accountSid"] },
+  plivo: { secret: ["authToken"], open: ["authId"] },
+  sip: { secret: ["password"], open: ["host", "username"] },
+};
+const custom: Kind = { secret: ["value"] };
+
+export const providerPattern = new RegExp(`^(${credentialProviders.join("|")}|custom-[a-z0-9][a-z0-9-]{0,39})$`);
+
+export const isKnown = (provider: string): provider is CredentialProvider =>
+  (credentialProviders as readonly string[]).includes(provider);
+
+export const kindOf = (provider: string): Kind => (isKnown(provider) ? kinds[provider] : custom);
+
+/** Companies whose voices the voice provider speaks with, and what it calls them. */
+export const ttsNames = {
+  elevenlabs: "elevenLabs",
+  cartesia: "cartesia",
+  lmnt: "lmnt",
+  google: "google",
+  inworld: "inworld",
+  respeecher: "respeecher",
+} as const satisfies Partial<Record<CredentialProvider, string>>;
+export type TtsProvider = keyof typeof ttsNames;
+export const ttsProviders = Object.keys(ttsNames) as [TtsProvider, ...TtsProvider[]];
+export const isTts = (provider: string): provider is TtsProvider => provider in ttsNames;
+/** The one text that a company of voices wants: its key, or its service account as JSON. */
+export const ttsSecret = (fields: Record<string, string>) => fields.apiKey ?? fields.serviceAccount ?? null;
+
+/** What of a secret may be shown: its first characters, a third of it at most, and nothing of a short one. */
+export function prefixOf(secret: string): string {
+  const length = Math.min(6, Math.floor(secret.length / 3));
+  return length < 4 ? "" : secret.slice(0, length);
+}

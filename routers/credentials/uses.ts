@@ -1,0 +1,57 @@
+import { sql } from "drizzle-orm";
+import type { Tx } from "../../db/client.ts";
+import { Fault } from "../fault.ts";
+import type { AccountRow, CredentialRow } from "./service.ts";
+
+type Use = { kind: string; id: string; name: string };
+
+/** At most so many are named; one would do to refuse. */
+const named = 20;
+
+/** Refuses while something needs the credential, and names it. */
+export async function refuseInUse(tx: Tx, row: CredentialRow) {
+  refuse(
+    await tx.execute<Use>(sql`
+      select 'agents' as kind, a.id, a.name from agent_uses u join agents a on a.client_id = u.client_id and a.id = u.agent_id
+        where u.kind = 'credential' and u.target_id = ${row.id} and a.state in ('provisioning', 'active')
+      union all
+      select 'tools', t.id, t.name from tools t where t.state in ('provisioning', 'active')
+        and jsonb_path_exists(jsonb_build_array(t.config, t.pending), '$[*].**.auth.** ? (@ == $provider || @ == $id)'::jsonpath,
+          jsonb_build_object('provider', ${row.provider}::text, 'id', ${row.id}::text))
+      union all
+      select 'voices', v.id, v.name from voices v where v.state in ('pending', 'training', 'active')
+        and v.kind = 'external' and lower(v.provider) = ${row.provider}
+      order by 1, 2 limit ${named}`),
+    `Something still needs the credential for ${row.provider}.`,
+  );
+}
+
+/** Refuses while something that was made in this account is there. */
+export async function refuseInhabited(tx: Tx, account: AccountRow) {
+  const made = (table: string, states: string) => sql`
+    select ${table}::text as kind, id, name from ${sql.identifier(table)}
+    where provider_account_id = ${account.id} and state = any(string_to_array(${states}::text, ','))`;
+  refuse(
+    await tx.execute<Use>(sql`
+      ${made("agents", "provisioning,active")} union all ${made("tools", "provisioning,active")} union all
+      ${made("voices", "pending,training,active")} union all ${made("knowledge_bases", "empty,ingesting,ready,failed")}
+      order by 1, 2 limit ${named}`),
+    "What was made in your own Ultravox account lives there and would fail.",
+  );
+}
+
+/** Whose calls go on must not lose the key: nobody could say any more how they ended and what they cost. */
+export async function refuseLiveCalls(tx: Tx, account: AccountRow) {
+  refuse(
+    await tx.execute<Use>(sql`
+      select 'calls' as kind, id, status as name from calls
+      where provider_account_id = ${account.id} and status in ('queued', 'unknown', 'ringing', 'active')
+      order by 2 limit ${named}`),
+    "Calls are going on in your own Ultravox account. End them first.",
+  );
+}
+
+function refuse(uses: Iterable<Use>, message: string) {
+  const details = [...uses].map(({ kind, id, name }) => ({ path: kind, message: `${id} (${name})` }));
+  if (details.length > 0) throw new Fault("credential_in_use", message, { details });
+}

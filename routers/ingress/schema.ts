@@ -1,0 +1,111 @@
+import { z } from "zod";
+import { PageInput, pageOf } from "../page.ts";
+import { examples, Id, Instant } from "../words.ts";
+import { ingressProviders, ingressStates } from "./service.ts";
+
+const When = z.iso
+  .datetime({ offset: true, error: "Write an instant as ISO 8601, such as 2026-11-22T10:15:30Z." })
+  .meta({ examples: [examples.instant] });
+const Provider = z.enum(ingressProviders).meta({ examples: ["telnyx"] });
+const State = z.enum(ingressStates).meta({ examples: ["failed"] });
+const EventType = z
+  .string()
+  .max(300)
+  .meta({ description: "As the provider calls it.", examples: ["call.hangup"] });
+
+export const IngressId = z.strictObject({ id: Id("ingress", examples.ingress) });
+
+export const ListIngress = z.strictObject({
+  ...PageInput,
+  provider: Provider.optional(),
+  state: State.optional(),
+  eventType: EventType.optional(),
+  account: z
+    .string()
+    .max(100)
+    .optional()
+    .meta({
+      description: "Whose secret or key signed: `pacc_…` of the installation, `cred_…` of a client.",
+      examples: ["pacc_platform"],
+    }),
+  clientId: Id("client", examples.client).optional(),
+  subjectId: z
+    .string()
+    .max(64)
+    .optional()
+    .meta({ description: "What it was about.", examples: [examples.call] }),
+  since: When.optional().meta({ description: "Received at this moment or later.", examples: [examples.instant] }),
+  until: When.optional().meta({ description: "Received before this moment.", examples: [examples.instant] }),
+});
+export type ListIngress = z.output<typeof ListIngress>;
+
+const message = {
+  id: Id("ingress", examples.ingress),
+  provider: Provider,
+  account: z.string().meta({ examples: ["pacc_platform"] }),
+  key: z.string().meta({ description: "What makes it one, however often it is sent.", examples: ["evt_1PqX2k"] }),
+  eventType: EventType,
+  state: State,
+  stale: z.boolean().meta({
+    description: "Rightly signed, but outside the time window: the provider was asked instead.",
+    examples: [false],
+  }),
+  note: z
+    .string()
+    .nullable()
+    .meta({ description: "Why it was ignored, or failed.", examples: ["No call of this account."] }),
+  attempts: z.int().meta({ description: "How often it was looked at to the end.", examples: [1] }),
+  verifiedBy: z.string().meta({ description: "Which secret or key matched.", examples: ["pacc_platform#1"] }),
+  clientId: Id("client", examples.client).nullable(),
+  subjectId: z
+    .string()
+    .nullable()
+    .meta({ examples: [examples.call] }),
+  receivedAt: Instant,
+  appliedAt: Instant.nullable(),
+};
+
+export const IngressMessage = z.object(message).meta({ id: "IngressMessage" });
+export type IngressMessage = z.output<typeof IngressMessage>;
+export const IngressPage = pageOf(IngressMessage);
+
+export const IngressDetail = z
+  .object({
+    ...message,
+    headers: z.record(z.string(), z.string()).meta({
+      description: "Those that matter; no signature, no secret.",
+      examples: [{ "telnyx-timestamp": "1795535000" }],
+    }),
+    body: z.string().meta({ description: "Word for word.", examples: ['{"data":{"event_type":"call.hangup"}}'] }),
+  })
+  .meta({ id: "IngressDetail" });
+export type IngressDetail = z.output<typeof IngressDetail>;
+
+export const ReprocessIngress = z.strictObject({
+  provider: Provider.optional(),
+  eventType: EventType.optional(),
+  states: z
+    .array(State)
+    .min(1)
+    .max(ingressStates.length)
+    .default(["failed"])
+    .meta({ description: "Those in one of these states.", examples: [["failed", "ignored"]] }),
+  since: When.meta({ description: "Received at this moment or later.", examples: [examples.instant] }),
+  until: When.optional().meta({
+    description: "Received before this moment; now, if left out.",
+    examples: ["2026-11-23T10:15:30.000Z"],
+  }),
+});
+export type ReprocessIngress = z.output<typeof ReprocessIngress>;
+
+export const Reprocessing = z
+  .object({
+    provider: Provider.nullable(),
+    eventType: EventType.nullable(),
+    states: z.array(State).meta({ examples: [["failed"]] }),
+    since: Instant,
+    until: Instant,
+    found: z.int().meta({ description: "How many the filter finds now, counted up to 100 000.", examples: [17] }),
+  })
+  .meta({ id: "IngressReprocessing" });
+export type Reprocessing = z.output<typeof Reprocessing>;

@@ -1,0 +1,45 @@
+import { eq, sql } from "drizzle-orm";
+import type { Tx } from "../../db/client.ts";
+import { knowledgeFiles } from "../../db/schema/knowledge.ts";
+import { Fault } from "../fault.ts";
+import type { Deadline, Providers } from "../providers.ts";
+import { isUsable } from "./machine.ts";
+import type { KnowledgeAnswer, QueryKnowledge } from "./schema.ts";
+import { findBase } from "./service.ts";
+
+type Asked = {
+  accountId: string;
+  corpusId: string;
+  sources: Map<string, { fileId: string; name: string | null }>;
+};
+
+/** Asks a knowledge base as an agent would. */
+export function queryKnowledge({ ultravox }: Pick<Providers, "ultravox">, { id, query, maxResults }: QueryKnowledge) {
+  return {
+    read: (tx: Tx) => askable(tx, id),
+    async ask({ accountId, corpusId, sources }: Asked, deadline: Deadline): Promise<KnowledgeAnswer> {
+      const hits = await ultravox.queryCorpus(accountId, corpusId, { text: query, maxResults }, deadline);
+      // What is deleted here may be found there for a moment yet.
+      const living = hits.filter(({ providerSourceId }) => providerSourceId === null || sources.has(providerSourceId));
+      const results = living.map(({ content, score, providerSourceId, title, url }) => {
+        const source = providerSourceId === null ? undefined : sources.get(providerSourceId);
+        return { content, score, fileId: source?.fileId ?? null, title: title ?? source?.name ?? null, url };
+      });
+      return { results };
+    },
+  };
+}
+
+async function askable(tx: Tx, id: string): Promise<Asked> {
+  const base = await findBase(tx, id);
+  if (!base.providerCorpusId || !isUsable(base)) {
+    const why = base.stateReason ?? "Nothing has been read into it yet.";
+    throw new Fault("knowledge_base_not_ready", `Knowledge base ${id} is ${base.state}. ${why}`);
+  }
+  const files = await tx
+    .select({ fileId: knowledgeFiles.id, name: knowledgeFiles.fileName, sourceId: knowledgeFiles.providerSourceId })
+    .from(knowledgeFiles)
+    .where(sql`${eq(knowledgeFiles.knowledgeBaseId, id)} and ${knowledgeFiles.state} <> 'deleted'`);
+  const sources = files.flatMap(({ sourceId, ...file }) => (sourceId ? [[sourceId, file] as const] : []));
+  return { accountId: base.providerAccountId, corpusId: base.providerCorpusId, sources: new Map(sources) };
+}

@@ -1,0 +1,223 @@
+import { z } from "zod";
+import { PageInput, pageOf } from "../page.ts";
+import { PresignedUpload, PresignFiles } from "../uploads/schema.ts";
+import { examples, Id, Instant, Metadata } from "../words.ts";
+import { fileStates, maxDocumentsPerSource } from "./machine.ts";
+
+const baseId = Id("knowledgeBase", examples.knowledgeBase);
+const fileId = Id("knowledgeFile", examples.knowledgeFile);
+const baseStates = ["provisioning", "empty", "ingesting", "ready", "failed"] as const;
+const shownFileStates = fileStates.filter((state) => state !== "deleted");
+
+const fields = {
+  name: z
+    .string()
+    .trim()
+    .min(1)
+    .max(100)
+    .meta({ examples: ["Opening hours and prices"] }),
+  description: z
+    .string()
+    .trim()
+    .min(1)
+    .max(1000)
+    .nullable()
+    .meta({ description: "What is in it, for people.", examples: ["What callers ask the bakery."] }),
+};
+
+export const CreateKnowledgeBase = z.strictObject({
+  name: fields.name,
+  description: fields.description.default(null),
+  metadata: Metadata.default({}),
+});
+export type CreateKnowledgeBase = z.output<typeof CreateKnowledgeBase>;
+
+export const UpdateKnowledgeBase = z.strictObject({
+  id: baseId,
+  ...z.object({ ...fields, metadata: Metadata }).partial().shape,
+});
+export type UpdateKnowledgeBase = z.output<typeof UpdateKnowledgeBase>;
+
+export const KnowledgeBaseId = z.strictObject({ id: baseId });
+export const RemoveKnowledgeBase = z.strictObject({
+  id: baseId,
+  force: z
+    .boolean()
+    .default(false)
+    .meta({ description: "Also when agents use it: they go on without it.", examples: [true] }),
+});
+export type RemoveKnowledgeBase = z.output<typeof RemoveKnowledgeBase>;
+
+export const ListKnowledgeBases = z.strictObject({
+  ...PageInput,
+  state: z
+    .enum(baseStates)
+    .optional()
+    .meta({ examples: ["ready"] }),
+});
+export type ListKnowledgeBases = z.output<typeof ListKnowledgeBases>;
+
+const stateReason = z
+  .string()
+  .nullable()
+  .meta({ description: "Why, where it is not as one would wish.", examples: [null] });
+
+export const KnowledgeBase = z
+  .object({
+    id: baseId,
+    ...fields,
+    state: z.enum([...baseStates, "deleted"]).meta({
+      description: "Follows from its files: `ingesting` while one is being read in, else `ready` if one is ready.",
+      examples: ["ready"],
+    }),
+    stateReason,
+    isUsable: z.boolean().meta({
+      description: "Something is in it that agents can ask; also while more is being read in.",
+      examples: [true],
+    }),
+    readyFiles: z.int().meta({ description: "Files and addresses that have been read in.", examples: [3] }),
+    metadata: Metadata,
+    createdAt: Instant,
+    updatedAt: Instant,
+  })
+  .meta({ id: "KnowledgeBase" });
+export type KnowledgeBase = z.output<typeof KnowledgeBase>;
+export const KnowledgeBasePage = pageOf(KnowledgeBase);
+
+export const PresignKnowledgeFiles = z.strictObject({ id: baseId, files: PresignFiles("knowledge_file") });
+export type PresignKnowledgeFiles = z.output<typeof PresignKnowledgeFiles>;
+export const PresignedKnowledgeFiles = z.object({ files: z.array(PresignedUpload) });
+
+const distinct = (list: readonly string[]) => new Set(list).size === list.length;
+
+export const IngestFiles = z.strictObject({
+  id: baseId,
+  fileIds: z
+    .array(Id("upload", examples.upload))
+    .min(1)
+    .max(20)
+    .refine(distinct, "Name each file once.")
+    .meta({ description: "Of uploads, whose bytes are in storage by now.", examples: [[examples.upload]] }),
+});
+export type IngestFiles = z.output<typeof IngestFiles>;
+
+export const IngestUrls = z.strictObject({
+  id: baseId,
+  urls: z
+    .array(z.string().min(1).max(2048))
+    .min(1)
+    .max(10)
+    .refine(distinct, "Name each address once.")
+    .meta({
+      description: "http or https, on the open internet. The voice provider reads them.",
+      redact: "none",
+      examples: [["https://example.com/prices"]],
+    }),
+  maxDepth: z
+    .int()
+    .min(0)
+    .max(3)
+    .default(0)
+    .meta({ description: "How many links are followed from an address; 0: none.", examples: [1] }),
+  maxDocuments: z
+    .int()
+    .min(1)
+    .max(maxDocumentsPerSource)
+    .default(20)
+    .meta({ description: "Pages that are read per address at most.", examples: [20] }),
+});
+export type IngestUrls = z.output<typeof IngestUrls>;
+
+export const KnowledgeFileId = z.strictObject({ id: baseId, fileId });
+export type KnowledgeFileId = z.output<typeof KnowledgeFileId>;
+export const ListKnowledgeFiles = z.strictObject({
+  ...PageInput,
+  id: baseId,
+  state: z
+    .enum(shownFileStates)
+    .optional()
+    .meta({ examples: ["failed"] }),
+});
+export type ListKnowledgeFiles = z.output<typeof ListKnowledgeFiles>;
+
+export const KnowledgeFile = z
+  .object({
+    id: fileId,
+    knowledgeBaseId: baseId,
+    kind: z.enum(["file", "url"]).meta({ examples: ["file"] }),
+    fileName: z
+      .string()
+      .nullable()
+      .meta({ examples: ["opening-hours.pdf"] }),
+    contentType: z
+      .string()
+      .nullable()
+      .meta({ examples: ["application/pdf"] }),
+    bytes: z
+      .int()
+      .nullable()
+      .meta({ examples: [48_000] }),
+    url: z
+      .string()
+      .nullable()
+      .meta({ description: "Of pages: where reading begins.", examples: [null] }),
+    maxDepth: z
+      .int()
+      .nullable()
+      .meta({ examples: [null] }),
+    maxDocuments: z
+      .int()
+      .nullable()
+      .meta({ examples: [null] }),
+    state: z.enum(fileStates).meta({ examples: ["ready"] }),
+    stateReason,
+    documents: z
+      .int()
+      .nullable()
+      .meta({ description: "How many the provider made of it.", examples: [1] }),
+    createdAt: Instant,
+    updatedAt: Instant,
+  })
+  .meta({ id: "KnowledgeFile" });
+export type KnowledgeFile = z.output<typeof KnowledgeFile>;
+export const KnowledgeFilePage = pageOf(KnowledgeFile);
+export const Ingestion = z.object({ files: z.array(KnowledgeFile) }).meta({ id: "Ingestion" });
+export type Ingestion = z.output<typeof Ingestion>;
+
+export const QueryKnowledge = z.strictObject({
+  id: baseId,
+  query: z
+    .string()
+    .trim()
+    .min(1)
+    .max(1000)
+    .meta({ redact: "none", examples: ["What does rye bread cost?"] }),
+  maxResults: z
+    .int()
+    .min(1)
+    .max(20)
+    .default(5)
+    .meta({ examples: [5] }),
+});
+export type QueryKnowledge = z.output<typeof QueryKnowledge>;
+
+export const KnowledgeAnswer = z
+  .object({
+    results: z.array(
+      z.object({
+        content: z.string().meta({ examples: ["Rye bread: 4.20"] }),
+        score: z.number().meta({ description: "The higher, the better it fits.", examples: [0.83] }),
+        fileId: fileId.nullable(),
+        title: z
+          .string()
+          .nullable()
+          .meta({ examples: ["opening-hours.pdf"] }),
+        url: z
+          .string()
+          .nullable()
+          .meta({ examples: [null] }),
+      }),
+    ),
+  })
+  .meta({ id: "KnowledgeAnswer" });
+export type KnowledgeAnswer = z.output<typeof KnowledgeAnswer>;

@@ -1,0 +1,130 @@
+import { and, desc, eq, lt, ne, sql } from "drizzle-orm";
+import type { Tx } from "../../db/client.ts";
+import { emit } from "../../db/events.ts";
+import { enqueue } from "../../db/queue.ts";
+import { agents, agentUses } from "../../db/schema/agents.ts";
+import { knowledgeBases, knowledgeFiles } from "../../db/schema/knowledge.ts";
+import { resendAgentsUsing } from "../agents/resend.ts";
+import { Fault } from "../fault.ts";
+import { type ListKey, readCursor, toPage } from "../page.ts";
+import { dropUploads } from "../uploads/service.ts";
+import { wire } from "../words.ts";
+import { closeWorkflow } from "../workflows/service.ts";
+import { isOpen, isUsable } from "./machine.ts";
+import type { KnowledgeBase, ListKnowledgeBases, RemoveKnowledgeBase, UpdateKnowledgeBase } from "./schema.ts";
+
+export type BaseRow = typeof knowledgeBases.$inferSelect;
+export type FileRow = typeof knowledgeFiles.$inferSelect;
+
+export const knowledgeBaseNotFound = (id: string) =>
+  new Fault("knowledge_base_not_found", `There is no knowledge base ${id}.`);
+
+export const now = sql`clock_timestamp()` as unknown as Date; // drizzle takes an expression where its types ask for a value
+
+export async function findBase(tx: Tx, id: string): Promise<BaseRow> {
+  const [base] = await tx
+    .select()
+    .from(knowledgeBases)
+    .where(and(eq(knowledgeBases.id, id), ne(knowledgeBases.state, "deleted")));
+  if (!base) throw knowledgeBaseNotFound(id);
+  return base;
+}
+
+/** Whoever changes a file of a base holds the base: its state is counted from all of them. */
+export async function lockBase(tx: Tx, id: string): Promise<BaseRow> {
+  const [base] = await tx.select().from(knowledgeBases).where(eq(knowledgeBases.id, id)).for("update");
+  if (!base || base.state === "deleted") throw knowledgeBaseNotFound(id);
+  return base;
+}
+
+export async function getKnowledgeBase(tx: Tx, id: string): Promise<KnowledgeBase> {
+  return onTheWire(await findBase(tx, id));
+}
+
+export async function listKnowledgeBases(tx: Tx, { limit, cursor, state }: ListKnowledgeBases, key: ListKey) {
+  const before = readCursor(key, cursor);
+  const rows = await tx
+    .select()
+    .from(knowledgeBases)
+    .where(
+      and(
+        before === null ? undefined : lt(knowledgeBases.id, before),
+        state ? eq(knowledgeBases.state, state) : ne(knowledgeBases.state, "deleted"),
+      ),
+    )
+    .orderBy(desc(knowledgeBases.id))
+    .limit(limit + 1);
+  return toPage(key, rows.map(onTheWire), limit, ({ id }) => id);
+}
+
+/** These words are ours alone: the provider's corpus bears our id, and its description is never heard. */
+export async function updateKnowledgeBase(tx: Tx, { id, ...changes }: UpdateKnowledgeBase): Promise<KnowledgeBase> {
+  await lockBase(tx, id);
+  return onTheWire(await changeBase(tx, id, changes));
+}
+
+export async function changeBase(tx: Tx, id: string, set: Partial<typeof knowledgeBases.$inferInsert>) {
+  const [changed] = await tx
+    .update(knowledgeBases)
+    .set({ ...set, updatedAt: now })
+    .where(eq(knowledgeBases.id, id))
+    .returning();
+  return changed!;
+}
+
+export async function removeKnowledgeBase(tx: Tx, { id, force }: RemoveKnowledgeBase): Promise<void> {
+  // The engine of the workflows locks a run before its subject, and so do we.
+  await closeRuns(tx, id);
+  const base = await lockBase(tx, id);
+  if (base.state === "provisioning") throw new Fault("knowledge_base_busy", undefined, { retryAfterSeconds: 1 });
+  if (!force) await refuseInUse(tx, id);
+  await closeRuns(tx, id);
+  const gone = await tx
+    .update(knowledgeFiles)
+    .set({ state: "deleted", updatedAt: now })
+    .where(and(eq(knowledgeFiles.knowledgeBaseId, id), ne(knowledgeFiles.state, "deleted")))
+    .returning({ uploadId: knowledgeFiles.uploadId });
+  await dropUploads(
+    tx,
+    gone.flatMap(({ uploadId }) => uploadId ?? []),
+  );
+  const { providerAccountId: accountId, providerCorpusId: providerId } = base;
+  if (providerId) await enqueue(tx, "upstream.remove", { kind: "corpus", accountId, providerId });
+  await resendAgentsUsing(tx, "knowledge_base", id);
+  await say(tx, "knowledge_base.deleted", await changeBase(tx, id, { state: "deleted", readyFiles: 0 }));
+}
+
+async function closeRuns(tx: Tx, baseId: string) {
+  const files = await tx.select().from(knowledgeFiles).where(eq(knowledgeFiles.knowledgeBaseId, baseId));
+  for (const { id, state } of files) if (isOpen(state)) await closeWorkflow(tx, "knowledge-ingest", id, "failed");
+}
+
+async function refuseInUse(tx: Tx, id: string) {
+  const users = await tx
+    .select({ id: agents.id, name: agents.name })
+    .from(agentUses)
+    .innerJoin(agents, and(eq(agents.clientId, agentUses.clientId), eq(agents.id, agentUses.agentId)))
+    .where(and(eq(agentUses.kind, "knowledge_base"), eq(agentUses.targetId, id), ne(agents.state, "deleted")))
+    .orderBy(agents.id);
+  if (users.length === 0) return;
+  const message = `Knowledge base ${id} is used by ${users.length} agent${users.length === 1 ? "" : "s"}. Take it from them, or use \`force\`.`;
+  throw new Fault("knowledge_base_in_use", message, {
+    details: users.map((agent) => ({ path: agent.id, message: agent.name })),
+  });
+}
+
+type Said =
+  `knowledge_base.${"created" | "deleted" | "ingestion.started" | "ingestion.completed" | "ingestion.failed"}`;
+
+export function say(tx: Tx, type: Said, { id, name, state, stateReason }: BaseRow): Promise<void> {
+  return emit(tx, type, id, { id, name, state, stateReason });
+}
+
+export function onTheWire(base: BaseRow): KnowledgeBase {
+  const { id, name, description, state, stateReason, readyFiles, metadata, createdAt, updatedAt } = base;
+  return {
+    ...{ id, name, description, state, stateReason, isUsable: isUsable(base), readyFiles, metadata },
+    createdAt: wire(createdAt),
+    updatedAt: wire(updatedAt),
+  };
+}

@@ -1,0 +1,149 @@
+import { rest } from "../rest.ts";
+import { command, consultation, outbound, query, router } from "../trpc.ts";
+import { describeTelephony, planChange, recordChange, seeAccount, tellAccount } from "./config.ts";
+import { createRegistration, getRegistration, listRegistrations, removeRegistration } from "./registrations.ts";
+import {
+  CreateRegistration,
+  CreateRoute,
+  ListRegistrations,
+  ListRoutes,
+  Registration,
+  RegistrationId,
+  RegistrationPage,
+  Route,
+  RouteId,
+  RoutePage,
+  TelephonyConfig,
+  UpdateRoute,
+  UpdateTelephony,
+} from "./schema.ts";
+import { createRoute, getRoute, isShared, listRoutes, removeRoute, updateRoute } from "./service.ts";
+
+export const telephony = router({
+  config: consultation
+    .meta(
+      rest("GET", "/telephony/config", "telephony:read", "How you telephone", {
+        description: "The SIP domain, carriers, registrations and rules, and what of it you share with others.",
+        faults: ["provider_rejected", "provider_unavailable"],
+      }),
+    )
+    .output(TelephonyConfig)
+    .query(({ ctx }) =>
+      ctx.consult({
+        read: isShared,
+        ask: (account, deadline) => seeAccount(ctx.providers, account, deadline),
+        record: describeTelephony,
+      }),
+    ),
+
+  update: consultation
+    .meta(
+      rest("PATCH", "/telephony/config", "telephony:write", "Change how you telephone", {
+        faults: ["credential_not_found", "provider_rejected", "provider_unavailable"],
+        vault: "provider_credential",
+      }),
+    )
+    .input(UpdateTelephony)
+    .output(TelephonyConfig)
+    .mutation(({ ctx, input }) =>
+      ctx.consult({
+        read: (tx) => planChange(tx, input, ctx.ring),
+        ask: (wanted, deadline) => tellAccount(ctx.providers, wanted, deadline),
+        record: recordChange,
+      }),
+    ),
+
+  registrations: router({
+    create: outbound
+      .meta(
+        rest("POST", "/telephony/registrations", "telephony:write", "Register with a SIP server", {
+          description: "So that calls to that account are answered here.",
+          faults: ["registration_taken", "provider_rejected", "provider_unavailable"],
+        }),
+      )
+      .input(CreateRegistration)
+      .output(Registration)
+      .mutation(({ ctx, input }) => ctx.perform(createRegistration, input)),
+
+    list: query
+      .meta(
+        rest("GET", "/telephony/registrations", "telephony:read", "List SIP registrations", {
+          faults: ["cursor_invalid"],
+        }),
+      )
+      .input(ListRegistrations)
+      .output(RegistrationPage)
+      .query(({ ctx, input }) => listRegistrations(ctx.tx, input, ctx.listKey)),
+
+    get: query
+      .meta(
+        rest("GET", "/telephony/registrations/{id}", "telephony:read", "Get a SIP registration", {
+          faults: ["registration_not_found"],
+        }),
+      )
+      .input(RegistrationId)
+      .output(Registration)
+      .query(({ ctx, input }) => getRegistration(ctx.tx, input.id)),
+
+    remove: command
+      .meta(
+        rest("DELETE", "/telephony/registrations/{id}", "telephony:write", "Delete a SIP registration", {
+          faults: ["registration_not_found", "registration_busy"],
+        }),
+      )
+      .input(RegistrationId)
+      .mutation(({ ctx, input }) => removeRegistration(ctx.tx, input.id)),
+  }),
+
+  routes: router({
+    create: command
+      .meta(
+        rest("POST", "/telephony/routes", "telephony:write", "Say who answers a number", {
+          description: "The voice provider hears of it within seconds; `state` says when it has.",
+          faults: ["agent_not_found", "route_taken"],
+        }),
+      )
+      .input(CreateRoute)
+      .output(Route)
+      .mutation(({ ctx, input }) => createRoute(ctx.tx, input)),
+
+    list: query
+      .meta(
+        rest("GET", "/telephony/routes", "telephony:read", "List inbound routing rules", {
+          faults: ["agent_not_found", "cursor_invalid"],
+        }),
+      )
+      .input(ListRoutes)
+      .output(RoutePage)
+      .query(({ ctx, input }) => listRoutes(ctx.tx, input, ctx.listKey)),
+
+    get: query
+      .meta(
+        rest("GET", "/telephony/routes/{id}", "telephony:read", "Get an inbound routing rule", {
+          faults: ["route_rule_not_found"],
+        }),
+      )
+      .input(RouteId)
+      .output(Route)
+      .query(({ ctx, input }) => getRoute(ctx.tx, input.id)),
+
+    update: command
+      .meta(
+        rest("PATCH", "/telephony/routes/{id}", "telephony:write", "Change an inbound routing rule", {
+          faults: ["route_rule_not_found", "agent_not_found", "route_taken"],
+        }),
+      )
+      .input(UpdateRoute)
+      .output(Route)
+      .mutation(({ ctx, input }) => updateRoute(ctx.tx, input)),
+
+    remove: command
+      .meta(
+        rest("DELETE", "/telephony/routes/{id}", "telephony:write", "Delete an inbound routing rule", {
+          faults: ["route_rule_not_found"],
+        }),
+      )
+      .input(RouteId)
+      .mutation(({ ctx, input }) => removeRoute(ctx.tx, input.id)),
+  }),
+});

@@ -1,0 +1,135 @@
+import { and, desc, eq, lt, ne, sql } from "drizzle-orm";
+import type { Tx } from "../../db/client.ts";
+import { newId } from "../../db/ids.ts";
+import { enqueue } from "../../db/queue.ts";
+import { sipRegistrations } from "../../db/schema/telephony.ts";
+import { accountFor } from "../credentials/accounts.ts";
+import { Fault } from "../fault.ts";
+import type { Outbound } from "../intents/outbound.ts";
+import { type ListKey, readCursor, toPage } from "../page.ts";
+import type { ProviderRegistration } from "../providers.ts";
+import { wire } from "../words.ts";
+import type { CreateRegistration, ListRegistrations, Registration } from "./schema.ts";
+
+type Row = typeof sipRegistrations.$inferSelect;
+type Asked = Pick<CreateRegistration, "username" | "password" | "proxy" | "outboundProxy" | "authUser">;
+const now = sql`clock_timestamp()` as unknown as Date; // drizzle takes an expression where its types ask for a value
+
+/** Has the voice provider register with a SIP server. The password is in what is asked, and in no row. */
+export const createRegistration: Outbound<CreateRegistration, Asked, ProviderRegistration, Registration> = {
+  kind: "telephony.registrations.create",
+  status: 201,
+  busy: "registration_busy",
+
+  async intend(tx, { password, ...fields }) {
+    const providerAccountId = await accountFor(tx);
+    const id = newId("sipRegistration");
+    const [row] = await tx
+      .insert(sipRegistrations)
+      .values({ id, ...fields, state: "provisioning", providerAccountId })
+      .onConflictDoNothing()
+      .returning();
+    if (!row) throw new Fault("registration_taken");
+    return { subjectId: id, providerAccountId, asked: { ...fields, password } };
+  },
+
+  ask: ({ ultravox }, accountId, asked, deadline) => ultravox.createRegistration(accountId, asked, deadline),
+
+  async accepted(tx, subjectId, { providerRegistrationId, registered }) {
+    await change(tx, subjectId, { state: "active", stateReason: null, providerRegistrationId, registered });
+  },
+
+  failed: (tx, subjectId, { message }) => change(tx, subjectId, { state: "failed", stateReason: message }),
+  lost: async () => {}, // it stays `provisioning` until the safety job knows
+  read: getRegistration,
+
+  /** Never to ask again with: the password is gone. It is only looked for. */
+  async recall(tx, subjectId) {
+    const [row] = await tx.select().from(sipRegistrations).where(eq(sipRegistrations.id, subjectId));
+    const { username, proxy, outboundProxy, authUser } = row!;
+    return { username, proxy, outboundProxy, authUser, password: "" };
+  },
+
+  async find({ ultravox }, accountId, { username, proxy }, _since, deadline) {
+    const all = await ultravox.listRegistrations(accountId, deadline);
+    return all.filter((each) => each.username === username && each.proxy === proxy);
+  },
+
+  async stray(tx, subjectId, accountId, { providerRegistrationId }) {
+    const [row] = await tx.select().from(sipRegistrations).where(eq(sipRegistrations.id, subjectId));
+    if (row?.providerRegistrationId === providerRegistrationId) return;
+    await enqueue(tx, "upstream.remove", { kind: "registration", accountId, providerId: providerRegistrationId });
+  },
+};
+
+export async function getRegistration(tx: Tx, id: string): Promise<Registration> {
+  const [row] = await tx.select().from(sipRegistrations).where(shown(id));
+  if (!row) throw notFound(id);
+  return registrationOnTheWire(row);
+}
+
+export async function listRegistrations(tx: Tx, { limit, cursor }: ListRegistrations, key: ListKey) {
+  const before = readCursor(key, cursor);
+  const rows = await newestRegistrations(tx, limit + 1, before);
+  return toPage(key, rows.map(registrationOnTheWire), limit, ({ id }) => id);
+}
+
+export const newestRegistrations = (tx: Tx, limit: number, before: string | null = null) =>
+  tx
+    .select()
+    .from(sipRegistrations)
+    .where(and(ne(sipRegistrations.state, "deleted"), before === null ? undefined : lt(sipRegistrations.id, before)))
+    .orderBy(desc(sipRegistrations.id))
+    .limit(limit);
+
+export async function removeRegistration(tx: Tx, id: string) {
+  const [row] = await tx.select().from(sipRegistrations).where(shown(id)).for("update");
+  if (!row) throw notFound(id);
+  if (row.state === "provisioning") throw new Fault("registration_busy", undefined, { retryAfterSeconds: 1 });
+  await change(tx, id, { state: "deleted" });
+  if (!row.providerRegistrationId) return;
+  await enqueue(tx, "upstream.remove", {
+    kind: "registration",
+    accountId: row.providerAccountId,
+    providerId: row.providerRegistrationId,
+  });
+}
+
+/** Keeps what the provider says of them, where it has changed. */
+export async function noteRegistered(tx: Tx, rows: Row[], seen: ProviderRegistration[]): Promise<Row[]> {
+  const current: Row[] = [];
+  for (const row of rows) {
+    const found = seen.find((each) => each.providerRegistrationId === row.providerRegistrationId);
+    if (!found || found.registered === row.registered) current.push(row);
+    else {
+      await change(tx, row.id, { registered: found.registered, registeredAt: now });
+      current.push({ ...row, registered: found.registered });
+    }
+  }
+  return current;
+}
+
+async function change(tx: Tx, id: string, set: Partial<typeof sipRegistrations.$inferInsert>) {
+  await tx
+    .update(sipRegistrations)
+    .set({ ...set, updatedAt: now })
+    .where(eq(sipRegistrations.id, id));
+}
+
+const shown = (id: string) => and(eq(sipRegistrations.id, id), ne(sipRegistrations.state, "deleted"));
+const notFound = (id: string) => new Fault("registration_not_found", `There is no SIP registration ${id}.`);
+
+export function registrationOnTheWire(row: Row): Registration {
+  const { id, username, proxy, outboundProxy, authUser, state, stateReason, registered, createdAt } = row;
+  return {
+    id,
+    username,
+    proxy,
+    outboundProxy,
+    authUser,
+    state: state as Registration["state"],
+    stateReason,
+    registered,
+    createdAt: wire(createdAt),
+  };
+}

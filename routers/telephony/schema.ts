@@ -1,0 +1,220 @@
+import { isPossiblePhoneNumber } from "libphonenumber-js";
+import { z } from "zod";
+import { PageInput, pageOf } from "../page.ts";
+import { examples, Id, Instant } from "../words.ts";
+
+const carrierNames = ["sip", "twilio", "telnyx", "plivo"] as const;
+const Carrier = z.enum(carrierNames).meta({ examples: ["sip"] });
+
+const OwnNumber = z
+  .string()
+  .regex(/^\+[1-9][0-9]{6,14}$/, {
+    error: "Write the number in E.164: a plus sign, country code and number, digits only.",
+    abort: true,
+  })
+  .refine((text) => isPossiblePhoneNumber(text), "No such number can exist: check the country code and the length.")
+  .meta({ redact: "none", examples: ["+493012345678"] }); // the client's own line, which every audit asks for
+
+const host = (maxLength: number) =>
+  z
+    .string()
+    .max(maxLength)
+    .regex(/^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?$/, "Write a host, with a port if need be.")
+    .meta({ examples: ["sip.example.com"] });
+
+const registrationId = Id("sipRegistration", examples.registration);
+const SipUser = z
+  .string()
+  .regex(/^[^\s@]{1,60}$/, "1 to 60 characters, without spaces and @.")
+  .meta({ examples: ["reception"] });
+
+export const Registration = z
+  .object({
+    id: registrationId,
+    username: SipUser,
+    proxy: host(100),
+    outboundProxy: host(100)
+      .nullable()
+      .meta({ examples: [null] }),
+    authUser: SipUser.nullable().meta({ description: "Where it differs from the user name.", examples: [null] }),
+    state: z.enum(["provisioning", "active", "failed"]).meta({ examples: ["active"] }),
+    stateReason: z
+      .string()
+      .nullable()
+      .meta({ examples: [null] }),
+    registered: z
+      .boolean()
+      .nullable()
+      .meta({
+        description: "Whether the other side lets it in; null while that has not been tried.",
+        examples: [true],
+      }),
+    createdAt: Instant,
+  })
+  .meta({ id: "SipRegistration" });
+export type Registration = z.output<typeof Registration>;
+export const RegistrationPage = pageOf(Registration);
+
+export const CreateRegistration = z.strictObject({
+  username: SipUser,
+  password: z
+    .string()
+    .min(1)
+    .max(200)
+    .meta({ description: "Goes to the voice provider, and is kept nowhere here.", redact: "secret", examples: ["…"] }),
+  proxy: host(100),
+  outboundProxy: host(100).nullable().default(null),
+  authUser: SipUser.nullable()
+    .default(null)
+    .meta({ redact: "none", examples: [null] }),
+});
+export type CreateRegistration = z.output<typeof CreateRegistration>;
+export const RegistrationId = z.strictObject({ id: registrationId });
+export const ListRegistrations = z.strictObject({ ...PageInput });
+export type ListRegistrations = z.output<typeof ListRegistrations>;
+
+const routeFields = {
+  pattern: z
+    .string()
+    .regex(
+      /^(\+?[0-9]{1,15}|[A-Za-z][A-Za-z0-9_.-]{0,59})\*?$/,
+      "Write a number or the user of a SIP address; `*` at the end stands for the rest.",
+    )
+    .meta({ description: "What was called: `+493012345678`, `+4930*`, `reception`.", examples: ["+493012345678"] }),
+  agentId: Id("agent", examples.agent),
+  rank: z
+    .int()
+    .min(0)
+    .max(1000)
+    .meta({ description: "Where several fit, the lowest rank answers, then the longer pattern.", examples: [0] }),
+  enabled: z.boolean().meta({ examples: [true] }),
+  description: z
+    .string()
+    .trim()
+    .max(200)
+    .nullable()
+    .meta({ examples: ["Main line"] }),
+};
+const routeId = Id("route", examples.route);
+
+export const Route = z
+  .object({
+    id: routeId,
+    ...routeFields,
+    state: z
+      .enum(["pending", "live", "failed"])
+      .meta({ description: "Whether the voice provider knows of it.", examples: ["live"] }),
+    stateReason: z
+      .string()
+      .nullable()
+      .meta({ examples: [null] }),
+    createdAt: Instant,
+    updatedAt: Instant,
+  })
+  .meta({ id: "InboundRoute" });
+export type Route = z.output<typeof Route>;
+export const RoutePage = pageOf(Route);
+
+export const CreateRoute = z.strictObject({
+  pattern: routeFields.pattern,
+  agentId: routeFields.agentId,
+  rank: routeFields.rank.default(0),
+  enabled: routeFields.enabled.default(true),
+  description: routeFields.description.default(null),
+});
+export type CreateRoute = z.output<typeof CreateRoute>;
+export const UpdateRoute = z.strictObject({
+  id: routeId,
+  ...z.object({ ...routeFields, pattern: routeFields.pattern.meta({ examples: ["+493012345*"] }) }).partial().shape,
+});
+export type UpdateRoute = z.output<typeof UpdateRoute>;
+export const RouteId = z.strictObject({ id: routeId });
+export const ListRoutes = z.strictObject({ ...PageInput, agentId: routeFields.agentId.optional() });
+export type ListRoutes = z.output<typeof ListRoutes>;
+
+const Cidr = z.cidrv4("Write an IPv4 range such as 192.0.2.0/24.").meta({ examples: ["192.0.2.0/24"] });
+
+export const TelephonyConfig = z
+  .object({
+    accountIsShared: z.boolean().meta({
+      description: "Whether all that follows is the installation's, or of a provider account of your own.",
+      examples: [true],
+    }),
+    sip: z.object({
+      domain: z
+        .string()
+        .nullable()
+        .meta({ description: "Where calls come in: `sip:<user>@<domain>`.", examples: ["example.sip.ultravox.ai"] }),
+      allowedCidrRanges: z
+        .array(z.string())
+        .nullable()
+        .meta({ description: "From where calls are taken; null: the operator's affair.", examples: [null] }),
+    }),
+    carriers: z.array(
+      z.object({
+        carrier: z.enum(["twilio", "telnyx", "plivo"]).meta({ examples: ["twilio"] }),
+        isShared: z.boolean().meta({ examples: [true] }),
+        account: z
+          .string()
+          .nullable()
+          .meta({ description: "Its account there; null where it is the operator's.", examples: [null] }),
+        secretPrefix: z
+          .string()
+          .nullable()
+          .meta({ examples: [null] }),
+      }),
+    ),
+    defaultCarrier: Carrier.nullable(),
+    defaultFrom: OwnNumber.nullable(),
+    registrations: z.array(Registration).meta({ description: "The newest hundred." }),
+    routes: z.array(Route).meta({ description: "The newest hundred." }),
+  })
+  .meta({ id: "TelephonyConfig" });
+export type TelephonyConfig = z.output<typeof TelephonyConfig>;
+
+const ownAccountOnly = "Only with a provider account of your own.";
+export const UpdateTelephony = z.strictObject({
+  defaultCarrier: Carrier.nullable()
+    .optional()
+    .meta({ description: "What a call uses that names none; null: `sip`.", examples: ["telnyx"] }),
+  defaultFrom: OwnNumber.nullable()
+    .optional()
+    .meta({ description: "What a call shows that names no `from`.", redact: "none", examples: ["+493012345678"] }),
+  allowedCidrRanges: z
+    .array(Cidr)
+    .max(50)
+    .optional()
+    .meta({ description: ownAccountOnly, examples: [["192.0.2.0/24"]] }),
+  carriers: z
+    .strictObject({
+      twilio: z
+        .boolean()
+        .optional()
+        .meta({ examples: [true] }),
+      plivo: z
+        .boolean()
+        .optional()
+        .meta({ examples: [false] }),
+      telnyx: z
+        .strictObject({
+          accountSid: z
+            .string()
+            .min(1)
+            .max(80)
+            .meta({ examples: ["a1b2c3"] }),
+          applicationSid: z
+            .string()
+            .min(1)
+            .max(40)
+            .meta({ description: "A TeXML application with an outbound voice profile.", examples: ["1234567890"] }),
+        })
+        .nullable()
+        .optional(),
+    })
+    .optional()
+    .meta({
+      description: `Sets the carrier up at the voice provider with your stored credential, or takes it away. ${ownAccountOnly}`,
+      examples: [{ twilio: true }],
+    }),
+});
+export type UpdateTelephony = z.output<typeof UpdateTelephony>;

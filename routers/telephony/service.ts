@@ -1,0 +1,140 @@
+import { and, asc, desc, eq, getTableColumns, lt, ne, sql } from "drizzle-orm";
+import type { Tx } from "../../db/client.ts";
+import { newId } from "../../db/ids.ts";
+import { enqueue } from "../../db/queue.ts";
+import { agents } from "../../db/schema/agents.ts";
+import { inboundRoutes, telephonyConfigs } from "../../db/schema/telephony.ts";
+import { accountFor, platformAccount } from "../credentials/accounts.ts";
+import { Fault } from "../fault.ts";
+import { type ListKey, readCursor, toPage } from "../page.ts";
+import { wire } from "../words.ts";
+import type { CreateRoute, ListRoutes, Route, UpdateRoute } from "./schema.ts";
+
+type Row = typeof inboundRoutes.$inferSelect;
+const now = sql`clock_timestamp()` as unknown as Date; // drizzle takes an expression where its types ask for a value
+const notFound = (id: string) => new Fault("route_rule_not_found", `There is no inbound routing rule ${id}.`);
+
+/** The row of this client; what it would be, where there is none. */
+export async function configOf(tx: Tx) {
+  const [row] = await tx.select().from(telephonyConfigs);
+  return { defaultCarrier: row?.defaultCarrier ?? null, defaultFrom: row?.defaultFrom ?? null };
+}
+
+export async function saveConfig(tx: Tx, changes: Partial<typeof telephonyConfigs.$inferInsert>) {
+  const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
+  const set = { ...given, updatedAt: now };
+  await tx.insert(telephonyConfigs).values(set).onConflictDoUpdate({ target: telephonyConfigs.clientId, set });
+}
+
+/** A rule for calls that come in. The provider hears of it by a job; the rule says when it has. */
+export async function createRoute(tx: Tx, input: CreateRoute): Promise<Route> {
+  const accountId = await accountOfAgent(tx, input.agentId);
+  const [row] = await tx
+    .insert(inboundRoutes)
+    .values({ id: newId("route"), ...input, providerAccountId: accountId })
+    .onConflictDoNothing()
+    .returning();
+  if (!row) throw taken(input.pattern);
+  await tellProvider(tx, accountId);
+  return routeOnTheWire(row);
+}
+
+export async function updateRoute(tx: Tx, { id, ...changes }: UpdateRoute): Promise<Route> {
+  const [old] = await tx.select().from(inboundRoutes).where(eq(inboundRoutes.id, id)).for("update");
+  if (!old) throw notFound(id);
+  const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
+  const accountId = changes.agentId ? await accountOfAgent(tx, changes.agentId) : old.providerAccountId;
+  const pattern = changes.pattern ?? old.pattern;
+  if (pattern !== old.pattern || accountId !== old.providerAccountId) await refuseTaken(tx, old, accountId, pattern);
+  const [row] = await tx
+    .update(inboundRoutes)
+    .set({ ...given, providerAccountId: accountId, state: "pending", stateReason: null, updatedAt: now })
+    .where(eq(inboundRoutes.id, id))
+    .returning();
+  await tellProvider(tx, accountId);
+  if (accountId !== old.providerAccountId) await tellProvider(tx, old.providerAccountId);
+  return routeOnTheWire(row!);
+}
+
+export async function removeRoute(tx: Tx, id: string) {
+  const [gone] = await tx.delete(inboundRoutes).where(eq(inboundRoutes.id, id)).returning();
+  if (!gone) throw notFound(id);
+  await tellProvider(tx, gone.providerAccountId);
+}
+
+export async function getRoute(tx: Tx, id: string): Promise<Route> {
+  const [row] = await tx.select().from(inboundRoutes).where(eq(inboundRoutes.id, id));
+  if (!row) throw notFound(id);
+  return routeOnTheWire(row);
+}
+
+export async function listRoutes(tx: Tx, { limit, cursor, agentId }: ListRoutes, key: ListKey) {
+  const before = readCursor(key, cursor);
+  if (agentId) await accountOfAgent(tx, agentId);
+  const rows = await tx
+    .select()
+    .from(inboundRoutes)
+    .where(
+      and(
+        before === null ? undefined : lt(inboundRoutes.id, before),
+        agentId ? eq(inboundRoutes.agentId, agentId) : undefined,
+      ),
+    )
+    .orderBy(desc(inboundRoutes.id))
+    .limit(limit + 1);
+  return toPage(key, rows.map(routeOnTheWire), limit, ({ id }) => id);
+}
+
+/** The provider account that has the agent: a call that comes in there can be answered by no other. */
+async function accountOfAgent(tx: Tx, agentId: string): Promise<string> {
+  const [agent] = await tx
+    .select({ accountId: agents.providerAccountId })
+    .from(agents)
+    .where(and(eq(agents.id, agentId), ne(agents.state, "deleted")));
+  if (!agent) throw new Fault("agent_not_found", `There is no agent ${agentId}.`);
+  return agent.accountId;
+}
+
+/** One account has one set of numbers, whoever shares it. A row put in its place, if it can be, says that it is free. */
+async function refuseTaken(tx: Tx, old: Row, providerAccountId: string, pattern: string) {
+  const id = newId("route");
+  const { createdAt: _, updatedAt: __, ...columns } = old;
+  const [free] = await tx
+    .insert(inboundRoutes)
+    .values({ ...columns, id, providerAccountId, pattern })
+    .onConflictDoNothing()
+    .returning();
+  if (!free) throw taken(pattern);
+  await tx.delete(inboundRoutes).where(eq(inboundRoutes.id, id));
+}
+
+const taken = (pattern: string) => new Fault("route_taken", `${pattern} is answered by another rule already.`);
+
+/** At most one such job waits per account; it tells all there is by then. */
+const tellProvider = (tx: Tx, accountId: string) =>
+  enqueue(tx, "telephony.sync", { accountId }, { key: accountId, delaySeconds: 1 });
+
+export async function isShared(tx: Tx): Promise<{ accountId: string; shared: boolean }> {
+  const accountId = await accountFor(tx);
+  return { accountId, shared: accountId === platformAccount };
+}
+
+/** The newest hundred, for the overview. */
+export async function newestRoutes(tx: Tx): Promise<Route[]> {
+  const rows = await tx.select().from(inboundRoutes).orderBy(desc(inboundRoutes.id)).limit(100);
+  return rows.map(routeOnTheWire);
+}
+
+/** In a transaction of the house: every rule of an account that could be live, in the order in which they are asked. */
+export async function rulesOfAccount(tx: Tx, accountId: string) {
+  return tx
+    .select({ ...getTableColumns(inboundRoutes), providerAgentId: agents.providerAgentId, agentState: agents.state })
+    .from(inboundRoutes)
+    .innerJoin(agents, and(eq(agents.clientId, inboundRoutes.clientId), eq(agents.id, inboundRoutes.agentId)))
+    .where(eq(inboundRoutes.providerAccountId, accountId))
+    .orderBy(asc(inboundRoutes.rank), desc(sql`length(${inboundRoutes.pattern})`), asc(inboundRoutes.id));
+}
+
+export function routeOnTheWire({ clientId: _, providerAccountId: __, createdAt, updatedAt, ...row }: Row): Route {
+  return { ...row, createdAt: wire(createdAt), updatedAt: wire(updatedAt) };
+}

@@ -1,0 +1,81 @@
+import { rest } from "../rest.ts";
+import { command, consultation, outbound, query, router } from "../trpc.ts";
+import { createTool, updateTool } from "./publish.ts";
+import { CreateTool, ListTools, RemoveTool, TestTool, Tool, ToolId, ToolPage, ToolTest, UpdateTool } from "./schema.ts";
+import { getTool, listTools, removeTool } from "./service.ts";
+import { tryTool } from "./try.ts";
+
+export const tools = router({
+  create: outbound
+    .meta(
+      rest("POST", "/tools", "tools:write", "Create a tool", {
+        description: "Agents can use it as soon as it is active. What of `definition` does not go together is named.",
+        faults: [
+          "tool_name_taken",
+          "url_forbidden",
+          "credential_not_found",
+          "provider_rejected",
+          "provider_unavailable",
+        ],
+      }),
+    )
+    .input(CreateTool)
+    .output(Tool)
+    .mutation(({ ctx, input }) => ctx.perform(createTool, { ...input, rules: ctx.providers.guarded.rules })),
+
+  get: query
+    .meta(rest("GET", "/tools/{id}", "tools:read", "Get a tool", { faults: ["tool_not_found"] }))
+    .input(ToolId)
+    .output(Tool)
+    .query(({ ctx, input }) => getTool(ctx.tx, input.id)),
+
+  list: query
+    .meta(rest("GET", "/tools", "tools:read", "List tools", { faults: ["cursor_invalid"] }))
+    .input(ListTools)
+    .output(ToolPage)
+    .query(({ ctx, input }) => listTools(ctx.tx, input, ctx.listKey)),
+
+  update: outbound
+    .meta(
+      rest("PATCH", "/tools/{id}", "tools:write", "Change a tool", {
+        description:
+          "What is left out stays; `definition` is replaced whole. The agents that use it have it from then on.",
+        faults: [
+          "tool_not_found",
+          "tool_busy",
+          "tool_not_active",
+          "tool_name_taken",
+          "url_forbidden",
+          "credential_not_found",
+          "provider_rejected",
+          "provider_unavailable",
+        ],
+      }),
+    )
+    .input(UpdateTool)
+    .output(Tool)
+    .mutation(({ ctx, input }) => ctx.perform(updateTool, { ...input, rules: ctx.providers.guarded.rules })),
+
+  remove: command
+    .meta(
+      rest("DELETE", "/tools/{id}", "tools:write", "Delete a tool", {
+        description: "Refused while agents use it, unless `force` is true.",
+        faults: ["tool_not_found", "tool_busy", "tool_in_use"],
+      }),
+    )
+    .input(RemoveTool)
+    .mutation(({ ctx, input }) => removeTool(ctx.tx, input)),
+
+  test: consultation
+    .meta(
+      rest("POST", "/tools/{id}/test", "tools:write", "Try a tool", {
+        description:
+          "Sends the request that the voice provider would send, now and without a call. That the tool fails is answered with 200 and `error`.",
+        faults: ["tool_not_found", "credential_not_found"],
+        vault: "provider_credential",
+      }),
+    )
+    .input(TestTool)
+    .output(ToolTest)
+    .mutation(({ ctx, input }) => ctx.consult(tryTool(input, ctx.ring, ctx.providers.guarded))),
+});

@@ -1,0 +1,159 @@
+import { z } from "zod";
+import { PageInput, pageOf } from "../page.ts";
+import { examples, Id, Instant, Metadata } from "../words.ts";
+import { Definition, GivenDefinition } from "./definition.ts";
+
+const kinds = ["http", "client", "builtin"] as const;
+const id = Id("tool", examples.tool);
+
+const fields = {
+  name: z
+    .string()
+    .regex(/^[A-Za-z0-9_-]{1,64}$/, "A name is 1 to 64 letters, digits, `_` and `-`.")
+    .meta({ description: "What the model calls it.", examples: ["lookup_order"] }),
+  description: z
+    .string()
+    .trim()
+    .min(1)
+    .max(4000)
+    .meta({
+      description: "Tells the model what the tool does, and when to use it.",
+      examples: ["Finds an order by its number. Use it when the caller asks where their order is."],
+    }),
+  definition: GivenDefinition,
+  metadata: Metadata,
+};
+
+export const CreateTool = z.strictObject({ ...fields, metadata: fields.metadata.default({}) });
+export type CreateTool = z.output<typeof CreateTool>;
+
+export const UpdateTool = z.strictObject({
+  id,
+  name: fields.name.optional().meta({ examples: ["find_order"] }),
+  description: fields.description.optional(),
+  definition: fields.definition.optional(),
+  metadata: fields.metadata.optional(),
+});
+export type UpdateTool = z.output<typeof UpdateTool>;
+
+export const ToolId = z.strictObject({ id });
+
+export const RemoveTool = z.strictObject({
+  id,
+  force: z
+    .boolean()
+    .default(false)
+    .meta({ description: "Delete it even though agents use it: their calls then do without.", examples: [false] }),
+});
+export type RemoveTool = z.output<typeof RemoveTool>;
+
+export const ListTools = z.strictObject({
+  ...PageInput,
+  kind: z
+    .enum(kinds)
+    .optional()
+    .meta({ examples: ["http"] }),
+  state: z
+    .enum(["provisioning", "active", "failed"])
+    .optional()
+    .meta({ examples: ["active"] }),
+  name: z
+    .string()
+    .min(1)
+    .max(64)
+    .optional()
+    .meta({ description: "How the name begins.", examples: ["lookup_"] }),
+});
+export type ListTools = z.output<typeof ListTools>;
+
+export const Tool = z
+  .object({
+    id,
+    name: fields.name,
+    description: fields.description,
+    kind: z.enum(kinds).meta({ examples: ["http"] }),
+    definition: Definition,
+    state: z.enum(["provisioning", "active", "failed", "deleted"]).meta({ examples: ["active"] }),
+    stateReason: z
+      .string()
+      .nullable()
+      .meta({ examples: [null] }),
+    version: z.int().meta({ description: "Grows by one with every change; 0 until the tool is live.", examples: [1] }),
+    metadata: fields.metadata,
+    createdAt: Instant,
+    updatedAt: Instant,
+  })
+  .meta({ id: "Tool" });
+export type Tool = z.output<typeof Tool>;
+export const ToolPage = pageOf(Tool);
+
+const maxParametersBytes = 16_000;
+
+export const TestTool = z.strictObject({
+  id,
+  parameters: z
+    .record(z.string(), z.unknown())
+    .refine((given) => Buffer.byteLength(JSON.stringify(given)) <= maxParametersBytes, "At most 16 kB in all.")
+    .default({})
+    .meta({ description: "As the model would fill them in.", redact: "personal", examples: [{ orderId: "10248" }] }),
+  samples: z
+    .strictObject({
+      callId: z
+        .string()
+        .min(1)
+        .max(100)
+        .optional()
+        .meta({ examples: ["0d0e6b51-6e5a-4a3c-9d8a-0a5c8f9b1a11"] }),
+      callState: z
+        .record(z.string(), z.unknown())
+        .optional()
+        .meta({ examples: [{}] }),
+      callMetadata: Metadata.optional(),
+    })
+    .default({})
+    .meta({
+      description: "What the provider would fill in by itself; there is no call now.",
+      redact: "personal",
+      examples: [{ callId: "0d0e6b51-6e5a-4a3c-9d8a-0a5c8f9b1a11" }],
+    }),
+});
+export type TestTool = z.output<typeof TestTool>;
+
+const Texts = z.record(z.string(), z.string());
+
+export const ToolTest = z
+  .object({
+    request: z
+      .object({
+        method: z.string().meta({ examples: ["GET"] }),
+        url: z.string().meta({ examples: ["https://api.example.com/orders/10248"] }),
+        headers: Texts.meta({ examples: [{ authorization: "Bearer [secret]" }] }),
+        body: z
+          .string()
+          .nullable()
+          .meta({ examples: [null] }),
+      })
+      .meta({ description: "What was sent. The secret reads `[secret]` wherever it stood." }),
+    response: z
+      .object({
+        status: z.int().meta({ examples: [200] }),
+        headers: Texts.meta({ examples: [{ "content-type": "application/json" }] }),
+        body: z.string().meta({ description: "Its first 4 kB.", examples: ['{"state":"shipped"}'] }),
+        truncated: z.boolean().meta({ examples: [false] }),
+      })
+      .nullable()
+      .meta({ description: "null when none came." }),
+    error: z
+      .object({
+        reason: z.string().meta({ examples: ["timeout"] }),
+        message: z.string().meta({ examples: ["No answer came within 20 s."] }),
+      })
+      .nullable()
+      .meta({ description: "Why none came.", examples: [null] }),
+    milliseconds: z.int().meta({ examples: [87] }),
+    wouldTimeOut: z
+      .boolean()
+      .meta({ description: "In a call the provider would have given up on it.", examples: [false] }),
+  })
+  .meta({ id: "ToolTest" });
+export type ToolTest = z.output<typeof ToolTest>;

@@ -1,0 +1,111 @@
+import type { ToolDefinition } from "../providers.ts";
+import {
+  type AutomaticValue,
+  type ClientDefinition,
+  Config,
+  type Definition,
+  type HttpDefinition,
+} from "./definition.ts";
+
+/** A tool in the provider's words (openapi: ultravox.v1.BaseToolDefinition). */
+
+type Described = { name: string; description: string; definition: Definition };
+type Auth = NonNullable<HttpDefinition["auth"]>;
+
+const locations = {
+  path: "PARAMETER_LOCATION_PATH",
+  query: "PARAMETER_LOCATION_QUERY",
+  header: "PARAMETER_LOCATION_HEADER",
+  body: "PARAMETER_LOCATION_BODY",
+} as const;
+const knownValues = {
+  call_id: "KNOWN_PARAM_CALL_ID",
+  conversation_history: "KNOWN_PARAM_CONVERSATION_HISTORY",
+  call_state: "KNOWN_PARAM_CALL_STATE",
+  call_stage_id: "KNOWN_PARAM_CALL_STAGE_ID",
+  output_sample_rate: "KNOWN_PARAM_OUTPUT_SAMPLE_RATE",
+  call_metadata: "KNOWN_PARAM_CALL_METADATA",
+} as const satisfies Record<AutomaticValue, string>;
+const reactions = {
+  speaks: "AGENT_REACTION_SPEAKS",
+  listens: "AGENT_REACTION_LISTENS",
+  speaks_once: "AGENT_REACTION_SPEAKS_ONCE",
+} as const;
+
+/** Under this name a tool's secret is asked for, and given with each agent that uses it. */
+const requirement = "auth";
+
+/** The whole definition, which a change sends again; null for what the provider brings itself. Holds no secret. */
+export function toolDefinition({ name, description, definition }: Described): ToolDefinition | null {
+  if (definition.type === "builtin") return null;
+  const { timeoutSeconds, reaction, staticResponse } = definition;
+  return {
+    modelToolName: name,
+    description,
+    ...(definition.type === "http" ? httpOf(definition) : clientOf(definition)),
+    timeout: `${timeoutSeconds}s`,
+    defaultReaction: reactions[reaction],
+    ...(staticResponse === null ? {} : { staticResponse: { responseText: staticResponse } }),
+  };
+}
+
+function httpOf(http: HttpDefinition) {
+  const requirements = requirementsOf(http);
+  return {
+    dynamicParameters: http.parameters.map((parameter) => dynamic(parameter, parameter.in)),
+    staticParameters: http.staticParameters.map(({ name, in: place, value }) => {
+      return { name, location: locations[place], value };
+    }),
+    automaticParameters: http.automaticParameters.map(({ name, in: place, value }) => {
+      return { name, location: locations[place], knownValue: knownValues[value] };
+    }),
+    ...(requirements ? { requirements } : {}),
+    http: { baseUrlPattern: http.url, httpMethod: http.method },
+  };
+}
+
+const clientOf = ({ parameters }: ClientDefinition) => ({
+  dynamicParameters: parameters.map((parameter) => dynamic(parameter, "body")),
+  client: {},
+});
+
+type Spoken = ClientDefinition["parameters"][number];
+
+/** The provider keeps a parameter's description within its schema. */
+function dynamic({ name, description, schema, required }: Spoken, place: keyof typeof locations) {
+  const described = description ? { ...schema, description } : schema;
+  return { name, location: locations[place], schema: described, required };
+}
+
+/** What a call must bring for the tool to be used: a secret, of which only the place is said here. */
+export function requirementsOf(definition: Definition) {
+  if (definition.type !== "http" || !definition.auth) return null;
+  return { httpSecurityOptions: { options: [{ requirements: { [requirement]: placeOf(definition.auth) } }] } };
+}
+
+function placeOf(auth: Auth) {
+  if (auth.type === "header") return { headerApiKey: { name: auth.name } };
+  if (auth.type === "query") return { queryApiKey: { name: auth.name } };
+  return { httpAuth: { scheme: auth.type === "bearer" ? "Bearer" : "Basic" } };
+}
+
+/** The stored credential that the tool shows; null when it shows none. */
+export const credentialOf = (definition: Definition) =>
+  definition.type === "http" ? (definition.auth?.credential ?? null) : null;
+
+/** The secret as it stands in a request, after its scheme. */
+export const tokenOf = (auth: Auth, secret: string) =>
+  auth.type === "basic" ? Buffer.from(secret).toString("base64") : secret;
+
+/**
+ * What goes with each agent that uses the tool, by a row's config. `openSecret` gives the open value of a stored
+ * credential, by its name `custom-<name>`. Undefined for a tool that shows none.
+ */
+export function authTokensOf(
+  config: unknown,
+  openSecret: (credential: string) => string,
+): Record<string, string> | undefined {
+  const { definition } = Config.parse(config);
+  if (definition.type !== "http" || !definition.auth) return undefined;
+  return { [requirement]: tokenOf(definition.auth, openSecret(definition.auth.credential)) };
+}

@@ -1,0 +1,64 @@
+import { eq, type SQL, sql } from "drizzle-orm";
+import type { Tx } from "../../db/client.ts";
+import { type EventType, emit } from "../../db/events.ts";
+import { enqueue } from "../../db/queue.ts";
+import { voices } from "../../db/schema/voices.ts";
+import { Fault } from "../fault.ts";
+import { wire } from "../words.ts";
+import type { ExternalVoice } from "./definition.ts";
+import type { Voice } from "./schema.ts";
+
+export type VoiceRow = typeof voices.$inferSelect;
+
+export const voiceNotFound = (id: string) => new Fault("voice_not_found", `There is no voice ${id}.`);
+
+/** For as long as the transaction lasts nobody else moves it. One that is deleted is not there. */
+export async function lockVoice(tx: Tx, id: string): Promise<VoiceRow> {
+  const row = await lockWhatever(tx, id);
+  if (!row || row.state === "deleted") throw voiceNotFound(id);
+  return row;
+}
+
+/** As it is, deleted or not, and may not be any more in a moment. */
+export async function peekVoice(tx: Tx, id: string): Promise<VoiceRow | null> {
+  const [row] = await tx.select().from(voices).where(eq(voices.id, id));
+  return row ?? null;
+}
+
+export async function lockWhatever(tx: Tx, id: string): Promise<VoiceRow | null> {
+  const [row] = await tx.select().from(voices).where(eq(voices.id, id)).for("update");
+  return row ?? null;
+}
+
+export async function setVoice(tx: Tx, id: string, set: Partial<typeof voices.$inferInsert>): Promise<VoiceRow> {
+  const updatedAt = sql`clock_timestamp()` as SQL<Date>;
+  const [row] = await tx
+    .update(voices)
+    .set({ ...set, updatedAt })
+    .where(eq(voices.id, id))
+    .returning();
+  return row!;
+}
+
+export async function say(tx: Tx, type: Extract<EventType, `voice.${string}`>, row: VoiceRow) {
+  const { id, name, kind, provider, language, state, stateReason } = row;
+  await emit(tx, type, id, { id, name, kind, provider, language, state, stateReason });
+}
+
+export function onTheWire(row: VoiceRow): Voice {
+  const { id, name, description, language, metadata, kind, state, stateReason } = row;
+  return {
+    ...{ id, name, description, language, metadata, kind },
+    provider: row.provider as Voice["provider"], // written from the same list
+    source: kind === "clone" ? { type: "clone", fileIds: row.sampleIds } : { type: "external", ...externalOf(row) },
+    ...{ state, stateReason },
+    createdAt: wire(row.createdAt),
+    updatedAt: wire(row.updatedAt),
+  };
+}
+
+/** What `createVoice` wrote there. */
+export const externalOf = ({ definition }: VoiceRow) => definition as ExternalVoice;
+
+export const removeUpstream = (tx: Tx, { providerAccountId }: VoiceRow, providerId: string) =>
+  enqueue(tx, "upstream.remove", { kind: "voice", accountId: providerAccountId, providerId }, { key: providerId });

@@ -1,0 +1,225 @@
+import { z } from "zod";
+import { PageInput, pageOf } from "../page.ts";
+import { PresignedUpload, PresignFiles } from "../uploads/schema.ts";
+import { examples, Id, Instant, Metadata } from "../words.ts";
+import { externalProviders } from "./definition.ts";
+import { checkSettings } from "./settings.ts";
+
+const voiceId = Id("voice", examples.voice);
+const states = ["pending", "training", "active", "failed", "deleted"] as const;
+const providers = ["ultravox", ...externalProviders] as const;
+
+const Language = z
+  .string()
+  .max(10)
+  .regex(/^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$/, "A language as BCP 47 has it; one looks like en or pt-BR.")
+  .meta({ description: "BCP 47, of the sample's speaker.", examples: ["en-GB"] });
+
+const fields = {
+  name: z
+    .string()
+    .trim()
+    .min(1)
+    .max(100)
+    .meta({ description: "For people.", examples: ["Ada"] }),
+  description: z
+    .string()
+    .trim()
+    .max(240)
+    .nullable()
+    .meta({ examples: ["Calm and friendly"] }),
+  language: Language,
+  metadata: Metadata,
+};
+
+const fileIds = z
+  .array(Id("upload", examples.upload))
+  .min(1)
+  .max(5)
+  .refine((ids) => new Set(ids).size === ids.length, "Name each file once.")
+  .meta({
+    description: "From `POST /voices/files/presign`. Several must be of one format; 30 to 60 seconds are best.",
+    examples: [[examples.upload]],
+  });
+
+const vendor = {
+  voiceId: z
+    .string()
+    .min(1)
+    .max(200)
+    .meta({ description: "Of the voice, at that company.", examples: ["21m00Tcm4TlvDq8ikWAM"] }),
+  model: z
+    .string()
+    .min(1)
+    .max(100)
+    .meta({ examples: ["eleven_turbo_v2_5"] }),
+  settings: z
+    .record(z.string(), z.unknown())
+    .meta({ description: "How it speaks, by the names of that company; see the guide.", examples: [{ speed: 1.1 }] }),
+};
+
+const genericFields = {
+  url: z
+    .url({ protocol: /^https$/, error: "An https address is needed." })
+    .max(2048)
+    .refine((url) => !/^https:\/\/[^/]*@/.test(url), "Leave the password out of the address: it belongs in `headers`.")
+    .meta({ description: "Asked by POST, once per sentence.", examples: ["https://tts.example.com/speak"] }),
+  body: z
+    .record(z.string(), z.unknown())
+    .refine((body) => JSON.stringify(body).includes("{text}"), "Some field of the body must hold `{text}`.")
+    .refine((body) => JSON.stringify(body).length <= 10_000, "At most 10 kB.")
+    .meta({ description: "`{text}` stands for what is to be said.", examples: [{ text: "{text}" }] }),
+  responseSampleRate: z
+    .int()
+    .min(8000)
+    .max(48_000)
+    .optional()
+    .meta({ description: "In Hz.", examples: [24_000] }),
+  responseWordsPerMinute: z
+    .int()
+    .min(50)
+    .max(400)
+    .optional()
+    .meta({ examples: [150] }),
+  responseMimeType: z
+    .string()
+    .max(100)
+    .optional()
+    .meta({ description: "Where the API's own header is wrong; `audio/l16` is raw sound.", examples: ["audio/l16"] }),
+  jsonAudioFieldPath: z
+    .string()
+    .max(200)
+    .optional()
+    .meta({ description: "Of a JSON answer: where the sound stands.", examples: ["audio.data"] }),
+  jsonByteEncoding: z
+    .enum(["base64", "hex"])
+    .optional()
+    .meta({ examples: ["base64"] }),
+};
+
+const Generic = z.strictObject({
+  ...genericFields,
+  headers: z
+    .record(z.string().regex(/^[A-Za-z0-9-]{1,100}$/, "The name of a header."), z.string().max(2000))
+    .default({})
+    .meta({
+      description: "Keys belong here: they are kept sealed and never shown.",
+      redact: "secret",
+      examples: [{ Authorization: "Bearer your-key" }],
+    }),
+});
+
+const Clone = z.strictObject({ type: z.literal("clone"), fileIds });
+const External = z
+  .strictObject({
+    type: z.literal("external"),
+    provider: z.enum(externalProviders).meta({ examples: ["elevenlabs"] }),
+    voiceId: vendor.voiceId.optional(),
+    model: vendor.model.optional(),
+    settings: vendor.settings.default({}),
+    generic: Generic.optional(),
+  })
+  .superRefine(checkSettings);
+
+export const CreateVoice = z.strictObject({
+  name: fields.name,
+  description: fields.description.default(null),
+  language: fields.language.default("en"),
+  metadata: fields.metadata.default({}),
+  source: z.discriminatedUnion("type", [Clone, External]).meta({
+    description: "`clone`: from your own samples, for credits. `external`: another company's voice, by its id there.",
+    examples: [{ type: "clone", fileIds: [examples.upload] }],
+  }),
+});
+export type CreateVoice = z.output<typeof CreateVoice>;
+
+export const UpdateVoice = z.strictObject({ id: voiceId, ...z.object(fields).partial().shape });
+export type UpdateVoice = z.output<typeof UpdateVoice>;
+
+export const VoiceId = z.strictObject({ id: voiceId });
+
+export const RemoveVoice = z.strictObject({
+  id: voiceId,
+  force: z
+    .boolean()
+    .default(false)
+    .meta({ description: "Also when agents speak with it.", examples: [false] }),
+});
+export type RemoveVoice = z.output<typeof RemoveVoice>;
+
+export const ListVoices = z.strictObject({
+  ...PageInput,
+  state: z
+    .enum(["pending", "training", "active", "failed"])
+    .optional()
+    .meta({ examples: ["active"] }),
+  kind: z
+    .enum(["clone", "external"])
+    .optional()
+    .meta({ examples: ["clone"] }),
+  provider: z
+    .enum(providers)
+    .optional()
+    .meta({ examples: ["elevenlabs"] }),
+  language: Language.optional().meta({ description: "Exactly this one.", examples: ["en"] }),
+  search: z
+    .string()
+    .trim()
+    .min(1)
+    .max(100)
+    .optional()
+    .meta({ description: "A part of the name; capitals do not matter.", examples: ["ada"] }),
+});
+export type ListVoices = z.output<typeof ListVoices>;
+
+export const Voice = z
+  .object({
+    id: voiceId,
+    ...fields,
+    kind: z.enum(["clone", "external"]).meta({ examples: ["clone"] }),
+    provider: z.enum(providers).meta({ description: "`ultravox` for a clone.", examples: ["ultravox"] }),
+    source: z.discriminatedUnion("type", [
+      z.object({ type: z.literal("clone"), fileIds: z.array(z.string()).meta({ examples: [[examples.upload]] }) }),
+      z.object({
+        type: z.literal("external"),
+        voiceId: vendor.voiceId.nullable(),
+        model: vendor.model.nullable(),
+        settings: vendor.settings,
+        generic: z.object(genericFields).nullable(),
+      }),
+    ]),
+    state: z.enum(states).meta({ description: "Calls can use it once it is `active`.", examples: ["active"] }),
+    stateReason: z
+      .string()
+      .nullable()
+      .meta({ description: "Why it failed.", examples: [null] }),
+    createdAt: Instant,
+    updatedAt: Instant,
+  })
+  .meta({ id: "Voice" });
+export type Voice = z.output<typeof Voice>;
+export const VoicePage = pageOf(Voice);
+
+export const PresignSamples = z.strictObject({ files: PresignFiles("voice_sample") });
+export const PresignedSamples = z.object({ files: z.array(PresignedUpload) });
+
+export const UpdateVoiceStatus = z.strictObject({
+  id: voiceId,
+  status: z.enum(["training", "active", "failed"]).meta({ examples: ["active"] }),
+  providerVoiceId: z
+    .string()
+    .min(1)
+    .max(100)
+    .optional()
+    .meta({
+      description: "Of `active`: its id at the voice provider.",
+      examples: ["3cb21a4e-7c40-4e2b-9c10-2f0d7a3b1c55"],
+    }),
+  reason: z
+    .string()
+    .min(1)
+    .max(1000)
+    .optional()
+    .meta({ description: "Of `failed`: why, for people.", examples: ["The sample holds several speakers."] }),
+});
+export type UpdateVoiceStatus = z.output<typeof UpdateVoiceStatus>;

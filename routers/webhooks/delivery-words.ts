@@ -1,0 +1,103 @@
+import { z } from "zod";
+import { eventTypes } from "../../db/events.ts";
+import { PageInput, pageOf } from "../page.ts";
+import { examples, Id, Instant } from "../words.ts";
+import { endpointId } from "./schema.ts";
+
+const states = ["pending", "delivered", "dead"] as const;
+
+export const When = z.iso
+  .datetime({ offset: true, error: "Write an instant as ISO 8601, such as 2026-11-22T10:15:30Z." })
+  .meta({ examples: [examples.instant] });
+
+const filters = {
+  state: z
+    .enum(states)
+    .optional()
+    .meta({ description: "`dead`: the dead letters.", examples: ["dead"] }),
+  eventType: z
+    .enum(eventTypes)
+    .optional()
+    .meta({ examples: ["call.ended"] }),
+  eventId: Id("event", examples.event).optional(),
+  subjectId: z
+    .string()
+    .min(1)
+    .max(100)
+    .optional()
+    .meta({ description: "Of events about this, such as a call.", examples: [examples.call] }),
+  lastStatus: z
+    .int()
+    .min(100)
+    .max(599)
+    .optional()
+    .meta({ description: "What the receiver answered last.", examples: [503] }),
+  lastError: z
+    .string()
+    .min(1)
+    .max(100)
+    .optional()
+    .meta({ description: "Why there was no answer at last, or why it did not count.", examples: ["timeout"] }),
+  since: When.optional().meta({ description: "Made at this moment or later.", examples: ["2026-11-01T00:00:00Z"] }),
+  until: When.optional().meta({ description: "Made before this moment.", examples: ["2099-01-01T00:00:00Z"] }),
+};
+
+export const ListDeliveries = z.strictObject({ ...PageInput, id: endpointId, ...filters });
+export type ListDeliveries = z.output<typeof ListDeliveries>;
+
+export const SearchDeliveries = z.strictObject({ ...PageInput, endpointId: endpointId.optional(), ...filters });
+export type SearchDeliveries = z.output<typeof SearchDeliveries>;
+
+export const DeliveryId = z.strictObject({ id: Id("delivery", examples.delivery) });
+
+const status = z
+  .int()
+  .nullable()
+  .meta({ description: "Of the answer; null when none came.", examples: [200] });
+const error = z
+  .string()
+  .nullable()
+  .meta({ description: "Why there was no answer, or why it did not count.", examples: [null] });
+
+const delivery = {
+  id: Id("delivery", examples.delivery),
+  endpointId,
+  eventId: Id("event", examples.event),
+  eventType: z.string().meta({ examples: ["call.ended"] }),
+  state: z.enum(states).meta({ examples: ["delivered"] }),
+  attemptCount: z
+    .int()
+    .meta({ description: "Attempts made so far: ten at most each time that it is sent.", examples: [1] }),
+  lastStatus: status,
+  lastError: error,
+  replayId: Id("replay", examples.replay)
+    .nullable()
+    .meta({ description: "The replay that sent it last, if one did.", examples: [null] }),
+  nextAttemptAt: Instant.nullable(),
+  createdAt: Instant,
+  finishedAt: Instant.nullable(),
+};
+
+export const Delivery = z.object(delivery).meta({ id: "WebhookDelivery" });
+export type Delivery = z.output<typeof Delivery>;
+export const DeliveryPage = pageOf(Delivery);
+
+export const DeliveryWithAttempts = z
+  .object({
+    ...delivery,
+    attempts: z.array(
+      z.object({
+        attempt: z.int().meta({ examples: [1] }),
+        status,
+        error,
+        latencyMs: z.int().meta({ examples: [87] }),
+        response: z
+          .string()
+          .nullable()
+          .meta({ description: "The first kilobyte of the answer.", examples: ["ok"] }),
+        createdAt: Instant,
+      }),
+    ),
+  })
+  .meta({ id: "WebhookDeliveryWithAttempts" });
+export type DeliveryWithAttempts = z.output<typeof DeliveryWithAttempts>;

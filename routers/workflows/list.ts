@@ -1,0 +1,75 @@
+import { and, asc, desc, eq, inArray, lt } from "drizzle-orm";
+import type { Tx } from "../../db/client.ts";
+import { workflowRuns, workflowSteps } from "../../db/schema/workflows.ts";
+import { Fault } from "../fault.ts";
+import { type ListKey, readCursor, toPage } from "../page.ts";
+import { wire, wireOrNull } from "../words.ts";
+import type { ListWorkflows, Workflow } from "./schema.ts";
+import type { RunRow, StepRow } from "./service.ts";
+
+/** Runs with their steps, newest first. In a transaction of the house: of all clients. */
+export async function listWorkflows(tx: Tx, { limit, cursor, ...filters }: ListWorkflows, key: ListKey) {
+  const before = readCursor(key, cursor);
+  const runs = await tx
+    .select()
+    .from(workflowRuns)
+    .where(
+      and(
+        before === null ? undefined : lt(workflowRuns.id, before),
+        filters.state && eq(workflowRuns.state, filters.state),
+        filters.name && eq(workflowRuns.name, filters.name),
+        filters.clientId ? eq(workflowRuns.clientId, filters.clientId) : undefined,
+        filters.subjectId ? eq(workflowRuns.subjectId, filters.subjectId) : undefined,
+      ),
+    )
+    .orderBy(desc(workflowRuns.id))
+    .limit(limit + 1);
+  return toPage(key, await withSteps(tx, runs), limit, ({ id }) => id);
+}
+
+export async function getWorkflow(tx: Tx, id: string): Promise<Workflow> {
+  const runs = await tx.select().from(workflowRuns).where(eq(workflowRuns.id, id));
+  const [found] = await withSteps(tx, runs);
+  if (!found) throw new Fault("workflow_not_found", `There is no workflow run ${id}.`);
+  return found;
+}
+
+async function withSteps(tx: Tx, runs: RunRow[]): Promise<Workflow[]> {
+  if (runs.length === 0) return [];
+  const ids = runs.map(({ id }) => id);
+  const steps = await tx
+    .select()
+    .from(workflowSteps)
+    .where(inArray(workflowSteps.runId, ids))
+    .orderBy(asc(workflowSteps.position));
+  return runs.map((run) =>
+    onTheWire(
+      run,
+      steps.filter(({ runId }) => runId === run.id),
+    ),
+  );
+}
+
+function onTheWire(
+  { id, clientId, name, subjectId, state, createdAt, finishedAt }: RunRow,
+  steps: StepRow[],
+): Workflow {
+  return {
+    id,
+    clientId,
+    name,
+    subjectId,
+    state,
+    steps: steps.map((step) => ({
+      name: step.name,
+      state: step.state,
+      attempts: step.attempts,
+      error: step.error,
+      nextAt: wireOrNull(step.nextAt),
+      startedAt: wireOrNull(step.startedAt),
+      finishedAt: wireOrNull(step.finishedAt),
+    })),
+    createdAt: wire(createdAt),
+    finishedAt: wireOrNull(finishedAt),
+  };
+}

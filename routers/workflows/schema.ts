@@ -1,0 +1,56 @@
+import { z } from "zod";
+import { PageInput, pageOf } from "../page.ts";
+import { examples, Id, Instant } from "../words.ts";
+import { type WorkflowName, workflowNames } from "./service.ts";
+
+const names = Object.keys(workflowNames) as [WorkflowName, ...WorkflowName[]];
+const runStates = ["running", "succeeded", "failed"] as const;
+
+export const WorkflowId = z.strictObject({ id: Id("workflow", examples.workflow) });
+
+export const ListWorkflows = z.strictObject({
+  ...PageInput,
+  state: z
+    .enum(runStates)
+    .optional()
+    .meta({ examples: ["failed"] }),
+  name: z
+    .enum(names)
+    .optional()
+    .meta({ examples: ["voice-clone-native"] }),
+  clientId: Id("client", examples.client).optional(),
+  subjectId: z
+    .string()
+    .max(64)
+    .optional()
+    .meta({ examples: [examples.voice] }),
+});
+export type ListWorkflows = z.output<typeof ListWorkflows>;
+
+export const Workflow = z
+  .object({
+    id: Id("workflow", examples.workflow),
+    clientId: Id("client", examples.client),
+    name: z.string().meta({ examples: ["voice-clone-native"] }),
+    subjectId: z.string().meta({ examples: [examples.voice] }),
+    state: z.enum(runStates).meta({ examples: ["running"] }),
+    steps: z.array(
+      z.object({
+        name: z.string().meta({ examples: ["train"] }),
+        state: z.enum(["waiting", "running", "done", "failed"]).meta({ examples: ["running"] }),
+        attempts: z.int().meta({ examples: [1] }),
+        error: z
+          .string()
+          .nullable()
+          .meta({ examples: [null] }),
+        nextAt: Instant.nullable(),
+        startedAt: Instant.nullable(),
+        finishedAt: Instant.nullable(),
+      }),
+    ),
+    createdAt: Instant,
+    finishedAt: Instant.nullable(),
+  })
+  .meta({ id: "Workflow" });
+export type Workflow = z.output<typeof Workflow>;
+export const WorkflowPage = pageOf(Workflow);

@@ -1,0 +1,150 @@
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { createServer, type IncomingMessage } from "node:http";
+import type { AddressInfo } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import { z } from "zod";
+
+/**
+ * Stands in for Amazon EventBridge where there is none: PutEvents over the service's own protocol (JSON 1.1,
+ * docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html), with its limits. Signatures are not looked at.
+ */
+export type EventBridge = {
+  url: string;
+  /** Every call that came, in order, with what was said of each entry. */
+  calls: { entries: BusEvent[]; answered: string[] }[];
+  /** What was accepted, in order. */
+  accepted: BusEvent[];
+  /** Says of the next calls what shall become of an entry, instead of accepting it; null accepts it. */
+  judge(verdict: (entry: BusEvent) => string | null): void;
+  /** So many of the next calls are refused as a whole; for ever, if so many is Infinity. */
+  fail(error: string, times: number): void;
+  /** From now on every answer takes so long. */
+  dawdle(ms: number): void;
+  /** From now on it takes in what comes, and does not answer. */
+  fallSilent(): void;
+  /** All is well again. */
+  recover(): void;
+  close(): Promise<void>;
+};
+
+const Entry = z.strictObject({
+  Source: z.string().min(1),
+  DetailType: z.string().min(1),
+  Detail: z.string(),
+  EventBusName: z.string().min(1),
+  Time: z.number(),
+});
+export type BusEvent = z.output<typeof Entry>;
+const PutEvents = z.strictObject({ Entries: z.array(Entry).min(1).max(10) });
+const bytesPerCall = 256 * 1024;
+
+class Refusal extends Error {
+  readonly status: number;
+  constructor(name: string, message = "A fault that was asked for.") {
+    super(message);
+    this.name = name;
+    this.status = name === "InternalException" ? 500 : 400;
+  }
+}
+
+export async function startEventBridge({ port = 0 } = {}): Promise<EventBridge> {
+  const calls: EventBridge["calls"] = [];
+  const accepted: BusEvent[] = [];
+  let verdictOf: (entry: BusEvent) => string | null = () => null;
+  let failing = { error: "", times: 0 };
+  let isSilent = false;
+  let delayMs = 0;
+
+  function answer(operation: string | undefined, body: unknown): object {
+    const read = operation === "PutEvents" ? PutEvents.safeParse(body) : undefined;
+    const call: EventBridge["calls"][number] = { entries: read?.data?.Entries ?? [], answered: [] };
+    calls.push(call);
+    const refuse = (name: string, message?: string) => {
+      call.answered = [name];
+      return new Refusal(name, message);
+    };
+    if (!read) throw refuse("UnknownOperationException", operation);
+    if (!read.success) throw refuse("ValidationException", read.error.message);
+    if (failing.times > 0) {
+      failing.times -= 1;
+      throw refuse(failing.error);
+    }
+    const bytes = call.entries.reduce((sum, entry) => sum + sizeOf(entry), 0);
+    if (bytes >= bytesPerCall)
+      throw refuse("ValidationException", "Total size of the entries in the request is over the limit.");
+    const Entries = call.entries.map((entry) => {
+      const code = verdictOf(entry) ?? (isJsonObject(entry.Detail) ? null : "MalformedDetail");
+      call.answered.push(code ?? "accepted");
+      if (code) return { ErrorCode: code, ErrorMessage: "A fault that was asked for." };
+      accepted.push(entry);
+      return { EventId: randomUUID() };
+    });
+    return { FailedEntryCount: Entries.filter((each) => "ErrorCode" in each).length, Entries };
+  }
+
+  const server = createServer(async (request, response) => {
+    const send = (status: number, content: object) =>
+      response.writeHead(status, { "content-type": "application/x-amz-json-1.1" }).end(JSON.stringify(content));
+    try {
+      const operation = String(request.headers["x-amz-target"]).split(".")[1];
+      const content = answer(operation, await read(request));
+      if (delayMs > 0) await sleep(delayMs);
+      if (!isSilent) send(200, content);
+    } catch (error) {
+      const { name, message, status } =
+        error instanceof Refusal ? error : new Refusal("InternalException", String(error));
+      if (!isSilent) send(status, { __type: name, message });
+    }
+  });
+  server.listen(port, "127.0.0.1");
+  await once(server, "listening");
+
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    calls,
+    accepted,
+    judge(verdict) {
+      verdictOf = verdict;
+    },
+    fail(error, times) {
+      failing = { error, times };
+    },
+    dawdle(ms) {
+      delayMs = ms;
+    },
+    fallSilent() {
+      isSilent = true;
+    },
+    recover() {
+      verdictOf = () => null;
+      failing = { error: "", times: 0 };
+      isSilent = false;
+      delayMs = 0;
+    },
+    async close() {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+/** As the service counts. */
+function sizeOf({ Source, DetailType, Detail }: BusEvent): number {
+  return 14 + Buffer.byteLength(Source) + Buffer.byteLength(DetailType) + Buffer.byteLength(Detail);
+}
+
+function isJsonObject(text: string): boolean {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === "object" && value !== null && !Array.isArray(value);
+  } catch {
+    return false;
+  }
+}
+
+async function read(request: IncomingMessage): Promise<unknown> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of request as AsyncIterable<Buffer>) chunks.push(chunk);
+  return JSON.parse(Buffer.concat(chunks).toString() || "{}");
+}

@@ -1,0 +1,164 @@
+import { createCipheriv, createDecipheriv, randomBytes, randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { createServer, type IncomingMessage } from "node:http";
+import type { AddressInfo } from "node:net";
+import { z } from "zod";
+
+/**
+ * Stands in for AWS KMS where there is none: the operations on symmetric keys that a vault needs, over the service's own
+ * protocol (JSON 1.1, docs.aws.amazon.com/kms/latest/APIReference). Signatures of requests are not looked at.
+ */
+export type Kms = {
+  url: string;
+  /** Every request that came, in order, without its bytes. */
+  requests: { operation: string; keyId: string | null; context: Context; answered: string }[];
+  createKey(): string;
+  disableKey(id: string): void;
+  enableKey(id: string): void;
+  /** So many of the next requests are refused with this error instead of being looked at. */
+  fail(error: "ThrottlingException" | "KMSInternalException" | "DependencyTimeoutException", times: number): void;
+  close(): Promise<void>;
+};
+
+type Context = Record<string, string>;
+type Key = { id: string; material: Buffer; enabled: boolean };
+
+class Refusal extends Error {
+  readonly status: number;
+  constructor(name: string, message: string, status = 400) {
+    super(message);
+    this.name = name;
+    this.status = status;
+  }
+}
+
+const EncryptionContext = z.record(z.string(), z.string()).default({});
+const Blob = z.base64();
+const inputs = {
+  DescribeKey: z.object({ KeyId: z.string() }),
+  GenerateDataKey: z.object({ KeyId: z.string(), KeySpec: z.literal("AES_256"), EncryptionContext }),
+  Encrypt: z.object({ KeyId: z.string(), Plaintext: Blob, EncryptionContext }),
+  Decrypt: z.object({ CiphertextBlob: Blob, KeyId: z.string().optional(), EncryptionContext }),
+};
+type Operation = keyof typeof inputs;
+
+const arn = (id: string) => `arn:aws:kms:us-east-1:000000000000:key/${id}`;
+const refused = new Set(["ThrottlingException"]);
+
+export async function startKms({ port = 0 } = {}): Promise<Kms> {
+  const keys = new Map<string, Key>();
+  const requests: Kms["requests"] = [];
+  const failures: string[] = [];
+
+  function find(name: string): Key {
+    const key = keys.get(name.replace(/^arn:.*:key\//, ""));
+    if (!key) throw new Refusal("NotFoundException", `Key '${arn(name)}' does not exist`);
+    if (!key.enabled) throw new Refusal("DisabledException", `${arn(key.id)} is disabled.`);
+    return key;
+  }
+
+  const operations: { [O in Operation]: (input: z.output<(typeof inputs)[O]>) => object } = {
+    DescribeKey: ({ KeyId }) => ({ KeyMetadata: { KeyId, Arn: arn(find(KeyId).id), Enabled: true } }),
+    GenerateDataKey({ KeyId, EncryptionContext }) {
+      const key = find(KeyId);
+      const plain = randomBytes(32);
+      const CiphertextBlob = seal(key, plain, EncryptionContext);
+      return { KeyId: arn(key.id), Plaintext: plain.toString("base64"), CiphertextBlob };
+    },
+    Encrypt({ KeyId, Plaintext, EncryptionContext }) {
+      const key = find(KeyId);
+      return { KeyId: arn(key.id), CiphertextBlob: seal(key, Buffer.from(Plaintext, "base64"), EncryptionContext) };
+    },
+    Decrypt({ CiphertextBlob, KeyId, EncryptionContext }) {
+      const bytes = Buffer.from(CiphertextBlob, "base64");
+      const key = find(keyOf(bytes));
+      if (KeyId && find(KeyId).id !== key.id) throw new Refusal("IncorrectKeyException", "This is another key's.");
+      return { KeyId: arn(key.id), Plaintext: open(key, bytes, EncryptionContext).toString("base64") };
+    },
+  };
+
+  function answer(operation: string, body: unknown): object {
+    const failure = failures.shift();
+    if (failure) throw new Refusal(failure, "A fault that was asked for.", refused.has(failure) ? 400 : 500);
+    if (!(operation in inputs)) throw new Refusal("UnknownOperationException", operation);
+    const name = operation as Operation;
+    const input = inputs[name].safeParse(body);
+    if (!input.success) throw new Refusal("ValidationException", input.error.message);
+    return operations[name](input.data as never); // read by the schema of this very operation
+  }
+
+  const server = createServer(async (request, response) => {
+    const operation = String(request.headers["x-amz-target"]).split(".")[1] ?? "";
+    const body = await read(request);
+    const entry = { operation, ...facts(body), answered: "ok" };
+    requests.push(entry);
+    const send = (status: number, content: object) =>
+      response.writeHead(status, { "content-type": "application/x-amz-json-1.1" }).end(JSON.stringify(content));
+    try {
+      send(200, answer(operation, body));
+    } catch (error) {
+      const { name, message, status } = error instanceof Refusal ? error : new Refusal("KMSInternalException", "", 500);
+      entry.answered = name;
+      send(status, { __type: name, message });
+    }
+  });
+  server.listen(port, "127.0.0.1");
+  await once(server, "listening");
+
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    requests,
+    createKey() {
+      const id = randomUUID();
+      keys.set(id, { id, material: randomBytes(32), enabled: true });
+      return id;
+    },
+    disableKey: (id) => void Object.assign(find(id), { enabled: false }),
+    enableKey(id) {
+      const key = keys.get(id);
+      if (key) key.enabled = true;
+    },
+    fail: (error, times) => void failures.push(...Array.from({ length: times }, () => error)),
+    async close() {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+async function read(request: IncomingMessage): Promise<unknown> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of request as AsyncIterable<Buffer>) chunks.push(chunk);
+  return JSON.parse(Buffer.concat(chunks).toString() || "{}");
+}
+
+function facts(body: unknown) {
+  const { KeyId, EncryptionContext = {} } = body as { KeyId?: string; EncryptionContext?: Context };
+  return { keyId: KeyId ?? null, context: EncryptionContext };
+}
+
+/** The order of a context's pairs means nothing. */
+const canonical = (context: Context) =>
+  Buffer.from(JSON.stringify(Object.entries(context).sort(([a], [b]) => (a < b ? -1 : 1))));
+
+const idBytes = 36;
+const keyOf = (bytes: Buffer) => bytes.subarray(0, idBytes).toString();
+
+function seal({ id, material }: Key, plain: Buffer, context: Context): string {
+  const nonce = randomBytes(12);
+  const cipher = createCipheriv("aes-256-gcm", material, nonce).setAAD(canonical(context));
+  return Buffer.concat([Buffer.from(id), nonce, cipher.update(plain), cipher.final(), cipher.getAuthTag()]).toString(
+    "base64",
+  );
+}
+
+function open({ material }: Key, bytes: Buffer, context: Context): Buffer {
+  const nonce = bytes.subarray(idBytes, idBytes + 12);
+  const decipher = createDecipheriv("aes-256-gcm", material, nonce).setAAD(canonical(context));
+  decipher.setAuthTag(bytes.subarray(-16));
+  try {
+    return Buffer.concat([decipher.update(bytes.subarray(idBytes + 12, -16)), decipher.final()]);
+  } catch {
+    throw new Refusal("InvalidCiphertextException", "");
+  }
+}

@@ -1,0 +1,132 @@
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { idPattern, prefixes } from "../db/ids.ts";
+import type * as Deliveries from "./operate/deliveries.ts";
+import type { Hands } from "./operate/hands.ts";
+
+const misused = 2;
+
+/** The operator's command: `node server/operate.js …`, `npm run operate -- …` from the sources. */
+const program = new Command("operate")
+  .description("Looks after a running installation, through its database (DATABASE_URL and APP_SECRET).")
+  .showSuggestionAfterError()
+  .showHelpAfterError("Add --help to see how it is used.")
+  .exitOverride();
+
+const deliveries = program
+  .command("deliveries")
+  .description("deliveries to webhook endpoints: how they go, and where they are held back")
+  .exitOverride();
+
+verb("status", "show what is due, what holds it up, and how attempts went")
+  .option("--json", "as JSON")
+  .addOption(new Option("--watch [seconds]", "again and again").argParser(number(1, 3600)).preset("2"))
+  .action((options) => work((verbs, hands) => verbs.status(hands, { json: options.json, everySeconds: options.watch })))
+  .addHelpText(
+    "after",
+    examples("operate deliveries status", "operate deliveries status --watch", "operate deliveries status --json"),
+  );
+
+withScope(verb("pause", "admit nothing more; what is in flight ends"))
+  .requiredOption("--reason <text>", "for the other operators", reason)
+  .action((options) => work((verbs, hands) => verbs.pause(hands, scopeOf(options), options.reason)))
+  .addHelpText(
+    "after",
+    examples(
+      'operate deliveries pause --all --reason "The database is being moved."',
+      'operate deliveries pause --endpoint wh_… --reason "Its owner asked for it."',
+    ),
+  );
+
+withScope(verb("resume", "take a pause back: what has become due is admitted within seconds"))
+  .action((options) => work((verbs, hands) => verbs.resume(hands, scopeOf(options))))
+  .addHelpText("after", examples("operate deliveries resume --all"));
+
+withScope(verb("drain", "pause, and wait until nothing is in flight"))
+  .option("--reason <text>", `for the other operators ("Drained.", unless it is paused already)`, reason)
+  .option("--timeout <seconds>", "how long to wait", number(1, 86_400), 60)
+  .action((options) =>
+    work((verbs, hands) =>
+      verbs
+        .drain(hands, scopeOf(options), { reason: options.reason, timeoutSeconds: options.timeout })
+        .then((drained) => {
+          if (!drained) process.exitCode = 1;
+        }),
+    ),
+  )
+  .addHelpText(
+    "after",
+    `\nExits with 0 when it is drained, with 1 when the time was over. The pause stays either way.\n${examples(
+      "operate deliveries drain --all --timeout 120 && echo drained",
+    )}`,
+  );
+
+verb("dead", "show what was given up: how much for each client, or what for one")
+  .option("--client <id>", "what was given up for this client", scope("client"))
+  .option("--hours <n>", "how far back", number(1, 24 * 90), 24)
+  .option("--limit <n>", "rows at most", number(1, 1000), 20)
+  .option("--json", "as JSON")
+  .action((options) => work((verbs, hands) => verbs.dead(hands, options)))
+  .addHelpText("after", examples("operate deliveries dead", "operate deliveries dead --client client_… --hours 72"));
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (!(error instanceof CommanderError)) throw error;
+  if (error.exitCode !== 0) process.exitCode = misused;
+}
+
+function verb(name: string, summary: string): Command {
+  return deliveries.command(name).description(summary).exitOverride();
+}
+
+type ScopeOptions = { all?: true; client?: string; endpoint?: string };
+
+function withScope(command: Command): Command {
+  return command
+    .addOption(new Option("--all", "of everybody").conflicts(["client", "endpoint"]))
+    .addOption(new Option("--client <id>", "of one client").argParser(scope("client")).conflicts(["all", "endpoint"]))
+    .addOption(
+      new Option("--endpoint <id>", "of one webhook endpoint")
+        .argParser(scope("endpoint"))
+        .conflicts(["all", "client"]),
+    )
+    .hook("preAction", () => {
+      const given = Object.keys(command.opts());
+      if (!given.some((name) => ["all", "client", "endpoint"].includes(name)))
+        command.error("error: say where: --all, --client <id> or --endpoint <id>");
+    });
+}
+
+function scopeOf({ client, endpoint }: ScopeOptions): string {
+  return client ?? endpoint ?? "all";
+}
+
+function scope(kind: "client" | "endpoint") {
+  return (value: string): string => {
+    if (idPattern(kind).test(value)) return value;
+    throw new InvalidArgumentError(`Such an id looks like ${prefixes[kind]}_01m82knxfbfrssk0x3en012rbf.`);
+  };
+}
+
+function reason(value: string): string {
+  const text = value.trim();
+  if (text.length > 0 && text.length <= 500) return text;
+  throw new InvalidArgumentError("A sentence of at most 500 characters.");
+}
+
+function number(from: number, to: number) {
+  return (value: string): number => {
+    if (/^\d+$/.test(value) && Number(value) >= from && Number(value) <= to) return Number(value);
+    throw new InvalidArgumentError(`A whole number from ${from} to ${to}.`);
+  };
+}
+
+function examples(...lines: string[]): string {
+  return `\nExamples:\n${lines.map((line) => `  ${line}`).join("\n")}`;
+}
+
+/** Opens the database for as long as the work takes. All that takes time to load is loaded here: help comes at once. */
+async function work(run: (verbs: typeof Deliveries, hands: Hands) => Promise<void>) {
+  const [verbs, { withHands }] = await Promise.all([import("./operate/deliveries.ts"), import("./operate/hands.ts")]);
+  await withHands(process.env, (hands) => run(verbs, hands));
+}

@@ -1,0 +1,17 @@
+/** Rows of text with their columns under one another. */
+export function table(rows: readonly (readonly string[])[]): string {
+  const widths = rows.reduce<number[]>((all, row) => {
+    for (const [index, cell] of row.entries()) all[index] = Math.max(all[index] ?? 0, cell.length);
+    return all;
+  }, []);
+  return rows
+    .map((row) => `  ${row.map((cell, index) => cell.padEnd(widths[index]!)).join("  ")}`.trimEnd())
+    .join("\n");
+}
+
+/** 42 s, 12 min, 5 h, 3 d: as exact as somebody in a hurry wants it. */
+export function duration(seconds: number): string {
+  if (seconds < 120) return `${seconds} s`;
+  if (seconds < 7_200) return `${Math.floor(seconds / 60)} min`;
+  return seconds < 172_800 ? `${Math.floor(seconds / 3600)} h` : `${Math.floor(seconds / 86_400)} d`;
+}

@@ -1,0 +1,17 @@
+import { account } from "./account.ts";
+import { artifacts } from "./artifacts.ts";
+import { corpora } from "./corpora.ts";
+import { telephony } from "./telephony.ts";
+import { tools } from "./tools.ts";
+import { voices } from "./voices.ts";
+/** One request to the simulator, with the key of the first account. */
+export type Ask = <Body>(
+  method: string,
+  path: string,
+  body?: unknown,
+) => Promise<{ status: number; body: Body; headers: Headers }>;
+
+/** Every endpoint of one noun, asked once, so that what is said both ways can be held against the provider's schema. */
+export type Speak = (ask: Ask) => Promise<void>;
+
+export const nouns: readonly Speak[] = [account, voices, telephony, tools, corpora, artifacts];

@@ -1,0 +1,369 @@
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { beatingDefaults } from "../../jobs/heartbeat.ts";
+import type { WorkerOptions } from "../../jobs/worker.ts";
+import { readEnv } from "../../server/env.ts";
+import type { Child } from "./child.ts";
+import { clock } from "./clock.ts";
+import {
+  AlreadyStated,
+  type CallEvent,
+  type Customer,
+  callEvents,
+  newSubject,
+  openCustomers,
+  stateOnce,
+} from "./customers.ts";
+import { type Ground, openGround } from "./ground.ts";
+import { between, chance, type Manner, mannersOf } from "./plan.ts";
+import type { Arrival, Known } from "./receiver.ts";
+import type { Accepted, Disturbance, Evidence, Recorded } from "./verdict.ts";
+
+export type ChaosOptions = {
+  events: number;
+  endpoints: number;
+  workers: number;
+  seed: number;
+  kills: number;
+  restarts: number;
+  /** The events are committed, and everything is disturbed, over so long. */
+  stormSeconds: number;
+  /** Until everything that was accepted has arrived, at most so long. */
+  calmSeconds: number;
+  settings?: Record<string, string>;
+  tempo?: Pick<WorkerOptions, "heartbeat" | "rescueEveryMs" | "pollIntervalMs">;
+  keep?: boolean;
+  say(line: string): void;
+  /** Aborts when somebody has had enough. */
+  over?: AbortSignal;
+};
+
+export type ChaosEnd = {
+  evidence: Evidence;
+  manners: Manner[];
+  stormSeconds: number;
+  calmSeconds: number;
+  /** Commits of which nobody knew whether they had happened; and those of them that had. */
+  unknownCommits: { settled: number; found: number };
+  home: string;
+};
+
+/** Clients have no more endpoints than this. */
+const endpointsPerClient = 10;
+const commitsAtOnce = 16;
+/** Longer than any outage that we make. */
+const commitPatienceMs = 120_000;
+/** After a restart connections are made anew, and what had been sent before is written down, or not. */
+const settlingMs = 10_000;
+/** An attempt takes no longer, its record and the wait for a connection included. */
+const attemptMs = 30_000;
+
+/**
+ * Commits events for clients whose endpoints are well, failing, slow and hanging, while workers are killed and Postgres
+ * is restarted, at moments that the seed decides; then waits until all has arrived and tells what there is to be judged.
+ */
+export async function runChaos(options: ChaosOptions, stops: (() => Promise<unknown>)[]): Promise<ChaosEnd> {
+  const { say, settings = {}, keep = false } = options;
+  const ended = new AbortController();
+  const over = AbortSignal.any([ended.signal, ...(options.over ? [options.over] : [])]);
+  const ground = await openGround(stops, { settings, keep });
+  const manners = mannersOf(options.endpoints, options.seed);
+  const receiver = await ground.child("./receiver.ts");
+  const customers = await openWithManners(ground, receiver, manners, options);
+  const storm: Disturbance[] = [];
+  const crew = openCrew(ground, options, storm, over);
+  stops.push(async () => {
+    ended.abort(new Error("The run was ended."));
+    await crew.stop();
+  });
+  await crew.start();
+  over.throwIfAborted();
+
+  const began = clock();
+  const counted = { accepted: 0, settled: 0, found: 0 };
+  const news = async () => {
+    const arrived = await receiver.ask<number>("count");
+    const kills = storm.filter(({ what }) => what === "kill").length;
+    const restarts = storm.length - kills;
+    say(`${counted.accepted} committed, ${arrived} requests, ${kills} kills, ${restarts} restarts of Postgres`);
+  };
+  const reporter = setInterval(() => news().catch(() => {}), 5_000);
+  try {
+    const [accepted] = await Promise.all([acceptAll(ground, customers, options, counted, over), crew.disturb()]);
+    const calmFrom = clock();
+    say("all is committed: waiting until it has arrived, retries that are due later brought forward");
+    const settled = await arriveAll(ground, options.calmSeconds * 1000, over);
+    const arrivedAt = clock();
+    const diedAlone = crew.diedAlone();
+    await crew.stop();
+    const fromLogs = await disturbancesInLogs(ground, options);
+    const { arrivals, refused } = await receiver.ask<{ arrivals: Arrival[]; refused: string[] }>("arrivals");
+    const places = { perWorker: readEnv(ground.environment).WORKER_PROMPT_JOBS, workers: options.workers };
+    const inDatabase = await recordsOf(ground, customers);
+    const evidence = {
+      settled,
+      accepted,
+      arrivals,
+      refused,
+      ...inDatabase,
+      disturbances: [...storm, ...fromLogs],
+      diedAlone,
+      places,
+    };
+    if (keep) await writeFile(join(ground.home, "evidence.json"), JSON.stringify(evidence));
+    return {
+      ...{ evidence, manners, home: ground.home },
+      unknownCommits: { settled: counted.settled, found: counted.found },
+      stormSeconds: (calmFrom - began) / 1000,
+      calmSeconds: (arrivedAt - calmFrom) / 1000,
+    };
+  } finally {
+    clearInterval(reporter);
+  }
+}
+
+/** Each endpoint wants two types of event, and each event has two endpoints or more of its client. */
+async function openWithManners(
+  ground: Ground,
+  receiver: Child,
+  manners: Manner[],
+  { endpoints, seed }: ChaosOptions,
+): Promise<Customer[]> {
+  const clients = Math.max(2, Math.ceil(endpoints / endpointsPerClient));
+  const types = typesFor(Math.floor(endpoints / clients));
+  const wants = Array.from({ length: endpoints }, (_, n) => {
+    const place = Math.floor(n / clients);
+    return [...new Set([types[place % types.length]!, types[(place + 1) % types.length]!])];
+  });
+  const url = `http://127.0.0.1:${await receiver.ask<number>("port")}`;
+  const customers = await openCustomers(ground, { clients, endpoints: wants, url });
+  const known = customers.map(({ secret, endpoint }) => ({ secret, manner: manners[endpoint]! }));
+  await receiver.ask("know", { seed, endpoints: known } satisfies Known);
+  return customers;
+}
+
+/** No more types than the client with the fewest endpoints has of them, so that none is wanted by nobody. */
+const typesFor = (endpoints: number): CallEvent[] => callEvents.slice(0, Math.max(1, endpoints));
+
+type Counted = { accepted: number; settled: number; found: number };
+
+/** Commits one event after the other, at an even pace, some at once; nothing is given up while the database is away. */
+async function acceptAll(
+  ground: Ground,
+  customers: Customer[],
+  { events, seed, stormSeconds }: ChaosOptions,
+  counted: Counted,
+  over: AbortSignal,
+): Promise<Accepted[]> {
+  const clientIds = [...new Set(customers.map(({ clientId }) => clientId))];
+  const began = clock();
+  const accepted: Accepted[] = [];
+  let next = 0;
+  const commitInTurn = async () => {
+    while (next < events) {
+      const n = next++;
+      over.throwIfAborted();
+      await sleep(Math.max(0, began + (n * stormSeconds * 1000) / events - clock()));
+      const clientId = clientIds[Math.floor(chance(seed, "client", n) * clientIds.length)]!;
+      const theirs = customers.filter((customer) => customer.clientId === clientId);
+      const types = [...new Set(theirs.flatMap((customer) => customer.types))];
+      const type = types[Math.floor(chance(seed, "type", n) * types.length)]!;
+      const eventId = await accept(ground, { clientId, type, subjectId: newSubject(), n }, counted, over);
+      const endpoints = theirs.filter((customer) => customer.types.includes(type)).map(({ endpoint }) => endpoint);
+      accepted.push({ eventId, endpoints });
+      counted.accepted = accepted.length;
+    }
+  };
+  await Promise.all(Array.from({ length: commitsAtOnce }, commitInTurn));
+  return accepted;
+}
+
+/** Where a try has failed nobody knows whether it was committed: the next one finds out, and states it if it was not. */
+async function accept(
+  ground: Ground,
+  fact: Parameters<typeof stateOnce>[1],
+  counted: Counted,
+  over: AbortSignal,
+): Promise<string> {
+  const until = clock() + commitPatienceMs;
+  for (let tries = 1; ; tries++) {
+    try {
+      return await stateOnce(ground, fact);
+    } catch (error) {
+      if (error instanceof AlreadyStated) {
+        counted.found += 1;
+        return error.eventId;
+      }
+      over.throwIfAborted();
+      if (clock() > until) throw error;
+      if (tries === 1) counted.settled += 1;
+      await sleep(100);
+    }
+  }
+}
+
+const logOf = (home: string, place: number) => join(home, `worker-${place}.log`);
+
+/** The workers, each in its place; and what is done to them and to their database. */
+function openCrew(
+  ground: Ground,
+  { workers, seed, kills, restarts, stormSeconds, tempo, say }: ChaosOptions,
+  storm: Disturbance[],
+  over: AbortSignal,
+) {
+  const places: (Child | null)[] = Array.from({ length: workers }, () => null);
+  const killed = new Set<Child>();
+  const starting = new Set<Promise<void>>();
+  let striking: Promise<void> = Promise.resolve();
+  let stopped = false;
+  let deaths = 0;
+
+  const stopping = () => stopped || over.aborted;
+
+  /** Tries until it runs: the database may be away just now. */
+  async function fill(place: number) {
+    const more = { LOG_LEVEL: "warn", WORKER_TEMPO: JSON.stringify(tempo ?? {}) };
+    while (!stopping()) {
+      const output = logOf(ground.home, place);
+      const child = await ground.child("./worker-ours.ts", more, output).catch(() => null);
+      if (!child) {
+        await sleep(200);
+        continue;
+      }
+      places[place] = child;
+      child.gone.then(() => {
+        if (stopping() || killed.has(child)) return;
+        deaths += 1;
+        say(`worker ${place} ended by itself`);
+        places[place] = null;
+        refill(place);
+      });
+      return;
+    }
+  }
+  function refill(place: number) {
+    const started = fill(place).finally(() => starting.delete(started));
+    starting.add(started);
+  }
+
+  /** Waits for a victim: all may have been killed just now. */
+  async function kill(share: number) {
+    const up = () => places.flatMap((child, place) => (child ? [{ child, place }] : []));
+    while (up().length === 0 && !stopping()) await sleep(50);
+    const victim = up()[Math.floor(share * up().length)];
+    if (!victim) return;
+    killed.add(victim.child);
+    places[victim.place] = null;
+    const from = clock();
+    await victim.child.kill();
+    storm.push({ what: "kill", from, to: clock() });
+    refill(victim.place);
+  }
+
+  async function restart(how: "immediate" | "fast") {
+    const from = clock();
+    await ground.restart(how);
+    storm.push({ what: how === "fast" ? "fast restart" : "crash", from, to: clock() + settlingMs });
+  }
+
+  return {
+    start: () => Promise.all(places.map((_, place) => fill(place))),
+    diedAlone: () => deaths,
+    /** At moments that are spread over the storm, each somewhere in its own part of it. */
+    async disturb() {
+      const moment = (what: string, n: number, count: number) =>
+        ((n + between(0.1, 0.9, chance(seed, what, n))) / count) * stormSeconds * 1000;
+      const killings = Array.from({ length: kills }, (_, n) => ({
+        at: moment("kill", n, kills),
+        strike: () => kill(chance(seed, "victim", n)),
+      }));
+      const restartings = Array.from({ length: restarts }, (_, n) => ({
+        at: moment("restart", n, restarts),
+        strike: () => restart(n % 2 === 0 ? "immediate" : "fast"),
+      }));
+      const began = clock();
+      for (const { at, strike } of [...killings, ...restartings].toSorted((a, b) => a.at - b.at)) {
+        await sleep(Math.max(0, began + at - clock()), undefined, { signal: over });
+        if (stopping()) return;
+        striking = strike();
+        await striking;
+      }
+    },
+    async stop() {
+      stopped = true;
+      await striking.catch(() => {}); // whoever ordered it has heard
+      await Promise.all(starting);
+      await Promise.all(places.map((child) => child?.stop()));
+    },
+  };
+}
+
+/** Waits until nothing is pending and nothing is queued; what waits for a later retry is made due. False: not in time. */
+async function arriveAll({ owner }: Ground, patienceMs: number, over: AbortSignal): Promise<boolean> {
+  const until = clock() + patienceMs;
+  for (;;) {
+    over.throwIfAborted();
+    await owner`
+      with later as (
+        select client_id, id from deliveries
+        where state = 'pending' and admitted_until is null and next_attempt_at > clock_timestamp() + interval '2 seconds'
+        order by client_id, id for update skip locked
+      )
+      update deliveries d set next_attempt_at = clock_timestamp() from later
+      where d.client_id = later.client_id and d.id = later.id`;
+    await owner`
+      update graphile_worker._private_jobs j set run_at = now() from graphile_worker._private_tasks t
+      where t.id = j.task_id and t.identifier in ('events.fanOut', 'webhooks.deliver')
+        and j.locked_at is null and j.run_at > now() + interval '5 seconds'`;
+    const [left] = await owner<{ pending: number; queued: number }[]>`
+      select (select count(*)::int from deliveries where state = 'pending') as pending,
+        (select count(*)::int from graphile_worker._private_jobs j join graphile_worker._private_tasks t on t.id = j.task_id
+         where t.identifier in ('events.fanOut', 'webhooks.deliver')) as queued`;
+    if (left!.pending + left!.queued === 0) return true;
+    if (clock() > until) return false;
+    await sleep(500);
+  }
+}
+
+/** What only the workers know, and say in their logs: both may have posted what was then posted again. */
+async function disturbancesInLogs({ home }: Ground, { workers, tempo }: ChaosOptions): Promise<Disturbance[]> {
+  const { everyMs, deadAfterMs } = tempo?.heartbeat ?? beatingDefaults;
+  const clockAhead = clock() - Date.now();
+  const logs = await Promise.all(
+    Array.from({ length: workers }, (_, place) => readFile(logOf(home, place), "utf8").catch(() => "")),
+  );
+  const lines = logs.flatMap((log) => log.split("\n"));
+  return lines.flatMap((line): Disturbance[] => {
+    const at = Date.parse(/"time":"([^"]+)"/.exec(line)?.[1] ?? "") + clockAhead;
+    if (line.includes('"pool replaced"'))
+      return [{ what: "pool replaced", from: at - deadAfterMs - everyMs, to: at + settlingMs }];
+    const isUnwritten =
+      line.includes("an attempt came too late to be written down") ||
+      (/"task":"webhooks.deliver"/.test(line) && /"outcome":"(retry|unrecorded)"/.test(line));
+    return isUnwritten ? [{ what: "not written down", from: at - attemptMs, to: at }] : [];
+  });
+}
+
+async function recordsOf({ owner }: Ground, customers: Customer[]) {
+  const endpointOf = new Map(customers.map(({ id, endpoint }) => [id, endpoint]));
+  const rows = await owner`
+    select d.endpoint_id, d.event_id, d.state, d.attempts,
+      coalesce((select json_agg(a.status order by a.attempt) from delivery_attempts a
+                where a.client_id = d.client_id and a.delivery_id = d.id), '[]') as statuses
+    from deliveries d`;
+  const recorded = rows.map(
+    ({ endpoint_id, event_id, state, attempts, statuses }): Recorded => ({
+      ...{ endpoint: endpointOf.get(endpoint_id) ?? -1, eventId: event_id, state, attempts, statuses },
+    }),
+  );
+  const stated = (await owner`select id from events where subject_type = 'call'`).map(({ id }) => String(id));
+  const lost = await owner`
+    select task, error from gave_up_jobs where task in ('events.fanOut', 'webhooks.deliver')`;
+  const off = await owner`select id, disabled_reason from webhook_endpoints where status <> 'enabled'`;
+  return {
+    ...{ recorded, stated },
+    gaveUp: lost.map(({ task, error }) => `${task}: ${error}`),
+    disabledEndpoints: off.map(({ id, disabled_reason }) => `${id}: ${disabled_reason}`),
+  };
+}

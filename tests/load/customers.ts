@@ -1,0 +1,81 @@
+import { sql } from "drizzle-orm";
+import { type EventData, type EventType, emit, eventTypes } from "../../db/events.ts";
+import { newId } from "../../db/ids.ts";
+import { createEndpoint } from "../../routers/webhooks/service.ts";
+import { seedClient } from "../../server/dev/seed.ts";
+import type { Ground } from "./ground.ts";
+
+/** A type of event whose data is a call. */
+export type CallEvent = Extract<EventType, `call.${string}`>;
+export const callEvents = eventTypes.filter((type): type is CallEvent => type.startsWith("call."));
+
+export type Customer = {
+  /** Its place among all endpoints, and the path at the receiver. */
+  endpoint: number;
+  clientId: string;
+  id: string;
+  secret: string;
+  types: CallEvent[];
+};
+
+/** Endpoints at one receiver, dealt out to so many clients in turn. */
+export async function openCustomers(
+  { deps }: Ground,
+  { clients, endpoints, url }: { clients: number; endpoints: readonly CallEvent[][]; url: string },
+): Promise<Customer[]> {
+  const houses = [];
+  for (let n = 0; n < clients; n++) {
+    const { clientId } = await seedClient(deps, { name: `Client ${n}`, subject: `auth0|client-${n}`, credits: 1 });
+    houses.push({ clientId, ring: await deps.providers.vault.keys(clientId, "webhook_secret") });
+  }
+  const customers: Customer[] = [];
+  for (const [endpoint, types] of endpoints.entries()) {
+    const { clientId, ring } = houses[endpoint % clients]!;
+    const wanted = { url: `${url}/hook/${endpoint}`, description: null, eventTypes: types };
+    const { id, secret } = await deps.db.asClient({ clientId }, (tx) =>
+      createEndpoint(tx, wanted, ring, { allowPrivate: true }),
+    );
+    customers.push({ endpoint, clientId, id, secret: secret!, types }); // shown, as it signs by `v1`
+  }
+  return customers;
+}
+
+/** Somebody else's transaction has stated this already. */
+export class AlreadyStated extends Error {
+  readonly eventId: string;
+
+  constructor(eventId: string) {
+    super(`It is ${eventId}.`);
+    this.eventId = eventId;
+  }
+}
+
+type Fact = { clientId: string; type: CallEvent; subjectId: string; n: number };
+
+/**
+ * States one fact about a subject of its own, in a transaction of its own, and answers the event's id once it is
+ * committed. Where an earlier try has committed after all, nothing is written and AlreadyStated tells its id: the
+ * counter of the subject makes this try wait until the earlier one has ended.
+ */
+export async function stateOnce({ deps }: Ground, { clientId, type, subjectId, n }: Fact): Promise<string> {
+  return await deps.db.asClient({ clientId }, async (tx) => {
+    await emit(tx, type, subjectId, callNumbered(subjectId, n));
+    const stated = await tx.execute<{ id: string }>(
+      sql`select id from events where subject_id = ${subjectId} order by sequence`,
+    );
+    if (stated.length > 1) throw new AlreadyStated(stated[0]!.id);
+    return stated[0]!.id;
+  });
+}
+
+export const newSubject = () => newId("call");
+
+function callNumbered(id: string, n: number): EventData<CallEvent> {
+  const unknown = { outcome: null, endReason: null, failureReason: null, billedSeconds: null, costMicros: null };
+  const times = { createdAt: null, joinedAt: null, endedAt: null };
+  return {
+    ...{ id, agentId: "agent_00000000000000000000000000", agentVersion: 1, direction: "outbound" },
+    ...{ to: "+14155550100", from: "+14155550199", status: "active", outcomeFinal: false, output: null },
+    ...{ ...unknown, ...times, metadata: { n: String(n) } },
+  };
+}

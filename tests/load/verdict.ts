@@ -1,0 +1,198 @@
+import type { Arrival } from "./receiver.ts";
+
+/** A moment in which what was under way may have been forgotten. By the machine's clock; a restart takes a while. */
+export type Disturbance = {
+  /**
+   * `pool replaced`: a worker found itself silent or broken, and began anew. `not written down`: the record of one
+   * attempt could not be written, so it was made again.
+   */
+  what: "kill" | "fast restart" | "crash" | "pool replaced" | "not written down";
+  from: number;
+  to: number;
+};
+
+/** An event whose commit was confirmed, or found in the database afterwards, and the endpoints that it is for. */
+export type Accepted = { eventId: string; endpoints: number[] };
+
+/** A delivery as the database has it, with its attempts. */
+export type Recorded = {
+  endpoint: number;
+  eventId: string;
+  state: string;
+  attempts: number;
+  /** The status of every attempt in its record; null where no answer came. */
+  statuses: (number | null)[];
+};
+
+export type Evidence = {
+  /** Nothing was under way any more when the evidence was taken. */
+  settled: boolean;
+  accepted: Accepted[];
+  /** Ids of all events in the database. */
+  stated: string[];
+  arrivals: Arrival[];
+  /** What the receiver did not believe. */
+  refused: string[];
+  recorded: Recorded[];
+  disturbances: Disturbance[];
+  /** Jobs of the delivery path that were given up. */
+  gaveUp: string[];
+  disabledEndpoints: string[];
+  diedAlone: number;
+  /** Posts that may be under way at once in one worker, and in all of them. */
+  places: { perWorker: number; workers: number };
+};
+
+export type Verdict = {
+  objections: string[];
+  events: number;
+  wanted: number;
+  taken: number;
+  missing: number;
+  unexpected: number;
+  duplicates: number;
+  unexcused: number;
+  /** Of the kills and restarts that a duplicate can be put down to. */
+  perKill: number[];
+  perRestart: number[];
+  attempts: number;
+  arrivals: number;
+};
+
+/** In this order a duplicate is put down to them: moments first. None takes more than it can have interrupted. */
+const suspicion: readonly Disturbance["what"][] = [
+  "kill",
+  "crash",
+  "fast restart",
+  "not written down",
+  "pool replaced",
+];
+/** Postgres writes what need not wait at the latest after three rounds of its writer, of 200 ms each. */
+const forgottenMs = 1_000;
+
+/** Holds what arrived against what was promised: id by id, endpoint by endpoint. */
+export function judge(evidence: Evidence): Verdict {
+  const { accepted, arrivals, recorded, disturbances } = evidence;
+  const wanted = new Set(accepted.flatMap(({ eventId, endpoints }) => endpoints.map((n) => `${n}/${eventId}`)));
+  const seen = Map.groupBy(arrivals, ({ endpoint, eventId }) => `${endpoint}/${eventId}`);
+  const rows = new Map(recorded.map((row) => [`${row.endpoint}/${row.eventId}`, row]));
+  const objections: string[] = [];
+  const object = (what: string, keys: readonly string[]) => {
+    if (keys.length > 0) objections.push(`${keys.length} ${what}: ${keys.slice(0, 3).join(", ")}`);
+  };
+  const countsOf = (isWanted: (what: Disturbance["what"]) => boolean) =>
+    disturbances.filter(({ what }) => isWanted(what)).map((one) => perDisturbance.get(one) ?? 0);
+  const takenOf = (key: string) => (seen.get(key) ?? []).filter(({ answer }) => answer === "200");
+
+  if (!evidence.settled)
+    objections.push("the time was over, and deliveries were still under way: what follows is of this");
+  const keys = [...wanted];
+  const missing = keys.filter((key) => takenOf(key).length === 0);
+  object("deliveries never arrived", missing);
+  const unexpected = [...seen.keys()].filter((key) => !wanted.has(key));
+  object("deliveries of nothing that was accepted arrived", unexpected);
+  const changed = [...seen].filter(([, all]) => new Set(all.map(({ digest }) => digest)).size > 1);
+  object(
+    "deliveries came with another body the next time",
+    changed.map(([key]) => key),
+  );
+  object("requests were not believed", evidence.refused);
+
+  const suspects = disturbances
+    .map((disturbance) => ({ disturbance, room: interruptedBy(disturbance, evidence) }))
+    .toSorted((a, b) => suspicion.indexOf(a.disturbance.what) - suspicion.indexOf(b.disturbance.what));
+  const perDisturbance = new Map<Disturbance, number>();
+  const unexcused: string[] = [];
+  let duplicates = 0;
+  for (const key of seen.keys()) {
+    const [first, ...more] = takenOf(key);
+    duplicates += more.length;
+    let before = first;
+    for (const next of more) {
+      const excuse = suspects.find(
+        ({ disturbance: { from, to }, room }) => room > 0 && before!.at <= to && next.at >= from,
+      );
+      if (excuse) {
+        excuse.room -= 1;
+        perDisturbance.set(excuse.disturbance, (perDisturbance.get(excuse.disturbance) ?? 0) + 1);
+      } else if (!answerWasNotHeard(rows.get(key), seen.get(key)!)) unexcused.push(key);
+      before = next;
+    }
+  }
+  object("deliveries arrived twice without a cause", unexcused);
+  const stated = new Set(evidence.stated);
+  const acceptedIds = new Set(accepted.map(({ eventId }) => eventId));
+  object(
+    "accepted events are gone from the database",
+    [...acceptedIds].filter((id) => !stated.has(id)),
+  );
+  object(
+    "events are in the database that nobody committed",
+    [...stated].filter((id) => !acceptedIds.has(id)),
+  );
+  object(
+    "deliveries have no row",
+    keys.filter((key) => !rows.has(key)),
+  );
+  object(
+    "rows are of nothing that was accepted",
+    [...rows.keys()].filter((key) => !wanted.has(key)),
+  );
+  object("deliveries have two rows", recorded.length > rows.size ? [`${recorded.length - rows.size}`] : []);
+  object(
+    "rows are not delivered",
+    [...rows].filter(([, { state }]) => state !== "delivered").map(([key, { state }]) => `${key} ${state}`),
+  );
+  object(
+    "rows count other attempts than were written down",
+    [...rows].filter(([, row]) => row.attempts !== row.statuses.length).map(([key]) => key),
+  );
+  object(
+    "rows have not exactly one attempt that succeeded, or one that did not happen",
+    [...rows].filter(([key, row]) => !isBorneOut(row, seen.get(key) ?? [])).map(([key]) => key),
+  );
+  object("jobs were given up", evidence.gaveUp);
+  object("endpoints were switched off", evidence.disabledEndpoints);
+  object("workers ended by themselves", Array(evidence.diedAlone).fill("see their output"));
+
+  return {
+    objections,
+    events: acceptedIds.size,
+    wanted: wanted.size,
+    taken: keys.length - missing.length,
+    missing: missing.length,
+    unexpected: unexpected.length,
+    duplicates,
+    unexcused: unexcused.length,
+    perKill: countsOf((what) => what === "kill"),
+    perRestart: countsOf((what) => what === "crash" || what === "fast restart"),
+    attempts: recorded.reduce((sum, { statuses }) => sum + statuses.length, 0),
+    arrivals: arrivals.length,
+  };
+}
+
+/**
+ * A kill interrupts the posts of one worker, and so does its own beginning anew; a restart those of all. A crash forgets what was written down just before
+ * it too: the records of attempts do not wait for the disk.
+ */
+function interruptedBy({ what, from }: Disturbance, { places, arrivals }: Evidence): number {
+  if (what === "not written down") return 1;
+  if (what === "kill" || what === "pool replaced") return places.perWorker;
+  const underWay = places.perWorker * places.workers;
+  if (what === "fast restart") return underWay;
+  return underWay + arrivals.filter(({ at }) => at >= from - forgottenMs && at <= from).length;
+}
+
+/** The sender wrote down that no answer came, more often than the receiver kept one back. */
+function answerWasNotHeard(row: Recorded | undefined, arrivals: Arrival[]): boolean {
+  const unheard = row?.statuses.filter((status) => status === null).length ?? 0;
+  return unheard > arrivals.filter(({ answer }) => answer === "reset" || answer === "hang").length;
+}
+
+/** Every attempt with a status has an arrival that was answered so. More may have arrived than was written down. */
+function isBorneOut({ statuses }: Recorded, arrivals: Arrival[]): boolean {
+  const count = (wanted: number) => statuses.filter((status) => status === wanted).length;
+  const answered = (wanted: number) => arrivals.filter(({ answer }) => answer === String(wanted)).length;
+  const heard = new Set(statuses.filter((status) => status !== null));
+  return count(200) === 1 && statuses.at(-1) === 200 && [...heard].every((status) => count(status) <= answered(status));
+}
