@@ -138,7 +138,7 @@ async function transact<T>(
   entry: readonly [text: string, parameters: readonly unknown[]],
   mode: "read" | "write",
   work: (tx: Tx) => Promise<T>,
-  repeated = false,
+  lanesLeft = pool.size, // each may hold a stale plan of its own
 ): Promise<T> {
   const lane = await pool.acquire();
   const statements = new Statements(lane);
@@ -160,7 +160,7 @@ async function transact<T>(
     else settleQuietly(pool, lane);
   } catch (error) {
     await abandon(pool, lane, statements, error);
-    if (mode === "read" && !repeated && isStalePlan(error)) return transact(pool, entry, mode, work, true);
+    if (mode === "read" && lanesLeft > 0 && isStalePlan(error)) return transact(pool, entry, mode, work, lanesLeft - 1);
     throw refusal(error) ?? error;
   }
   if (mode === "write") {
@@ -263,17 +263,25 @@ async function abandon(pool: LanePool, lane: Lane, statements: Statements, error
   }
 }
 
+/** Two transactions waited for each other, and Postgres ended this one: nothing is left of it. */
+export const isDeadlock = (error: unknown): boolean => sqlState(error) === "40P01";
+
+/** By the innermost cause that has one: drizzle and tRPC each wrap what they hand on. */
 function sqlState(error: unknown): string | undefined {
-  const seen = error instanceof Error && "cause" in error && error.cause instanceof Error ? error.cause : error;
-  return seen instanceof Error && "code" in seen ? String(seen.code) : undefined;
+  if (!(error instanceof Error)) return undefined;
+  const inner = sqlState(error.cause);
+  if (inner !== undefined) return inner;
+  return "code" in error && /^[0-9A-Z]{5}$/.test(String(error.code)) ? String(error.code) : undefined;
 }
 
-function isStalePlan(error: unknown): boolean {
+/** A table has changed since the lane prepared this statement: the lane is given up, and nothing was done. */
+export function isStalePlan(error: unknown): boolean {
   if (sqlState(error) !== "0A000") return false;
-  return /cached plan must not change result type/.test(
-    `${error instanceof Error ? `${error.message} ${error.cause}` : ""}`,
-  );
+  return /cached plan must not change result type/.test(messages(error));
 }
+
+const messages = (error: unknown): string =>
+  error instanceof Error ? `${error.message} ${messages(error.cause)}` : "";
 
 function refusal(error: unknown): EntryRefused | undefined {
   const state = sqlState(error);

@@ -13,6 +13,8 @@ type PoolOptions = LaneOptions & { size: number; maxWaiting: number; maxWaitMs: 
 
 /** Lends lanes, each to one transaction at a time. Waiting is bounded in length and in time. */
 export class LanePool {
+  /** How many lanes it opens at most. */
+  readonly size: number;
   readonly #options: PoolOptions;
   readonly #lanes = new Set<Lane>();
   readonly #free: Lane[] = [];
@@ -20,6 +22,7 @@ export class LanePool {
   #closing = false;
 
   constructor(options: PoolOptions) {
+    this.size = options.size;
     this.#options = options;
   }
 
@@ -27,7 +30,7 @@ export class LanePool {
     if (this.#closing) throw new DatabaseBusy("The database pool is closing.");
     const free = this.#free.pop();
     if (free) return free;
-    if (this.#lanes.size < this.#options.size) return this.#open();
+    if (this.#lanes.size < this.size) return this.#open();
     if (this.#waiting.length >= this.#options.maxWaiting) {
       throw new DatabaseBusy(`More than ${this.#options.maxWaiting} requests wait for the database.`);
     }

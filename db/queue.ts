@@ -313,6 +313,22 @@ export async function enqueueFor<N extends JobName>(
   );
 }
 
+type KeyedJob<N extends JobName> = { clientId: string | null; payload: JobPayload<N>; key: string };
+
+/**
+ * The house queues one job for each of many, in one statement. In the order of their keys, so that two sweeps that find
+ * the same do not wait for each other crosswise.
+ */
+export async function enqueueEach<N extends JobName>(tx: Tx, name: N, each: readonly KeyedJob<N>[]) {
+  if (each.length === 0) return;
+  const inOrder = each.toSorted((one, other) => (one.key < other.key ? -1 : 1));
+  const rows = inOrder.map(({ clientId, payload, key }) => ({ clientId, jobs: [row(name, payload, { key })] }));
+  await tx.execute(
+    sql`select count(graphile_worker.patchbay_enqueue_for(each->>'clientId', each->'jobs'))
+      from json_array_elements(${JSON.stringify(rows)}::json) each`,
+  );
+}
+
 function row<N extends JobName>(name: N, payload: JobPayload<N>, { delaySeconds, runAt, key, attempt }: QueueOptions) {
   return {
     task: name,

@@ -1,5 +1,5 @@
 import { and, asc, eq, lt, sql } from "drizzle-orm";
-import { enqueueFor } from "../db/queue.ts";
+import { enqueueEach } from "../db/queue.ts";
 import { agents } from "../db/schema/agents.ts";
 import { agentToCompare, type Compared, noteComparison, realignAgent, recreateAgent } from "../routers/agents/drift.ts";
 import { removeStray } from "../routers/agents/publish.ts";
@@ -24,9 +24,9 @@ export const sweep: Task<"agents.sweep"> = {
         .where(and(eq(agents.state, "active"), lt(agents.comparedAt, sql`clock_timestamp() - interval '24 hours'`)))
         .orderBy(asc(agents.comparedAt))
         .limit(atOnce);
-      for (const { clientId, agentId } of due) {
-        await enqueueFor(tx, clientId, "agents.compare", { agentId, resend: false }, { key: agentId });
-      }
+      const compared = (agentId: string) => ({ payload: { agentId, resend: false }, key: agentId });
+      const each = due.map(({ clientId, agentId }) => ({ clientId, ...compared(agentId) }));
+      await enqueueEach(tx, "agents.compare", each);
     });
   },
 };

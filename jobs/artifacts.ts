@@ -1,5 +1,5 @@
 import { sql } from "drizzle-orm";
-import { enqueueFor } from "../db/queue.ts";
+import { enqueueEach } from "../db/queue.ts";
 import { recordingKey } from "../routers/calls/artifacts.ts";
 import {
   endedLately,
@@ -155,8 +155,8 @@ export const sweep: Task<"artifacts.sweep"> = {
           and c.ended_at between now() - interval '30 days' and now() - interval '15 minutes'
           and past.runs < 10 and (past.latest is null or past.latest < now() - interval '6 hours')
         order by c.ended_at desc limit 500`);
-      for (const { clientId, callId } of due)
-        await enqueueFor(tx, clientId, "artifacts.backfill", { callId }, { key: callId });
+      const each = due.map(({ clientId, callId }) => ({ clientId, payload: { callId }, key: callId }));
+      await enqueueEach(tx, "artifacts.backfill", each);
     });
   },
 };

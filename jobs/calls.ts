@@ -1,5 +1,5 @@
 import { and, isNotNull, lte, sql } from "drizzle-orm";
-import { enqueueFor } from "../db/queue.ts";
+import { enqueueEach } from "../db/queue.ts";
 import { calls } from "../db/schema/calls.ts";
 import { closeVanished, finaliseCall, lockCall, postponeCheck } from "../routers/calls/service.ts";
 import { bringForward } from "./ingress.ts";
@@ -58,8 +58,8 @@ export const sweep: Task<"calls.sweep"> = {
         .where(and(isNotNull(calls.checkAt), lte(calls.checkAt, sql`clock_timestamp()`)))
         .orderBy(calls.checkAt)
         .limit(500);
-      for (const { clientId, callId } of due)
-        await enqueueFor(tx, clientId, "calls.refresh", { callId }, { key: callId });
+      const each = due.map(({ clientId, callId }) => ({ clientId, payload: { callId }, key: callId }));
+      await enqueueEach(tx, "calls.refresh", each);
     });
   },
 };

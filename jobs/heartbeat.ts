@@ -21,11 +21,11 @@ export async function startHeartbeat(
   beating: Beating,
   log: Logger,
 ): Promise<Heartbeat> {
+  const firstSentAt = performance.now();
+  await sayOnce(workerUrl, beating.fenceAfterMs, insertBeat, [poolId]); // nothing runs yet that would wait for it
+  const fence = new Fence(beating.fenceAfterMs, firstSentAt);
   const line = new Line(workerUrl, beating.everyMs);
   const stopped = new AbortController();
-  const firstSentAt = performance.now();
-  await line.say(insertBeat, [poolId]);
-  const fence = new Fence(beating.fenceAfterMs, firstSentAt);
 
   const beat = async () => {
     const sentAt = performance.now();
@@ -56,6 +56,12 @@ export async function startHeartbeat(
       await over;
     },
   };
+}
+
+async function sayOnce(url: string, boundMs: number, text: string, values: unknown[]) {
+  const line = new Line(url, boundMs);
+  await line.say(text, values);
+  await line.hangUp();
 }
 
 /** One connection, made anew when it has failed. Every word on it is bounded in time. */

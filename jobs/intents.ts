@@ -1,5 +1,5 @@
 import { and, eq, lt, sql } from "drizzle-orm";
-import { enqueue, enqueueFor } from "../db/queue.ts";
+import { enqueue, enqueueEach } from "../db/queue.ts";
 import { intents } from "../db/schema/agents.ts";
 import { outboundOf } from "../routers/intents/kinds.ts";
 import { ringFor, type Settlement, settle } from "../routers/intents/service.ts";
@@ -68,9 +68,8 @@ export const sweep: Task<"intents.sweep"> = {
         .where(and(eq(intents.state, "open"), lt(intents.deadlineAt, sql`clock_timestamp() - interval '15 minutes'`)))
         .orderBy(intents.deadlineAt)
         .limit(200);
-      for (const { clientId, intentId } of left) {
-        await enqueueFor(tx, clientId, "intents.resolve", { intentId }, { key: intentId });
-      }
+      const each = left.map(({ clientId, intentId }) => ({ clientId, payload: { intentId }, key: intentId }));
+      await enqueueEach(tx, "intents.resolve", each);
     });
   },
 };

@@ -1,5 +1,5 @@
 import { and, eq, inArray, lt, notExists, sql } from "drizzle-orm";
-import { enqueueFor } from "../db/queue.ts";
+import { enqueueEach } from "../db/queue.ts";
 import { knowledgeFiles } from "../db/schema/knowledge.ts";
 import { workflowRuns } from "../db/schema/workflows.ts";
 import { reopenFile } from "../routers/knowledge/files.ts";
@@ -205,9 +205,8 @@ export const sweep: Task<"knowledge.sweep"> = {
         )
         .orderBy(knowledgeFiles.deadlineAt)
         .limit(500);
-      for (const { clientId, fileId } of left) {
-        await enqueueFor(tx, clientId, "knowledge.expire", { fileId }, { key: fileId });
-      }
+      const each = left.map(({ clientId, fileId }) => ({ clientId, payload: { fileId }, key: fileId }));
+      await enqueueEach(tx, "knowledge.expire", each);
     });
   },
 };

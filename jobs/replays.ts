@@ -1,5 +1,5 @@
 import { and, eq, lt, sql } from "drizzle-orm";
-import { enqueueFor } from "../db/queue.ts";
+import { enqueueEach } from "../db/queue.ts";
 import { webhookReplays } from "../db/schema/events.ts";
 import { advanceReplay } from "../routers/webhooks/replay-piece.ts";
 import type { Task } from "./task.ts";
@@ -23,9 +23,8 @@ export const sweep: Task<"replays.sweep"> = {
           and(eq(webhookReplays.state, "running"), lt(webhookReplays.updatedAt, sql`clock_timestamp() - ${silentFor}`)),
         )
         .limit(atMost);
-      for (const { id, clientId } of silent) {
-        await enqueueFor(tx, clientId, "webhooks.replay", { replayId: id }, { key: id });
-      }
+      const each = silent.map(({ id, clientId }) => ({ clientId, payload: { replayId: id }, key: id }));
+      await enqueueEach(tx, "webhooks.replay", each);
       if (silent.length > 0) ctx.log.warn({ replays: silent.length }, "replays had lost their jobs");
     });
   },

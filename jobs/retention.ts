@@ -1,5 +1,5 @@
 import { sql } from "drizzle-orm";
-import { enqueueFor } from "../db/queue.ts";
+import { enqueueEach } from "../db/queue.ts";
 import { eraseDue } from "../routers/calls/retention.ts";
 import type { Task } from "./task.ts";
 
@@ -15,7 +15,8 @@ export const sweep: Task<"retention.sweep"> = {
           (select client_id from calls where transcript_until <= now() order by transcript_until limit 10000)
           union all
           (select client_id from calls where recording_until <= now() order by recording_until limit 10000)) due`);
-      for (const { clientId } of due) await enqueueFor(tx, clientId, "retention.erase", {}, { key: clientId });
+      const each = due.map(({ clientId }) => ({ clientId, payload: {}, key: clientId }));
+      await enqueueEach(tx, "retention.erase", each);
     });
   },
 };

@@ -1,5 +1,5 @@
 import { and, eq, inArray, isNotNull, sql } from "drizzle-orm";
-import { enqueueFor } from "../db/queue.ts";
+import { enqueueEach } from "../db/queue.ts";
 import { agents } from "../db/schema/agents.ts";
 import { clients } from "../db/schema/clients.ts";
 import { inboundRoutes } from "../db/schema/telephony.ts";
@@ -109,8 +109,8 @@ export const sweep: Task<"telephony.sweep"> = {
         })
         .from(inboundRoutes)
         .orderBy(inboundRoutes.providerAccountId);
-      for (const { accountId, clientId } of accounts)
-        await enqueueFor(tx, clientId, "telephony.sync", { accountId }, { key: accountId });
+      const each = accounts.map(({ accountId, clientId }) => ({ clientId, payload: { accountId }, key: accountId }));
+      await enqueueEach(tx, "telephony.sync", each);
     });
   },
 };

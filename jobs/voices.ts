@@ -1,5 +1,5 @@
 import { sql } from "drizzle-orm";
-import { enqueue, enqueueFor } from "../db/queue.ts";
+import { enqueue, enqueueEach } from "../db/queue.ts";
 import { uploads } from "../db/schema/files.ts";
 import { ProviderError, type ProviderVoice } from "../routers/providers.ts";
 import { readUpload } from "../routers/uploads/service.ts";
@@ -218,8 +218,8 @@ export const sweep: Task<"voices.sweep"> = {
           order by checked_at limit 200 for update skip locked) due
         where v.client_id = due.client_id and v.id = due.id
         returning v.client_id as "clientId", v.id`);
-      for (const { clientId, id } of [...left, ...unseen])
-        await enqueueFor(tx, clientId, "voices.check", { voiceId: id }, { key: id });
+      const each = [...left, ...unseen].map(({ clientId, id }) => ({ clientId, payload: { voiceId: id }, key: id }));
+      await enqueueEach(tx, "voices.check", each);
     });
   },
 };

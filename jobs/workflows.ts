@@ -1,6 +1,6 @@
 import { and, eq, lte, sql } from "drizzle-orm";
 import type { Tx } from "../db/client.ts";
-import { enqueueFor } from "../db/queue.ts";
+import { enqueueEach } from "../db/queue.ts";
 import { workflowSteps } from "../db/schema/workflows.ts";
 import { KeysUnavailable, ProviderError } from "../routers/providers.ts";
 import {
@@ -85,8 +85,7 @@ export const advance: Task<"workflows.advance"> = {
       );
       await ctx.asClient(async (tx) => {
         if (seconds !== undefined) return retryStep(tx, step, error.message, seconds);
-        await failStep(tx, step, error.message);
-        await workflow.failed(tx, run, error.message);
+        if (await failStep(tx, step, error.message)) await workflow.failed(tx, run, error.message);
       });
     }
   },
@@ -107,8 +106,8 @@ export const sweep: Task<"workflows.sweep"> = {
         )
         .orderBy(workflowSteps.nextAt)
         .limit(500);
-      for (const { clientId, runId } of left)
-        await enqueueFor(tx, clientId, "workflows.advance", { runId }, { key: runId });
+      const each = left.map(({ clientId, runId }) => ({ clientId, payload: { runId }, key: runId }));
+      await enqueueEach(tx, "workflows.advance", each);
     });
   },
 };

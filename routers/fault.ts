@@ -1,6 +1,6 @@
 import { TRPCError } from "@trpc/server";
 import { z } from "zod";
-import { ConnectionLost, DatabaseBusy, EntryRefused } from "../db/client.ts";
+import { ConnectionLost, DatabaseBusy, EntryRefused, isDeadlock } from "../db/client.ts";
 import { KeysUnavailable } from "./providers.ts";
 
 const codeOfStatus = {
@@ -261,7 +261,7 @@ export function asFault(error: unknown): Fault {
 
 function fromDatabase(error: unknown): Fault | undefined {
   if (error instanceof EntryRefused) return new Fault(error.reason === "key" ? "unauthenticated" : "client_suspended");
-  if (error instanceof DatabaseBusy || error instanceof ConnectionLost) {
+  if (error instanceof DatabaseBusy || error instanceof ConnectionLost || isDeadlock(error)) {
     return new Fault("overloaded", undefined, { retryAfterSeconds: 1, cause: error });
   }
   if (error instanceof KeysUnavailable) {

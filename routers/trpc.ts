@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { initTRPC, TRPCError } from "@trpc/server";
 import type { Logger } from "pino";
 import type { z } from "zod";
-import type { Database, Entry, Tx } from "../db/client.ts";
+import { type Database, type Entry, isDeadlock, isStalePlan, type Tx } from "../db/client.ts";
 import { redact } from "./audit/redact.ts";
 import { recordAudit } from "./audit/service.ts";
 import type { Follower } from "./events/follow.ts";
@@ -383,7 +383,7 @@ async function commit<R extends { ok: true; data: unknown } | { ok: false; error
 ) {
   const claim = claimOf(ctx, path);
   const ring = claim ? await ctx.providers.vault.keys(ctx.principal.clientId, "idempotency") : null;
-  return transact(async (tx) => {
+  const once = async (tx: Tx) => {
     const earlier = claim && ring ? await claimKey(tx, claim, ring) : null;
     if (earlier) return { ok: true as const, data: replay(ctx, earlier), marker: answered };
     const result = await work(tx);
@@ -399,7 +399,28 @@ async function commit<R extends { ok: true; data: unknown } | { ok: false; error
     const stored = claim && ring && storeAnswer(tx, claim, ring, { status: 200, data: result.data });
     await Promise.all([recordAudit(tx, audit), stored]);
     return result;
-  });
+  };
+  return begunAgain(() => transact(once));
+}
+
+const deadlocksBorne = 2;
+const stalePlansBorne = 50;
+
+/**
+ * Begins a transaction again that Postgres has ended through no fault of its own, and of which nothing is left: two waited
+ * for each other crosswise, or a table has changed under a prepared statement, of which each connection may have one.
+ */
+async function begunAgain<T>(begin: () => Promise<T>): Promise<T> {
+  let [deadlocks, stalePlans] = [0, 0];
+  for (;;) {
+    try {
+      return await begin();
+    } catch (error) {
+      if (isDeadlock(error) && deadlocks++ < deadlocksBorne) continue;
+      if (isStalePlan(error) && stalePlans++ < stalePlansBorne) continue;
+      throw error;
+    }
+  }
 }
 
 /** Asks a provider before it answers. `ctx.perform` takes the three steps; a replay never comes so far. */
@@ -423,7 +444,7 @@ export const outbound = t.procedure.use(async (asked) => {
         };
         return { earlier: null, ...(await openIntent(tx, what, input, ctx.principal.clientId, opening)) };
       });
-    const opened = await patiently(what, open);
+    const opened = await patiently(what, () => begunAgain(open));
     if (opened.earlier) return replay(ctx, opened.earlier) as O;
 
     // From here on the request is not the only one who may settle: a key revoked meanwhile changes nothing any more.
@@ -435,8 +456,8 @@ export const outbound = t.procedure.use(async (asked) => {
       ctx.reply.status = answer.status;
       return give(answer) as O;
     }
-    const answer = await ctx.db.asClient(own, (tx) =>
-      settle(tx, anyOutbound, opened.intentId, settlement as Settlement<never>, ring),
+    const answer = await begunAgain(() =>
+      ctx.db.asClient(own, (tx) => settle(tx, anyOutbound, opened.intentId, settlement as Settlement<never>, ring)),
     );
     return give(answer, "retryAfterSeconds" in settlement ? settlement.retryAfterSeconds : undefined) as O;
   }
@@ -468,24 +489,20 @@ export const consultation = t.procedure.use(async (asked) => {
   const own = purpose ? await vault.keys(principal.clientId, purpose) : noRing;
 
   async function consult<A, G, O = G>(what: Consultation<A, G, O>): Promise<O> {
-    const mode = claim ? "write" : "read";
-    const began = await ctx.db.asClient(
-      entry,
-      async (tx) => {
-        const earlier = claim && ring ? await claimKey(tx, claim, ring) : null;
-        if (earlier) return { earlier };
-        const read = await what.read(tx);
-        if (claim) await reserveKey(tx, claim, null);
-        return { earlier: null, read };
-      },
-      { mode },
-    );
+    const begin = async (tx: Tx) => {
+      const earlier = claim && ring ? await claimKey(tx, claim, ring) : null;
+      if (earlier) return { earlier };
+      const read = await what.read(tx);
+      if (claim) await reserveKey(tx, claim, null);
+      return { earlier: null, read };
+    };
+    const began = await begunAgain(() => ctx.db.asClient(entry, begin, { mode: claim ? "write" : "read" }));
     if (began.earlier) return replay(ctx, began.earlier) as O;
     const { read } = began;
     try {
       const got = await what.ask(read, { signal: AbortSignal.timeout(providerDeadlineSeconds * 1000) });
       if (!what.record && !claim) return got as unknown as O;
-      return await ctx.db.asClient(entry, async (tx) => {
+      const recorded = async (tx: Tx) => {
         const answer = what.record ? await what.record(tx, read, got) : (got as unknown as O);
         if (type === "mutation" && !door(asked.meta).reads) {
           const subjectId = subjectOf(answer) ?? subjectOf(ctx.parsedInput);
@@ -494,7 +511,8 @@ export const consultation = t.procedure.use(async (asked) => {
         }
         if (claim && ring) await answerReserved(tx, claim, ring, { status: 200, data: answer });
         return answer;
-      });
+      };
+      return await begunAgain(() => ctx.db.asClient(entry, recorded));
     } catch (error) {
       if (claim) await ctx.db.asClient(entry, (tx) => giveUpKey(tx, claim));
       throw asHeard(error) ?? error;

@@ -26,10 +26,14 @@ import { vendors } from "./providers/vendors.ts";
 import { webhookSender } from "./providers/webhook-sender.ts";
 
 /** Builds what the entry points need, once, and closes it in order. Only here is it known which provider is in use. */
-export function openDeps(env: Env, given: { log?: Logger } = {}) {
+export function openDeps(env: Env, given: { log?: Logger; laneWaitMs?: number } = {}) {
   const log = given.log ?? openLog(env.LOG_LEVEL);
   const roles = roleUrls(env);
-  const db = openDatabase({ ...roles, size: env.DATABASE_POOL_SIZE });
+  const db = openDatabase({
+    ...roles,
+    size: env.DATABASE_POOL_SIZE,
+    ...(given.laneWaitMs === undefined ? {} : { maxWaitMs: given.laneWaitMs }),
+  });
   const notices = openNotices({
     url: roles.tenantUrl,
     channel: eventsChannel,

@@ -99,7 +99,7 @@ export async function house(options: Options = {}) {
   };
   const env = readEnv(environment);
   const log = openLog(env.LOG_LEVEL, { write: (line: string) => void options.log?.push(line) });
-  const deps = openDeps(env, { log });
+  const deps = openDeps(env, { log, laneWaitMs: 30_000 });
   const server = openHttp(deps, options.router);
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -145,7 +145,7 @@ export async function house(options: Options = {}) {
     await owner.end();
     await database.drop();
   }
-  afterAll(close, 30_000);
+  afterAll(close, 90_000);
 
   return {
     url,

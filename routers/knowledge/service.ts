@@ -95,7 +95,11 @@ export async function removeKnowledgeBase(tx: Tx, { id, force }: RemoveKnowledge
 }
 
 async function closeRuns(tx: Tx, baseId: string) {
-  const files = await tx.select().from(knowledgeFiles).where(eq(knowledgeFiles.knowledgeBaseId, baseId));
+  const files = await tx
+    .select()
+    .from(knowledgeFiles)
+    .where(eq(knowledgeFiles.knowledgeBaseId, baseId))
+    .orderBy(knowledgeFiles.id);
   for (const { id, state } of files) if (isOpen(state)) await closeWorkflow(tx, "knowledge-ingest", id, "failed");
 }
 

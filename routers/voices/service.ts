@@ -10,7 +10,7 @@ import { dropUploads } from "../uploads/service.ts";
 import { isBeingMade } from "./machine.ts";
 import { lockVoice, onTheWire, removeUpstream, say, setVoice, type VoiceRow, voiceNotFound } from "./row.ts";
 import type { ListVoices, RemoveVoice, UpdateVoice, Voice } from "./schema.ts";
-import { abandon } from "./training.ts";
+import { endWorkflow, giveBack } from "./training.ts";
 
 export async function getVoice(tx: Tx, id: string): Promise<Voice> {
   return onTheWire(await findVoice(tx, id));
@@ -66,10 +66,11 @@ const same = (one: unknown, other: unknown) => JSON.stringify(canonical(one)) ==
 
 /** Nothing is left of it: not its credits held, not its samples, not what the provider has or may come to have. */
 export async function removeVoice(tx: Tx, { id, force }: RemoveVoice): Promise<void> {
+  await endWorkflow(tx, id, "failed");
   const row = await lockVoice(tx, id);
   if (!force) await refuseUsed(tx, id);
   const deleted = await setVoice(tx, id, { state: "deleted", sealedHeaders: null });
-  if (isBeingMade(row.state)) await abandon(tx, row);
+  if (isBeingMade(row.state)) await giveBack(tx, row);
   if (row.providerVoiceId) await removeUpstream(tx, row, row.providerVoiceId);
   await dropUploads(tx, row.sampleIds);
   await resendAgentsUsing(tx, "voice", id);

@@ -6,7 +6,7 @@ import { releaseHold, settleBill } from "../billing/ledger.ts";
 import { Fault } from "../fault.ts";
 import { closeWorkflow } from "../workflows/service.ts";
 import { canMove, isBeingMade } from "./machine.ts";
-import { lockVoice, lockWhatever, onTheWire, removeUpstream, say, setVoice, type VoiceRow } from "./row.ts";
+import { lockVoice, lockWhatever, onTheWire, peekVoice, removeUpstream, say, setVoice, type VoiceRow } from "./row.ts";
 import type { UpdateVoiceStatus, Voice } from "./schema.ts";
 
 /*
@@ -55,14 +55,14 @@ export async function giveUpMaking(tx: Tx, id: string, reason: string): Promise<
   if (row && isBeingMade(row.state)) await failVoice(tx, id, reason);
 }
 
-/** It is deleted while it is being made. */
-export async function abandon(tx: Tx, row: VoiceRow) {
-  await closeWorkflow(tx, workflowOf(row), row.id, "failed");
-  await giveBack(tx, row);
+/** Somebody else settles it: its workflow is over. Before the voice is locked, since the engine locks a run first too. */
+export async function endWorkflow(tx: Tx, id: string, state: "succeeded" | "failed") {
+  const seen = await peekVoice(tx, id);
+  if (seen && isBeingMade(seen.state)) await closeWorkflow(tx, workflowOf(seen), id, state);
 }
 
 /** Once training has begun the provider may yet come to have it: then it goes away there, and costs nobody anything. */
-async function giveBack(tx: Tx, { id, state, providerAccountId }: VoiceRow) {
+export async function giveBack(tx: Tx, { id, state, providerAccountId }: VoiceRow) {
   await releaseHold(tx, id);
   if (state !== "training") return;
   const look = { voiceId: id, accountId: providerAccountId, looksLeft: 2 };
@@ -77,6 +77,7 @@ async function spendHold(tx: Tx, id: string) {
 /** What a service says of a voice that it drives itself: the same verbs, and the workflow of ours is over. */
 export async function reportStatus(tx: Tx, report: UpdateVoiceStatus): Promise<Voice> {
   const { id, status, providerVoiceId, reason } = report;
+  if (status !== "training") await endWorkflow(tx, id, status === "active" ? "succeeded" : "failed");
   const row = await lockVoice(tx, id);
   const isOther = status === "active" && providerVoiceId !== undefined && providerVoiceId !== row.providerVoiceId;
   if (row.state === status && !isOther) return onTheWire(row);
@@ -87,7 +88,6 @@ export async function reportStatus(tx: Tx, report: UpdateVoiceStatus): Promise<V
   if (status === "training") await beginTraining(tx, id);
   else if (status === "active") await finishTraining(tx, id, needed(providerVoiceId));
   else await failVoice(tx, id, reason ?? "The voice could not be made.");
-  if (status !== "training") await closeWorkflow(tx, workflowOf(row), id, status === "active" ? "succeeded" : "failed");
   return onTheWire(await lockVoice(tx, id));
 }
 

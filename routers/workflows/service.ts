@@ -51,10 +51,19 @@ async function runningOf(tx: Tx, name: WorkflowName, subjectId: string): Promise
   return run.id;
 }
 
+/*
+ * Locks are taken in one order, or two of these verbs would wait for each other: the run, its steps, then its subject.
+ */
+
+async function lockRunning(tx: Tx, runId: string): Promise<RunRow | null> {
+  const [run] = await tx.select().from(workflowRuns).where(eq(workflowRuns.id, runId)).for("update");
+  return run?.state === "running" ? run : null;
+}
+
 /** The run with its present step, both locked; null when nothing is left to be done. */
 export async function presentStep(tx: Tx, runId: string): Promise<{ run: RunRow; step: StepRow } | null> {
-  const [run] = await tx.select().from(workflowRuns).where(eq(workflowRuns.id, runId)).for("update");
-  if (run?.state !== "running") return null;
+  const run = await lockRunning(tx, runId);
+  if (!run) return null;
   const [step] = await tx
     .select()
     .from(workflowSteps)
@@ -80,6 +89,7 @@ export async function beginAttempt(tx: Tx, step: StepRow): Promise<StepRow> {
 
 /** The step is done: the next one begins, or the run has succeeded. False when somebody else has moved it on already. */
 export async function finishStep(tx: Tx, { runId, position, attempts }: StepRow): Promise<boolean> {
+  if (!(await lockRunning(tx, runId))) return false;
   const [done] = await tx
     .update(workflowSteps)
     .set({ state: "done", finishedAt: now, error: null, nextAt: null })
@@ -114,13 +124,17 @@ export async function retryStep(tx: Tx, { runId, position }: StepRow, error: str
   await enqueue(tx, "workflows.advance", { runId }, { key: runId, delaySeconds: seconds });
 }
 
-/** The last attempt failed, and the run with it. */
-export async function failStep(tx: Tx, { runId, position }: StepRow, error: string) {
-  await tx
+/** The last attempt failed, and the run with it. False when somebody else has ended the run, or moved it on, already. */
+export async function failStep(tx: Tx, { runId, position, attempts }: StepRow, error: string): Promise<boolean> {
+  if (!(await lockRunning(tx, runId))) return false;
+  const [failed] = await tx
     .update(workflowSteps)
     .set({ state: "failed", error: error.slice(0, 1000), finishedAt: now, nextAt: null })
-    .where(stepIs(runId, position));
+    .where(and(stepIs(runId, position), eq(workflowSteps.state, "running"), eq(workflowSteps.attempts, attempts)))
+    .returning();
+  if (!failed) return false;
   await endRun(tx, runId, "failed");
+  return true;
 }
 
 /** What the next attempt must know: how far this one came. */

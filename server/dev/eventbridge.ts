@@ -97,6 +97,7 @@ export async function startEventBridge({ port = 0 } = {}): Promise<EventBridge> 
       if (!isSilent) send(status, { __type: name, message });
     }
   });
+  server.keepAliveTimeout = 600_000; // no line is closed while somebody is about to use it
   server.listen(port, "127.0.0.1");
   await once(server, "listening");
 

@@ -58,6 +58,7 @@ export async function startIdentity(options: IdentityOptions): Promise<Identity>
       send(response, 500, { error: "server_error" });
     });
   });
+  server.keepAliveTimeout = 600_000; // no line is closed while somebody is about to use it
   const port = await listen(server, options.port ?? 0);
   const issuer = `http://127.0.0.1:${port}/`;
   const jwksUri = `${issuer}.well-known/jwks.json`;

@@ -102,6 +102,7 @@ export async function startKms({ port = 0 } = {}): Promise<Kms> {
       send(status, { __type: name, message });
     }
   });
+  server.keepAliveTimeout = 600_000; // no line is closed while somebody is about to use it
   server.listen(port, "127.0.0.1");
   await once(server, "listening");
 

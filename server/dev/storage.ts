@@ -57,6 +57,7 @@ export async function startStorage({ port = 0, directory }: { port?: number; dir
     checksums,
   );
   const { port: listening } = await server.run();
+  server.httpServer.keepAliveTimeout = 600_000; // no line is closed while somebody is about to use it
   return {
     url: `http://127.0.0.1:${listening}`,
     bucket,

@@ -42,6 +42,7 @@ export async function startVendors({ port = 0 } = {}): Promise<DevVendors> {
     requests.push(asked);
     give(response, answer(asked));
   });
+  server.keepAliveTimeout = 600_000; // no line is closed while somebody is about to use it
   server.listen(port, "127.0.0.1");
   await once(server, "listening");
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;

@@ -17,6 +17,8 @@ export type EventBridgeOptions = {
   endpoint?: string;
   /** Before the second attempt, and at most before any other. */
   backoffMs?: { first: number; most: number };
+  /** For how long the answer to a call is waited for. */
+  requestTimeoutMs?: number;
 };
 
 const entriesPerCall = 10;
@@ -47,14 +49,19 @@ const misconfigurations = new Set([
 type Pending = { place: number; entry: PutEventsRequestEntry; bytes: number };
 
 /** Events to a bus of Amazon EventBridge: ten a call, within its sizes, and of those only the failed ones once more. */
-export function eventBridge({ name, region, source, endpoint, backoffMs }: EventBridgeOptions): EventBus & {
-  close(): void;
-} {
+export function eventBridge({
+  name,
+  region,
+  source,
+  endpoint,
+  backoffMs,
+  requestTimeoutMs: requestTimeout = 5_000,
+}: EventBridgeOptions): EventBus & { close(): void } {
   const { first, most } = backoffMs ?? { first: 100, most: 2_000 };
   const client = new EventBridgeClient({
     region,
     maxAttempts: 1, // the attempts are made here, since those of the client would send again what was accepted
-    requestHandler: { connectionTimeout: 1_000, requestTimeout: 5_000, throwOnRequestTimeout: true },
+    requestHandler: { connectionTimeout: 1_000, requestTimeout, throwOnRequestTimeout: true },
     ...(endpoint ? { endpoint } : {}),
   });
 

@@ -17,17 +17,21 @@ export type KmsOptions = {
   credentials?: KMSClientConfig["credentials"];
   /** For one answer of KMS, repeats included. */
   deadlineMs?: number;
+  /** For one line to it, and for one answer on it. */
+  connectMs?: number;
+  attemptMs?: number;
 };
 
 /**
  * Keys of AWS KMS. What it wraps is bound to the client, the purpose and the data key by the encryption context
  * (docs.aws.amazon.com/kms, "Encryption context"): under another one it does not open. Its log names them.
  */
-export function openKms({ region, endpoint, credentials, deadlineMs = 5_000 }: KmsOptions) {
+export function openKms(options: KmsOptions) {
+  const { region, endpoint, credentials, deadlineMs = 5_000, connectMs = 1_000, attemptMs = 2_000 } = options;
   const kms = new KMSClient({
     region,
     maxAttempts: 3,
-    requestHandler: { connectionTimeout: 1_000, requestTimeout: 2_000, throwOnRequestTimeout: true },
+    requestHandler: { connectionTimeout: connectMs, requestTimeout: attemptMs, throwOnRequestTimeout: true },
     ...(endpoint ? { endpoint } : {}),
     ...(credentials ? { credentials } : {}),
   });

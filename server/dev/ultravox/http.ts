@@ -41,7 +41,7 @@ const routes = [
 ];
 
 export function serveWorld(world: World): Server {
-  return createServer((request, response) => {
+  const server = createServer((request, response) => {
     serve(world, request, response).catch((error: unknown) => {
       if (request.errored) return; // the caller went away in the middle of its own request
       // A bug of the simulator's own: the caller sees a 500, and whoever runs it sees why.
@@ -49,6 +49,8 @@ export function serveWorld(world: World): Server {
       if (!response.headersSent) send(response, { status: 500, body: { detail: "Internal error." } });
     });
   });
+  server.keepAliveTimeout = 600_000; // no line is closed while somebody is about to use it
+  return server;
 }
 
 async function serve(world: World, request: IncomingMessage, response: ServerResponse): Promise<void> {
