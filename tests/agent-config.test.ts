@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, test } from "vitest";
 import { newId } from "../db/ids.ts";
+import { Fault } from "../routers/fault.ts";
 import { partsFor } from "./doors/agents.ts";
 import { type Answer, agent, house, until } from "./house.ts";
 
@@ -261,10 +262,12 @@ describe("what an agent names", () => {
   test("is written down while it is being asked for, and as it is once that is settled", async () => {
     const [one, two] = [await parts(), await parts()];
     const { id } = await make({ voiceId: one.voice });
-    await h.simulator.faults({ changes: { slow: 1, slowMs: 600 }, applyTo: "agents" });
-    const changing = h.patch(`/agents/${id}`, { voiceId: two.voice });
-    await until(async () => (await usesOf(id)).length === 2);
-    expect((await changing).status).toBe(200);
+    await whileHeld(async (release) => {
+      const changing = h.patch(`/agents/${id}`, { voiceId: two.voice });
+      await until(async () => (await usesOf(id)).length === 2);
+      release();
+      expect((await changing).status).toBe(200);
+    });
     expect(await usesOf(id)).toEqual([`voice ${two.voice}`]);
     await h.simulator.faults({ changes: { errors: [{ status: 400 }] }, applyTo: "agents" });
     expect((await h.patch(`/agents/${id}`, { voiceId: one.voice })).status).toBe(422);
@@ -289,12 +292,14 @@ describe("a thing that is deleted while an agent takes it", () => {
   test("is not deleted when the agent came first, though nobody knows yet whether the provider took it", async () => {
     const mine = await parts();
     const { id } = await make();
-    await h.simulator.faults({ changes: { slow: 1, slowMs: 800 }, applyTo: "agents" });
-    const taking = h.patch(`/agents/${id}`, { voiceId: mine.voice });
-    await until(async () => (await usesOf(id)).length === 1);
-    const deleting = await beginDeleting(mine.voice);
-    expect(await deleting.finish()).toBe("in use");
-    expect((await taking).status).toBe(200);
+    await whileHeld(async (release) => {
+      const taking = h.patch(`/agents/${id}`, { voiceId: mine.voice });
+      await until(async () => (await usesOf(id)).length === 1);
+      const deleting = await beginDeleting(mine.voice);
+      expect(await deleting.finish()).toBe("in use");
+      release();
+      expect((await taking).status).toBe(200);
+    });
   });
 
   /** As a noun deletes: it locks its own row, and looks into agent_uses after, in a statement of its own. */
@@ -471,22 +476,28 @@ describe("a deleted agent", () => {
 
   test("is deleted by nobody while it is being changed", async () => {
     const { id } = await make();
-    await h.simulator.faults({ changes: { slow: 1, slowMs: 600 }, applyTo: "agents" });
-    const changing = h.patch(`/agents/${id}`, { greeting: "Hi" });
-    await until(async () => (await versionsOf(id)).length === 2);
-    const refused = await h.remove(`/agents/${id}`);
-    expect([...outcome(refused), refused.headers.get("retry-after")]).toEqual([409, "agent_busy", "1"]);
-    expect((await changing).status).toBe(200);
+    await whileHeld(async (release) => {
+      const changing = h.patch(`/agents/${id}`, { greeting: "Hi" });
+      await until(async () => (await versionsOf(id)).length === 2);
+      const refused = await h.remove(`/agents/${id}`);
+      expect([...outcome(refused), refused.headers.get("retry-after")]).toEqual([409, "agent_busy", "1"]);
+      release();
+      expect((await changing).status).toBe(200);
+    });
     expect((await h.remove(`/agents/${id}`)).status).toBe(204);
   });
 
   test("that never came to be is deleted without a word to the provider", async () => {
     await h.simulator.faults({ create: { errors: [{ status: 400 }] }, applyTo: "agents" });
     const id = pathMessage(await h.post("/agents", agent));
+    const removals = () => h.owner`select j.id from graphile_worker._private_jobs j
+      join graphile_worker._private_tasks t on t.id = j.task_id where t.identifier = 'upstream.remove'`;
+    const removed = async () => (await h.simulator.state()).requests["DELETE /api/agents/{agent_id}"];
+    await until(async () => (await removals()).length === 0); // those of the agents before
+    const before = await removed();
     expect((await h.remove(`/agents/${id}`)).status).toBe(204);
-    const [row] = await h.owner`select count(*)::int as n from graphile_worker._private_jobs j
-      where payload::text like ${`%upstream%${id}%`}`;
-    expect(row!.n).toBe(0);
+    expect(await removals()).toEqual([]);
+    expect(await removed()).toBe(before);
   });
 });
 
@@ -517,23 +528,34 @@ describe("the list of agents", () => {
 describe("a call that meets a change", () => {
   test("waits a moment for it, and has the new version", async () => {
     const { id } = await make();
-    await h.simulator.faults({ changes: { slow: 1, slowMs: 1200 }, applyTo: "agents" });
-    const changing = h.patch(`/agents/${id}`, { greeting: "New" });
-    await until(async () => (await versionsOf(id)).length === 2);
-    const placed = await h.post("/calls", { agentId: id, medium: { type: "web" } });
-    expect(placed).toMatchObject({ status: 201, body: { data: { agentVersion: 2 } } });
-    expect((await changing).status).toBe(200);
+    const { asClient } = h.deps.db;
+    await whileHeld(async (release) => {
+      const changing = h.patch(`/agents/${id}`, { greeting: "New" });
+      await until(async () => (await versionsOf(id)).length === 2);
+      h.deps.db.asClient = (entry, work, mode) =>
+        asClient(entry, work, mode).catch((error) => {
+          if (error instanceof Fault && error.fault === "agent_busy") release(); // from now on the call waits
+          throw error;
+        });
+      const placed = await h.post("/calls", { agentId: id, medium: { type: "web" } });
+      expect(placed).toMatchObject({ status: 201, body: { data: { agentVersion: 2 } } });
+      expect((await changing).status).toBe(200);
+    }).finally(() => {
+      h.deps.db.asClient = asClient;
+    });
   });
 
   test("is refused when that takes longer, and costs nothing", async () => {
     const { id } = await make();
-    await h.simulator.faults({ changes: { slow: 1, slowMs: 4000 }, applyTo: "agents" });
-    const changing = h.patch(`/agents/${id}`, { greeting: "New" });
-    await until(async () => (await versionsOf(id)).length === 2);
-    const refused = await h.post("/calls", { agentId: id, medium: { type: "web" } });
-    expect([...outcome(refused), refused.headers.get("retry-after")]).toEqual([409, "agent_busy", "1"]);
-    expect(await h.owner`select id from calls where agent_id = ${id}`).toHaveLength(0);
-    expect((await changing).status).toBe(200);
+    await whileHeld(async (release) => {
+      const changing = h.patch(`/agents/${id}`, { greeting: "New" });
+      await until(async () => (await versionsOf(id)).length === 2);
+      const refused = await h.post("/calls", { agentId: id, medium: { type: "web" } });
+      expect([...outcome(refused), refused.headers.get("retry-after")]).toEqual([409, "agent_busy", "1"]);
+      expect(await h.owner`select id from calls where agent_id = ${id}`).toHaveLength(0);
+      release();
+      expect((await changing).status).toBe(200);
+    });
   });
 });
 
@@ -541,6 +563,23 @@ const outcome = ({ status, body }: Answer) => [status, (body.error?.data ?? body
 const pathsOf = ({ body }: Answer): string[] => body.error.details.map(({ path }: { path: string }) => path);
 const pathMessage = ({ body }: Answer): string =>
   body.error.details.find(({ path }: { path: string }) => path === "id").message;
+
+/** What is changed meanwhile comes to the provider only once it is released. */
+async function whileHeld(work: (release: () => void) => Promise<void>) {
+  const { ultravox } = h.deps.providers;
+  const { updateAgent } = ultravox;
+  const held = Promise.withResolvers<void>();
+  ultravox.updateAgent = async (...asked) => {
+    await held.promise;
+    return updateAgent(...asked);
+  };
+  try {
+    await work(held.resolve);
+  } finally {
+    held.resolve();
+    ultravox.updateAgent = updateAgent;
+  }
+}
 
 async function versionsOf(id: string): Promise<string[]> {
   const rows = await h.owner`select version, state from agent_versions where agent_id = ${id} order by version`;

@@ -2,12 +2,13 @@ import { afterEach, expect, test } from "vitest";
 import { enqueue } from "../db/queue.ts";
 import { resendAgentsUsing } from "../routers/agents/resend.ts";
 import { partsFor } from "./doors/agents.ts";
-import { queueForHouse } from "./fixtures/calls.ts";
+import { hurry, queueForHouse } from "./fixtures/calls.ts";
 import { type Answer, agent, house, until } from "./house.ts";
 
 const log: string[] = [];
 const h = await house({ workers: true, log });
 
+const { ultravox } = h.deps.providers;
 const make = async (more: object = {}) => (await h.post("/agents", { ...agent, ...more })).body.data;
 afterEach(() => h.simulator.faults({}));
 
@@ -64,6 +65,7 @@ test("without a revision the fields themselves are compared, and what is the sam
   }
   expect(await compared(id)).toMatchObject({ drifts: 0 });
   expect(await compared(bare.id)).toMatchObject({ drifts: 0 });
+  await jobsDone();
   await changeThere(id, { languageHint: "de" });
   await aDayLater(id);
   expect(await compared(id)).toMatchObject({ drifts: 1 });
@@ -73,11 +75,15 @@ test("without a revision the fields themselves are compared, and what is the sam
 test("a change that is under way wins: nothing is compared, and what it sends stays", async () => {
   const { id } = await make();
   await changeThere(id, { systemPrompt: "Other." });
-  await h.simulator.faults({ changes: { slow: 1, slowMs: 1500 }, applyTo: "agents" });
+  const held = holdChanges();
   const changing = h.patch(`/agents/${id}`, { greeting: "New" });
-  await until(async () => (await rowOf(id)).open === 1);
-  await compareNow(id);
-  await jobsDone();
+  try {
+    await until(async () => (await rowOf(id)).open === 1);
+    await compareNow(id);
+    await jobsDone();
+  } finally {
+    held.letGo();
+  }
   expect((await changing).body.data).toMatchObject({ version: 2, greeting: "New" });
   expect(await rowOf(id)).toMatchObject({ drifts: 0, version: 2 });
   const [upstream] = await upstreamOf(id);
@@ -91,15 +97,19 @@ test("a change that is under way wins: nothing is compared, and what it sends st
 test("while an agent is put right nobody changes it, and no call uses it", async () => {
   const { id } = await make();
   await changeThere(id, { systemPrompt: "Other." });
-  await h.simulator.faults({ changes: { slow: 1, slowMs: 3500 }, applyTo: "agents" });
-  await compareNow(id);
-  await until(async () => (await rowOf(id)).open === 1);
-  const refused = [
-    await h.patch(`/agents/${id}`, { greeting: "New" }),
-    await h.remove(`/agents/${id}`),
-    await h.post("/calls", { agentId: id, medium: { type: "web" } }),
-  ];
-  for (const answer of refused) expect(outcome(answer)).toEqual([409, "agent_busy"]);
+  const held = holdChanges();
+  try {
+    await compareNow(id);
+    await until(async () => (await rowOf(id)).open === 1);
+    const refused = [
+      await h.patch(`/agents/${id}`, { greeting: "New" }),
+      await h.remove(`/agents/${id}`),
+      await h.post("/calls", { agentId: id, medium: { type: "web" } }),
+    ];
+    for (const answer of refused) expect(outcome(answer)).toEqual([409, "agent_busy"]);
+  } finally {
+    held.letGo();
+  }
   await until(async () => (await rowOf(id)).open === 0);
   expect(await rowOf(id)).toMatchObject({ drifts: 1, version: 1 });
   expect((await h.patch(`/agents/${id}`, { greeting: "New" })).body.data.version).toBe(2);
@@ -214,17 +224,31 @@ test("a new secret is given to every agent whose tools show it, and not to the l
 });
 
 test("an answer that comes after the safety job has found the agent takes nothing away", async () => {
-  await h.simulator.faults({ create: { slow: 1, slowMs: 2500 }, applyTo: "agents" });
+  const { createAgent } = ultravox;
+  const gate = Promise.withResolvers<void>();
+  ultravox.createAgent = async (...asked) => {
+    const made = await createAgent(...asked);
+    await gate.promise;
+    return made;
+  };
   const making = h.post("/agents", { ...agent, name: "Slowly made" });
-  const id = await until(async () => (await h.owner`select id from agents where name = 'Slowly made'`)[0]?.id);
-  await until(async () => (await upstreamOf(id)).length === 1);
-  await lookNow();
-  await until(async () => (await rowOf(id)).state === "active");
+  let id: string;
+  try {
+    id = await until(async () => (await h.owner`select id from agents where name = 'Slowly made'`)[0]?.id);
+    await until(async () => (await upstreamOf(id)).length === 1);
+    await lookNow();
+    await until(async () => (await rowOf(id)).state === "active");
+  } finally {
+    gate.resolve();
+    ultravox.createAgent = createAgent;
+  }
   expect(await making).toMatchObject({ status: 201, body: { data: { id, state: "active" } } });
+  const [found, ...others] = await upstreamOf(id);
+  expect(others).toEqual([]);
   const [row] = await h.owner`select count(*)::int as n from graphile_worker._private_jobs j
-    join graphile_worker._private_tasks t on t.id = j.task_id where t.identifier = 'upstream.remove'`;
+    join graphile_worker._private_tasks t on t.id = j.task_id
+    where t.identifier = 'upstream.remove' and j.payload->'body'->>'providerId' = ${found.agentId}`;
   expect(row!.n).toBe(0);
-  expect(await upstreamOf(id)).toHaveLength(1);
   expect(await eventsOf(id)).toEqual(["agent.created"]);
 });
 
@@ -292,7 +316,21 @@ async function changeThere(id: string, callTemplate: object) {
   await there("PATCH", `/api/agents/${found.agentId}`, { callTemplate });
 }
 
+/** What changes an agent waits before it comes to the provider. */
+function holdChanges() {
+  const { updateAgent } = ultravox;
+  const gate = Promise.withResolvers<void>();
+  ultravox.updateAgent = async (...asked) => {
+    await gate.promise;
+    return await updateAgent(...asked);
+  };
+  return {
+    letGo() {
+      ultravox.updateAgent = updateAgent;
+      gate.resolve();
+    },
+  };
+}
+
 /** The safety job looks after 90 seconds; here it looks now. */
-const lookNow = () =>
-  h.owner`update graphile_worker._private_jobs set run_at = now()
-    where task_id = (select id from graphile_worker._private_tasks where identifier = 'intents.resolve')`;
+const lookNow = () => hurry(h, "intents.resolve");

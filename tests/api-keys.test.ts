@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { scopes } from "../routers/scopes.ts";
 import { seedClient } from "../server/dev/seed.ts";
-import { house } from "./house.ts";
+import { house, until } from "./house.ts";
 
 const h = await house();
 const create = (body: object, ask = {}) =>
@@ -22,6 +22,7 @@ test("a key is shown once, when it is made, and kept nowhere", async () => {
   expect(rest.prefix).toBe(key.slice(0, 12));
   expect((await h.get("/calls", { key })).status).toBe(200);
 
+  await until(async () => (await h.owner`select from api_keys where id = ${rest.id} and last_used_at is not null`)[0]);
   const listed = await h.get("/auth/api-keys");
   const [found] = listed.body.data.filter(({ id }: { id: string }) => id === rest.id);
   expect(found).toMatchObject({ ...rest, lastUsedAt: expect.anything() });
@@ -51,12 +52,12 @@ test("a key has at most the scopes of who makes it, whoever that is", async () =
 });
 
 test("a key made to expire does, and one that would have expired already is not made", async () => {
-  const expiresAt = new Date(Date.now() + 1200).toISOString();
+  const expiresAt = new Date(Date.now() + 3_600_000).toISOString();
   const made = await create({ expiresAt });
   expect(made).toMatchObject({ status: 201, body: { data: { expiresAt } } });
   const { key } = made.body.data;
   expect((await h.get("/calls", { key })).status).toBe(200);
-  await new Promise((resolve) => setTimeout(resolve, 1300));
+  await h.owner`update api_keys set expires_at = now() - interval '1 second' where id = ${made.body.data.id}`;
   expect((await h.get("/calls", { key })).status).toBe(401);
 
   const past = await create({ expiresAt: new Date(Date.now() - 1000).toISOString() });
@@ -99,7 +100,7 @@ test("revoking is effective at once, and doing it again changes nothing", async 
   const revokedAt = async () =>
     (await h.get("/auth/api-keys")).body.data.find((row: { id: string }) => row.id === id).revokedAt;
   const first = await revokedAt();
-  expect(Date.now() - Date.parse(first)).toBeLessThan(10_000);
+  expect(Date.now() - Date.parse(first)).toBeLessThan(30_000);
   expect(await h.remove(`/auth/api-keys/${id}`)).toMatchObject({ status: 204 });
   expect(await h.mutate("apiKeys.revoke", { id })).toMatchObject({ status: 200 });
   expect(await revokedAt()).toBe(first);

@@ -10,6 +10,7 @@ import {
   platformAccount,
   postingsOf,
   storyOf,
+  sweepUntilBilled,
   waitingJobs,
 } from "./fixtures/calls.ts";
 import { house, phone, until } from "./house.ts";
@@ -87,7 +88,17 @@ describe("hanging up", () => {
     const { provider_call_id } = await callRow(h, id);
     expect((await h.post(`/calls/${id}/hangup`, { whenJoined: true })).status).toBe(200);
     expect(await callRow(h, id)).toMatchObject({ status: "ringing", hang_up_when_joined: true });
+    const asked = async () => {
+      const { requests } = await h.simulator.requests();
+      return requests.filter(({ path }: { path: string }) => path.endsWith(`${provider_call_id}/send_data_message`))
+        .length;
+    };
+    const before = await asked();
+    // Should it end by itself meanwhile, nobody here knows.
+    await h.simulator.faults({ webhooks: { lose: ["call.ended", "call.billed"] } });
     await h.simulator.control(`calls/${provider_call_id}/join`);
+    await until(async () => (await asked()) === before + 1);
+    await sweepUntilBilled(h, id);
     expect(await finished(h, id)).toMatchObject({ status: "ended", end_reason: "agent_hangup" });
     await expectSoundBooks(h);
   });
@@ -108,9 +119,12 @@ describe("hanging up", () => {
     const { hangUp } = provider;
     provider.hangUp = async (account, _call, deadline) =>
       hangUp(account, "00000000-0000-4000-8000-00000000dead", deadline);
-    const failed = await h.post(`/calls/${id}/hangup`, {});
-    provider.hangUp = hangUp;
-    expect(failed).toMatchObject({ status: 422, body: { error: { code: "provider_rejected" } } });
+    try {
+      const failed = await h.post(`/calls/${id}/hangup`, {});
+      expect(failed).toMatchObject({ status: 422, body: { error: { code: "provider_rejected" } } });
+    } finally {
+      provider.hangUp = hangUp;
+    }
     expect(await callRow(h, id)).toMatchObject({ status: "active" });
     expect((await h.post(`/calls/${id}/hangup`, {})).status).toBe(200);
     await finished(h, id);

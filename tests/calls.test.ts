@@ -8,7 +8,7 @@ test("a call that is answered is held for, billed and settled, and its transcrip
   expect(made.data).toMatchObject({ state: "active", version: 1, name: agent.name });
   const placed = await h.post("/calls", {
     agentId: made.data.id,
-    medium: phone("+14155550100"),
+    medium: phone("+14155550014"), // rings until told
     metadata: { order: "1" },
   });
   expect(placed).toMatchObject({
@@ -16,6 +16,8 @@ test("a call that is answered is held for, billed and settled, and its transcrip
     body: { data: { metadata: { order: "1" }, outcome: null, costMicros: null } },
   });
   const id = placed.body.data.id;
+  const [row] = await h.owner`select provider_call_id from calls where id = ${id}`;
+  await h.simulator.control(`calls/${row!.provider_call_id}/join`);
   const done = await until(async () => {
     const { body } = await h.get(`/calls/${id}`);
     return body.data.outcomeFinal && body.data.costMicros !== null ? body.data : null;

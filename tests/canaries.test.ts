@@ -208,7 +208,12 @@ test("a secret stands in no answer after its own, no log line and no table, what
   for (const { meta, rest, params } of doorsOf(appRouter)) {
     if (rest.method === "GET" && params.length === 0 && meta.wall === "client") await ask("GET", rest.path);
   }
-  await until(async () => (await h.owner`select from audit_log where position is not null`).length > 0);
+  await until(async () => (await h.owner`select from audit_log where position is not null`).length > 0, 60);
+  // No delivery is told of in the log and not yet in its table.
+  await until(
+    async () => (await h.owner`select from deliveries where state = 'pending' and attempts = 0`).length === 0,
+    60,
+  );
 
   const [webhook] = (
     (await (await fetch(`${h.simulator.url}/api/webhooks`, { headers: { "x-api-key": broughtKeys[0] } })).json()) as {
@@ -237,7 +242,7 @@ test("a secret stands in no answer after its own, no log line and no table, what
       .map(({ what }) => `${name} stands in ${what}`),
   );
   expect(leaks).toEqual([]);
-}, 60_000);
+}, 120_000);
 
 test("this would be noticed: as text, as bytes and in base64, wherever it begins", () => {
   const secret = `canary${random()}${random()}`;

@@ -115,7 +115,9 @@ describe("an invitation", () => {
         code: "client_forbidden",
       });
     const person = await newcomer();
-    await h.post(`/invitations/${token}/accept`, {}, { key: person.key });
+    const joined = await h.post(`/invitations/${token}/accept`, {}, { key: person.key });
+    const requestId = joined.headers.get("x-request-id")!;
+    await until(async () => log.some((line) => line.includes(requestId) && line.includes("/invitations/")));
     expect(log.join("")).toContain("/invitations/[token]/accept");
     expect(log.join("")).not.toContain(token);
     const [kept] = await h.owner`select count(*)::int as n from invitations i where i::text like ${`%${token}%`}`;

@@ -219,7 +219,11 @@ describe("deleting", () => {
     await h.deps.db.asClient({ clientId: h.ada.clientId }, async (tx) => {
       await requireCredential(tx, "custom-tool");
       removed = h.remove("/auth/providers/custom-tool").finally(() => (isDone = true));
-      await until(async () => (await h.owner`select from pg_stat_activity where wait_event_type = 'Lock'`).length > 0);
+      await until(async () => {
+        const waiting = await h.owner`select from pg_stat_activity
+          where datname = current_database() and usename = 'patchbay_tenant' and wait_event_type = 'Lock'`;
+        return waiting.length > 0;
+      });
       expect(isDone).toBe(false);
     });
     expect(await removed).toMatchObject({ status: 204 });

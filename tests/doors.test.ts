@@ -581,6 +581,6 @@ function rawly(request: string): Promise<string> {
       text += chunk;
     });
     socket.on("close", () => resolve(text)).on("error", reject);
-    socket.setTimeout(10_000, () => socket.destroy(new Error("nothing came")));
+    socket.setTimeout(50_000, () => socket.destroy(new Error("nothing came")));
   });
 }

@@ -1,10 +1,9 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { createServer } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { TRPCClientError } from "@trpc/client";
 import { isTrackedEnvelope } from "@trpc/server";
-import { afterAll, afterEach, describe, expect, expectTypeOf, test } from "vitest";
+import { afterAll, afterEach, describe, expect, expectTypeOf, test, vi } from "vitest";
 import type { Tx } from "../db/client.ts";
 import { emit } from "../db/events.ts";
 import { newId } from "../db/ids.ts";
@@ -32,6 +31,30 @@ function say(name: string, { who = ada, id = newId("agent"), before = async (_: 
   });
 }
 
+/** The same, and it is stated, but not committed before it is let go. */
+async function hold(name: string, who = ada) {
+  const stated = Promise.withResolvers<void>();
+  const gate = Promise.withResolvers<void>();
+  closers.push(gate.resolve);
+  const before = () => {
+    stated.resolve();
+    return gate.promise;
+  };
+  const committed = say(name, { who, before });
+  await Promise.race([stated.promise, committed]);
+  return () => {
+    gate.resolve();
+    return committed;
+  };
+}
+
+/** What was stated lies below the horizon, which the transactions of other databases hold back too. */
+const settled = () =>
+  until(async () => {
+    const above = await h.owner`select from events where txid >= pg_snapshot_xmin(pg_current_snapshot()) limit 1`;
+    return above.length === 0;
+  });
+
 type Given = { id: string; data: Event | null };
 type Input = { after?: string; types?: string[]; subjectId?: string };
 
@@ -40,6 +63,7 @@ async function follow(
   input: Input = {},
   who: Partial<Parameters<typeof createPatchbayClient>[0]> = { apiKey: ada.key },
 ) {
+  if (!input.after) await settled();
   const seen: Given[] = [];
   const errors: TRPCClientError<never>[] = [];
   const states: string[] = [];
@@ -104,21 +128,25 @@ describe("the stream of events", () => {
   });
 
   test("loses nothing while a transaction is held open and later ones commit, and tells them in the order of the tail", async () => {
-    const stream = await follow();
-    const slow = say("slow", { before: () => sleep(2_000) });
-    await sleep(100);
-    for (const name of ["quick 1", "quick 2", "quick 3"]) await say(name);
-    await slow;
-    expect(await stream.until(4)).toEqual(["slow", "quick 1", "quick 2", "quick 3"]);
-    // Without any further notice.
-    const other = h.deps.db.asClient({ clientId: bob.clientId }, async (tx) => {
-      await emit(tx, "agent.created", newId("agent"), { id: "x", name: "of bob", state: "active", version: 1 });
+    followTempo.lookEveryMs = 120_000;
+    try {
+      const stream = await follow();
+      const commitSlow = await hold("slow");
+      for (const name of ["quick 1", "quick 2", "quick 3"]) await say(name);
       await sleep(1_000);
-    });
-    await sleep(100);
-    await say("behind bob");
-    expect((await stream.until(5)).at(-1)).toBe("behind bob");
-    await other;
+      expect(stream.names()).toEqual([]);
+      await commitSlow();
+      expect(await stream.until(4)).toEqual(["slow", "quick 1", "quick 2", "quick 3"]);
+      // Without any further notice.
+      const commitOther = await hold("of bob", bob);
+      await say("behind bob");
+      await sleep(1_000);
+      expect(stream.names()).toHaveLength(4);
+      await commitOther();
+      expect((await stream.until(5)).at(-1)).toBe("behind bob");
+    } finally {
+      followTempo.lookEveryMs = 10_000;
+    }
   });
 
   test("gives more than a page, and in order", async () => {
@@ -159,22 +187,25 @@ describe("the stream of events", () => {
 
   test("goes on when the connection that hears of events is lost, and tells what was stated meanwhile", async () => {
     followTempo.lookEveryMs = 120_000; // it is told, or it does not know
-    const stream = await follow();
-    await say("one");
-    await stream.until(1);
-    const cut = await h.owner`select pg_terminate_backend(pid) from pg_stat_activity
-      where application_name = 'patchbay-notices' and datname = current_database()`;
-    expect(cut).toHaveLength(1);
-    await say("two");
-    expect(await stream.until(2)).toEqual(["one", "two"]);
-    await until(async () => {
-      const listeners = await h.owner`select from pg_stat_activity
+    try {
+      const stream = await follow();
+      await say("one");
+      await stream.until(1);
+      const cut = await h.owner`select pg_terminate_backend(pid) from pg_stat_activity
         where application_name = 'patchbay-notices' and datname = current_database()`;
-      return listeners.length === 1;
-    });
-    await say("three");
-    expect(await stream.until(3)).toEqual(["one", "two", "three"]);
-    followTempo.lookEveryMs = 10_000;
+      expect(cut).toHaveLength(1);
+      await say("two");
+      expect(await stream.until(2)).toEqual(["one", "two"]);
+      await until(async () => {
+        const listeners = await h.owner`select from pg_stat_activity
+          where application_name = 'patchbay-notices' and datname = current_database()`;
+        return listeners.length === 1;
+      });
+      await say("three");
+      expect(await stream.until(3)).toEqual(["one", "two", "three"]);
+    } finally {
+      followTempo.lookEveryMs = 10_000;
+    }
   });
 
   test("has one connection for all who follow", async () => {
@@ -296,7 +327,7 @@ describe("the stream of events ends", () => {
     await h.owner`update clients set status = 'suspended' where id = ${bob.clientId}`;
     try {
       expect(await byKey.code()).toBe("client_suspended");
-      await until(async () => byToken.errors.length > 0, 25);
+      await until(async () => byToken.errors.length > 0, 40);
       expect(await byToken.code()).toBe("client_suspended");
     } finally {
       await h.owner`update clients set status = 'active' where id = ${bob.clientId}`;
@@ -307,32 +338,33 @@ describe("the stream of events ends", () => {
     let asked = 0;
     const token = async () => {
       asked += 1;
-      return asked === 1 ? h.token(bob, { exp: Math.floor(Date.now() / 1000) - 20 }) : h.token(bob); // of 30 s of leeway
+      return asked === 1 ? h.token(bob, { exp: Math.floor(Date.now() / 1000) + 60 }) : h.token(bob);
     };
     const stream = await follow({}, { token });
-    await until(async () => asked > 1, 40);
-    await say("with the fresh one", { who: bob });
-    expect(await stream.until(1)).toEqual(["with the fresh one"]);
+    vi.useFakeTimers({ toFake: ["Date"], shouldAdvanceTime: true, now: Date.now() + 120_000 });
+    try {
+      await until(async () => asked > 1, 40);
+      await say("with the fresh one", { who: bob });
+      expect(await stream.until(1)).toEqual(["with the fresh one"]);
+    } finally {
+      vi.useRealTimers();
+    }
     expect(stream.errors).toEqual([]);
   }, 60_000);
 
   test("when the process is told to stop: nobody is waited for, and the reader is not told that it is over", async () => {
     const { child, exited, url } = await start();
-    await until(
-      () =>
-        fetch(`${url}/health/ready`).then(
-          ({ ok }) => ok,
-          () => false,
-        ),
-      20,
-    );
     const answer = await fetch(`${url}/trpc/events.stream?input={}`, {
       headers: { authorization: `Bearer ${ada.key}` },
     });
     expect(answer.headers.get("content-type")).toContain("text/event-stream");
     const reader = answer.body!.pipeThrough(new TextDecoderStream()).getReader();
     let text = "";
-    while (!text.includes("data: null")) text += (await reader.read()).value;
+    while (!text.includes("data: null")) {
+      const { done, value } = await reader.read();
+      if (done) throw new Error(`it ended before it began: ${text}`);
+      text += value;
+    }
     child.kill("SIGTERM");
     let ended: string | number | null = null;
     exited.then((code) => {
@@ -343,7 +375,7 @@ describe("the stream of events ends", () => {
     for (let piece = await reader.read(); !piece.done; piece = await reader.read()) text += piece.value;
     expect(text).not.toContain("event: return");
     expect(text).not.toContain("serialized-error");
-  }, 60_000);
+  }, 120_000);
 });
 
 test("a reader who takes his time holds one page, and no transaction", async () => {
@@ -363,6 +395,7 @@ test("a reader who takes his time holds one page, and no transaction", async () 
       });
     },
   };
+  await settled();
   const events = followEvents(follower, {});
   expect(isTrackedEnvelope((await events.next()).value)).toBe(true);
   for (let n = 0; n < 150; n++) await say(`n${n}`);
@@ -386,16 +419,12 @@ afterAll(() => {
 });
 
 async function start() {
-  const free = createServer().listen(0, "127.0.0.1");
-  await once(free, "listening");
-  const { port } = free.address() as import("node:net").AddressInfo;
-  free.close();
-  const env = { PATH: process.env.PATH, ...h.environment, PORT: String(port) };
-  const child = spawn(process.execPath, ["server/api.ts"], { env, stdio: "ignore" });
+  const env = { PATH: process.env.PATH, ...h.environment, LOG_LEVEL: "info" };
+  const child = spawn(process.execPath, ["server/api.ts"], { env, stdio: ["ignore", "pipe", "ignore"] });
   children.push(child);
-  return {
-    child,
-    url: `http://127.0.0.1:${port}`,
-    exited: once(child, "exit").then(([code]) => code as number | null),
-  };
+  const exited = once(child, "exit").then(([code]) => code as number | null);
+  let out = "";
+  child.stdout.on("data", (chunk) => (out += chunk));
+  const port = await until(async () => /"port":(\d+).*"listening"/.exec(out)?.[1], 60);
+  return { child, exited, url: `http://127.0.0.1:${port}` };
 }

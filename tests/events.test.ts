@@ -7,6 +7,7 @@ import { catalogue, emit, eventTypes } from "../db/events.ts";
 import { newId } from "../db/ids.ts";
 import { openApiDocument } from "../edge/openapi.ts";
 import { exampleEvent } from "../edge/openapi-webhooks.ts";
+import { busTimer } from "../jobs/bus.ts";
 import { appRouter } from "../routers/index.ts";
 import { hook } from "./doors/core.ts";
 import { house, until } from "./house.ts";
@@ -28,7 +29,7 @@ describe("an event", () => {
     const [listed] = (await h.get("/events?type=agent.created&limit=1")).body.data;
     const shown = await until(async () => {
       const { data } = (await h.get(`/events/${listed.id}`)).body;
-      return data.deliveries[0]?.attemptCount === 1 && data;
+      return data.deliveries[0]?.attemptCount >= 1 && data;
     });
     const { deliveries, ...event } = shown;
     expect(event).toEqual(listed);
@@ -58,24 +59,25 @@ describe("an event", () => {
     expect(await found("types=call.*&types=agent.created")).toEqual(["late", "early"]);
     expect(await found("types=call.*&types=agent.deleted")).toEqual([]);
     // The tail shows nothing beside a transaction that began before and is still open, anywhere in the server.
-    const tailed = (query: string) => expect.poll(() => found(`${query}&order=asc`), { timeout: 20_000 });
+    const tailed = (query: string) => expect.poll(() => found(`${query}&order=asc`), { timeout: 60_000 });
     await tailed("subjectType=agent").toEqual(["early", "late"]);
     expect(await found("subjectType=call")).toEqual([]);
     expect(await found(`since=${late.createdAt}`)).toEqual(["late"]);
     expect(await found(`until=${late.createdAt}`)).toEqual(["early"]);
     await tailed(`until=${late.createdAt}`).toEqual(["early"]);
-    expect(await found("since=2026-01-01T00:00:00%2B02:00&until=2027-12-31T00:00:00Z")).toEqual(["late", "early"]);
+    const tomorrow = new Date(Date.now() + 86_400_000).toISOString();
+    expect(await found(`since=2026-01-01T00:00:00%2B02:00&until=${tomorrow}`)).toEqual(["late", "early"]);
     for (const bad of ["types=call.exploded", "subjectType=planet", "since=yesterday"]) {
       expect((await h.get(`/events?${bad}`)).status).toBe(400);
     }
-  });
+  }, 180_000);
 });
 
 test("no bus is told of anything unless one is named", async () => {
   expect(h.deps.providers.bus).toBeNull();
   await say("untold");
   await until(async () => (await h.owner`select from worker_heartbeats`).length > 0);
-  await new Promise((resolve) => setTimeout(resolve, 1_500)); // timers of a second have run
+  await busTimer().run({ ...h.deps, signal: new AbortController().signal });
   expect(await h.owner`select from bus_positions`).toEqual([]);
 });
 

@@ -52,7 +52,7 @@ const doors = router({
 
 const h = await house({ router: doors, workers: true });
 const { files } = h.deps.providers;
-const soon = () => ({ signal: AbortSignal.timeout(10_000) });
+const soon = () => ({ signal: AbortSignal.timeout(60_000) });
 const inClient = { clientId: h.ada.clientId };
 
 beforeEach(() => h.storage.faults([]));
@@ -180,14 +180,12 @@ describe("a file of a client", () => {
     const theirs = await announce(wav("bob's").announced, { key: h.bob.key });
     expect((await put(theirs, Buffer.from("bob's"))).status).toBe(200);
     const key = `${h.bob.clientId}/voice_sample/${theirs.id}`;
-    const before = (await h.owner`select count(*)::int as n from graphile_worker._private_jobs`)[0]!.n;
     await h.deps.db.asClient(inClient, (tx) => enqueue(tx, "files.remove", { keys: [key] }));
     await until(async () => {
       const [job] = await h.owner`select j.payload from graphile_worker._private_jobs j
         join graphile_worker._private_tasks t on t.id = j.task_id where t.identifier = 'files.remove'`;
       return job?.payload.attempt > 0;
     });
-    expect(before).toBeGreaterThanOrEqual(0);
     expect(await files.head(key, soon())).toMatchObject({ bytes: 5 });
     await h.owner`delete from graphile_worker._private_jobs where payload->'body'->'keys'->>0 = ${key}`;
   });

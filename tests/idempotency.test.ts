@@ -75,12 +75,18 @@ describe("a request sent again with its key", () => {
     const key = fresh();
     const left = ({ headers }: Answer) => Number(/r=(\d+)/.exec(headers.get("ratelimit")!)![1]);
     await h.post("/webhooks", hook, { idempotencyKey: key });
-    const before = left(await h.post("/webhooks", {}));
-    for (let n = 0; n < 3; n++) {
-      const again = await h.post("/webhooks", hook, { idempotencyKey: key });
-      expect(again.headers.get("idempotency-replayed")).toBe("true");
+    const { spend } = h.deps.limiter;
+    h.deps.limiter.spend = limiter(() => 1_000_000).spend; // its window does not end in between
+    try {
+      const before = left(await h.post("/webhooks", {}));
+      for (let n = 0; n < 3; n++) {
+        const again = await h.post("/webhooks", hook, { idempotencyKey: key });
+        expect(again.headers.get("idempotency-replayed")).toBe("true");
+      }
+      expect(left(await h.post("/webhooks", {}))).toBe(before - 1);
+    } finally {
+      h.deps.limiter.spend = spend;
     }
-    expect(left(await h.post("/webhooks", {}))).toBe(before - 1);
   });
 
   test("and another body, or to another door, is refused, and what was stored stays", async () => {
@@ -134,21 +140,29 @@ describe("a request sent again with its key", () => {
 describe("while the first is still running", () => {
   test("a call with its key is refused at once, and answered the same afterwards", async () => {
     const key = fresh();
-    const slow = h.post("/calls", call("+14155550007"), { idempotencyKey: key });
+    const { ultravox } = h.deps.providers;
+    const { createCall } = ultravox;
+    const gate = Promise.withResolvers<void>();
+    ultravox.createCall = async (...asked) => {
+      await gate.promise;
+      return createCall(...asked);
+    };
+    const slow = h.post("/calls", call("+14155550101"), { idempotencyKey: key }).finally(() => {
+      ultravox.createCall = createCall;
+    });
     await until(async () => (await h.owner`select from idempotency_keys where key = ${key}`).length === 1);
-    const began = performance.now();
-    const busy = await h.post("/calls", call("+14155550007"), { idempotencyKey: key });
+    const busy = await h.post("/calls", call("+14155550101"), { idempotencyKey: key });
     expect(busy).toMatchObject({ status: 409, body: { error: { code: "idempotency_in_progress" } } });
     expect(busy.headers.get("retry-after")).toBe("1");
-    const viaTrpc = await h.mutate("calls.create", call("+14155550007"), { idempotencyKey: key });
+    const viaTrpc = await h.mutate("calls.create", call("+14155550101"), { idempotencyKey: key });
     expect(viaTrpc).toMatchObject({ status: 409, body: { error: { data: { code: "idempotency_in_progress" } } } });
     expect(viaTrpc.headers.get("retry-after")).toBe("1");
     const changed = await h.post("/calls", call(), { idempotencyKey: key });
     expect(changed).toMatchObject({ status: 422, body: { error: { code: "idempotency_key_reused" } } });
-    expect(performance.now() - began).toBeLessThan(1500);
+    gate.resolve();
     const first = await slow;
     expect(first.status).toBe(201);
-    expect((await h.post("/calls", call("+14155550007"), { idempotencyKey: key })).body).toEqual(first.body);
+    expect((await h.post("/calls", call("+14155550101"), { idempotencyKey: key })).body).toEqual(first.body);
     expect((await h.simulator.state()).accepted.byCallId[first.body.data.id]).toBe(1);
   });
 
@@ -158,11 +172,13 @@ describe("while the first is still running", () => {
     await reserved`begin`;
     await reserved`lock table webhook_endpoints in exclusive mode`;
     const stuck = h.post("/webhooks", hook, { idempotencyKey: key });
-    await until(async () => (await h.owner`select from pg_locks where not granted`).length > 0);
-    const began = performance.now();
+    await until(async () => {
+      const waiting = await h.owner`select from pg_locks where not granted and relation = 'webhook_endpoints'::regclass
+        and database = (select oid from pg_database where datname = current_database())`;
+      return waiting.length > 0;
+    });
     const busy = await h.post("/webhooks", hook, { idempotencyKey: key });
     expect(busy).toMatchObject({ status: 409, body: { error: { code: "idempotency_in_progress" } } });
-    expect(performance.now() - began).toBeLessThan(1500);
     await reserved`rollback`;
     reserved.release();
     const first = await stuck;

@@ -47,14 +47,15 @@ async function place(to = "+14155550002", more: object = {}): Promise<string> {
 type Knock = {
   by?: TelnyxAccount;
   query?: Record<string, string> | string;
-  at?: number;
+  /** Seconds from now to the time of the signature. */
+  offset?: number;
   headers?: Record<string, string>;
 };
 
-async function knock(message: TelnyxMessage, { by = platform, query = {}, at, headers }: Knock = {}) {
+async function knock(message: TelnyxMessage, { by = platform, query = {}, offset = 0, headers }: Knock = {}) {
   const response = await fetch(`${h.url}/api/v1/webhooks/telnyx?${new URLSearchParams(query)}`, {
     method: "POST",
-    headers: { ...telnyxHeaders(by, message, at), ...headers },
+    headers: { ...telnyxHeaders(by, message, nowSeconds() + offset), ...headers },
     body: message.body,
   });
   const text = await response.text();
@@ -81,8 +82,8 @@ async function resend(id: string, event: string) {
 }
 async function endUpstream(id: string) {
   const { provider_call_id } = await callRow(h, id);
-  const now = await provider.getCall(platformAccount, provider_call_id!, inTime());
-  if (!now?.endedAt) await h.simulator.control(`calls/${provider_call_id}/end`);
+  await h.simulator.control(`calls/${provider_call_id}/end`).catch(() => {}); // it may have ended by itself
+  await until(async () => (await provider.getCall(platformAccount, provider_call_id!, inTime()))?.endedAt);
 }
 
 const hungUp = (more: object, told: object = {}) => ({
@@ -199,8 +200,10 @@ test("the end of a leg that comes after the end of the call is waited for, as lo
   await endUpstream(id);
   await resend(id, "call.ended");
   await until(async () => (await callRow(h, id)).status === "ended");
+  const [job, ...others] = await waitingJobs(h, "calls.finalise");
+  await h.owner`update graphile_worker._private_jobs set run_at = now() + interval '1 hour' where id = ${job!.id}`;
+  expect(others).toEqual([]);
   expect(await callRow(h, id)).toMatchObject({ outcome: "no_answer", outcome_final: false });
-  expect(await waitingJobs(h, "calls.finalise")).toHaveLength(1);
   await keep(callControl({ ...hungUp({ hangup_cause: "call_rejected" }), callControlId, callId: id }));
   await until(async () => (await callRow(h, id)).outcome_final);
   expect(await callRow(h, id)).toMatchObject({ outcome: "rejected" });
@@ -291,8 +294,8 @@ test("no call is guessed by its numbers, and two names for it are none", async (
 test.each([
   ["with another key", { by: telnyxAccount() }],
   ["with a client's key, without saying whose", { by: adas }],
-  ["six minutes ago", { at: nowSeconds() - 360 }],
-  ["six minutes ahead", { at: nowSeconds() + 360 }],
+  ["six minutes ago", { offset: -360 }],
+  ["six minutes ahead", { offset: 360 }],
   ["without a signature", { headers: { "telnyx-signature-ed25519": "" } }],
   ["with a signature that is none", { headers: { "telnyx-signature-ed25519": "AAAA" } }],
   ["with a timestamp that is none", { headers: { "telnyx-timestamp": "yesterday" } }],

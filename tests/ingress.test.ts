@@ -2,6 +2,7 @@ import { type ChildProcess, fork } from "node:child_process";
 import { createHash, createHmac } from "node:crypto";
 import { once } from "node:events";
 import { request } from "node:http";
+import { text } from "node:stream/consumers";
 import { afterAll, afterEach, expect, test } from "vitest";
 import { enqueue } from "../db/queue.ts";
 import { openWorkers } from "../server/workers.ts";
@@ -320,20 +321,18 @@ test("garbage with a right signature is kept once, as failed, for somebody to lo
 
 test("a body of more than five megabytes is refused, announced or not", async () => {
   const before = await counted();
-  const large = Buffer.alloc(5_000_001, " ");
-  expect(await knock(large, "platform-webhook-secret")).toMatchObject({
-    status: 413,
-    body: { error: { code: "payload_too_large" } },
-  });
-  const status = await new Promise<number | undefined>((resolve, reject) => {
-    const sending = request(door, { method: "POST", headers: { "transfer-encoding": "chunked" } }, (response) => {
-      response.resume().once("end", () => resolve(response.statusCode));
+  /** Sends no more than what has to be read: who is refused may be cut off while he is sending. */
+  const refusalOf = (headers: Record<string, string>, beginning: Buffer) =>
+    new Promise<string>((resolve, reject) => {
+      const sending = request(door, { method: "POST", headers }, async (response) => {
+        resolve(`${response.statusCode} ${await text(response)}`);
+        sending.destroy();
+      });
+      sending.on("error", reject).write(beginning);
     });
-    sending.once("error", reject);
-    for (let part = 0; part < 6; part++) sending.write(large.subarray(0, 1_000_000));
-    sending.end();
-  });
-  expect(status).toBe(413);
+  const refused = /^413 .*"code":"payload_too_large"/;
+  expect(await refusalOf({ "content-length": "5000001" }, Buffer.from(" "))).toMatch(refused);
+  expect(await refusalOf({ "transfer-encoding": "chunked" }, Buffer.alloc(5_000_001, " "))).toMatch(refused);
   expect(await counted()).toBe(before);
   const [{ id } = { id: "" }] = await silentCalls(1);
   await expectTheSameEnd(id);
@@ -351,8 +350,7 @@ test("the database is away: the provider hears of it, sends again, and no event 
     where datname = current_database() and usename in ('patchbay_house', 'patchbay_tenant')`;
   await h.simulator.control(`calls/${callId}/end`);
   try {
-    const failures = await resend(callId, "call.ended");
-    expect(failures[0]).toMatch(/^HTTP 5\d\d$/);
+    await until(async () => (await resend(callId, "call.ended")).some((failure) => /^HTTP 5\d\d$/.test(failure)));
     await until(async () => (await h.simulator.state()).webhooks.failed > failed + 2);
   } finally {
     await h.owner.unsafe(`grant connect on database ${name} to public`);
@@ -366,7 +364,7 @@ test("the database is away: the provider hears of it, sends again, and no event 
 });
 
 test("a worker that is killed in the middle of its work leaves every event to its heir", {
-  timeout: 60_000,
+  timeout: 150_000,
 }, async () => {
   await workers.stop();
   const ids = await Promise.all(Array.from({ length: 12 }, () => place()));
@@ -386,7 +384,8 @@ test("a worker that is killed in the middle of its work leaves every event to it
       await h.owner`update graphile_worker._private_jobs set locked_at = locked_at - interval '1 hour'
         where locked_at is not null`;
       await h.owner`select * from graphile_worker.patchbay_rescue(30)`;
-      await hurry(h, "ingress.apply"); // what was lost twice comes back scattered
+      // What was lost twice comes back scattered.
+      for (const task of ["ingress.apply", "calls.finalise", "calls.refresh"]) await hurry(h, task);
     }
   } finally {
     for (const child of children) child.kill("SIGKILL");

@@ -77,13 +77,15 @@ test("while the provider may yet answer nobody else asks it, and a file that is 
   await freeLocks();
   const workers = await openWorkers(h.deps);
   try {
+    // Put off, and not failed: an attempt that goes on is due minutes later, and one that failed has its error.
     await until(async () => {
-      await hurrySteps(h);
-      const [step] = await h.owner`select s.attempts from workflow_steps s join workflow_runs r on r.id = s.run_id
-        where r.subject_id = ${fileId} and s.state = 'running' and s.next_at > now()`;
-      const waits =
-        await h.owner`select j.id from graphile_worker._private_jobs j where j.locked_at is null and j.run_at > now() + interval '1 second'`;
-      return step && waits.length > 0;
+      const [putOff] = await h.owner`select s.run_id from workflow_steps s join workflow_runs r on r.id = s.run_id
+        join graphile_worker._private_jobs j on j.payload->'body'->>'runId' = r.id
+        where r.subject_id = ${fileId} and s.name = 'create-source' and s.state = 'running' and s.error is null
+          and s.next_at between now() and now() + interval '15 seconds'
+          and j.locked_at is null and j.run_at > now() + interval '1 second'`;
+      if (!putOff) await hurrySteps(h);
+      return putOff;
     });
     expect(await sourceNames(h, id)).toEqual([fileId]);
     expect((await fileOf(h, id, fileId)).state).toBe("ingesting");

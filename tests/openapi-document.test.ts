@@ -316,13 +316,13 @@ describe("the linters", () => {
     );
   };
 
-  test("redocly finds nothing to say", { timeout: 60_000 }, async () => {
+  test("redocly finds nothing to say", { timeout: 180_000 }, async () => {
     const { code, output } = await lint("redocly", "--config", "redocly.yaml");
     expect(code, output).toBe(0);
     expect(output).not.toMatch(/warning/i);
   });
 
-  test("spectral finds nothing to say", { timeout: 60_000 }, async () => {
+  test("spectral finds nothing to say", { timeout: 180_000 }, async () => {
     const { code, output } = await lint("spectral", "--ruleset", ".spectral.yaml", "--fail-severity", "warn");
     expect(code, output).toBe(0);
   });

@@ -41,7 +41,7 @@ const pauses = () => h.owner`select scope, reason, paused_by from dispatch_pause
 describe("status", () => {
   test("shows what the operator's door shows, for people and as JSON", async () => {
     const endpoint = await addEndpoint(h.owner, ada);
-    await addDeliveries(h.owner, ada, endpoint, { count: 3, dueSecondsAgo: 4000 });
+    await addDeliveries(h.owner, ada, endpoint, { count: 3, dueSecondsAgo: 3_961 });
     await addDeliveries(h.owner, ada, endpoint, { count: 2, inFlight: true });
     await addAttempts(h.owner, ada, endpoint, { count: 4, minutesAgo: 2, status: 503 });
     const { code, out } = await deliveries("status");

@@ -6,7 +6,7 @@ import { afterAll, describe, expect, test } from "vitest";
 import { newId } from "../db/ids.ts";
 import { accountFor } from "../routers/credentials/accounts.ts";
 import type { SeededClient } from "../server/dev/seed.ts";
-import { type Answer, agent, broughtKeys, house, until } from "./house.ts";
+import { type Answer, agent, broughtKeys, house, phone, until } from "./house.ts";
 
 /** The public address of the house: the accounts' webhooks come in here. */
 const front = createServer(async (request, response) => {
@@ -35,7 +35,9 @@ const bobs = { key: h.bob.key };
 const [first, second] = broughtKeys;
 const bring = (apiKey: string, ask?: object) => h.send("PUT", "/auth/providers/ultravox", { secret: { apiKey } }, ask);
 const fault = ({ status, body }: Answer) => ({ status, code: body?.error?.code });
-const own = async () => (await h.get("/auth/providers")).body.data[0];
+const own = async (ask?: object) => (await h.get("/auth/providers", ask)).body.data[0];
+/** Rings until the test has somebody join. */
+const ringing = phone("+14155550014");
 const accounts = (who: SeededClient = h.ada) =>
   h.owner`select * from provider_accounts where client_id = ${who.clientId} order by created_at`;
 const forClient = ({ clientId }: SeededClient) => h.deps.db.asClient({ clientId }, (tx) => accountFor(tx));
@@ -52,7 +54,7 @@ async function brought(apiKey: string, ask?: object) {
   const answer = await bring(apiKey, ask);
   expect(answer).toMatchObject({ status: 200 });
   await until(
-    async () => (await webhooksAt(apiKey)).length > 0 && (await own()).credential?.account?.webhook !== "pending",
+    async () => (await webhooksAt(apiKey)).length > 0 && (await own(ask)).credential?.account?.webhook !== "pending",
   );
   return answer.body.data.account.id as string;
 }
@@ -98,15 +100,15 @@ describe("a client's own account", () => {
     const [row] = await h.owner`select provider_account_id from agents where id = ${made.body.data.id}`;
     const [account] = await accounts();
     expect(row!.provider_account_id).toBe(account!.id);
-    const placed = await h.post("/calls", { agentId: made.body.data.id, medium: { type: "web" } });
+    const placed = await h.post("/calls", { agentId: made.body.data.id, medium: ringing });
     expect(placed).toMatchObject({ status: 201 });
     const [call] = await h.owner`select provider_call_id from calls where id = ${placed.body.data.id}`;
     await h.simulator.control(`calls/${call!.provider_call_id}/join`);
-    await until(async () => (await h.get(`/calls/${placed.body.data.id}`)).body.data.status === "active");
+    await until(async () => (await h.get(`/calls/${placed.body.data.id}`)).body.data.status === "active", 45);
     const kept = await h.owner`select distinct provider_account_id, verified_by from ingress_events`;
     expect(kept).toEqual([{ provider_account_id: account!.id, verified_by: `${account!.id}#1` }]);
     await h.simulator.control(`calls/${call!.provider_call_id}/end`);
-    await until(async () => (await h.get(`/calls/${placed.body.data.id}`)).body.data.status === "ended");
+    await until(async () => (await h.get(`/calls/${placed.body.data.id}`)).body.data.status === "ended", 45);
   });
 
   test("takes another key of the same account without a second webhook", async () => {
@@ -168,7 +170,7 @@ describe("the receiver", () => {
 
   test("lets no account move another's calls, whatever it signs", async () => {
     const made = await h.post("/agents", agent, bobs);
-    const placed = await h.post("/calls", { agentId: made.body.data.id, medium: { type: "web" } }, bobs);
+    const placed = await h.post("/calls", { agentId: made.body.data.id, medium: ringing }, bobs);
     const bobsCall = placed.body.data.id;
     const [row] = await h.owner`select * from calls where id = ${bobsCall}`;
     expect(row!.provider_account_id).toBe("pacc_platform");
@@ -231,14 +233,14 @@ describe("giving it up", () => {
     const [account] = await accounts();
     const [made] =
       await h.owner`select id from agents where client_id = ${h.ada.clientId} and provider_account_id = ${account!.id}`;
-    const placed = await h.post("/calls", { agentId: made!.id, medium: { type: "web" } });
+    const placed = await h.post("/calls", { agentId: made!.id, medium: ringing });
     const live = await h.remove("/auth/providers/ultravox?force=true");
     expect(fault(live)).toEqual({ status: 409, code: "credential_in_use" });
     expect(live.body.error.details).toMatchObject([{ path: "calls" }]);
     const [call] = await h.owner`select provider_call_id from calls where id = ${placed.body.data.id}`;
     await h.simulator.control(`calls/${call!.provider_call_id}/join`);
     await h.simulator.control(`calls/${call!.provider_call_id}/end`);
-    await until(async () => (await h.get(`/calls/${placed.body.data.id}`)).body.data.status === "ended");
+    await until(async () => (await h.get(`/calls/${placed.body.data.id}`)).body.data.status === "ended", 45);
 
     const refused = await h.remove("/auth/providers/ultravox");
     expect(fault(refused)).toEqual({ status: 409, code: "credential_in_use" });

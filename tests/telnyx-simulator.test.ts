@@ -12,6 +12,7 @@ const apiKey = "simulate.0123456789abcdef0123456789abcdef";
 const simulator = await startUltravox({
   seed: 1,
   speed: 500,
+  webhookTimeoutMs: 60_000,
   telnyx: account,
   accounts: [{ id: "a", apiKey, webhooks: [] }],
 });

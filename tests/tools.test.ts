@@ -671,6 +671,12 @@ describe("trying a tool", () => {
     const { id } = await make({ definition });
     return h.post(`/tools/${id}/test`, input);
   };
+  /** The time that patterns may take goes by the clock: whoever was told that it ran out asks again. */
+  const tryInTime = (definition: object, parameters: object) =>
+    until(async () => {
+      const answer = await tryIt(definition, { parameters });
+      return answer.body.error?.message.includes("takes too long") ? null : answer;
+    });
   const spoken = (name: string, place: string, schema: object = {}, more: object = {}) => ({
     name,
     in: place,
@@ -856,16 +862,16 @@ describe("trying a tool", () => {
     const slow = Array.from({ length: 200 }, () => `${"a".repeat(24)}!`);
     expect(refusal(await tryIt(many, { parameters: { a: slow, b: slow } }))).toMatchObject({ status: 400 });
     target.answer = (response) => response.end("ok");
-    expect((await tryIt(definition, { parameters: { a: "aaa" } })).body.data.response.body).toBe("ok");
-    expect(refusal(await tryIt(definition, { parameters: { a: "b" } }))).toMatchObject({ paths: ["parameters.a"] });
+    expect((await tryInTime(definition, { a: "aaa" })).body.data.response.body).toBe("ok");
+    expect(refusal(await tryInTime(definition, { a: "b" }))).toMatchObject({ paths: ["parameters.a"] });
   });
 
   test("keeps one pattern apart from another", async () => {
     const properties = { b: { type: "string", pattern: "^b$" }, c: { type: "string", pattern: "^c$" } };
     const definition = at("/", { parameters: [spoken("a", "query", { type: "object", properties })] });
     target.answer = (response) => response.end("ok");
-    expect((await tryIt(definition, { parameters: { a: { b: "b", c: "c" } } })).body.data.response.body).toBe("ok");
-    const swapped = await tryIt(definition, { parameters: { a: { b: "b", c: "b" } } });
+    expect((await tryInTime(definition, { a: { b: "b", c: "c" } })).body.data.response.body).toBe("ok");
+    const swapped = await tryInTime(definition, { a: { b: "b", c: "b" } });
     expect(refusal(swapped)).toMatchObject({ paths: ["parameters.a.c"] });
   });
 

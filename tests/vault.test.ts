@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { sql } from "drizzle-orm";
 import { pino } from "pino";
 import postgres from "postgres";
@@ -48,7 +47,9 @@ async function client(): Promise<string> {
   return clientId;
 }
 
-const service = (deadlineMs = 5_000) => openKms({ region: "us-east-1", endpoint: kms.url, credentials, deadlineMs });
+/** Patient, since how often it is asked is counted. */
+const patient = { deadlineMs: 30_000, connectMs: 30_000, attemptMs: 30_000 };
+const service = () => openKms({ region: "us-east-1", endpoint: kms.url, credentials, ...patient });
 const operations = () => kms.requests.map(({ operation }) => operation);
 const rows = () => owner<{ id: string; client_id: string; purpose: string; master: string; wrapped: string }[]>`
   select id, client_id, purpose, master, wrapped from data_keys order by client_id, id`;
@@ -289,7 +290,7 @@ describe("a new master key", () => {
   test("that goes away in the middle leaves every row openable by one of the two", async () => {
     const clients = await Promise.all(Array.from({ length: 20 }, client));
     for (const clientId of clients) await openVault({ db, master: a }).vault.keys(clientId, purpose);
-    const both = openVault({ db, master: service(500).master(keyId), previous: [a] });
+    const both = openVault({ db, master: service().master(keyId), previous: [a] });
     let wrapped = 0;
     const failing = {
       ...both.masterKeys,
@@ -304,27 +305,22 @@ describe("a new master key", () => {
   });
 });
 
-describe("the house", () => {
-  const stand = startKms();
-  afterAll(async () => (await stand).close());
-
-  async function houseOverKms() {
-    const { url, createKey } = await stand;
-    Object.assign(process.env, { AWS_ACCESS_KEY_ID: "stand-in", AWS_SECRET_ACCESS_KEY: "stand-in" });
-    const env = {
-      VAULT_MASTER_KEY: "",
-      VAULT_KMS_KEY_ID: createKey(),
-      VAULT_KMS_REGION: "us-east-1",
-      VAULT_KMS_ENDPOINT: url,
-    };
-    return { h: await house({ env, workers: true }), keyId: env.VAULT_KMS_KEY_ID };
-  }
+describe("the house", async () => {
+  const standIn = await startKms();
+  afterAll(() => standIn.close());
+  Object.assign(process.env, { AWS_ACCESS_KEY_ID: "stand-in", AWS_SECRET_ACCESS_KEY: "stand-in" });
+  const houseKey = standIn.createKey();
+  const env = {
+    VAULT_MASTER_KEY: "",
+    VAULT_KMS_KEY_ID: houseKey,
+    VAULT_KMS_REGION: "us-east-1",
+    VAULT_KMS_ENDPOINT: standIn.url,
+  };
+  const h = await house({ env, workers: true });
 
   test("over KMS answers 503 while it is away, does nothing, and delivers what waited without an attempt used up", async () => {
-    const { h, keyId: houseKey } = await houseOverKms();
     const made = await h.post("/webhooks", { url: "http://127.0.0.1:9/nobody", eventTypes: ["api_key.created"] });
     expect(made.status).toBe(201);
-    const standIn = await stand;
     standIn.disableKey(houseKey);
 
     const bobs = { key: h.bob.key }; // of whom no key is open
@@ -351,8 +347,7 @@ describe("the house", () => {
   }, 60_000);
 
   test("puts off a job that could not open what is sealed, and uses up no attempt", async () => {
-    const { h, keyId: houseKey } = await houseOverKms();
-    (await stand).disableKey(houseKey);
+    standIn.disableKey(houseKey);
     await h.deps.db.asClient({ clientId: h.ada.clientId }, (tx) =>
       tx.execute(
         sql`select graphile_worker.patchbay_enqueue(${JSON.stringify([
@@ -367,7 +362,6 @@ describe("the house", () => {
       return found[0] ?? null;
     });
     expect(put.payload.attempt).toBe(0);
-    await sleep(0);
-    (await stand).enableKey(houseKey);
+    standIn.enableKey(houseKey);
   }, 60_000);
 });

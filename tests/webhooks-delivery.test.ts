@@ -38,6 +38,15 @@ async function watching(t: Tenant, work: Promise<unknown>) {
   return { most, all };
 }
 
+/** From the writing down of an attempt to the next one, in seconds: both times are of one statement. */
+async function pauseAfter({ clientId }: Tenant, attempt: number): Promise<number> {
+  const [row] = await owner`
+    select extract(epoch from d.next_attempt_at - a.created_at)::float8 as seconds
+    from deliveries d join delivery_attempts a on a.client_id = d.client_id and a.delivery_id = d.id
+    where d.client_id = ${clientId} and a.attempt = ${attempt}`;
+  return row!.seconds;
+}
+
 describe("fan-out", () => {
   test("one delivery per endpoint and event, however often it runs", async () => {
     const t = await tenant();
@@ -106,11 +115,10 @@ describe("delivery", () => {
       expect(row.attempts).toBe(made);
       if (made === 10) break;
       expect(row).toMatchObject({ state: "pending", last_status: 500, admitted_until: null });
-      const [wait] =
-        await owner`select extract(epoch from next_attempt_at - now())::float8 as seconds from deliveries where id = ${row.id}`;
       const planned = attemptAfterSeconds[made]! * 1.1;
-      expect(wait!.seconds).toBeGreaterThan(planned - 2);
-      expect(wait!.seconds).toBeLessThanOrEqual(planned);
+      const pause = await pauseAfter(t, made);
+      expect(pause).toBeGreaterThan(planned - 0.4);
+      expect(pause).toBeLessThanOrEqual(planned);
       await t.work();
       expect(receiver.at(t.path("a"))).toHaveLength(made);
       await t.makeDue();
@@ -134,14 +142,16 @@ describe("delivery", () => {
     await t.work();
     await t.sweep();
     expect(await t.inFlight()).toEqual({ most: 0, all: 0 });
-    const [wait] =
-      await owner`select extract(epoch from next_attempt_at - now())::float8 as seconds from deliveries where client_id = ${t.clientId}`;
-    expect(wait!.seconds).toBeGreaterThan(38);
-    await owner`update deliveries set next_attempt_at = now() + interval '1 second' where client_id = ${t.clientId}`;
+    const pause = await pauseAfter(t, 1);
+    expect(pause).toBeGreaterThan(39);
+    expect(pause).toBeLessThanOrEqual(40);
+    await owner`update deliveries set next_attempt_at = now() + interval '1.9 seconds' where client_id = ${t.clientId}`;
     await t.sweep();
-    expect(await t.take(1)).toHaveLength(0);
-    await sleep(1_100);
-    expect(await t.take(1)).toHaveLength(1);
+    const queued = await owner`
+      select j.run_at = d.next_attempt_at as on_its_second, j.created_at < d.next_attempt_at as before
+      from graphile_worker._private_jobs j join deliveries d on d.id = j.payload #>> '{body,deliveryId}'
+      where d.client_id = ${t.clientId}`;
+    expect(queued).toEqual([{ on_its_second: true, before: true }]);
   });
 
   test("410 disables the endpoint, and the others hear of it", async () => {
@@ -214,7 +224,7 @@ describe("delivery", () => {
 
 describe("claims and leases", () => {
   test("a stale claim sends nothing; one that goes stale on the way writes nothing", async () => {
-    const t = await tenant();
+    const t = await tenant({ deadlineMs: 30_000 });
     await t.endpoint("a");
     await t.say(1);
     for (const job of await t.take(1)) await t.run(job);
@@ -290,7 +300,7 @@ describe("claims and leases", () => {
 
 describe("places", () => {
   test("an endpoint never has more in flight than its places, whoever admits", async () => {
-    const t = await tenant();
+    const t = await tenant({ deadlineMs: 30_000 });
     await t.endpoint("a");
     await t.endpoint("b");
     for (const name of ["a", "b"]) receiver.answer(t.path(name), (response) => setTimeout(() => response.end("ok"), 3));
@@ -377,18 +387,28 @@ describe("places", () => {
   });
 
   test("an endpoint that hangs delays no other", async () => {
-    const t = await tenant({ deadlineMs: 2_000 });
-    await t.endpoint("hangs");
+    const t = await tenant({ deadlineMs: 40_000 });
+    const hanging = await t.endpoint("hangs");
     await t.endpoint("quick");
-    receiver.answer(t.path("hangs"), () => {});
+    const over = Promise.withResolvers<void>();
+    receiver.answer(t.path("hangs"), (response) => void over.promise.then(() => response.end("ok")));
     await t.say(15);
-    const began = Date.now();
     const working = t.work(25);
-    await until(async () => receiver.at(t.path("quick")).length === 15, 3);
-    expect(Date.now() - began).toBeLessThan(2_000);
+    await until(async () => receiver.at(t.path("quick")).length === 15);
+    expect((await t.attempts()).map(({ endpoint_id }) => endpoint_id)).not.toContain(hanging.id);
     expect(receiver.at(t.path("hangs")).length).toBeLessThanOrEqual(dispatchLimits.inFlightPerEndpoint);
+    over.resolve();
     await working;
-    expect(await t.attempts()).toContainEqual(expect.objectContaining({ status: null, error: "timeout" }));
+    expect(receiver.at(t.path("hangs"))).toHaveLength(15);
+  });
+
+  test("an attempt that nobody answers is over at its deadline, and written down as such", async () => {
+    const t = await tenant({ deadlineMs: 300 });
+    await t.endpoint("hangs");
+    receiver.answer(t.path("hangs"), () => {});
+    await t.say();
+    await t.work();
+    expect(await t.attempts()).toMatchObject([{ attempt: 1, status: null, error: "timeout" }]);
   });
 
   test("a backlog of one client does not keep another from being swept", async () => {
@@ -404,7 +424,7 @@ describe("places", () => {
     await pending(small.clientId, quiet.id, 1, "1 second");
     const began = Date.now();
     await hog.sweep();
-    expect(Date.now() - began).toBeLessThan(2_000);
+    expect(Date.now() - began).toBeLessThan(10_000);
     expect((await small.inFlight()).all).toBe(1);
     expect((await hog.inFlight()).all).toBe(dispatchLimits.inFlightPerEndpoint);
     await owner`delete from deliveries where client_id = ${hog.clientId}`;
@@ -413,7 +433,7 @@ describe("places", () => {
 
 describe("the sender", () => {
   const within = (ms: number) => ({ signal: AbortSignal.timeout(ms) });
-  const post = (url: string, through: WebhookSender = sender, ms = 5_000) =>
+  const post = (url: string, through: WebhookSender = sender, ms = 30_000) =>
     through.send({ url, headers: {}, body: "{}" }, within(ms));
   const guarded = (addresses: string[]) =>
     webhookSender({
@@ -428,7 +448,7 @@ describe("the sender", () => {
     });
     const began = Date.now();
     await expect(post(`${receiver.url}/drip`, sender, 400)).rejects.toMatchObject({ reason: "timeout" });
-    expect(Date.now() - began).toBeLessThan(1_500);
+    expect(Date.now() - began).toBeLessThan(10_000);
   });
 
   test("of a long answer little is read, and the first kilobyte kept", async () => {
@@ -456,8 +476,8 @@ describe("the sender", () => {
   test("Retry-After is read as seconds and as a date", async () => {
     receiver.answer("/later", status(429, { "retry-after": "17" }));
     expect((await post(`${receiver.url}/later`)).retryAfterSeconds).toBe(17);
-    receiver.answer("/later", status(503, { "retry-after": new Date(Date.now() + 30_000).toUTCString() }));
-    expect((await post(`${receiver.url}/later`)).retryAfterSeconds).toBeGreaterThan(25);
+    receiver.answer("/later", status(503, { "retry-after": new Date(Date.now() + 300_000).toUTCString() }));
+    expect((await post(`${receiver.url}/later`)).retryAfterSeconds).toBeGreaterThan(240);
     receiver.answer("/later", status(503, { "retry-after": "soon" }));
     expect((await post(`${receiver.url}/later`)).retryAfterSeconds).toBeNull();
   });
@@ -631,10 +651,11 @@ describe("the tail of events", () => {
       t.asClient((tx) => listEvents(tx, { limit: 100, order: "asc", ...(cursor ? { cursor } : {}) }, key), {
         mode: "read",
       });
-    const say = (name: string, before: Promise<void> = Promise.resolve()) =>
+    const say = (name: string, said = () => {}, before: Promise<void> = Promise.resolve()) =>
       t.asClient(async (tx) => {
         const id = newId("agent");
         await emit(tx, "agent.created", id, { id, name, state: "active", version: 1 });
+        said();
         await before;
       });
     // Transaction numbers are one row for the whole server: somebody else's open transaction holds the tail up for a while.
@@ -648,18 +669,14 @@ describe("the tail of events", () => {
     const start = await tailWhenFull(["first"]);
     expect(start).toMatchObject({ hasMore: false, nextCursor: expect.any(String) });
 
-    let commit = () => {};
-    const slow = say(
-      "slow",
-      new Promise<void>((resolve) => {
-        commit = resolve;
-      }),
-    );
-    await sleep(50);
+    const said = Promise.withResolvers<void>();
+    const commit = Promise.withResolvers<void>();
+    const slow = say("slow", said.resolve, commit.promise);
+    await said.promise;
     await say("quick");
     const between = await tail(start.nextCursor);
     expect(between.items).toEqual([]);
-    commit();
+    commit.resolve();
     await slow;
     const after = await tailWhenFull(["slow", "quick"], between.nextCursor);
     expect((await tail(after.nextCursor)).items).toEqual([]);

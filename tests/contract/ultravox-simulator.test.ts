@@ -42,6 +42,10 @@ const accounts = (url: string) => [
   { id: "a0000000-0000-4000-8000-000000000004", apiKey: SLOW_KEY, webhooks: [], createPerSecond: 3 },
 ];
 
+/** A receiver that is slow to be heard is no failed attempt here. */
+const start = (options: { seed: number; speed: number }) =>
+  startUltravox({ ...options, webhookTimeoutMs: 30_000, accounts: accounts(receiverUrl()) });
+
 const receiverUrl = () => `http://127.0.0.1:${(receiver.address() as AddressInfo).port}/ultravox`;
 
 beforeAll(async () => {
@@ -59,7 +63,7 @@ beforeAll(async () => {
     response.writeHead(answered).end();
   });
   await new Promise<void>((resolve) => receiver.listen(0, "127.0.0.1", resolve));
-  simulator = await startUltravox({ seed: 7, speed: SPEED, accounts: accounts(receiverUrl()) });
+  simulator = await start({ seed: 7, speed: SPEED });
 });
 
 beforeEach(async () => {
@@ -110,7 +114,7 @@ async function dial(
 }
 
 async function until<T>(look: () => T | undefined | false | Promise<T | undefined | false>): Promise<T> {
-  const deadline = Date.now() + 5000;
+  const deadline = Date.now() + 30_000;
   for (;;) {
     const found = await look();
     if (found) return found;
@@ -410,9 +414,12 @@ describe("the table of numbers", () => {
 
   test("0007 is answered seconds after its call.started has come", async () => {
     const before = Date.now();
-    const answer = dial("0007");
+    let answered = false;
+    const answer = dial("0007").finally(() => {
+      answered = true;
+    });
     await until(() => received.length > 0);
-    expect(Date.now() - before).toBeLessThan(2000);
+    expect(answered).toBe(false);
     const { callId } = await answer;
     expect(Date.now() - before).toBeGreaterThanOrEqual(2900);
     expect(received[0]?.call.callId).toBe(callId);
@@ -517,8 +524,10 @@ describe("recordings", () => {
 
 describe("webhooks", () => {
   test("carry one signature per secret over the body and then the time", async () => {
+    const before = Date.now();
     const { callId } = await dial("0009");
     await until(() => eventsOf(callId).length === 4);
+    const after = Date.now();
     for (const { body, timestamp, signature, event, call } of received) {
       const expected = SECRETS.map((secret) =>
         createHmac("sha256", secret)
@@ -526,7 +535,8 @@ describe("webhooks", () => {
           .digest("hex"),
       );
       expect(signature.split(",")).toEqual(expected);
-      expect(Math.abs(Date.parse(timestamp) - Date.now())).toBeLessThan(5000);
+      expect(Date.parse(timestamp)).toBeGreaterThanOrEqual(before);
+      expect(Date.parse(timestamp)).toBeLessThanOrEqual(after);
       expect(Object.keys(JSON.parse(body))).toEqual(["event", "call"]);
       expect(contract.response("GET", `/api/calls/${callId}`, 200, call), event).toEqual([]);
     }
@@ -565,7 +575,7 @@ describe("webhooks", () => {
   });
 
   test("are given up after ten retries, and the endpoint is unhealthy until one gets through", async () => {
-    const hasty = await startUltravox({ seed: 1, speed: 1_000_000, accounts: accounts(receiverUrl()) });
+    const hasty = await start({ seed: 1, speed: 1_000_000 });
     try {
       answers = Array(11).fill(503);
       await dial("0014", {}, { url: hasty.url });
@@ -603,23 +613,31 @@ describe("webhooks", () => {
   test("that are held come out when the faults are lifted", async () => {
     await faults({ webhooks: { reorder: "shuffle" } });
     const { callId } = await dial("0014");
-    await sleep(50);
-    expect(received).toEqual([]);
+    const later = await dial("0009");
+    await until(() => eventsOf(later.callId).length === 4);
+    expect(eventsOf(callId)).toEqual([]);
     await faults({});
     await until(() => eventsOf(callId).length === 1);
   });
 
   test("of before a reset do not come after it", async () => {
-    answers = [500];
-    await dial("0014");
-    await until(() => received.length === 1);
-    await faults({ webhooks: { reorder: true } });
-    await dial("0014");
-    await ask("POST", "/_sim/reset");
-    await faults({});
-    await sleep(200); // the retry was due 75 ms after the first attempt
-    expect(received).toHaveLength(1);
-    expect(await state()).toMatchObject({ accepted: { total: 0 }, webhooks: { sent: 0 } });
+    const slow = await start({ seed: 7, speed: 10 });
+    const { url } = slow;
+    try {
+      answers = [500];
+      await dial("0014", {}, { url });
+      await until(() => received.length === 1);
+      await ask("PUT", "/_sim/faults", { webhooks: { reorder: true } }, { url });
+      await dial("0014", {}, { url });
+      await ask("POST", "/_sim/reset", undefined, { url });
+      await ask("PUT", "/_sim/faults", {}, { url });
+      await sleep(3_500); // the retry was due 3 s after the first attempt
+      expect(received).toHaveLength(1);
+      const { body } = await ask<State>("GET", "/_sim/state", undefined, { url });
+      expect(body).toMatchObject({ accepted: { total: 0 }, webhooks: { sent: 0 } });
+    } finally {
+      await slow.close();
+    }
   });
 
   test("are late by as much as asked", async () => {
@@ -678,7 +696,11 @@ describe("faults of creating", () => {
 
   test("an answer that never comes leaves exactly one accepted call, and its events", async () => {
     await faults({ create: { timeoutAfterAccepting: 1 } });
-    await expect(create("call_1", AbortSignal.timeout(150))).rejects.toThrow();
+    const patience = new AbortController();
+    const unanswered = expect(create("call_1", patience.signal)).rejects.toThrow();
+    await until(async () => (await state()).accepted.total === 1);
+    patience.abort();
+    await unanswered;
     const { accepted } = await state();
     expect(accepted).toMatchObject({ total: 1, byCallId: { call_1: 1 } });
     await until(() => received[0]?.call.metadata.callId === "call_1");
@@ -747,18 +769,19 @@ describe("limits", () => {
 
   test("an account that creates too fast gets 429 with Retry-After, and may go on a second later", async () => {
     const slow = { key: SLOW_KEY };
-    for (let index = 0; index < 3; index++) await dial("0014", {}, slow);
-    const refused = await ask("POST", "/api/calls", { medium: sip("0014") }, slow);
-    expect(refused.status).toBe(429);
+    const create = () => ask("POST", "/api/calls", { medium: sip("0014") }, slow);
+    const all = await Promise.all([create(), create(), create(), create()]);
+    expect(all.map(({ status }) => status).toSorted()).toEqual([201, 201, 201, 429]);
     await dial("0014"); // another account's rate is its own
-    await sleep(Number(refused.headers.get("retry-after")) * 1000);
+    const refused = all.find(({ status }) => status === 429);
+    await sleep(Number(refused?.headers.get("retry-after")) * 1000);
     await dial("0014", {}, slow);
   });
 });
 
 describe("determinism", () => {
   async function story(seed: number): Promise<unknown[]> {
-    const other = await startUltravox({ seed, speed: SPEED, accounts: accounts(receiverUrl()) });
+    const other = await start({ seed, speed: SPEED });
     try {
       const options = { url: other.url };
       const calls = [];

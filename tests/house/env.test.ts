@@ -66,7 +66,7 @@ function start(entry: string): Promise<{ code: number; stderr: string }> {
   const run = promisify(execFile)(process.execPath, [entry], {
     cwd: root,
     env: { PATH: process.env.PATH },
-    timeout: 30_000,
+    timeout: 60_000,
   });
   return run.then(
     ({ stderr }) => ({ code: 0, stderr }),

@@ -31,13 +31,13 @@ test("every procedure stands in the document", () => {
   expect(operations).toHaveLength(doorsOf(appRouter).filter((door) => !isInternal(door)).length);
 });
 
-test("redocly finds nothing to say about it", async () => {
+test("redocly finds nothing to say about it", { timeout: 180_000 }, async () => {
   const { code, output } = await lint("redocly", "--config", "redocly.yaml");
   expect(code, output).toBe(0);
   expect(output).not.toMatch(/warning/i);
 });
 
-test("spectral finds nothing to say about it", async () => {
+test("spectral finds nothing to say about it", { timeout: 180_000 }, async () => {
   const { code, output } = await lint("spectral", "--ruleset", ".spectral.yaml", "--fail-severity", "warn");
   expect(code, output).toBe(0);
 });
