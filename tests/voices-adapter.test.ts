@@ -48,7 +48,7 @@ type Said = {
   status: number;
   response: unknown;
 };
-const soon = () => ({ signal: AbortSignal.timeout(3_000) });
+const soon = () => ({ signal: AbortSignal.timeout(30_000) });
 const at = (baseUrl: string) => ultravox({ baseUrl, apiKeyOf: async () => apiKey });
 const uv = () => at(simulator.url);
 const listening = () => at(`http://127.0.0.1:${(listener.address() as AddressInfo).port}`);

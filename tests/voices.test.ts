@@ -18,10 +18,7 @@ beforeEach(async () => {
 const elevenlabs = { type: "external", provider: "elevenlabs", voiceId: "21m00Tcm4TlvDq8ikWAM" };
 const create = (body: object, ask = {}) => h.post("/voices", body, ask);
 const failing = (create: object) => h.simulator.faults({ create, applyTo: "voices" });
-const posted = async () =>
-  (await h.simulator.requests()).requests.filter(
-    ({ method, template }: { method: string; template: string }) => method === "POST" && template === "/api/voices",
-  ).length as number;
+const posted = async (): Promise<number> => (await h.simulator.state()).requests["POST /api/voices"] ?? 0;
 const said = (id: string) => storyOf(h, id).then((story) => story.map((type) => type.replace("voice.", "")));
 
 async function clone(more: object = {}, bytes?: Buffer): Promise<string> {
@@ -62,8 +59,10 @@ describe("a clone", () => {
     expect(there?.sample).toEqual({ bytes: wav.length, sha256: createHash("sha256").update(wav).digest("hex") });
     expect(await said(id)).toEqual(["created", "training.started", "training.completed"]);
     expect(await spent(id)).toEqual(charged);
-    const runs = await h.owner`select state from workflow_runs where subject_id = ${id}`;
-    expect(runs.map(({ state }) => state)).toEqual(["succeeded"]);
+    await until(async () => {
+      const runs = await h.owner`select state from workflow_runs where subject_id = ${id}`;
+      return runs.map(({ state }) => state).join() === "succeeded";
+    });
     await expectSoundBooks(h);
   });
 
@@ -373,7 +372,7 @@ describe("an active voice", () => {
     const [fileId] = (await h.get(`/voices/${id}`)).body.data.source.fileIds;
     expect((await h.remove(`/voices/${id}`)).status).toBe(204);
     const key = `${h.ada.clientId}/voice_sample/${fileId}`;
-    const soon = () => ({ signal: AbortSignal.timeout(5_000) });
+    const soon = () => ({ signal: AbortSignal.timeout(30_000) });
     await until(async () => (await h.deps.providers.files.head(key, soon())) === null);
     expect(await spent(id)).toEqual(charged);
   });
@@ -421,17 +420,31 @@ describe("a voice that is being made", () => {
   });
 
   test("and is deleted, or made by a service, before the provider answers: its answer is too late, and goes away", async () => {
-    await h.simulator.control("voices/limit", { cloneSeconds: 3 });
+    const { ultravox } = h.deps.providers;
+    const { cloneVoice } = ultravox;
+    const gate = Promise.withResolvers<void>();
+    ultravox.cloneVoice = async (...asked) => {
+      const made = await cloneVoice(...asked);
+      await gate.promise;
+      return made;
+    };
     const inTheMaking = async () => {
       const id = await clone();
       await until(async () => (await upstreamOf(h, id)).length === 1);
       return id;
     };
-    const deleted = await inTheMaking();
-    expect((await h.remove(`/voices/${deleted}`)).status).toBe(204);
-    const overtaken = await inTheMaking();
-    const report = { status: "active", providerVoiceId: "made-elsewhere" };
-    expect((await h.post(`/internal/voices/${overtaken}/update-status`, report, service)).status).toBe(200);
+    let [deleted, overtaken] = ["", ""];
+    try {
+      deleted = await inTheMaking();
+      expect((await h.remove(`/voices/${deleted}`)).status).toBe(204);
+      overtaken = await inTheMaking();
+      const report = { status: "active", providerVoiceId: "made-elsewhere" };
+      expect((await h.post(`/internal/voices/${overtaken}/update-status`, report, service)).status).toBe(200);
+      expect((await upstreamOf(h, overtaken)).length).toBe(1);
+    } finally {
+      gate.resolve();
+      ultravox.cloneVoice = cloneVoice;
+    }
     for (const id of [deleted, overtaken]) await until(async () => (await upstreamOf(h, id)).length === 0);
     expect(await voiceRow(h, deleted)).toMatchObject({ state: "deleted", provider_voice_id: null });
     expect(await voiceRow(h, overtaken)).toMatchObject({ state: "active", provider_voice_id: "made-elsewhere" });

@@ -1,4 +1,5 @@
 import { type ChildProcess, execFile, spawn, spawnSync } from "node:child_process";
+import { randomInt } from "node:crypto";
 import { once } from "node:events";
 import { globSync, readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -82,7 +83,7 @@ beforeAll(async () => {
   home = await mkdtemp(join(tmpdir(), "patchbay-receivers-"));
 });
 afterAll(async () => {
-  for (const child of children) child.kill("SIGKILL");
+  await Promise.all([...children].map(ended));
   await rm(home, { recursive: true, force: true });
 });
 
@@ -244,11 +245,17 @@ async function spawned(receiver: Receiver, secrets: string[]) {
 }
 
 async function start(receiver: Receiver, secrets: string[]) {
-  const { child, port, stdout, said } = await spawned(receiver, secrets);
-  await until(() => {
-    if (child.exitCode !== null) throw new Error(`${receiver.file} ended:\n${said()}`);
-    return isOpen(port);
+  let running = await spawned(receiver, secrets);
+  await until(async () => {
+    const { child, port, said } = running;
+    if (child.exitCode === null) return isOpen(port);
+    if (!child.stdout.closed || !child.stderr.closed) return false;
+    if (!/EADDRINUSE|address already in use/i.test(said())) throw new Error(`${receiver.file} ended:\n${said()}`);
+    await ended(child);
+    running = await spawned(receiver, secrets);
+    return false;
   });
+  const { child, port, stdout } = running;
   return {
     port,
     /** All that it handled: waits for so many lines, ends it, and gives every line that it wrote. */
@@ -312,11 +319,16 @@ async function isOpen(port: number): Promise<boolean> {
   return open;
 }
 
+/** Below those that the system gives to whoever asks for any. */
 async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  await new Promise((closed) => server.close(closed));
-  if (typeof address !== "object" || !address) throw new Error("No port.");
-  return address.port;
+  for (;;) {
+    const port = randomInt(20_000, 32_000);
+    const server = createServer().listen(port, "127.0.0.1");
+    const isFree = await once(server, "listening").then(
+      () => true,
+      () => false,
+    );
+    await new Promise((closed) => server.close(closed));
+    if (isFree) return port;
+  }
 }
