@@ -436,8 +436,8 @@ describe("a voice that is being made", () => {
     let [deleted, overtaken] = ["", ""];
     try {
       deleted = await inTheMaking();
-      expect((await h.remove(`/voices/${deleted}`)).status).toBe(204);
       overtaken = await inTheMaking();
+      expect((await h.remove(`/voices/${deleted}`)).status).toBe(204);
       const report = { status: "active", providerVoiceId: "made-elsewhere" };
       expect((await h.post(`/internal/voices/${overtaken}/update-status`, report, service)).status).toBe(200);
       expect((await upstreamOf(h, overtaken)).length).toBe(1);
