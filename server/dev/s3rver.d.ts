@@ -22,6 +22,10 @@ declare module "@20minutes/s3rver" {
       configureBuckets: { name: string; configs: string[] }[];
     });
     middleware: ((ctx: Ctx, next: () => Promise<void>) => Promise<void>)[];
+    store: {
+      getResourcePath(bucket: string, key: string, resource: string): string;
+      deleteObject(bucket: string, key: string): Promise<void>;
+    };
     httpServer: import("node:http").Server;
     run(): Promise<import("node:net").AddressInfo>;
   }

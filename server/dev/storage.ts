@@ -45,6 +45,7 @@ export async function startStorage({ port = 0, directory }: { port?: number; dir
     vhostBuckets: false,
     configureBuckets: [{ name: bucket, configs: [cors] }],
   });
+  server.store.deleteObject = (bucketName, key) => deleteFiles(server.store, bucketName, key);
   const note: Middleware = (ctx, next) => {
     requests.push(`${ctx.method} ${ctx.path}`);
     return next();
@@ -74,6 +75,12 @@ export async function startStorage({ port = 0, directory }: { port?: number; dir
       await closed;
     },
   };
+}
+
+/** s3rver's own also removes the folder that is left empty, and with it what is being put there: S3 has no folders. */
+async function deleteFiles(store: S3rver["store"], bucketName: string, key: string): Promise<void> {
+  const files = ["object", "object.md5", "metadata.json"].map((each) => store.getResourcePath(bucketName, key, each));
+  await Promise.all(files.map((file) => rm(file, { force: true })));
 }
 
 async function fail(ctx: Ctx, plan: StorageFault[], next: () => Promise<void>): Promise<void> {
