@@ -1,10 +1,12 @@
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import postgres from "postgres";
 import { eventTypes } from "../../db/events.ts";
 import { newId } from "../../db/ids.ts";
 import { eventEnvelope } from "../../routers/events/service.ts";
 import { createEndpoint } from "../../routers/webhooks/service.ts";
 import { seedClient } from "../../server/dev/seed.ts";
+import { bareDatabase } from "./bare-database.ts";
 import type { Child } from "./child.ts";
 import type { BenchOptions, Ground } from "./ground.ts";
 import type { Posts } from "./post-loop.ts";
@@ -22,6 +24,7 @@ const clientCount = 10;
 const endpointsEach = 5;
 const wantedBytes = 1024;
 const patienceMs = 60_000;
+const lookEveryMs = 50;
 
 type Endpoint = { clientId: string; id: string; type: string };
 type Event = Endpoint & { eventId: string; at: string; data: string };
@@ -29,8 +32,11 @@ type Contestant = {
   name: string;
   profile: string;
   child: Child;
-  run(bodies: string[]): Promise<unknown>;
-  rows: boolean;
+  /** What lies ready before anything is measured. */
+  prepare?(events: Event[]): Promise<unknown>;
+  run(events: Event[]): Promise<unknown>;
+  /** Holds what was recorded against what was asked. */
+  check?(wanted: number): Promise<unknown>;
 };
 
 /** Webhooks out, every attempt recorded, beside a loop that only posts the same bodies to the same sink. */
@@ -40,44 +46,66 @@ export async function benchDeliveries(ground: Ground, { profiles, say }: BenchOp
   const endpoints = await openEndpoints(ground, url);
   const { clientId } = endpoints[0]!;
   const loop = await ground.child("./post-loop.ts");
+  const bare = await openBare(ground);
+  const queue = await ground.child("./worker-rows.ts", { DATABASE_URL: bare.url });
   const worker = await ground.child("./worker-ours.ts");
-  const posting = (recorded: boolean) => (bodies: string[]) =>
-    loop.ask("post", { url, bodies, concurrency, clientId, recorded } satisfies Posts);
+  const posting = (recorded: boolean) => (events: Event[]) =>
+    loop.ask("post", { url, bodies: events.map(bodyOf), concurrency, clientId, recorded } satisfies Posts);
+  const ours = {
+    child: worker,
+    run: () => settled(ground),
+    check: (wanted: number) => checkRecords(ground, wanted),
+  };
 
   const contestants: Contestant[] = [
-    { name: "undici loop", profile: "loop", child: loop, run: posting(false), rows: false },
+    { name: "undici loop", profile: "loop", child: loop, run: posting(false) },
+    { name: "undici loop, a row inserted for each", profile: "loop-rows", child: loop, run: posting(true) },
     {
-      name: "undici loop, a row inserted for each",
-      profile: "loop-rows",
-      child: loop,
-      run: posting(true),
-      rows: false,
+      name: "graphile-worker, a row inserted for each",
+      profile: "queue",
+      child: queue,
+      run: (events) => bare.drained(events.map((event) => ({ url, body: bodyOf(event) }))),
+      check: bare.check,
     },
-    { name: "ours, deliveries that are due", profile: "ours", child: worker, run: () => settled(ground), rows: true },
-    { name: "ours, from the event on", profile: "events", child: worker, run: () => settled(ground), rows: true },
+    {
+      name: "ours, deliveries that are due",
+      profile: "ours",
+      ...ours,
+      async prepare(events) {
+        await insertEvents(ground, events);
+        await insertDeliveries(ground, events);
+      },
+    },
+    {
+      name: "ours, from the event on",
+      profile: "events",
+      ...ours,
+      async prepare(events) {
+        await insertEvents(ground, events);
+        await queueFanOuts(ground, events);
+      },
+    },
   ];
   const taken = new Map<Contestant, Round[]>(contestants.map((contestant) => [contestant, []]));
   const last = profiles === null ? rounds : rounds + 1;
   for (let round = 0; round <= last; round++) {
     for (const contestant of contestants) {
-      const { name, profile, child, run, rows } = contestant;
+      const { name, profile, child, prepare, run, check } = contestant;
       if (round === 0) say(`warming up: ${name}`);
       const watched = profiles !== null && round > rounds;
       const events = eventsFor(endpoints, round === 0 ? warmUpCount : count);
       await ground.owner`truncate deliveries, delivery_attempts, events`;
-      if (rows) await insertEvents(ground, events);
       await sink.ask("forget");
       if (watched) await child.ask("profile.start");
-      if (profile === "ours") await insertDeliveries(ground, events);
-      if (profile === "events") await queueFanOuts(ground, events);
+      await prepare?.(events);
       const [cpuBefore, postgresBefore] = await Promise.all([child.ask<number>("cpu"), ground.postgresCpu()]);
-      await run(rows ? [] : events.map(bodyOf));
+      await run(events);
       const ended = performance.timeOrigin + performance.now();
       const [cpu, postgres] = await Promise.all([child.ask<number>("cpu"), ground.postgresCpu()]);
       if (watched) await child.ask("profile.stop", join(profiles, `deliveries-${profile}.cpuprofile`));
       const { posts, firstAt } = await sink.ask<{ posts: number; firstAt: number }>("seen");
       if (posts !== events.length) throw new Error(`${name}: ${posts} posts of ${events.length} events`);
-      if (rows) await checkRecords(ground, name, events.length);
+      await check?.(events.length);
       if (round === 0 || watched) continue;
       const inPostgres = postgres === null || postgresBefore === null ? null : postgres - postgresBefore;
       taken
@@ -85,7 +113,8 @@ export async function benchDeliveries(ground: Ground, { profiles, say }: BenchOp
         .push({ count, seconds: (ended - firstAt) / 1000, cpu: cpu - cpuBefore, postgres: inPostgres });
     }
   }
-  await Promise.all([worker.stop(), loop.stop(), sink.stop()]);
+  await Promise.all([worker.stop(), queue.stop(), loop.stop(), sink.stop()]);
+  await bare.close();
 
   const first = summed(taken.get(contestants[0]!)!);
   const second = summed(taken.get(contestants[1]!)!);
@@ -96,6 +125,31 @@ export async function benchDeliveries(ground: Ground, { profiles, say }: BenchOp
   const heads = ["deliveries", "per second", "CPU us", "Postgres us", "to the loop", "to the loop with rows"];
   const places = `${clientCount} clients with ${endpointsEach} endpoints each`;
   return table(`Deliveries: ${rounds} times ${count} of 1 KB, ${concurrency} at once, ${places}`, heads, rows);
+}
+
+/** A database of its own for the queue's library alone. */
+async function openBare({ environment, owner }: Ground) {
+  const url = await bareDatabase({ environment, owner });
+  const sql = postgres(url, { max: 1, onnotice: () => {} });
+  await sql`create table attempts (id text primary key, status int, latency_ms int, response text,
+    created_at timestamptz not null default clock_timestamp())`;
+  return {
+    url,
+    /** Queues them in one commit, and waits until the last is gone from the table. */
+    async drained(payloads: { url: string; body: string }[]) {
+      await sql`truncate attempts`;
+      await sql`
+        select count(*) from graphile_worker.add_jobs(array(
+          select row('webhooks.deliver', payload, null, now(), 10, null, 0, null)::graphile_worker.job_spec
+          from json_array_elements(${sql.json(payloads)}::json) payload))`;
+      await patiently(async () => (await sql`select from graphile_worker._private_jobs limit 1`).length === 0);
+    },
+    async check(wanted: number) {
+      const [kept] = await sql`select count(*)::int as n from attempts where status = 200`;
+      if (kept!.n !== wanted) throw new Error(`graphile-worker: ${kept!.n} attempts of ${wanted}`);
+    },
+    close: () => sql.end({ timeout: 1 }),
+  };
 }
 
 /** Each wants one type of event, so that one event is one delivery. */
@@ -163,23 +217,27 @@ async function queueFanOuts({ owner }: Ground, events: Event[]) {
 }
 
 /** Waits until nothing is pending and nothing is queued. */
-async function settled({ owner }: Ground) {
-  const until = performance.now() + patienceMs;
-  for (;;) {
+const settled = ({ owner }: Ground) =>
+  patiently(async () => {
     const [left] = await owner`
       select exists (select from deliveries where state = 'pending')
           or exists (select from graphile_worker._private_jobs j join graphile_worker._private_tasks t on t.id = j.task_id
                      where t.identifier in ('events.fanOut', 'webhooks.deliver')) as some`;
-    if (!left!.some) return;
+    return !left!.some;
+  });
+
+async function patiently(isOver: () => Promise<boolean>) {
+  const until = performance.now() + patienceMs;
+  while (!(await isOver())) {
     if (performance.now() > until) throw new Error(`deliveries are still under way after ${patienceMs / 1000} s`);
-    await sleep(100);
+    await sleep(lookEveryMs);
   }
 }
 
-async function checkRecords({ owner }: Ground, name: string, wanted: number) {
+async function checkRecords({ owner }: Ground, wanted: number) {
   const [seen] = await owner`
     select (select count(*)::int from deliveries where state = 'delivered' and attempts = 1) as delivered,
       (select count(*)::int from delivery_attempts where status = 200) as attempts`;
   if (seen!.delivered !== wanted || seen!.attempts !== wanted)
-    throw new Error(`${name}: ${seen!.delivered} delivered and ${seen!.attempts} attempts of ${wanted}`);
+    throw new Error(`ours: ${seen!.delivered} delivered and ${seen!.attempts} attempts of ${wanted}`);
 }

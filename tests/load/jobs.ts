@@ -1,8 +1,8 @@
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { runMigrations } from "graphile-worker";
 import postgres from "postgres";
 import { newId } from "../../db/ids.ts";
+import { bareDatabase } from "./bare-database.ts";
 import type { Child } from "./child.ts";
 import type { BenchOptions, Ground } from "./ground.ts";
 import { type Round, summed } from "./rounds.ts";
@@ -81,12 +81,4 @@ async function queue(tx: postgres.TransactionSql, jobs: number) {
     select count(*) from graphile_worker.add_jobs(array(
       select row('webhooks.deliver', ${tx.json(payload)}::json, null, now(), 10, null, 0, null)
         ::graphile_worker.job_spec from generate_series(1, ${jobs})))`;
-}
-
-async function bareDatabase({ owner, environment }: Ground): Promise<string> {
-  await owner`create database bench_bare`;
-  const url = new URL(environment.DATABASE_URL);
-  url.pathname = "/bench_bare";
-  await runMigrations({ connectionString: url.href });
-  return url.href;
 }
