@@ -5,6 +5,8 @@ type Options<I, O> = {
   work: (batch: I[]) => Promise<O[]>;
   /** How long the first of a batch waits for others. While all the batches that may be under way are, it waits for one of them. */
   waitMs: number;
+  /** While batches take longer than `waitMs`, it waits as long as the last one took, but no longer than this. */
+  longestWaitMs?: number;
   most: number;
   atOnce: number;
 };
@@ -15,17 +17,21 @@ type Waiting<I, O> = { item: I; resolve: (answer: O) => void; reject: (error: un
  * Brings together what many jobs ask in the same moment: one round trip and one commit for all of them. One that the
  * database cannot bear does not take its neighbours with it: the batch is done again in halves until it stands alone.
  */
-export function gathering<I, O>({ work, waitMs, most, atOnce }: Options<I, O>): (item: I) => Promise<O> {
+export function gathering<I, O>(options: Options<I, O>): (item: I) => Promise<O> {
+  const { work, waitMs, longestWaitMs = waitMs, most, atOnce } = options;
   const line: Waiting<I, O>[] = [];
   let underWay = 0;
   let isWaiting = false;
+  let tookMs = 0;
 
   async function send() {
     underWay++;
     isWaiting = true;
-    if (line.length < most) await sleep(waitMs);
+    if (line.length < most) await sleep(Math.min(Math.max(waitMs, tookMs), longestWaitMs));
     isWaiting = false;
+    const began = performance.now();
     await settle(line.splice(0, most), work);
+    tookMs = performance.now() - began;
     underWay--;
     if (line.length > 0 && !isWaiting) void send();
   }

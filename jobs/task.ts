@@ -26,6 +26,8 @@ export type JobContext = {
   asHouse<T>(work: (tx: Tx) => Promise<T>, options?: Mode): Promise<T>;
   /** Throws when this pool may have been declared dead: ask before every effect that is not a transaction of ours. */
   fence: Pick<Fence, "check">;
+  /** What the job begins and does not wait for. Nobody may rely on it: where it fails, `otherwise` tells the log who will do it. */
+  aside(work: Promise<unknown>, otherwise: string): void;
   /** Aborts when the pool is fenced, or when a worker that stops waits no longer. */
   signal: AbortSignal;
 };
@@ -184,6 +186,11 @@ function contextOf<N extends JobName>(name: N, jobId: string, read: Read<N>, tol
     };
   return {
     ...{ jobId, attempt, clientId, requestId, providers, db, fence, signal },
+    aside(work, otherwise) {
+      work.catch((error: unknown) => {
+        if (!fence.closed) this.log.warn({ err: asError(error) }, otherwise);
+      });
+    },
     get log() {
       log ??= deps.log.child(told);
       return log;

@@ -28,8 +28,11 @@ type Together = {
 const ofPool = new WeakMap<JobContext["fence"], Together>();
 /** The first of a batch waits for its neighbours; what they save is worth more than that, from two jobs a second on. */
 const batch = { waitMs: 1, most: 200, atOnce: 2 };
-/** One at a time: a second would wait for the first one's lock of the places. */
-const alone = { ...batch, atOnce: 1 };
+/**
+ * One at a time: a second would wait for the first one's lock of the places. Nobody waits for it, and it costs as much for
+ * one place of an endpoint as for all: so under load it rests between two batches.
+ */
+const alone = { waitMs: 1, longestWaitMs: 5, most: 1000, atOnce: 1 };
 
 function together(ctx: JobContext): Together {
   const known = ofPool.get(ctx.fence);
@@ -129,9 +132,10 @@ const patienceMs = 30_000;
 const againMs = 250;
 
 /**
- * Writes down what was found, then gives the place that came free to what is due at the same endpoint. The receiver has
- * been told: were the job given up because the database is away, he would be told once more. So the writing is tried
- * again for as long as the admission lasts; what an earlier try did commit, the claim keeps from being done twice.
+ * Writes down what was found. The receiver has been told: were the job given up because the database is away, he would be
+ * told once more. So the writing is tried again for as long as the admission lasts; what an earlier try did commit, the
+ * claim keeps from being done twice. Then the place that came free is given to what is due at the same endpoint, which
+ * this job does not wait for: were it forgotten, the sweep would do it.
  */
 async function settle(ctx: JobContext, finding: Held & Finding): Promise<void> {
   const { record, admit } = together(ctx);
@@ -139,10 +143,7 @@ async function settle(ctx: JobContext, finding: Held & Finding): Promise<void> {
   while (!(await record(finding).then(noteStale, mayWait))) await sleep(againMs * (1 + Math.random()));
   const { clientId, endpointId, attempt, outcome } = finding;
   if (attempt === null && outcome.state === "pending") return; // the key is away: the next one would find it so too
-  await admit({ clientId, endpointId }).catch((error: unknown) => {
-    ctx.fence.check();
-    ctx.log.warn({ err: error, endpoint_id: endpointId }, "a place was not given on: the sweep will");
-  });
+  ctx.aside(admit({ clientId, endpointId }), "a place was not given on: the sweep will");
 
   function noteStale(isWritten: boolean): true {
     const { deliveryId, claim } = finding;

@@ -416,6 +416,7 @@ const context = (): JobContext => {
     asClient: asHouse,
     asHouse,
     fence,
+    aside: (work) => void work.catch(() => {}),
     signal,
   };
 };

@@ -40,6 +40,7 @@ function context(more: Partial<JobContext> = {}): JobContext {
       providers: h.deps.providers,
     },
     ...{ fence: { check() {} }, signal: new AbortController().signal },
+    aside: (work) => void work.catch(() => {}),
     asClient: (work, options) => h.deps.db.asClient({ clientId }, work, options),
     asHouse: (work, options) => h.deps.db.asHouse(work, options),
     ...more,

@@ -24,7 +24,7 @@ const clientCount = 10;
 const endpointsEach = 5;
 const wantedBytes = 1024;
 const patienceMs = 60_000;
-const lookEveryMs = 50;
+const lookEveryMs = 100;
 
 type Endpoint = { clientId: string; id: string; type: string };
 type Event = Endpoint & { eventId: string; at: string; data: string };
