@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { forgetAccount, getAccount, keepWebhookSecret, recordWebhook } from "../routers/credentials/accounts.ts";
 import { isTts, ttsNames, ttsSecret } from "../routers/credentials/kinds.ts";
 import { activeAccount, findCredential, markCredential, openRow } from "../routers/credentials/service.ts";
-import { ProviderError } from "../routers/providers.ts";
+import { ProviderError } from "../routers/providers/provider.ts";
 import type { JobContext, Task } from "./task.ts";
 
 const deadline = () => ({ signal: AbortSignal.timeout(20_000) });

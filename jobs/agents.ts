@@ -8,7 +8,7 @@ import { Fault } from "../routers/fault.ts";
 import type { AnyOutbound } from "../routers/intents/kinds.ts";
 import type { Outbound } from "../routers/intents/outbound.ts";
 import { openIntent, type Settlement, settle } from "../routers/intents/service.ts";
-import { ProviderError } from "../routers/providers.ts";
+import { ProviderError } from "../routers/providers/provider.ts";
 import type { JobContext, Task } from "./task.ts";
 
 const deadline = () => ({ signal: AbortSignal.timeout(20_000) });

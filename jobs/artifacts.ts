@@ -14,7 +14,7 @@ import {
 } from "../routers/calls/late.ts";
 import { rerunBatch } from "../routers/calls/rerun.ts";
 import { lockCall } from "../routers/calls/service.ts";
-import { ProviderError } from "../routers/providers.ts";
+import { ProviderError } from "../routers/providers/provider.ts";
 import type { JobContext, Task } from "./task.ts";
 import type { Workflow } from "./workflows.ts";
 

@@ -4,7 +4,7 @@ import type { Tx } from "../db/client.ts";
 import { events } from "../db/schema/events.ts";
 import { busPositions, gaveUpJobs } from "../db/schema/platform.ts";
 import { eventEnvelope } from "../routers/events/service.ts";
-import type { BusEntry, BusVerdict } from "../routers/providers.ts";
+import type { BusEntry, BusVerdict } from "../routers/providers/event-bus.ts";
 import { gaveUpRow } from "./task.ts";
 import type { Timer, TimerContext } from "./timers.ts";
 

@@ -1,7 +1,9 @@
 import { platformAccount } from "../routers/credentials/accounts.ts";
 import { ttsNames, ttsSecret } from "../routers/credentials/kinds.ts";
 import { openCredential } from "../routers/credentials/service.ts";
-import type { Deadline, KeyRing, VoiceDefinition } from "../routers/providers.ts";
+import type { Deadline } from "../routers/providers/provider.ts";
+import type { VoiceDefinition } from "../routers/providers/ultravox.ts";
+import type { KeyRing } from "../routers/providers/vault.ts";
 import { genericDefinition, keyedDefinition, plainDefinition, type Vendor } from "../routers/voices/definition.ts";
 import { externalOf, type VoiceRow } from "../routers/voices/row.ts";
 import { StepRefused } from "./step-refused.ts";

@@ -17,7 +17,7 @@ import {
 } from "../routers/ingress/service.ts";
 import type { AnyOutbound } from "../routers/intents/kinds.ts";
 import { openIntentOf, settle } from "../routers/intents/service.ts";
-import type { ProviderCall } from "../routers/providers.ts";
+import type { ProviderCall } from "../routers/providers/ultravox.ts";
 import type { JobContext, Task } from "./task.ts";
 
 /** What becomes of a message: said at once, or once the work is done that it takes beyond the house's own transaction. */

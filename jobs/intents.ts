@@ -3,7 +3,7 @@ import { enqueue, enqueueEach } from "../db/queue.ts";
 import { intents } from "../db/schema/agents.ts";
 import { outboundOf } from "../routers/intents/kinds.ts";
 import { ringFor, type Settlement, settle } from "../routers/intents/service.ts";
-import { ProviderError } from "../routers/providers.ts";
+import { ProviderError } from "../routers/providers/provider.ts";
 import type { JobContext, Task } from "./task.ts";
 
 const providerDeadlineMs = 20_000;

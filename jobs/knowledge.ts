@@ -18,7 +18,8 @@ import {
   releaseClaim,
   sourceName,
 } from "../routers/knowledge/reading.ts";
-import { ProviderError, type ProviderSource } from "../routers/providers.ts";
+import { ProviderError } from "../routers/providers/provider.ts";
+import type { ProviderSource } from "../routers/providers/ultravox.ts";
 import { uploadRules } from "../routers/uploads/schema.ts";
 import { readUpload } from "../routers/uploads/service.ts";
 import { StepRefused } from "./step-refused.ts";

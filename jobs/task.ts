@@ -6,7 +6,8 @@ import type { Database, Tx } from "../db/client.ts";
 import { newId } from "../db/ids.ts";
 import { type JobName, type JobPayload, jobs } from "../db/queue.ts";
 import { gaveUpJobs } from "../db/schema/platform.ts";
-import { KeysUnavailable, type Providers } from "../routers/providers.ts";
+import { KeysUnavailable } from "../routers/providers/vault.ts";
+import type { Providers } from "../routers/providers.ts";
 import { type Fence, Fenced } from "./fence.ts";
 
 type Mode = { mode?: "read" | "write" };

@@ -1,5 +1,6 @@
 import type { JobPayload } from "../db/queue.ts";
-import type { Deadline, Ultravox } from "../routers/providers.ts";
+import type { Deadline } from "../routers/providers/provider.ts";
+import type { Ultravox } from "../routers/providers/ultravox.ts";
 import type { Task } from "./task.ts";
 
 type Removal = JobPayload<"upstream.remove">;

@@ -1,7 +1,8 @@
 import { sql } from "drizzle-orm";
 import { enqueue, enqueueEach } from "../db/queue.ts";
 import { uploads } from "../db/schema/files.ts";
-import { ProviderError, type ProviderVoice } from "../routers/providers.ts";
+import { ProviderError } from "../routers/providers/provider.ts";
+import type { ProviderVoice } from "../routers/providers/ultravox.ts";
 import { readUpload } from "../routers/uploads/service.ts";
 import { runningWorkflow } from "../routers/voices/left.ts";
 import { peekVoice, removeUpstream, type VoiceRow } from "../routers/voices/row.ts";

@@ -2,7 +2,7 @@ import { performance } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
 import { enqueue } from "../db/queue.ts";
 import { eventEnvelope } from "../routers/events/service.ts";
-import type { KeyRing } from "../routers/providers.ts";
+import type { KeyRing } from "../routers/providers/vault.ts";
 import { admitDue, type Wanted } from "../routers/webhooks/admission.ts";
 import { clientsWithWork, dispatchLimits, leadSweep, queueLagSeconds, refill } from "../routers/webhooks/dispatch.ts";
 import { fanOutEvents, reachOf, type Stated } from "../routers/webhooks/fan-out.ts";

@@ -2,7 +2,8 @@ import { and, eq, lte, sql } from "drizzle-orm";
 import type { Tx } from "../db/client.ts";
 import { enqueueEach } from "../db/queue.ts";
 import { workflowSteps } from "../db/schema/workflows.ts";
-import { KeysUnavailable, ProviderError } from "../routers/providers.ts";
+import { ProviderError } from "../routers/providers/provider.ts";
+import { KeysUnavailable } from "../routers/providers/vault.ts";
 import {
   beginAttempt,
   failStep,

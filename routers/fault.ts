@@ -1,7 +1,7 @@
 import { TRPCError } from "@trpc/server";
 import { z } from "zod";
 import { ConnectionLost, DatabaseBusy, EntryRefused, isDeadlock } from "../db/client.ts";
-import { KeysUnavailable } from "./providers.ts";
+import { KeysUnavailable } from "./providers/vault.ts";
 
 const codeOfStatus = {
   400: "BAD_REQUEST",

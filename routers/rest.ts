@@ -1,7 +1,7 @@
 import type { OpenApiMeta } from "trpc-to-openapi";
 import type { FaultCode } from "./fault.ts";
 import type { LimitClass } from "./limits.ts";
-import type { VaultPurpose } from "./providers.ts";
+import type { VaultPurpose } from "./providers/vault.ts";
 import type { HouseScope, Scope } from "./scopes.ts";
 
 type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";

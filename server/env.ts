@@ -1,7 +1,7 @@
 import { createHmac, hkdfSync } from "node:crypto";
 import { z } from "zod";
 import { type Block, readBlock } from "../routers/addresses.ts";
-import { credentialProviders } from "../routers/providers.ts";
+import { credentialProviders } from "../routers/providers/vendors.ts";
 
 const text = z.string().min(1);
 const flag = z.enum(["true", "false"]).transform((value) => value === "true");

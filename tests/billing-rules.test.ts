@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { billable, billMicros, holdMicros, type Price } from "../routers/billing/price.ts";
 import { after, type CallMove, type CallStatus } from "../routers/calls/machine.ts";
 import { finalOutcome, type Outcome, provisionalOutcome, reached } from "../routers/calls/outcome.ts";
-import type { ProviderCall, ProviderMessage } from "../routers/providers.ts";
+import type { ProviderCall, ProviderMessage } from "../routers/providers/ultravox.ts";
 
 const anyPrice: fc.Arbitrary<Price> = fc.record({
   id: fc.constant("price_x"),

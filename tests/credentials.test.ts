@@ -1,7 +1,7 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { newId } from "../db/ids.ts";
 import { openCredential, requireCredential } from "../routers/credentials/service.ts";
-import type { CredentialProvider } from "../routers/providers.ts";
+import type { CredentialProvider } from "../routers/providers/vendors.ts";
 import { type Answer, house, until } from "./house.ts";
 
 const log: string[] = [];

@@ -5,7 +5,7 @@ import { beforeEach, describe, expect, test } from "vitest";
 import { z } from "zod";
 import { newId } from "../db/ids.ts";
 import { enqueue, enqueueFor } from "../db/queue.ts";
-import { ProviderError } from "../routers/providers.ts";
+import { ProviderError } from "../routers/providers/provider.ts";
 import { rest } from "../routers/rest.ts";
 import { command, consultation, router } from "../routers/trpc.ts";
 import { PresignedUpload, PresignFiles } from "../routers/uploads/schema.ts";

@@ -1,5 +1,5 @@
 import { beforeEach, expect, test } from "vitest";
-import { ProviderError } from "../routers/providers.ts";
+import { ProviderError } from "../routers/providers/provider.ts";
 import { seedClient } from "../server/dev/seed.ts";
 import { ultravox } from "../server/providers/ultravox.ts";
 import {

@@ -11,7 +11,7 @@ import { openApiDocument } from "../edge/openapi.ts";
 import { sendChunks } from "../edge/rest-stream.ts";
 import { Fault } from "../routers/fault.ts";
 import { appRouter } from "../routers/index.ts";
-import { ProviderError } from "../routers/providers.ts";
+import { ProviderError } from "../routers/providers/provider.ts";
 import { Chunks } from "../routers/reply.ts";
 import { rest } from "../routers/rest.ts";
 import { bounded } from "../routers/stream.ts";

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { newId } from "../db/ids.ts";
 import { merge } from "../routers/calls/legs.ts";
 import { refinedOutcome } from "../routers/calls/outcome.ts";
-import type { LegReport } from "../routers/providers.ts";
+import type { LegReport } from "../routers/providers/carriers.ts";
 import { callControl, type TelnyxMessage, texmlStatus } from "../server/dev/telnyx.ts";
 import { telnyx } from "../server/providers/telnyx-webhook.ts";
 

@@ -1,7 +1,7 @@
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
-import { ProviderError } from "../routers/providers.ts";
+import { ProviderError } from "../routers/providers/provider.ts";
 import { genericDefinition, keyedDefinition, plainDefinition } from "../routers/voices/definition.ts";
 import { startUltravox } from "../server/dev/ultravox.ts";
 import { closeConnections } from "../server/providers/http.ts";

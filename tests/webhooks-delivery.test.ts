@@ -5,7 +5,7 @@ import { emit } from "../db/events.ts";
 import { newId } from "../db/ids.ts";
 import { fanOut } from "../jobs/webhooks.ts";
 import { listEvents } from "../routers/events/service.ts";
-import type { Vault } from "../routers/providers.ts";
+import type { Vault } from "../routers/providers/vault.ts";
 import { getDelivery } from "../routers/webhooks/deliveries.ts";
 import { dispatchLimits } from "../routers/webhooks/dispatch.ts";
 import { attemptAfterSeconds } from "../routers/webhooks/schedule.ts";

@@ -6,7 +6,7 @@ import { agents, agentVersions } from "../../db/schema/agents.ts";
 import { accountFor } from "../credentials/accounts.ts";
 import { Fault } from "../fault.ts";
 import type { Outbound } from "../intents/outbound.ts";
-import type { ProviderAgent } from "../providers.ts";
+import type { ProviderAgent } from "../providers/ultravox.ts";
 import { checkReferences, dropUses, keepUses, referencesOf } from "./references.ts";
 import { type Agent, AgentConfig, type CreateAgent, type DuplicateAgent } from "./schema.ts";
 import { getAgent, shownAgent } from "./service.ts";

@@ -1,5 +1,6 @@
 import type { Tx } from "../../db/client.ts";
-import type { AgentTemplate, Providers, SelectedTool } from "../providers.ts";
+import type { AgentTemplate, SelectedTool } from "../providers/ultravox.ts";
+import type { Providers } from "../providers.ts";
 import { Config } from "../tools/definition.ts";
 import { authTokensOf } from "../tools/upstream.ts";
 import type { AgentConfig } from "./config.ts";

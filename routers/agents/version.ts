@@ -3,7 +3,7 @@ import type { Tx } from "../../db/client.ts";
 import { emit } from "../../db/events.ts";
 import { agents, agentVersions } from "../../db/schema/agents.ts";
 import { Fault } from "../fault.ts";
-import type { ProviderAgent } from "../providers.ts";
+import type { ProviderAgent } from "../providers/ultravox.ts";
 import { dropUses, keepUses, referencesOf } from "./references.ts";
 import { AgentConfig } from "./schema.ts";
 import { getAgent, lockAgent } from "./service.ts";

@@ -1,6 +1,7 @@
 import type { Tx } from "../../db/client.ts";
 import { asFault, Fault } from "../fault.ts";
-import type { KeyRing, Providers } from "../providers.ts";
+import type { KeyRing } from "../providers/vault.ts";
+import type { Providers } from "../providers.ts";
 import { grants, type Scope } from "../scopes.ts";
 import type { CreateApiKey } from "./schema.ts";
 import { type Creator, createApiKey } from "./service.ts";

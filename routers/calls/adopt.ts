@@ -5,7 +5,7 @@ import { agents, agentVersions } from "../../db/schema/agents.ts";
 import { calls } from "../../db/schema/calls.ts";
 import { AgentConfig } from "../agents/schema.ts";
 import { currentPrice, holdIfCovered } from "../billing/ledger.ts";
-import type { ProviderCall } from "../providers.ts";
+import type { ProviderCall } from "../providers/ultravox.ts";
 import { longestCost } from "./pinned.ts";
 import { acceptCall, type CallRow } from "./service.ts";
 

@@ -4,7 +4,7 @@ import type { Tx } from "../../db/client.ts";
 import { enqueue } from "../../db/queue.ts";
 import { agentVersions } from "../../db/schema/agents.ts";
 import { callMessages, type calls } from "../../db/schema/calls.ts";
-import type { ProviderMessage } from "../providers.ts";
+import type { ProviderMessage } from "../providers/ultravox.ts";
 import { wire } from "../words.ts";
 import { extractOutput, type OutputSources } from "./output.ts";
 import { searchableWords } from "./words.ts";

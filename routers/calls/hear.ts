@@ -1,6 +1,7 @@
 import type { Tx } from "../../db/client.ts";
 import { enqueue } from "../../db/queue.ts";
-import type { LegReport, ProviderCall } from "../providers.ts";
+import type { LegReport } from "../providers/carriers.ts";
+import type { ProviderCall } from "../providers/ultravox.ts";
 import { masked } from "./erase.ts";
 import { keepLeg } from "./legs.ts";
 import { hangUpStray } from "./place.ts";

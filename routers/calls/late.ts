@@ -3,7 +3,7 @@ import type { Tx } from "../../db/client.ts";
 import { enqueue } from "../../db/queue.ts";
 import { calls } from "../../db/schema/calls.ts";
 import { Fault } from "../fault.ts";
-import type { ProviderMessage } from "../providers.ts";
+import type { ProviderMessage } from "../providers/ultravox.ts";
 import { startWorkflow } from "../workflows/service.ts";
 import { leaveProvider, recordingKey, settleArtifacts } from "./artifacts.ts";
 import { type CallRow, change, finaliseCall, lockCall, say } from "./service.ts";

@@ -4,7 +4,7 @@ import { newId } from "../../db/ids.ts";
 import { callLegs, calls } from "../../db/schema/calls.ts";
 import { Fault } from "../fault.ts";
 import { type ListKey, readCursor, toPage } from "../page.ts";
-import type { LegCause, LegReport } from "../providers.ts";
+import type { LegCause, LegReport } from "../providers/carriers.ts";
 import { wireOrNull } from "../words.ts";
 import type { CallLeg, ListLegs } from "./schema.ts";
 

@@ -3,7 +3,9 @@ import type { Tx } from "../../db/client.ts";
 import { credentials } from "../../db/schema/credentials.ts";
 import { telephonyConfigs } from "../../db/schema/telephony.ts";
 import { Fault } from "../fault.ts";
-import { type CallMedium, ProviderError, type Vault } from "../providers.ts";
+import { ProviderError } from "../providers/provider.ts";
+import type { CallMedium } from "../providers/ultravox.ts";
+import type { Vault } from "../providers/vault.ts";
 import type { CreateCall } from "./schema.ts";
 
 /** Where the call goes, and over what. */

@@ -1,4 +1,5 @@
-import type { LegCause, ProviderCall, ProviderMessage } from "../providers.ts";
+import type { LegCause } from "../providers/carriers.ts";
+import type { ProviderCall, ProviderMessage } from "../providers/ultravox.ts";
 
 export type Outcome =
   | "completed"

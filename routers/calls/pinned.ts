@@ -3,7 +3,7 @@ import type { AgentConfig } from "../agents/schema.ts";
 import { resolveTemplate, type SealedTemplate } from "../agents/template.ts";
 import { render, type Values } from "../agents/variables.ts";
 import { holdMicros, type Price } from "../billing/price.ts";
-import type { AgentTemplate, SelectedTool } from "../providers.ts";
+import type { AgentTemplate, SelectedTool } from "../providers/ultravox.ts";
 
 /**
  * The template of a call that does not use its agent's live version. Such a call is placed without the agent, so the

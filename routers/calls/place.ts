@@ -12,7 +12,9 @@ import { declaredOf, fillVariables, render, type Values } from "../agents/variab
 import { currentPrice, holdCredits } from "../billing/ledger.ts";
 import { Fault } from "../fault.ts";
 import type { Outbound } from "../intents/outbound.ts";
-import { type CallRequest, type ProviderCall, ProviderError, type Vault } from "../providers.ts";
+import { ProviderError } from "../providers/provider.ts";
+import type { CallRequest, ProviderCall } from "../providers/ultravox.ts";
+import type { Vault } from "../providers/vault.ts";
 import { type Line, lineFor, mediumFor, type SealedTrunk, trunkFor } from "./line.ts";
 import { writePairs } from "./pairs.ts";
 import { longestCost, pinnedTemplate } from "./pinned.ts";

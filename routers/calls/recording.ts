@@ -3,7 +3,7 @@ import { z } from "zod";
 import type { Tx } from "../../db/client.ts";
 import { calls } from "../../db/schema/calls.ts";
 import { Fault } from "../fault.ts";
-import type { Files } from "../providers.ts";
+import type { Files } from "../providers/files.ts";
 import type { Consultation } from "../trpc.ts";
 import { examples, Id, Instant } from "../words.ts";
 

@@ -1,7 +1,7 @@
 import { isPossiblePhoneNumber } from "libphonenumber-js";
 import { z } from "zod";
 import { PageInput, pageOf } from "../page.ts";
-import { legCauses } from "../providers.ts";
+import { legCauses } from "../providers/carriers.ts";
 import { examples, Id, Instant, Metadata } from "../words.ts";
 import { wordsOf } from "./words.ts";
 

@@ -7,7 +7,7 @@ import { callMessages, calls } from "../../db/schema/calls.ts";
 import { priceById, releaseHold, settleBill } from "../billing/ledger.ts";
 import { billMicros } from "../billing/price.ts";
 import { Fault } from "../fault.ts";
-import type { ProviderCall, ProviderMessage } from "../providers.ts";
+import type { ProviderCall, ProviderMessage } from "../providers/ultravox.ts";
 import { wire, wireOrNull } from "../words.ts";
 import { leaveProvider, settleArtifacts, withSummaries } from "./artifacts.ts";
 import { soundOut } from "./legs.ts";

@@ -4,7 +4,7 @@ import { newId } from "../../db/ids.ts";
 import { enqueue } from "../../db/queue.ts";
 import { credentials, providerAccounts } from "../../db/schema/credentials.ts";
 import { Fault } from "../fault.ts";
-import type { KeyRing } from "../providers.ts";
+import type { KeyRing } from "../providers/vault.ts";
 import { ttsProviders } from "./kinds.ts";
 import { type AccountRow, activeAccount } from "./service.ts";
 import { refuseInhabited, refuseLiveCalls } from "./uses.ts";

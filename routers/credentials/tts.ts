@@ -1,5 +1,7 @@
 import type { Tx } from "../../db/client.ts";
-import type { Deadline, KeyRing, Providers } from "../providers.ts";
+import type { Deadline } from "../providers/provider.ts";
+import type { KeyRing } from "../providers/vault.ts";
+import type { Providers } from "../providers.ts";
 import { removeCredential, saving } from "./save.ts";
 import { type PatchTts, type ProviderStatus, Secret, ttsFields } from "./schema.ts";
 import { findCredential, providerStatus } from "./service.ts";

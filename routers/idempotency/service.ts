@@ -4,7 +4,7 @@ import type { Tx } from "../../db/client.ts";
 import { idempotencyKeys } from "../../db/schema/clients.ts";
 import { Fault, type FaultCode, type FaultDetail } from "../fault.ts";
 import { canonical } from "../page.ts";
-import type { KeyRing } from "../providers.ts";
+import type { KeyRing } from "../providers/vault.ts";
 
 /** One key of one principal, and what the request under it is. */
 export type Claim = { principal: string; key: string; fingerprint: string; requestId: string };

@@ -1,6 +1,7 @@
 import type { Tx } from "../../db/client.ts";
 import type { FaultCode } from "../fault.ts";
-import type { Deadline, Providers } from "../providers.ts";
+import type { Deadline } from "../providers/provider.ts";
+import type { Providers } from "../providers.ts";
 
 /** Who asks, for the rows that remember it. */
 export type Asker = { clientId: string; actor: string };

@@ -6,7 +6,7 @@ import { intents } from "../../db/schema/agents.ts";
 import { recordAudit } from "../audit/service.ts";
 import { Fault, type FaultCode } from "../fault.ts";
 import { type Answer, answerReserved, type Claim, reserveKey, storedAnswer } from "../idempotency/service.ts";
-import type { KeyRing } from "../providers.ts";
+import type { KeyRing } from "../providers/vault.ts";
 import type { AnyOutbound } from "./kinds.ts";
 import type { Failure, Outbound } from "./outbound.ts";
 

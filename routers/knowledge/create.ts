@@ -5,7 +5,7 @@ import { enqueue } from "../../db/queue.ts";
 import { knowledgeBases } from "../../db/schema/knowledge.ts";
 import { accountFor } from "../credentials/accounts.ts";
 import type { Outbound } from "../intents/outbound.ts";
-import type { ProviderCorpus } from "../providers.ts";
+import type { ProviderCorpus } from "../providers/ultravox.ts";
 import type { CreateKnowledgeBase, KnowledgeBase } from "./schema.ts";
 import { changeBase, getKnowledgeBase, say } from "./service.ts";
 

@@ -4,7 +4,7 @@ import { enqueue } from "../../db/queue.ts";
 import { uploads } from "../../db/schema/files.ts";
 import { knowledgeBases, knowledgeFiles } from "../../db/schema/knowledge.ts";
 import { workflowRuns } from "../../db/schema/workflows.ts";
-import type { ProviderSource } from "../providers.ts";
+import type { ProviderSource } from "../providers/ultravox.ts";
 import type { UploadRow } from "../uploads/service.ts";
 import { isOpen } from "./machine.ts";
 import { changeFile, newDeadline, recount } from "./rounds.ts";

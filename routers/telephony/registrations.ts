@@ -7,7 +7,7 @@ import { accountFor } from "../credentials/accounts.ts";
 import { Fault } from "../fault.ts";
 import type { Outbound } from "../intents/outbound.ts";
 import { type ListKey, readCursor, toPage } from "../page.ts";
-import type { ProviderRegistration } from "../providers.ts";
+import type { ProviderRegistration } from "../providers/ultravox.ts";
 import { wire } from "../words.ts";
 import type { CreateRegistration, ListRegistrations, Registration } from "./schema.ts";
 

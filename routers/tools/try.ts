@@ -1,7 +1,8 @@
 import type { Tx } from "../../db/client.ts";
 import { openCredential } from "../credentials/service.ts";
 import { Fault } from "../fault.ts";
-import type { FetchAnswer, GuardedFetch, KeyRing } from "../providers.ts";
+import type { FetchAnswer, GuardedFetch } from "../providers/guarded-fetch.ts";
+import type { KeyRing } from "../providers/vault.ts";
 import type { Consultation } from "../trpc.ts";
 import { SendFailed, type SendFailure } from "../webhooks/sender.ts";
 import type { HttpDefinition } from "./definition.ts";

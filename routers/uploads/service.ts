@@ -5,7 +5,8 @@ import { newId } from "../../db/ids.ts";
 import { enqueue } from "../../db/queue.ts";
 import { uploads } from "../../db/schema/files.ts";
 import { Fault } from "../fault.ts";
-import { type Deadline, type Files, ProviderError } from "../providers.ts";
+import type { Files } from "../providers/files.ts";
+import { type Deadline, ProviderError } from "../providers/provider.ts";
 import { wire } from "../words.ts";
 import type { PresignedUpload, PresignFile, UploadPurpose } from "./schema.ts";
 

@@ -1,4 +1,5 @@
-import type { CredentialProvider, VoiceDefinition } from "../providers.ts";
+import type { VoiceDefinition } from "../providers/ultravox.ts";
+import type { CredentialProvider } from "../providers/vendors.ts";
 
 /** A voice of another company as we keep it: in our words, and without any secret. */
 export type ExternalVoice = {

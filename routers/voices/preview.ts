@@ -1,5 +1,6 @@
 import type { Tx } from "../../db/client.ts";
-import type { Deadline, Ultravox } from "../providers.ts";
+import type { Deadline } from "../providers/provider.ts";
+import type { Ultravox } from "../providers/ultravox.ts";
 import type { Chunks } from "../reply.ts";
 import { findVoice, notActive } from "./service.ts";
 

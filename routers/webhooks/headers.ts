@@ -1,5 +1,5 @@
 import { isHeaderValue, objectionToHeader } from "../addresses.ts";
-import type { KeyRing } from "../providers.ts";
+import type { KeyRing } from "../providers/vault.ts";
 import { formsOf, hide, withoutHalf } from "../tools/hide.ts";
 
 const atMost = 20;

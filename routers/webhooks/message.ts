@@ -1,6 +1,6 @@
 import type { webhookEndpoints } from "../../db/schema/events.ts";
 import type { Event } from "../events/schema.ts";
-import type { KeyRing } from "../providers.ts";
+import type { KeyRing } from "../providers/vault.ts";
 import { openHeaders } from "./headers.ts";
 import { openSecrets } from "./secrets.ts";
 import type { WebhookRequest } from "./sender.ts";

@@ -2,7 +2,7 @@ import { eq, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { webhookEndpoints } from "../../db/schema/events.ts";
 import { Fault } from "../fault.ts";
-import type { KeyRing } from "../providers.ts";
+import type { KeyRing } from "../providers/vault.ts";
 import type { RotateSecret } from "./schema.ts";
 import { newSecret } from "./signature.ts";
 

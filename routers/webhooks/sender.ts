@@ -1,4 +1,4 @@
-import type { Deadline } from "../providers.ts";
+import type { Deadline } from "../providers/provider.ts";
 
 export type WebhookRequest = { url: string; headers: Record<string, string>; body: string };
 

@@ -5,7 +5,7 @@ import { newId } from "../../db/ids.ts";
 import { webhookEndpoints } from "../../db/schema/events.ts";
 import { Fault } from "../fault.ts";
 import { type ListKey, readCursor, toPage } from "../page.ts";
-import type { KeyRing } from "../providers.ts";
+import type { KeyRing } from "../providers/vault.ts";
 import { wire, wireOrNull } from "../words.ts";
 import { dispatchLimits } from "./dispatch.ts";
 import { sealHeaders } from "./headers.ts";

@@ -3,7 +3,7 @@ import { eventExamples } from "../../db/event-examples.ts";
 import { catalogue } from "../../db/events.ts";
 import { newId } from "../../db/ids.ts";
 import type { Event } from "../events/schema.ts";
-import type { KeyRing } from "../providers.ts";
+import type { KeyRing } from "../providers/vault.ts";
 import type { Consultation } from "../trpc.ts";
 import { wire } from "../words.ts";
 import { dispatchLimits } from "./dispatch.ts";

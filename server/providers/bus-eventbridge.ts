@@ -5,7 +5,8 @@ import {
   PutEventsCommand,
   type PutEventsRequestEntry,
 } from "@aws-sdk/client-eventbridge";
-import type { BusEntry, BusVerdict, Deadline, EventBus } from "../../routers/providers.ts";
+import type { BusEntry, BusVerdict, EventBus } from "../../routers/providers/event-bus.ts";
+import type { Deadline } from "../../routers/providers/provider.ts";
 import { before } from "./http.ts";
 
 export type EventBridgeOptions = {

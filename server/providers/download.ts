@@ -1,6 +1,6 @@
 import type { Dispatcher } from "undici";
 import { request as dispatch } from "undici";
-import { ProviderError } from "../../routers/providers.ts";
+import { ProviderError } from "../../routers/providers/provider.ts";
 import { type Attempt, before, connections, retryAfter } from "./http.ts";
 
 /** A file as it comes in; `bytes` is null where nobody says how much it will be. */

@@ -13,7 +13,8 @@ import {
   UploadPartCommand,
 } from "@aws-sdk/client-s3";
 import { getSignedUrl } from "@aws-sdk/s3-request-presigner";
-import { type Deadline, type Files, ProviderError } from "../../routers/providers.ts";
+import type { Files } from "../../routers/providers/files.ts";
+import { type Deadline, ProviderError } from "../../routers/providers/provider.ts";
 import { before } from "./http.ts";
 
 export type S3Options = {

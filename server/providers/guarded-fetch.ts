@@ -1,5 +1,5 @@
 import { isHeaderValue, objectionToHeader } from "../../routers/addresses.ts";
-import type { GuardedFetch } from "../../routers/providers.ts";
+import type { GuardedFetch } from "../../routers/providers/guarded-fetch.ts";
 import { SendFailed } from "../../routers/webhooks/sender.ts";
 import { type GuardOptions, type Heard, openGuard } from "./guard.ts";
 

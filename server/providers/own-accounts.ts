@@ -1,7 +1,8 @@
 import { eq } from "drizzle-orm";
 import type { Database } from "../../db/client.ts";
 import { providerAccounts } from "../../db/schema/credentials.ts";
-import { ProviderError, type Vault } from "../../routers/providers.ts";
+import { ProviderError } from "../../routers/providers/provider.ts";
+import type { Vault } from "../../routers/providers/vault.ts";
 import { publicKeyFrom, type TelnyxKey } from "./telnyx-webhook.ts";
 import type { WebhookSecret } from "./ultravox-webhook.ts";
 

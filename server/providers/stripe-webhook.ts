@@ -1,6 +1,6 @@
 import { createHmac, timingSafeEqual } from "node:crypto";
 import { z } from "zod";
-import type { Stripe } from "../../routers/providers.ts";
+import type { Stripe } from "../../routers/providers/stripe.ts";
 import { parsed } from "./ultravox/line.ts";
 
 export type StripeVerdict =

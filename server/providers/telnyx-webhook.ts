@@ -1,7 +1,7 @@
 import { createHash, createPublicKey, type KeyObject, verify } from "node:crypto";
 import { z } from "zod";
 import { idPattern } from "../../db/ids.ts";
-import type { CarrierEvent, LegCause, LegReport, Telnyx } from "../../routers/providers.ts";
+import type { CarrierEvent, LegCause, LegReport, Telnyx } from "../../routers/providers/carriers.ts";
 import { parsed } from "./ultravox/line.ts";
 import { instant } from "./ultravox-schema.ts";
 

@@ -5,7 +5,7 @@ import type {
   ProviderAgent,
   ProviderCall,
   ProviderMessage,
-} from "../../routers/providers.ts";
+} from "../../routers/providers/ultravox.ts";
 
 /**
  * The wall between Ultravox's words and ours, after its published OpenAPI document

@@ -1,4 +1,4 @@
-import type { Ultravox } from "../../routers/providers.ts";
+import type { Ultravox } from "../../routers/providers/ultravox.ts";
 import { accountsOf } from "./ultravox/accounts.ts";
 import { agentsOf } from "./ultravox/agents.ts";
 import { callsOf } from "./ultravox/calls.ts";

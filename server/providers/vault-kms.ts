@@ -6,7 +6,7 @@ import {
   KMSClient,
   type KMSClientConfig,
 } from "@aws-sdk/client-kms";
-import { KeysUnavailable } from "../../routers/providers.ts";
+import { KeysUnavailable } from "../../routers/providers/vault.ts";
 import { before } from "./http.ts";
 import type { KeyContext, Master } from "./vault.ts";
 

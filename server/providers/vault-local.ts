@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from "node:crypto";
 import type { Database } from "../../db/client.ts";
-import type { Vault } from "../../routers/providers.ts";
+import type { Vault } from "../../routers/providers/vault.ts";
 import { decrypt, encrypt, type KeyContext, type Master, openVault } from "./vault.ts";
 
 /** A master key of the environment: for a laptop and for small installations. */

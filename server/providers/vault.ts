@@ -9,7 +9,7 @@ import {
   type MasterKeys,
   type Vault,
   type VaultPurpose,
-} from "../../routers/providers.ts";
+} from "../../routers/providers/vault.ts";
 
 /** What a wrapped data key is bound to: in another place it does not open. */
 export type KeyContext = { clientId: string; purpose: string; id: string };

@@ -1,4 +1,5 @@
-import { type CredentialProvider, type Deadline, ProviderError, type Vendors } from "../../routers/providers.ts";
+import { type Deadline, ProviderError } from "../../routers/providers/provider.ts";
+import type { CredentialProvider, Vendors } from "../../routers/providers/vendors.ts";
 import { type Attempt, type Breaker, openBreaker, send } from "./http.ts";
 
 type Secret = Record<string, string>;

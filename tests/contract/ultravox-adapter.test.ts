@@ -1,7 +1,8 @@
 import { createServer } from "node:http";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { z } from "zod";
-import { type AgentTemplate, type CallMedium, type CallRequest, ProviderError } from "../../routers/providers.ts";
+import { ProviderError } from "../../routers/providers/provider.ts";
+import type { AgentTemplate, CallMedium, CallRequest } from "../../routers/providers/ultravox.ts";
 import { startUltravox } from "../../server/dev/ultravox.ts";
 import { closeConnections } from "../../server/providers/http.ts";
 import { type UltravoxOptions, ultravox } from "../../server/providers/ultravox.ts";

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { UltravoxAccounts } from "../../../routers/providers.ts";
+import type { UltravoxAccounts } from "../../../routers/providers/ultravox.ts";
 import { json, type Line } from "./line.ts";
 
 /** Of openapi: Account and Webhook, what we need. */

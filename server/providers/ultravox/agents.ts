@@ -1,4 +1,4 @@
-import type { AgentTemplate, UltravoxAgents } from "../../../routers/providers.ts";
+import type { AgentTemplate, UltravoxAgents } from "../../../routers/providers/ultravox.ts";
 import { templateBody, templateDifferences, UltravoxAgent } from "../ultravox-schema.ts";
 import { json, type Line, unless } from "./line.ts";
 

@@ -1,4 +1,5 @@
-import { type AgentTemplate, type CallRequest, ProviderError, type UltravoxCalls } from "../../../routers/providers.ts";
+import { ProviderError } from "../../../routers/providers/provider.ts";
+import type { AgentTemplate, CallRequest, UltravoxCalls } from "../../../routers/providers/ultravox.ts";
 import { Call, duration, Event, firstSpeakerSettings, Message, mediumBody, templateBody } from "../ultravox-schema.ts";
 import { json, type Line, parsed, unless } from "./line.ts";
 

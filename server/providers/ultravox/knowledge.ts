@@ -1,12 +1,11 @@
 import { z } from "zod";
-import {
-  type Deadline,
-  type ProviderCorpus,
-  ProviderError,
-  type ProviderHit,
-  type ProviderSource,
-  type UltravoxKnowledge,
-} from "../../../routers/providers.ts";
+import { type Deadline, ProviderError } from "../../../routers/providers/provider.ts";
+import type {
+  ProviderCorpus,
+  ProviderHit,
+  ProviderSource,
+  UltravoxKnowledge,
+} from "../../../routers/providers/ultravox.ts";
 import { json, type Line, unless } from "./line.ts";
 
 const corpusStates = {

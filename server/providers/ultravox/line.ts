@@ -1,5 +1,5 @@
 import type { z } from "zod";
-import { type Deadline, ProviderError } from "../../../routers/providers.ts";
+import { type Deadline, ProviderError } from "../../../routers/providers/provider.ts";
 import { type Download, download } from "../download.ts";
 import { type Attempt, type Breaker, before, openBreaker, type Pace, type ProviderRequest, send } from "../http.ts";
 import { Page } from "../ultravox-schema.ts";

@@ -4,7 +4,7 @@ import type {
   ProviderRegistration,
   ProviderSip,
   UltravoxTelephony,
-} from "../../../routers/providers.ts";
+} from "../../../routers/providers/ultravox.ts";
 import { json, type Line, unless } from "./line.ts";
 
 const Sip = z

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { ProviderTool, ToolDefinition, UltravoxTools } from "../../../routers/providers.ts";
+import type { ProviderTool, ToolDefinition, UltravoxTools } from "../../../routers/providers/ultravox.ts";
 import { json, type Line } from "./line.ts";
 
 const UltravoxTool = z

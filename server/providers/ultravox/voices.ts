@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { ProviderVoice, UltravoxVoices } from "../../../routers/providers.ts";
+import type { ProviderVoice, UltravoxVoices } from "../../../routers/providers/ultravox.ts";
 import { json, type Line, unless } from "./line.ts";
 
 /** What Ultravox itself takes at most (openapi.json: Voice). */
