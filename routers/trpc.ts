@@ -1,97 +1,23 @@
-import { setTimeout as sleep } from "node:timers/promises";
-import { initTRPC, TRPCError } from "@trpc/server";
-import type { Logger } from "pino";
-import type { z } from "zod";
-import { type Database, type Entry, isDeadlock, isStalePlan, type Tx } from "../db/client.ts";
-import { redact } from "./audit/redact.ts";
+import { initTRPC } from "@trpc/server";
+import type { Database, Tx } from "../db/client.ts";
 import { recordAudit } from "./audit/service.ts";
 import type { Follower } from "./events/follow.ts";
-import { asFault, docUrl, Fault, type FaultCode } from "./fault.ts";
-import {
-  type Answer,
-  answerReserved,
-  type Claim,
-  claimKey,
-  fingerprintOf,
-  giveUpKey,
-  reserveKey,
-  storeAnswer,
-} from "./idempotency/service.ts";
+import { asFault, docUrl, Fault } from "./fault.ts";
+import { answerReserved, claimKey, giveUpKey, reserveKey } from "./idempotency/service.ts";
 import type { AnyOutbound } from "./intents/kinds.ts";
 import type { Outbound } from "./intents/outbound.ts";
 import { loseIntent, openIntent, providerDeadlineSeconds, type Settlement, settle } from "./intents/service.ts";
-import type { LimitClass } from "./limits.ts";
-import type { Live } from "./live.ts";
 import { clientInvited, clientOf } from "./owners.ts";
 import type { ListKey } from "./page.ts";
-import { type Deadline, ProviderError } from "./providers/provider.ts";
-import { type KeyRing, KeysUnavailable } from "./providers/vault.ts";
-import type { Providers } from "./providers.ts";
-import type { Chunks, Reply } from "./reply.ts";
+import type { Deadline } from "./providers/provider.ts";
+import type { Chunks } from "./reply.ts";
 import type { Meta } from "./rest.ts";
-import { grants, type HouseScope, houseScopes } from "./scopes.ts";
+import { grants } from "./scopes.ts";
 import { bounded, Cut, inBase64, streamSeconds } from "./stream.ts";
-import { signLinks } from "./uploads/service.ts";
-
-/** Who calls, before a client is chosen. */
-export type Caller =
-  | { kind: "key"; keyId: string; clientId: string; scopes: readonly string[] }
-  | {
-      kind: "user";
-      userId: string;
-      subject: string;
-      /** In lower case; null where the identity provider has verified none. */
-      email: string | null;
-      name: string | null;
-      clientIds: readonly string[];
-      scopes: readonly string[] | null;
-      /** An operator of the installation. */
-      platform: boolean;
-    }
-  /** Somebody with a good token whom nobody here knows: he may accept an invitation, and nothing else. */
-  | { kind: "stranger"; subject: string; email: string | null; name: string | null }
-  /** One of the installation's own services, by the credential of the environment. */
-  | { kind: "service"; name: string };
-
-export const unknownPerson = () => new Fault("unauthenticated", "The token is good, but nobody here is known by it.");
-
-/** Who acts, for which client, and what he may do. */
-export type Principal = {
-  /** As in audit rows and idempotency keys: `key_…`, `user_…` or `service:…`. */
-  id: string;
-  kind: Caller["kind"];
-  clientId: string;
-  scopes: readonly string[];
-};
-
-export type Context = {
-  requestId: string;
-  transport: "rest" | "trpc";
-  /** On /trpc: the caller reads answers that come bit by bit. */
-  takesStream: boolean;
-  reply: Reply;
-  /** Throws Fault `invalid_header`, or `batch_not_allowed` where one key would stand for several mutations. */
-  idempotencyKey: () => string | null;
-  /** Throws Fault `unauthenticated`. Asked once in a request, unless `anew`: a token may run out while a stream goes on. */
-  authenticate: (anew?: "anew") => Promise<Caller>;
-  /** Throws Fault `client_required` or `client_forbidden`. */
-  choosePrincipal: (caller: Caller) => Promise<Principal>;
-  /** Throws Fault `limit_exceeded`; says in the reply's headers what is left. */
-  spend: (principalId: string, limit: LimitClass) => void;
-  /** A replay takes no quota. */
-  unspend: () => void;
-  /** The input schema of a procedure: the builders parse before a transaction opens, and redact for the audit. */
-  inputOf: (path: string) => z.ZodType | undefined;
-  db: Database;
-  providers: Providers;
-  live: Live;
-  /** For cursors and fingerprints: what is signed with it says which of the two it is. */
-  signingSecret: Buffer;
-  /** HMAC of an API key under the installation's pepper. */
-  hashKey: (key: string) => string;
-  /** With the request's id, and its client's once that is known. */
-  log: () => Logger;
-};
+import { asHeard, ask, type Consultation, noRing, patiently, signed } from "./trpc/asking.ts";
+import { begunAgain, claimOf, commit, give, redacted, replay, subjectOf } from "./trpc/commit.ts";
+import { type Context, type Person, type Principal, unknownPerson } from "./trpc/context.ts";
+import { admit, admitToHouse, door, parse, platformClientId } from "./trpc/entrance.ts";
 
 const t = initTRPC
   .context<Context>()
@@ -118,11 +44,6 @@ const t = initTRPC
 
 export const router = t.router;
 
-const door = (meta: Meta | undefined): Meta => {
-  if (!meta) throw new Error("A procedure without meta has no door.");
-  return meta;
-};
-
 /** Before a client is chosen: the caller himself and his own memberships. */
 export const ownQuery = t.procedure.use(async ({ ctx, next }) => {
   const caller = await ctx.authenticate();
@@ -131,71 +52,6 @@ export const ownQuery = t.procedure.use(async ({ ctx, next }) => {
   ctx.spend(caller.kind === "key" ? caller.keyId : caller.userId, "read");
   return next({ ctx: { caller } });
 });
-
-type Asked = { ctx: Context; meta: Meta | undefined };
-
-/** Who may come in: the caller is known, his client chosen, his scope looked at, his limit spent. */
-async function admit({ ctx, meta }: Asked) {
-  const { scope, limit, wall } = door(meta);
-  if (!scope || wall !== "client") throw new Error("This procedure is no client's: it wants another builder.");
-  const principal = await ctx.choosePrincipal(await ctx.authenticate());
-  if (!grants(principal.scopes, scope))
-    throw new Fault("scope_missing", `This takes the scope ${scope}, which you do not have.`);
-  ctx.spend(principal.id, limit);
-  return { principal, entry: entryOf(principal, ctx.requestId) };
-}
-
-/** The operator: his audit and his idempotency keys stand under a client of his own. */
-export const platformClientId = "client_00000000000000000000000000";
-
-/** Who may come in from the house: an operator at his doors, a service at its own. */
-async function admitToHouse({ ctx, meta }: Asked) {
-  const { scope, limit, wall } = door(meta);
-  const caller = await ctx.authenticate();
-  if (caller.kind === "stranger") throw unknownPerson();
-  if (wall === "house" && !(caller.kind === "user" && caller.platform)) throw new Fault("platform_required");
-  if (wall === "owner" && caller.kind !== "service") {
-    throw new Fault("scope_missing", `This takes the scope ${scope}, which only a service of this installation has.`);
-  }
-  const own =
-    caller.kind === "user"
-      ? caller.scopes?.filter((held): held is HouseScope => (houseScopes as readonly string[]).includes(held))
-      : null;
-  if (own && own.length > 0 && !own.some((held) => held === scope))
-    throw new Fault("scope_missing", `This takes the scope ${scope}, which your token does not carry.`);
-  const id =
-    caller.kind === "user" ? caller.userId : caller.kind === "service" ? `service:${caller.name}` : caller.keyId;
-  ctx.spend(id, limit);
-  return { id, kind: caller.kind };
-}
-
-/**
- * Parses before anything is opened, and not before the caller is known: what a stranger sends is not looked at.
- * The procedure's own parser runs again and gives the resolver its types.
- */
-async function parse({ ctx, path, getRawInput }: { ctx: Context; path: string; getRawInput: () => Promise<unknown> }) {
-  const schema = ctx.inputOf(path);
-  const result = schema
-    ? await schema.safeParseAsync(await getRawInput())
-    : { success: true as const, data: undefined };
-  if (!result.success) throw new TRPCError({ code: "BAD_REQUEST", cause: result.error });
-  refuseNul(result.data, []);
-  return result.data;
-}
-
-/** The one character of a JSON text that the database cannot keep. */
-function refuseNul(value: unknown, at: string[]): void {
-  if (typeof value === "string" && value.includes("\0")) {
-    const [path, message] = [at.join("."), "A text must not hold the character U+0000."];
-    throw new Fault("invalid_input", `${path}: ${message}`, { details: [{ path, message }] });
-  }
-  if (typeof value !== "object" || value === null) return;
-  for (const [name, inner] of Object.entries(value)) refuseNul(inner, [...at, name]);
-}
-
-const entryOf = (principal: Principal, requestId: string): Entry => {
-  return { clientId: principal.clientId, keyId: principal.kind === "key" ? principal.id : null, requestId };
-};
 
 /** Reads what stands over all clients: the operator's doors, and those that list for the installation's own services. */
 export const houseQuery = t.procedure.use(async (asked) => {
@@ -225,8 +81,6 @@ export const houseCommand = t.procedure.use(async (asked) => {
     (tx) => asked.next({ ctx: { principal, tx } }),
   );
 });
-
-export type Person = Extract<Caller, { kind: "user" | "stranger" }>;
 
 /** A person's command before he belongs to a client: a transaction of the house, whose rows are the client's that `chooses` names. */
 export const personCommand = t.procedure.use(async (asked) => {
@@ -346,10 +200,6 @@ export const live = t.procedure.use(async (asked) => {
   return next({ ctx: { principal, follower } });
 });
 
-/** That our own key service is away is no failure of the provider's: `asFault` knows it. */
-const asHeard = (error: unknown) =>
-  error instanceof ProviderError && !(error instanceof KeysUnavailable) ? providerFault(error) : undefined;
-
 /** Reads one row in one statement: for the hottest doors. Nothing is opened for it, so its input is parsed once. */
 export const hotQuery = t.procedure.use(async (asked) => {
   const { entry } = await admit(asked);
@@ -373,57 +223,6 @@ export const command = t.procedure.use(async (asked) => {
   );
   return signs && result.ok ? { ...result, data: await signed(ctx, result.data) } : result;
 });
-
-type Commanding = Context & { principal: Principal; parsedInput: unknown };
-
-/** The one way of a command: an earlier answer, or the work with its audit row and the answer to keep, in one commit. */
-async function commit<R extends { ok: true; data: unknown } | { ok: false; error: TRPCError }>(
-  ctx: Commanding,
-  path: string,
-  transact: <T>(work: (tx: Tx) => Promise<T>) => Promise<T>,
-  work: (tx: Tx) => Promise<R>,
-) {
-  const claim = claimOf(ctx, path);
-  const ring = claim ? await ctx.providers.vault.keys(ctx.principal.clientId, "idempotency") : null;
-  const once = async (tx: Tx) => {
-    const earlier = claim && ring ? await claimKey(tx, claim, ring) : null;
-    if (earlier) return { ok: true as const, data: replay(ctx, earlier), marker: answered };
-    const result = await work(tx);
-    // tRPC hands errors back as values: they are thrown on, so that the transaction hears of them.
-    if (!result.ok) throw result.error;
-    const audit = {
-      actor: ctx.principal.id,
-      action: path,
-      subjectId: subjectOf(result.data) ?? subjectOf(ctx.parsedInput),
-      input: redacted(ctx, path),
-      requestId: ctx.requestId,
-    };
-    const stored = claim && ring && storeAnswer(tx, claim, ring, { status: 200, data: result.data });
-    await Promise.all([recordAudit(tx, audit), stored]);
-    return result;
-  };
-  return begunAgain(() => transact(once));
-}
-
-const deadlocksBorne = 2;
-const stalePlansBorne = 50;
-
-/**
- * Begins a transaction again that Postgres has ended through no fault of its own, and of which nothing is left: two waited
- * for each other crosswise, or a table has changed under a prepared statement, of which each connection may have one.
- */
-async function begunAgain<T>(begin: () => Promise<T>): Promise<T> {
-  let [deadlocks, stalePlans] = [0, 0];
-  for (;;) {
-    try {
-      return await begin();
-    } catch (error) {
-      if (isDeadlock(error) && deadlocks++ < deadlocksBorne) continue;
-      if (isStalePlan(error) && stalePlans++ < stalePlansBorne) continue;
-      throw error;
-    }
-  }
-}
 
 /** Asks a provider before it answers. `ctx.perform` takes the three steps; a replay never comes so far. */
 export const outbound = t.procedure.use(async (asked) => {
@@ -466,15 +265,6 @@ export const outbound = t.procedure.use(async (asked) => {
 
   return next({ ctx: { perform } });
 });
-
-/** What `ctx.consult` does: reads, asks somebody else's machine without a transaction open, records what it said. */
-export type Consultation<A, G, O> = {
-  read(tx: Tx): Promise<A>;
-  /** May be asked twice. Throws ProviderError, or a Fault. */
-  ask(asked: A, deadline: Deadline): Promise<G>;
-  /** What is answered; without it, what was heard. May find that things have changed since they were read. */
-  record?(tx: Tx, asked: A, got: G): Promise<O>;
-};
 
 /**
  * For what may be asked twice without harm, and leaves nothing open when nobody answers. Unlike an outbound it writes no
@@ -524,100 +314,3 @@ export const consultation = t.procedure.use(async (asked) => {
   const result = await next({ ctx: { principal, ring: own, consult } });
   return signs && result.ok ? { ...result, data: await signed(ctx, result.data) } : result;
 });
-
-/** A link is good for minutes and an answer is kept for a day: so it is signed on its way out, also out of a replay. */
-async function signed<T>({ providers }: Context, answer: T): Promise<T> {
-  try {
-    return (await signLinks(providers.files, answer, new Date())) as T; // the same, but for the links in it
-  } catch (error) {
-    throw asHeard(error) ?? error;
-  }
-}
-
-/** What a provider's failure is to somebody who only asked. */
-function providerFault({ kind, message, retryAfterSeconds }: ProviderError): Fault {
-  if (kind === "refused") return new Fault("provider_rejected", message);
-  return new Fault("provider_unavailable", message, retryAfterSeconds === undefined ? {} : { retryAfterSeconds });
-}
-
-const lookAgainMs = 100;
-
-/** What is busy may be free in a moment: a kind with patience tries again for so long, a transaction each time. */
-async function patiently<T>(
-  { busy, patienceSeconds = 0 }: { busy: FaultCode; patienceSeconds?: number },
-  open: () => Promise<T>,
-): Promise<T> {
-  const until = performance.now() + patienceSeconds * 1000;
-  for (;;) {
-    try {
-      return await open();
-    } catch (error) {
-      if (!(error instanceof Fault && error.fault === busy) || performance.now() + lookAgainMs > until) throw error;
-    }
-    await sleep(lookAgainMs);
-  }
-}
-
-/** Step 2: asks. null when the deadline passed, or the line broke, and nobody knows what became of it. */
-async function ask<A, G>(
-  what: Outbound<never, A, G, unknown>,
-  accountId: string,
-  asked: A,
-  ctx: Context,
-): Promise<Settlement<G> | null> {
-  const deadline = { signal: AbortSignal.timeout(providerDeadlineSeconds * 1000) };
-  try {
-    return { outcome: "accepted", got: await what.ask(ctx.providers, accountId, asked, deadline) };
-  } catch (error) {
-    if (!(error instanceof ProviderError))
-      ctx.log().error({ err: error }, `${what.kind}: the provider's adapter failed`);
-    if (!(error instanceof ProviderError) || error.kind === "unknown") return null;
-    const { kind: outcome, message, retryAfterSeconds } = error;
-    return { outcome, message, ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }) };
-  }
-}
-
-/** Of a door that names no purpose in its meta. */
-const noRing: KeyRing = {
-  seal: () => {
-    throw new Error("This door must say `vault` in its meta.");
-  },
-  open: () => {
-    throw new Error("This door must say `vault` in its meta.");
-  },
-};
-
-// tRPC asks for this mark on what a middleware returns without calling next; its value is never read.
-const answered = "middlewareMarker" as never;
-
-function claimOf(ctx: Context & { principal: Principal; parsedInput: unknown }, path: string): Claim | null {
-  const key = ctx.idempotencyKey();
-  if (key === null) return null;
-  const fingerprint = fingerprintOf(ctx.signingSecret, path, ctx.parsedInput);
-  return { principal: ctx.principal.id, key, fingerprint, requestId: ctx.requestId };
-}
-
-function replay(ctx: Context, { answer, requestId }: { answer: Answer; requestId: string }): unknown {
-  ctx.reply.firstRequestId = requestId;
-  ctx.unspend();
-  return give(answer);
-}
-
-/** When to come again is of the moment, and so no part of what is stored. */
-function give(answer: Answer, retryAfterSeconds?: number): unknown {
-  if (!("fault" in answer)) return answer.data;
-  const { fault, message, details } = answer;
-  throw new Fault(fault, message, {
-    ...(details ? { details } : {}),
-    ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }),
-  });
-}
-
-function redacted(ctx: Context & { parsedInput: unknown }, path: string): unknown {
-  const schema = ctx.inputOf(path);
-  return schema ? redact(schema, ctx.parsedInput) : {};
-}
-
-function subjectOf(value: unknown): string | null {
-  return typeof value === "object" && value !== null && "id" in value && typeof value.id === "string" ? value.id : null;
-}

@@ -6,7 +6,7 @@ import { newId } from "../db/ids.ts";
 import { apiKeys, clients, memberships, roles, users } from "../db/schema/clients.ts";
 import { Fault } from "../routers/fault.ts";
 import { grants, scopes } from "../routers/scopes.ts";
-import { type Caller, type Principal, unknownPerson } from "../routers/trpc.ts";
+import { type Caller, type Principal, unknownPerson } from "../routers/trpc/context.ts";
 import { IdentityUnavailable, TokenRefused, type VerifiedToken } from "./authenticate-jwt.ts";
 
 const keyPattern = /^pb_(live|test)_[A-Za-z0-9_-]{32}$/;

@@ -14,7 +14,7 @@ import { restRouter, sendFault } from "../edge/rest.ts";
 import { asFault, docUrl, Fault } from "../routers/fault.ts";
 import { appRouter } from "../routers/index.ts";
 import type { Reply } from "../routers/reply.ts";
-import type { Caller, Context } from "../routers/trpc.ts";
+import type { Caller, Context } from "../routers/trpc/context.ts";
 import type { Deps } from "./deps.ts";
 import { health } from "./health.ts";
 import { ingressDoors } from "./ingress.ts";

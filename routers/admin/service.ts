@@ -7,7 +7,7 @@ import type { Client } from "../clients/schema.ts";
 import { clientOnTheWire } from "../clients/service.ts";
 import { Fault } from "../fault.ts";
 import { type ListKey, readCursor, toPage } from "../page.ts";
-import { platformClientId } from "../trpc.ts";
+import { platformClientId } from "../trpc/entrance.ts";
 import { wire } from "../words.ts";
 import type { CreateClient, ListClients, ListPrices, Price, SetPrice, SuspendClient } from "./schema.ts";
 

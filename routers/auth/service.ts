@@ -2,7 +2,7 @@ import { and, eq } from "drizzle-orm";
 import type { Database } from "../../db/client.ts";
 import { apiKeys, clients, memberships, users } from "../../db/schema/clients.ts";
 import { Fault } from "../fault.ts";
-import type { Caller } from "../trpc.ts";
+import type { Caller } from "../trpc/context.ts";
 import type { Me, OwnClients } from "./schema.ts";
 
 type Known = Extract<Caller, { kind: "key" | "user" }>;

@@ -6,7 +6,7 @@ import { Fault } from "../fault.ts";
 import { openIntentOf } from "../intents/service.ts";
 import type { Deadline } from "../providers/provider.ts";
 import type { ProviderCall, Ultravox } from "../providers/ultravox.ts";
-import type { Consultation } from "../trpc.ts";
+import type { Consultation } from "../trpc/asking.ts";
 import { hearOf } from "./hear.ts";
 import type { Call, HangUp } from "./schema.ts";
 import { type CallRow, callNotFound, getCall, lockCall } from "./service.ts";

@@ -4,7 +4,7 @@ import type { Tx } from "../../db/client.ts";
 import { calls } from "../../db/schema/calls.ts";
 import { Fault } from "../fault.ts";
 import type { Files } from "../providers/files.ts";
-import type { Consultation } from "../trpc.ts";
+import type { Consultation } from "../trpc/asking.ts";
 import { examples, Id, Instant } from "../words.ts";
 
 export const GetRecording = z.strictObject({

@@ -5,7 +5,7 @@ import { newId } from "../../db/ids.ts";
 import { invitations, memberships, users } from "../../db/schema/clients.ts";
 import { Fault } from "../fault.ts";
 import { type ListKey, readCursor, toPage } from "../page.ts";
-import type { Person, Principal } from "../trpc.ts";
+import type { Person, Principal } from "../trpc/context.ts";
 import { wire } from "../words.ts";
 import { refuseBeyond, refuseMember } from "./members.ts";
 import type { CreatedInvitation, Invitation, Invite, Joined, ListInvitations } from "./schema.ts";

@@ -4,7 +4,7 @@ import { memberships, users } from "../../db/schema/clients.ts";
 import { Fault } from "../fault.ts";
 import { type ListKey, readCursor, toPage } from "../page.ts";
 import { grants, scopes } from "../scopes.ts";
-import type { Principal } from "../trpc.ts";
+import type { Principal } from "../trpc/context.ts";
 import { wire } from "../words.ts";
 import type { ListMembers, Member, UpdateMember } from "./schema.ts";
 import { scopesOfRole } from "./service.ts";

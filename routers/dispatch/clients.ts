@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { type ListKey, readCursor, toPage } from "../page.ts";
-import { platformClientId } from "../trpc.ts";
+import { platformClientId } from "../trpc/entrance.ts";
 import {
   ageInSeconds,
   ago,

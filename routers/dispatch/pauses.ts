@@ -4,7 +4,7 @@ import { clients } from "../../db/schema/clients.ts";
 import { deliveries, dispatchPauses, webhookEndpoints } from "../../db/schema/events.ts";
 import { Fault } from "../fault.ts";
 import { type ListKey, readCursor, toPage } from "../page.ts";
-import { platformClientId } from "../trpc.ts";
+import { platformClientId } from "../trpc/entrance.ts";
 import { wire } from "../words.ts";
 import type { ListPauses, Pause, SetPause } from "./schema.ts";
 

@@ -3,7 +3,7 @@ import { openCredential } from "../credentials/service.ts";
 import { Fault } from "../fault.ts";
 import type { FetchAnswer, GuardedFetch } from "../providers/guarded-fetch.ts";
 import type { KeyRing } from "../providers/vault.ts";
-import type { Consultation } from "../trpc.ts";
+import type { Consultation } from "../trpc/asking.ts";
 import { SendFailed, type SendFailure } from "../webhooks/sender.ts";
 import type { HttpDefinition } from "./definition.ts";
 import { formsOf, hide, withoutHalf } from "./hide.ts";

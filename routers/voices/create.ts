@@ -6,7 +6,7 @@ import { accountFor } from "../credentials/accounts.ts";
 import { Fault } from "../fault.ts";
 import type { Files } from "../providers/files.ts";
 import type { KeyRing } from "../providers/vault.ts";
-import type { Consultation } from "../trpc.ts";
+import type { Consultation } from "../trpc/asking.ts";
 import { findUploads, type UploadRow, useUploads, verifyUploads } from "../uploads/service.ts";
 import { startWorkflow } from "../workflows/service.ts";
 import type { ExternalVoice } from "./definition.ts";

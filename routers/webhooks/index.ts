@@ -1,5 +1,6 @@
 import { rest } from "../rest.ts";
-import { type Context, command, consultation, query, router } from "../trpc.ts";
+import type { Context } from "../trpc/context.ts";
+import { command, consultation, query, router } from "../trpc.ts";
 import { getDelivery, listDeliveries, redeliver, searchDeliveries } from "./deliveries.ts";
 import {
   Delivery,

@@ -4,7 +4,7 @@ import { catalogue } from "../../db/events.ts";
 import { newId } from "../../db/ids.ts";
 import type { Event } from "../events/schema.ts";
 import type { KeyRing } from "../providers/vault.ts";
-import type { Consultation } from "../trpc.ts";
+import type { Consultation } from "../trpc/asking.ts";
 import { wire } from "../words.ts";
 import { dispatchLimits } from "./dispatch.ts";
 import { hideHeaders, openHeaders } from "./headers.ts";

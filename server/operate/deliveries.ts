@@ -14,7 +14,7 @@ import {
 } from "../../routers/dispatch/pauses.ts";
 import type { DispatchOverview, Pause } from "../../routers/dispatch/schema.ts";
 import { lookOver } from "../../routers/dispatch/service.ts";
-import { platformClientId } from "../../routers/trpc.ts";
+import { platformClientId } from "../../routers/trpc/entrance.ts";
 import type { Hands } from "./hands.ts";
 import { duration, table } from "./table.ts";
 

@@ -1,0 +1,84 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Tx } from "../../db/client.ts";
+import { Fault, type FaultCode } from "../fault.ts";
+import type { Outbound } from "../intents/outbound.ts";
+import { providerDeadlineSeconds, type Settlement } from "../intents/service.ts";
+import { type Deadline, ProviderError } from "../providers/provider.ts";
+import { type KeyRing, KeysUnavailable } from "../providers/vault.ts";
+import { signLinks } from "../uploads/service.ts";
+import type { Context } from "./context.ts";
+
+/** That our own key service is away is no failure of the provider's: `asFault` knows it. */
+export const asHeard = (error: unknown) =>
+  error instanceof ProviderError && !(error instanceof KeysUnavailable) ? providerFault(error) : undefined;
+
+/** What `ctx.consult` does: reads, asks somebody else's machine without a transaction open, records what it said. */
+export type Consultation<A, G, O> = {
+  read(tx: Tx): Promise<A>;
+  /** May be asked twice. Throws ProviderError, or a Fault. */
+  ask(asked: A, deadline: Deadline): Promise<G>;
+  /** What is answered; without it, what was heard. May find that things have changed since they were read. */
+  record?(tx: Tx, asked: A, got: G): Promise<O>;
+};
+
+/** A link is good for minutes and an answer is kept for a day: so it is signed on its way out, also out of a replay. */
+export async function signed<T>({ providers }: Context, answer: T): Promise<T> {
+  try {
+    return (await signLinks(providers.files, answer, new Date())) as T; // the same, but for the links in it
+  } catch (error) {
+    throw asHeard(error) ?? error;
+  }
+}
+
+/** What a provider's failure is to somebody who only asked. */
+function providerFault({ kind, message, retryAfterSeconds }: ProviderError): Fault {
+  if (kind === "refused") return new Fault("provider_rejected", message);
+  return new Fault("provider_unavailable", message, retryAfterSeconds === undefined ? {} : { retryAfterSeconds });
+}
+
+const lookAgainMs = 100;
+
+/** What is busy may be free in a moment: a kind with patience tries again for so long, a transaction each time. */
+export async function patiently<T>(
+  { busy, patienceSeconds = 0 }: { busy: FaultCode; patienceSeconds?: number },
+  open: () => Promise<T>,
+): Promise<T> {
+  const until = performance.now() + patienceSeconds * 1000;
+  for (;;) {
+    try {
+      return await open();
+    } catch (error) {
+      if (!(error instanceof Fault && error.fault === busy) || performance.now() + lookAgainMs > until) throw error;
+    }
+    await sleep(lookAgainMs);
+  }
+}
+
+/** Step 2: asks. null when the deadline passed, or the line broke, and nobody knows what became of it. */
+export async function ask<A, G>(
+  what: Outbound<never, A, G, unknown>,
+  accountId: string,
+  asked: A,
+  ctx: Context,
+): Promise<Settlement<G> | null> {
+  const deadline = { signal: AbortSignal.timeout(providerDeadlineSeconds * 1000) };
+  try {
+    return { outcome: "accepted", got: await what.ask(ctx.providers, accountId, asked, deadline) };
+  } catch (error) {
+    if (!(error instanceof ProviderError))
+      ctx.log().error({ err: error }, `${what.kind}: the provider's adapter failed`);
+    if (!(error instanceof ProviderError) || error.kind === "unknown") return null;
+    const { kind: outcome, message, retryAfterSeconds } = error;
+    return { outcome, message, ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }) };
+  }
+}
+
+/** Of a door that names no purpose in its meta. */
+export const noRing: KeyRing = {
+  seal: () => {
+    throw new Error("This door must say `vault` in its meta.");
+  },
+  open: () => {
+    throw new Error("This door must say `vault` in its meta.");
+  },
+};
