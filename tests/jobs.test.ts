@@ -90,6 +90,24 @@ test("a job of the house has no client to act for", async () => {
   expect(jobLines()[0]).toMatchObject({ outcome: "done", client_id: null });
 });
 
+test("what a job begins aside and does not wait for fails neither the job nor the process, and the log says who will do it", async () => {
+  const aside = Promise.withResolvers<void>();
+  await start({
+    "webhooks.deliver": {
+      async run(_, ctx) {
+        ctx.aside(aside.promise, "the sweep will do it");
+      },
+    },
+  });
+  await deliver("dlv_1");
+  await until("the job is done", empty);
+  expect(jobLines()).toMatchObject([{ outcome: "done" }]);
+  aside.reject(new Error("the line is cut"));
+  const told = () => lines.find(({ msg }) => msg === "the sweep will do it");
+  await until("it is told", async () => told() !== undefined);
+  expect(told()).toMatchObject({ level: 40, task: "webhooks.deliver", err: { message: "the line is cut" } });
+});
+
 test("the delay of a retry is that of its schedule or up to a fifth more, never less", () => {
   expect(retryDelaySeconds([5, 60], 0, 0)).toBe(5);
   expect(retryDelaySeconds([5, 60], 1, 0.5)).toBe(66);
