@@ -41,7 +41,14 @@ export type DatabaseOptions = {
   idleInTransactionTimeoutMs?: number;
   maxWaiting?: number;
   maxWaitMs?: number;
+  planLifeMs?: number;
 };
+
+/**
+ * How old the plan of a statement may be. One that was made while a table was all but empty may take any index, for it
+ * knows no better: then every row of a client is looked at for each that is wanted, until Postgres finds time to count.
+ */
+const planLifeMs = 10_000;
 
 const readerLanes = 3;
 const dialect = new PgDialect({ casing: "snake_case" });
@@ -57,6 +64,7 @@ export function openDatabase(options: DatabaseOptions) {
     idleInTransactionTimeoutMs,
     maxWaiting: options.maxWaiting ?? 500,
     maxWaitMs: options.maxWaitMs ?? 5_000,
+    planLifeMs: options.planLifeMs ?? planLifeMs,
   };
   const tenants = new LanePool({ ...common, url: tenantUrl, name: "patchbay-tenant", size });
   const readers = new ReaderLanes({
@@ -183,6 +191,7 @@ class Statements {
 
   /** Begins and enters. The promise tells of the first failure, if any. */
   open(mode: "read" | "write", [text, parameters]: readonly [string, readonly unknown[]]): Promise<unknown> {
+    this.#lane.forgetOldPlans();
     const began = this.#lane.command(mode === "read" ? "begin read only" : "begin");
     const entered = this.#track(this.#lane.send(text, parameters));
     const opening = Promise.all([began, entered]);

@@ -15,6 +15,7 @@ export type LaneOptions = {
   name: string;
   statementTimeoutMs: number;
   idleInTransactionTimeoutMs: number;
+  planLifeMs: number;
 };
 
 /**
@@ -25,9 +26,12 @@ export class Lane {
   readonly #sql: postgres.Sql;
   readonly #underWay = new Set<Sent>();
   #dead = false;
+  readonly #planLifeMs: number;
+  #plannedAt = performance.now();
   #waiter: ((error: ConnectionLost) => void) | undefined;
 
   constructor(options: LaneOptions, onDeath: (lane: Lane) => void) {
+    this.#planLifeMs = options.planLifeMs;
     this.#sql = postgres(options.url, {
       max: 1,
       ...unlisted({ max_pipeline: 10_000, socket: once(dial) }),
@@ -72,9 +76,16 @@ export class Lane {
   }
 
   /** Begin, commit and rollback: without parameters, and cheaper unprepared. */
-  command(text: "begin" | "begin read only" | "commit" | "rollback") {
+  command(text: "begin" | "begin read only" | "commit" | "rollback" | "discard plans") {
     if (this.#dead) throw new ConnectionLost();
     return this.#watch(this.#sql.unsafe(text));
+  }
+
+  /** Before a transaction, or a statement that is one: has statements planned anew that were planned some time ago. */
+  forgetOldPlans() {
+    if (performance.now() - this.#plannedAt < this.#planLifeMs) return;
+    this.#plannedAt = performance.now();
+    this.command("discard plans").catch(() => {}); // it fails with the connection, and so does what follows
   }
 
   /** Finishes what is under way, then closes. */

@@ -17,7 +17,9 @@ export class ReaderLanes {
   }
 
   send(text: string, parameters: readonly unknown[]) {
-    return this.#leastLoaded().send(text, parameters);
+    const lane = this.#leastLoaded();
+    lane.forgetOldPlans();
+    return lane.send(text, parameters);
   }
 
   async close() {

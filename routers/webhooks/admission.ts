@@ -1,4 +1,4 @@
-import { sql } from "drizzle-orm";
+import { type SQL, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 
 /** Deliveries that are queued or at work at once. A place is taken only by what is due, never by what waits. */
@@ -81,15 +81,21 @@ export async function admitDue(tx: Tx, wanted: readonly Wanted[]): Promise<numbe
  * Admits what is due and queues it, as far as there is room: an endpoint's first delivery goes before another's second,
  * and each of an endpoint with a rate begins so much later than the one before. Its answer is how many. Where all
  * the places of a client were taken, those that came free go to whichever of its endpoints has waited longest. What the operator has paused waits.
+ * The rows stay locked from the choice to the update, so that it finds them by where they lie.
  */
 export function admit(tx: Tx, wanted: readonly Wanted[]) {
+  return tx.execute<{ n: number }>(admission(wanted));
+}
+
+/** The statement of it; exported for the test that pins its plan. */
+export function admission(wanted: readonly Wanted[]): SQL {
   const perClient = number(places.perClient);
   const room = sql`case when e.failures_in_row < ${number(places.failingFrom)} then ${number(places.perEndpoint)}
     else ${number(places.perFailing)} end as room`;
   const [ahead, lease] = [number(aheadSeconds), number(leaseSeconds)];
   const clientIds = wanted.map(({ clientId }) => clientId);
   const endpointIds = wanted.map(({ endpointId }) => endpointId ?? "*");
-  return tx.execute<{ n: number }>(sql`
+  return sql`
     with wanted as materialized (
       select * from rows from (${list(clientIds)}, ${list(endpointIds)}) as w(client_id, endpoint_id)
     ), asking as materialized (
@@ -113,12 +119,12 @@ export function admit(tx: Tx, wanted: readonly Wanted[]) {
       from taken t join webhook_endpoints e on e.client_id = t.client_id
       where t.any_endpoint or t.n + t.freed >= ${perClient}
     ), waiting as materialized (
-      select e.client_id, e.id as endpoint_id, e.rate, e.rate_due_at, due.id, due.next_attempt_at,
+      select e.client_id, e.id as endpoint_id, e.rate, e.rate_due_at, due.id, due.spot, due.next_attempt_at,
         coalesce(busy.n, 0) + row_number() over (partition by e.client_id, e.id order by due.next_attempt_at) as turn
       from open e
       left join busy on busy.client_id = e.client_id and busy.endpoint_id = e.id
       cross join lateral (
-        select d.id, d.next_attempt_at from deliveries d
+        select d.id, d.ctid as spot, d.next_attempt_at from deliveries d
         where d.client_id = e.client_id and d.endpoint_id = e.id and ${isDue}
         order by d.next_attempt_at
         limit greatest(0, least(e.room - coalesce(busy.n, 0), case when e.rate is not null then
@@ -132,13 +138,13 @@ export function admit(tx: Tx, wanted: readonly Wanted[]) {
       join taken t on t.client_id = r.client_id
       where r.place <= ${perClient} - t.n
     ), timed as materialized (
-      select client_id, endpoint_id, id, greatest(statement_timestamp(), next_attempt_at,
+      select client_id, id, spot, greatest(statement_timestamp(), next_attempt_at,
         case when rate is not null then rate_due_at + make_interval(secs => before / rate::float8) end) as run_at
       from chosen
     ), admitted as (
       update deliveries d set claim = d.claim + 1,
         admitted_until = timed.run_at + make_interval(secs => ${lease})
-      from timed where d.client_id = timed.client_id and d.id = timed.id and d.admitted_until is null
+      from timed where d.ctid = timed.spot and d.client_id = timed.client_id and d.id = timed.id and d.admitted_until is null
       returning d.client_id, d.id, d.claim, timed.run_at
     ), slowed as (
       update webhook_endpoints e set rate_due_at = c.rate_due_at + make_interval(secs => c.n / c.rate::float8)
@@ -149,7 +155,7 @@ export function admit(tx: Tx, wanted: readonly Wanted[]) {
         array_agg(client_id), array_agg(json_build_object('deliveryId', id, 'claim', claim)), array_agg(run_at)) end
       from admitted
     )
-    select n from queued`);
+    select n from queued`;
 }
 
 /** Ids hold no commas; the driver knows no arrays. */
