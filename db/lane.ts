@@ -29,12 +29,15 @@ export class Lane {
   readonly #planLifeMs: number;
   #plannedAt = performance.now();
   #waiter: ((error: ConnectionLost) => void) | undefined;
+  /** Why there is no connection: what the socket said, or the server while nobody had been let in yet. */
+  #reason: unknown;
+  #isIn = false;
 
   constructor(options: LaneOptions, onDeath: (lane: Lane) => void) {
     this.#planLifeMs = options.planLifeMs;
     this.#sql = postgres(options.url, {
       max: 1,
-      ...unlisted({ max_pipeline: 10_000, socket: once(dial) }),
+      ...unlisted({ max_pipeline: 10_000, socket: once((target) => this.#dial(target)) }),
       fetch_types: false,
       idle_timeout: 0,
       max_lifetime: null,
@@ -102,16 +105,30 @@ export class Lane {
   #watch(sent: Sent): Sent {
     this.#underWay.add(sent);
     sent.execute();
-    const done = () => this.#underWay.delete(sent);
-    sent.then(done, done);
+    sent.then(
+      () => {
+        this.#isIn = true;
+        this.#underWay.delete(sent);
+      },
+      (error: unknown) => {
+        if (!this.#isIn && !(error instanceof ConnectionLost)) this.#reason ??= error;
+        this.#underWay.delete(sent);
+      },
+    );
     return sent;
+  }
+
+  #dial(target: Target): Socket {
+    return dial(target).once("error", (error) => {
+      this.#reason ??= error;
+    });
   }
 
   #die(onDeath: (lane: Lane) => void) {
     this.#dead = true;
     // What postgres.js had put aside it would now send over the next connection, which there is not: it would wait for ever.
-    for (const sent of this.#underWay) rejectNow(sent);
-    this.#waiter?.(new ConnectionLost());
+    for (const sent of this.#underWay) rejectNow(sent, this.#reason);
+    this.#waiter?.(new ConnectionLost(this.#reason));
     onDeath(this);
   }
 }
@@ -121,7 +138,8 @@ type Sent = postgres.PendingQuery<postgres.Row[]>;
 const prepared = { prepare: true, simple: false } as postgres.UnsafeQueryOptions; // `simple` is missing in its types
 
 /** Every query of postgres.js carries this; its types do not say so. */
-const rejectNow = (sent: Sent) => (sent as unknown as { reject(error: Error): void }).reject(new ConnectionLost());
+const rejectNow = (sent: Sent, reason: unknown) =>
+  (sent as unknown as { reject(error: Error): void }).reject(new ConnectionLost(reason));
 
 /** Options that postgres.js has and its types do not know. */
 const unlisted = (options: object) => options as Record<never, never>;

@@ -9,16 +9,27 @@ export type RoleUrls = { tenantUrl: string; houseUrl: string; workerUrl: string 
 const lowestServerVersion = 150_000;
 const here = (file: string) => new URL(file, import.meta.url);
 
+/** Nothing was done, and the message says why and what to do. */
+export class MigrationRefused extends Error {}
+
+type Migration = {
+  ownerUrl: string;
+  roles: RoleUrls;
+  /** Gives the logins new passwords also where another database on the server uses them with others. */
+  takeLogins?: boolean;
+};
+
 /**
  * Brings a database to the present: logins, tables, walls, the queue. It may be run again and by several at once.
- * The passwords of the three logins are set to those in their URLs.
+ * The passwords of the three logins are set to those in their URLs. Throws MigrationRefused.
  */
-export async function migrate({ ownerUrl, roles }: { ownerUrl: string; roles: RoleUrls }) {
+export async function migrate({ ownerUrl, roles, takeLogins = false }: Migration) {
   const owner = postgres(ownerUrl, { max: 1, onnotice: () => {} });
   try {
     await owner`select pg_advisory_lock(7234119, 1)`;
     const [server] = await owner`select current_setting('server_version_num')::int as version`;
-    if (server!.version < lowestServerVersion) throw new Error("Patchbay needs PostgreSQL 15 or newer.");
+    if (server!.version < lowestServerVersion) throw new MigrationRefused("Patchbay needs PostgreSQL 15 or newer.");
+    if (!takeLogins) await refuseOthersLogins(owner, roles);
     await owner.unsafe(await readFile(here("./roles.sql"), "utf8"));
     for (const url of [roles.tenantUrl, roles.houseUrl, roles.workerUrl]) await setPassword(owner, url);
     await runDrizzle(drizzle(owner), { migrationsFolder: here("./migrations").pathname });
@@ -35,6 +46,37 @@ export async function migrate({ ownerUrl, roles }: { ownerUrl: string; roles: Ro
 export async function knownMigrations(): Promise<number> {
   const journal = JSON.parse(await readFile(here("./migrations/meta/_journal.json"), "utf8"));
   return journal.entries.length;
+}
+
+/** A login belongs to the whole server: with a new password, an installation in another database would be shut out. */
+async function refuseOthersLogins(owner: postgres.Sql, roles: RoleUrls) {
+  for (const url of [roles.tenantUrl, roles.houseUrl, roles.workerUrl]) {
+    const role = decodeURIComponent(new URL(url).username);
+    const others = await owner<{ name: string }[]>`
+      select distinct d.datname as name from pg_shdepend s join pg_database d on d.oid = s.dbid
+      where s.refclassid = 'pg_authid'::regclass and s.refobjid = (select oid from pg_roles where rolname = ${role})
+        and d.datname <> current_database() order by 1`;
+    if (others.length === 0 || (await opens(url))) continue;
+    const names = others.map(({ name }) => name).join(", ");
+    throw new MigrationRefused(
+      `The login ${role} belongs to the whole server, and is used with another password in: ${names}. An installation there would be shut out.
+Give both installations the same APP_SECRET, or this one a server of its own. With --take-logins the password is changed all the same.`,
+    );
+  }
+}
+
+/** Whether the server takes this password. */
+async function opens(url: string): Promise<boolean> {
+  const connection = postgres(url, { max: 1, onnotice: () => {} });
+  try {
+    await connection`select`;
+    return true;
+  } catch (error) {
+    if (error instanceof postgres.PostgresError && error.code === "28P01") return false;
+    throw error;
+  } finally {
+    await connection.end({ timeout: 5 });
+  }
 }
 
 async function setPassword(owner: postgres.Sql, url: string) {

@@ -1,28 +1,27 @@
+import "./node-version.ts";
 import { once } from "node:events";
 import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Workers } from "../jobs/worker.ts";
 import { type Deps, openDeps } from "./deps.ts";
 import { EnvironmentProblem, readEnv } from "./env.ts";
 import { openHttp } from "./http.ts";
 import { openWorkers } from "./workers.ts";
 
 const drainMs = 20_000;
-const lowestNode = 22;
+const longestPauseMs = 10_000;
 
 /** Runs a process until it is told to stop: requests and jobs under way are finished first, within bounds. */
 export async function run(parts: { http: boolean; workers: boolean }) {
-  if (Number(process.versions.node.split(".")[0]) < lowestNode) {
-    return refuse(
-      `Patchbay needs Node ${lowestNode} or newer; this is ${process.versions.node}. Start it with npm, which brings its own.`,
-    );
-  }
   const told = Promise.race(["SIGTERM", "SIGINT"].map((name) => once(process, name).then(() => name))); // also while starting
   const deps = open();
   if (!deps) return;
   const { log, env } = deps;
-  const server = parts.http ? await listen(openHttp(deps), env) : null;
-  const workers = parts.workers ? await openWorkers(deps) : null;
+  const server = parts.http ? await listen(openHttp(deps), env).catch(refusePort) : null;
+  if (parts.http && !server) return deps.close();
   if (server) log.info({ address: server.address() }, "listening");
+  const workers = parts.workers ? await beginWork(deps, told) : null;
 
   const signal = await told;
   log.info({ signal }, "stopping: what is under way is finished");
@@ -31,6 +30,19 @@ export async function run(parts: { http: boolean; workers: boolean }) {
   await Promise.all([server && drain(server), workers?.stop()]);
   await deps.close();
   log.info("stopped");
+}
+
+/** Begins when the database can be asked; until then requests are answered, and health tells. null: told to stop first. */
+async function beginWork(deps: Deps, told: Promise<unknown>): Promise<Workers | null> {
+  const stopped = told.then(() => true);
+  for (let pauseMs = 500; ; pauseMs = Math.min(2 * pauseMs, longestPauseMs)) {
+    try {
+      return await openWorkers(deps);
+    } catch (error) {
+      deps.log.error({ err: error, again_in_ms: pauseMs }, "workers not started: is the database there, and migrated?");
+    }
+    if (await Promise.race([stopped, sleep(pauseMs, false)])) return null;
+  }
 }
 
 function open(): Deps | undefined {
@@ -59,6 +71,14 @@ export async function drain(server: Server) {
 }
 
 export const portOf = (server: Server) => (server.address() as AddressInfo).port;
+
+/** A port that cannot be had is said in a sentence, with what to change. */
+function refusePort(error: NodeJS.ErrnoException & { port?: number; address?: string }): null {
+  const why = { EADDRINUSE: "is taken", EACCES: "is not allowed to this user", EADDRNOTAVAIL: "is not this machine's" };
+  if (!(error.code && error.code in why)) throw error;
+  refuse(`${error.address}:${error.port} ${why[error.code as keyof typeof why]}: choose another with HOST and PORT.`);
+  return null;
+}
 
 function refuse(message: string): void {
   console.error(message);

@@ -1,12 +1,18 @@
-import { migrate } from "../db/migrate.ts";
-import { EnvironmentProblem, readEnv, roleUrls } from "./env.ts";
+import "./node-version.ts";
+import { MigrationRefused, migrate } from "../db/migrate.ts";
+import { EnvironmentProblem, readDatabaseEnv, roleUrls } from "./env.ts";
 
-/** Brings the database of DATABASE_URL to the present. Run it before a new version starts. */
+/**
+ * Brings the database of DATABASE_URL to the present. Run it before a new version starts. `--take-logins`: also where
+ * another installation on the same server is shut out by it.
+ */
 try {
-  const env = readEnv(process.env);
-  await migrate({ ownerUrl: env.DATABASE_URL, roles: roleUrls(env) });
+  const env = readDatabaseEnv(process.env);
+  const takeLogins = process.argv.includes("--take-logins");
+  await migrate({ ownerUrl: env.DATABASE_URL, roles: roleUrls(env), takeLogins });
   console.log("The database is current.");
 } catch (error) {
-  console.error(error instanceof EnvironmentProblem ? error.message : error);
+  const isSaid = error instanceof EnvironmentProblem || error instanceof MigrationRefused;
+  console.error(isSaid ? error.message : error);
   process.exitCode = 1;
 }

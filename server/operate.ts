@@ -1,3 +1,4 @@
+import "./node-version.ts";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { idPattern, prefixes } from "../db/ids.ts";
 import type * as Deliveries from "./operate/deliveries.ts";

@@ -39,7 +39,8 @@ export default async function setup({ provide }: TestProject) {
   await owner.end();
   const template = new URL(ownerUrl);
   template.pathname = `/${templateName}`;
-  await migrate({ ownerUrl: template.href, roles: roleUrls({ DATABASE_URL: template.href, APP_SECRET: appSecret }) });
+  const roles = roleUrls({ DATABASE_URL: template.href, APP_SECRET: appSecret });
+  await migrate({ ownerUrl: template.href, roles, takeLogins: true }); // an earlier run may have been killed
 
   provide("ownerUrl", ownerUrl);
   provide("appSecret", appSecret);

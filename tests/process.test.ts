@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { type AddressInfo, connect, createServer } from "node:net";
 import postgres from "postgres";
 import { afterAll, expect, test } from "vitest";
 import { agent, house, phone, until } from "./house.ts";
@@ -11,7 +12,7 @@ afterAll(() => {
 });
 
 /** The production entry point, as a process of its own over the same database and the same simulated provider. */
-async function start(env: Record<string, string | undefined> = {}) {
+async function start(env: Record<string, string | undefined> = {}, flags: string[] = []) {
   const own = {
     ...h.environment,
     PORT: "0",
@@ -23,7 +24,7 @@ async function start(env: Record<string, string | undefined> = {}) {
       .filter(([, value]) => value !== undefined)
       .map(([name, value]) => [name, String(value)]),
   );
-  const child = spawn(process.execPath, ["server/main.ts"], {
+  const child = spawn(process.execPath, [...flags, "server/main.ts"], {
     env: { PATH: process.env.PATH, ...given },
     stdio: ["ignore", "pipe", "pipe"],
   });
@@ -78,6 +79,67 @@ test("a process without its environment names every variable that is missing, an
   expect(output.err).toContain("DATABASE_URL is not set.");
   expect(output.err).toContain("PORT: must be a whole number");
   expect(output.err).not.toContain("    at ");
+});
+
+/** Hangs up on everybody, until it is told to lead to the database. */
+async function closedDoor() {
+  const { hostname, port } = new URL(h.environment.DATABASE_URL!);
+  let isOpen = false;
+  const door = createServer((socket) => {
+    if (!isOpen) return void socket.resetAndDestroy();
+    const line = connect({ host: hostname, port: Number(port) });
+    for (const [one, other] of [
+      [socket, line],
+      [line, socket],
+    ] as const)
+      one.on("error", () => other.destroy()).on("close", () => other.destroy());
+    socket.pipe(line).pipe(socket);
+  });
+  door.listen(0, "127.0.0.1");
+  await once(door, "listening");
+  const url = new URL(h.environment.DATABASE_URL!);
+  url.host = `127.0.0.1:${(door.address() as AddressInfo).port}`;
+  return {
+    url: url.href,
+    open: () => {
+      isOpen = true;
+    },
+    [Symbol.dispose]: () => void door.close(),
+  };
+}
+
+test("a process that finds no database answers that it is down, says why, and begins when there is one", async () => {
+  using door = await closedDoor();
+  const running = await start({ DATABASE_URL: door.url });
+  const port = await until(async () => /"port":(\d+)\}.*"listening"/.exec(running.output.out)?.[1]);
+  await until(async () => /"level":"error".*ECONNRESET.*workers not started/.test(running.output.out));
+  const down = await fetch(`http://127.0.0.1:${port}/health/ready`);
+  const told = (await down.json()) as { status: string };
+  expect([down.status, told.status]).toEqual([503, "down"]);
+  door.open();
+  await ready(running);
+  await until(async () => running.output.out.includes("pool-slow"));
+  running.child.kill("SIGTERM");
+  expect(await running.exited).toBe(0);
+});
+
+test("a process whose logins are refused says so, and ends when it is told to", async () => {
+  const running = await start({ APP_SECRET: Buffer.alloc(32, 9).toString("base64") });
+  await until(async () => /password authentication failed for user/.test(running.output.out));
+  running.child.kill("SIGTERM");
+  expect(await running.exited).toBe(0);
+});
+
+test("a port that is taken, and a Node that is too old, are said in a sentence", async () => {
+  const taken = await start({ PORT: new URL(h.url).port, HOST: "127.0.0.1" });
+  expect(await taken.exited).toBe(1);
+  expect(taken.output.err).toMatch(/^127\.0\.0\.1:\d+ is taken: choose another with HOST and PORT\.\n$/);
+  const old = await start({}, [
+    "--import",
+    "data:text/javascript,Object.defineProperty(process.versions, 'node', { value: '20.20.2' })",
+  ]);
+  expect(await old.exited).toBe(1);
+  expect(old.output.err).toMatch(/^Patchbay needs Node 22 or newer; this is 20\.20\.2\. .*\n$/);
 });
 
 /** Not "down", which it also says when the database is only slow. */

@@ -20,7 +20,8 @@ for await (const file of glob("db/{*.sql,migrations/**/*.{sql,json}}", { cwd: ro
 await copy(scalarFile, "vendor/scalar.js");
 
 const source = JSON.parse(await readFile(join(root, "package.json"), "utf8")) as Package;
-const { name, version, description, license, type, engines, dependencies, optionalDependencies } = source;
+const { name, version, description, license, type, dependencies, optionalDependencies } = source;
+const engines = { node: ">=22" }; // the sources bring a Node of their own; what is built runs on the machine's
 await write("package.json", {
   ...{ name, version, description, private: true, license, type, engines },
   exports: { "./client": { types: "./edge/client.d.ts", default: "./edge/client.js" } },
