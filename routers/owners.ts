@@ -2,11 +2,12 @@ import { eq } from "drizzle-orm";
 import type { Tx } from "../db/client.ts";
 import { prefixes } from "../db/ids.ts";
 import { calls } from "../db/schema/calls.ts";
-import { invitations } from "../db/schema/clients.ts";
+import { clients, invitations } from "../db/schema/clients.ts";
 import { knowledgeBases } from "../db/schema/knowledge.ts";
 import { voices } from "../db/schema/voices.ts";
 import { workflowRuns } from "../db/schema/workflows.ts";
 import { Fault } from "./fault.ts";
+import { platformClientId } from "./trpc/entrance.ts";
 
 const kinds = {
   voice: { table: voices, fault: "voice_not_found" },
@@ -23,6 +24,12 @@ export async function clientOf(tx: Tx, id: string): Promise<string> {
   const [row] = await tx.select({ clientId: kind.table.clientId }).from(kind.table).where(eq(kind.table.id, id));
   if (!row) throw new Fault(kind.fault, `There is no ${id}.`);
   return row.clientId;
+}
+
+/** Throws Fault `client_not_found`; the operator's own is nobody's either. In a transaction of the house. */
+export async function findClient(tx: Tx, id: string): Promise<void> {
+  const [row] = await tx.select({ id: clients.id }).from(clients).where(eq(clients.id, id));
+  if (!row || id === platformClientId) throw new Fault("client_not_found", `There is no client ${id}.`);
 }
 
 /** The client that the token of an invitation leads to, whatever has become of the invitation since. */

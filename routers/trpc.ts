@@ -7,7 +7,7 @@ import { answerReserved, claimKey, giveUpKey, reserveKey } from "./idempotency/s
 import type { AnyOutbound } from "./intents/kinds.ts";
 import type { Outbound } from "./intents/outbound.ts";
 import { loseIntent, openIntent, providerDeadlineSeconds, type Settlement, settle } from "./intents/service.ts";
-import { clientInvited, clientOf } from "./owners.ts";
+import { clientInvited, clientOf, findClient } from "./owners.ts";
 import type { ListKey } from "./page.ts";
 import type { Deadline } from "./providers/provider.ts";
 import type { Chunks } from "./reply.ts";
@@ -120,6 +120,22 @@ export const serviceCommand = t.procedure.use(async (asked) => {
   const ctx = { ...asked.ctx, principal, parsedInput };
   return commit(
     ctx,
+    asked.path,
+    (work) => db.asClient({ clientId, requestId }, work),
+    (tx) => asked.next({ ctx: { principal, tx } }),
+  );
+});
+
+/** An operator's command about one client, which the input's `id` names: a transaction of that client, audited there. */
+export const operatorCommand = t.procedure.use(async (asked) => {
+  const admitted = await admitToHouse(asked);
+  const parsedInput = await parse(asked);
+  const { db, requestId } = asked.ctx;
+  const { id: clientId } = parsedInput as { id: string };
+  await db.asHouse((tx) => findClient(tx, clientId), { mode: "read", requestId });
+  const principal: Principal = { ...admitted, clientId, scopes: [] };
+  return commit(
+    { ...asked.ctx, principal, parsedInput },
     asked.path,
     (work) => db.asClient({ clientId, requestId }, work),
     (tx) => asked.next({ ctx: { principal, tx } }),

@@ -251,6 +251,60 @@ const fromRest = async (path: string): Promise<Answer> => {
   return { status: response.status, headers: response.headers, body: await response.json() };
 };
 
+describe("credits that an operator gives", () => {
+  const made = async () => {
+    const person = await newcomer();
+    const created = await h.post("/admin/clients", { name: "Poor", ownerEmail: "poor@example.com" }, await operator());
+    const { id, invitationToken } = created.body.data;
+    await h.post(`/invitations/${invitationToken}/accept`, {}, { key: person.key });
+    return { id, key: await h.identity.token({ sub: person.sub, clients: [id] }) };
+  };
+  const give = async (id: string, body: unknown, more: object = {}) =>
+    h.post(`/admin/clients/${id}/credits`, body, { ...(await operator()), ...more });
+
+  test("are there at once, once for a request however often it comes, with their reason and their audit", async () => {
+    const client = await made();
+    const { body: ready } = await h.post("/agents", agent, client);
+    const call = () => h.post("/calls", { agentId: ready.data.id, medium: { type: "web" } }, client);
+    expect(failed(await call())).toEqual({ status: 402, code: "credits_insufficient" });
+    const body = { amountMicros: 500_000_000, reason: "Paid by invoice 7." };
+    const again = { idempotencyKey: "invoice-7" };
+    const answers = await Promise.all([1, 2, 3].map(() => give(client.id, body, again)));
+    const given = { availableMicros: 500_000_000, heldMicros: 0 };
+    const done = answers.filter(({ status }) => status === 200);
+    expect(done.map(({ body: answer }) => answer.data)).toEqual(done.map(() => given));
+    expect((await give(client.id, body, again)).body.data).toEqual(given);
+    expect((await h.get("/billing/balance", client)).body.data).toEqual(given);
+    const posted = (await h.get("/billing/ledger", client)).body.data;
+    expect(posted).toMatchObject([{ kind: "grant", memo: "Paid by invoice 7." }]);
+    const events = (await h.get("/events?type=credits.granted", client)).body.data;
+    expect(events).toMatchObject([{ data: { amountMicros: 500_000_000 } }]);
+    const audit =
+      await h.owner`select actor, input from audit_log where client_id = ${client.id} and action = 'admin.credits.give'`;
+    expect(audit).toMatchObject([{ actor: expect.stringMatching(/^user_/), input: body }]);
+    expect(await call()).toMatchObject({ status: 201 });
+  });
+
+  test("reach a suspended client, and nobody who is none; less than one is refused", async () => {
+    const { id } = await made();
+    const body = { amountMicros: 1, reason: "A trifle." };
+    await h.post(`/admin/clients/${id}/suspend`, { reason: "The invoice is open." }, await operator());
+    expect(await give(id, body)).toMatchObject({ status: 200, body: { data: { availableMicros: 1 } } });
+    for (const stranger of [newId("client"), "client_00000000000000000000000000"])
+      expect(failed(await give(stranger, body))).toEqual({ status: 404, code: "client_not_found" });
+    for (const [path, wrong] of [
+      ["amountMicros", { ...body, amountMicros: 0 }],
+      ["amountMicros", { ...body, amountMicros: -5 }],
+      ["reason", { ...body, reason: " " }],
+    ] as const)
+      expect(await give(id, wrong)).toMatchObject({ status: 400, body: { error: { details: [{ path }] } } });
+    expect(failed(await h.post(`/admin/clients/${id}/credits`, body))).toEqual({
+      status: 403,
+      code: "platform_required",
+    });
+  });
+});
+
 describe("a suspended client", () => {
   test("is refused at once, with keys and tokens, on both doors; its work waits; what is under way is settled", async () => {
     const { key, clientId, ...who } = await seedClient(h.deps, { name: "Late", subject: "auth0|late", credits: 1000 });
@@ -315,6 +369,19 @@ describe("a price of a client's own", () => {
     expect(await held(key)).toBe(full);
     const listed = (await h.get(`/admin/clients/${clientId}/prices`, await operator())).body.data;
     expect(listed).toHaveLength(3);
+  });
+
+  test("can be read by the client", async () => {
+    const seen = async () => (await h.get("/billing/prices")).body.data;
+    const book = await seen();
+    expect(book).toMatchObject({ callMicrosPerMinute: expect.any(Number), roundingSeconds: 6 });
+    await h.post(`/admin/clients/${h.ada.clientId}/prices`, { voiceCloneMicros: 7 }, await operator());
+    const { id, effectiveFrom, ...own } = await seen();
+    expect(own).toEqual({ ...book, voiceCloneMicros: 7, id: undefined, effectiveFrom: undefined });
+    expect(id).not.toBe(book.id);
+    expect(new Date(effectiveFrom).getTime()).toBeGreaterThan(new Date(book.effectiveFrom).getTime());
+    await h.remove(`/admin/clients/${h.ada.clientId}/prices`, await operator());
+    expect(await seen()).toEqual(book);
   });
 
   test("never begins in the past", async () => {

@@ -1,15 +1,18 @@
+import { balancesOf, grantCredits } from "../billing/ledger.ts";
+import { Balance } from "../billing/schema.ts";
 import { invite } from "../clients/invitations.ts";
 import { changeRole, listMembers, removeMember } from "../clients/members.ts";
 import { Client, ClientPage, CreatedInvitation, Member, MemberPage } from "../clients/schema.ts";
 import { adminDispatch } from "../dispatch/index.ts";
 import { adminIngress } from "../ingress/index.ts";
 import { rest } from "../rest.ts";
-import { houseCommand, houseQuery, router } from "../trpc.ts";
+import { houseCommand, houseQuery, operatorCommand, router } from "../trpc.ts";
 import {
   AdminClientId,
   ClientMemberId,
   CreateClient,
   CreatedClient,
+  GiveCredits,
   InviteMember,
   ListClientMembers,
   ListClients,
@@ -92,6 +95,24 @@ export const admin = router({
       .input(AdminClientId)
       .output(Client)
       .mutation(({ ctx, input }) => resumeClient(ctx.tx, input.id)),
+  }),
+
+  credits: router({
+    give: operatorCommand
+      .meta(
+        rest("POST", "/admin/clients/{id}/credits", "platform:write", "Give a client credits", {
+          wall: "house",
+          description:
+            "Posts them to its ledger, where the client reads the reason, and tells it by `credits.granted`. Send an Idempotency-Key: then a request that is repeated gives once. What was given is not taken back.",
+          faults: ["client_not_found"],
+        }),
+      )
+      .input(GiveCredits)
+      .output(Balance)
+      .mutation(async ({ ctx, input: { amountMicros, reason } }) => {
+        await grantCredits(ctx.tx, ctx.requestId, amountMicros, reason);
+        return balancesOf(ctx.tx);
+      }),
   }),
 
   dispatch: adminDispatch,

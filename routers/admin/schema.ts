@@ -107,6 +107,21 @@ export const Price = z
 export type Price = z.output<typeof Price>;
 export const PricePage = pageOf(Price);
 
+export const GiveCredits = z.strictObject({
+  id: clientId,
+  amountMicros: z
+    .int()
+    .min(1)
+    .max(1e15)
+    .meta({ description: "Millionths of a credit.", examples: [250000000] }),
+  reason: z
+    .string()
+    .trim()
+    .min(1)
+    .max(500)
+    .meta({ description: "The client reads it in its ledger.", examples: ["Paid by invoice 2026-0117."] }),
+});
+
 export const ListPrices = z.strictObject({ ...PageInput, id: clientId });
 export type ListPrices = z.output<typeof ListPrices>;
 export const SetPrice = z.strictObject({

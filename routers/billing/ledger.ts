@@ -25,7 +25,7 @@ type Posting = {
 };
 
 /** The price in force now: the client's own where the operator gave one, else that of the price book. */
-export async function currentPrice(tx: Tx): Promise<Price> {
+export async function currentPrice(tx: Tx): Promise<typeof prices.$inferSelect> {
   const newest = (whose: SQL) =>
     tx
       .select()

@@ -9,6 +9,27 @@ export const Balance = z
   .object({ availableMicros: Micros, heldMicros: Micros })
   .meta({ id: "Balance", description: "`available` can be spent; `held` is set aside for calls that are under way." });
 
+export const PriceInForce = z
+  .object({
+    id: Id("price", examples.price).meta({ description: "As ledger rows name it." }),
+    creditUsdMicros: z
+      .int()
+      .meta({ description: "What one credit costs to buy, in millionths of a US dollar.", examples: [10000] }),
+    callMicrosPerMinute: Micros.meta({
+      description: "Of a conversation, in millionths of a credit.",
+      examples: [9000000],
+    }),
+    telephoneMicrosPerMinute: Micros.meta({
+      description: "Of a telephone line, beside the conversation.",
+      examples: [1500000],
+    }),
+    voiceCloneMicros: Micros.meta({ description: "Of one voice trained from samples.", examples: [50000000] }),
+    roundingSeconds: z.int().meta({ description: "Durations are rounded up to this.", examples: [6] }),
+    effectiveFrom: Instant,
+  })
+  .meta({ id: "PriceInForce" });
+export type PriceInForce = z.output<typeof PriceInForce>;
+
 export const ListLedger = z.strictObject({
   ...PageInput,
   subjectId: z

@@ -4,7 +4,8 @@ import { holds, ledgerEntries, ledgerTransactions } from "../../db/schema/billin
 import { Fault } from "../fault.ts";
 import { type ListKey, readCursor, toPage } from "../page.ts";
 import { wire } from "../words.ts";
-import type { LedgerTransaction, ListLedger } from "./schema.ts";
+import { currentPrice } from "./ledger.ts";
+import type { LedgerTransaction, ListLedger, PriceInForce } from "./schema.ts";
 
 type Entry = LedgerTransaction["entries"][number];
 
@@ -34,4 +35,11 @@ export async function listLedger(tx: Tx, { limit, cursor, subjectId }: ListLedge
     return { id, kind, sourceId, subjectId, priceId, memo, entries, createdAt: wire(createdAt) };
   });
   return toPage(key, items, limit, ({ id }) => id);
+}
+
+export async function priceInForce(tx: Tx): Promise<PriceInForce> {
+  const { id, creditUsdMicros, callMicrosPerMinute, telephoneMicrosPerMinute, ...rest } = await currentPrice(tx);
+  const { voiceCloneMicros, roundingSeconds, effectiveFrom } = rest;
+  const perMinute = { callMicrosPerMinute, telephoneMicrosPerMinute };
+  return { id, creditUsdMicros, ...perMinute, voiceCloneMicros, roundingSeconds, effectiveFrom: wire(effectiveFrom) };
 }
