@@ -56,6 +56,7 @@ export const auth: Noun = { inputs: { "auth.me": () => ({}), "auth.clients": () 
 export const billing: Noun = {
   inputs: {
     "billing.balance": () => ({}),
+    "billing.prices": () => ({}),
     "billing.ledger": ({ own }) => ({ ...page, subjectId: own.call }),
   },
 };
