@@ -2,6 +2,7 @@ import { rest } from "../rest.ts";
 import { command, consultation, outbound, query, router } from "../trpc.ts";
 import { describeTelephony, planChange, recordChange, seeAccount, tellAccount } from "./config.ts";
 import { createRegistration, getRegistration, listRegistrations, removeRegistration } from "./registrations.ts";
+import { everyones } from "./rules.ts";
 import {
   CreateRegistration,
   CreateRoute,
@@ -105,7 +106,7 @@ export const telephony = router({
       )
       .input(CreateRoute)
       .output(Route)
-      .mutation(({ ctx, input }) => createRoute(ctx.tx, input)),
+      .mutation(({ ctx, input }) => createRoute(ctx.tx, input, everyones(ctx))),
 
     list: query
       .meta(
@@ -135,7 +136,7 @@ export const telephony = router({
       )
       .input(UpdateRoute)
       .output(Route)
-      .mutation(({ ctx, input }) => updateRoute(ctx.tx, input)),
+      .mutation(({ ctx, input }) => updateRoute(ctx.tx, input, everyones(ctx))),
 
     remove: command
       .meta(
