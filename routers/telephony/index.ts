@@ -58,7 +58,8 @@ export const telephony = router({
     create: outbound
       .meta(
         rest("POST", "/telephony/registrations", "telephony:write", "Register with a SIP server", {
-          description: "So that calls to that account are answered here.",
+          description:
+            "So that calls to that account are answered here. Refused where the voice provider has one of the same user and proxy already that was not made by you here.",
           faults: ["registration_taken", "provider_rejected", "provider_unavailable"],
         }),
       )
