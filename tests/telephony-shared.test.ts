@@ -138,3 +138,23 @@ describe("on an account that clients share", () => {
     expect(await answererOf("+4930")).toBe(ada.upstream);
   });
 });
+
+test("the rules of a client answer nobody from his suspension on, and answer again when he is resumed", async () => {
+  const [ada, bob] = [await client(), await client()];
+  const hers = await made(ada, "+4930");
+  const his = await made(bob, "+4940");
+  await settled(ada, hers.id);
+  await settled(bob, his.id);
+  const operator = { key: await h.operator() };
+  await h.post(`/admin/clients/${ada.clientId}/suspend`, { reason: "The invoice is open." }, operator);
+  await until(async () => (await answererOf("+4930")) === undefined);
+  await until(async () => {
+    const [row] = await h.owner`select state, state_reason from inbound_routes where id = ${hers.id}`;
+    return row!.state === "failed" && /suspended/.test(row!.state_reason);
+  });
+  expect(await answererOf("+4940")).toBe(bob.upstream);
+  expect((await post(bob, "+4930*")).status).toBe(409); // she keeps her number
+  await h.post(`/admin/clients/${ada.clientId}/resume`, {}, operator);
+  await until(async () => (await answererOf("+4930")) === ada.upstream);
+  await until(async () => (await settled(ada, hers.id)).state === "live");
+});

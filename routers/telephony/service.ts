@@ -1,7 +1,7 @@
 import { and, desc, eq, lt, ne, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
-import { enqueue } from "../../db/queue.ts";
+import { enqueue, enqueueEach } from "../../db/queue.ts";
 import { agents } from "../../db/schema/agents.ts";
 import { inboundRoutes, telephonyConfigs } from "../../db/schema/telephony.ts";
 import { accountFor, platformAccount } from "../credentials/accounts.ts";
@@ -127,6 +127,16 @@ async function refuseTaken(tx: Tx, { accountId, pattern, field, ownId }: Wanted,
 /** At most one such job waits per account; it tells all there is by then. */
 const tellProvider = (tx: Tx, accountId: string) =>
   enqueue(tx, "telephony.sync", { accountId }, { key: accountId, delaySeconds: 1 });
+
+/** In a transaction of the house: whether this client's rules answer has changed, so each of their accounts is told. */
+export async function tellProvidersOf(tx: Tx, clientId: string) {
+  const accounts = await tx
+    .selectDistinct({ accountId: inboundRoutes.providerAccountId })
+    .from(inboundRoutes)
+    .where(eq(inboundRoutes.clientId, clientId));
+  const each = accounts.map(({ accountId }) => ({ clientId, payload: { accountId }, key: accountId }));
+  await enqueueEach(tx, "telephony.sync", each);
+}
 
 export async function isShared(tx: Tx): Promise<{ accountId: string; shared: boolean }> {
   const accountId = await accountFor(tx);
