@@ -11,14 +11,29 @@ type Answers = ReturnType<typeof whoAnswers>;
 
 /**
  * Tells the provider who answers which number, all of an account at once. Rules there that name agents of nobody here
- * are an operator's own, and stay.
+ * are an operator's own, and stay. Two that run at once could tell an older plan last: whoever finds it changed when he has
+ * told it, or has tried to, does it again; so what was told last is what stands here, and only that is recorded.
  */
 export const sync: Task<"telephony.sync"> = {
   async run({ accountId }, ctx) {
-    const plan = await readPlan(ctx, accountId);
-    await record(ctx, plan, await tell(ctx, accountId, plan));
+    for (let plan = await readPlan(ctx, accountId); ; ) {
+      const told = await tell(ctx, accountId, plan).catch((error: unknown) => ({ error }));
+      const after = await readPlan(ctx, accountId);
+      const isSame = essence(plan) === essence(after);
+      plan = after;
+      if (!isSame) continue;
+      if ("error" in told) throw told.error;
+      return record(ctx, plan, told);
+    }
   },
 };
+
+/** What the provider is told depends on this, and so does the reason that a rule is given which answers nobody. */
+const essence = ({ rules, ours }: Plan) =>
+  JSON.stringify([
+    rules.map(({ state: _, stateReason: __, updatedAt: ___, description: ____, ...rest }) => rest),
+    ours,
+  ]);
 
 async function tell(ctx: JobContext, accountId: string, { rules, ours }: Plan): Promise<Answers> {
   const { ultravox } = ctx.providers;

@@ -1,5 +1,6 @@
-import { beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { newId } from "../db/ids.ts";
+import { ProviderError } from "../routers/providers/provider.ts";
 import { seedClient } from "../server/dev/seed.ts";
 import { makeAgent } from "./fixtures/calls.ts";
 import { house, until } from "./house.ts";
@@ -157,4 +158,74 @@ test("the rules of a client answer nobody from his suspension on, and answer aga
   await h.post(`/admin/clients/${ada.clientId}/resume`, {}, operator);
   await until(async () => (await answererOf("+4930")) === ada.upstream);
   await until(async () => (await settled(ada, hers.id)).state === "live");
+});
+
+describe("of two that tell the provider at once", () => {
+  const { ultravox } = h.deps.providers;
+  const { updateSip } = ultravox;
+
+  /** Holds the first who is about to tell the provider, with what he has read by then, until he is let go. */
+  function gate() {
+    const reached = Promise.withResolvers<void>();
+    const opened = Promise.withResolvers<void>();
+    let isFirst = true;
+    ultravox.updateSip = async (...asked) => {
+      if (isFirst) {
+        isFirst = false;
+        reached.resolve();
+        await opened.promise;
+      }
+      return updateSip(...asked);
+    };
+    return { reached: reached.promise, open: () => opened.resolve() };
+  }
+  afterEach(() => {
+    ultravox.updateSip = updateSip;
+  });
+  const nobodyTells = () =>
+    until(async () => {
+      const left = await h.owner`select from graphile_worker._private_jobs j
+        join graphile_worker._private_tasks t on t.id = j.task_id where t.identifier = 'telephony.sync'`;
+      return left.length === 0;
+    });
+
+  test("the one who read first and comes last does not leave what stands no more", async () => {
+    const ada = await client();
+    await nobodyTells();
+    const held = gate();
+    const gone = await made(ada, "+4930111");
+    await held.reached;
+    await h.remove(`/telephony/routes/${gone.id}`, ada.ask);
+    const present = await made(ada, "+4930222");
+    expect(await settled(ada, present.id)).toMatchObject({ state: "live" });
+    held.open();
+    await nobodyTells();
+    expect(await answererOf("+4930111")).toBeUndefined();
+    expect(await answererOf("+4930222")).toBe(ada.upstream);
+    expect(await settled(ada, present.id)).toMatchObject({ state: "live" });
+  });
+
+  test("also when the provider did what the first asked, and his answer was lost", async () => {
+    const ada = await client();
+    await nobodyTells();
+    const held = gate();
+    const passing = ultravox.updateSip;
+    let isFirst = true;
+    ultravox.updateSip = async (...asked) => {
+      const isLost = isFirst;
+      isFirst = false;
+      const answer = await passing(...asked);
+      if (isLost) throw new ProviderError("unknown", "The connection was lost.");
+      return answer;
+    };
+    const gone = await made(ada, "+4930111");
+    await held.reached;
+    await h.remove(`/telephony/routes/${gone.id}`, ada.ask);
+    const present = await made(ada, "+4930222");
+    await settled(ada, present.id);
+    held.open();
+    await nobodyTells();
+    expect(await answererOf("+4930111")).toBeUndefined();
+    expect(await answererOf("+4930222")).toBe(ada.upstream);
+  });
 });
