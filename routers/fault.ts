@@ -156,7 +156,10 @@ export const faults = {
   replay_finished: { status: 409, meaning: "The replay is over already." },
   tool_name_taken: { status: 409, meaning: "Another tool of this client has this name." },
   credential_in_use: { status: 409, meaning: "Something still needs this credential; `details` names it." },
-  route_taken: { status: 409, meaning: "Another rule answers this number already." },
+  route_taken: {
+    status: 409,
+    meaning: "Another rule answers this number, or something that this pattern fits, already.",
+  },
   registration_taken: { status: 409, meaning: "This SIP account is registered here already." },
   registration_busy: {
     status: 409,

@@ -1,6 +1,7 @@
 import { createHmac } from "node:crypto";
 import { afterAll, afterEach, expect, test } from "vitest";
 import { grantCredits } from "../routers/billing/ledger.ts";
+import { seedClient } from "../server/dev/seed.ts";
 import { openWorkers } from "../server/workers.ts";
 import {
   callRow,
@@ -211,5 +212,22 @@ test("an agent that is deleted takes no calls: one that comes in meanwhile is hu
   const upstream = await ring({ ending: "0015" }, leaving);
   const id = await adopted(upstream);
   expect(await finished(h, id)).toMatchObject({ status: "ended", failure_reason: expect.stringMatching(/not active/) });
+  await expectSoundBooks(h);
+});
+
+test("a suspended client takes no calls: one that comes in meanwhile is hung up, and its line costs a moment", async () => {
+  const { clientId, key } = await seedClient(h.deps, { name: "S", subject: "auth0|suspended-line", credits: 1000 });
+  const his = await makeAgent(h, {}, key);
+  await h.post(`/admin/clients/${clientId}/suspend`, { reason: "The invoice is open." }, { key: await h.operator() });
+  const upstream = await ring({ ending: "0015" }, his); // would talk for ever
+  const id = await adopted(upstream);
+  const row = await finished(h, id);
+  expect(row).toMatchObject({
+    status: "ended",
+    end_reason: "agent_hangup",
+    client_id: clientId,
+    failure_reason: expect.stringMatching(/suspended/),
+  });
+  expect(await h.owner`select from holds where client_id = ${clientId} and state = 'held'`).toEqual([]);
   await expectSoundBooks(h);
 });

@@ -160,6 +160,72 @@ describe("a registration", () => {
     expect((await upstream()).filter(({ username }) => username === "lost")).toHaveLength(1);
   });
 
+  test("that somebody else made at the provider is left alone: refused, and nothing lost takes it or removes it", async () => {
+    const { ask } = await client();
+    const operators = await byHand("hotline");
+    await h.simulator.faults({ create: { resetAfterAccepting: 1 }, applyTo: "telephony" });
+    const made = await h.post("/telephony/registrations", { ...registration, username: "hotline" }, ask);
+    await h.simulator.faults({});
+    expect(failed(made)).toEqual({ status: 422, code: "provider_rejected" });
+    expect(made.body.error.message).toMatch(/^username, proxy: .*hotline/);
+    expect(await idsOf("hotline")).toEqual([operators]);
+    expect((await h.get("/telephony/registrations", ask)).body.data).toMatchObject([{ state: "failed" }]);
+  });
+
+  test("whose answer was lost is not sought among those that were there before, nor among several", async () => {
+    const { ask } = await client();
+    for (const [username, makeThere] of [
+      ["before", async () => [await byHand("before")]],
+      ["several", async () => [await byHand("several"), await byHand("several")]],
+    ] as const) {
+      await h.simulator.faults({ create: { errors: [{ status: 500 }] }, applyTo: "telephony" });
+      const made = await h.post("/telephony/registrations", { ...registration, username }, ask);
+      expect(made).toMatchObject({ status: 202, body: { data: { state: "provisioning" } } });
+      const { id } = made.body.data;
+      const there = await makeThere();
+      // As if the request had come later: what is older than it, beyond what clocks may differ, was there before.
+      if (username === "before") {
+        await h.owner`update intents set created_at = clock_timestamp() + interval '6 minutes' where subject_id = ${id}`;
+      }
+      const lookNow = () => h.owner`update graphile_worker._private_jobs set run_at = now()
+        where locked_at is null and payload->'body'->>'intentId' in (select id from intents where subject_id = ${id})`;
+      const intent = async () => (await h.owner`select * from intents where subject_id = ${id}`)[0]!;
+      await lookNow();
+      await until(async () => (await intent()).absences === 1 || (await intent()).state === "settled");
+      await h.owner`update intents set absent_at = absent_at - interval '2 minutes' where subject_id = ${id}`;
+      await until(async () => {
+        await lookNow();
+        return (await intent()).state === "settled";
+      });
+      expect((await intent()).outcome).toBe("absent");
+      expect((await h.get(`/telephony/registrations/${id}`, ask)).body.data.state).toBe("failed");
+      expect((await idsOf(username)).toSorted()).toEqual(there.toSorted());
+      const removals = await h.owner`select from graphile_worker._private_jobs
+        where payload->'body'->>'providerId' in ${h.owner(there)}`;
+      expect(removals).toEqual([]);
+    }
+  });
+
+  test("that is deleted can be made again at once, while its removal goes on", async () => {
+    const { ask } = await client();
+    const body = { ...registration, username: "again" };
+    const first = await h.post("/telephony/registrations", body, ask);
+    await h.simulator.faults({ changes: { errors: [{ status: 400, times: 1000 }] }, applyTo: "telephony" });
+    await h.remove(`/telephony/registrations/${first.body.data.id}`, ask);
+    const second = await h.post("/telephony/registrations", body, ask);
+    expect(second).toMatchObject({ status: 201, body: { data: { state: "active" } } });
+    expect(await idsOf("again")).toHaveLength(2);
+    await h.simulator.faults({});
+    const [row] = await h.owner`select provider_registration_id as there from sip_registrations
+      where id = ${second.body.data.id}`;
+    await until(async () => {
+      await h.owner`update graphile_worker._private_jobs set run_at = now()
+        where locked_at is null and payload->'body'->>'kind' = 'registration'`;
+      return (await idsOf("again")).length === 1;
+    });
+    expect(await idsOf("again")).toEqual([row!.there]);
+  });
+
   test("leaves its password nowhere", async () => {
     const tables =
       await h.owner`select c.oid::regclass::text as name from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -177,8 +243,20 @@ const upstream = async () => {
   const response = await fetch(`${h.simulator.url}/api/sip/registrations?pageSize=100`, {
     headers: { "x-api-key": h.env.ULTRAVOX_API_KEY },
   });
-  return ((await response.json()) as { results: { username: string }[] }).results;
+  return ((await response.json()) as { results: { registrationId: string; username: string }[] }).results;
 };
+const idsOf = async (name: string) =>
+  (await upstream()).filter(({ username }) => username === name).map(({ registrationId }) => registrationId);
+
+/** What the operator makes at the provider himself. */
+async function byHand(username: string): Promise<string> {
+  const response = await fetch(`${h.simulator.url}/api/sip/registrations`, {
+    method: "POST",
+    headers: { "x-api-key": h.env.ULTRAVOX_API_KEY, "content-type": "application/json" },
+    body: JSON.stringify({ username, password: "the-operators-own", proxy: registration.proxy }),
+  });
+  return ((await response.json()) as { registrationId: string }).registrationId;
+}
 
 describe("a rule for calls that come in", () => {
   test("is told to the provider, and changed and taken back there", async () => {

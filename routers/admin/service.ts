@@ -7,6 +7,7 @@ import type { Client } from "../clients/schema.ts";
 import { clientOnTheWire } from "../clients/service.ts";
 import { Fault } from "../fault.ts";
 import { type ListKey, readCursor, toPage } from "../page.ts";
+import { tellProvidersOf } from "../telephony/service.ts";
 import { platformClientId } from "../trpc/entrance.ts";
 import { wire } from "../words.ts";
 import type { CreateClient, ListClients, ListPrices, Price, SetPrice, SuspendClient } from "./schema.ts";
@@ -48,7 +49,7 @@ export async function listClients(tx: Tx, { limit, cursor, status, search }: Lis
   return toPage(key, rows.map(clientOnTheWire), limit, ({ id }) => id);
 }
 
-/** From the commit on no key and no token of the client is let in; what waits in the queue goes on waiting. */
+/** From the commit on no key and no token of the client is let in; what waits in the queue goes on waiting, and his numbers answer no more. */
 export async function suspendClient(tx: Tx, { id, reason }: SuspendClient): Promise<Client> {
   const [row] = await tx
     .update(clients)
@@ -56,6 +57,7 @@ export async function suspendClient(tx: Tx, { id, reason }: SuspendClient): Prom
     .where(isClient(id))
     .returning();
   if (!row) throw notFound(id);
+  await tellProvidersOf(tx, id);
   return clientOnTheWire(row);
 }
 
@@ -66,6 +68,7 @@ export async function resumeClient(tx: Tx, id: string): Promise<Client> {
     .where(isClient(id))
     .returning();
   if (!row) throw notFound(id);
+  await tellProvidersOf(tx, id);
   return clientOnTheWire(row);
 }
 

@@ -3,6 +3,7 @@ import type { Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { agents, agentVersions } from "../../db/schema/agents.ts";
 import { calls } from "../../db/schema/calls.ts";
+import { clients } from "../../db/schema/clients.ts";
 import { AgentConfig } from "../agents/schema.ts";
 import { currentPrice, holdIfCovered } from "../billing/ledger.ts";
 import type { ProviderCall } from "../providers/ultravox.ts";
@@ -10,6 +11,7 @@ import { longestCost } from "./pinned.ts";
 import { acceptCall, type CallRow } from "./service.ts";
 
 const uncovered = "The balance did not cover this call: it is hung up as soon as it is answered.";
+const suspended = "The client is suspended: the call is hung up as soon as it is answered.";
 const notActive = "The agent is not active: the call is hung up as soon as it is answered.";
 
 /**
@@ -18,7 +20,7 @@ const notActive = "The agent is not active: the call is hung up as soon as it is
  * row comes of a call of the provider, however many hear of it at once. Answers its id.
  */
 export async function adoptCall(tx: Tx, agentId: string, accountId: string, seen: ProviderCall): Promise<string> {
-  const { agent, config } = await agentOf(tx, agentId);
+  const { agent, clientStatus, config } = await agentOf(tx, agentId);
   const [call] = await tx
     .insert(calls)
     .values({
@@ -43,15 +45,22 @@ export async function adoptCall(tx: Tx, agentId: string, accountId: string, seen
   if (!call) return adoptedBefore(tx, accountId, seen);
   const price = await currentPrice(tx);
   const covered = await holdIfCovered(tx, call.id, longestCost(price, call, config), price);
-  const refusal = covered ? (agent.state === "active" ? null : notActive) : uncovered;
+  const refusal = refusalOf({ covered, agentState: agent.state, clientStatus });
   await acceptCall(tx, await refuseIf(tx, call, refusal), seen);
   return call.id;
 }
 
+function refusalOf(at: { covered: boolean; agentState: string; clientStatus: string }): string | null {
+  if (at.clientStatus === "suspended") return suspended;
+  if (!at.covered) return uncovered;
+  return at.agentState === "active" ? null : notActive;
+}
+
 async function agentOf(tx: Tx, agentId: string) {
   const [found] = await tx
-    .select({ agent: agents, config: agentVersions.config })
+    .select({ agent: agents, clientStatus: clients.status, config: agentVersions.config })
     .from(agents)
+    .innerJoin(clients, eq(clients.id, agents.clientId))
     .innerJoin(
       agentVersions,
       and(
@@ -62,7 +71,7 @@ async function agentOf(tx: Tx, agentId: string) {
     )
     .where(eq(agents.id, agentId));
   if (!found) throw new Error(`No agent ${agentId}.`);
-  return { agent: found.agent, config: AgentConfig.parse(found.config) };
+  return { agent: found.agent, clientStatus: found.clientStatus, config: AgentConfig.parse(found.config) };
 }
 
 async function adoptedBefore(tx: Tx, accountId: string, { providerCallId }: ProviderCall): Promise<string> {

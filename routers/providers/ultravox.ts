@@ -334,6 +334,7 @@ export type ProviderSip = {
 };
 export type ProviderRegistration = {
   providerRegistrationId: string;
+  createdAt: Date;
   username: string;
   proxy: string;
   /** null while the provider has not tried. */

@@ -2,6 +2,7 @@ import { rest } from "../rest.ts";
 import { command, consultation, outbound, query, router } from "../trpc.ts";
 import { describeTelephony, planChange, recordChange, seeAccount, tellAccount } from "./config.ts";
 import { createRegistration, getRegistration, listRegistrations, removeRegistration } from "./registrations.ts";
+import { everyones } from "./rules.ts";
 import {
   CreateRegistration,
   CreateRoute,
@@ -57,7 +58,8 @@ export const telephony = router({
     create: outbound
       .meta(
         rest("POST", "/telephony/registrations", "telephony:write", "Register with a SIP server", {
-          description: "So that calls to that account are answered here.",
+          description:
+            "So that calls to that account are answered here. Refused where the voice provider has one of the same user and proxy already that was not made by you here.",
           faults: ["registration_taken", "provider_rejected", "provider_unavailable"],
         }),
       )
@@ -105,7 +107,7 @@ export const telephony = router({
       )
       .input(CreateRoute)
       .output(Route)
-      .mutation(({ ctx, input }) => createRoute(ctx.tx, input)),
+      .mutation(({ ctx, input }) => createRoute(ctx.tx, input, everyones(ctx))),
 
     list: query
       .meta(
@@ -135,7 +137,7 @@ export const telephony = router({
       )
       .input(UpdateRoute)
       .output(Route)
-      .mutation(({ ctx, input }) => updateRoute(ctx.tx, input)),
+      .mutation(({ ctx, input }) => updateRoute(ctx.tx, input, everyones(ctx))),
 
     remove: command
       .meta(

@@ -3,9 +3,34 @@
  * (openapi: AgentAllowance.toUserPattern). Numbers come with the plus sign or without it.
  */
 export function toUserPattern(pattern: string): string {
-  const open = pattern.endsWith("*");
-  const text = open ? pattern.slice(0, -1) : pattern;
-  const isNumber = /^\+?[0-9]+$/.test(text);
-  const body = isNumber ? `\\+?${text.replace(/^\+/, "")}` : text.replace(/[.*+?^${}()|[\]\\-]/g, "\\$&");
-  return `^${body}${open ? ".*" : ""}$`;
+  const { text, isNumber, isOpen } = read(pattern);
+  const body = isNumber ? `\\+?${text.slice(1)}` : text.replace(/[.*+?^${}()|[\]\\-]/g, "\\$&");
+  return `^${body}${isOpen ? ".*" : ""}$`;
+}
+
+/** A number is kept with its plus sign: what is answered is the same with it and without. */
+export function normalised(pattern: string): string {
+  const { text, isOpen } = read(pattern);
+  return isOpen ? `${text}*` : text;
+}
+
+/** Could something be called that fits both? */
+export function overlap(one: string, other: string): boolean {
+  const [a, b] = [read(one), read(other)];
+  if (a.text === b.text) return true; // `*` stands for nothing, too
+  return (a.isOpen && b.text.startsWith(a.text)) || (b.isOpen && a.text.startsWith(b.text));
+}
+
+/** For sorting: what says more about the number stands first. */
+export function bySpecificity(one: string, other: string): number {
+  const [a, b] = [read(one), read(other)];
+  return b.text.length - a.text.length || Number(a.isOpen) - Number(b.isOpen);
+}
+
+function read(pattern: string) {
+  const isOpen = pattern.endsWith("*");
+  const written = isOpen ? pattern.slice(0, -1) : pattern;
+  const isNumber = /^\+?[0-9]+$/.test(written);
+  const text = isNumber && !written.startsWith("+") ? `+${written}` : written;
+  return { text, isNumber, isOpen };
 }

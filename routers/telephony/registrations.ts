@@ -1,4 +1,4 @@
-import { and, desc, eq, lt, ne, sql } from "drizzle-orm";
+import { and, desc, eq, isNotNull, lt, ne, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { enqueue } from "../../db/queue.ts";
@@ -7,12 +7,17 @@ import { accountFor } from "../credentials/accounts.ts";
 import { Fault } from "../fault.ts";
 import type { Outbound } from "../intents/outbound.ts";
 import { type ListKey, readCursor, toPage } from "../page.ts";
+import { ProviderError } from "../providers/provider.ts";
 import type { ProviderRegistration } from "../providers/ultravox.ts";
 import { wire } from "../words.ts";
 import type { CreateRegistration, ListRegistrations, Registration } from "./schema.ts";
 
 type Row = typeof sipRegistrations.$inferSelect;
-type Asked = Pick<CreateRegistration, "username" | "password" | "proxy" | "outboundProxy" | "authUser">;
+type Asked = CreateRegistration & {
+  /** What the provider may have of the same SIP account by earlier registrations of this client: their removal goes on. */
+  earlier: string[];
+};
+type Account = Pick<CreateRegistration, "username" | "proxy">;
 const now = sql`clock_timestamp()` as unknown as Date; // drizzle takes an expression where its types ask for a value
 
 /** Has the voice provider register with a SIP server. The password is in what is asked, and in no row. */
@@ -30,10 +35,16 @@ export const createRegistration: Outbound<CreateRegistration, Asked, ProviderReg
       .onConflictDoNothing()
       .returning();
     if (!row) throw new Fault("registration_taken");
-    return { subjectId: id, providerAccountId, asked: { ...fields, password } };
+    return { subjectId: id, providerAccountId, asked: { ...fields, password, earlier: await earlierOf(tx, fields) } };
   },
 
-  ask: ({ ultravox }, accountId, asked, deadline) => ultravox.createRegistration(accountId, asked, deadline),
+  /** One that somebody else made there is looked for first: afterwards, should the answer be lost, it could pass for this one. */
+  async ask({ ultravox }, accountId, { earlier, ...asked }, deadline) {
+    const there = await ultravox.listRegistrations(accountId, deadline);
+    if (there.some((each) => isOf(asked, each) && !earlier.includes(each.providerRegistrationId)))
+      throw takenThere(asked);
+    return ultravox.createRegistration(accountId, asked, deadline);
+  },
 
   async accepted(tx, subjectId, { providerRegistrationId, registered }) {
     await change(tx, subjectId, { state: "active", stateReason: null, providerRegistrationId, registered });
@@ -47,12 +58,20 @@ export const createRegistration: Outbound<CreateRegistration, Asked, ProviderReg
   async recall(tx, subjectId) {
     const [row] = await tx.select().from(sipRegistrations).where(eq(sipRegistrations.id, subjectId));
     const { username, proxy, outboundProxy, authUser } = row!;
-    return { username, proxy, outboundProxy, authUser, password: "" };
+    const earlier = await earlierOf(tx, { username, proxy });
+    return { username, proxy, outboundProxy, authUser, password: "", earlier };
   },
 
-  async find({ ultravox }, accountId, { username, proxy }, _since, deadline) {
+  /**
+   * A create happens once, so at most one can be ours. Older ones are somebody's who was there before; and of several
+   * nobody can say whose is whose, so none is taken, and none removed.
+   */
+  async find({ ultravox }, accountId, { earlier, ...asked }, since, deadline) {
     const all = await ultravox.listRegistrations(accountId, deadline);
-    return all.filter((each) => each.username === username && each.proxy === proxy);
+    const found = all.filter(
+      (each) => isOf(asked, each) && each.createdAt >= since && !earlier.includes(each.providerRegistrationId),
+    );
+    return found.length === 1 ? found : [];
   },
 
   async stray(tx, subjectId, accountId, { providerRegistrationId }) {
@@ -61,6 +80,28 @@ export const createRegistration: Outbound<CreateRegistration, Asked, ProviderReg
     await enqueue(tx, "upstream.remove", { kind: "registration", accountId, providerId: providerRegistrationId });
   },
 };
+
+const isOf = ({ username, proxy }: Account, there: ProviderRegistration) =>
+  there.username === username && there.proxy === proxy;
+
+async function earlierOf(tx: Tx, { username, proxy }: Account): Promise<string[]> {
+  const rows = await tx
+    .select({ id: sipRegistrations.providerRegistrationId })
+    .from(sipRegistrations)
+    .where(
+      and(
+        eq(sipRegistrations.username, username),
+        eq(sipRegistrations.proxy, proxy),
+        isNotNull(sipRegistrations.providerRegistrationId),
+      ),
+    );
+  return rows.flatMap(({ id }) => id ?? []);
+}
+
+function takenThere({ username, proxy }: Account): ProviderError {
+  const message = `username, proxy: The voice provider has a registration of ${username} at ${proxy} already that was not made by you here. Take another SIP account, or have that one removed there first.`;
+  return new ProviderError("refused", message);
+}
 
 export async function getRegistration(tx: Tx, id: string): Promise<Registration> {
   const [row] = await tx.select().from(sipRegistrations).where(shown(id));

@@ -80,13 +80,20 @@ const routeFields = {
       /^(\+?[0-9]{1,15}|[A-Za-z][A-Za-z0-9_.-]{0,59})\*?$/,
       "Write a number or the user of a SIP address; `*` at the end stands for the rest.",
     )
-    .meta({ description: "What was called: `+493012345678`, `+4930*`, `reception`.", examples: ["+493012345678"] }),
+    .meta({
+      description:
+        "What was called: `+493012345678`, `+4930*`, `reception`. A number is kept with its plus sign, and answered without it too.",
+      examples: ["+493012345678"],
+    }),
   agentId: Id("agent", examples.agent),
   rank: z
     .int()
     .min(0)
     .max(1000)
-    .meta({ description: "Where several fit, the lowest rank answers, then the longer pattern.", examples: [0] }),
+    .meta({
+      description: "Where several of your rules fit, the lowest rank answers, then the narrower pattern.",
+      examples: [0],
+    }),
   enabled: z.boolean().meta({ examples: [true] }),
   description: z
     .string()

@@ -1,13 +1,15 @@
-import { and, asc, desc, eq, getTableColumns, lt, ne, sql } from "drizzle-orm";
+import { and, desc, eq, lt, ne, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
-import { enqueue } from "../../db/queue.ts";
+import { enqueue, enqueueEach } from "../../db/queue.ts";
 import { agents } from "../../db/schema/agents.ts";
 import { inboundRoutes, telephonyConfigs } from "../../db/schema/telephony.ts";
 import { accountFor, platformAccount } from "../credentials/accounts.ts";
 import { Fault } from "../fault.ts";
 import { type ListKey, readCursor, toPage } from "../page.ts";
 import { wire } from "../words.ts";
+import { normalised, overlap } from "./pattern.ts";
+import type { Everyones } from "./rules.ts";
 import type { CreateRoute, ListRoutes, Route, UpdateRoute } from "./schema.ts";
 
 type Row = typeof inboundRoutes.$inferSelect;
@@ -27,28 +29,31 @@ export async function saveConfig(tx: Tx, changes: Partial<typeof telephonyConfig
 }
 
 /** A rule for calls that come in. The provider hears of it by a job; the rule says when it has. */
-export async function createRoute(tx: Tx, input: CreateRoute): Promise<Route> {
+export async function createRoute(tx: Tx, input: CreateRoute, everyones: Everyones): Promise<Route> {
   const accountId = await accountOfAgent(tx, input.agentId);
+  const pattern = normalised(input.pattern);
+  await refuseTaken(tx, { accountId, pattern, field: "pattern" }, everyones);
   const [row] = await tx
     .insert(inboundRoutes)
-    .values({ id: newId("route"), ...input, providerAccountId: accountId })
-    .onConflictDoNothing()
+    .values({ id: newId("route"), ...input, pattern, providerAccountId: accountId })
     .returning();
-  if (!row) throw taken(input.pattern);
   await tellProvider(tx, accountId);
-  return routeOnTheWire(row);
+  return routeOnTheWire(row!);
 }
 
-export async function updateRoute(tx: Tx, { id, ...changes }: UpdateRoute): Promise<Route> {
+export async function updateRoute(tx: Tx, { id, ...changes }: UpdateRoute, everyones: Everyones): Promise<Route> {
   const [old] = await tx.select().from(inboundRoutes).where(eq(inboundRoutes.id, id)).for("update");
   if (!old) throw notFound(id);
   const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
   const accountId = changes.agentId ? await accountOfAgent(tx, changes.agentId) : old.providerAccountId;
-  const pattern = changes.pattern ?? old.pattern;
-  if (pattern !== old.pattern || accountId !== old.providerAccountId) await refuseTaken(tx, old, accountId, pattern);
+  const pattern = changes.pattern === undefined ? old.pattern : normalised(changes.pattern);
+  if (pattern !== old.pattern || accountId !== old.providerAccountId) {
+    const field = changes.pattern === undefined ? "agentId" : "pattern";
+    await refuseTaken(tx, { accountId, pattern, field, ownId: id }, everyones);
+  }
   const [row] = await tx
     .update(inboundRoutes)
-    .set({ ...given, providerAccountId: accountId, state: "pending", stateReason: null, updatedAt: now })
+    .set({ ...given, pattern, providerAccountId: accountId, state: "pending", stateReason: null, updatedAt: now })
     .where(eq(inboundRoutes.id, id))
     .returning();
   await tellProvider(tx, accountId);
@@ -95,24 +100,43 @@ async function accountOfAgent(tx: Tx, agentId: string): Promise<string> {
   return agent.accountId;
 }
 
-/** One account has one set of numbers, whoever shares it. A row put in its place, if it can be, says that it is free. */
-async function refuseTaken(tx: Tx, old: Row, providerAccountId: string, pattern: string) {
-  const id = newId("route");
-  const { createdAt: _, updatedAt: __, ...columns } = old;
-  const [free] = await tx
-    .insert(inboundRoutes)
-    .values({ ...columns, id, providerAccountId, pattern })
-    .onConflictDoNothing()
-    .returning();
-  if (!free) throw taken(pattern);
-  await tx.delete(inboundRoutes).where(eq(inboundRoutes.id, id));
-}
+type Wanted = { accountId: string; pattern: string; field: "pattern" | "agentId"; ownId?: string };
 
-const taken = (pattern: string) => new Fault("route_taken", `${pattern} is answered by another rule already.`);
+/**
+ * One account has one set of numbers, whoever shares it: between clients no two patterns may fit the same. Whoever wants
+ * one of the same account waits here until this transaction ends: so what the look over the wall does not see yet is nobody's.
+ */
+async function refuseTaken(tx: Tx, { accountId, pattern, field, ownId }: Wanted, everyones: Everyones) {
+  await tx.execute(sql`select pg_advisory_xact_lock(hashtextextended(${`telephony.routes:${accountId}`}, 0))`);
+  const others = (await everyones(accountId)).filter(({ id }) => id !== ownId);
+  const refuse = (reason: string) => {
+    const message = `${pattern} ${reason}`;
+    throw new Fault("route_taken", `${field}: ${message}`, { details: [{ path: field, message }] });
+  };
+  for (const { id, isOwn, pattern: answered } of others) {
+    if (isOwn && normalised(answered) === normalised(pattern))
+      refuse(`is answered by your rule ${id}: change that one.`);
+    if (!isOwn && overlap(answered, pattern)) {
+      refuse(
+        "fits what another client's rule answers already. Take another pattern, or a provider account of your own.",
+      );
+    }
+  }
+}
 
 /** At most one such job waits per account; it tells all there is by then. */
 const tellProvider = (tx: Tx, accountId: string) =>
   enqueue(tx, "telephony.sync", { accountId }, { key: accountId, delaySeconds: 1 });
+
+/** In a transaction of the house: whether this client's rules answer has changed, so each of their accounts is told. */
+export async function tellProvidersOf(tx: Tx, clientId: string) {
+  const accounts = await tx
+    .selectDistinct({ accountId: inboundRoutes.providerAccountId })
+    .from(inboundRoutes)
+    .where(eq(inboundRoutes.clientId, clientId));
+  const each = accounts.map(({ accountId }) => ({ clientId, payload: { accountId }, key: accountId }));
+  await enqueueEach(tx, "telephony.sync", each);
+}
 
 export async function isShared(tx: Tx): Promise<{ accountId: string; shared: boolean }> {
   const accountId = await accountFor(tx);
@@ -123,16 +147,6 @@ export async function isShared(tx: Tx): Promise<{ accountId: string; shared: boo
 export async function newestRoutes(tx: Tx): Promise<Route[]> {
   const rows = await tx.select().from(inboundRoutes).orderBy(desc(inboundRoutes.id)).limit(100);
   return rows.map(routeOnTheWire);
-}
-
-/** In a transaction of the house: every rule of an account that could be live, in the order in which they are asked. */
-export async function rulesOfAccount(tx: Tx, accountId: string) {
-  return tx
-    .select({ ...getTableColumns(inboundRoutes), providerAgentId: agents.providerAgentId, agentState: agents.state })
-    .from(inboundRoutes)
-    .innerJoin(agents, and(eq(agents.clientId, inboundRoutes.clientId), eq(agents.id, inboundRoutes.agentId)))
-    .where(eq(inboundRoutes.providerAccountId, accountId))
-    .orderBy(asc(inboundRoutes.rank), desc(sql`length(${inboundRoutes.pattern})`), asc(inboundRoutes.id));
 }
 
 export function routeOnTheWire({ clientId: _, providerAccountId: __, createdAt, updatedAt, ...row }: Row): Route {

@@ -33,7 +33,7 @@ export function instant(text: string): Date | null {
   return Number.isNaN(date.getTime()) ? null : date;
 }
 
-const Instant = z.string().transform((text, context) => {
+export const Instant = z.string().transform((text, context) => {
   const date = instant(text);
   if (date) return date;
   context.addIssue("is not an instant");

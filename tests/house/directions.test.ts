@@ -120,6 +120,8 @@ describe("who may", () => {
       "jobs/voices.ts": "the sweep looks for voices of all clients that were left, or are to be looked for",
       "jobs/webhooks.ts": "the sweep looks for due deliveries of all clients",
       "jobs/workflows.ts": "the sweep looks for workflows of all clients whose job is gone",
+      "routers/telephony/rules.ts":
+        "a number of an account that clients share is one client's alone: who wants it must know that it is free",
       "routers/trpc.ts":
         "the builders of the operator's doors and of the services', and whose it is that a service names",
       "server/authenticate.ts": "a key or a token says who calls only when it has been found",

@@ -5,6 +5,7 @@ import type {
   ProviderSip,
   UltravoxTelephony,
 } from "../../../routers/providers/ultravox.ts";
+import { Instant } from "../ultravox-schema.ts";
 import { json, type Line, unless } from "./line.ts";
 
 const Sip = z
@@ -29,13 +30,15 @@ const Sip = z
 const Registration = z
   .looseObject({
     registrationId: z.string().min(1),
+    created: Instant,
     username: z.string(),
     proxy: z.string(),
     successful: z.boolean().nullish(),
   })
   .transform(
-    ({ registrationId, username, proxy, successful }): ProviderRegistration => ({
+    ({ registrationId, created, username, proxy, successful }): ProviderRegistration => ({
       providerRegistrationId: registrationId,
+      createdAt: created,
       username,
       proxy,
       registered: successful ?? null,
