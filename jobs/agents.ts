@@ -1,6 +1,5 @@
-import { and, asc, eq, lt, sql } from "drizzle-orm";
+import { sql } from "drizzle-orm";
 import { enqueueEach } from "../db/queue.ts";
-import { agents } from "../db/schema/agents.ts";
 import { agentToCompare, type Compared, noteComparison, realignAgent, recreateAgent } from "../routers/agents/drift.ts";
 import { removeStray } from "../routers/agents/publish.ts";
 import { openTemplate } from "../routers/agents/template.ts";
@@ -14,16 +13,17 @@ import type { JobContext, Task } from "./task.ts";
 const deadline = () => ({ signal: AbortSignal.timeout(20_000) });
 const atOnce = 300;
 
-/** Finds agents whose copy at the provider nobody has looked at for a day. */
+/** Finds agents whose copy at the provider nobody has looked at for a day. What it takes is not taken again for an hour. */
 export const sweep: Task<"agents.sweep"> = {
   async run(_payload, ctx) {
     await ctx.asHouse(async (tx) => {
-      const due = await tx
-        .select({ clientId: agents.clientId, agentId: agents.id })
-        .from(agents)
-        .where(and(eq(agents.state, "active"), lt(agents.comparedAt, sql`clock_timestamp() - interval '24 hours'`)))
-        .orderBy(asc(agents.comparedAt))
-        .limit(atOnce);
+      const due = await tx.execute<{ clientId: string; agentId: string }>(sql`
+        update agents a set compared_at = clock_timestamp() - interval '23 hours'
+        from (select a.client_id, a.id from agents a join clients c on c.id = a.client_id and c.status = 'active'
+          where a.state = 'active' and a.compared_at < statement_timestamp() - interval '24 hours'
+          order by a.compared_at limit ${atOnce} for no key update of a skip locked) due
+        where a.client_id = due.client_id and a.id = due.id
+        returning a.client_id as "clientId", a.id as "agentId"`);
       const compared = (agentId: string) => ({ payload: { agentId, resend: false }, key: agentId });
       const each = due.map(({ clientId, agentId }) => ({ clientId, ...compared(agentId) }));
       await enqueueEach(tx, "agents.compare", each);
