@@ -52,7 +52,7 @@ test("a call whose webhooks are lost is asked about within two sweeps, however m
   await until(async () => (await h.deps.providers.ultravox.getCall(platformAccount, upstream!, inTime()))?.endedAt);
   await h.owner`update calls set check_at = now() - interval '1 day' where id = ${id}`;
   await swept("calls.sweep", 2);
-  await until(async () => (await callRow(h, id)).status === "ended", 20);
+  await until(async () => (await callRow(h, id)).status === "ended", 40);
   await h.simulator.faults({});
   await h.owner`update calls set check_at = null where provider_account_id = ${gone}`;
   await h.owner`delete from graphile_worker._private_jobs where key like 'calls.refresh:%' and locked_at is null`;
@@ -170,4 +170,22 @@ test("a call's artifacts are asked for although a helping of a suspended client'
     from calls, generate_series(1, 500) n where id = ${id}`;
   await swept("artifacts.sweep", 2);
   await until(async () => (await h.owner`select from workflow_runs where subject_id = ${id}`).length === 1, 10);
+});
+
+test("a replay whose job is gone is taken up although a helping of a suspended client's has been silent before it", async () => {
+  const addReplays = async (clientId: string, prefix: string, n: number, days: number) => {
+    await h.owner`insert into webhook_endpoints (client_id, id, url, event_types, status, secret)
+      select ${clientId}, ${prefix} || n, 'https://example.com', array['*'], 'enabled', '\\x00' from generate_series(1, ${n}::int) n`;
+    await h.owner`insert into webhook_replays (client_id, id, endpoint_id, which, since, until, updated_at)
+      select ${clientId}, 'rpl_' || ${prefix} || n, ${prefix} || n, 'dead', now() - interval '3 days', now(), now() - make_interval(days => ${days})
+      from generate_series(1, ${n}::int) n`;
+  };
+  await addReplays(sam.clientId, "wh_sam", 500, 2);
+  const tess = await seedClient(h.deps, { name: "Tess", subject: "auth0|tess", credits: 10 });
+  await addReplays(tess.clientId, "wh_left", 1, 1);
+  await swept("replays.sweep", 2);
+  await until(async () => {
+    const [row] = await h.owner`select state from webhook_replays where id = 'rpl_wh_left1'`;
+    return row!.state === "completed";
+  }, 10);
 });
