@@ -46,6 +46,15 @@ begin
   perform pg_notify('jobs:insert', '{"r":' || random()::text || ',"count":1}');
 end $$;
 
+-- One job for each of many keys, unless the key has one: what waits for its retry keeps its time and its attempt, and what
+-- is at work sees the world as it is. The subquery is one lookup by the key, however long the queue.
+create or replace function graphile_worker.patchbay_enqueue_missing(p_jobs json) returns void
+language sql security definer set search_path = '' as $$
+  select count(graphile_worker.patchbay_add(job->>'clientId', json_build_array(job)))
+  from json_array_elements(p_jobs) job
+  where (select j.id from graphile_worker._private_jobs j where j.key = job->>'key') is null
+$$;
+
 -- What health asks: how old the oldest job is that should have begun.
 create or replace function graphile_worker.patchbay_oldest_due_seconds() returns double precision
 language sql security definer set search_path = '' stable as $$
@@ -154,11 +163,12 @@ begin
 end $$;
 
 revoke all on function graphile_worker.patchbay_add, graphile_worker.patchbay_enqueue, graphile_worker.patchbay_enqueue_for,
-  graphile_worker.patchbay_enqueue_all,
+  graphile_worker.patchbay_enqueue_all, graphile_worker.patchbay_enqueue_missing,
   graphile_worker.patchbay_oldest_due_seconds, graphile_worker.patchbay_remove, graphile_worker.patchbay_put_next,
   graphile_worker.patchbay_rescue, graphile_worker.patchbay_retire, graphile_worker.patchbay_take_exhausted from public;
 grant usage on schema graphile_worker to patchbay_tenant, patchbay_house;
 grant execute on function graphile_worker.patchbay_enqueue to patchbay_tenant;
-grant execute on function graphile_worker.patchbay_enqueue_for, graphile_worker.patchbay_enqueue_all to patchbay_house;
+grant execute on function graphile_worker.patchbay_enqueue_for, graphile_worker.patchbay_enqueue_all,
+  graphile_worker.patchbay_enqueue_missing to patchbay_house;
 grant execute on function graphile_worker.patchbay_oldest_due_seconds to patchbay_house;
 grant execute on function graphile_worker.patchbay_remove, graphile_worker.patchbay_take_exhausted to patchbay_house;

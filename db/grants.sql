@@ -45,8 +45,12 @@ grant insert on prices, audit_log to patchbay_house;
 grant update (state, state_reason) on inbound_routes to patchbay_house;
 grant update (position, hash) on audit_log to patchbay_house;
 grant update (state) on uploads to patchbay_house;
+-- Sweeps move on what they have taken, so that the next comes to the others.
 grant update (checked_at) on voices to patchbay_house;
-
+grant update (check_at) on calls to patchbay_house;
+grant update (compared_at) on agents to patchbay_house;
+grant update (deadline_at) on intents, knowledge_files to patchbay_house;
+grant update (next_at) on workflow_steps to patchbay_house;
 
 -- Workers say that they live, and bury those who do not, on a connection that waits for nobody.
 grant select, insert, update, delete on worker_heartbeats to patchbay_worker;

@@ -30,7 +30,8 @@ export const jobs = {
     wall: "client",
     pool: "prompt",
     payload: z.object({ intentId: z.string() }),
-    retryAfterSeconds: patient,
+    // Credits are held, and an agent is busy, until it is known: so no pause is longer than a quarter of an hour.
+    retryAfterSeconds: [1, 5, 15, 60, 300, 900, 900, 900, 900],
     evenSuspended: true,
   },
   /** Finds intents that are still open long after anybody should have settled them, whatever became of their job. */
@@ -192,7 +193,7 @@ export const jobs = {
     wall: "client",
     pool: "slow",
     payload: z.object({ accountId: z.string() }),
-    retryAfterSeconds: [5, 30, 120, 600, 3600],
+    retryAfterSeconds: [5, 30, 120, 600, 900],
     evenSuspended: true,
   },
   /** Has every account told again: an agent may have gone, or somebody may have changed it there. */
@@ -316,17 +317,15 @@ export async function enqueueFor<N extends JobName>(
 type KeyedJob<N extends JobName> = { clientId: string | null; payload: JobPayload<N>; key: string };
 
 /**
- * The house queues one job for each of many, in one statement. In the order of their keys, so that two sweeps that find
- * the same do not wait for each other crosswise.
+ * The house queues one job for each of many, in one statement, but for those that have one: a retry that waits keeps its
+ * time and its attempt, and a schedule comes to its end however often a sweep comes by. In the order of their keys, so that two sweeps that find the same do
+ * not wait for each other crosswise.
  */
 export async function enqueueEach<N extends JobName>(tx: Tx, name: N, each: readonly KeyedJob<N>[]) {
   if (each.length === 0) return;
   const inOrder = each.toSorted((one, other) => (one.key < other.key ? -1 : 1));
-  const rows = inOrder.map(({ clientId, payload, key }) => ({ clientId, jobs: [row(name, payload, { key })] }));
-  await tx.execute(
-    sql`select count(graphile_worker.patchbay_enqueue_for(each->>'clientId', each->'jobs'))
-      from json_array_elements(${JSON.stringify(rows)}::json) each`,
-  );
+  const rows = inOrder.map(({ clientId, payload, key }) => ({ clientId, ...row(name, payload, { key }) }));
+  await tx.execute(sql`select graphile_worker.patchbay_enqueue_missing(${JSON.stringify(rows)}::json)`);
 }
 
 function row<N extends JobName>(name: N, payload: JobPayload<N>, { delaySeconds, runAt, key, attempt }: QueueOptions) {

@@ -1,6 +1,5 @@
-import { and, asc, eq, lt, sql } from "drizzle-orm";
-import { enqueueEach } from "../db/queue.ts";
-import { agents } from "../db/schema/agents.ts";
+import { sql } from "drizzle-orm";
+import { enqueue, enqueueEach } from "../db/queue.ts";
 import { agentToCompare, type Compared, noteComparison, realignAgent, recreateAgent } from "../routers/agents/drift.ts";
 import { removeStray } from "../routers/agents/publish.ts";
 import { openTemplate } from "../routers/agents/template.ts";
@@ -14,16 +13,17 @@ import type { JobContext, Task } from "./task.ts";
 const deadline = () => ({ signal: AbortSignal.timeout(20_000) });
 const atOnce = 300;
 
-/** Finds agents whose copy at the provider nobody has looked at for a day. */
+/** Finds agents whose copy at the provider nobody has looked at for a day. What it takes is not taken again for an hour. */
 export const sweep: Task<"agents.sweep"> = {
   async run(_payload, ctx) {
     await ctx.asHouse(async (tx) => {
-      const due = await tx
-        .select({ clientId: agents.clientId, agentId: agents.id })
-        .from(agents)
-        .where(and(eq(agents.state, "active"), lt(agents.comparedAt, sql`clock_timestamp() - interval '24 hours'`)))
-        .orderBy(asc(agents.comparedAt))
-        .limit(atOnce);
+      const due = await tx.execute<{ clientId: string; agentId: string }>(sql`
+        update agents a set compared_at = clock_timestamp() - interval '23 hours'
+        from (select a.client_id, a.id from agents a join clients c on c.id = a.client_id and c.status = 'active'
+          where a.state = 'active' and a.compared_at < statement_timestamp() - interval '24 hours'
+          order by a.compared_at limit ${atOnce} for no key update of a skip locked) due
+        where a.client_id = due.client_id and a.id = due.id
+        returning a.client_id as "clientId", a.id as "agentId"`);
       const compared = (agentId: string) => ({ payload: { agentId, resend: false }, key: agentId });
       const each = due.map(({ clientId, agentId }) => ({ clientId, ...compared(agentId) }));
       await enqueueEach(tx, "agents.compare", each);
@@ -33,7 +33,8 @@ export const sweep: Task<"agents.sweep"> = {
 
 /**
  * Holds the provider's copy of an agent against what is live here, and puts it right. What is being changed is left alone:
- * the change sends the whole of it anyway. A provider that is away is asked again in an hour.
+ * the change sends the whole of it anyway. A provider that is away is asked again in an hour. What is to be sent whatever is
+ * found there is tried until the provider has taken it: no later comparison would see that it has not.
  */
 export const compare: Task<"agents.compare"> = {
   async run({ agentId, resend }, ctx) {
@@ -51,14 +52,21 @@ export const compare: Task<"agents.compare"> = {
       if (isSame && !resend) return await ctx.asClient((tx) => noteComparison(tx, agentId));
       if (!isSame)
         ctx.log.warn({ agent_id: agentId, fields }, "an agent was changed at the provider, and is put right");
-      const asked = await ask(ctx, realignAgent, { ...compared, providerAgentId: copy.providerAgentId });
-      if (!asked && resend) throw new Error("The agent is being changed at this moment.");
+      const came = await ask(ctx, realignAgent, { ...compared, providerAgentId: copy.providerAgentId });
+      if (resend && came !== "accepted") throw new Error(`The agent was to be sent to the provider again: ${came}.`);
     } catch (error) {
       if (!(error instanceof ProviderError)) throw error;
       ctx.log.warn({ agent_id: agentId, err: error }, "an agent could not be compared with the provider's copy");
       await ctx.asClient((tx) => noteComparison(tx, agentId, { again: true }));
       if (resend) throw error; // somebody waits for this one: it is tried again sooner
     }
+  },
+
+  /** By a key of its own: a change that has queued another meanwhile does not wait for this one's hour. */
+  async gaveUp({ agentId, resend }, ctx) {
+    if (!resend) return;
+    const later = { key: `${agentId}:resend:later`, delaySeconds: 3600 };
+    await ctx.asClient((tx) => enqueue(tx, "agents.compare", { agentId, resend }, later));
   },
 };
 
@@ -77,14 +85,21 @@ async function bringBack(ctx: JobContext, compared: Compared, accountId: string)
   });
 }
 
-/** The three steps of an outbound that nobody waits for; false when it could not begin. Its safety job finishes what dies here. */
-async function ask<I, A, G, O>(ctx: JobContext, what: Outbound<I, A, G, O>, input: I): Promise<boolean> {
+/**
+ * The three steps of an outbound that nobody waits for, and what came of it; `busy` when it could not begin. Its safety job
+ * finishes what dies here.
+ */
+async function ask<I, A, G, O>(
+  ctx: JobContext,
+  what: Outbound<I, A, G, O>,
+  input: I,
+): Promise<Settlement<G>["outcome"] | "busy" | "unknown"> {
   const { clientId } = ctx;
-  if (clientId === null) return false;
+  if (clientId === null) throw new Error("An agent belongs to a client.");
   const requestId = ctx.requestId ?? ctx.jobId;
   const opening = { principal: "system", claim: null, requestId, auditInput: input };
   const opened = await ctx.asClient((tx) => openIntent(tx, what, input, clientId, opening)).catch(leaveAlone);
-  if (!opened) return false;
+  if (!opened) return "busy";
   ctx.fence.check();
   const settlement = await what
     .ask(ctx.providers, opened.providerAccountId, opened.asked, deadline())
@@ -94,11 +109,11 @@ async function ask<I, A, G, O>(ctx: JobContext, what: Outbound<I, A, G, O>, inpu
       ctx.log.warn({ err: error, kind: what.kind }, "an agent could not be put right at the provider");
       return error.kind === "unknown" ? null : { outcome: error.kind, message: error.message };
     });
-  if (!settlement) return true;
+  if (!settlement) return "unknown";
   await ctx.asClient((tx) =>
     settle(tx, what as unknown as AnyOutbound, opened.intentId, settlement as Settlement<never>, null),
   );
-  return true;
+  return settlement.outcome;
 }
 
 /** It was deleted, has failed, or is being changed at this moment: whoever did that wins. */

@@ -147,7 +147,8 @@ export const sweep: Task<"artifacts.sweep"> = {
   async run(_payload, ctx) {
     await ctx.asHouse(async (tx) => {
       const due = await tx.execute<{ clientId: string; callId: string }>(sql`
-        select c.client_id as "clientId", c.id as "callId" from calls c cross join lateral (
+        select c.client_id as "clientId", c.id as "callId"
+        from calls c join clients owner on owner.id = c.client_id and owner.status = 'active' cross join lateral (
           select count(*) as runs, max(created_at) as latest from workflow_runs w
           where w.client_id = c.client_id and w.subject_id = c.id and w.name = 'artifacts-backfill') past
         where (c.recording_state in ('pending', 'missing') or c.transcript_state in ('pending', 'missing'))

@@ -1,6 +1,5 @@
-import { and, isNotNull, lte, sql } from "drizzle-orm";
+import { sql } from "drizzle-orm";
 import { enqueueEach } from "../db/queue.ts";
-import { calls } from "../db/schema/calls.ts";
 import { closeVanished, finaliseCall, lockCall, postponeCheck } from "../routers/calls/service.ts";
 import { bringForward } from "./ingress.ts";
 import type { Task } from "./task.ts";
@@ -48,16 +47,19 @@ export const finalise: Task<"calls.finalise"> = {
 const talked = ({ joinedAt, endedAt }: { joinedAt: Date | null; endedAt: Date | null }) =>
   joinedAt !== null && endedAt !== null && endedAt.getTime() - joinedAt.getTime() > 5_000;
 
-/** Finds calls about which nothing was heard when something should have been. */
+/**
+ * Finds calls about which nothing was heard when something should have been. What it takes goes to the end of the line,
+ * beyond the schedule of its job: those of an account that opens no more keep nobody else waiting.
+ */
 export const sweep: Task<"calls.sweep"> = {
   async run(_payload, ctx) {
     await ctx.asHouse(async (tx) => {
-      const due = await tx
-        .select({ clientId: calls.clientId, callId: calls.id })
-        .from(calls)
-        .where(and(isNotNull(calls.checkAt), lte(calls.checkAt, sql`clock_timestamp()`)))
-        .orderBy(calls.checkAt)
-        .limit(500);
+      const due = await tx.execute<{ clientId: string; callId: string }>(sql`
+        update calls c set check_at = clock_timestamp() + interval '20 minutes'
+        from (select client_id, id from calls where check_at <= statement_timestamp()
+          order by check_at limit 500 for no key update skip locked) due
+        where c.client_id = due.client_id and c.id = due.id
+        returning c.client_id as "clientId", c.id as "callId"`);
       const each = due.map(({ clientId, callId }) => ({ clientId, payload: { callId }, key: callId }));
       await enqueueEach(tx, "calls.refresh", each);
     });

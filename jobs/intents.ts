@@ -1,4 +1,4 @@
-import { and, eq, lt, sql } from "drizzle-orm";
+import { and, eq, sql } from "drizzle-orm";
 import { enqueue, enqueueEach } from "../db/queue.ts";
 import { intents } from "../db/schema/agents.ts";
 import { outboundOf } from "../routers/intents/kinds.ts";
@@ -54,20 +54,21 @@ export const resolve: Task<"intents.resolve"> = {
 
   /** Somebody's credits are held for it, and perhaps a telephone rings: it is never let go. The log has raised the alarm. */
   async gaveUp({ intentId }, ctx) {
-    await ctx.asClient((tx) => enqueue(tx, "intents.resolve", { intentId }, { key: intentId, delaySeconds: 3600 }));
+    await ctx.asClient((tx) => enqueue(tx, "intents.resolve", { intentId }, { key: intentId, delaySeconds: 900 }));
   },
 };
 
-/** Its job row is the first line; this is the second. A job of the same key that waits already is only moved. */
+/** Its job row is the first line; this is the second. What it takes is not taken again for a quarter of an hour. */
 export const sweep: Task<"intents.sweep"> = {
   async run(_payload, ctx) {
     await ctx.asHouse(async (tx) => {
-      const left = await tx
-        .select({ clientId: intents.clientId, intentId: intents.id })
-        .from(intents)
-        .where(and(eq(intents.state, "open"), lt(intents.deadlineAt, sql`clock_timestamp() - interval '15 minutes'`)))
-        .orderBy(intents.deadlineAt)
-        .limit(200);
+      const left = await tx.execute<{ clientId: string; intentId: string }>(sql`
+        update intents i set deadline_at = clock_timestamp()
+        from (select client_id, id from intents
+          where state = 'open' and deadline_at < statement_timestamp() - interval '15 minutes'
+          order by deadline_at limit 200 for no key update skip locked) due
+        where i.client_id = due.client_id and i.id = due.id
+        returning i.client_id as "clientId", i.id as "intentId"`);
       const each = left.map(({ clientId, intentId }) => ({ clientId, payload: { intentId }, key: intentId }));
       await enqueueEach(tx, "intents.resolve", each);
     });

@@ -1,7 +1,5 @@
-import { and, eq, inArray, lt, notExists, sql } from "drizzle-orm";
+import { sql } from "drizzle-orm";
 import { enqueueEach } from "../db/queue.ts";
-import { knowledgeFiles } from "../db/schema/knowledge.ts";
-import { workflowRuns } from "../db/schema/workflows.ts";
 import { reopenFile } from "../routers/knowledge/files.ts";
 import {
   claimSource,
@@ -180,32 +178,20 @@ export const expire: Task<"knowledge.expire"> = {
   run: ({ fileId }, ctx) => ctx.asClient((tx) => expireFile(tx, fileId)),
 };
 
-/** The workflow of a file is the first line; this is the second. */
+/** The workflow of a file is the first line; this is the second. What it takes goes to the end of the line. */
 export const sweep: Task<"knowledge.sweep"> = {
   async run(_payload, ctx) {
     await ctx.asHouse(async (tx) => {
-      const running = tx
-        .select({ one: sql`1` })
-        .from(workflowRuns)
-        .where(
-          and(
-            eq(workflowRuns.clientId, knowledgeFiles.clientId),
-            eq(workflowRuns.subjectId, knowledgeFiles.id),
-            eq(workflowRuns.state, "running"),
-          ),
-        );
-      const left = await tx
-        .select({ clientId: knowledgeFiles.clientId, fileId: knowledgeFiles.id })
-        .from(knowledgeFiles)
-        .where(
-          and(
-            inArray(knowledgeFiles.state, ["pending", "ingesting"]),
-            lt(knowledgeFiles.deadlineAt, sql`clock_timestamp()`),
-            notExists(running),
-          ),
-        )
-        .orderBy(knowledgeFiles.deadlineAt)
-        .limit(500);
+      const left = await tx.execute<{ clientId: string; fileId: string }>(sql`
+        update knowledge_files f set deadline_at = clock_timestamp()
+        from (select f.client_id, f.id
+          from knowledge_files f join clients c on c.id = f.client_id and c.status = 'active'
+          where f.state in ('pending', 'ingesting') and f.deadline_at < statement_timestamp()
+            and not exists (select from workflow_runs r
+              where r.client_id = f.client_id and r.subject_id = f.id and r.state = 'running')
+          order by f.deadline_at limit 500 for no key update of f skip locked) due
+        where f.client_id = due.client_id and f.id = due.id
+        returning f.client_id as "clientId", f.id as "fileId"`);
       const each = left.map(({ clientId, fileId }) => ({ clientId, payload: { fileId }, key: fileId }));
       await enqueueEach(tx, "knowledge.expire", each);
     });

@@ -1,5 +1,6 @@
 import { and, eq, lt, sql } from "drizzle-orm";
 import { enqueueEach } from "../db/queue.ts";
+import { clients } from "../db/schema/clients.ts";
 import { webhookReplays } from "../db/schema/events.ts";
 import { advanceReplay } from "../routers/webhooks/replay-piece.ts";
 import type { Task } from "./task.ts";
@@ -19,9 +20,11 @@ export const sweep: Task<"replays.sweep"> = {
       const silent = await tx
         .select({ id: webhookReplays.id, clientId: webhookReplays.clientId })
         .from(webhookReplays)
+        .innerJoin(clients, and(eq(clients.id, webhookReplays.clientId), eq(clients.status, "active")))
         .where(
           and(eq(webhookReplays.state, "running"), lt(webhookReplays.updatedAt, sql`clock_timestamp() - ${silentFor}`)),
         )
+        .orderBy(webhookReplays.updatedAt)
         .limit(atMost);
       const each = silent.map(({ id, clientId }) => ({ clientId, payload: { replayId: id }, key: id }));
       await enqueueEach(tx, "webhooks.replay", each);

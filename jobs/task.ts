@@ -35,6 +35,8 @@ export type JobContext = {
 
 export type Task<N extends JobName> = {
   run(payload: JobPayload<N>, ctx: JobContext): Promise<void>;
+  /** Its client is suspended: puts the work where it is found again. Without this the job itself waits in the queue. */
+  putBack?(payload: JobPayload<N>, ctx: JobContext): Promise<void>;
   /** The last attempt has failed. Called again when the process dies in it: what it does must bear that. */
   gaveUp?(payload: JobPayload<N>, ctx: JobContext, error: Error): Promise<void>;
 };
@@ -100,10 +102,12 @@ export function toWorkerTask<N extends JobName>(name: N, task: Task<N>, deps: Ta
       }
       attempt = read.attempt;
       told = { client_id: read.clientId, request_id: read.requestId, ...told };
-      if (mustWait(name, read.clientId, deps))
-        return conclude(await putNext(helpers, read, suspendedSeconds, read.attempt), "info");
+      const isSuspended = mustWait(name, read.clientId, deps);
+      const run = isSuspended ? task.putBack : task.run;
+      if (!run) return conclude(await putNext(helpers, read, suspendedSeconds, read.attempt), "info");
       const ctx = contextOf(name, jobId, read, told, deps);
-      const [outcome, err] = await attemptOnce(name, task, read, ctx, helpers);
+      const [came, err] = await attemptOnce(name, { ...task, run }, read, ctx, helpers);
+      const outcome = isSuspended && came === "done" ? "put_back" : came;
       deps.fence.check();
       if (outcome === "gave_up") conclude(outcome, "error", { alert: true, err });
       else conclude(outcome, err ? "warn" : "info", err ? { err } : undefined);

@@ -202,16 +202,19 @@ async function putRight(ctx: JobContext, row: VoiceRow) {
   });
 }
 
-/** retry-voice-status */
+/** retry-voice-status. Those that were looked for longest ago go first; what it takes goes to the end of the line. */
 export const sweep: Task<"voices.sweep"> = {
   async run(_, ctx) {
     await ctx.asHouse(async (tx) => {
       const left = await tx.execute<{ clientId: string; id: string }>(sql`
-        select v.client_id as "clientId", v.id from voices v
-        where v.state in ('pending', 'training') and v.updated_at < clock_timestamp() - interval '5 minutes'
-          and not exists (select from workflow_runs r
-            where r.client_id = v.client_id and r.subject_id = v.id and r.state = 'running')
-        order by v.updated_at limit 500`);
+        update voices v set checked_at = clock_timestamp()
+        from (select v.client_id, v.id from voices v
+          where v.state in ('pending', 'training') and v.updated_at < statement_timestamp() - interval '5 minutes'
+            and not exists (select from workflow_runs r
+              where r.client_id = v.client_id and r.subject_id = v.id and r.state = 'running')
+          order by v.checked_at nulls first, v.updated_at limit 500 for no key update skip locked) due
+        where v.client_id = due.client_id and v.id = due.id
+        returning v.client_id as "clientId", v.id`);
       const unseen = await tx.execute<{ clientId: string; id: string }>(sql`
         update voices v set checked_at = clock_timestamp()
         from (select client_id, id from voices

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { enqueue } from "../db/queue.ts";
 import { eventEnvelope } from "../routers/events/service.ts";
 import type { KeyRing } from "../routers/providers/vault.ts";
-import { admitDue, type Wanted } from "../routers/webhooks/admission.ts";
+import { admitDue, giveBack, type Wanted } from "../routers/webhooks/admission.ts";
 import { clientsWithWork, dispatchLimits, leadSweep, queueLagSeconds, refill } from "../routers/webhooks/dispatch.ts";
 import { fanOutEvents, reachOf, type Stated } from "../routers/webhooks/fan-out.ts";
 import { type Found, findDeliveries } from "../routers/webhooks/found.ts";
@@ -120,6 +120,11 @@ export function deliverWithin({
         attempt: withoutHeaders(attempt, found.recipient, made.ring),
         outcome: outcomeOf(attempt, since, retryAfterSeconds, random()),
       });
+    },
+
+    /** What waits, waits in its row: were it the job that waited, its lease would run out, and there would be two. */
+    async putBack(admission, ctx) {
+      await ctx.asClient((tx) => giveBack(tx, admission));
     },
   };
   return task;

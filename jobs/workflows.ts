@@ -1,7 +1,6 @@
-import { and, eq, lte, sql } from "drizzle-orm";
+import { sql } from "drizzle-orm";
 import type { Tx } from "../db/client.ts";
 import { enqueueEach } from "../db/queue.ts";
-import { workflowSteps } from "../db/schema/workflows.ts";
 import { ProviderError } from "../routers/providers/provider.ts";
 import { KeysUnavailable } from "../routers/providers/vault.ts";
 import {
@@ -92,21 +91,18 @@ export const advance: Task<"workflows.advance"> = {
   },
 };
 
-/** A run's job row is the first line; this is the second. */
+/** A run's job row is the first line; this is the second. What it takes is not taken again for five minutes. */
 export const sweep: Task<"workflows.sweep"> = {
   async run(_payload, ctx) {
     await ctx.asHouse(async (tx) => {
-      const left = await tx
-        .select({ clientId: workflowSteps.clientId, runId: workflowSteps.runId })
-        .from(workflowSteps)
-        .where(
-          and(
-            eq(workflowSteps.state, "running"),
-            lte(workflowSteps.nextAt, sql`clock_timestamp() - interval '5 minutes'`),
-          ),
-        )
-        .orderBy(workflowSteps.nextAt)
-        .limit(500);
+      const left = await tx.execute<{ clientId: string; runId: string }>(sql`
+        update workflow_steps s set next_at = clock_timestamp()
+        from (select s.client_id, s.run_id, s.position
+          from workflow_steps s join clients c on c.id = s.client_id and c.status = 'active'
+          where s.state = 'running' and s.next_at <= statement_timestamp() - interval '5 minutes'
+          order by s.next_at limit 500 for no key update of s skip locked) due
+        where s.client_id = due.client_id and s.run_id = due.run_id and s.position = due.position
+        returning s.client_id as "clientId", s.run_id as "runId"`);
       const each = left.map(({ clientId, runId }) => ({ clientId, payload: { runId }, key: runId }));
       await enqueueEach(tx, "workflows.advance", each);
     });

@@ -204,7 +204,8 @@ test("what is deleted by force goes from the agents that used it, at the provide
   expect((await h.get(`/agents/${id}`)).body.data).toMatchObject({ ...uses, version: 1 });
 });
 
-test("a new secret is given to every agent whose tools show it, and not to the log", async () => {
+/** An agent with a tool that shows a secret. */
+async function withSecret() {
   const mine = await partsFor(h, h.ada.clientId);
   const definition = {
     ...{ type: "http", url: "https://example.com", method: "GET", timeoutSeconds: 20, reaction: "speaks" },
@@ -217,11 +218,53 @@ test("a new secret is given to every agent whose tools show it, and not to the l
   const { id } = await make({ tools: [{ toolId: mine.tool }] });
   const tokens = async () => (await upstreamOf(id))[0].callTemplate.selectedTools[0].authTokens;
   expect(await tokens()).toEqual({ auth: "the-first-secret" });
+  await jobsDone();
+  return { id: id as string, put, tokens };
+}
+
+test("a new secret is given to every agent whose tools show it, and not to the log", async () => {
+  const { put, tokens } = await withSecret();
   expect((await put("the-second-secret")).status).toBe(200);
   await until(async () => (await tokens()).auth === "the-second-secret");
   await jobsDone();
   expect(log.join("")).not.toMatch(/the-(first|second)-secret/);
 });
+
+test.for([
+  ["is away", "reads"],
+  ["takes no change", "changes"],
+])(
+  "a new secret is sent again in an hour when the provider %s for longer than its job is tried, until it is there",
+  async ([, what]) => {
+    const { id, put, tokens } = await withSecret();
+    await h.simulator.faults({ [what!]: { errors: [{ status: 503, times: 1_000 }] }, applyTo: "agents" });
+    expect((await put("the-second-secret")).status).toBe(200);
+    const waiting = () => h.owner`select id, key, run_at from graphile_worker._private_jobs
+    where payload->'body'->>'agentId' = ${id} and payload->'body'->>'resend' = 'true' and locked_at is null`;
+    /** Its last attempt is the next one. */
+    await until(async () => {
+      const last = await h.owner`update graphile_worker._private_jobs
+      set payload = jsonb_set(payload::jsonb, '{attempt}', '4')::json, run_at = now()
+      where payload->'body'->>'agentId' = ${id} and payload->>'attempt' = '1' and locked_at is null returning id`;
+      return last.length === 1;
+    });
+    await h.owner`select pg_notify('jobs:insert', '{"r":0,"count":1}')`;
+    const gaveUp = () => h.owner`select from gave_up_jobs where payload->>'agentId' = ${id}`;
+    await until(async () => (await gaveUp()).length === 1);
+    const [later, ...others] = await waiting();
+    expect(others).toEqual([]);
+    const inSeconds = (later!.run_at.getTime() - Date.now()) / 1000;
+    expect(inSeconds).toBeGreaterThan(3_000);
+    expect(inSeconds).toBeLessThanOrEqual(3_601);
+
+    await h.simulator.faults({});
+    await until(async () => {
+      await hurry(h, "agents.compare");
+      await lookNow();
+      return (await waiting()).length === 0 && (await tokens()).auth === "the-second-secret";
+    });
+  },
+);
 
 test("an answer that comes after the safety job has found the agent takes nothing away", async () => {
   const { createAgent } = ultravox;

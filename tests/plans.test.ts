@@ -56,4 +56,7 @@ test("the admission takes its rows where they lie, also by a plan that was made 
   const updated = lines.slice(from, from + 6).join("\n");
   expect(updated).toMatch(/Tid Scan on deliveries/);
   expect(updated).toMatch(/TID Cond: .*ctid/);
+  const clients = lines.filter((line) => / on clients\b/.test(line));
+  expect(clients.length, "who is suspended is looked up").toBeGreaterThan(0);
+  for (const line of clients) expect(line).toMatch(/Index Scan using clients_pkey/);
 });

@@ -1,6 +1,9 @@
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { pino } from "pino";
 import { afterAll, expect, test } from "vitest";
+import { sweepDeliveries } from "../jobs/webhooks.ts";
+import { seedClient } from "../server/dev/seed.ts";
 import { openWorkers } from "../server/workers.ts";
 import { house, until } from "./house.ts";
 
@@ -49,6 +52,98 @@ test("the deliveries of a suspended client wait, with no attempt used up, while 
       return received.includes("/ada") && left.length === 0;
     });
     expect(received.filter((path) => path === "/ada")).toHaveLength(1);
+  } finally {
+    await workers.stop();
+  }
+});
+
+const events = 10;
+
+/** An endpoint for which so many deliveries are due, held back by a pause; no worker runs. */
+async function withDueDeliveries(name: string) {
+  const { clientId, key } = await seedClient(h.deps, { name, subject: `auth0|${name}`, credits: 10 });
+  const path = `/${name}`;
+  const { body } = await h.post("/webhooks", { url: url(path), eventTypes: ["api_key.*"] }, { key });
+  const operator = { key: await h.operator() };
+  await h.send("PUT", `/admin/dispatch/pauses/${body.data.id}`, { reason: "They asked for it." }, operator);
+  for (let n = 0; n < events; n++)
+    await h.post("/auth/api-keys", { name: `said ${n}`, scopes: ["agents:read"] }, { key });
+  const deliveries = () =>
+    h.owner`select state, attempts, claim::int, admitted_until from deliveries where client_id = ${clientId}`;
+  const workers = await openWorkers(h.deps);
+  try {
+    await until(async () => (await deliveries()).length === events);
+  } finally {
+    await workers.stop();
+  }
+  return {
+    deliveries,
+    received: () => received.filter((each) => each === path).length,
+    jobs: () => h.owner`select j.payload->'body' as body from graphile_worker._private_jobs j
+      where j.payload->>'clientId' = ${clientId} and j.payload->'body'->>'claim' is not null`,
+    goOn: () => h.remove(`/admin/dispatch/pauses/${body.data.id}`, operator),
+    suspend: () => h.post(`/admin/clients/${clientId}/suspend`, { reason: "The invoice is open." }, operator),
+    resume: () => h.post(`/admin/clients/${clientId}/resume`, {}, operator),
+  };
+}
+
+test("what is due for a suspended client takes no place and no job, while others' goes out; resumed, it goes within seconds", async () => {
+  const [carla, dan] = [await withDueDeliveries("carla"), await withDueDeliveries("dan")];
+  await carla.suspend();
+  await carla.goOn();
+  await dan.goOn();
+  const workers = await openWorkers(h.deps);
+  try {
+    await until(async () => dan.received() === events); // one sweep looks after both
+    expect(await carla.jobs()).toHaveLength(0);
+    const waiting = { state: "pending", attempts: 0, claim: 0, admitted_until: null };
+    expect(await carla.deliveries()).toEqual(Array.from({ length: events }, () => waiting));
+    expect(carla.received()).toBe(0);
+
+    await carla.resume();
+    await until(async () => carla.received() === events, 15);
+    await until(async () => (await carla.deliveries()).every(({ state }) => state === "delivered"));
+    expect(carla.received()).toBe(events);
+  } finally {
+    await workers.stop();
+  }
+});
+
+test("a delivery that had a place when its client was suspended gives it back: it has one job at most, and no attempt is used up", async () => {
+  const eli = await withDueDeliveries("eli");
+  await eli.goOn();
+  await sweepDeliveries({ db: h.deps.db, log: pino({ level: "silent" }) });
+  expect(await eli.jobs()).toHaveLength(events);
+  await eli.suspend();
+  const workers = await openWorkers(h.deps);
+  try {
+    await until(async () => {
+      const places = await eli.deliveries();
+      expect((await eli.jobs()).length).toBeLessThanOrEqual(events);
+      return places.every(({ admitted_until }) => admitted_until === null) && (await eli.jobs()).length === 0;
+    }, 15);
+    for (const delivery of await eli.deliveries()) expect(delivery).toMatchObject({ state: "pending", attempts: 0 });
+    expect(eli.received()).toBe(0);
+
+    await eli.resume();
+    await until(async () => eli.received() === events, 15);
+    await until(async () => (await eli.deliveries()).every(({ state }) => state === "delivered"));
+    expect(eli.received()).toBe(events);
+  } finally {
+    await workers.stop();
+  }
+});
+
+test("a job of a suspended client whose place was given to another by now ends, and takes that one nothing away", async () => {
+  const finn = await withDueDeliveries("finn");
+  await finn.goOn();
+  await sweepDeliveries({ db: h.deps.db, log: pino({ level: "silent" }) });
+  await finn.suspend();
+  await h.owner`update deliveries set claim = claim + 1 where admitted_until is not null`; // as when a lease had run out
+  const workers = await openWorkers(h.deps);
+  try {
+    await until(async () => (await finn.jobs()).length === 0, 15);
+    for (const { admitted_until } of await finn.deliveries()) expect(admitted_until).not.toBeNull();
   } finally {
     await workers.stop();
   }

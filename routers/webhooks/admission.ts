@@ -80,8 +80,8 @@ export async function admitDue(tx: Tx, wanted: readonly Wanted[]): Promise<numbe
 /**
  * Admits what is due and queues it, as far as there is room: an endpoint's first delivery goes before another's second,
  * and each of an endpoint with a rate begins so much later than the one before. Its answer is how many. Where all
- * the places of a client were taken, those that came free go to whichever of its endpoints has waited longest. What the operator has paused waits.
- * The rows stay locked from the choice to the update, so that it finds them by where they lie.
+ * the places of a client were taken, those that came free go to whichever of its endpoints has waited longest. What the operator has paused waits,
+ * and so does what belongs to a client that is suspended. The rows stay locked from the choice to the update, so that it finds them by where they lie.
  */
 export function admit(tx: Tx, wanted: readonly Wanted[]) {
   return tx.execute<{ n: number }>(admission(wanted));
@@ -113,10 +113,12 @@ export function admission(wanted: readonly Wanted[]): SQL {
     ), open as materialized (
       select e.client_id, e.id, ${room}, e.rate_per_second as rate, greatest(e.rate_due_at, statement_timestamp()) as rate_due_at
       from (select distinct client_id, endpoint_id from wanted where endpoint_id <> '*') w
+      join clients c on c.id = w.client_id and c.status = 'active'
       join webhook_endpoints e on e.client_id = w.client_id and e.id = w.endpoint_id
       union
       select e.client_id, e.id, ${room}, e.rate_per_second, greatest(e.rate_due_at, statement_timestamp())
-      from taken t join webhook_endpoints e on e.client_id = t.client_id
+      from taken t join clients c on c.id = t.client_id and c.status = 'active'
+      join webhook_endpoints e on e.client_id = t.client_id
       where t.any_endpoint or t.n + t.freed >= ${perClient}
     ), waiting as materialized (
       select e.client_id, e.id as endpoint_id, e.rate, e.rate_due_at, due.id, due.spot, due.next_attempt_at,
@@ -156,6 +158,12 @@ export function admission(wanted: readonly Wanted[]): SQL {
       from admitted
     )
     select n from queued`;
+}
+
+/** Gives a place back unused, if the claim still holds it: nothing was sent, no attempt is used up, and it is due as before. */
+export function giveBack(tx: Tx, { deliveryId, claim }: { deliveryId: string; claim: number }) {
+  return tx.execute(sql`
+    update deliveries d set admitted_until = null where d.id = ${deliveryId} and d.claim = ${claim}::bigint and ${isInFlight}`);
 }
 
 /** Ids hold no commas; the driver knows no arrays. */

@@ -72,7 +72,7 @@ export async function queueLagSeconds(house: Tx): Promise<number> {
 }
 
 /**
- * Every client for whom something is due or has expired, found by stepping from endpoint to endpoint: a client with a
+ * Every client for whom something is due, unless it is suspended, or has expired, found by stepping from endpoint to endpoint: a client with a
  * hundred thousand due rows costs no more than one with ten.
  */
 export async function clientsWithWork(house: Tx, { lagSeconds }: { lagSeconds: number }): Promise<string[]> {
@@ -86,7 +86,7 @@ export async function clientsWithWork(house: Tx, { lagSeconds }: { lagSeconds: n
         order by 1, 2 limit 1
       ) further
     )
-    select line.client_id from line cross join lateral (
+    select line.client_id from line join clients c on c.id = line.client_id and c.status = 'active' cross join lateral (
       select d.id from deliveries d
       where d.client_id = line.client_id and d.endpoint_id = line.endpoint_id and ${isDue}
       order by d.next_attempt_at limit 1
