@@ -15,6 +15,7 @@ import { SendFailed, type WebhookRequest } from "../routers/webhooks/sender.ts";
 import { disableFailing } from "../routers/webhooks/service.ts";
 import { deadline } from "./deadline.ts";
 import { gathering, isOfTheData } from "./gather.ts";
+import { pacing } from "./pace.ts";
 import type { JobContext, Task } from "./task.ts";
 
 /** What the jobs of one pool ask of the database in the same moment is asked together, behind that pool's fence. */
@@ -23,6 +24,7 @@ type Together = {
   find(asked: { clientId: string; deliveryId: string }): Promise<Found | null>;
   record(finding: Held & Finding): Promise<boolean>;
   admit(wanted: Wanted): Promise<void>;
+  pace: ReturnType<typeof pacing>;
 };
 
 const ofPool = new WeakMap<JobContext["fence"], Together>();
@@ -64,6 +66,7 @@ function together(ctx: JobContext): Together {
         return wanted.map(() => undefined);
       },
     }),
+    pace: pacing(),
   };
   ofPool.set(ctx.fence, made);
   return made;
@@ -96,7 +99,7 @@ export function deliverWithin({
 }: Tempo = {}) {
   const task: Task<"webhooks.deliver"> = {
     async run({ deliveryId, claim }, ctx) {
-      const { find } = together(ctx);
+      const { find, pace } = together(ctx);
       const found = await find({ clientId: clientOf(ctx), deliveryId });
       if (found?.state !== "pending" || found.claim !== claim) return; // somebody else has it, or it is over
       const { clientId, endpointId } = found;
@@ -104,6 +107,7 @@ export function deliverWithin({
 
       const obstacle = obstacleTo(found);
       if (obstacle) return void (await write({ attempt: null, outcome: { state: "dead", error: obstacle } }));
+      if (found.ratePerSecond !== null) await pace(endpointId, found.ratePerSecond, ctx.signal);
       const made = await requestFor(ctx, found);
       if (!made) {
         const inSeconds = dispatchLimits.deferSeconds * (1 + 0.2 * random());

@@ -42,6 +42,8 @@ export type Workers = {
 };
 
 const kinds = ["prompt", "slow"] as const;
+/** What is queued begins at once, for it is told; this is how late at most begins what was queued for later. */
+const pollEveryMs = { prompt: 250, slow: 2_000 };
 
 /** Runs the jobs, in two pools so that slow ones do not stand before prompt ones. One that is fenced or breaks is replaced. */
 export async function startWorkers(options: WorkerOptions): Promise<Workers> {
@@ -119,14 +121,11 @@ export async function startWorkers(options: WorkerOptions): Promise<Workers> {
     },
   };
 
-  function poolsOf({
-    workerUrl,
-    concurrency = { prompt: 50, slow: 4 },
-    pollIntervalMs = 2_000,
-  }: WorkerOptions): PoolOptions[] {
+  function poolsOf({ workerUrl, concurrency = { prompt: 50, slow: 4 }, pollIntervalMs }: WorkerOptions): PoolOptions[] {
     const served = kinds.filter((kind) => namesOf(tasks, kind).length > 0);
     return served.map((kind) => ({
-      ...{ kind, workerUrl, beating, pollIntervalMs, log, concurrency: concurrency[kind] },
+      ...{ kind, workerUrl, beating, log, concurrency: concurrency[kind] },
+      pollIntervalMs: pollIntervalMs ?? pollEveryMs[kind],
       cronItems: kind === served.at(-1) ? cronItems(options.crontab ?? "") : [],
       taskList: (fence, signal) => taskList(kind, fence, signal),
     }));

@@ -106,6 +106,27 @@ describe("what an endpoint asks for", () => {
       await owner`select count(*)::int as n from deliveries where endpoint_id = ${id} and admitted_until is not null`;
     expect(again!.n).toBeLessThanOrEqual(10);
   });
+
+  test("attempts that the queue hands out late, and all at once, begin no faster than its rate either", async () => {
+    const t = await tenant();
+    const { id } = await t.endpoint("slow");
+    await owner`update webhook_endpoints set rate_per_second = 20 where id = ${id}`;
+    const begun: number[] = [];
+    receiver.answer(t.path("slow"), (response) => {
+      begun.push(performance.now());
+      response.end("ok");
+    });
+    await t.say(10);
+    const heap: Awaited<ReturnType<typeof t.take>> = [];
+    while (heap.length < 10) {
+      for (const job of await t.take(50))
+        if (job.task === "events.fanOut") await t.run(job);
+        else heap.push(job);
+    }
+    await Promise.all(heap.map(t.run));
+    expect(begun).toHaveLength(10);
+    expect(begun.at(-1)! - begun[0]!).toBeGreaterThan(9 * 50 - 100);
+  });
 });
 
 describe("an endpoint that fails", () => {

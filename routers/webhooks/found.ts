@@ -11,6 +11,8 @@ export type Found = Held & {
   attempts: number;
   scheduleFrom: number;
   endpointState: "enabled" | "disabled" | "deleted";
+  /** Attempts that may begin in a second; null where the endpoint has no rate of its own. */
+  ratePerSecond: number | null;
   recipient: Recipient;
   /** null when the event is past its age and gone. */
   event: FoundEvent | null;
@@ -36,7 +38,7 @@ export async function findDeliveries(
   const [, rows] = await Promise.all([
     swiftly(tx),
     tx.execute<Row>(sql`
-      select g.n, d.id, d.client_id, d.endpoint_id, d.claim, d.state, d.attempts, d.schedule_from, w.url, w.payload, w.secret, w.previous_secrets, w.headers,
+      select g.n, d.id, d.client_id, d.endpoint_id, d.claim, d.state, d.attempts, d.schedule_from, w.url, w.payload, w.secret, w.previous_secrets, w.headers, w.rate_per_second,
         case when w.deleted_at is not null then 'deleted' else w.status end as endpoint_state,
         e.id as event_id, e.type, e.created_at, e.subject_type, e.subject_id, e.sequence, e.data
       from json_to_recordset(${JSON.stringify(given)}::text::json) as g(n int, "clientId" text, "deliveryId" text)
@@ -64,6 +66,7 @@ type Row = {
   previous_secrets: Recipient["previousSecrets"];
   headers: Buffer | null;
   endpoint_state: Found["endpointState"];
+  rate_per_second: number | null;
   event_id: string | null;
   type: string;
   created_at: string;
@@ -80,6 +83,7 @@ function fromRow(row: Row): Found {
     ...{ clientId, deliveryId: id, endpointId, claim: Number(claim), state, attempts },
     scheduleFrom: row.schedule_from,
     endpointState: row.endpoint_state,
+    ratePerSecond: row.rate_per_second,
     recipient: { id: endpointId, url, payload, secret, previousSecrets, headers },
     event: row.event_id === null ? null : eventOf(row, row.event_id),
   };
