@@ -5,19 +5,18 @@ import { agents } from "../../db/schema/agents.ts";
 import { calls } from "../../db/schema/calls.ts";
 import { workflowRuns } from "../../db/schema/workflows.ts";
 import { Fault } from "../fault.ts";
-import { examples, Id, Instant, wire, wireOrNull } from "../words.ts";
+import { examples, Id, Instant, When, wire, wireOrNull } from "../words.ts";
 import { rememberInRun, startWorkflow } from "../workflows/service.ts";
 import { outputAgain, wishesOf } from "./artifacts.ts";
 import { change } from "./service.ts";
 
-const When = z.iso
-  .datetime({ offset: true, error: "Write an instant as ISO 8601, such as 2026-11-22T10:15:30Z." })
-  .optional();
-
 export const RerunOutput = z.strictObject({
   id: Id("agent", examples.agent),
-  createdAfter: When.meta({ description: "Calls made at this moment or later.", examples: [examples.instant] }),
-  createdBefore: When.meta({ description: "Calls made before this moment.", examples: [examples.instant] }),
+  createdAfter: When.optional().meta({
+    description: "Calls made at this moment or later.",
+    examples: [examples.instant],
+  }),
+  createdBefore: When.optional().meta({ description: "Calls made before this moment.", examples: [examples.instant] }),
 });
 export type RerunOutput = z.output<typeof RerunOutput>;
 
