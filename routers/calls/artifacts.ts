@@ -51,13 +51,15 @@ export async function settleArtifacts(tx: Tx, call: CallRow, messages: ProviderM
     ...kept,
     transcriptState: "ready",
     finalState,
-    ...(outputSchema ? outputOf(outputSchema, { ...call, finalState }, messages) : noOutput),
+    ...outputOf(outputSchema, { ...call, finalState }, messages),
   };
 }
 
+type OutputSchema = Record<string, unknown> | null | undefined;
+
 /** The output of a call whose messages are in already: for what came to be known later, or for another schema. */
-export async function outputAgain(tx: Tx, call: CallRow, schema: Record<string, unknown> | null | undefined) {
-  return schema ? outputOf(schema, call, await messagesOf(tx, call)) : noOutput;
+export async function outputAgain(tx: Tx, call: CallRow, schema: OutputSchema): Promise<Change> {
+  return outputOf(schema, call, schema ? await messagesOf(tx, call) : []);
 }
 
 /**
@@ -84,7 +86,8 @@ export async function withSummaries(tx: Tx, call: CallRow, { summary, shortSumma
 
 const noOutput = { output: null, outputState: "none", outputProblems: null } as const;
 
-function outputOf(schema: Record<string, unknown>, call: CallRow, messages: OutputSources["messages"]): Change {
+export function outputOf(schema: OutputSchema, call: CallRow, messages: OutputSources["messages"]): Change {
+  if (!schema) return noOutput;
   const { output, problems } = extractOutput(schema, { ...call, messages });
   return {
     // A tool call's arguments are JSON within a text, and may write there what no text may hold.
@@ -94,7 +97,7 @@ function outputOf(schema: Record<string, unknown>, call: CallRow, messages: Outp
   };
 }
 
-function messagesOf(tx: Tx, { id, createdAt }: CallRow) {
+export function messagesOf(tx: Tx, { id, createdAt }: CallRow) {
   return tx
     .select({ role: callMessages.role, toolName: callMessages.toolName, text: callMessages.text })
     .from(callMessages)
