@@ -47,8 +47,12 @@ export const compare: Task<"agents.compare"> = {
       if (!copy) return await bringBack(ctx, compared, live.accountId);
       const template = await openTemplate(vault, live);
       const fields = ultravox.differences(copy, template);
+      // What was sent once and would not be sent today is a difference, though nobody touched it there.
+      const isTaken = live.withholdsVoice && fields.includes("voice");
       const isSame =
-        live.providerRevisionId && copy.revisionId ? live.providerRevisionId === copy.revisionId : fields.length === 0;
+        !isTaken && live.providerRevisionId && copy.revisionId
+          ? live.providerRevisionId === copy.revisionId
+          : fields.length === 0;
       if (isSame && !resend) return await ctx.asClient((tx) => noteComparison(tx, agentId));
       if (!isSame)
         ctx.log.warn({ agent_id: agentId, fields }, "an agent was changed at the provider, and is put right");

@@ -12,7 +12,7 @@ import {
   wantsRecording,
   wantsTranscript,
 } from "../routers/calls/late.ts";
-import { rerunBatch } from "../routers/calls/rerun.ts";
+import { fillBatch, keepBatch, readBatch } from "../routers/calls/rerun.ts";
 import { lockCall } from "../routers/calls/service.ts";
 import { ProviderError } from "../routers/providers/provider.ts";
 import type { JobContext, Task } from "./task.ts";
@@ -116,7 +116,12 @@ export const outputRerun: Workflow<"output-rerun"> = {
       async run(ctx, { id }) {
         const until = performance.now() + rerunForMs;
         while (performance.now() < until && !ctx.signal.aborted) {
-          if (await ctx.asClient((tx) => rerunBatch(tx, id, rerunAtOnce))) return "done";
+          const read = await ctx.asClient((tx) => readBatch(tx, id, rerunAtOnce));
+          if (!read) return "done";
+          const outputs = await fillBatch(read);
+          ctx.fence.check();
+          await ctx.asClient((tx) => keepBatch(tx, id, read, outputs));
+          if (read.isLast) return "done";
         }
         return { againInSeconds: 0 };
       },

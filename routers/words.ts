@@ -36,6 +36,17 @@ export const examples = {
   instant: "2026-11-22T10:15:30.000Z",
 } as const;
 
+const isOfTheCalendar = (text: string) => {
+  const year = new Date(text).getUTCFullYear();
+  return year >= 1 && year <= 9999;
+};
+
+/** A moment that a caller names: with an offset, or in UTC by a `Z`. The database's calendar has no year 0. */
+export const When = z.iso
+  .datetime({ offset: true, abort: true, error: "Write an instant as ISO 8601, such as 2026-11-22T10:15:30Z." })
+  .refine(isOfTheCalendar, "Write an instant of the years 1 to 9999, in UTC.")
+  .meta({ examples: [examples.instant] });
+
 /** ISO 8601, UTC, milliseconds. */
 export const Instant = z.iso.datetime({ precision: 3 }).meta({ examples: [examples.instant] });
 

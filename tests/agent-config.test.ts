@@ -2,6 +2,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { newId } from "../db/ids.ts";
 import { Fault } from "../routers/fault.ts";
 import { partsFor } from "./doors/agents.ts";
+import { queueForHouse } from "./fixtures/calls.ts";
 import { type Answer, agent, house, until } from "./house.ts";
 
 const h = await house({ workers: true });
@@ -375,6 +376,43 @@ describe("a change", () => {
       400,
       "invalid_input",
     ]);
+  });
+});
+
+describe("a voice that is named as we name ours", () => {
+  const isRefused = (answer: Answer) => {
+    expect([...outcome(answer), pathsOf(answer)]).toEqual([400, "invalid_input", ["voice"]]);
+    expect(answer.body.error.message).toContain("`voiceId`");
+  };
+
+  test("is nobody's to speak with, in whatever spelling, made, changed, restored or copied", async () => {
+    const { voice } = await parts();
+    const { id } = await make();
+    for (const given of [voice, voice.toUpperCase(), ` ${voice}`]) {
+      for (const ask of [{ key: h.bob.key }, {}]) isRefused(await h.post("/agents", { ...agent, voice: given }, ask));
+      isRefused(await h.patch(`/agents/${id}`, { voice: given }));
+    }
+    await h.patch(`/agents/${id}`, { greeting: "Hi" });
+    await h.owner`update agent_versions set config = config || ${h.owner.json({ voice })} where agent_id = ${id}`;
+    isRefused(await h.post(`/agents/${id}/versions/1/restore`, {}));
+    isRefused(await h.post(`/agents/${id}/duplicate`, {}));
+    isRefused(await h.patch(`/agents/${id}`, { greeting: "Ho" }));
+    expect(outcome(await h.patch(`/agents/${id}`, { voice: null }))).toEqual([200, undefined]);
+  });
+
+  test("goes to the provider no more where an agent has it from before", async () => {
+    const { voice } = await parts();
+    const { id } = await make({ voice: "Mark" });
+    await h.owner`update agent_versions set config = config || ${h.owner.json({ voice })} where agent_id = ${id}`;
+    await h.owner`update agents set compared_at = now() - interval '25 hours' where id = ${id}`;
+    await queueForHouse(h, "agents.sweep");
+    await until(async () => !(await upstreamOf(id)).callTemplate.voice);
+    await h.patch(`/agents/${id}`, { voice: "Mark" });
+    const pinned = await h.post("/calls", { agentId: id, agentVersion: 1, medium: { type: "web" } });
+    expect(outcome(pinned)).toEqual([201, undefined]);
+    const { requests } = await h.simulator.requests();
+    const asked = requests.filter(({ path }: { path: string }) => path === "/api/calls");
+    expect(asked.map(({ body }: { body: { voice?: string } }) => body.voice)).toEqual([undefined]);
   });
 });
 

@@ -1,3 +1,4 @@
+import { monitorEventLoopDelay } from "node:perf_hooks";
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
 import { extractOutput, type OutputSources } from "../routers/calls/output.ts";
@@ -140,6 +141,15 @@ describe("an output", () => {
     });
     const broken = extractOutput(object({ x: { pattern: "((" } }), nothing);
     expect(broken.problems).toHaveLength(1);
+  });
+
+  test("by a schema that ran out of time once has little time from then on, and what is quick is checked still", () => {
+    const schema = object({ x: { type: "string", pattern: "^(b+)+$" } });
+    const stuck = { ...nothing, finalState: { x: `${"b".repeat(50)}!` } };
+    const began = performance.now();
+    for (let n = 0; n < 20; n++) expect(extractOutput(schema, stuck).problems).toHaveLength(1);
+    expect(performance.now() - began).toBeLessThan(1_500);
+    expect(extractOutput(schema, { ...nothing, finalState: { x: "bb" } }).output).toEqual({ x: "bb" });
   });
 
   test("is checked by its own schema, however many there are, and again when an old one returns", () => {
@@ -350,20 +360,12 @@ describe("a re-run", () => {
   test("goes through many calls in batches, once each, within its bounds, two askers or one", async () => {
     const own = await agentThat(h, { outputSchema: object({ n: { type: "string", "x-source": "variable:n" } }) });
     const { id } = await called(h, own);
-    const [row] = await h.owner`select * from calls where id = ${id}`;
-    const copies = Array.from({ length: 130 }, (_, n) => ({
-      ...row,
-      id: `${id.slice(0, -4)}${String(n).padStart(4, "0")}`,
-      provider_call_id: null,
+    const copies = await copiesOf(id, 130, (n) => ({
       variables: { n: `v${n}` },
-      output: null,
-      output_state: "none",
       created_at: new Date(Date.UTC(2026, 0, 1 + n)),
-      check_at: null,
     }));
-    await h.owner`insert into calls ${h.owner(copies)}`;
     const asked = await h.owner.begin(async (tx) => {
-      await tx`select from calls where id = ${copies[0]!.id} for update`; // the run does not end before all have asked
+      await tx`select from calls where id = ${copies[0]!} for update`; // the run does not end before all have asked
       return Promise.all([1, 2, 3].map(() => rerunOf(own, { createdBefore: "2026-05-01T02:00:00+02:00" })));
     });
     expect(asked.map(({ status }) => status).toSorted()).toEqual([202, 409, 409]);
@@ -375,6 +377,68 @@ describe("a re-run", () => {
     expect(filled).toHaveLength(120);
     for (const { variables, output } of filled) expect(output).toEqual(variables);
   }, 30_000);
+
+  test("with a pattern that never comes to an end holds up nobody for long, and ends", async () => {
+    const own = await agentThat(h, {
+      outputSchema: object({ v: { type: "string", pattern: "^(c+)+$", "x-source": "variable:v" } }),
+      variables: declared("v"),
+    });
+    const { id } = await called(h, own, { variables: { v: `${"c".repeat(40)}!` } });
+    const copies = await copiesOf(id, 8, () => ({}));
+    const stalls = monitorEventLoopDelay({ resolution: 10 });
+    await change(own, object({ v: { type: "string", pattern: "^(c+)+$|^$", "x-source": "variable:v" } }));
+    stalls.enable();
+    const run = await ended((await rerunOf(own)).body.data.id);
+    stalls.disable();
+    expect(run).toMatchObject({ state: "succeeded", done: 9, total: 9 });
+    expect(stalls.max / 1e6).toBeLessThan(1_000);
+    for (const copy of copies) {
+      expect(await artifactRow(h, copy)).toMatchObject({
+        output: {},
+        output_state: "invalid",
+        output_problems: [{ path: "", message: "The output schema takes too long to be checked." }],
+      });
+    }
+  }, 60_000);
+
+  test("keeps what was told of a call, or forgotten, while it was at it", async () => {
+    const own = await agentThat(h, { outputSchema: object({ s: { type: "string", "x-source": "summary" } }) });
+    const { id } = await called(h, own);
+    const [told, forgotten, other] = await copiesOf(id, 3, () => ({ summary: "before" }));
+    const { body } = await h.owner.begin(async (tx) => {
+      await tx`select from calls where id = any(${[told!, forgotten!]}) for update`;
+      const asked = await rerunOf(own);
+      await until(async () => {
+        const waiting = await h.owner`select from pg_stat_activity where datname = current_database()
+          and wait_event_type = 'Lock' and query like '%from "calls"%for update'`;
+        return waiting.length > 0;
+      });
+      await tx`update calls set summary = 'after' where id = ${told!}`;
+      await tx`update calls set summary = null, output = null, output_state = 'none', transcript_state = 'erased'
+        where id = ${forgotten!}`;
+      return asked;
+    });
+    expect(await ended(body.data.id)).toMatchObject({ state: "succeeded", done: 4 });
+    expect((await artifactRow(h, told!)).output).toEqual({ s: "after" });
+    expect(await artifactRow(h, forgotten!)).toMatchObject({ output: null, output_state: "none" });
+    expect((await artifactRow(h, other!)).output).toEqual({ s: "before" });
+  }, 30_000);
+
+  /** More calls that are like this one but for what is given, and are billed already. */
+  async function copiesOf(id: string, count: number, more: (n: number) => object): Promise<string[]> {
+    const [row] = await h.owner`select * from calls where id = ${id}`;
+    const copies = Array.from({ length: count }, (_, n) => ({
+      ...row,
+      id: `${id.slice(0, -4)}${String(n).padStart(4, "0")}`,
+      provider_call_id: null,
+      output: null,
+      output_state: "none",
+      check_at: null,
+      ...more(n),
+    }));
+    await h.owner`insert into calls ${h.owner(copies)}`;
+    return copies.map((copy) => copy.id);
+  }
 
   test("is refused for an agent without a schema", async () => {
     const plain = await agentThat(h, {});

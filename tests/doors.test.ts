@@ -1,6 +1,7 @@
 import { connect } from "node:net";
 import { createTRPCUntypedClient, httpBatchStreamLink, TRPCClientError } from "@trpc/client";
 import { beforeAll, describe, expect, test } from "vitest";
+import { z } from "zod";
 import { newId } from "../db/ids.ts";
 import { bytesOf } from "../edge/client.ts";
 import { definition, doorsOf, isInternal, type RestDoor, unwrapped } from "../edge/doors.ts";
@@ -197,12 +198,41 @@ describe("every procedure", () => {
     }
   });
 
-  test("finds a NUL at any depth", async () => {
-    const nested = { agentId: ada.agent, medium: { type: "web" }, variables: { name: "\u0000" } };
-    for (const answer of [await h.post("/calls", nested), await h.mutate("calls.create", nested)]) {
-      expect(named(answer)).toEqual(["variables.name"]);
+  test("finds what the database cannot keep at any depth, in a value and in a name, and says where", async () => {
+    for (const text of ["\u0000", "\ud83d"]) {
+      const valued = { ...agent, outputSchema: { type: "object", properties: { a: { description: text } } } };
+      const keyed = { ...agent, outputSchema: { type: "object", properties: { [`a${text}`]: {} } } };
+      for (const [given, path] of [
+        [valued, "outputSchema.properties.a.description"],
+        [keyed, "outputSchema.properties.a\ufffd"],
+      ] as const) {
+        for (const answer of [await h.post("/agents", given), await h.mutate("agents.create", given)]) {
+          expect(named(answer)).toEqual([path]);
+          expect(failure(answer).message).toMatch(/surrogate pair .* Leave it out\.$/);
+        }
+      }
     }
   });
+
+  test.each(each)(
+    "%s never takes what a caller writes for a failure of its own",
+    { timeout: 20_000 },
+    async (_, door) => {
+      const failures: string[] = [];
+      let input = await good(door);
+      for (const [path, set] of placesIn(door.input, input)) {
+        const given = set(input);
+        const isInPath = door.params.includes(path.split(".")[0]!);
+        const answers = isInPath ? [] : [await viaRest(door, given)];
+        if (isInPath || !door.takesBody) answers.push(await viaTrpc(door, given));
+        for (const { status } of answers) {
+          if (status >= 500 || status === 429) failures.push(`${path} of ${JSON.stringify(given)}: ${status}`);
+          if (status < 300 && door.type === "mutation") input = await good(door);
+        }
+      }
+      expect(failures).toEqual([]); // and none was turned away unlooked at, for having asked too often
+    },
+  );
 });
 
 describe("the documentation", () => {
@@ -536,6 +566,63 @@ function wrongFor(value: unknown): unknown[] {
   if (typeof value === "boolean") return ["true", "false", null, 1];
   if (typeof value === "string") return [5, true];
   return ["x", 5];
+}
+
+type Place = [path: string, set: (input: Input) => Input];
+
+/** Every place that a schema has, with a value that no column of the database takes. */
+function* placesIn(schema: Schema | null | undefined, value: unknown, path: string[] = []): Generator<Place> {
+  if (!schema) return;
+  const def = definition(unwrapped(schema));
+  const here = function* (...bad: unknown[]): Generator<Place> {
+    for (const each of bad) yield [path.join("."), (input) => withAt(input, path, each) as Input];
+  };
+  switch (def.type) {
+    case "string":
+      if ("format" in def && def.format === "datetime") yield* here(...moments);
+      else yield* here("a\0b", "half \ud83d");
+      return;
+    case "number":
+      return yield* here(...numbers);
+    case "object":
+      for (const [name, inner] of Object.entries(def.shape)) {
+        yield* placesIn(inner, isPlain(value) ? value[name] : undefined, [...path, name]);
+      }
+      return;
+    case "record":
+      yield* here(...oddNames.map((name) => ({ [name]: "x" })));
+      for (const [name, inner] of Object.entries(isPlain(value) ? value : {})) {
+        yield* placesIn(def.valueType, inner, [...path, name]);
+      }
+      return;
+    case "array":
+      return yield* placesIn(def.element, Array.isArray(value) ? value[0] : undefined, [...path, "0"]);
+    case "union":
+      for (const option of def.options) {
+        const isMine = z.safeParse(option, value).success || definition(unwrapped(option)).type !== "object";
+        if (isMine) yield* placesIn(option, value, path);
+      }
+      return;
+    case "unknown":
+    case "any":
+      return yield* here("a\0b", "half \ud83d", ...oddNames.map((name) => ({ [name]: 1 })));
+  }
+}
+
+const oddNames = ["a\0b", "half\ud83d"];
+const numbers = [2 ** 53 - 1, 1 - 2 ** 53, 2 ** 31, -(2 ** 31) - 1, 1e308];
+const moments = [
+  ...["0000-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00Z"],
+  ...["9999-12-31T23:59:59.999Z", "9999-12-31T23:59:59-14:00"],
+];
+
+/** The value with another one at a place within. */
+function withAt(value: unknown, [name, ...deeper]: string[], given: unknown): unknown {
+  if (name === undefined) return given;
+  if (Array.isArray(value)) return [withAt(value[0], deeper, given), ...value.slice(1)];
+  const fields = isPlain(value) ? value : {};
+  if (name === "0" && !isPlain(value)) return [withAt(undefined, deeper, given)];
+  return { ...fields, [name]: withAt(fields[name], deeper, given) };
 }
 
 const isPlain = (value: unknown): value is Input =>

@@ -131,6 +131,11 @@ describe("Stripe", () => {
     expect((await knock(stripeEvent(), { secret: "no" })).body.error.message).toBe("The signature does not match.");
   });
 
+  test("a version that the database cannot keep as it is, is kept as well as it can be", async () => {
+    expect((await knock(stripeEvent({ api_version: "\0\ud800" }))).status).toBe(204);
+    expect((await ofStripe()).at(-1)!.headers).toMatchObject({ "api-version": "\ufffd\ufffd" });
+  });
+
   test("garbage with a right signature is kept once, as failed", async () => {
     for (const payload of ["not json", '{"id":"evt_1"}', "[]"]) {
       for (let times = 0; times < 2; times++) expect((await knock(payload)).status).toBe(204);

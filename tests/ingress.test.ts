@@ -319,6 +319,24 @@ test("garbage with a right signature is kept once, as failed, for somebody to lo
   expect(await counted()).toBe(before + 4);
 });
 
+test("what the database cannot keep in a provider's text keeps no call from its end", async () => {
+  const id = await place("+14155550015");
+  const providerCallId = await upstream(id);
+  await until(async () => (await callRow(h, id)).status === "active");
+  const response = await fetch(`${h.simulator.url}/api/calls/${providerCallId}`, {
+    headers: { "x-api-key": h.env.ULTRAVOX_API_KEY },
+  });
+  const now = new Date().toISOString();
+  const over = { joined: now, ended: now, endReason: "hangup", summary: "a\u0000b", shortSummary: "half \ud83d" };
+  const call = { ...((await response.json()) as object), ...over, "ke\u0000y": "\ud800" };
+  expect((await knock(JSON.stringify({ event: "call.ended", call }), "platform-webhook-secret")).status).toBe(204);
+  await until(async () => (await callRow(h, id)).status === "ended");
+  const [row] = await h.owner`select summary, short_summary from calls where id = ${id}`;
+  expect(row).toEqual({ summary: "a\ufffdb", short_summary: "half \ufffd" });
+  await h.simulator.control(`calls/${providerCallId}/end`);
+  await finished(h, id);
+});
+
 test("a body of more than five megabytes is refused, announced or not", async () => {
   const before = await counted();
   /** Sends no more than what has to be read: who is refused may be cut off while he is sending. */

@@ -90,10 +90,25 @@ describe("what Telnyx says, in our words", () => {
     expect(leg(other).callId).toBeNull();
   });
 
+  test("a word that cannot be kept as it is, is kept as well as it can be", () => {
+    const told = leg(hangup({ hangup_cause: "user_busy\0", hangup_source: "half \ud83d", sip_hangup_cause: "486" }));
+    expect(told.end).toMatchObject({ hangupCause: "user_busy\ufffd", hangupSource: "half \ufffd", cause: "busy" });
+  });
+
   test("what is not about a leg is no leg, and what is no message of Telnyx is refused", () => {
     expect(read(callControl({ type: "call.dtmf.received", callControlId: "v3:a" })).leg).toBeNull();
     expect(read(callControl({ type: "message.received", callControlId: "v3:a" })).leg).toBeNull();
-    for (const body of ["", "{}", "[]", "not json", '{"data":{}}', "a=b", "\0", '{"CallSid":"\\u0000"}']) {
+    for (const body of [
+      "",
+      "{}",
+      "[]",
+      "not json",
+      '{"data":{}}',
+      "a=b",
+      "\0",
+      '{"CallSid":"\\u0000"}',
+      '{"CallSid":"\\ud800"}',
+    ]) {
       expect(() => telnyx.readEvent(Buffer.from(body)), body).toThrow();
     }
   });

@@ -302,6 +302,8 @@ describe("a create", () => {
     [422, "just words", "Ultravox refused: just words"],
     [404, "<html>not found</html>", "Ultravox refused: status 404"],
     [413, undefined, "Ultravox refused: status 413"],
+    [400, { "a\0": ["no\0such \ud800voice"] }, "Ultravox refused: a\ufffd: no\ufffdsuch \ufffdvoice"],
+    [400, { detail: "😀".repeat(200) }, `Ultravox refused: ${"😀".repeat(149)}\ufffd…`],
   ])("a %i with %j is refused in words", async (status, body, message) => {
     const { baseUrl, seen } = await provider(reply(status, body));
     expect(await failure(create(baseUrl))).toMatchObject({ kind: "refused", status, message });

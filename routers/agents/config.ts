@@ -132,7 +132,8 @@ export const configFields = {
     .max(100)
     .nullable()
     .meta({
-      description: "A voice of the provider, by its name. Not together with `voiceId`; with neither, its default.",
+      description:
+        "A voice of the provider, by its name. Not together with `voiceId`, which is for your own; with neither, its default.",
       examples: ["Mark"],
     }),
   voiceId: Id("voice", examples.voice)
@@ -222,6 +223,12 @@ export const configFields = {
       examples: [{ type: "object", properties: { booked: { type: "boolean" } } }],
     }),
 };
+
+/**
+ * The voices of all clients that share an account at the provider bear our ids there as their names: by its name one would
+ * be anybody's. Our own are named by `voiceId`, which is looked up within the client's wall.
+ */
+export const namesOurVoice = (voice: string | null): boolean => voice !== null && /voice_[0-9a-z]{26}/i.test(voice);
 
 export const AgentConfig = z.object({
   systemPrompt: configFields.systemPrompt,

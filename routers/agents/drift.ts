@@ -6,6 +6,7 @@ import type { Failure, Outbound } from "../intents/outbound.ts";
 import type { Deadline } from "../providers/provider.ts";
 import type { ProviderAgent } from "../providers/ultravox.ts";
 import type { Providers } from "../providers.ts";
+import { namesOurVoice } from "./config.ts";
 import { type Created, removeStray } from "./publish.ts";
 import type { Agent } from "./schema.ts";
 import { type AgentRow, getAgent, lockAgent, refuseBusy, shownAgent, versionOf } from "./service.ts";
@@ -30,7 +31,9 @@ export async function agentToCompare(tx: Tx, id: string) {
   if (agent.state !== "active" || !agent.providerAgentId) return null;
   const { providerRevisionId } = await versionOf(tx, id, agent.version);
   const { providerAccountId: accountId, providerAgentId, version } = agent;
-  return { accountId, providerAgentId, version, providerRevisionId, ...(await standingTemplate(tx, config)) };
+  const template = await standingTemplate(tx, config);
+  const { voice } = config;
+  return { accountId, providerAgentId, version, providerRevisionId, withholdsVoice: namesOurVoice(voice), ...template };
 }
 
 /** It was looked at, and needs no looking at for a day; or, where that failed, for an hour. */

@@ -3,7 +3,7 @@ import type { AgentTemplate, SelectedTool } from "../providers/ultravox.ts";
 import type { Providers } from "../providers.ts";
 import { Config } from "../tools/definition.ts";
 import { authTokensOf } from "../tools/upstream.ts";
-import type { AgentConfig } from "./config.ts";
+import { type AgentConfig, namesOurVoice } from "./config.ts";
 import { checkReferences, credentialOf, ownTools, type References, referencesOf } from "./references.ts";
 import { declaredOf, variablesIn } from "./variables.ts";
 
@@ -50,7 +50,8 @@ export function templateOf(config: AgentConfig, found: References): SealedTempla
   const template: AgentTemplate = {
     systemPrompt: promptOf(config),
     model: config.model,
-    voice: found.voice?.providerVoiceId ?? config.voice,
+    // A version from before such a name was refused goes out without it.
+    voice: found.voice?.providerVoiceId ?? (namesOurVoice(config.voice) ? null : config.voice),
     languageHint: config.languageHint ?? config.languages[0] ?? null,
     temperature: config.temperature,
     firstSpeaker: config.firstSpeaker,

@@ -4,6 +4,7 @@ import { emit } from "../../db/events.ts";
 import { agents, agentVersions } from "../../db/schema/agents.ts";
 import { Fault } from "../fault.ts";
 import type { ProviderAgent } from "../providers/ultravox.ts";
+import { namesOurVoice } from "./config.ts";
 import { dropUses, keepUses, referencesOf } from "./references.ts";
 import { AgentConfig } from "./schema.ts";
 import { getAgent, lockAgent } from "./service.ts";
@@ -18,6 +19,10 @@ export function checkConfig(config: AgentConfig) {
   const details = objectionsTo(config);
   if (config.voice !== null && config.voiceId !== null) {
     details.push({ path: "voice", message: "Give `voice` or `voiceId`, not both." });
+  }
+  if (namesOurVoice(config.voice)) {
+    const message = "This is the id of a voice made here: give it as `voiceId`, if it is yours. `voice` takes a name.";
+    details.push({ path: "voice", message });
   }
   if (config.voicemail.message !== null && config.voicemail.behaviour !== "leave_message") {
     details.push({ path: "voicemail.message", message: "Only where the behaviour is `leave_message`." });

@@ -4,6 +4,7 @@ import type { Tx } from "../../db/client.ts";
 import { enqueue } from "../../db/queue.ts";
 import { agentVersions } from "../../db/schema/agents.ts";
 import { callMessages, type calls } from "../../db/schema/calls.ts";
+import { storable } from "../../db/text.ts";
 import type { ProviderMessage } from "../providers/ultravox.ts";
 import { wire } from "../words.ts";
 import { extractOutput, type OutputSources } from "./output.ts";
@@ -44,20 +45,21 @@ export async function settleArtifacts(tx: Tx, call: CallRow, messages: ProviderM
     recordingUntil: call.recordingState === "none" ? null : untilOf(call, retention?.recordingDays),
   };
   if (!messages) return { ...kept, transcriptState: "missing" };
-  const said = messages.map((message) => ({ ...message, text: storable(message.text) as string }));
-  await keepMessages(tx, call, said);
+  await keepMessages(tx, call, messages);
   const finalState = finalStateOf(messages);
   return {
     ...kept,
     transcriptState: "ready",
     finalState,
-    ...(outputSchema ? outputOf(outputSchema, { ...call, finalState }, said) : noOutput),
+    ...outputOf(outputSchema, { ...call, finalState }, messages),
   };
 }
 
+type OutputSchema = Record<string, unknown> | null | undefined;
+
 /** The output of a call whose messages are in already: for what came to be known later, or for another schema. */
-export async function outputAgain(tx: Tx, call: CallRow, schema: Record<string, unknown> | null | undefined) {
-  return schema ? outputOf(schema, call, await messagesOf(tx, call)) : noOutput;
+export async function outputAgain(tx: Tx, call: CallRow, schema: OutputSchema): Promise<Change> {
+  return outputOf(schema, call, schema ? await messagesOf(tx, call) : []);
 }
 
 /**
@@ -84,16 +86,18 @@ export async function withSummaries(tx: Tx, call: CallRow, { summary, shortSumma
 
 const noOutput = { output: null, outputState: "none", outputProblems: null } as const;
 
-function outputOf(schema: Record<string, unknown>, call: CallRow, messages: OutputSources["messages"]): Change {
+export function outputOf(schema: OutputSchema, call: CallRow, messages: OutputSources["messages"]): Change {
+  if (!schema) return noOutput;
   const { output, problems } = extractOutput(schema, { ...call, messages });
   return {
-    output: storable(output) as Record<string, unknown>,
+    // A tool call's arguments are JSON within a text, and may write there what no text may hold.
+    output: storable(output),
     outputState: problems.length > 0 ? "invalid" : "ready",
-    outputProblems: problems.length > 0 ? (storable(problems) as typeof problems) : null,
+    outputProblems: problems.length > 0 ? storable(problems) : null,
   };
 }
 
-function messagesOf(tx: Tx, { id, createdAt }: CallRow) {
+export function messagesOf(tx: Tx, { id, createdAt }: CallRow) {
   return tx
     .select({ role: callMessages.role, toolName: callMessages.toolName, text: callMessages.text })
     .from(callMessages)
@@ -105,7 +109,7 @@ function messagesOf(tx: Tx, { id, createdAt }: CallRow) {
 async function keepMessages(tx: Tx, { id, createdAt }: CallRow, messages: ProviderMessage[]) {
   if (messages.length === 0) return;
   const rows = messages.map(({ role, text, toolName, startSeconds, endSeconds }, index) => {
-    return { index, role, text, tool_name: storable(toolName), start_seconds: startSeconds, end_seconds: endSeconds };
+    return { index, role, text, tool_name: toolName, start_seconds: startSeconds, end_seconds: endSeconds };
   });
   await tx.execute(sql`
     insert into call_messages (call_id, index, role, text, tool_name, start_seconds, end_seconds, created_at)
@@ -122,20 +126,11 @@ async function keepMessages(tx: Tx, { id, createdAt }: CallRow, messages: Provid
 
 /** A message carries the state only where it changed (openapi: ultravox.v1.Message.callState). */
 function finalStateOf(messages: ProviderMessage[]): Record<string, unknown> | null {
-  const last = messages.findLast(({ state }) => state)?.state;
-  return last ? (storable(last) as Record<string, unknown>) : null;
+  return messages.findLast(({ state }) => state)?.state ?? null;
 }
 
 /** Counted from the end of the call; null: it stays. */
 function untilOf({ endedAt }: CallRow, keepDays: Days): Date | null {
   if (keepDays === null || keepDays === undefined || endedAt === null) return null;
   return new Date(endedAt.getTime() + keepDays * 86_400_000);
-}
-
-/** As the database can keep it: Postgres knows no zero byte and no half of a surrogate pair, in a key or in a value. */
-function storable(value: unknown): unknown {
-  if (typeof value === "string") return value.toWellFormed().replaceAll("\0", "\ufffd");
-  if (Array.isArray(value)) return value.map(storable);
-  if (typeof value !== "object" || value === null) return value;
-  return Object.fromEntries(Object.entries(value).map(([name, inner]) => [storable(name), storable(inner)]));
 }

@@ -112,47 +112,68 @@ function readText(types: unknown[], text: string): unknown {
 }
 
 type Validate = ((value: unknown) => boolean) & { errors?: ErrorObject[] | null };
+/** How one schema is checked; null: it cannot be. */
+type Checker = { validate: Validate | null; patienceMs: number };
 
 const mostSchemas = 200;
-const checkers = new Map<string, Validate>();
+const checkers = new Map<string, Checker>();
 
-/** The client wrote the schema, its patterns included; one that never comes to an end must not hold up everybody else. */
-const patienceMs = 1_000;
+/**
+ * The client wrote the schema, its patterns included; one that never comes to an end must not hold up everybody else. So
+ * long a value may take, and so long once a schema has run out of that.
+ */
+const patienceMs = 100;
+const littlePatienceMs = 10;
+/** A schema is small, and its patterns are not searched for while it is compiled. */
+const compilingMs = 1_000;
 const stage: Context = createContext({ act: null });
 const act = new Script("act()");
 
 /** What is wrong with the value; a sentence when the schema itself could not be used. */
 function check(schema: Schema, value: unknown): ErrorObject[] | string {
+  const checker = checkerOf(schema);
+  const { validate } = checker;
+  if (!validate) return "The output schema cannot be used.";
   try {
-    const validate = checkerOf(schema);
-    return timed(() => validate(value)) ? [] : (validate.errors ?? []);
+    return timed(checker.patienceMs, () => validate(value)) ? [] : (validate.errors ?? []);
   } catch (error) {
-    return isTimeout(error) ? "The output schema takes too long to be checked." : "The output schema cannot be used.";
+    if (!isTimeout(error)) return "The output schema cannot be used.";
+    checker.patienceMs = littlePatienceMs;
+    return "The output schema takes too long to be checked.";
   }
 }
 
 /** Compiled once per text. Each has a compiler of its own: a shared one would keep every schema it ever saw. */
-function checkerOf(schema: Schema): Validate {
+function checkerOf(schema: Schema): Checker {
   const key = JSON.stringify(schema);
-  const known = checkers.get(key);
+  const checker = checkers.get(key) ?? { validate: compiled(schema), patienceMs };
   checkers.delete(key);
-  const validate = known ?? timed(() => formats.default(new Ajv2020(ajvOptions)).compile(schema));
-  checkers.set(key, validate);
+  checkers.set(key, checker);
   for (const oldest of checkers.keys()) {
     if (checkers.size <= mostSchemas) break;
     checkers.delete(oldest);
   }
-  return validate;
+  return checker;
+}
+
+function compiled(schema: Schema): Validate | null {
+  try {
+    return timed(compilingMs, () => formats.default(new Ajv2020(ajvOptions)).compile(schema));
+  } catch {
+    return null;
+  }
 }
 
 const ajvOptions = { allErrors: true, strict: false, validateSchema: false, logger: false } as const;
 
-/** A machine that is busy with something else may use up the time too: then there is a second chance. */
-function timed<T>(work: () => T): T {
+/** Where the machine was busy with others, and we had less than half of the time, there is a second chance. */
+function timed<T>(withinMs: number, work: () => T): T {
+  const before = process.cpuUsage();
   try {
-    return timedOnce(work);
+    return timedOnce(withinMs, work);
   } catch (error) {
-    if (isTimeout(error)) return timedOnce(work);
+    const { user, system } = process.cpuUsage(before);
+    if (isTimeout(error) && (user + system) / 1000 < withinMs / 2) return timedOnce(withinMs, work);
     throw error;
   }
 }
@@ -160,13 +181,13 @@ function timed<T>(work: () => T): T {
 // What is thrown inside is no Error of this realm.
 const isTimeout = (error: unknown) => (error as { code?: unknown } | null)?.code === "ERR_SCRIPT_EXECUTION_TIMEOUT";
 
-function timedOnce<T>(work: () => T): T {
+function timedOnce<T>(withinMs: number, work: () => T): T {
   let result: { value: T } | undefined;
   stage.act = () => {
     result = { value: work() };
   };
   try {
-    act.runInContext(stage, { timeout: patienceMs });
+    act.runInContext(stage, { timeout: withinMs });
   } finally {
     stage.act = null;
   }

@@ -1,23 +1,27 @@
-import { and, eq, ne, sql } from "drizzle-orm";
+import { setImmediate } from "node:timers/promises";
+import { isDeepStrictEqual } from "node:util";
+import { and, eq, inArray, ne, sql } from "drizzle-orm";
 import { z } from "zod";
 import type { Tx } from "../../db/client.ts";
 import { agents } from "../../db/schema/agents.ts";
 import { calls } from "../../db/schema/calls.ts";
 import { workflowRuns } from "../../db/schema/workflows.ts";
 import { Fault } from "../fault.ts";
-import { examples, Id, Instant, wire, wireOrNull } from "../words.ts";
+import { examples, Id, Instant, When, wire, wireOrNull } from "../words.ts";
 import { rememberInRun, startWorkflow } from "../workflows/service.ts";
-import { outputAgain, wishesOf } from "./artifacts.ts";
-import { change } from "./service.ts";
+import { messagesOf, outputAgain, outputOf, wishesOf } from "./artifacts.ts";
+import type { OutputSources } from "./output.ts";
+import { type CallRow, change } from "./service.ts";
 
-const When = z.iso
-  .datetime({ offset: true, error: "Write an instant as ISO 8601, such as 2026-11-22T10:15:30Z." })
-  .optional();
+type Change = Partial<typeof calls.$inferInsert>;
 
 export const RerunOutput = z.strictObject({
   id: Id("agent", examples.agent),
-  createdAfter: When.meta({ description: "Calls made at this moment or later.", examples: [examples.instant] }),
-  createdBefore: When.meta({ description: "Calls made before this moment.", examples: [examples.instant] }),
+  createdAfter: When.optional().meta({
+    description: "Calls made at this moment or later.",
+    examples: [examples.instant],
+  }),
+  createdBefore: When.optional().meta({ description: "Calls made before this moment.", examples: [examples.instant] }),
 });
 export type RerunOutput = z.output<typeof RerunOutput>;
 
@@ -97,27 +101,63 @@ export async function getRerun(tx: Tx, id: string): Promise<OutputRerun> {
   };
 }
 
-/**
- * Looks at the next calls of a re-run, and remembers how far it came in the same commit. True when there are no more.
- * The run is locked: should two workers be at it, the second goes on where the first stopped.
- */
-export async function rerunBatch(tx: Tx, runId: string, atOnce: number): Promise<boolean> {
-  const [run] = await tx.select().from(workflowRuns).where(eq(workflowRuns.id, runId)).for("update");
-  if (run?.state !== "running") return true;
+type Reading = {
+  progress: Progress;
+  schema: Record<string, unknown> | null | undefined;
+  calls: { call: CallRow; messages: OutputSources["messages"] }[];
+  isLast: boolean;
+};
+
+/** The next calls of a re-run, and all that their outputs are made of; null when it is over. Locks nothing. */
+export async function readBatch(tx: Tx, runId: string, atOnce: number): Promise<Reading | null> {
+  const [run] = await tx.select().from(workflowRuns).where(eq(workflowRuns.id, runId));
+  if (run?.state !== "running") return null;
   const progress = Progress.parse(run.input);
-  const { outputSchema } = await wishesOf(tx, run.subjectId, progress.version);
+  const { outputSchema: schema } = await wishesOf(tx, run.subjectId, progress.version);
   const total = progress.total ?? (await countCalls(tx, run.subjectId, progress));
-  const batch = await tx
+  const batch = await tx.select().from(calls).where(inScope(run.subjectId, progress)).orderBy(calls.id).limit(atOnce);
+  const read: Reading["calls"] = [];
+  for (const call of batch) read.push({ call, messages: schema ? await messagesOf(tx, call) : [] });
+  return { progress: { ...progress, total }, schema, calls: read, isLast: batch.length < atOnce };
+}
+
+/** The outputs of what was read. A client's schema may take its time: no transaction waits for it, and others get a turn. */
+export async function fillBatch({ schema, calls: read }: Reading): Promise<Change[]> {
+  const outputs: Change[] = [];
+  for (const { call, messages } of read) {
+    outputs.push(outputOf(schema, call, messages));
+    await setImmediate();
+  }
+  return outputs;
+}
+
+/**
+ * Keeps the outputs, and remembers how far the re-run came in the same commit. The run is locked: should two workers be at
+ * it, what the second one read is worth nothing, and it reads on where the first stopped.
+ */
+export async function keepBatch(tx: Tx, runId: string, { progress, schema, calls: read }: Reading, outputs: Change[]) {
+  const [run] = await tx.select().from(workflowRuns).where(eq(workflowRuns.id, runId)).for("update");
+  if (run?.state !== "running" || Progress.parse(run.input).cursor !== progress.cursor) return;
+  const ids = read.map(({ call }) => call.id);
+  const rows = await tx
     .select()
     .from(calls)
-    .where(inScope(run.subjectId, progress))
+    .where(and(inArray(calls.id, ids), eq(calls.transcriptState, "ready")))
     .orderBy(calls.id)
-    .limit(atOnce)
     .for("update");
-  for (const call of batch) await change(tx, call, await outputAgain(tx, call, outputSchema));
-  const cursor = batch.at(-1)?.id ?? progress.cursor;
-  await rememberInRun(tx, runId, { ...progress, total, cursor, done: progress.done + batch.length });
-  return batch.length < atOnce;
+  for (const row of rows) {
+    const index = ids.indexOf(row.id);
+    // What was told of the call since it was read counts.
+    const isAsRead = isDeepStrictEqual(sourcesOf(row), sourcesOf(read[index]!.call));
+    await change(tx, row, isAsRead ? outputs[index]! : await outputAgain(tx, row, schema));
+  }
+  const cursor = ids.at(-1) ?? progress.cursor;
+  await rememberInRun(tx, runId, { ...progress, cursor, done: progress.done + ids.length });
+}
+
+/** What of a call's row its output is made of. */
+function sourcesOf({ summary, shortSummary, outcome, endReason, durationSeconds, finalState, variables }: CallRow) {
+  return { summary, shortSummary, outcome, endReason, durationSeconds, finalState, variables };
 }
 
 async function countCalls(tx: Tx, agentId: string, progress: Progress): Promise<number> {

@@ -2,7 +2,7 @@ import { isPossiblePhoneNumber } from "libphonenumber-js";
 import { z } from "zod";
 import { PageInput, pageOf } from "../page.ts";
 import { legCauses } from "../providers/carriers.ts";
-import { examples, Id, Instant, Metadata } from "../words.ts";
+import { examples, Id, Instant, Metadata, When } from "../words.ts";
 import { wordsOf } from "./words.ts";
 
 const Phone = z
@@ -47,10 +47,6 @@ const Variables = z
     examples: [{ name: "Ada" }],
   });
 
-const When = z.iso
-  .datetime({ offset: true, error: "Write an instant as ISO 8601, such as 2026-11-22T10:15:30Z." })
-  .meta({ examples: [examples.instant] });
-
 const MaxDuration = z
   .int()
   .min(10)
@@ -87,6 +83,7 @@ export const CreateCall = z.strictObject({
   agentVersion: z
     .int()
     .min(1)
+    .max(1_000_000)
     .optional()
     .meta({ description: "A version that was live once; the present one, if left out.", examples: [1] }),
   voiceId: Id("voice", examples.voice).optional().meta({ description: "Instead of the agent's own, for this call." }),

@@ -1,11 +1,8 @@
 import { z } from "zod";
 import { PageInput, pageOf } from "../page.ts";
-import { examples, Id, Instant } from "../words.ts";
+import { examples, Id, Instant, When } from "../words.ts";
 import { ingressProviders, ingressStates } from "./service.ts";
 
-const When = z.iso
-  .datetime({ offset: true, error: "Write an instant as ISO 8601, such as 2026-11-22T10:15:30Z." })
-  .meta({ examples: [examples.instant] });
 const Provider = z.enum(ingressProviders).meta({ examples: ["telnyx"] });
 const State = z.enum(ingressStates).meta({ examples: ["failed"] });
 const EventType = z

@@ -1,8 +1,11 @@
+import { storable } from "../../db/text.ts";
+
 /**
  * Why a provider did not do what it was asked.
  * `refused`: it said no, nothing happened, and the same request will be refused again.
  * `unavailable`: nothing happened; trying later may help (429, 503, no connection, breaker open).
  * `unknown`: it may or may not have happened (timeout, reset, 500, 502, 504): look before doing it again.
+ * Its message quotes the provider, and is kept in rows and events: it holds nothing that the database cannot.
  */
 export class ProviderError extends Error {
   readonly kind: "refused" | "unavailable" | "unknown";
@@ -14,7 +17,7 @@ export class ProviderError extends Error {
     message: string,
     extra: { status?: number; retryAfterSeconds?: number; cause?: unknown } = {},
   ) {
-    super(message, { cause: extra.cause });
+    super(storable(message), { cause: extra.cause });
     this.name = "ProviderError";
     this.kind = kind;
     this.status = extra.status;

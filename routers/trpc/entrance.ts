@@ -1,5 +1,6 @@
 import { TRPCError } from "@trpc/server";
 import type { Entry } from "../../db/client.ts";
+import { isStorable, storable } from "../../db/text.ts";
 import { Fault } from "../fault.ts";
 import type { Meta } from "../rest.ts";
 import { grants, type HouseScope, houseScopes } from "../scopes.ts";
@@ -65,18 +66,25 @@ export async function parse({
     ? await schema.safeParseAsync(await getRawInput())
     : { success: true as const, data: undefined };
   if (!result.success) throw new TRPCError({ code: "BAD_REQUEST", cause: result.error });
-  refuseNul(result.data, []);
+  refuseUnstorable(result.data, []);
   return result.data;
 }
 
-/** The one character of a JSON text that the database cannot keep. */
-function refuseNul(value: unknown, at: string[]): void {
-  if (typeof value === "string" && value.includes("\0")) {
-    const [path, message] = [at.join("."), "A text must not hold the character U+0000."];
-    throw new Fault("invalid_input", `${path}: ${message}`, { details: [{ path, message }] });
-  }
+/** What JSON can say and the database cannot keep, in a value or in a name: it would be no one's bug but the caller's. */
+function refuseUnstorable(value: unknown, at: string[]): void {
+  if (typeof value === "string") refuseText(value, at, "A text");
   if (typeof value !== "object" || value === null) return;
-  for (const [name, inner] of Object.entries(value)) refuseNul(inner, [...at, name]);
+  for (const [name, inner] of Object.entries(value)) {
+    refuseText(name, [...at, name], "A name");
+    refuseUnstorable(inner, [...at, name]);
+  }
+}
+
+function refuseText(text: string, at: string[], what: string) {
+  if (isStorable(text)) return;
+  const message = `${what} must not hold the character U+0000, nor half of a surrogate pair (U+D800 to U+DFFF). Leave it out.`;
+  const path = storable(at.join("."));
+  throw new Fault("invalid_input", `${path}: ${message}`, { details: [{ path, message }] });
 }
 
 export const entryOf = (principal: Principal, requestId: string): Entry => {

@@ -1,5 +1,6 @@
 import { createHmac, timingSafeEqual } from "node:crypto";
 import { z } from "zod";
+import { storable } from "../../db/text.ts";
 import type { Stripe } from "../../routers/providers/stripe.ts";
 import { parsed } from "./ultravox/line.ts";
 
@@ -55,7 +56,7 @@ function signer(prefix: string, body: Buffer, given: Buffer[], secrets: readonly
 const Event = z.object({
   id: z.string().regex(/^[\w.-]{1,255}$/),
   type: z.string().regex(/^[\w.-]{1,255}$/),
-  api_version: z.string().max(100).nullish(),
+  api_version: z.string().max(100).transform(storable).nullish(),
   livemode: z.boolean().nullish(),
 });
 

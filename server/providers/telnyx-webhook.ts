@@ -1,6 +1,7 @@
 import { createHash, createPublicKey, type KeyObject, verify } from "node:crypto";
 import { z } from "zod";
 import { idPattern } from "../../db/ids.ts";
+import { isStorable, storable } from "../../db/text.ts";
 import type { CarrierEvent, LegCause, LegReport, Telnyx } from "../../routers/providers/carriers.ts";
 import { parsed } from "./ultravox/line.ts";
 import { instant } from "./ultravox-schema.ts";
@@ -60,12 +61,13 @@ export const telnyx: Telnyx = {
   },
 };
 
-/** What we keep of it: short, and without the one character that Postgres cannot keep. */
-const Text = z
+/** What names a message or a leg is whole; the rest is kept as well as it can be. */
+const Name = z.string().min(1).max(300).refine(isStorable);
+const optional = z
   .string()
   .max(300)
-  .refine((text) => !text.includes("\0"));
-const optional = Text.nullish().transform((text) => text || null);
+  .nullish()
+  .transform((text) => (text ? storable(text) : null));
 /** A clock that is wrong by years is none. */
 const When = z
   .string()
@@ -87,8 +89,8 @@ const Whole = z
 
 const Control = z.object({
   data: z.object({
-    event_type: Text.min(1),
-    id: Text.min(1),
+    event_type: Name,
+    id: Name,
     occurred_at: When,
     payload: z
       .object({
@@ -163,7 +165,7 @@ function ofControl({ event_type: type, id, occurred_at: occurredAt, payload: tol
 }
 
 const Texml = z.looseObject({
-  CallSid: Text.min(1),
+  CallSid: Name,
   CallStatus: optional,
   CallbackSource: optional,
   CallSessionId: optional,

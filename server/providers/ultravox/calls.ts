@@ -1,3 +1,4 @@
+import { storable } from "../../../db/text.ts";
 import { ProviderError } from "../../../routers/providers/provider.ts";
 import type { AgentTemplate, CallRequest, UltravoxCalls } from "../../../routers/providers/ultravox.ts";
 import { Call, duration, Event, firstSpeakerSettings, Message, mediumBody, templateBody } from "../ultravox-schema.ts";
@@ -73,7 +74,7 @@ export function callsOf(
     },
 
     readEvent(rawBody) {
-      const { event, call } = Event.parse(parsed(rawBody));
+      const { event, call } = Event.parse(storable(parsed(rawBody)));
       return { event, call };
     },
 

@@ -1,4 +1,5 @@
 import type { z } from "zod";
+import { storable } from "../../../db/text.ts";
 import { type Deadline, ProviderError } from "../../../routers/providers/provider.ts";
 import { type Download, download } from "../download.ts";
 import { type Attempt, type Breaker, before, openBreaker, type Pace, type ProviderRequest, send } from "../http.ts";
@@ -203,8 +204,9 @@ function cursorIn(next: string, baseUrl: string): string | null {
   return URL.canParse(next, baseUrl) ? new URL(next, baseUrl).searchParams.get("cursor") : null;
 }
 
+/** What a provider writes is cleaned as it comes in: nothing behind this wall meets a text that cannot be kept. */
 export function json<S extends z.ZodType>(schema: S) {
-  return { schema, from: (bytes: Buffer): z.output<S> => schema.parse(JSON.parse(bytes.toString("utf8"))) };
+  return { schema, from: (bytes: Buffer): z.output<S> => schema.parse(storable(JSON.parse(bytes.toString("utf8")))) };
 }
 
 /** What is not JSON is not an event either; undefined lets the schema say so. */
