@@ -30,6 +30,10 @@ export const calls = router({
         limit: "dial",
         description:
           "Credits for the longest possible call are held first; what it did cost is settled when the provider has billed it.",
+        accepted: {
+          says: "The voice provider has not answered in time, and nobody knows yet whether it was dialled. `status` is `unknown` until that is found out: minutes at most. It is never dialled twice.",
+          shows: { status: "unknown" },
+        },
         faults: [
           "agent_not_found",
           "agent_not_active",
@@ -110,6 +114,7 @@ export const calls = router({
         rest("POST", "/agents/{id}/output/rerun", "calls:write", "Fill the output of an agent's past calls anew", {
           description: "By the output schema that is live now. Sends no events.",
           status: 202,
+          accepted: { says: "It has begun; ask for it by its id.", shows: { state: "running", done: 0, total: null } },
           faults: ["agent_not_found", "output_schema_missing", "output_rerun_running"],
         }),
       )

@@ -58,6 +58,10 @@ export const telephony = router({
       .meta(
         rest("POST", "/telephony/registrations", "telephony:write", "Register with a SIP server", {
           description: "So that calls to that account are answered here.",
+          accepted: {
+            says: "The voice provider has not answered in time. The registration is `provisioning` until it is known whether it is there: minutes at most; then it is `active` or `failed`.",
+            shows: { state: "provisioning", registered: null },
+          },
           faults: ["registration_taken", "provider_rejected", "provider_unavailable"],
         }),
       )

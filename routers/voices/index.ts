@@ -40,6 +40,7 @@ export const voices = router({
         description:
           "Clones a voice from samples, or registers another company's. Work goes on after the answer: `voice.training.completed` or `voice.training.failed` says how it ended. A clone costs credits, which are held now, spent when it is active, and given back when it fails.",
         status: 202,
+        accepted: { says: "Work on it has begun.", shows: { state: "pending" } },
         faults: [
           "upload_not_found",
           "upload_not_complete",

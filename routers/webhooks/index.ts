@@ -123,6 +123,10 @@ export const webhooks = router({
         description:
           "By the thousand, at a pace that leaves room for what happens meanwhile. Receivers know what they have seen by its `webhook-id`. One replay per endpoint at a time.",
         status: 202,
+        accepted: {
+          says: "It has begun; ask for it by its id.",
+          shows: { state: "running", queued: 0, progress: { delivered: 0, dead: 0, pending: 0 } },
+        },
         faults: ["webhook_not_found", "webhook_disabled", "replay_running"],
       }),
     )
