@@ -55,7 +55,12 @@ export const agents = router({
     .mutation(({ ctx, input }) => ctx.perform(createAgent, input)),
 
   get: hotQuery
-    .meta(rest("GET", "/agents/{id}", "agents:read", "Get an agent", { faults: ["agent_not_found"] }))
+    .meta(
+      rest("GET", "/agents/{id}", "agents:read", "Get an agent", {
+        description: "What it is now: the live version, or the first one while it is being made.",
+        faults: ["agent_not_found"],
+      }),
+    )
     .input(AgentId)
     .output(Agent)
     .query(async ({ ctx, input }) => {
@@ -67,6 +72,8 @@ export const agents = router({
   list: query
     .meta(
       rest("GET", "/agents", "agents:read", "List agents", {
+        description:
+          "Newest first, without those that were deleted. All filters that are given must hold; a voice, tool or knowledge base that is not yours is 404.",
         faults: ["voice_not_found", "tool_not_found", "knowledge_base_not_found", "cursor_invalid"],
       }),
     )
@@ -114,6 +121,7 @@ export const agents = router({
     list: query
       .meta(
         rest("GET", "/agents/{id}/versions", "agents:read", "List the versions of an agent", {
+          description: "Every change with its number, its author and the fields that changed, the latest first.",
           faults: ["agent_not_found", "cursor_invalid"],
         }),
       )
@@ -124,6 +132,7 @@ export const agents = router({
     get: query
       .meta(
         rest("GET", "/agents/{id}/versions/{version}", "agents:read", "Get a version of an agent", {
+          description: "One version whole, with its config, whether it is live, was, or never became so.",
           faults: ["agent_not_found", "agent_version_not_found"],
         }),
       )

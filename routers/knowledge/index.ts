@@ -57,7 +57,12 @@ export const knowledge = router({
     .mutation(({ ctx, input }) => ctx.perform(createKnowledgeBase, input)),
 
   list: query
-    .meta(rest("GET", "/kb", "knowledge:read", "List knowledge bases", { faults: ["cursor_invalid"] }))
+    .meta(
+      rest("GET", "/kb", "knowledge:read", "List knowledge bases", {
+        description: "Newest first, without those that were deleted.",
+        faults: ["cursor_invalid"],
+      }),
+    )
     .input(ListKnowledgeBases)
     .output(KnowledgeBasePage)
     .query(({ ctx, input }) => listKnowledgeBases(ctx.tx, input, ctx.listKey)),
@@ -65,6 +70,7 @@ export const knowledge = router({
   get: query
     .meta(
       rest("GET", "/kb/{id}", "knowledge:read", "Get a knowledge base", {
+        description: "How it stands. `state` follows from its files; `isUsable` says whether agents can ask it.",
         faults: ["knowledge_base_not_found"],
       }),
     )
@@ -152,6 +158,8 @@ export const knowledge = router({
     list: query
       .meta(
         rest("GET", "/kb/{id}/files", "knowledge:read", "List the files and pages of a knowledge base", {
+          description:
+            "Newest first, files and web addresses alike, each with a state and, where it failed, the reason.",
           faults: ["knowledge_base_not_found", "cursor_invalid"],
         }),
       )
@@ -162,6 +170,7 @@ export const knowledge = router({
     get: query
       .meta(
         rest("GET", "/kb/{id}/files/{fileId}", "knowledge:read", "Get a file of a knowledge base", {
+          description: "One file, or one web address with its pages: how far it has been read in.",
           faults: ["knowledge_base_not_found", "knowledge_file_not_found"],
         }),
       )
@@ -172,6 +181,8 @@ export const knowledge = router({
     remove: command
       .meta(
         rest("DELETE", "/kb/{id}/files/{fileId}", "knowledge:write", "Delete a file of a knowledge base", {
+          description:
+            "A file, or a web address with its pages; one that is being read in is given up. What the voice provider made of it is removed within moments.",
           faults: ["knowledge_base_not_found", "knowledge_file_not_found"],
         }),
       )

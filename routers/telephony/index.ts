@@ -39,6 +39,8 @@ export const telephony = router({
   update: consultation
     .meta(
       rest("PATCH", "/telephony/config", "telephony:write", "Change how you telephone", {
+        description:
+          "What is left out stays. `allowedCidrRanges` and `carriers` take a provider account of your own. What was done before a failure stays: the same request does the rest.",
         faults: ["credential_not_found", "provider_rejected", "provider_unavailable"],
         vault: "provider_credential",
       }),
@@ -72,6 +74,8 @@ export const telephony = router({
     list: query
       .meta(
         rest("GET", "/telephony/registrations", "telephony:read", "List SIP registrations", {
+          description:
+            "Newest first. `registered` is as it was last seen; `GET /telephony/config` asks the voice provider anew.",
           faults: ["cursor_invalid"],
         }),
       )
@@ -82,6 +86,8 @@ export const telephony = router({
     get: query
       .meta(
         rest("GET", "/telephony/registrations/{id}", "telephony:read", "Get a SIP registration", {
+          description:
+            "How it stands. `registered` is as it was last seen; `GET /telephony/config` asks the voice provider anew.",
           faults: ["registration_not_found"],
         }),
       )
@@ -92,6 +98,8 @@ export const telephony = router({
     remove: command
       .meta(
         rest("DELETE", "/telephony/registrations/{id}", "telephony:write", "Delete a SIP registration", {
+          description:
+            "Calls to that account come here no more, once the voice provider has heard of it: within moments. One that is still being made is 409 `registration_busy`.",
           faults: ["registration_not_found", "registration_busy"],
         }),
       )
@@ -114,6 +122,7 @@ export const telephony = router({
     list: query
       .meta(
         rest("GET", "/telephony/routes", "telephony:read", "List inbound routing rules", {
+          description: "Newest first, each with its state at the voice provider. An agent that is not yours is 404.",
           faults: ["agent_not_found", "cursor_invalid"],
         }),
       )
@@ -124,6 +133,7 @@ export const telephony = router({
     get: query
       .meta(
         rest("GET", "/telephony/routes/{id}", "telephony:read", "Get an inbound routing rule", {
+          description: "Who answers what was called, and whether the voice provider knows of it.",
           faults: ["route_rule_not_found"],
         }),
       )
@@ -134,6 +144,8 @@ export const telephony = router({
     update: command
       .meta(
         rest("PATCH", "/telephony/routes/{id}", "telephony:write", "Change an inbound routing rule", {
+          description:
+            "What is left out stays. `state` is `pending` until the voice provider has heard of it, within seconds.",
           faults: ["route_rule_not_found", "agent_not_found", "route_taken"],
         }),
       )
@@ -144,6 +156,8 @@ export const telephony = router({
     remove: command
       .meta(
         rest("DELETE", "/telephony/routes/{id}", "telephony:write", "Delete an inbound routing rule", {
+          description:
+            "The agent answers no more what was called, once the voice provider has heard of it: within seconds.",
           faults: ["route_rule_not_found"],
         }),
       )

@@ -28,13 +28,23 @@ export const tools = router({
     .mutation(({ ctx, input }) => ctx.perform(createTool, { ...input, rules: ctx.providers.guarded.rules })),
 
   get: query
-    .meta(rest("GET", "/tools/{id}", "tools:read", "Get a tool", { faults: ["tool_not_found"] }))
+    .meta(
+      rest("GET", "/tools/{id}", "tools:read", "Get a tool", {
+        description: "What it is now; while a change is under way, what it was before.",
+        faults: ["tool_not_found"],
+      }),
+    )
     .input(ToolId)
     .output(Tool)
     .query(({ ctx, input }) => getTool(ctx.tx, input.id)),
 
   list: query
-    .meta(rest("GET", "/tools", "tools:read", "List tools", { faults: ["cursor_invalid"] }))
+    .meta(
+      rest("GET", "/tools", "tools:read", "List tools", {
+        description: "Newest first, without those that were deleted. All filters that are given must hold.",
+        faults: ["cursor_invalid"],
+      }),
+    )
     .input(ListTools)
     .output(ToolPage)
     .query(({ ctx, input }) => listTools(ctx.tx, input, ctx.listKey)),

@@ -8,6 +8,7 @@ import { promisify } from "node:util";
 import { beforeAll, expect, test } from "vitest";
 import { doorsOf, isInternal } from "../../edge/doors.ts";
 import { openApiDocument } from "../../edge/openapi.ts";
+import { tags as words } from "../../edge/openapi-words.ts";
 import { appRouter } from "../../routers/index.ts";
 import { outboundOf } from "../../routers/intents/kinds.ts";
 import { openDeps } from "../../server/deps.ts";
@@ -48,6 +49,18 @@ test("says of every outbound, and of every door that answers 202, what a 202 mea
   expect(idle.map(({ procedure }) => procedure)).toEqual([]);
 });
 
+test("promises on its title page nothing that it has not", () => {
+  const { tags = [], info } = document;
+  const missing = Object.keys(words).filter((name) => !tags.some((tag) => tag.name === name));
+  expect(missing).toEqual([]);
+  const paths = Object.keys(document.paths).join(" ");
+  const text = `${info.description} ${tags.map(({ description }) => description).join(" ")}`;
+  const promised = ["campaign", "suppression", "analytics", "usage", "purchase", "price"].filter((word) =>
+    text.includes(word),
+  );
+  expect(promised.filter((word) => !paths.includes(word))).toEqual([]);
+});
+
 test("names no format that validators do not know", () => {
   const known = ["date-time", "date", "email", "uri", "uuid", "ipv4", "ipv6", "binary"];
   const named = Array.from(JSON.stringify(document).matchAll(/"format":"([^"]+)"/g), ([, format]) => format!);
@@ -55,6 +68,21 @@ test("names no format that validators do not know", () => {
   const { properties } = document.components.schemas.TelephonyUpdateRequest!;
   const range = new RegExp(properties!.allowedCidrRanges!.items!.pattern!);
   expect(["192.0.2.0/24", "192.0.2.0", "192.0.2.0/33"].map((text) => range.test(text))).toEqual([true, false, false]);
+});
+
+test("describes every operation in words of its own, and no parameter by its name alone", () => {
+  const letters = (text = "") => text.toLowerCase().replace(/[^a-z]/g, "");
+  const silent = doors.filter(({ rest }) => {
+    const own = letters(rest.description);
+    return own.length < 20 || own === letters(rest.summary);
+  });
+  expect(silent.map(({ rest }) => `${rest.method} ${rest.path}`)).toEqual([]);
+  const parameters = operations.flatMap(({ operationId, parameters }) =>
+    parameters.flatMap((each) => ("$ref" in each ? [] : [{ ...each, operationId }])),
+  );
+  expect(parameters.length).toBeGreaterThan(100);
+  const named = parameters.filter(({ name, description }) => ["", letters(name)].includes(letters(description)));
+  expect(named.map(({ operationId, name }) => `${operationId}: ${name}`)).toEqual([]);
 });
 
 test("redocly finds nothing to say about it", { timeout: 180_000 }, async () => {
