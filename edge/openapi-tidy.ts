@@ -53,6 +53,7 @@ export function tidy(schema: JsonSchema): JsonSchema {
   const { example, ...clean } = publicPart(schema);
   if ($ref) return Object.keys(clean).length > 0 ? { allOf: [{ $ref }], ...clean } : { $ref };
   if (example !== undefined) clean.examples ??= [example];
+  if (clean.examples?.length === 0) delete clean.examples;
   if (clean.minimum === Number.MIN_SAFE_INTEGER) delete clean.minimum;
   if (clean.maximum === Number.MAX_SAFE_INTEGER) delete clean.maximum;
   if (clean.format && knownFormats.has(clean.format)) delete clean.pattern;

@@ -79,53 +79,45 @@ const Medium = z
     examples: [{ type: "phone", to: "+14155550100", from: "+14155550199", carrier: "sip" }],
   });
 
-export const CreateCall = z
-  .strictObject({
-    agentId: Id("agent", examples.agent),
-    medium: Medium,
-    variables: Variables.default({}),
-    metadata: Metadata.default({}),
-    agentVersion: z
-      .int()
-      .min(1)
-      .optional()
-      .meta({ description: "A version that was live once; the present one, if left out.", examples: [1] }),
-    voiceId: Id("voice", examples.voice).optional().meta({ description: "Instead of the agent's own, for this call." }),
-    firstSpeaker: z
-      .enum(["agent", "user"])
-      .optional()
-      .meta({ description: "The agent's own setting, if left out.", examples: ["agent"] }),
-    greeting: z
-      .string()
-      .min(1)
-      .max(2000)
-      .optional()
-      .meta({ description: "The agent's own, if left out.", examples: ["Good morning, Ada!"] }),
-    maxDurationSeconds: MaxDuration.optional().meta({
-      description: "The agent's own limit, if left out.",
-      examples: [600],
-    }),
-    joinTimeoutSeconds: z
-      .int()
-      .min(5)
-      .max(300)
-      .optional()
-      .meta({ description: "How long it may ring; the agent's own limit, if left out.", examples: [30] }),
-    recordingEnabled: z
-      .boolean()
-      .optional()
-      .meta({ description: "The agent's own setting, if left out.", examples: [true] }),
-  })
-  .meta({
-    examples: [
-      {
-        agentId: examples.agent,
-        medium: { type: "phone", to: "+14155550100", from: "+14155550199" },
-        variables: { name: "Ada" },
-        metadata: { orderId: "10248" },
-      },
-    ],
-  });
+export const CreateCall = z.strictObject({
+  agentId: Id("agent", examples.agent),
+  medium: Medium,
+  variables: Variables.default({}),
+  metadata: Metadata.default({}),
+  agentVersion: z
+    .int()
+    .min(1)
+    .optional()
+    .meta({ description: "A version that was live once; the present one, if left out.", examples: [1] }),
+  // Without an example, so that the example of a call is one that can be placed.
+  voiceId: Id("voice", examples.voice)
+    .optional()
+    .meta({ description: "Instead of the agent's own, for this call.", examples: [] }),
+  firstSpeaker: z
+    .enum(["agent", "user"])
+    .optional()
+    .meta({ description: "The agent's own setting, if left out.", examples: ["agent"] }),
+  greeting: z
+    .string()
+    .min(1)
+    .max(2000)
+    .optional()
+    .meta({ description: "The agent's own, if left out.", examples: ["Good morning, Ada!"] }),
+  maxDurationSeconds: MaxDuration.optional().meta({
+    description: "The agent's own limit, if left out.",
+    examples: [600],
+  }),
+  joinTimeoutSeconds: z
+    .int()
+    .min(5)
+    .max(300)
+    .optional()
+    .meta({ description: "How long it may ring; the agent's own limit, if left out.", examples: [30] }),
+  recordingEnabled: z
+    .boolean()
+    .optional()
+    .meta({ description: "The agent's own setting, if left out.", examples: [true] }),
+});
 export type CreateCall = z.output<typeof CreateCall>;
 
 export const CallId = z.strictObject({ id: Id("call", examples.call) });
