@@ -22,13 +22,38 @@ const headlines: Record<number, string> = {
 
 type Response = { description: string; headers: Record<string, object>; content: Record<string, object> };
 
+type Admission = { says: string; schemes: ("apiKey" | "accessToken")[]; faults: FaultCode[] };
+
+/** Who may come in at a door, by what, and how others are refused. */
+export function admissionOf({ meta: { wall, scope }, type }: RestDoor): Admission {
+  if (wall === "house") {
+    const says = `Operators of this installation only, by a person's token; one that names scopes of the platform must name \`${scope}\`.`;
+    return { says, schemes: ["accessToken"], faults: ["platform_required", "scope_missing"] };
+  }
+  if (wall === "client") {
+    return {
+      says: `Asks for the scope \`${scope}\`.`,
+      schemes: ["apiKey", "accessToken"],
+      faults: ["client_required", "client_forbidden", "client_suspended", "scope_missing"],
+    };
+  }
+  // Before a client is chosen: a key may ask who it is, but only a person may come to belong to a client.
+  return type === "mutation"
+    ? { says: "Takes a person's own token and no API key.", schemes: ["accessToken"], faults: ["client_forbidden"] }
+    : {
+        says: "Any API key will do, and any token of somebody who is known here.",
+        schemes: ["apiKey", "accessToken"],
+        faults: ["client_suspended", "scope_missing"],
+      };
+}
+
 /** The failures that a door may answer beside its own, by what kind of door it is. */
-function commonFaults({ meta, takesBody, item }: RestDoor): FaultCode[] {
-  const codes: FaultCode[] = ["invalid_input", "invalid_header", "unauthenticated", "client_forbidden"];
-  codes.push("client_suspended", "limit_exceeded", "internal_error", "overloaded");
-  if (meta.wall === "client") codes.push("client_required");
-  if (meta.scope) codes.push("scope_missing");
-  if (item) codes.push("cursor_invalid");
+function commonFaults(door: RestDoor): FaultCode[] {
+  const { takesBody, input, type } = door;
+  const codes: FaultCode[] = ["invalid_input", "unauthenticated", ...admissionOf(door).faults];
+  codes.push("limit_exceeded", "internal_error", "overloaded");
+  if (input?._zod.def.shape.cursor) codes.push("cursor_invalid");
+  if (type === "mutation") codes.push("invalid_header");
   if (takesBody) codes.push("invalid_json", "payload_too_large", "media_type_unsupported");
   if (takesBody) codes.push("idempotency_in_progress", "idempotency_key_reused");
   return codes;
@@ -51,15 +76,31 @@ export const faultCodes = Object.keys(faults) as FaultCode[];
 /** A name that tells two sets of codes apart, so that equal responses are written once. */
 export const responseName = (status: number, codes: FaultCode[]) => `${status}.${codes.join(".")}`;
 
+/** Refused by the body alone, before anybody counts. */
+const uncounted = [413, 415];
+/** What a provider refused, or could not be asked, is kept under the idempotency key like any other outcome. */
+const kept: FaultCode[] = ["provider_rejected", "provider_unavailable"];
+
+const waits = (status: number, codes: FaultCode[]) =>
+  status === 429 || status === 503 || codes.some((code) => code.endsWith("_busy"));
+
+function headerNames(status: number, codes: FaultCode[]): string[] {
+  return [
+    "X-Request-Id",
+    ...(uncounted.includes(status) ? [] : ["RateLimit", "RateLimit-Policy"]),
+    ...(status === 401 ? ["WWW-Authenticate"] : []),
+    ...(waits(status, codes) ? ["Retry-After"] : []),
+    ...(codes.some((code) => kept.includes(code)) ? ["Idempotency-Replayed"] : []),
+  ];
+}
+
 export function errorResponse(status: number, codes: FaultCode[]): Response {
-  const withRetry: Record<string, object> =
-    status === 429 || status === 503 ? { "Retry-After": header("Retry-After") } : {};
   return {
     description: [
       headlines[status] ?? "Failure",
       ...codes.map((code) => `- \`${code}\`: ${faults[code].meaning}`),
     ].join("\n"),
-    headers: { "X-Request-Id": header("X-Request-Id"), ...withRetry },
+    headers: Object.fromEntries(headerNames(status, codes).map((name) => [name, header(name)])),
     content: {
       "application/json": {
         schema: {

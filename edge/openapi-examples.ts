@@ -95,5 +95,19 @@ function mergedExample(parts: JsonSchema[], components: Components, within: read
   return Object.assign({}, ...parts.map((part) => exampleOf(part, components, within)));
 }
 
+/** The example with what is otherwise put in its place: field by field, and item by item. */
+export function overlaid(example: unknown, otherwise: unknown): unknown {
+  if (otherwise === undefined) return example;
+  if (Array.isArray(example) && Array.isArray(otherwise)) {
+    return otherwise.map((each, place) => overlaid(example[place], each));
+  }
+  if (!isFields(example) || !isFields(otherwise)) return otherwise;
+  const changed = Object.entries(otherwise).map(([name, each]) => [name, overlaid(example[name], each)]);
+  return { ...example, ...Object.fromEntries(changed) };
+}
+
+const isFields = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
 const refersTo = ({ $ref }: JsonSchema, within: readonly string[]) =>
   $ref !== undefined && within.includes($ref.split("/").at(-1)!);

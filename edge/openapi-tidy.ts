@@ -41,6 +41,9 @@ const keywords = new Set(
   patternProperties minProperties maxProperties anyOf oneOf allOf not discriminator`.split(/\s+/),
 );
 
+/** Those that a validator knows; of any other, such as zod's own `cidrv4`, the pattern says more. */
+const knownFormats = new Set(["date-time", "date", "time", "duration", "email", "uri", "uuid", "ipv4", "ipv6"]);
+
 const publicPart = (schema: JsonSchema): JsonSchema =>
   Object.fromEntries(Object.entries(schema).filter(([keyword]) => keywords.has(keyword)));
 
@@ -50,9 +53,11 @@ export function tidy(schema: JsonSchema): JsonSchema {
   const { example, ...clean } = publicPart(schema);
   if ($ref) return Object.keys(clean).length > 0 ? { allOf: [{ $ref }], ...clean } : { $ref };
   if (example !== undefined) clean.examples ??= [example];
+  if (clean.examples?.length === 0) delete clean.examples;
   if (clean.minimum === Number.MIN_SAFE_INTEGER) delete clean.minimum;
   if (clean.maximum === Number.MAX_SAFE_INTEGER) delete clean.maximum;
-  if (clean.format) delete clean.pattern;
+  if (clean.format && knownFormats.has(clean.format)) delete clean.pattern;
+  else delete clean.format;
   if (clean.propertyNames && JSON.stringify(clean.propertyNames) === '{"type":"string"}') delete clean.propertyNames;
   if (clean.properties) clean.properties = mapped(clean.properties);
   if (typeof clean.additionalProperties === "object") clean.additionalProperties = tidy(clean.additionalProperties);

@@ -6,12 +6,13 @@ const limitLines = Object.entries(limits)
   .join("\n");
 
 /** What a reader must know before the first request. */
-export const introduction = `Agents that talk: voices, knowledge, tools, phone calls, campaigns, webhooks and prepaid credits.
+export const introduction = `Agents that talk: voices, knowledge, tools, phone calls, webhooks and prepaid credits.
 
 ## Authentication
 Every request carries \`Authorization: Bearer <token>\`: an API key (\`pb_live_…\`, \`pb_test_…\`) or a user's access token.
 An API key belongs to one client. A user of several clients names one with \`X-Client-Id\`.
 Each operation names the scope that it asks for; a key holds a list of scopes, a role is a set of them.
+What stands under \`/admin\` opens to the operators of the installation alone, by their own tokens.
 
 ## Requests and answers
 Bodies are JSON objects in UTF-8 and are read strictly: an unknown field, or a number sent as a string, is refused by name.
@@ -25,14 +26,16 @@ The same key with another request is refused with 422; while the first is still 
 
 ## Pagination
 Lists are newest first. \`limit\` is 20 unless told otherwise, at most 100. Pass \`meta.nextCursor\` as \`cursor\` for the next page,
-with the same filters, until \`meta.hasMore\` is false.
+with the same filters, until \`meta.hasMore\` is false. Two lists are short and come whole, without either: providers and event types.
 
 ## Errors
 A failure is \`{ "error": { "code", "message", "requestId", "docUrl", "details" } }\`. \`code\` is for programs and stays the same;
 \`message\` is for people and says what to do; \`details\` names each field that was refused. See the [error guide](/docs/errors).
 
 ## Rate limits
-\`RateLimit\` and \`RateLimit-Policy\` say what is left. A 429 carries \`Retry-After\` in seconds. By class of operation:
+Requests are counted for each key or person, by class of operation. The answer to one that was counted says in \`RateLimit\` and
+\`RateLimit-Policy\` what is left, failures too; one that is refused before that (401, most of 403, a body that cannot be read) is
+not counted and says nothing of it. A 429 carries \`Retry-After\` in seconds. The classes:
 
 ${limitLines}
 `;
@@ -63,20 +66,15 @@ export const tags: Record<string, { title: string; description: string }> = {
   clients: { title: "Clients", description: "The client you act for, and its members." },
   invitations: { title: "Invitations", description: "Joining a client that invited you." },
   agents: { title: "Agents", description: "Voice agents: prompt, voice, tools and knowledge, every change a version." },
-  voices: { title: "Voices", description: "Voices to speak with, the provider's and your own clones." },
+  voices: { title: "Voices", description: "Voices of your own: clones from samples, and other companies' voices." },
   kb: { title: "Knowledge", description: "Knowledge bases: files and pages that an agent can look things up in." },
   tools: { title: "Tools", description: "What an agent can do during a call: HTTP requests to your systems." },
   calls: { title: "Calls", description: "Calls out and in, their transcripts and recordings." },
-  campaigns: { title: "Campaigns", description: "Calling a list of contacts, within their hours and your limits." },
-  suppressions: { title: "Suppressions", description: "Numbers that are never to be called." },
   webhooks: { title: "Webhooks", description: "Events sent to your endpoints, signed, with every attempt kept." },
   events: { title: "Events", description: "What happened, in the order in which it became true." },
   telephony: { title: "Telephony", description: "How calls reach the phone network." },
-  billing: { title: "Billing", description: "Credits: balance, ledger, prices, purchases and usage." },
-  analytics: { title: "Analytics", description: "Figures over your calls and campaigns." },
-  "audit-log": { title: "Audit log", description: "Who changed what, in a chain that shows tampering." },
+  billing: { title: "Billing", description: "Credits: the balance, the ledger and the prices." },
   admin: { title: "Admin", description: "The platform's operators only." },
-  internal: { title: "Internal", description: "Services of the installation only." },
 };
 
 const meanings: Record<string, string> = {

@@ -1,8 +1,8 @@
 import type { AnyTRPCRouter } from "@trpc/server";
 import type { Meta } from "../routers/rest.ts";
 import type { RestDoor } from "./doors.ts";
-import { errorResponse, faultsByStatus, responseName } from "./openapi-errors.ts";
-import { exampleOf, exampleRequestId, type JsonSchema } from "./openapi-examples.ts";
+import { admissionOf, errorResponse, faultsByStatus, responseName } from "./openapi-errors.ts";
+import { exampleOf, exampleRequestId, type JsonSchema, overlaid } from "./openapi-examples.ts";
 import { type ApiDocument, componentName, generate, type Operation } from "./openapi-source.ts";
 import { nameDates, tidy } from "./openapi-tidy.ts";
 import { describeWebhooks } from "./openapi-webhooks.ts";
@@ -31,11 +31,15 @@ const parameters = {
 
 const headers = {
   "X-Request-Id": said("The id of this request.", { type: "string", examples: [exampleRequestId] }),
-  RateLimit: said("What is left of the limit in force.", { type: "string", examples: ['"read";r=5990;t=42'] }),
-  "RateLimit-Policy": said("The limit of this class of operation.", {
+  RateLimit: said("What is left of the limit in force. Absent where a request was refused before it was counted.", {
+    type: "string",
+    examples: ['"read";r=5990;t=42'],
+  }),
+  "RateLimit-Policy": said("The limit of this class of operation. It comes together with `RateLimit`.", {
     type: "string",
     examples: ['"read";q=6000;w=60'],
   }),
+  "WWW-Authenticate": said("How to come in.", { type: "string", enum: ["Bearer"] }),
   "Retry-After": said("Seconds to wait before the next attempt.", { type: "integer", minimum: 0, examples: [3] }),
   "Idempotency-Replayed": said("Present when this is the stored answer of an earlier request with the same key.", {
     type: "string",
@@ -63,7 +67,7 @@ export function openApiDocument(router: AnyTRPCRouter, { baseUrl, version }: Opt
     describeFailures(operation, door, document);
   }
   for (const [name, schema] of Object.entries(components.schemas)) components.schemas[name] = tidy(schema);
-  addExamples(document);
+  addExamples(document, doors);
   describeWebhooks(document, "webhooks");
   dropUnused(document);
   const words = (name: string) => tags[name] ?? { title: name, description: `Everything under \`/${name}\`.` };
@@ -90,10 +94,12 @@ export function openApiJson(router: AnyTRPCRouter, options: Options): string {
   return text;
 }
 
-function describe(operation: Operation, { meta, rest }: RestDoor): void {
+function describe(operation: Operation, door: RestDoor): void {
+  const { meta, rest } = door;
+  const { says, schemes } = admissionOf(door);
   operation["x-required-scope"] = meta.scope;
-  const needs = meta.scope ? `Asks for the scope \`${meta.scope}\`.` : "Any valid token or key will do.";
-  const words = `${needs} Rate limit: \`${meta.limit}\`.`;
+  operation.security = schemes.map((name) => ({ [name]: [] }));
+  const words = `${says} Rate limit: \`${meta.limit}\`.`;
   operation.description = rest.description ? `${rest.description}\n\n${words}` : words;
 }
 
@@ -131,7 +137,7 @@ function isStrict({ input }: RestDoor): boolean {
 }
 
 function describeSuccess(operation: Operation, door: RestDoor, { components }: ApiDocument): void {
-  const { meta, takesBody, rest } = door;
+  const { meta, takesBody } = door;
   const generated = operation.responses["200"];
   operation.responses = {};
   const names = ["X-Request-Id", "RateLimit", "RateLimit-Policy", ...(takesBody ? ["Idempotency-Replayed"] : [])];
@@ -142,12 +148,10 @@ function describeSuccess(operation: Operation, door: RestDoor, { components }: A
   const output = door.item ?? door.output;
   if (output && inner) nameDates(output, door.item ? inner.items! : inner, components.schemas, "out");
   const answer = (status: number, description: string) => {
-    operation.responses[status] = { description, headers: refs, ...content };
+    operation.responses[status] = { description, headers: refs, ...structuredClone(content) };
   };
-  answer(meta.status, rest.successDescription ?? outcomes[meta.status]!);
-  const isOutbound = rest.method === "POST" && meta.status === 201 && meta.faults.includes("provider_unavailable");
-  if (isOutbound)
-    answer(202, "The provider has not answered yet: the resource is in state `unknown` until that is settled.");
+  answer(meta.status, outcomes[meta.status]!);
+  if (meta.accepted) answer(202, meta.accepted.says);
 }
 
 /** Text is text; of sound there is nothing to say but that it is bytes. */
@@ -163,13 +167,16 @@ function describeFailures(operation: Operation, door: RestDoor, { components }: 
   }
 }
 
-function addExamples({ paths, components }: ApiDocument): void {
-  for (const operation of Object.values(paths).flatMap((methods) => Object.values(methods))) {
+function addExamples({ paths, components }: ApiDocument, doors: RestDoor[]): void {
+  for (const { rest, meta } of doors) {
+    const operation = paths[rest.path]![rest.method.toLowerCase()]!;
     const media = operation.requestBody?.content[json];
     if (media) media.example = exampleOf(media.schema, components.schemas);
-    for (const response of Object.values(operation.responses)) {
+    for (const [status, response] of Object.entries(operation.responses)) {
       const answer = "content" in response ? response.content?.[json] : undefined;
-      if (answer) answer.example = exampleOf(answer.schema, components.schemas);
+      if (!answer) continue;
+      const example = exampleOf(answer.schema, components.schemas);
+      answer.example = status === "202" ? overlaid(example, { data: meta.accepted?.shows }) : example;
     }
   }
 }

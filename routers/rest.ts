@@ -26,7 +26,11 @@ export type Door = {
   signs?: true;
   /** Answers no JSON but a stream of this type: the procedure gives `Chunks`, by the builder `stream`. */
   produces?: "text/csv" | "audio/wav";
+  /** Its 202 in words, and what its answer shows then: of a door that always answers so, and of an outbound that was not answered. */
+  accepted?: Accepted;
 };
+
+type Accepted = { says: string; shows: Readonly<Record<string, unknown>> };
 
 export type Meta = OpenApiMeta<Door>;
 

@@ -11,11 +11,23 @@ const program = new Command("operate")
   .description("Looks after a running installation, through its database (DATABASE_URL and APP_SECRET).")
   .showSuggestionAfterError()
   .showHelpAfterError("Add --help to see how it is used.")
+  .addHelpText(
+    "after",
+    examples("operate deliveries status", "operate deliveries pause --help", "operate deliveries dead --hours 72"),
+  )
   .exitOverride();
 
 const deliveries = program
   .command("deliveries")
   .description("deliveries to webhook endpoints: how they go, and where they are held back")
+  .addHelpText(
+    "after",
+    examples(
+      "operate deliveries status",
+      'operate deliveries pause --client client_… --reason "They asked for it."',
+      "operate deliveries resume --client client_…",
+    ),
+  )
   .exitOverride();
 
 verb("status", "show what is due, what holds it up, and how attempts went")
@@ -27,8 +39,8 @@ verb("status", "show what is due, what holds it up, and how attempts went")
     examples("operate deliveries status", "operate deliveries status --watch", "operate deliveries status --json"),
   );
 
-withScope(verb("pause", "admit nothing more; what is in flight ends"))
-  .requiredOption("--reason <text>", "for the other operators", reason)
+withScope(verb("pause", "admit nothing more; what is in flight ends"), "--reason <text>")
+  .requiredOption("--reason <text>", "for the other operators; needed", reason)
   .action((options) => work((verbs, hands) => verbs.pause(hands, scopeOf(options), options.reason)))
   .addHelpText(
     "after",
@@ -42,7 +54,7 @@ withScope(verb("resume", "take a pause back: what has become due is admitted wit
   .action((options) => work((verbs, hands) => verbs.resume(hands, scopeOf(options))))
   .addHelpText("after", examples("operate deliveries resume --all"));
 
-withScope(verb("drain", "pause, and wait until nothing is in flight"))
+withScope(verb("drain", "pause, and wait until nothing is in flight"), "[options]")
   .option("--reason <text>", `for the other operators ("Drained.", unless it is paused already)`, reason)
   .option("--timeout <seconds>", "how long to wait", number(1, 86_400), 60)
   .action((options) =>
@@ -82,8 +94,10 @@ function verb(name: string, summary: string): Command {
 
 type ScopeOptions = { all?: true; client?: string; endpoint?: string };
 
-function withScope(command: Command): Command {
+/** Says where by one of three options, which the first line of the help shows to be needed. */
+function withScope(command: Command, more?: string): Command {
   return command
+    .usage(["(--all | --client <id> | --endpoint <id>)", ...(more ? [more] : [])].join(" "))
     .addOption(new Option("--all", "of everybody").conflicts(["client", "endpoint"]))
     .addOption(new Option("--client <id>", "of one client").argParser(scope("client")).conflicts(["all", "endpoint"]))
     .addOption(

@@ -66,6 +66,7 @@ const router = t.router({
         rest("POST", "/agents", "agents:write", "Create an agent", {
           faults: provider,
           description: "At the provider too.",
+          accepted: { says: "Nobody knows yet.", shows: { nickname: "bob" } },
         }),
       )
       .input(

@@ -205,12 +205,24 @@ describe("used wrongly", () => {
     expect(`${bare.err}${deaf.err}`).not.toMatch(/secret@|\n +at /);
   });
 
-  test("help needs no environment, shows examples and exits with 0", async () => {
-    const [whole, drain] = await Promise.all([
-      operate(["--help"], {}).ended,
-      operate(["deliveries", "drain", "--help"], {}).ended,
-    ]);
-    expect(whole).toMatchObject({ code: 0, out: expect.stringContaining("deliveries") });
-    expect(drain).toMatchObject({ code: 0, out: expect.stringContaining("operate deliveries drain --all --timeout") });
+  test("help needs no environment, shows examples on every command and exits with 0", async () => {
+    const verbs = ["status", "pause", "resume", "drain", "dead"].map((verb) => `deliveries ${verb}`);
+    const commands = ["", "deliveries", ...verbs];
+    const helps = await Promise.all(
+      commands.map((words) => operate([...words.split(" ").filter(Boolean), "--help"], {}).ended),
+    );
+    for (const [place, { code, out }] of helps.entries()) {
+      const command = `operate ${commands[place]}`.trim();
+      expect(code, command).toBe(0);
+      expect(out.slice(out.indexOf("\nExamples:\n")), command).toContain(`\n  ${command}`);
+    }
+    expect(helps[0]!.out).toContain("deliveries");
+  });
+
+  test("help says what a command cannot do without", async () => {
+    const [pause, resume] = await Promise.all(["pause", "resume"].map((verb) => deliveries(verb, "--help")));
+    const where = "(--all | --client <id> | --endpoint <id>)";
+    expect(pause!.out).toContain(`Usage: operate deliveries pause ${where} --reason <text>\n`);
+    expect(resume!.out).toContain(`Usage: operate deliveries resume ${where}\n`);
   });
 });

@@ -42,7 +42,13 @@ export const admin = router({
 
   clients: router({
     create: houseCommand
-      .meta(rest("POST", "/admin/clients", "platform:write", "Create a client", { wall: "house" }))
+      .meta(
+        rest("POST", "/admin/clients", "platform:write", "Create a client", {
+          description:
+            "Makes a client without members. With `ownerEmail` its first owner is invited too: the answer has the invitation's token, this once, and nothing is sent by us.",
+          wall: "house",
+        }),
+      )
       .input(CreateClient)
       .output(CreatedClient)
       .mutation(async ({ ctx, input: { ownerEmail, ...input } }) => {
@@ -55,7 +61,11 @@ export const admin = router({
 
     list: houseQuery
       .meta(
-        rest("GET", "/admin/clients", "platform:read", "List clients", { wall: "house", faults: ["cursor_invalid"] }),
+        rest("GET", "/admin/clients", "platform:read", "List clients", {
+          description: "All clients of the installation, newest first, suspended ones too.",
+          wall: "house",
+          faults: ["cursor_invalid"],
+        }),
       )
       .input(ListClients)
       .output(ClientPage)
@@ -64,6 +74,7 @@ export const admin = router({
     get: houseQuery
       .meta(
         rest("GET", "/admin/clients/{id}", "platform:read", "Get a client", {
+          description: "Its name, time zone and metadata, and whether it is suspended, and why.",
           wall: "house",
           faults: ["client_not_found"],
         }),
@@ -88,6 +99,8 @@ export const admin = router({
     resume: houseCommand
       .meta(
         rest("POST", "/admin/clients/{id}/resume", "platform:write", "Resume a client", {
+          description:
+            "Its keys and tokens are let in again from now on, and what waited goes its way. Where a client is not suspended nothing changes.",
           wall: "house",
           faults: ["client_not_found"],
         }),
@@ -121,6 +134,7 @@ export const admin = router({
     list: houseQuery
       .meta(
         rest("GET", "/admin/clients/{id}/members", "platform:read", "List the members of a client", {
+          description: "Those who belong to it now, newest first, each with a role.",
           wall: "house",
           faults: ["client_not_found", "cursor_invalid"],
         }),
@@ -135,6 +149,8 @@ export const admin = router({
     invite: houseCommand
       .meta(
         rest("POST", "/admin/clients/{id}/invitations", "platform:write", "Invite somebody to a client", {
+          description:
+            "Answers a token, this once: nothing is sent by us. Whoever shows it joins with this role; an operator may invite an owner.",
           wall: "house",
           status: 201,
           faults: ["client_not_found"],
@@ -150,6 +166,7 @@ export const admin = router({
     update: houseCommand
       .meta(
         rest("PATCH", "/admin/clients/{id}/members/{memberId}", "platform:write", "Give a member another role", {
+          description: "It holds from that person's next request on. A client keeps at least one owner.",
           wall: "house",
           faults: ["member_not_found", "member_last_owner"],
         }),
@@ -161,6 +178,8 @@ export const admin = router({
     remove: houseCommand
       .meta(
         rest("DELETE", "/admin/clients/{id}/members/{memberId}", "platform:write", "Remove a member", {
+          description:
+            "That person is let in no more. API keys made by that person stay; a client keeps at least one owner.",
           wall: "house",
           faults: ["member_not_found", "member_last_owner"],
         }),
@@ -173,6 +192,8 @@ export const admin = router({
     list: houseQuery
       .meta(
         rest("GET", "/admin/clients/{id}/prices", "platform:read", "List the prices that a client has of its own", {
+          description:
+            "Those made last come first. In force is the one with the latest `effectiveFrom` that has come; where it says `inherits`, the price book holds.",
           wall: "house",
           faults: ["client_not_found", "cursor_invalid"],
         }),
@@ -197,6 +218,8 @@ export const admin = router({
     drop: houseCommand
       .meta(
         rest("DELETE", "/admin/clients/{id}/prices", "platform:write", "Have the price book hold for a client again", {
+          description:
+            "From now on; what has begun keeps the price that it began with. A price of the client's own that was set for a later time still comes into force then.",
           wall: "house",
           faults: ["client_not_found"],
         }),

@@ -36,7 +36,7 @@ export type CreatedClient = z.output<typeof CreatedClient>;
 
 export const ListClients = z.strictObject({
   ...PageInput,
-  status: Client.shape.status.optional(),
+  status: Client.shape.status.optional().meta({ description: "Those that are let in, or those that are not." }),
   search: z
     .string()
     .trim()
@@ -59,7 +59,11 @@ export const SuspendClient = z.strictObject({
 export type SuspendClient = z.output<typeof SuspendClient>;
 
 export const ListClientMembers = z.strictObject({ ...PageInput, id: clientId, role: Role.optional() });
-export const ClientMemberId = z.strictObject({ id: clientId, memberId: Id("membership", examples.member) });
+const memberId = Id("membership", examples.member).meta({
+  description: "The membership's id, not the person's.",
+  examples: [examples.member],
+});
+export const ClientMemberId = z.strictObject({ id: clientId, memberId });
 export const UpdateClientMember = z.strictObject({ ...ClientMemberId.shape, role: Role });
 export const InviteMember = z.strictObject({
   id: clientId,

@@ -118,7 +118,7 @@ export const configFields = {
     .meta({
       description: "May hold `{{variables}}`, filled per call.",
       redact: "none",
-      examples: ["You answer for Ada's bakery. Be brief."],
+      examples: ["You answer for Ada's bakery. You speak with {{name}}. Be brief."],
     }),
   model: z
     .string()

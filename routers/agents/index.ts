@@ -31,15 +31,36 @@ const publishing = [
   "provider_unavailable",
 ] as const;
 
+const unheard = {
+  says: "The voice provider has not answered in time. The agent is `provisioning`, of version 0, until it is known whether it is there: minutes at most; then it is `active` or `failed`.",
+  shows: { state: "provisioning", version: 0 },
+};
+const unheardChange = {
+  says: "The voice provider has not answered in time. The agent is shown as it was before, and is busy (409 `agent_busy`) until it is known whether the change is there: minutes at most.",
+  shows: { state: "active" },
+};
+
 export const agents = router({
   create: outbound
-    .meta(rest("POST", "/agents", "agents:write", "Create an agent", { faults: publishing }))
+    .meta(
+      rest("POST", "/agents", "agents:write", "Create an agent", {
+        description:
+          "Makes it here and at the voice provider, as version 1. Voice, knowledge bases and tools must be yours and usable: one that is not is named by its field.",
+        accepted: unheard,
+        faults: publishing,
+      }),
+    )
     .input(CreateAgent)
     .output(Agent)
     .mutation(({ ctx, input }) => ctx.perform(createAgent, input)),
 
   get: hotQuery
-    .meta(rest("GET", "/agents/{id}", "agents:read", "Get an agent", { faults: ["agent_not_found"] }))
+    .meta(
+      rest("GET", "/agents/{id}", "agents:read", "Get an agent", {
+        description: "What it is now: the live version, or the first one while it is being made.",
+        faults: ["agent_not_found"],
+      }),
+    )
     .input(AgentId)
     .output(Agent)
     .query(async ({ ctx, input }) => {
@@ -51,6 +72,8 @@ export const agents = router({
   list: query
     .meta(
       rest("GET", "/agents", "agents:read", "List agents", {
+        description:
+          "Newest first, without those that were deleted. All filters that are given must hold; a voice, tool or knowledge base that is not yours is 404.",
         faults: ["voice_not_found", "tool_not_found", "knowledge_base_not_found", "cursor_invalid"],
       }),
     )
@@ -63,6 +86,7 @@ export const agents = router({
       rest("PATCH", "/agents/{id}", "agents:write", "Change an agent", {
         description:
           "What is left out stays, lists are replaced whole. Writes a new version, which calls use as soon as the voice provider has it; where nothing changes, none.",
+        accepted: unheardChange,
         faults: ["agent_not_found", "agent_busy", "agent_not_active", ...publishing],
       }),
     )
@@ -85,6 +109,7 @@ export const agents = router({
       rest("POST", "/agents/{id}/duplicate", "agents:write", "Duplicate an agent", {
         description: "A new agent of what this one is now.",
         status: 201,
+        accepted: unheard,
         faults: ["agent_not_found", "agent_not_active", ...publishing],
       }),
     )
@@ -96,6 +121,7 @@ export const agents = router({
     list: query
       .meta(
         rest("GET", "/agents/{id}/versions", "agents:read", "List the versions of an agent", {
+          description: "Every change with its number, its author and the fields that changed, the latest first.",
           faults: ["agent_not_found", "cursor_invalid"],
         }),
       )
@@ -106,6 +132,7 @@ export const agents = router({
     get: query
       .meta(
         rest("GET", "/agents/{id}/versions/{version}", "agents:read", "Get a version of an agent", {
+          description: "One version whole, with its config, whether it is live, was, or never became so.",
           faults: ["agent_not_found", "agent_version_not_found"],
         }),
       )
@@ -117,6 +144,7 @@ export const agents = router({
       .meta(
         rest("POST", "/agents/{id}/versions/{version}/restore", "agents:write", "Restore a version of an agent", {
           description: "Makes a new version with the name and the config of that one.",
+          accepted: unheardChange,
           faults: [
             "agent_not_found",
             "agent_version_not_found",

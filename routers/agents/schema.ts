@@ -66,7 +66,7 @@ export const ListAgents = z.strictObject({
   state: z
     .enum(states)
     .optional()
-    .meta({ examples: ["active"] }),
+    .meta({ description: "Those that stand thus at present.", examples: ["active"] }),
   search: z
     .string()
     .trim()
@@ -108,7 +108,10 @@ export const AgentPage = pageOf(Agent);
 
 export const ListVersions = z.strictObject({ id: agentId, ...PageInput });
 export type ListVersions = z.output<typeof ListVersions>;
-export const AgentVersionId = z.strictObject({ id: agentId, version: Version });
+export const AgentVersionId = z.strictObject({
+  id: agentId,
+  version: Version.meta({ description: "Its number, as the list of versions has it.", examples: [2] }),
+});
 export type AgentVersionId = z.output<typeof AgentVersionId>;
 
 const versionFields = {

@@ -30,7 +30,12 @@ export const apiKeys = router({
     }),
 
   list: query
-    .meta(rest("GET", "/auth/api-keys", "api_keys:read", "List API keys", { faults: ["cursor_invalid"] }))
+    .meta(
+      rest("GET", "/auth/api-keys", "api_keys:read", "List API keys", {
+        description: "Newest first, also those that are revoked or have expired. Of a key only how it begins is shown.",
+        faults: ["cursor_invalid"],
+      }),
+    )
     .input(ListApiKeys)
     .output(ApiKeyPage)
     .query(({ ctx, input }) => listApiKeys(ctx.tx, input, ctx.listKey)),
@@ -49,7 +54,10 @@ export const apiKeys = router({
 
   revoke: command
     .meta(
-      rest("DELETE", "/auth/api-keys/{id}", "api_keys:write", "Revoke an API key", { faults: ["api_key_not_found"] }),
+      rest("DELETE", "/auth/api-keys/{id}", "api_keys:write", "Revoke an API key", {
+        description: "It is refused from now on, everywhere. Revoking it again changes nothing.",
+        faults: ["api_key_not_found"],
+      }),
     )
     .input(ApiKeyId)
     .mutation(({ ctx, input }) => revokeApiKey(ctx.tx, input.id)),

@@ -6,7 +6,11 @@ import { listLedger, priceInForce } from "./service.ts";
 
 export const billing = router({
   balance: query
-    .meta(rest("GET", "/billing/balance", "billing:read", "Get the balance"))
+    .meta(
+      rest("GET", "/billing/balance", "billing:read", "Get the balance", {
+        description: "What can be spent, and what is set aside for what is under way.",
+      }),
+    )
     .output(Balance)
     .query(({ ctx }) => balancesOf(ctx.tx)),
 
@@ -23,6 +27,8 @@ export const billing = router({
   ledger: query
     .meta(
       rest("GET", "/billing/ledger", "billing:read", "List what was posted", {
+        description:
+          "Every posting, newest first: its entries sum to zero, and it is never changed. With `subjectId`, all that was posted for one call, or for one voice.",
         faults: ["subject_not_found", "cursor_invalid"],
       }),
     )

@@ -30,6 +30,10 @@ export const calls = router({
         limit: "dial",
         description:
           "Credits for the longest possible call are held first; what it did cost is settled when the provider has billed it.",
+        accepted: {
+          says: "The voice provider has not answered in time, and nobody knows yet whether it was dialled. `status` is `unknown` until that is found out: minutes at most. It is never dialled twice.",
+          shows: { status: "unknown" },
+        },
         faults: [
           "agent_not_found",
           "agent_not_active",
@@ -62,13 +66,25 @@ export const calls = router({
     .query(({ ctx, input }) => ({ chunks: exportCalls(ctx.page, input), fileName: "calls.csv" })),
 
   get: query
-    .meta(rest("GET", "/calls/{id}", "calls:read", "Get a call", { faults: ["call_not_found"] }))
+    .meta(
+      rest("GET", "/calls/{id}", "calls:read", "Get a call", {
+        description:
+          "How it stands: status and outcome, what it costs, and how far transcript, recording and output are.",
+        faults: ["call_not_found"],
+      }),
+    )
     .input(CallId)
     .output(Call)
     .query(({ ctx, input }) => getCall(ctx.tx, input.id)),
 
   list: query
-    .meta(rest("GET", "/calls", "calls:read", "List calls", { faults: ["agent_not_found", "cursor_invalid"] }))
+    .meta(
+      rest("GET", "/calls", "calls:read", "List calls", {
+        description:
+          "Newest first. All filters that are given must hold; calls that were erased are among them, without what was said.",
+        faults: ["agent_not_found", "cursor_invalid"],
+      }),
+    )
     .input(ListCalls)
     .output(CallPage)
     .query(({ ctx, input }) => listCalls(ctx.tx, input, ctx.listKey)),
@@ -87,6 +103,8 @@ export const calls = router({
   transcript: query
     .meta(
       rest("GET", "/calls/{id}/transcript", "calls:read", "Get the transcript of a call", {
+        description:
+          "What was said, turn by turn and as one text. 409 `call_not_ended` until the call is over and its messages have been read; then `state` says whether there is one.",
         faults: ["call_not_found", "call_not_ended"],
       }),
     )
@@ -97,6 +115,8 @@ export const calls = router({
   recording: consultation
     .meta(
       rest("GET", "/calls/{id}/recording", "calls:read", "Get a link to the recording of a call", {
+        description:
+          "A link by which whoever has it can download the WAV file, until it runs out. 409 `recording_not_ready` until the file has been fetched after the call.",
         faults: ["call_not_found", "recording_not_found", "recording_not_ready", "provider_unavailable"],
       }),
     )
@@ -110,6 +130,7 @@ export const calls = router({
         rest("POST", "/agents/{id}/output/rerun", "calls:write", "Fill the output of an agent's past calls anew", {
           description: "By the output schema that is live now. Sends no events.",
           status: 202,
+          accepted: { says: "It has begun; ask for it by its id.", shows: { state: "running", done: 0, total: null } },
           faults: ["agent_not_found", "output_schema_missing", "output_rerun_running"],
         }),
       )
@@ -120,6 +141,7 @@ export const calls = router({
     get: query
       .meta(
         rest("GET", "/calls/output-reruns/{id}", "calls:read", "See how far a re-run of outputs has come", {
+          description: "How many of the calls have been looked at, and whether it has ended.",
           faults: ["workflow_not_found"],
         }),
       )

@@ -86,7 +86,10 @@ export const CreateCall = z.strictObject({
     .max(1_000_000)
     .optional()
     .meta({ description: "A version that was live once; the present one, if left out.", examples: [1] }),
-  voiceId: Id("voice", examples.voice).optional().meta({ description: "Instead of the agent's own, for this call." }),
+  // Without an example, so that the example of a call is one that can be placed.
+  voiceId: Id("voice", examples.voice)
+    .optional()
+    .meta({ description: "Instead of the agent's own, for this call.", examples: [] }),
   firstSpeaker: z
     .enum(["agent", "user"])
     .optional()
@@ -140,26 +143,34 @@ const filters = {
   status: z
     .enum(statuses)
     .optional()
-    .meta({ examples: ["ended"] }),
+    .meta({ description: "Those that stand thus at present.", examples: ["ended"] }),
   outcome: z
     .enum(outcomes)
     .optional()
-    .meta({ examples: ["completed"] }),
-  agentId: Id("agent", examples.agent).optional(),
+    .meta({ description: "Those that went thus; provisional until `outcomeFinal`.", examples: ["completed"] }),
+  agentId: Id("agent", examples.agent)
+    .optional()
+    .meta({ description: "Those of this agent, also of one that was deleted since." }),
   direction: z
     .enum(["outbound", "inbound", "web"])
     .optional()
-    .meta({ examples: ["outbound"] }),
+    .meta({ description: "Who began it; `web`: somebody joined by `joinUrl`.", examples: ["outbound"] }),
   number: Text.optional().meta({ description: "Either end of the line; E.164.", examples: ["+14155550100"] }),
-  to: Text.optional().meta({ examples: ["+14155550100"] }),
-  from: Text.optional().meta({ examples: ["+14155550199"] }),
+  to: Text.optional().meta({
+    description: "Whom it was to reach: a number, or a SIP address.",
+    examples: ["+14155550100"],
+  }),
+  from: Text.optional().meta({ description: "Who showed as calling.", examples: ["+14155550199"] }),
   createdAfter: When.optional().meta({ description: "At this moment or later.", examples: [examples.instant] }),
   createdBefore: When.optional().meta({ description: "Before this moment.", examples: [examples.instant] }),
   minDurationSeconds: Seconds.optional().meta({
     description: "From answer to end; calls that have not ended have none.",
     examples: [30],
   }),
-  maxDurationSeconds: Seconds.optional().meta({ examples: [600] }),
+  maxDurationSeconds: Seconds.optional().meta({
+    description: "This long at most, from answer to end.",
+    examples: [600],
+  }),
   hasRecording: z
     .boolean()
     .optional()

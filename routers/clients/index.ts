@@ -23,31 +23,52 @@ import { currentClientOf, listRoles, updateClient } from "./service.ts";
 
 export const clients = router({
   current: query
-    .meta(rest("GET", "/clients/current", "clients:read", "Get the client that you act for"))
+    .meta(
+      rest("GET", "/clients/current", "clients:read", "Get the client that you act for", {
+        description:
+          "The one that the API key belongs to; for a person the one that `X-Client-Id` names, or the only one.",
+      }),
+    )
     .output(Client)
     .query(({ ctx }) => currentClientOf(ctx.tx)),
 
   update: command
-    .meta(rest("PATCH", "/clients/current", "clients:write", "Change the client that you act for"))
+    .meta(
+      rest("PATCH", "/clients/current", "clients:write", "Change the client that you act for", {
+        description: "Its name, time zone and metadata. What is left out stays; `metadata` is replaced whole.",
+      }),
+    )
     .input(UpdateClient)
     .output(Client)
     .mutation(({ ctx, input }) => updateClient(ctx.tx, input)),
 
   roles: query
-    .meta(rest("GET", "/clients/current/roles", "members:read", "List the roles and what each may do"))
+    .meta(
+      rest("GET", "/clients/current/roles", "members:read", "List the roles and what each may do", {
+        description: "All roles there are, each with its scopes.",
+      }),
+    )
     .output(RoleList)
     .query(({ ctx }) => listRoles(ctx.tx)),
 
   members: router({
     list: query
-      .meta(rest("GET", "/clients/current/members", "members:read", "List members", { faults: ["cursor_invalid"] }))
+      .meta(
+        rest("GET", "/clients/current/members", "members:read", "List members", {
+          description: "Those who belong to the client now, newest first, each with a role.",
+          faults: ["cursor_invalid"],
+        }),
+      )
       .input(ListMembers)
       .output(MemberPage)
       .query(({ ctx, input }) => listMembers(ctx.tx, ctx.principal.clientId, input, ctx.listKey)),
 
     get: query
       .meta(
-        rest("GET", "/clients/current/members/{id}", "members:read", "Get a member", { faults: ["member_not_found"] }),
+        rest("GET", "/clients/current/members/{id}", "members:read", "Get a member", {
+          description: "One person with a role. The id is the membership's, not the person's.",
+          faults: ["member_not_found"],
+        }),
       )
       .input(MemberId)
       .output(Member)
@@ -88,7 +109,11 @@ export const clients = router({
 
     list: query
       .meta(
-        rest("GET", "/clients/current/invitations", "members:read", "List invitations", { faults: ["cursor_invalid"] }),
+        rest("GET", "/clients/current/invitations", "members:read", "List invitations", {
+          description:
+            "Newest first, also those that were accepted or withdrawn or have run out. Their tokens are not shown again.",
+          faults: ["cursor_invalid"],
+        }),
       )
       .input(ListInvitations)
       .output(InvitationPage)
@@ -97,6 +122,7 @@ export const clients = router({
     withdraw: command
       .meta(
         rest("DELETE", "/clients/current/invitations/{id}", "members:write", "Withdraw an invitation", {
+          description: "Its token lets nobody in any more. One that was accepted stays so: remove the member instead.",
           faults: ["invitation_not_found"],
         }),
       )

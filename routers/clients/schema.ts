@@ -136,7 +136,11 @@ export const AcceptInvitation = z.strictObject({
   token: z
     .string()
     .regex(/^pbi_[A-Za-z0-9_-]{43}$/, "This is not the token of an invitation.")
-    .meta({ redact: "secret", examples: ["pbi_3kTzQyq0X9n1o2Z7d5cVb8mLw4sRtUe6fGhJkPaSxDc"] }),
+    .meta({
+      description: "What the answer to the invitation showed once.",
+      redact: "secret",
+      examples: ["pbi_3kTzQyq0X9n1o2Z7d5cVb8mLw4sRtUe6fGhJkPaSxDc"],
+    }),
 });
 export const Joined = z
   .object({ clientId: Id("client", examples.client), userId: Id("user", examples.user), role: Role })

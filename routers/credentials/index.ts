@@ -18,7 +18,12 @@ const faultsOfSaving = ["credential_refused", "account_taken", "account_unreacha
 
 export const credentials = router({
   list: query
-    .meta(rest("GET", "/auth/providers", "credentials:read", "List providers and your credentials there"))
+    .meta(
+      rest("GET", "/auth/providers", "credentials:read", "List providers and your credentials there", {
+        description:
+          "Every provider, and the secrets of your own, all on one page: whether you have a credential there, how it stands, and whether what the platform has is used instead.",
+      }),
+    )
     .output(ProviderPage)
     .query(({ ctx }) => listProviders(ctx.tx)),
 
@@ -39,6 +44,8 @@ export const credentials = router({
   remove: command
     .meta(
       rest("DELETE", "/auth/providers/{provider}", "credentials:write", "Delete your credential for a provider", {
+        description:
+          "Refused while agents, tools or voices need it, unless `force` is true: then they fail. An account at ultravox cannot go while calls in it go on.",
         faults: ["credential_not_found", "credential_in_use"],
       }),
     )

@@ -33,6 +33,7 @@ export const adminDispatch = router({
   clients: houseQuery
     .meta(
       rest("GET", "/admin/dispatch/clients", "platform:read", "How deliveries go, client by client", {
+        description: "Every client, newest first, with what waits for it and how its attempts went within the window.",
         wall: "house",
         faults: ["cursor_invalid"],
       }),
@@ -44,6 +45,8 @@ export const adminDispatch = router({
   endpoints: houseQuery
     .meta(
       rest("GET", "/admin/dispatch/endpoints", "platform:read", "The health of webhook endpoints", {
+        description:
+          "Each endpoint with its failures and what waits for it, in the order of their clients. Of its URL only the host is shown.",
         wall: "house",
         faults: ["cursor_invalid"],
       }),
@@ -56,6 +59,7 @@ export const adminDispatch = router({
     list: houseQuery
       .meta(
         rest("GET", "/admin/dispatch/pauses", "platform:read", "Where deliveries are paused", {
+          description: "The pauses in force: who made each, why, and what is still in flight there.",
           wall: "house",
           faults: ["cursor_invalid"],
         }),

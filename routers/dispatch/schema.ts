@@ -112,7 +112,7 @@ export const DispatchClientPage = pageOf(DispatchClient);
 
 export const ListDispatchEndpoints = z.strictObject({
   ...PageInput,
-  clientId: clientId.optional(),
+  clientId: clientId.optional().meta({ description: "Those of this client." }),
   health: z
     .enum(["failing", "disabled", "paused"])
     .optional()

@@ -23,7 +23,11 @@ export const events = router({
 
   get: query
     .meta(
-      rest("GET", "/events/{id}", "events:read", "Get an event with its deliveries", { faults: ["event_not_found"] }),
+      rest("GET", "/events/{id}", "events:read", "Get an event with its deliveries", {
+        description:
+          "The event as it was stated, and how far it has come on its way to each webhook endpoint that wanted it.",
+        faults: ["event_not_found"],
+      }),
     )
     .input(EventId)
     .output(EventWithDeliveries)

@@ -86,13 +86,13 @@ export const ListEvents = z.strictObject({
   type: z
     .enum(eventTypes)
     .optional()
-    .meta({ examples: ["call.ended"] }),
+    .meta({ description: "Events of this one type, written out: patterns are for `types`.", examples: ["call.ended"] }),
   types: types.optional(),
   subjectType: z
     .enum(subjectTypes)
     .optional()
-    .meta({ examples: ["call"] }),
-  subjectId: subjectId.optional(),
+    .meta({ description: "Events about things of this kind.", examples: ["call"] }),
+  subjectId: subjectId.optional().meta({ description: "Events about this one thing.", examples: [examples.call] }),
   since: When.optional().meta({
     description: "Stated at this moment or later.",
     examples: ["2026-01-01T00:00:00.000Z"],

@@ -43,6 +43,7 @@ export const adminIngress = router({
         wall: "house",
         description: "Whatever its state. What was applied before changes nothing the second time.",
         status: 202,
+        accepted: { says: "It is queued to be applied.", shows: { state: "received" } },
         faults: ["ingress_not_found"],
       }),
     )
@@ -56,6 +57,7 @@ export const adminIngress = router({
         wall: "house",
         description: "Those that failed, if no other state is named: after whatever made them fail is put right.",
         status: 202,
+        accepted: { says: "They are being queued, piece by piece.", shows: {} },
       }),
     )
     .input(ReprocessIngress)

@@ -14,8 +14,8 @@ export const IngressId = z.strictObject({ id: Id("ingress", examples.ingress) })
 
 export const ListIngress = z.strictObject({
   ...PageInput,
-  provider: Provider.optional(),
-  state: State.optional(),
+  provider: Provider.optional().meta({ description: "What this company sent.", examples: ["telnyx"] }),
+  state: State.optional().meta({ description: "What stands thus at present.", examples: ["failed"] }),
   eventType: EventType.optional(),
   account: z
     .string()
@@ -25,7 +25,7 @@ export const ListIngress = z.strictObject({
       description: "Whose secret or key signed: `pacc_…` of the installation, `cred_…` of a client.",
       examples: ["pacc_platform"],
     }),
-  clientId: Id("client", examples.client).optional(),
+  clientId: Id("client", examples.client).optional().meta({ description: "What was about something of this client." }),
   subjectId: z
     .string()
     .max(64)

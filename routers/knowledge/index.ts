@@ -35,11 +35,20 @@ import {
 } from "./schema.ts";
 import { getKnowledgeBase, listKnowledgeBases, removeKnowledgeBase, updateKnowledgeBase } from "./service.ts";
 
+const page = {
+  ...{ kind: "url", fileName: null, contentType: null, bytes: null },
+  ...{ url: "https://example.com/prices", maxDepth: 1, maxDocuments: 20, state: "pending", documents: null },
+};
+
 export const knowledge = router({
   create: outbound
     .meta(
       rest("POST", "/kb", "knowledge:write", "Create a knowledge base", {
         description: "It is empty at first; then files and web pages are read into it.",
+        accepted: {
+          says: "The voice provider has not answered in time. The knowledge base is `provisioning` until it is known whether it is there: minutes at most; then it is `empty` or `failed`.",
+          shows: { state: "provisioning", isUsable: false, readyFiles: 0 },
+        },
         faults: ["provider_rejected", "provider_unavailable"],
       }),
     )
@@ -48,7 +57,12 @@ export const knowledge = router({
     .mutation(({ ctx, input }) => ctx.perform(createKnowledgeBase, input)),
 
   list: query
-    .meta(rest("GET", "/kb", "knowledge:read", "List knowledge bases", { faults: ["cursor_invalid"] }))
+    .meta(
+      rest("GET", "/kb", "knowledge:read", "List knowledge bases", {
+        description: "Newest first, without those that were deleted.",
+        faults: ["cursor_invalid"],
+      }),
+    )
     .input(ListKnowledgeBases)
     .output(KnowledgeBasePage)
     .query(({ ctx, input }) => listKnowledgeBases(ctx.tx, input, ctx.listKey)),
@@ -56,6 +70,7 @@ export const knowledge = router({
   get: query
     .meta(
       rest("GET", "/kb/{id}", "knowledge:read", "Get a knowledge base", {
+        description: "How it stands. `state` follows from its files; `isUsable` says whether agents can ask it.",
         faults: ["knowledge_base_not_found"],
       }),
     )
@@ -114,6 +129,10 @@ export const knowledge = router({
         rest("POST", "/kb/{id}/files/ingest", "knowledge:write", "Read uploaded files into a knowledge base", {
           description: "Goes on after the answer: each file has a state of its own, and a reason where it failed.",
           status: 202,
+          accepted: {
+            says: "The files are queued to be read in.",
+            shows: { files: [{ state: "pending", documents: null }] },
+          },
           faults: [
             "knowledge_base_not_found",
             "knowledge_base_busy",
@@ -139,6 +158,8 @@ export const knowledge = router({
     list: query
       .meta(
         rest("GET", "/kb/{id}/files", "knowledge:read", "List the files and pages of a knowledge base", {
+          description:
+            "Newest first, files and web addresses alike, each with a state and, where it failed, the reason.",
           faults: ["knowledge_base_not_found", "cursor_invalid"],
         }),
       )
@@ -149,6 +170,7 @@ export const knowledge = router({
     get: query
       .meta(
         rest("GET", "/kb/{id}/files/{fileId}", "knowledge:read", "Get a file of a knowledge base", {
+          description: "One file, or one web address with its pages: how far it has been read in.",
           faults: ["knowledge_base_not_found", "knowledge_file_not_found"],
         }),
       )
@@ -159,6 +181,8 @@ export const knowledge = router({
     remove: command
       .meta(
         rest("DELETE", "/kb/{id}/files/{fileId}", "knowledge:write", "Delete a file of a knowledge base", {
+          description:
+            "A file, or a web address with its pages; one that is being read in is given up. What the voice provider made of it is removed within moments.",
           faults: ["knowledge_base_not_found", "knowledge_file_not_found"],
         }),
       )
@@ -170,6 +194,10 @@ export const knowledge = router({
         rest("POST", "/kb/{id}/files/{fileId}/retry", "knowledge:write", "Read a file or pages in again", {
           description: "A file that has failed, or web pages that may have changed: these stay until they are read.",
           status: 202,
+          accepted: {
+            says: "It is queued to be read in. A file is `pending`, pages that were ready before are `ingesting`.",
+            shows: { state: "pending", documents: null },
+          },
           faults: [
             "knowledge_base_not_found",
             "knowledge_file_not_found",
@@ -189,6 +217,7 @@ export const knowledge = router({
         rest("POST", "/kb/{id}/urls", "knowledge:write", "Read web pages into a knowledge base", {
           description: "Each address becomes an entry of its own among the files.",
           status: 202,
+          accepted: { says: "The pages are queued to be read in.", shows: { files: [page] } },
           faults: [
             "knowledge_base_not_found",
             "knowledge_base_busy",

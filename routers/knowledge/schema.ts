@@ -53,7 +53,7 @@ export const ListKnowledgeBases = z.strictObject({
   state: z
     .enum(baseStates)
     .optional()
-    .meta({ examples: ["ready"] }),
+    .meta({ description: "Those that stand thus at present.", examples: ["ready"] }),
 });
 export type ListKnowledgeBases = z.output<typeof ListKnowledgeBases>;
 
@@ -128,7 +128,13 @@ export const IngestUrls = z.strictObject({
 });
 export type IngestUrls = z.output<typeof IngestUrls>;
 
-export const KnowledgeFileId = z.strictObject({ id: baseId, fileId });
+export const KnowledgeFileId = z.strictObject({
+  id: baseId,
+  fileId: fileId.meta({
+    description: "Of the list of its files: `kbf_…`, and not the upload's.",
+    examples: [examples.knowledgeFile],
+  }),
+});
 export type KnowledgeFileId = z.output<typeof KnowledgeFileId>;
 export const ListKnowledgeFiles = z.strictObject({
   ...PageInput,
@@ -136,7 +142,7 @@ export const ListKnowledgeFiles = z.strictObject({
   state: z
     .enum(shownFileStates)
     .optional()
-    .meta({ examples: ["failed"] }),
+    .meta({ description: "Those that stand thus at present.", examples: ["failed"] }),
 });
 export type ListKnowledgeFiles = z.output<typeof ListKnowledgeFiles>;
 

@@ -40,6 +40,8 @@ export const telephony = router({
   update: consultation
     .meta(
       rest("PATCH", "/telephony/config", "telephony:write", "Change how you telephone", {
+        description:
+          "What is left out stays. `allowedCidrRanges` and `carriers` take a provider account of your own. What was done before a failure stays: the same request does the rest.",
         faults: ["credential_not_found", "provider_rejected", "provider_unavailable"],
         vault: "provider_credential",
       }),
@@ -60,6 +62,10 @@ export const telephony = router({
         rest("POST", "/telephony/registrations", "telephony:write", "Register with a SIP server", {
           description:
             "So that calls to that account are answered here. Refused where the voice provider has one of the same user and proxy already that was not made by you here.",
+          accepted: {
+            says: "The voice provider has not answered in time. The registration is `provisioning` until it is known whether it is there: minutes at most; then it is `active` or `failed`.",
+            shows: { state: "provisioning", registered: null },
+          },
           faults: ["registration_taken", "provider_rejected", "provider_unavailable"],
         }),
       )
@@ -70,6 +76,8 @@ export const telephony = router({
     list: query
       .meta(
         rest("GET", "/telephony/registrations", "telephony:read", "List SIP registrations", {
+          description:
+            "Newest first. `registered` is as it was last seen; `GET /telephony/config` asks the voice provider anew.",
           faults: ["cursor_invalid"],
         }),
       )
@@ -80,6 +88,8 @@ export const telephony = router({
     get: query
       .meta(
         rest("GET", "/telephony/registrations/{id}", "telephony:read", "Get a SIP registration", {
+          description:
+            "How it stands. `registered` is as it was last seen; `GET /telephony/config` asks the voice provider anew.",
           faults: ["registration_not_found"],
         }),
       )
@@ -90,6 +100,8 @@ export const telephony = router({
     remove: command
       .meta(
         rest("DELETE", "/telephony/registrations/{id}", "telephony:write", "Delete a SIP registration", {
+          description:
+            "Calls to that account come here no more, once the voice provider has heard of it: within moments. One that is still being made is 409 `registration_busy`.",
           faults: ["registration_not_found", "registration_busy"],
         }),
       )
@@ -112,6 +124,7 @@ export const telephony = router({
     list: query
       .meta(
         rest("GET", "/telephony/routes", "telephony:read", "List inbound routing rules", {
+          description: "Newest first, each with its state at the voice provider. An agent that is not yours is 404.",
           faults: ["agent_not_found", "cursor_invalid"],
         }),
       )
@@ -122,6 +135,7 @@ export const telephony = router({
     get: query
       .meta(
         rest("GET", "/telephony/routes/{id}", "telephony:read", "Get an inbound routing rule", {
+          description: "Who answers what was called, and whether the voice provider knows of it.",
           faults: ["route_rule_not_found"],
         }),
       )
@@ -132,6 +146,8 @@ export const telephony = router({
     update: command
       .meta(
         rest("PATCH", "/telephony/routes/{id}", "telephony:write", "Change an inbound routing rule", {
+          description:
+            "What is left out stays. `state` is `pending` until the voice provider has heard of it, within seconds.",
           faults: ["route_rule_not_found", "agent_not_found", "route_taken"],
         }),
       )
@@ -142,6 +158,8 @@ export const telephony = router({
     remove: command
       .meta(
         rest("DELETE", "/telephony/routes/{id}", "telephony:write", "Delete an inbound routing rule", {
+          description:
+            "The agent answers no more what was called, once the voice provider has heard of it: within seconds.",
           faults: ["route_rule_not_found"],
         }),
       )

@@ -136,7 +136,10 @@ export const UpdateRoute = z.strictObject({
 });
 export type UpdateRoute = z.output<typeof UpdateRoute>;
 export const RouteId = z.strictObject({ id: routeId });
-export const ListRoutes = z.strictObject({ ...PageInput, agentId: routeFields.agentId.optional() });
+export const ListRoutes = z.strictObject({
+  ...PageInput,
+  agentId: routeFields.agentId.optional().meta({ description: "The rules by which this agent answers." }),
+});
 export type ListRoutes = z.output<typeof ListRoutes>;
 
 const Cidr = z.cidrv4("Write an IPv4 range such as 192.0.2.0/24.").meta({ examples: ["192.0.2.0/24"] });

@@ -10,6 +10,10 @@ export const tools = router({
     .meta(
       rest("POST", "/tools", "tools:write", "Create a tool", {
         description: "Agents can use it as soon as it is active. What of `definition` does not go together is named.",
+        accepted: {
+          says: "The voice provider has not answered in time. The tool is `provisioning`, of version 0, until it is known whether it is there: minutes at most; then it is `active` or `failed`.",
+          shows: { state: "provisioning", version: 0 },
+        },
         faults: [
           "tool_name_taken",
           "url_forbidden",
@@ -24,13 +28,23 @@ export const tools = router({
     .mutation(({ ctx, input }) => ctx.perform(createTool, { ...input, rules: ctx.providers.guarded.rules })),
 
   get: query
-    .meta(rest("GET", "/tools/{id}", "tools:read", "Get a tool", { faults: ["tool_not_found"] }))
+    .meta(
+      rest("GET", "/tools/{id}", "tools:read", "Get a tool", {
+        description: "What it is now; while a change is under way, what it was before.",
+        faults: ["tool_not_found"],
+      }),
+    )
     .input(ToolId)
     .output(Tool)
     .query(({ ctx, input }) => getTool(ctx.tx, input.id)),
 
   list: query
-    .meta(rest("GET", "/tools", "tools:read", "List tools", { faults: ["cursor_invalid"] }))
+    .meta(
+      rest("GET", "/tools", "tools:read", "List tools", {
+        description: "Newest first, without those that were deleted. All filters that are given must hold.",
+        faults: ["cursor_invalid"],
+      }),
+    )
     .input(ListTools)
     .output(ToolPage)
     .query(({ ctx, input }) => listTools(ctx.tx, input, ctx.listKey)),
@@ -40,6 +54,10 @@ export const tools = router({
       rest("PATCH", "/tools/{id}", "tools:write", "Change a tool", {
         description:
           "What is left out stays; `definition` is replaced whole. The agents that use it have it from then on.",
+        accepted: {
+          says: "The voice provider has not answered in time. The tool is shown as it was before, and is busy (409 `tool_busy`) until it is known whether the change is there: minutes at most.",
+          shows: { state: "active" },
+        },
         faults: [
           "tool_not_found",
           "tool_busy",

@@ -52,11 +52,11 @@ export const ListTools = z.strictObject({
   kind: z
     .enum(kinds)
     .optional()
-    .meta({ examples: ["http"] }),
+    .meta({ description: "Those whose `definition` is of this type.", examples: ["http"] }),
   state: z
     .enum(["provisioning", "active", "failed"])
     .optional()
-    .meta({ examples: ["active"] }),
+    .meta({ description: "Those that stand thus at present.", examples: ["active"] }),
   name: z
     .string()
     .min(1)

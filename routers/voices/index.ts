@@ -40,6 +40,7 @@ export const voices = router({
         description:
           "Clones a voice from samples, or registers another company's. Work goes on after the answer: `voice.training.completed` or `voice.training.failed` says how it ended. A clone costs credits, which are held now, spent when it is active, and given back when it fails.",
         status: 202,
+        accepted: { says: "Work on it has begun.", shows: { state: "pending" } },
         faults: [
           "upload_not_found",
           "upload_not_complete",
@@ -55,13 +56,23 @@ export const voices = router({
     .mutation(({ ctx, input }) => ctx.consult(createVoice(input, ctx.providers.files, ctx.ring))),
 
   list: query
-    .meta(rest("GET", "/voices", "voices:read", "List voices", { faults: ["cursor_invalid"] }))
+    .meta(
+      rest("GET", "/voices", "voices:read", "List voices", {
+        description: "Your own, newest first, without those that were deleted. All filters that are given must hold.",
+        faults: ["cursor_invalid"],
+      }),
+    )
     .input(ListVoices)
     .output(VoicePage)
     .query(({ ctx, input }) => listVoices(ctx.tx, input, ctx.listKey)),
 
   get: query
-    .meta(rest("GET", "/voices/{id}", "voices:read", "Get a voice", { faults: ["voice_not_found"] }))
+    .meta(
+      rest("GET", "/voices/{id}", "voices:read", "Get a voice", {
+        description: "What it is and how it stands; agents can speak with it once it is `active`.",
+        faults: ["voice_not_found"],
+      }),
+    )
     .input(VoiceId)
     .output(Voice)
     .query(({ ctx, input }) => getVoice(ctx.tx, input.id)),

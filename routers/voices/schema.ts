@@ -152,15 +152,15 @@ export const ListVoices = z.strictObject({
   state: z
     .enum(["pending", "training", "active", "failed"])
     .optional()
-    .meta({ examples: ["active"] }),
+    .meta({ description: "Those that stand thus at present.", examples: ["active"] }),
   kind: z
     .enum(["clone", "external"])
     .optional()
-    .meta({ examples: ["clone"] }),
+    .meta({ description: "Made from samples, or another company's.", examples: ["clone"] }),
   provider: z
     .enum(providers)
     .optional()
-    .meta({ examples: ["elevenlabs"] }),
+    .meta({ description: "Whose voices they are; `ultravox` for clones.", examples: ["elevenlabs"] }),
   language: Language.optional().meta({ description: "Exactly this one.", examples: ["en"] }),
   search: z
     .string()

@@ -14,8 +14,8 @@ const filters = {
   eventType: z
     .enum(eventTypes)
     .optional()
-    .meta({ examples: ["call.ended"] }),
-  eventId: Id("event", examples.event).optional(),
+    .meta({ description: "Of events of this one type.", examples: ["call.ended"] }),
+  eventId: Id("event", examples.event).optional().meta({ description: "Of this event, to whatever endpoint." }),
   subjectId: z
     .string()
     .min(1)
@@ -41,7 +41,11 @@ const filters = {
 export const ListDeliveries = z.strictObject({ ...PageInput, id: endpointId, ...filters });
 export type ListDeliveries = z.output<typeof ListDeliveries>;
 
-export const SearchDeliveries = z.strictObject({ ...PageInput, endpointId: endpointId.optional(), ...filters });
+export const SearchDeliveries = z.strictObject({
+  ...PageInput,
+  endpointId: endpointId.optional().meta({ description: "To this endpoint." }),
+  ...filters,
+});
 export type SearchDeliveries = z.output<typeof SearchDeliveries>;
 
 export const DeliveryId = z.strictObject({ id: Id("delivery", examples.delivery) });

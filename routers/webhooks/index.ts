@@ -51,13 +51,24 @@ export const webhooks = router({
     .mutation(({ ctx, input }) => createEndpoint(ctx.tx, input, ctx.ring, addressRules(ctx))),
 
   list: query
-    .meta(rest("GET", "/webhooks", "webhooks:read", "List webhook endpoints", { faults: ["cursor_invalid"] }))
+    .meta(
+      rest("GET", "/webhooks", "webhooks:read", "List webhook endpoints", {
+        description:
+          "Newest first, each with its health and with what it missed while it was switched off. Secrets are not shown.",
+        faults: ["cursor_invalid"],
+      }),
+    )
     .input(ListEndpoints)
     .output(EndpointPage)
     .query(({ ctx, input }) => listEndpoints(ctx.tx, input, ctx.listKey)),
 
   get: query
-    .meta(rest("GET", "/webhooks/{id}", "webhooks:read", "Get a webhook endpoint", { faults: ["webhook_not_found"] }))
+    .meta(
+      rest("GET", "/webhooks/{id}", "webhooks:read", "Get a webhook endpoint", {
+        description: "Where it sends which events, whether it is enabled, and how its attempts went of late.",
+        faults: ["webhook_not_found"],
+      }),
+    )
     .input(EndpointId)
     .output(Endpoint)
     .query(({ ctx, input }) => getEndpoint(ctx.tx, input.id)),
@@ -123,6 +134,10 @@ export const webhooks = router({
         description:
           "By the thousand, at a pace that leaves room for what happens meanwhile. Receivers know what they have seen by its `webhook-id`. One replay per endpoint at a time.",
         status: 202,
+        accepted: {
+          says: "It has begun; ask for it by its id.",
+          shows: { state: "running", queued: 0, progress: { delivered: 0, dead: 0, pending: 0 } },
+        },
         faults: ["webhook_not_found", "webhook_disabled", "replay_running"],
       }),
     )
@@ -134,6 +149,7 @@ export const webhooks = router({
     list: query
       .meta(
         rest("GET", "/webhooks/{id}/replays", "webhooks:read", "List the replays to an endpoint", {
+          description: "Newest first, each with how far it has come.",
           faults: ["webhook_not_found", "cursor_invalid"],
         }),
       )
@@ -144,6 +160,7 @@ export const webhooks = router({
     get: query
       .meta(
         rest("GET", "/webhooks/replays/{id}", "webhooks:read", "See how far a replay has come", {
+          description: "How many deliveries it has queued, and what has become of them.",
           faults: ["replay_not_found"],
         }),
       )
@@ -164,7 +181,11 @@ export const webhooks = router({
   }),
 
   eventTypes: query
-    .meta(rest("GET", "/webhooks/event-types", "webhooks:read", "List the types of events"))
+    .meta(
+      rest("GET", "/webhooks/event-types", "webhooks:read", "List the types of events", {
+        description: "Every type that an endpoint can ask for, with what it says, all on one page.",
+      }),
+    )
     .output(EventTypePage)
     .query(() => listEventTypes()),
 
@@ -183,6 +204,8 @@ export const webhooks = router({
     search: query
       .meta(
         rest("GET", "/webhooks/deliveries", "webhooks:read", "Search the deliveries of all endpoints", {
+          description:
+            "Newest first, over all your endpoints. All filters that are given must hold; the dead letters are those with `state=dead`.",
           faults: ["webhook_not_found", "event_not_found", "subject_not_found", "cursor_invalid"],
         }),
       )
@@ -205,6 +228,7 @@ export const webhooks = router({
     get: query
       .meta(
         rest("GET", "/webhooks/deliveries/{id}", "webhooks:read", "Get a delivery with its attempts", {
+          description: "Where it goes and how it stands, with every attempt: when, how long, and what was answered.",
           faults: ["delivery_not_found"],
         }),
       )

@@ -8,7 +8,9 @@ import { promisify } from "node:util";
 import { beforeAll, expect, test } from "vitest";
 import { doorsOf, isInternal } from "../../edge/doors.ts";
 import { openApiDocument } from "../../edge/openapi.ts";
+import { tags as words } from "../../edge/openapi-words.ts";
 import { appRouter } from "../../routers/index.ts";
+import { outboundOf } from "../../routers/intents/kinds.ts";
 import { openDeps } from "../../server/deps.ts";
 import { readEnv } from "../../server/env.ts";
 import { openHttp, version } from "../../server/http.ts";
@@ -17,6 +19,8 @@ const root = resolve(import.meta.dirname, "../..");
 const key = Buffer.alloc(32, 1).toString("base64");
 const publicUrl = "https://api.patchbay.test";
 const document = openApiDocument(appRouter, { baseUrl: `${publicUrl}/api/v1`, version });
+const doors = doorsOf(appRouter).filter((door) => !isInternal(door));
+const operations = Object.values(document.paths).flatMap((methods) => Object.values(methods));
 
 let file = "";
 beforeAll(async () => {
@@ -27,8 +31,58 @@ beforeAll(async () => {
 });
 
 test("every procedure stands in the document", () => {
-  const operations = Object.values(document.paths).flatMap((methods) => Object.values(methods));
-  expect(operations).toHaveLength(doorsOf(appRouter).filter((door) => !isInternal(door)).length);
+  expect(operations).toHaveLength(doors.length);
+});
+
+test("says of every outbound, and of every door that answers 202, what a 202 means there", () => {
+  const isOutbound = (procedure: string) => {
+    try {
+      return outboundOf(procedure) !== undefined;
+    } catch {
+      return false;
+    }
+  };
+  const later = doors.filter(({ procedure, meta }) => isOutbound(procedure) || meta.status === 202);
+  expect(later.length).toBeGreaterThan(12);
+  expect(later.filter(({ meta }) => !meta.accepted).map(({ procedure }) => procedure)).toEqual([]);
+  const idle = doors.filter((door) => door.meta.accepted && !later.includes(door));
+  expect(idle.map(({ procedure }) => procedure)).toEqual([]);
+});
+
+test("promises on its title page nothing that it has not", () => {
+  const { tags = [], info } = document;
+  const missing = Object.keys(words).filter((name) => !tags.some((tag) => tag.name === name));
+  expect(missing).toEqual([]);
+  const paths = Object.keys(document.paths).join(" ");
+  const text = `${info.description} ${tags.map(({ description }) => description).join(" ")}`;
+  const promised = ["campaign", "suppression", "analytics", "usage", "purchase", "price"].filter((word) =>
+    text.includes(word),
+  );
+  expect(promised.filter((word) => !paths.includes(word))).toEqual([]);
+});
+
+test("names no format that validators do not know", () => {
+  const known = ["date-time", "date", "email", "uri", "uuid", "ipv4", "ipv6", "binary"];
+  const named = Array.from(JSON.stringify(document).matchAll(/"format":"([^"]+)"/g), ([, format]) => format!);
+  expect([...new Set(named)].filter((format) => !known.includes(format))).toEqual([]);
+  const { properties } = document.components.schemas.TelephonyUpdateRequest!;
+  const range = new RegExp(properties!.allowedCidrRanges!.items!.pattern!);
+  expect(["192.0.2.0/24", "192.0.2.0", "192.0.2.0/33"].map((text) => range.test(text))).toEqual([true, false, false]);
+});
+
+test("describes every operation in words of its own, and no parameter by its name alone", () => {
+  const letters = (text = "") => text.toLowerCase().replace(/[^a-z]/g, "");
+  const silent = doors.filter(({ rest }) => {
+    const own = letters(rest.description);
+    return own.length < 20 || own === letters(rest.summary);
+  });
+  expect(silent.map(({ rest }) => `${rest.method} ${rest.path}`)).toEqual([]);
+  const parameters = operations.flatMap(({ operationId, parameters }) =>
+    parameters.flatMap((each) => ("$ref" in each ? [] : [{ ...each, operationId }])),
+  );
+  expect(parameters.length).toBeGreaterThan(100);
+  const named = parameters.filter(({ name, description }) => ["", letters(name)].includes(letters(description)));
+  expect(named.map(({ operationId, name }) => `${operationId}: ${name}`)).toEqual([]);
 });
 
 test("redocly finds nothing to say about it", { timeout: 180_000 }, async () => {
