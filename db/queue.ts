@@ -48,7 +48,11 @@ export const jobs = {
   "calls.refresh": {
     wall: "client",
     pool: "prompt",
-    payload: z.object({ callId: z.string() }),
+    payload: z.object({
+      callId: z.string(),
+      /** It has told us of a refund, which counts when it has the call no more. */
+      refundTold: z.boolean().optional(),
+    }),
     retryAfterSeconds: [5, 30, 120, 600],
     evenSuspended: true,
   },

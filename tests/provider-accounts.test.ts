@@ -198,6 +198,69 @@ describe("the receiver", () => {
   });
 });
 
+describe("the bill of a call in a client's own account", () => {
+  type Sent = { billingStatus: string; billedDuration: string | null };
+  const atProvider = (path: string, method = "GET") =>
+    fetch(`${h.simulator.url}/api/calls/${path}`, { method, headers: { "x-api-key": first } });
+  const row = async (id: string) => (await h.owner`select * from calls where id = ${id}`)[0]!;
+
+  /** Tells of a bill with the account's own secret, as whoever owns it can, and waits until it was taken in. */
+  async function tell(upstream: string, bill: object, sent: object) {
+    const { url, secrets } = (await webhooksAt(first))[0]!;
+    expect(await post(url, secrets[0]!, { event: "call.billed", call: { ...sent, ...bill } })).toBe(204);
+    await until(async () => {
+      const rows = await h.owner`select state from ingress_events where key like ${`call.billed:${upstream}%`}`;
+      return rows.length > 0 && rows.every(({ state }) => state === "applied");
+    });
+  }
+
+  test("is what the provider says when it is asked, whatever was told, however often, and in whatever order", async () => {
+    const [{ id: agentId }] = (await h.owner`
+      select id from agents where client_id = ${h.ada.clientId} and state = 'active'`) as never as [{ id: string }];
+    await h.simulator.faults({ webhooks: { lose: ["call.billed"] } }); // as if its owner had removed the webhook
+    const placed = await h.post("/calls", { agentId, medium: { type: "web" } });
+    const { id } = placed.body.data;
+    const { provider_call_id: upstream } = await row(id);
+    await h.simulator.control(`calls/${upstream}/join`).catch(() => {}); // it may have been joined by now
+    await until(async () => (await row(id)).status === "active");
+    const sent = (await (await atProvider(upstream)).json()) as Sent;
+    const free = { billingStatus: "BILLING_STATUS_FREE_OTHER", billedDuration: "0s" };
+    const ended = { ended: new Date().toISOString(), endReason: "hangup" };
+
+    await tell(upstream, free, { ...sent, ...ended });
+    await asked("calls.refresh");
+    expect(await row(id)).toMatchObject({ status: "ended", cost_micros: null, check_at: expect.any(Date) });
+    expect((await h.get(`/calls/${id}`)).body.data.heldMicros).toBeGreaterThan(0);
+
+    await h.simulator.control(`calls/${upstream}/end`);
+    await h.simulator.control(`calls/${upstream}/bill`).catch(() => {});
+    const { billedDuration } = (await (await atProvider(upstream)).json()) as Sent;
+    expect(billedDuration).not.toBe("0s");
+    // Once more, while the provider does not answer at first.
+    await h.simulator.faults({ reads: { errors: [{ status: 503, times: 2 }] }, webhooks: { lose: ["call.billed"] } });
+    const system = { billingStatus: "BILLING_STATUS_FREE_SYSTEM_ERROR", billedDuration: "0s" };
+    await Promise.all([tell(upstream, system, sent), tell(upstream, { ...free, billedDuration: "6000s" }, sent)]);
+    const billed = await until(async () => ((await row(id)).cost_micros === null ? null : await row(id)));
+    expect(`${billed.billed_seconds}s`).toBe(billedDuration);
+    expect(billed).toMatchObject({ billing_revision: 1, check_at: null });
+    expect(Number(billed.cost_micros)).toBeGreaterThan(0);
+
+    expect((await atProvider(upstream, "DELETE")).status).toBe(204);
+    await tell(upstream, { billingStatus: "BILLING_STATUS_REFUNDED" }, sent);
+    await asked("calls.refresh");
+    expect(await row(id), "a refund neither").toMatchObject({ billing_revision: 1, cost_micros: billed.cost_micros });
+    await h.simulator.faults({});
+  });
+
+  /** Nobody is about to ask the provider. */
+  const asked = (task: string) =>
+    until(async () => {
+      const left = await h.owner`select from graphile_worker._private_jobs j
+        join graphile_worker._private_tasks t on t.id = j.task_id where t.identifier = ${task}`;
+      return left.length === 0;
+    });
+});
+
 describe("keys of companies of voices", () => {
   const tts = (apiKey: string | null, ask?: object) =>
     h.patch("/auth/providers/tts", { provider: "elevenlabs", apiKey }, ask);

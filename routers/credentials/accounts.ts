@@ -20,6 +20,11 @@ export async function accountFor(tx: Tx): Promise<string> {
   return (await activeAccount(tx))?.id ?? platformAccount;
 }
 
+/** Is it a client's own, and not one of the installation's? Asked behind the wall of the client whose calls are made there. */
+export async function isClientsOwn(tx: Tx, accountId: string): Promise<boolean> {
+  return accountId !== platformAccount && (await getAccount(tx, accountId)) !== null;
+}
+
 /**
  * Makes this account the client's own, or gives it another key. The caller holds the row of the credential, so one at a
  * time. A job tells the account where to report its calls; its row must be there before.
