@@ -1,6 +1,7 @@
 import { and, isNotNull, lte, sql } from "drizzle-orm";
 import { enqueueEach } from "../db/queue.ts";
 import { calls } from "../db/schema/calls.ts";
+import { closeForgotten } from "../routers/calls/forgotten.ts";
 import {
   askAboutRefund,
   closeVanished,
@@ -34,7 +35,8 @@ export const refresh: Task<"calls.refresh"> = {
     await ctx.asClient(async (tx) => {
       // Nobody else remembers a refund; an unbilled call the sweep finds again.
       if (refundTold) return askAboutRefund(tx, callId, { delaySeconds: 3600 });
-      await postponeCheck(tx, await lockCall(tx, callId));
+      const call = await lockCall(tx, callId);
+      if (!(await closeForgotten(tx, call, ctx.requestId))) await postponeCheck(tx, call);
     });
   },
 };

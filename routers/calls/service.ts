@@ -228,7 +228,11 @@ export async function refundVanished(tx: Tx, call: CallRow) {
   await applyCall(tx, call, lastWordOn(call, { billing: "refunded", seconds: 0 }), "asked");
 }
 
-async function mustBeOver(tx: Tx, { createdAt, joinTimeoutSeconds, maxDurationSeconds }: CallRow): Promise<boolean> {
+/** Ten minutes ago at the latest it was over, at its longest. */
+export async function mustBeOver(
+  tx: Tx,
+  { createdAt, joinTimeoutSeconds, maxDurationSeconds }: CallRow,
+): Promise<boolean> {
   const longest = joinTimeoutSeconds + maxDurationSeconds + vanishedAfterSeconds;
   const [row] = await tx.execute<{ over: boolean }>(
     sql`select ${wire(createdAt)}::timestamptz + make_interval(secs => ${longest}) < clock_timestamp() as over`,
@@ -239,7 +243,7 @@ async function mustBeOver(tx: Tx, { createdAt, joinTimeoutSeconds, maxDurationSe
 type LastBill = { billing: "final" | "refunded"; seconds: number };
 
 /** A call of which the provider says nothing more, as if it said what we know. */
-function lastWordOn(call: CallRow, { billing, seconds }: LastBill): ProviderCall {
+export function lastWordOn(call: CallRow, { billing, seconds }: LastBill): ProviderCall {
   return {
     providerCallId: call.providerCallId ?? "",
     callId: call.id,

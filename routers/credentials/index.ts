@@ -39,6 +39,8 @@ export const credentials = router({
   remove: command
     .meta(
       rest("DELETE", "/auth/providers/{provider}", "credentials:write", "Delete your credential for a provider", {
+        description:
+          "The key of your own Ultravox account is used for some seconds more, for the bills of calls that are over; one that has not come after about two and a half hours is settled by the seconds that were talked.",
         faults: ["credential_not_found", "credential_in_use"],
       }),
     )
