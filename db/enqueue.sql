@@ -55,6 +55,15 @@ language sql security definer set search_path = '' as $$
   where (select j.id from graphile_worker._private_jobs j where j.key = job->>'key') is null
 $$;
 
+-- What waits or runs of these tasks (names between spaces), of the client of this transaction alone. No index serves it.
+create or replace function graphile_worker.patchbay_waiting(p_tasks text) returns table (task text, body json)
+language sql security definer set search_path = '' stable as $$
+  select t.identifier, j.payload->'body'
+  from graphile_worker._private_jobs j join graphile_worker._private_tasks t on t.id = j.task_id
+  where t.identifier = any (string_to_array(p_tasks, ' '))
+    and j.payload->>'clientId' = nullif(current_setting('app.client_id', true), '')
+$$;
+
 -- What health asks: how old the oldest job is that should have begun.
 create or replace function graphile_worker.patchbay_oldest_due_seconds() returns double precision
 language sql security definer set search_path = '' stable as $$
@@ -163,11 +172,11 @@ begin
 end $$;
 
 revoke all on function graphile_worker.patchbay_add, graphile_worker.patchbay_enqueue, graphile_worker.patchbay_enqueue_for,
-  graphile_worker.patchbay_enqueue_all, graphile_worker.patchbay_enqueue_missing,
+  graphile_worker.patchbay_enqueue_all, graphile_worker.patchbay_enqueue_missing, graphile_worker.patchbay_waiting,
   graphile_worker.patchbay_oldest_due_seconds, graphile_worker.patchbay_remove, graphile_worker.patchbay_put_next,
   graphile_worker.patchbay_rescue, graphile_worker.patchbay_retire, graphile_worker.patchbay_take_exhausted from public;
 grant usage on schema graphile_worker to patchbay_tenant, patchbay_house;
-grant execute on function graphile_worker.patchbay_enqueue to patchbay_tenant;
+grant execute on function graphile_worker.patchbay_enqueue, graphile_worker.patchbay_waiting to patchbay_tenant;
 grant execute on function graphile_worker.patchbay_enqueue_for, graphile_worker.patchbay_enqueue_all,
   graphile_worker.patchbay_enqueue_missing to patchbay_house;
 grant execute on function graphile_worker.patchbay_oldest_due_seconds to patchbay_house;

@@ -49,7 +49,11 @@ export const jobs = {
   "calls.refresh": {
     wall: "client",
     pool: "prompt",
-    payload: z.object({ callId: z.string() }),
+    payload: z.object({
+      callId: z.string(),
+      /** It has told us of a refund, which counts when it has the call no more. */
+      refundTold: z.boolean().optional(),
+    }),
     retryAfterSeconds: [5, 30, 120, 600],
     evenSuspended: true,
   },
@@ -261,7 +265,8 @@ export const jobs = {
     wall: "client",
     pool: "slow",
     payload: z.object({ accountId: z.string() }),
-    retryAfterSeconds: patient,
+    // It waits for the bills of the account's calls, which come within seconds or not at all.
+    retryAfterSeconds: [2, 3, 5, 10, 20, 60, 300, 900, 3600, 3600],
   },
   /** Brings the key of a company of voices, or that there is none any more, to the client's own account. */
   "credentials.publish": {
@@ -313,6 +318,10 @@ export async function enqueueFor<N extends JobName>(
     sql`select graphile_worker.patchbay_enqueue_for(${clientId}::text, ${JSON.stringify([row(name, payload, options)])}::json)`,
   );
 }
+
+/** For a query: `task` and `body` of what waits or runs of these, of this transaction's client. It reads the whole queue: for what is rare. */
+export const waitingJobs = (names: readonly ClientJobName[]) =>
+  sql`graphile_worker.patchbay_waiting(${names.join(" ")}::text)`;
 
 type KeyedJob<N extends JobName> = { clientId: string | null; payload: JobPayload<N>; key: string };
 

@@ -1,7 +1,10 @@
 import { randomBytes } from "node:crypto";
+import { closeForgotten, unheardCalls } from "../routers/calls/forgotten.ts";
+import { lockCall } from "../routers/calls/service.ts";
 import { forgetAccount, getAccount, keepWebhookSecret, recordWebhook } from "../routers/credentials/accounts.ts";
 import { isTts, ttsNames, ttsSecret } from "../routers/credentials/kinds.ts";
 import { activeAccount, findCredential, markCredential, openRow } from "../routers/credentials/service.ts";
+import { isNeeded } from "../routers/credentials/uses.ts";
 import { ProviderError } from "../routers/providers/provider.ts";
 import type { JobContext, Task } from "./task.ts";
 
@@ -35,24 +38,34 @@ async function secretOf(ctx: JobContext, accountId: string): Promise<{ url: stri
   return sealed && { url, secret: ring.open(sealed, accountId).toString() };
 }
 
-/** Removes the webhook as long as the key still opens, then forgets both. */
+/**
+ * Removes the webhook as long as the key still opens, then forgets both. Not before the account's calls are billed and
+ * read, and what was deleted here is deleted there; but at the latest when this gives up.
+ */
 export const disconnect: Task<"accounts.disconnect"> = {
   async run({ accountId }, ctx) {
     const account = await ctx.asClient((tx) => getAccount(tx, accountId), { mode: "read" });
     if (account?.state !== "retired") return;
+    if (account.apiKey && (await ctx.asClient((tx) => isNeeded(tx, accountId), { mode: "read" })))
+      throw new Error("The account is needed still: for a bill, a transcript or a recording, or to remove something.");
     try {
       if (account.webhookSecret) await removeWebhook(ctx, accountId, account.providerWebhookId);
     } catch (error) {
       if (!isRefusal(error)) throw error; // refused: the key opens no more, and with it all is said
     }
-    await ctx.asClient((tx) => forgetAccount(tx, accountId));
+    await forget(ctx, accountId);
   },
 
   /** What cannot be removed there stays there, and is refused here: nobody knows its secret any more. */
-  async gaveUp({ accountId }, ctx) {
-    await ctx.asClient((tx) => forgetAccount(tx, accountId));
-  },
+  gaveUp: ({ accountId }, ctx) => forget(ctx, accountId),
 };
+
+/** The key first: from then on nobody hears of the account's calls, and what is known of them is all. */
+async function forget(ctx: JobContext, accountId: string) {
+  await ctx.asClient((tx) => forgetAccount(tx, accountId));
+  const unheard = await ctx.asClient((tx) => unheardCalls(tx, accountId), { mode: "read" });
+  for (const id of unheard) await ctx.asClient(async (tx) => closeForgotten(tx, await lockCall(tx, id), ctx.requestId));
+}
 
 /** One that may have been made without our hearing of it is found by its address. */
 async function removeWebhook(ctx: JobContext, accountId: string, known: string | null) {

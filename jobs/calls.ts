@@ -1,6 +1,14 @@
 import { sql } from "drizzle-orm";
 import { enqueueEach } from "../db/queue.ts";
-import { closeVanished, finaliseCall, lockCall, postponeCheck } from "../routers/calls/service.ts";
+import { closeForgotten } from "../routers/calls/forgotten.ts";
+import {
+  askAboutRefund,
+  closeVanished,
+  finaliseCall,
+  lockCall,
+  postponeCheck,
+  refundVanished,
+} from "../routers/calls/service.ts";
 import { bringForward } from "./ingress.ts";
 import type { Task } from "./task.ts";
 
@@ -9,20 +17,26 @@ const deadline = () => ({ signal: AbortSignal.timeout(providerDeadlineMs) });
 
 /** Asks the provider how a call stands, and brings it there. */
 export const refresh: Task<"calls.refresh"> = {
-  async run({ callId }, ctx) {
+  async run({ callId, refundTold }, ctx) {
     const call = await ctx.asClient((tx) => lockCall(tx, callId));
     if (!call.providerCallId) return; // nobody accepted it yet: its intent is looked after elsewhere
     const seen = await ctx.providers.ultravox.getCall(call.providerAccountId, call.providerCallId, deadline());
     if (seen) await bringForward(ctx, call.clientId, callId, seen, "asked");
     await ctx.asClient(async (tx) => {
       const after = await lockCall(tx, callId);
+      if (!seen && refundTold) return refundVanished(tx, after);
       if (!seen && (await closeVanished(tx, after))) return;
       if (after.checkAt !== null && after.status === call.status) await postponeCheck(tx, after);
     });
   },
 
-  async gaveUp({ callId }, ctx) {
-    await ctx.asClient(async (tx) => postponeCheck(tx, await lockCall(tx, callId)));
+  async gaveUp({ callId, refundTold }, ctx) {
+    await ctx.asClient(async (tx) => {
+      // Nobody else remembers a refund; an unbilled call the sweep finds again.
+      if (refundTold) return askAboutRefund(tx, callId, { delaySeconds: 3600 });
+      const call = await lockCall(tx, callId);
+      if (!(await closeForgotten(tx, call, ctx.requestId))) await postponeCheck(tx, call);
+    });
   },
 };
 

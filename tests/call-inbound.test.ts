@@ -4,6 +4,7 @@ import { grantCredits } from "../routers/billing/ledger.ts";
 import { seedClient } from "../server/dev/seed.ts";
 import { openWorkers } from "../server/workers.ts";
 import {
+  type CallRow,
   callRow,
   expectSoundBooks,
   finished,
@@ -205,6 +206,74 @@ test("the balance does not cover it: it is hung up as soon as it is answered, an
   const open = await h.owner`select * from holds where client_id = ${h.bob.clientId} and state = 'held'`;
   expect(open).toEqual([]);
 });
+
+test("a client that the operator has just made owes what its first call in did cost, though it never had credits", async () => {
+  const made = await newClient("Newcomer");
+  const hers = await makeAgent(h, {}, made.key);
+  const id = await adopted(await ring({ ending: "0015" }, hers));
+  const row = await finished(h, id);
+  expect(row).toMatchObject({ status: "ended", end_reason: "agent_hangup", client_id: made.clientId });
+  const cost = Number(row.cost_micros);
+  expect(cost).toBeGreaterThan(0);
+  expect(await postingsOf(h, id)).toEqual([["settlement", -cost]]);
+  const { body } = await h.get("/billing/balance", { key: made.key });
+  expect(body.data).toEqual({ availableMicros: -cost, heldMicros: 0 });
+  await expectSoundBooks(h);
+});
+
+test("whom the operator gave a price of zero is called, and calls, without ever having had credits", async () => {
+  const made = await newClient("Guest");
+  const free = { callMicrosPerMinute: 0, telephoneMicrosPerMinute: 0 };
+  const set = await h.post(`/admin/clients/${made.clientId}/prices`, free, { key: await h.operator() });
+  expect(set).toMatchObject({ status: 201 });
+  const hers = await makeAgent(h, {}, made.key);
+  const placed = await h.post("/calls", { agentId: hers, medium: { type: "web" } }, { key: made.key });
+  expect(placed).toMatchObject({ status: 201, body: { data: { heldMicros: 0 } } });
+  for (const id of [placed.body.data.id as string, await adopted(await ring({}, hers))]) {
+    const row = await finished(h, id);
+    expect(row).toMatchObject({ status: "ended", outcome: "completed", failure_reason: null, cost_micros: "0" });
+    expect(row.billed_seconds).toBeGreaterThan(0);
+    expect(await postingsOf(h, id), "nothing moved").toEqual([]);
+    expect(await refunded(row)).toMatchObject({ billed_seconds: 0, cost_micros: "0", check_at: null });
+    expect(await postingsOf(h, id), "nor by a refund").toEqual([]);
+  }
+  const holds = await h.owner`select state from holds where client_id = ${made.clientId}`;
+  expect(holds.map(({ state }) => state)).toEqual(["settled", "settled"]);
+  const { body } = await h.get("/billing/balance", { key: made.key });
+  expect(body.data).toEqual({ availableMicros: 0, heldMicros: 0 });
+  const told = await h.owner`select type from events where client_id = ${made.clientId} and type like 'credits.%'`;
+  expect(told, "nor is any told of").toEqual([]);
+  await expectSoundBooks(h);
+});
+
+/** The provider takes its bill back, and says so: answers what became of the call. */
+async function refunded({ id, provider_call_id: upstream }: CallRow): Promise<CallRow> {
+  const { getCall } = provider;
+  const seen = (await getCall(platformAccount, upstream!, inTime()))!;
+  const requests = (await h.simulator.requests()).requests as { path: string; response: object }[];
+  const sent = requests.findLast(({ path }) => path === `/api/calls/${upstream}`)!.response;
+  const call = { ...sent, billingStatus: "BILLING_STATUS_REFUNDED" };
+  try {
+    provider.getCall = async () => ({ ...seen, billing: "refunded" });
+    expect(await knock(JSON.stringify({ event: "call.billed", call }), "platform-webhook-secret")).toBe(204);
+    return await until(async () => {
+      const row = await callRow(h, id);
+      return row.billing_revision === 2 ? row : null;
+    });
+  } finally {
+    provider.getCall = getCall;
+  }
+}
+
+/** As the operator makes one: with an owner, and without credits. */
+async function newClient(name: string) {
+  const ownerEmail = `${name}@example.com`;
+  const made = await h.post("/admin/clients", { name, ownerEmail }, { key: await h.operator() });
+  const { id: clientId, invitationToken } = made.body.data as { id: string; invitationToken: string };
+  const key = await h.identity.token({ sub: `auth0|${name}`, clients: [clientId] });
+  expect(await h.post(`/invitations/${invitationToken}/accept`, undefined, { key })).toMatchObject({ status: 200 });
+  return { clientId, key };
+}
 
 test("an agent that is deleted takes no calls: one that comes in meanwhile is hung up", async () => {
   const leaving = await makeAgent(h);

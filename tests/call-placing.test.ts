@@ -243,6 +243,26 @@ describe("the line", () => {
     const call = await place(agentId, { maxDurationSeconds: 54, joinTimeoutSeconds: 6 });
     expect(await postingsOf(h, call.id)).toContainEqual(["hold", -(9_000_000 + 2 * 1_500_000)]);
   });
+
+  test.each([
+    ["warmTransfer", 2],
+    ["coldTransfer", 2],
+    ["playDtmfSounds", 1],
+  ])(
+    "of an agent that has the provider's %s as a tool the line is held for at %i times its rate",
+    async (name, legs) => {
+      const parameterOverrides = legs > 1 ? { target: "+14155550123" } : {};
+      const definition = { type: "builtin", name, parameterOverrides };
+      const tool = await h.post("/tools", { name: `own_${name}`, description: "To sales.", definition });
+      expect(tool).toMatchObject({ status: 201 });
+      const agentId = await makeAgent(h, { tools: [{ toolId: tool.body.data.id }] });
+      const limits = { maxDurationSeconds: 54, joinTimeoutSeconds: 6 };
+      const call = await place(agentId, limits);
+      expect(await postingsOf(h, call.id)).toContainEqual(["hold", -(9_000_000 + legs * 1_500_000)]);
+      const web = await place(agentId, { ...limits, medium: { type: "web" } });
+      expect(await postingsOf(h, web.id), "no line, no second leg").toContainEqual(["hold", -9_000_000]);
+    },
+  );
 });
 
 test("metadata can be found the moment the call is there, and no pair of a call that was refused stays", async () => {

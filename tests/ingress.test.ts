@@ -305,6 +305,46 @@ test("a second bill is another event: the provider is asked, the difference is p
   await expectSoundBooks(h);
 });
 
+test("a refund is given back also when the call is erased, here and at the provider", async () => {
+  const id = await place();
+  await expectTheSameEnd(id);
+  const { provider_call_id: upstreamId } = await callRow(h, id);
+  await provider.getCall(platformAccount, upstreamId!, inTime());
+  const requests = (await h.simulator.requests()).requests as { path: string; response: object }[];
+  const sent = requests.findLast(({ path }) => path === `/api/calls/${upstreamId}`)!.response;
+  const bill = (more: object) =>
+    knock(JSON.stringify({ event: "call.billed", call: { ...sent, ...more } }), "platform-webhook-secret");
+  expect(await h.remove(`/calls/${id}`)).toMatchObject({ status: 204 });
+  await until(async () => (await provider.getCall(platformAccount, upstreamId!, inTime())) === null);
+
+  expect((await bill({ billedDuration: "6000s" })).status).toBe(204);
+  for (let times = 0; times < 3; times++)
+    expect((await bill({ billingStatus: "BILLING_STATUS_REFUNDED" })).status).toBe(204);
+  await until(async () => (await callRow(h, id)).billing_revision === 2);
+  expect((await bill({ billedDuration: "9000s" })).status).toBe(204);
+  await until(async () => (await receivedOf(upstreamId!)).every(({ state }) => state !== "received"));
+  await until(async () => (await waitingJobs(h, "calls.refresh")).length === 0);
+  expect(await callRow(h, id)).toMatchObject({ billing_revision: 2, cost_micros: "0", check_at: null, summary: null });
+  const postings = await postingsOf(h, id);
+  expect(postings.map(([kind]) => kind)).toEqual(["hold", "settlement", "settlement"]);
+  expect(postings.reduce((sum, [, available]) => sum + available, 0)).toBe(0);
+  await expectSoundBooks(h);
+});
+
+test("a bill stays when the provider, asked about another, has the call no more", async () => {
+  const id = await place();
+  await expectTheSameEnd(id);
+  const { cost_micros, provider_call_id } = await callRow(h, id);
+  expect(await h.remove(`/calls/${id}`)).toMatchObject({ status: 204 });
+  await until(async () => (await provider.getCall(platformAccount, provider_call_id!, inTime())) === null);
+  // As if the provider had not answered for a while, when another bill was told.
+  await h.owner`update calls set check_at = now(), checks = 3, created_at = created_at - interval '1 day' where id = ${id}`;
+  await queueRefresh(id);
+  await until(async () => (await callRow(h, id)).check_at === null);
+  expect(await callRow(h, id)).toMatchObject({ cost_micros, billing_revision: 1 });
+  await expectSoundBooks(h);
+});
+
 test("garbage with a right signature is kept once, as failed, for somebody to look at", async () => {
   const before = await counted();
   for (const body of ["not json", '{"event":"call.exploded","call":{}}', "", "{}"]) {

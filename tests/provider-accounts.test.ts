@@ -2,10 +2,19 @@ import { createHmac } from "node:crypto";
 import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { afterAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { newId } from "../db/ids.ts";
 import { accountFor } from "../routers/credentials/accounts.ts";
-import type { SeededClient } from "../server/dev/seed.ts";
+import { type SeededClient, seedClient } from "../server/dev/seed.ts";
+import {
+  callRow,
+  expectSoundBooks,
+  hurry,
+  makeAgent,
+  sweepNow,
+  sweepUntilBilled,
+  waitingJobs,
+} from "./fixtures/calls.ts";
 import { type Answer, agent, broughtKeys, house, phone, until } from "./house.ts";
 
 /** The public address of the house: the accounts' webhooks come in here. */
@@ -198,6 +207,66 @@ describe("the receiver", () => {
   });
 });
 
+describe("the bill of a call in a client's own account", () => {
+  type Sent = { billingStatus: string; billedDuration: string | null };
+  const atProvider = (path: string, method = "GET") =>
+    fetch(`${h.simulator.url}/api/calls/${path}`, { method, headers: { "x-api-key": first } });
+  /** Tells of a bill with the account's own secret, as whoever owns it can, and waits until it was taken in. */
+  async function tell(upstream: string, bill: object, sent: object) {
+    const { url, secrets } = (await webhooksAt(first))[0]!;
+    expect(await post(url, secrets[0]!, { event: "call.billed", call: { ...sent, ...bill } })).toBe(204);
+    await until(async () => {
+      const rows = await h.owner`select state from ingress_events where key like ${`call.billed:${upstream}%`}`;
+      return rows.length > 0 && rows.every(({ state }) => state === "applied");
+    });
+  }
+
+  test("is what the provider says when it is asked, whatever was told, however often, and in whatever order", async () => {
+    const [{ id: agentId }] = (await h.owner`
+      select id from agents where client_id = ${h.ada.clientId} and state = 'active'`) as never as [{ id: string }];
+    const [{ id: before }] = (await h.owner`
+      select id from calls where client_id = ${h.ada.clientId} order by id limit 1`) as never as [{ id: string }];
+    await until(async () => (await callRow(h, before)).cost_micros !== null); // whose bill shall not be lost
+    await h.simulator.faults({ webhooks: { lose: ["call.billed"] } }); // as if its owner had removed the webhook
+    const placed = await h.post("/calls", { agentId, medium: { type: "web" }, recordingEnabled: false });
+    const { id } = placed.body.data;
+    const upstream = (await callRow(h, id)).provider_call_id!;
+    await h.simulator.control(`calls/${upstream}/join`).catch(() => {}); // it may have been joined by now
+    await until(async () => (await callRow(h, id)).status === "active");
+    const sent = (await (await atProvider(upstream)).json()) as Sent;
+    const free = { billingStatus: "BILLING_STATUS_FREE_OTHER", billedDuration: "0s" };
+    const ended = { ended: new Date().toISOString(), endReason: "hangup" };
+
+    await tell(upstream, free, { ...sent, ...ended });
+    await until(async () => (await waitingJobs(h, "calls.refresh")).length === 0);
+    expect(await callRow(h, id)).toMatchObject({ status: "ended", cost_micros: null, check_at: expect.any(Date) });
+    expect((await h.get(`/calls/${id}`)).body.data.heldMicros).toBeGreaterThan(0);
+
+    await h.simulator.control(`calls/${upstream}/end`);
+    await h.simulator.control(`calls/${upstream}/bill`).catch(() => {});
+    const { billedDuration } = (await (await atProvider(upstream)).json()) as Sent;
+    expect(billedDuration).not.toBe("0s");
+    // Once more, while the provider does not answer at first.
+    await h.simulator.faults({ reads: { errors: [{ status: 503, times: 2 }] }, webhooks: { lose: ["call.billed"] } });
+    const system = { billingStatus: "BILLING_STATUS_FREE_SYSTEM_ERROR", billedDuration: "0s" };
+    await Promise.all([tell(upstream, system, sent), tell(upstream, { ...free, billedDuration: "6000s" }, sent)]);
+    const billed = await until(async () => ((await callRow(h, id)).cost_micros === null ? null : await callRow(h, id)));
+    expect(`${billed.billed_seconds}s`).toBe(billedDuration);
+    expect(billed).toMatchObject({ billing_revision: 1, check_at: null });
+    expect(Number(billed.cost_micros)).toBeGreaterThan(0);
+
+    await until(async () => (await callRow(h, id)).outcome_final);
+    expect((await atProvider(upstream, "DELETE")).status).toBe(204);
+    await tell(upstream, { billingStatus: "BILLING_STATUS_REFUNDED" }, sent);
+    await until(async () => (await waitingJobs(h, "calls.refresh")).length === 0);
+    expect(await callRow(h, id), "a refund neither").toMatchObject({
+      billing_revision: 1,
+      cost_micros: billed.cost_micros,
+    });
+    await h.simulator.faults({});
+  });
+});
+
 describe("keys of companies of voices", () => {
   const tts = (apiKey: string | null, ask?: object) =>
     h.patch("/auth/providers/tts", { provider: "elevenlabs", apiKey }, ask);
@@ -281,6 +350,118 @@ describe("giving it up", () => {
       await h.owner`select client_id from provider_accounts where state = 'active' and provider_name = 'brought-2'`;
     expect(active).toHaveLength(1);
   });
+});
+
+describe("what is left when an account is given up", () => {
+  const account = async (id: string) => (await h.owner`select * from provider_accounts where id = ${id}`)[0]!;
+  const forgotten = (id: string) => until(async () => (await account(id)).api_key === null);
+  const holdOf = async (id: string) => (await h.owner`select * from holds where subject_id = ${id}`)[0]!;
+  const lostBills = { webhooks: { lose: ["call.billed"] } };
+  let ask: { key: string };
+
+  beforeAll(async () => {
+    for (const who of [{}, bobs]) await h.remove("/auth/providers/ultravox?force=true", who);
+    ask = { key: (await seedClient(h.deps, { name: "Carol", subject: "auth0|carol", credits: 1000 })).key };
+  });
+  afterAll(() => h.simulator.faults({}));
+
+  /** A call that is over, and of whose bill nobody tells. */
+  async function unbilledCall() {
+    await h.simulator.faults(lostBills);
+    const accountId = await brought(first, ask);
+    const agentId = await makeAgent(h, {}, ask.key);
+    const asked = { agentId, medium: ringing, recordingEnabled: false };
+    const { id } = (await h.post("/calls", asked, ask)).body.data as { id: string };
+    const { provider_call_id: upstream } = await callRow(h, id);
+    await h.simulator.control(`calls/${upstream}/join`);
+    const joined = Date.now();
+    await until(async () => Date.now() - joined > 1_600); // it talks
+    await h.simulator.control(`calls/${upstream}/end`);
+    await until(async () => (await callRow(h, id)).outcome_final);
+    expect((await callRow(h, id)).cost_micros).toBeNull();
+    return { accountId, agentId, id, upstream: upstream! };
+  }
+
+  /** As if all attempts but the last had been made. */
+  async function lastAttempt(task: string) {
+    await h.owner`update graphile_worker._private_jobs j set payload = jsonb_set(payload::jsonb, '{attempt}', '99')::json
+      from graphile_worker._private_tasks t where t.id = j.task_id and t.identifier = ${task} and j.locked_at is null`;
+    await hurry(h, task);
+  }
+
+  test("its calls are billed first, and what was deleted here is deleted there", async () => {
+    const { accountId, agentId, id } = await unbilledCall();
+    await h.simulator.faults({ ...lostBills, applyTo: "agents", changes: { errors: [{ status: 503, times: 50 }] } });
+    expect(await h.remove(`/agents/${agentId}`, ask)).toMatchObject({ status: 204 });
+    const refused = await h.remove("/auth/providers/ultravox", ask);
+    expect(fault(refused)).toEqual({ status: 409, code: "credential_in_use" });
+    expect(refused.body.error.details).toEqual([{ path: "calls", message: `${id} (ended)` }]);
+
+    await sweepUntilBilled(h, id);
+    expect(await h.remove("/auth/providers/ultravox", ask)).toMatchObject({ status: 204 });
+    await until(async () => (await waitingJobs(h, "accounts.disconnect")).some(({ payload }) => payload.attempt > 0));
+    expect(await account(accountId)).toMatchObject({ state: "retired", api_key: expect.any(Buffer) });
+    const [agentRow] = await h.owner`select provider_agent_id from agents where id = ${agentId}`;
+    const there = () =>
+      fetch(`${h.simulator.url}/api/agents/${agentRow!.provider_agent_id}`, { headers: { "x-api-key": first } });
+    expect((await there()).status).toBe(200);
+    await h.simulator.faults({});
+    await hurry(h, "upstream.remove");
+    await forgotten(accountId);
+    expect((await there()).status).toBe(404);
+  });
+
+  test("by force the key is kept until the bills are known, and they are what the provider says", async () => {
+    const { accountId, id, upstream } = await unbilledCall();
+    expect(await h.remove("/auth/providers/ultravox?force=true", ask)).toMatchObject({ status: 204 });
+    await until(async () => (await waitingJobs(h, "accounts.disconnect")).some(({ payload }) => payload.attempt > 0));
+    expect(await account(accountId)).toMatchObject({ state: "retired", api_key: expect.any(Buffer) });
+    await h.simulator.control(`calls/${upstream}/bill`).catch(() => {}); // it may have been billed by now
+    await sweepUntilBilled(h, id);
+    await hurry(h, "accounts.disconnect");
+    await forgotten(accountId);
+    expect(await callRow(h, id)).toMatchObject({ billed_seconds: 6, billing_revision: 1, check_at: null });
+    expect(await holdOf(id)).toMatchObject({ state: "settled" });
+    await expectSoundBooks(h);
+  });
+
+  test("a bill that does not come is what is known: the seconds that were talked, and the audit log says so", async () => {
+    const { accountId, id } = await unbilledCall();
+    expect(await h.remove("/auth/providers/ultravox?force=true", ask)).toMatchObject({ status: 204 });
+    await until(async () => (await waitingJobs(h, "accounts.disconnect")).length > 0);
+    await until(async () => {
+      await lastAttempt("accounts.disconnect");
+      return (await account(accountId)).api_key === null;
+    });
+    await expectClosed(id, accountId);
+  });
+
+  test("a call whose account was forgotten before its bill was known is closed by what is known", async () => {
+    const { accountId, id } = await unbilledCall();
+    await h.owner`update provider_accounts set state = 'retired', api_key = null where id = ${accountId}`;
+    await sweepNow(h);
+    await until(async () => {
+      await lastAttempt("calls.refresh");
+      return (await callRow(h, id)).cost_micros !== null;
+    });
+    await expectClosed(id, accountId);
+  });
+
+  async function expectClosed(id: string, providerAccountId: string) {
+    const row = await until(async () => ((await callRow(h, id)).cost_micros === null ? null : await callRow(h, id)));
+    const [{ seconds }] = (await h.owner`
+      select duration_seconds as seconds from calls where id = ${id}`) as never as [{ seconds: number }];
+    expect(seconds).toBeGreaterThan(0);
+    const costMicros = 900_000 + 150_000; // each begun six seconds, of talk and of line
+    expect(row).toMatchObject({ billed_seconds: seconds, sip_billed_seconds: seconds, check_at: null });
+    expect(Number(row.cost_micros)).toBe(costMicros);
+    expect(await holdOf(id)).toMatchObject({ state: "settled", captured_micros: `${costMicros}` });
+    const said =
+      await h.owner`select actor, action, input from audit_log where subject_id = ${id} and actor = 'system'`;
+    const input = { reason: "account_forgotten", providerAccountId, seconds, costMicros };
+    expect(said).toEqual([{ actor: "system", action: "calls.settle", input }]);
+    await expectSoundBooks(h);
+  }
 });
 
 /** Nothing is left to be done for accounts. */

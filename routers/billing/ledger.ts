@@ -72,6 +72,7 @@ export async function holdIfCovered(tx: Tx, subjectId: string, amountMicros: num
 }
 
 async function takeHold(tx: Tx, subjectId: string, amountMicros: number, price: Price): Promise<boolean> {
+  if (amountMicros === 0) await openAccounts(tx); // what is free needs no credits, and whoever never had any has no account
   const [taken] = await tx
     .update(ledgerAccounts)
     .set({ balanceMicros: sql`${ledgerAccounts.balanceMicros} - ${amountMicros}` })
@@ -87,7 +88,7 @@ async function takeHold(tx: Tx, subjectId: string, amountMicros: number, price: 
   });
   await addTo(tx, { held: amountMicros });
   await tx.insert(holds).values({ subjectId, amountMicros, priceId: price.id });
-  await say(tx, "credits.held", amountMicros, subjectId);
+  if (amountMicros > 0) await say(tx, "credits.held", amountMicros, subjectId);
   return true;
 }
 
@@ -106,7 +107,7 @@ export async function releaseHold(tx: Tx, subjectId: string) {
     priceId: hold.priceId,
     entries: { available: hold.amountMicros, held: -hold.amountMicros },
   });
-  await say(tx, "credits.released", hold.amountMicros, subjectId);
+  if (hold.amountMicros > 0) await say(tx, "credits.released", hold.amountMicros, subjectId);
 }
 
 /**
@@ -116,9 +117,10 @@ export async function releaseHold(tx: Tx, subjectId: string) {
 export async function settleBill(tx: Tx, subjectId: string, revision: number, billMicros: number) {
   const [hold] = await tx.select().from(holds).where(eq(holds.subjectId, subjectId)).for("update");
   if (!hold) throw new Error(`Nothing was held for ${subjectId}.`);
+  if (hold.amountMicros === 0) await openAccounts(tx); // nothing was held: this may be the client's first posting
   const difference = billMicros - hold.capturedMicros;
   const freed = hold.state === "held" ? hold.amountMicros : 0;
-  if (difference === 0 && freed === 0) return;
+  if (difference === 0 && hold.state !== "held") return;
   const posted = await post(tx, {
     kind: "settlement",
     sourceId: `${subjectId}:${revision}`,
@@ -147,8 +149,8 @@ export async function grantCredits(tx: Tx, sourceId: string, amountMicros: numbe
   if (posted) await say(tx, "credits.granted", amountMicros, null);
 }
 
-/** The six accounts of a client; made with the client. */
-export async function openAccounts(tx: Tx) {
+/** The six accounts of a client; opened when they are first needed. */
+async function openAccounts(tx: Tx) {
   const names = ["available", "held", "revenue", "purchases", "grants", "adjustments"] as const;
   await tx
     .insert(ledgerAccounts)
@@ -163,14 +165,16 @@ async function post(tx: Tx, posting: Posting): Promise<boolean> {
   return true;
 }
 
+/** Of what moves no credits nothing is written: a hold and a bill at a price of zero. */
 async function writeTransaction(tx: Tx, { entries, ...transaction }: Posting): Promise<boolean> {
+  const lines = Object.entries(entries).filter(([, amount]) => amount !== 0) as [AccountName, number][];
+  if (lines.length === 0) return true;
   const [written] = await tx
     .insert(ledgerTransactions)
     .values({ id: newId("transaction"), ...transaction })
     .onConflictDoNothing()
     .returning();
   if (!written) return false;
-  const lines = Object.entries(entries).filter(([, amount]) => amount !== 0) as [AccountName, number][];
   const total = lines.reduce((sum, [, amount]) => sum + amount, 0);
   if (total !== 0) throw new Error(`Ledger entries must sum to zero, these sum to ${total}.`);
   await tx

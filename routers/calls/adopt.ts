@@ -44,7 +44,7 @@ export async function adoptCall(tx: Tx, agentId: string, accountId: string, seen
     .returning();
   if (!call) return adoptedBefore(tx, accountId, seen);
   const price = await currentPrice(tx);
-  const covered = await holdIfCovered(tx, call.id, longestCost(price, call, config), price);
+  const covered = await holdIfCovered(tx, call.id, await longestCost(tx, price, call, config), price);
   const refusal = refusalOf({ covered, agentState: agent.state, clientStatus });
   await acceptCall(tx, await refuseIf(tx, call, refusal), seen);
   return call.id;

@@ -1,21 +1,16 @@
 import type { Tx } from "../../db/client.ts";
-import { enqueue } from "../../db/queue.ts";
 import type { LegReport } from "../providers/carriers.ts";
 import type { ProviderCall } from "../providers/ultravox.ts";
 import { masked } from "./erase.ts";
 import { keepLeg } from "./legs.ts";
 import { hangUpStray } from "./place.ts";
-import { applyCall, contradictsBill, lockCall, refineOutcome } from "./service.ts";
+import { applyCall, type How, lockCall, refineOutcome } from "./service.ts";
 
-/**
- * Takes in what the provider says of a call of ours. `told`: by an event, which may be older than what we know;
- * `asked`: it is so at this moment.
- */
-export async function hearOf(tx: Tx, callId: string, seen: ProviderCall, how: "told" | "asked") {
+/** Takes in what the provider says of a call of ours. */
+export async function hearOf(tx: Tx, callId: string, seen: ProviderCall, how: How) {
   const call = await lockCall(tx, callId);
   if (call.providerCallId !== seen.providerCallId) return hangUpStray(tx, callId, call.providerAccountId, seen);
-  if (how === "told" && contradictsBill(call, seen)) return enqueue(tx, "calls.refresh", { callId }, { key: callId });
-  await applyCall(tx, call, seen);
+  await applyCall(tx, call, seen, how);
 }
 
 /** Takes in what a carrier says of a leg of a call. Answers why it was not taken, or null. */

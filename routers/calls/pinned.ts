@@ -1,9 +1,12 @@
+import { and, inArray, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
+import { tools } from "../../db/schema/tools.ts";
 import type { AgentConfig } from "../agents/schema.ts";
 import { resolveTemplate, type SealedTemplate } from "../agents/template.ts";
 import { render, type Values } from "../agents/variables.ts";
 import { holdMicros, type Price } from "../billing/price.ts";
 import type { AgentTemplate, SelectedTool } from "../providers/ultravox.ts";
+import { isTransfer } from "../tools/definition.ts";
 
 /**
  * The template of a call that does not use its agent's live version. Such a call is placed without the agent, so the
@@ -49,8 +52,22 @@ function renderedTool(tool: SelectedTool, fill: (text: string) => string): Selec
 type Longest = { medium: string; joinTimeoutSeconds: number; maxDurationSeconds: number };
 
 /** What this call can cost at most. A transfer may keep a second leg of the line open. */
-export function longestCost(price: Price, { medium, ...longest }: Longest, config: AgentConfig): number {
+export async function longestCost(tx: Tx, price: Price, { medium, ...longest }: Longest, config: AgentConfig) {
   const { joinTimeoutSeconds, maxDurationSeconds } = longest;
-  const transfers = config.transferTargets.length > 0;
-  return holdMicros(price, { joinTimeoutSeconds, maxDurationSeconds, telephone: medium !== "web", transfers });
+  const telephone = medium !== "web";
+  const transfers = telephone && (await mayTransfer(tx, config));
+  return holdMicros(price, { joinTimeoutSeconds, maxDurationSeconds, telephone, transfers });
+}
+
+/** By a field of its own, or by a tool that stands for one of the provider's. */
+async function mayTransfer(tx: Tx, { transferTargets, tools: used }: AgentConfig): Promise<boolean> {
+  if (transferTargets.length > 0) return true;
+  if (used.length === 0) return false;
+  const ids = used.map(({ toolId }) => toolId);
+  const builtin = sql`${tools.config}->'definition'->>'type' = 'builtin'`;
+  const rows = await tx
+    .select({ name: sql<string>`${tools.config}->'definition'->>'name'` })
+    .from(tools)
+    .where(and(inArray(tools.id, ids), builtin));
+  return rows.some(({ name }) => isTransfer(name));
 }

@@ -135,7 +135,7 @@ async function unsealed(vault: Vault, pinned: SealedTemplate) {
 /** Holds what the call can cost at most. */
 async function holdLongest(tx: Tx, call: CallRow, config: AgentConfig) {
   const price = await currentPrice(tx);
-  await holdCredits(tx, call.id, longestCost(price, call, config), price);
+  await holdCredits(tx, call.id, await longestCost(tx, price, call, config), price);
 }
 
 /** The voice must stand in the account in which the agent does. */

@@ -6,6 +6,7 @@ import { holds } from "../../db/schema/billing.ts";
 import { callMessages, calls } from "../../db/schema/calls.ts";
 import { priceById, releaseHold, settleBill } from "../billing/ledger.ts";
 import { billMicros } from "../billing/price.ts";
+import { isClientsOwn } from "../credentials/accounts.ts";
 import { Fault } from "../fault.ts";
 import type { ProviderCall, ProviderMessage } from "../providers/ultravox.ts";
 import { wire, wireOrNull } from "../words.ts";
@@ -18,6 +19,8 @@ import type { Call, Transcript } from "./schema.ts";
 
 export type CallRow = typeof calls.$inferSelect;
 type Change = Partial<typeof calls.$inferInsert>;
+/** `told`: by an event, which may be older than what we know, or forged; `asked`: the provider says so at this moment. */
+export type How = "told" | "asked";
 
 export const callNotFound = (id: string) => new Fault("call_not_found", `There is no call ${id}.`);
 
@@ -89,7 +92,7 @@ export const loseCall = (tx: Tx, call: CallRow) => move(tx, call, "lose", {});
  * Brings a locked call forward to what the provider says of it; never back, whatever the order of what arrives.
  * Every step that was skipped is said all the same, in order.
  */
-export async function applyCall(tx: Tx, call: CallRow, seen: ProviderCall): Promise<CallRow> {
+export async function applyCall(tx: Tx, call: CallRow, seen: ProviderCall, how: How = "told"): Promise<CallRow> {
   let now = call;
   if (now.status === "ringing" && seen.joinedAt) {
     now = await move(tx, now, "join", { joinedAt: seen.joinedAt, ...nextCheck(60, 60) });
@@ -115,7 +118,7 @@ export async function applyCall(tx: Tx, call: CallRow, seen: ProviderCall): Prom
     if (now.recordingState === "pending")
       await enqueue(tx, "calls.fetchRecording", { callId: now.id }, { key: now.id, delaySeconds: 2 });
   }
-  if (now.status === "ended") now = await applyBill(tx, now, seen);
+  if (now.status === "ended") now = await applyBill(tx, now, seen, how);
   return now;
 }
 
@@ -135,16 +138,17 @@ function isBilledAs(call: CallRow, seen: ProviderCall): boolean {
   return call.billedSeconds === billedSeconds && call.sipBilledSeconds === sipBilledSeconds;
 }
 
-/** The bill of a call that was billed already, and otherwise. Bills may arrive out of order: which one holds, the provider knows. */
-export function contradictsBill(call: CallRow, seen: ProviderCall): boolean {
-  return call.billingRevision > 0 && seen.billing !== "pending" && !isBilledAs(call, seen);
-}
-
-/** Settles what the provider's bill says, once per bill; a later one posts the difference. */
-async function applyBill(tx: Tx, call: CallRow, seen: ProviderCall): Promise<CallRow> {
+/**
+ * Settles what the provider's bill says, once per bill; a later one posts the difference. Which of two bills holds, the
+ * provider knows: they may arrive out of order.
+ */
+async function applyBill(tx: Tx, call: CallRow, seen: ProviderCall, how: How): Promise<CallRow> {
   if (seen.billing === "pending") return call;
+  if (isBilledAs(call, seen)) {
+    return how === "told" || call.checkAt === null ? call : change(tx, call, { checkAt: null });
+  }
+  if (how === "told" && (await askInstead(tx, call, seen))) return call;
   const { billedSeconds, sipBilledSeconds } = billOf(seen);
-  if (isBilledAs(call, seen)) return call.checkAt === null ? call : change(tx, call, { checkAt: null });
   const [hold] = await tx.select().from(holds).where(eq(holds.subjectId, call.id));
   if (!hold) throw new Error(`Nothing was held for ${call.id}.`);
   const costMicros = billMicros(await priceById(tx, hold.priceId), { billedSeconds, sipBilledSeconds });
@@ -162,6 +166,23 @@ async function applyBill(tx: Tx, call: CallRow, seen: ProviderCall): Promise<Cal
   await leaveProvider(tx, changed);
   await say(tx, "call.billed", changed);
   return changed;
+}
+
+/**
+ * Has the provider asked for a bill that it told, unless it is the first and from an account of the installation's. Whose
+ * account it is can read what its webhooks are signed with, and would write his own bill.
+ */
+async function askInstead(tx: Tx, { id: callId, providerAccountId, billingRevision }: CallRow, told: ProviderCall) {
+  const isOwn = await isClientsOwn(tx, providerAccountId);
+  if (!isOwn && billingRevision === 0) return false;
+  if (!isOwn && told.billing === "refunded") await askAboutRefund(tx, callId);
+  else await enqueue(tx, "calls.refresh", { callId }, { key: callId });
+  return true;
+}
+
+/** The provider has told of a refund. Under a key of its own, so that no other look takes the place of this one. */
+export async function askAboutRefund(tx: Tx, callId: string, later: { delaySeconds?: number } = {}) {
+  await enqueue(tx, "calls.refresh", { callId, refundTold: true }, { key: `${callId}:refund`, ...later });
 }
 
 /** What a carrier says of the end of a call that nobody answered, as long as the outcome is not final. */
@@ -193,27 +214,50 @@ const legsEndSeconds = 10;
 /**
  * The provider says that it has no such call any more. That counts when it has said so at least twice and the call,
  * at its longest, must have been over for ten minutes: then nothing more will be billed, and the hold is given back.
+ * What was billed before stays billed.
  */
 export async function closeVanished(tx: Tx, call: CallRow): Promise<boolean> {
-  const longest = call.joinTimeoutSeconds + call.maxDurationSeconds + vanishedAfterSeconds;
+  if (call.checkAt === null || call.checks < 1 || !(await mustBeOver(tx, call))) return false;
+  if (call.billingRevision > 0) await change(tx, call, { checkAt: null });
+  else await applyCall(tx, call, lastWordOn(call, { billing: "final", seconds: 0 }), "asked");
+  return true;
+}
+
+/** The provider has told of a refund and has the call no more: nobody is left who could say otherwise. */
+export async function refundVanished(tx: Tx, call: CallRow) {
+  await applyCall(tx, call, lastWordOn(call, { billing: "refunded", seconds: 0 }), "asked");
+}
+
+/** Ten minutes ago at the latest it was over, at its longest. */
+export async function mustBeOver(
+  tx: Tx,
+  { createdAt, joinTimeoutSeconds, maxDurationSeconds }: CallRow,
+): Promise<boolean> {
+  const longest = joinTimeoutSeconds + maxDurationSeconds + vanishedAfterSeconds;
   const [row] = await tx.execute<{ over: boolean }>(
-    sql`select ${wire(call.createdAt)}::timestamptz + make_interval(secs => ${longest}) < clock_timestamp() as over`,
+    sql`select ${wire(createdAt)}::timestamptz + make_interval(secs => ${longest}) < clock_timestamp() as over`,
   );
-  if (call.checkAt === null || call.checks < 1 || !row?.over) return false;
-  const gone: ProviderCall = {
+  return row?.over === true;
+}
+
+type LastBill = { billing: "final" | "refunded"; seconds: number };
+
+/** A call of which the provider says nothing more, as if it said what we know. */
+export function lastWordOn(call: CallRow, { billing, seconds }: LastBill): ProviderCall {
+  return {
     providerCallId: call.providerCallId ?? "",
     callId: call.id,
     createdAt: call.createdAt,
     joinedAt: call.joinedAt,
     endedAt: call.endedAt ?? new Date(),
     endReason: "system_error",
-    billing: "final",
-    billedSeconds: 0,
-    sipBilledSeconds: 0,
+    billing,
+    billedSeconds: seconds,
+    sipBilledSeconds: call.medium === "web" ? 0 : seconds,
     sipReason: null,
     joinUrl: null,
-    summary: null,
-    shortSummary: null,
+    summary: call.summary,
+    shortSummary: call.shortSummary,
     providerAgentId: null,
     recordingEnabled: call.recordingEnabled,
     medium: call.medium,
@@ -221,8 +265,6 @@ export async function closeVanished(tx: Tx, call: CallRow): Promise<boolean> {
     fromNumber: null,
     toNumber: null,
   };
-  await applyCall(tx, call, gone);
-  return true;
 }
 
 /** The provider was asked and nothing came of it: ask again, each time later, an hour apart at most. */

@@ -7,7 +7,7 @@ import { Fault } from "../fault.ts";
 import type { KeyRing } from "../providers/vault.ts";
 import { ttsProviders } from "./kinds.ts";
 import { type AccountRow, activeAccount } from "./service.ts";
-import { refuseInhabited, refuseLiveCalls } from "./uses.ts";
+import { refuseInhabited, refuseLiveCalls, refuseUnbilledCalls } from "./uses.ts";
 
 /** The account at the voice provider that clients without one of their own share: it is in the environment. */
 export const platformAccount = "pacc_platform";
@@ -18,6 +18,11 @@ export const platformAccount = "pacc_platform";
  */
 export async function accountFor(tx: Tx): Promise<string> {
   return (await activeAccount(tx))?.id ?? platformAccount;
+}
+
+/** Is it a client's own, and not one of the installation's? Asked behind the wall of the client whose calls are made there. */
+export async function isClientsOwn(tx: Tx, accountId: string): Promise<boolean> {
+  return accountId !== platformAccount && (await getAccount(tx, accountId)) !== null;
 }
 
 /**
@@ -47,10 +52,13 @@ export async function takeAccount(
   await enqueue(tx, "accounts.connect", { accountId: id }, { key: id });
 }
 
-/** Its key stays, sealed, until a job has removed its webhook there. */
+/** Its key stays, sealed, until nothing needs it any more and a job has removed its webhook there. */
 export async function retireAccount(tx: Tx, account: AccountRow, { force }: { force: boolean }) {
   await refuseLiveCalls(tx, account);
-  if (!force) await refuseInhabited(tx, account);
+  if (!force) {
+    await refuseInhabited(tx, account);
+    await refuseUnbilledCalls(tx, account);
+  }
   await tx.update(providerAccounts).set({ state: "retired" }).where(eq(providerAccounts.id, account.id));
   await enqueue(tx, "accounts.disconnect", { accountId: account.id }, { key: account.id });
 }
@@ -87,6 +95,12 @@ export async function recordWebhook(tx: Tx, id: string, providerWebhookId: strin
   if (rows[0]?.state === "active") return true;
   await enqueue(tx, "accounts.disconnect", { accountId: id }, { key: id });
   return false;
+}
+
+/** Is nobody left who could be asked about what was made there? */
+export async function isForgotten(tx: Tx, accountId: string): Promise<boolean> {
+  const account = accountId === platformAccount ? null : await getAccount(tx, accountId);
+  return account?.state === "retired" && account.apiKey === null;
 }
 
 /** What opened the account is forgotten; from now on nothing that was made there can be reached. */

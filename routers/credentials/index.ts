@@ -45,7 +45,7 @@ export const credentials = router({
     .meta(
       rest("DELETE", "/auth/providers/{provider}", "credentials:write", "Delete your credential for a provider", {
         description:
-          "Refused while agents, tools or voices need it, unless `force` is true: then they fail. An account at ultravox cannot go while calls in it go on.",
+          "Refused while agents, tools or voices need it, unless `force` is true: then they fail. An account at ultravox cannot go while calls in it go on, or, without `force`, are not billed yet. Its key is used for some seconds more, for the bills of calls that are over; one that has not come after about two and a half hours is settled by the seconds that were talked.",
         faults: ["credential_not_found", "credential_in_use"],
       }),
     )

@@ -104,7 +104,11 @@ export const RemoveCredential = z.strictObject({
   force: z
     .boolean()
     .default(false)
-    .meta({ description: "Also when agents, tools or voices still need it: they will fail.", examples: [false] }),
+    .meta({
+      description:
+        "Also when agents, tools or voices still need it: they will fail. Also when calls are over and not billed yet.",
+      examples: [false],
+    }),
 });
 export type RemoveCredential = z.output<typeof RemoveCredential>;
 

@@ -1,5 +1,6 @@
 import { sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
+import { waitingJobs } from "../../db/queue.ts";
 import { Fault } from "../fault.ts";
 import type { AccountRow, CredentialRow } from "./service.ts";
 
@@ -49,6 +50,32 @@ export async function refuseLiveCalls(tx: Tx, account: AccountRow) {
       order by 2 limit ${named}`),
     "Calls are going on in your own Ultravox account. End them first.",
   );
+}
+
+/** Nor whose calls are over and not billed yet: nobody could say any more what they cost. */
+export async function refuseUnbilledCalls(tx: Tx, account: AccountRow) {
+  refuse(
+    await tx.execute<Use>(sql`
+      select 'calls' as kind, id, status as name from calls
+      where provider_account_id = ${account.id} and check_at is not null
+      order by 2 limit ${named}`),
+    "The bills of calls in your own Ultravox account are not known yet. Try again in a minute, or use `force`.",
+  );
+}
+
+const removals = ["upstream.remove", "calls.eraseUpstream", "knowledge.forget", "voices.clear"] as const;
+
+/** Is an account that was given up needed still: for what its calls leave behind, or for what is to go there? */
+export async function isNeeded(tx: Tx, accountId: string): Promise<boolean> {
+  const [row] = await tx.execute<{ needed: boolean }>(sql`
+    select exists (
+      select from calls where provider_account_id = ${accountId}
+        and (check_at is not null or transcript_state = 'pending' or recording_state = 'pending')
+    ) or exists (
+      select from ${waitingJobs(removals)} job left join calls c on c.id = job.body->>'callId'
+      where coalesce(job.body->>'accountId', c.provider_account_id) = ${accountId}
+    ) as needed`);
+  return row!.needed;
 }
 
 function refuse(uses: Iterable<Use>, message: string) {

@@ -12,6 +12,8 @@ export const builtins = {
   warmTransfer: { target: z.string().min(3).max(200) },
 } as const satisfies Record<string, Record<string, z.ZodType>>;
 export type BuiltinName = keyof typeof builtins;
+/** Does it hand the call on to somebody else? */
+export const isTransfer = (builtin: string) => builtin.endsWith("Transfer");
 const builtinNames = Object.keys(builtins) as BuiltinName[];
 /** A tool of a client's that has one of these names would take its place. */
 export const providersNames = [...builtinNames, "queryCorpus"];
@@ -302,7 +304,7 @@ function misfitsIn({ name: builtin, parameterOverrides }: BuiltinDefinition): Ob
     return read.success ? [] : [{ path, message: read.error.issues[0]?.message ?? "This does not fit." }];
   });
   // Left to the model, it could have any number in the world dialled.
-  if (builtin.endsWith("Transfer") && parameterOverrides.target === undefined)
+  if (isTransfer(builtin) && parameterOverrides.target === undefined)
     misfits.push({ path: ["parameterOverrides", "target"], message: "Say where to: a number or a SIP URI." });
   return misfits;
 }
