@@ -180,7 +180,10 @@ export const faults = {
     status: 422,
     meaning: "The provider does not accept this credential; the message says what it answered.",
   },
-  account_taken: { status: 422, meaning: "Another client here uses this provider account already." },
+  account_taken: {
+    status: 422,
+    meaning: "Another client here, or the installation itself, uses this provider account already.",
+  },
   account_unreachable: {
     status: 422,
     meaning:

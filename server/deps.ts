@@ -67,6 +67,7 @@ export function openDeps(env: Env, given: { log?: Logger; laneWaitMs?: number } 
         const account = accounts.find(({ id }) => id === accountId);
         return account ? account.apiKey : own.apiKeyOf(accountId);
       },
+      installationAccounts: accounts.map(({ id }) => id),
       ...(env.PUBLIC_URL ? { publicUrl: env.PUBLIC_URL } : {}),
       ...(env.SIP_TRUNK ? { sipTrunk: env.SIP_TRUNK } : {}),
       log: (attempt) => log.debug({ ...attempt }, "asked a provider"),

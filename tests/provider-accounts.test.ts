@@ -131,6 +131,13 @@ describe("a client's own account", () => {
     expect(rows[0]!.webhook_secret).toEqual(before!.webhook_secret);
   });
 
+  test("is none of the installation's own, which others share", async () => {
+    for (const key of [h.env.ULTRAVOX_API_KEY, h.env.ULTRAVOX_ACCOUNTS[0]!.apiKey])
+      expect(fault(await bring(key, bobs))).toEqual({ status: 422, code: "account_taken" });
+    expect(await accounts(h.bob)).toHaveLength(0);
+    expect(await h.owner`select from credentials where client_id = ${h.bob.clientId}`).toHaveLength(0);
+  });
+
   test("is nobody else's: not one after the other, and not at the same moment", async () => {
     expect(fault(await bring(first, bobs))).toEqual({ status: 422, code: "account_taken" });
     expect(await accounts(h.bob)).toHaveLength(0);

@@ -100,6 +100,9 @@ async function tryOut(
   }
 }
 
+const installations =
+  "This key opens an account of this installation, which its clients share. Bring the key of an account of your own.";
+
 /** Its answer is needed: without it nobody knows whose account the key opens. */
 async function tryUltravox(
   ultravox: World["ultravox"],
@@ -109,7 +112,9 @@ async function tryUltravox(
 ): Promise<Tried> {
   if (ultravox.webhookUrl("pacc_new") === null) throw new Fault("account_unreachable");
   try {
-    const { providerName } = await ultravox.describeAccount(apiKey, deadline);
+    const { providerName, isInstallations } = await ultravox.describeAccount(apiKey, deadline);
+    if (isInstallations)
+      throw new Fault("account_taken", installations, { details: [{ path: at, message: installations }] });
     return { state: "verified", reason: null, providerName };
   } catch (error) {
     if (error instanceof ProviderError && error.kind === "refused") throw refused(error.message, at);

@@ -383,8 +383,11 @@ export interface UltravoxTelephony {
 export interface UltravoxAccounts {
   /** Where an account is to tell us of its calls; null when nobody outside can reach this installation. */
   webhookUrl(accountId: string): string | null;
-  /** Whose key this is: asked before it is kept. Throws ProviderError `refused` for a key that does not open. */
-  describeAccount(apiKey: string, deadline: Deadline): Promise<{ providerName: string; name: string | null }>;
+  /**
+   * Whose key this is, and whether that account is one of the installation's: asked before it is kept. Throws ProviderError
+   * `refused` for a key that does not open.
+   */
+  describeAccount(apiKey: string, deadline: Deadline): Promise<{ providerName: string; isInstallations: boolean }>;
   /** Has the account tell us of its calls. One that is there already, for this address, is given the secret. */
   ensureWebhook(
     accountId: string,

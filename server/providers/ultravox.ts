@@ -22,6 +22,6 @@ export function ultravox(options: UltravoxOptions): Ultravox {
     ...toolsOf(line),
     ...knowledgeOf(line),
     ...telephonyOf(line),
-    ...accountsOf(line, options.publicUrl),
+    ...accountsOf(line, options),
   };
 }

@@ -1,9 +1,10 @@
 import { z } from "zod";
+import type { Deadline } from "../../../routers/providers/provider.ts";
 import type { UltravoxAccounts } from "../../../routers/providers/ultravox.ts";
-import { json, type Line } from "./line.ts";
+import { json, type Line, type UltravoxOptions } from "./line.ts";
 
 /** Of openapi: Account and Webhook, what we need. */
-const Account = z.object({ accountId: z.string().min(1), name: z.string().nullish() });
+const Account = z.object({ accountId: z.string().min(1) });
 const Webhook = z.object({ webhookId: z.string().min(1), url: z.string() });
 
 /** All that there are (docs.ultravox.ai/webhooks/available-webhooks). */
@@ -12,7 +13,19 @@ const events = ["call.started", "call.joined", "call.ended", "call.billed"];
 /** Of a key whose account we do not know yet: it has a breaker too. */
 const unnamed = "pacc_unnamed";
 
-export function accountsOf({ ask, all, remove }: Line, publicUrl: string | undefined): UltravoxAccounts {
+export function accountsOf(
+  { ask, all, remove }: Line,
+  { publicUrl, installationAccounts = [] }: Pick<UltravoxOptions, "publicUrl" | "installationAccounts">,
+): UltravoxAccounts {
+  /** What the provider calls the installation's accounts: that does not change. */
+  const names = new Map<string, string>();
+  const me = { method: "GET", repeat: "safe", path: "/api/accounts/me", read: json(Account).from } as const;
+  async function nameOf(accountId: string, deadline: Deadline): Promise<string> {
+    const name = names.get(accountId) ?? (await ask(accountId, me, deadline)).accountId;
+    names.set(accountId, name);
+    return name;
+  }
+
   return {
     webhookUrl(accountId) {
       if (!publicUrl) return null;
@@ -22,10 +35,9 @@ export function accountsOf({ ask, all, remove }: Line, publicUrl: string | undef
     },
 
     async describeAccount(apiKey, deadline) {
-      const read = json(Account).from;
-      const asked = { method: "GET", repeat: "safe", path: "/api/accounts/me", read } as const;
-      const found = await ask(unnamed, asked, deadline, apiKey);
-      return { providerName: found.accountId, name: found.name ?? null };
+      const { accountId: providerName } = await ask(unnamed, me, deadline, apiKey);
+      const known = await Promise.all(installationAccounts.map((id) => nameOf(id, deadline)));
+      return { providerName, isInstallations: known.includes(providerName) };
     },
 
     async ensureWebhook(accountId, { url, secret }, deadline) {

@@ -8,6 +8,8 @@ import { Page } from "../ultravox-schema.ts";
 export type UltravoxOptions = {
   baseUrl: string;
   apiKeyOf: (accountId: string) => Promise<string>;
+  /** Accounts that are the installation's, by our ids: no client may bring one of them as his own. */
+  installationAccounts?: readonly string[];
   /** Where the world reaches us; without it no account can tell us of its calls. */
   publicUrl?: string;
   /**
