@@ -6,7 +6,7 @@ import { newId } from "../db/ids.ts";
 import { fanOut } from "../jobs/webhooks.ts";
 import { listEvents } from "../routers/events/service.ts";
 import type { Vault } from "../routers/providers/vault.ts";
-import { getDelivery } from "../routers/webhooks/deliveries.ts";
+import { getDelivery, redeliver } from "../routers/webhooks/deliveries.ts";
 import { dispatchLimits } from "../routers/webhooks/dispatch.ts";
 import { attemptAfterSeconds } from "../routers/webhooks/schedule.ts";
 import { SendFailed, type WebhookSender } from "../routers/webhooks/sender.ts";
@@ -132,6 +132,24 @@ describe("delivery", () => {
     expect(new Set(heard.map(({ body }) => body)).size).toBe(1);
     expect(new Set(heard.map(({ headers }) => headers["webhook-id"])).size).toBe(1);
     expect((await t.attempts()).map(({ attempt }) => attempt)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+  });
+
+  test("sending one by hand while it waits, however often, leaves it all its attempts", async () => {
+    const t = await tenant({ random: () => 0 });
+    await t.endpoint("a");
+    receiver.answer(t.path("a"), status(500));
+    await t.say();
+    await t.work();
+    for (let made = 2; made <= 12; made++) {
+      const { id } = await t.row();
+      await t.asClient((tx) => redeliver(tx, id));
+      await t.asClient((tx) => redeliver(tx, id)); // a second click
+      await t.sweep();
+      await t.work();
+      expect(await t.row()).toMatchObject({ state: "pending", attempts: made });
+      expect(await pauseAfter(t, made)).toBeCloseTo(attemptAfterSeconds[1], 0);
+    }
+    expect(receiver.at(t.path("a"))).toHaveLength(12);
   });
 
   test("a retry that is not due takes no place, and one that will be in a moment runs on its second", async () => {

@@ -473,7 +473,7 @@ describe("the deliveries", async () => {
     ]);
     await h.post(`/webhooks/deliveries/${waits!.id}/redeliver`, {});
     const due = await delivery(waits!.id);
-    expect(due).toMatchObject({ state: "pending", attempts: 3, schedule_from: 0, claim: "4" });
+    expect(due).toMatchObject({ state: "pending", attempts: 3, schedule_from: 3, claim: "4" });
     expect(due.next_attempt_at.getTime()).toBeLessThan(soon.getTime());
     const before = await delivery(runs!.id);
     expect((await h.post(`/webhooks/deliveries/${runs!.id}/redeliver`, {})).status).toBe(200);

@@ -81,16 +81,19 @@ export async function getDelivery(tx: Tx, id: string): Promise<DeliveryWithAttem
   };
 }
 
+/** Due now, with all its attempts to come: what was tried before is held against it no more. */
+const begunAgain = "schedule_from = attempts, next_attempt_at = clock_timestamp()";
+
 /**
  * What sending a delivery anew changes: its schedule begins again, and who still holds an earlier admission of it can
  * write nothing. The sweep admits it within a second or two.
  */
-export const sentAnew = sql.raw(`state = 'pending', schedule_from = attempts, next_attempt_at = clock_timestamp(),
+export const sentAnew = sql.raw(`state = 'pending', ${begunAgain},
   finished_at = null, admitted_until = null, claim = claim + 1`);
 
 /**
- * Sends a delivery once more, with the same `webhook-id`: one that is over begins anew, one that waits is due now, and
- * one that is on its way is left alone.
+ * Sends a delivery once more, with the same `webhook-id`: one that is over begins anew, one that waits is due now
+ * with its whole schedule before it, and one that is on its way is left alone.
  */
 export async function redeliver(tx: Tx, id: string): Promise<Delivery> {
   const [found] = await tx.select().from(deliveries).where(eq(deliveries.id, id)).for("update");
@@ -100,7 +103,7 @@ export async function redeliver(tx: Tx, id: string): Promise<Delivery> {
   if (status === "disabled") throw new Fault("webhook_disabled");
   if (found.state === "pending" && found.admittedUntil !== null) return deliveryOnTheWire(found);
   if (!(await isKept(tx, id))) throw new Fault("event_expired");
-  const change = found.state === "pending" ? sql.raw("next_attempt_at = clock_timestamp()") : sentAnew;
+  const change = found.state === "pending" ? sql.raw(begunAgain) : sentAnew;
   await tx.execute(sql`update deliveries set ${change} where id = ${id}`);
   const [changed] = await tx.select().from(deliveries).where(eq(deliveries.id, id));
   return deliveryOnTheWire(changed!);

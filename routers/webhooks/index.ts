@@ -194,7 +194,7 @@ export const webhooks = router({
       .meta(
         rest("POST", "/webhooks/deliveries/{id}/redeliver", "webhooks:write", "Send a delivery once more", {
           description:
-            "Now, with the same `webhook-id`, and with all its attempts to come. One that waits for its next attempt is due at once; one that is on its way is answered as it is.",
+            "Now, with the same `webhook-id`, and with all its attempts to come: also one that waits for its next attempt. One that is on its way is answered as it is.",
           faults: ["delivery_not_found", "webhook_not_found", "webhook_disabled", "event_expired"],
         }),
       )
