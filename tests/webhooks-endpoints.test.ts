@@ -150,6 +150,19 @@ describe("an endpoint", () => {
     expect((await h.patch(path, { status: "enabled" })).body.data.missed).toBeNull();
   });
 
+  test("that is switched on and told to forget what it missed has missed nothing, and while it is off misses from then on", async () => {
+    const { path } = await make();
+    const off = (await h.patch(path, { status: "disabled" })).body.data;
+    const still = (await h.patch(path, { missed: null })).body.data.missed;
+    expect(still.until).toBeNull();
+    expect(still.since > off.missed.since).toBe(true);
+    const on = (await h.patch(path, { status: "enabled", missed: null })).body.data;
+    expect(on).toMatchObject({ status: "enabled", disabledAt: null, missed: null });
+    expect((await shown(path)).missed).toBeNull();
+    const again = (await h.patch(path, { status: "disabled", missed: null })).body.data;
+    expect(again.missed).toEqual({ since: expect.any(String), until: null });
+  });
+
   test("that is deleted keeps no secret", async () => {
     const { path, id } = await make({ headers: { "x-a": "1" } });
     await h.post(`${path}/rotate-secret`, {});

@@ -81,7 +81,7 @@ export async function updateEndpoint(
   const enabling = change.status === "enabled" && before.status === "disabled";
   const [changed] = await tx
     .update(webhookEndpoints)
-    .set({ ...change, ...(enabling ? enabled : {}), ...(missed === null ? forgotten : {}), updatedAt: now })
+    .set({ ...change, ...(enabling ? enabled : {}), ...(missed === null ? forgotten(enabling) : {}), updatedAt: now })
     .where(eq(webhookEndpoints.id, id))
     .returning();
   return onTheWire(changed!);
@@ -96,11 +96,11 @@ const enabled = {
   failingSince: null,
 };
 
-/** What an endpoint still misses while it is off is missed from now on. */
-const forgotten = {
-  missedSince: sql`case when disabled_at is not null then clock_timestamp() end` as unknown as Date,
+/** Nothing was missed, but what an endpoint that stays off misses from now on. The statement sees the row as it was before. */
+const forgotten = (enabling: boolean) => ({
+  missedSince: enabling ? null : (sql`case when disabled_at is not null then clock_timestamp() end` as unknown as Date),
   missedUntil: null,
-};
+});
 
 /** Replaces the client's own headers on every request to come. */
 export async function setHeaders(tx: Tx, id: string, headers: Record<string, string>, ring: KeyRing) {
