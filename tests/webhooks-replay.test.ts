@@ -164,6 +164,21 @@ describe("the dead letters", () => {
     expect(await rowsOf(other.id)).toEqual(before);
   });
 
+  test("of types that the endpoint no longer wants stay where they are", async () => {
+    const { path, id } = await make(["call.*"]);
+    const [ended, failed] = [await state(2, ago(day)), await state(3, ago(day), "call.failed")];
+    await deliver(id, [...ended, ...failed], "dead");
+    await h.patch(path, { eventTypes: ["call.failed", "agent.*"] });
+    const began = await start(path, { which: "dead", eventTypes: ["call.*"] });
+    expect(await work(began.id)).toMatchObject({ state: "completed", queued: 3 });
+    expect(await sentBy(began.id)).toEqual(idsOf(failed));
+    await drain(id);
+    expect(await work((await start(path, { which: "dead" })).id)).toMatchObject({ state: "completed", queued: 0 });
+    const left = (await h.get(`${path}/deliveries?state=dead`)).body.data;
+    expect(left.map(({ eventType }: { eventType: string }) => eventType)).toEqual(["call.ended", "call.ended"]);
+    expect((await h.post(`/webhooks/deliveries/${left[0].id}/redeliver`, {})).body.data.state).toBe("pending");
+  });
+
   test("of the last thirty days are meant where no time is given", async () => {
     const { path, id } = await make();
     await deliver(id, await state(1, ago(20 * day)), "dead");
