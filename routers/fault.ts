@@ -146,7 +146,8 @@ export const faults = {
   webhook_disabled: { status: 409, meaning: "The endpoint is switched off. Enable it first." },
   webhook_secrets_too_many: {
     status: 409,
-    meaning: "Ten secrets of this endpoint sign already. Wait until one of the earlier ones has run out.",
+    meaning:
+      "Ten secrets of this endpoint sign already. Wait until one of the earlier ones has run out, or end them all at once with `overlapHours: 0`.",
   },
   event_expired: { status: 409, meaning: "The event is past its age and is kept no longer, so it cannot be sent." },
   replay_running: {

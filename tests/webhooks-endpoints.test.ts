@@ -214,6 +214,21 @@ describe("rotation", () => {
     expect(await row(endpoint.id)).toMatchObject({ previous_secrets: [] });
   });
 
+  test("without an overlap none of the earlier secrets signs any longer, however long it had been given", async () => {
+    const endpoint = await make();
+    const rotate = async (overlapHours: number) =>
+      (await h.post(`${endpoint.path}/rotate-secret`, { overlapHours })).body.data;
+    const second = await rotate(168);
+    const third = await rotate(24);
+    expect(third.previousSecrets).toHaveLength(2);
+    const last = await rotate(0);
+    expect(last.previousSecrets).toEqual([]);
+    const { heard } = await sent(endpoint);
+    expect(heard.headers["webhook-signature"]!.split(" ")).toHaveLength(1);
+    const known = [endpoint, second, third, last].map(({ secret }) => opens(secret, heard));
+    expect(known).toEqual([false, false, false, true]);
+  });
+
   test("at most ten sign at once, however many rotate at once", async () => {
     const { path, id } = await make();
     const answers = await Promise.all(Array.from({ length: 14 }, () => h.post(`${path}/rotate-secret`, {})));
@@ -221,10 +236,11 @@ describe("rotation", () => {
     for (const { status, body } of answers)
       if (status !== 200) expect(body.error.code).toBe("webhook_secrets_too_many");
     expect((await row(id)).previous_secrets).toHaveLength(9);
+    const refused = answers.find(({ status }) => status !== 200)!;
+    expect(refused.body.error.message).toContain("`overlapHours: 0`");
     // Whoever has lost one can always replace it.
     expect((await h.post(`${path}/rotate-secret`, { overlapHours: 0 })).status).toBe(200);
-    expect((await row(id)).previous_secrets).toHaveLength(9);
-    await h.owner`update webhook_endpoints set previous_secrets = '[]' where id = ${id}`;
+    expect((await row(id)).previous_secrets).toHaveLength(0);
     expect((await h.post(`${path}/rotate-secret`, {})).status).toBe(200);
     for (const overlapHours of [-1, 169]) {
       expect((await h.post(`${path}/rotate-secret`, { overlapHours })).body.error.code).toBe("invalid_input");

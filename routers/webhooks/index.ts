@@ -92,7 +92,7 @@ export const webhooks = router({
     .meta(
       rest("POST", "/webhooks/{id}/rotate-secret", "webhooks:write", "Replace the signing secret of an endpoint", {
         description:
-          "Answers the new secret, this once. For the overlap every delivery carries the signatures of both, so that a receiver may change over in its own time.",
+          "Answers the new secret, this once. For the overlap every delivery carries the signatures of both, so that a receiver may change over in its own time. With `overlapHours: 0` all earlier secrets end at once.",
         faults: ["webhook_not_found", "webhook_secrets_too_many"],
         vault: "webhook_secret",
       }),

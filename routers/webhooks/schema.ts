@@ -106,7 +106,11 @@ export const RotateSecret = z.strictObject({
     .min(0)
     .max(168)
     .default(24)
-    .meta({ description: "How long the present secret signs beside the new one; 0: no longer.", examples: [24] }),
+    .meta({
+      description:
+        "How long the present secret signs beside the new one. 0: neither it nor any earlier one signs any longer.",
+      examples: [24],
+    }),
   signing: signing.optional().meta({ description: "How the new one signs; left out, as the present one does." }),
 });
 export type RotateSecret = z.output<typeof RotateSecret>;
