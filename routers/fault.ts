@@ -144,6 +144,10 @@ export const faults = {
     meaning: "This API key is revoked, has expired or was replaced already. Make a new one.",
   },
   webhook_disabled: { status: 409, meaning: "The endpoint is switched off. Enable it first." },
+  webhooks_too_many: {
+    status: 409,
+    meaning: "This client has as many webhook endpoints as one may have. Delete one first.",
+  },
   webhook_secrets_too_many: {
     status: 409,
     meaning:

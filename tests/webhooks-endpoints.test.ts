@@ -163,6 +163,22 @@ describe("an endpoint", () => {
     expect(again.missed).toEqual({ since: expect.any(String), until: null });
   });
 
+  test("that is made switched off can be tried, and misses what is said from its making on", async () => {
+    const made = await make({ status: "disabled" });
+    expect(made).toMatchObject({
+      ...{ status: "disabled", disabledReason: "Disabled by request.", disabledAt: expect.any(String) },
+      ...{ missed: { since: expect.any(String), until: null }, health: { state: "disabled" } },
+      secret: expect.stringMatching(/^whsec_/),
+    });
+    await sent(made);
+    expect(
+      await h.owner`select from events where type = 'webhook.endpoint.disabled' and subject_id = ${made.id}`,
+    ).toEqual([]);
+    const on = (await h.patch(made.path, { status: "enabled" })).body.data;
+    expect(on).toMatchObject({ status: "enabled", disabledReason: null, missed: { since: made.missed.since } });
+    expect(await make({ status: "enabled" })).toMatchObject({ status: "enabled", disabledAt: null, missed: null });
+  });
+
   test("that is deleted keeps no secret", async () => {
     const { path, id } = await make({ headers: { "x-a": "1" } });
     await h.post(`${path}/rotate-secret`, {});

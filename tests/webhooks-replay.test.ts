@@ -276,6 +276,21 @@ describe("what was missed", () => {
     expect(again.body.error).toMatchObject({ code: "invalid_input", details: [{ path: "since" }] });
   }, 180_000);
 
+  test("is all that was said since its making, where an endpoint was made switched off", async () => {
+    const before = await say();
+    const url = `${receiver.url}/replay-${++named}`;
+    const { id } = (await h.post("/webhooks", { url, eventTypes: ["agent.*"], status: "disabled" })).body.data;
+    const off = await say();
+    for (const event of [before, off]) await event.tell();
+    expect(await eventsOf(id)).toEqual([]);
+    const path = `/webhooks/${id}`;
+    await h.patch(path, { status: "enabled" });
+    const began = await start(path, { which: "missed" });
+    expect(await work(began.id)).toMatchObject({ state: "completed", queued: 1 });
+    expect(await eventsOf(id)).toEqual([off.id]);
+    expect((await h.get(path)).body.data.missed).toBeNull();
+  }, 180_000);
+
   test("is still missed when a replay took a part of it, or when more was missed meanwhile", async () => {
     const endpoint = await make();
     const off = async () => {

@@ -41,8 +41,9 @@ export const webhooks = router({
   create: command
     .meta(
       rest("POST", "/webhooks", "webhooks:write", "Create a webhook endpoint", {
-        description: "Answers the signing secret, this once. Events are sent there from now on.",
-        faults: ["webhook_url_forbidden"],
+        description:
+          "Answers the signing secret, this once. Events are sent there from now on; with `status` `disabled` only once it is enabled, and `missed` says what a replay would bring. A client has 50 endpoints at most.",
+        faults: ["webhook_url_forbidden", "webhooks_too_many"],
         vault: "webhook_secret",
       }),
     )

@@ -82,6 +82,9 @@ export const CreateEndpoint = z.strictObject({
   payload: fields.payload.optional(),
   ratePerSecond: fields.ratePerSecond.optional(),
   signing: signing.optional(),
+  status: fields.status
+    .optional()
+    .meta({ description: "`disabled`: to be tried first, and enabled later.", examples: ["enabled"] }),
 });
 export type CreateEndpoint = z.output<typeof CreateEndpoint>;
 

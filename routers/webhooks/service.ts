@@ -26,10 +26,10 @@ const now = sql`clock_timestamp()` as unknown as Date; // drizzle takes an expre
 export const endpointNotFound = (id: string) => new Fault("webhook_not_found", `There is no webhook endpoint ${id}.`);
 const isEndpoint = (id: string) => and(eq(webhookEndpoints.id, id), isNull(webhookEndpoints.deletedAt));
 
-/** Makes an endpoint. Its secret is shown this once and kept sealed. */
+/** Makes an endpoint. Its secret is shown this once and kept sealed. One that is made switched off misses what is said from now on. */
 export async function createEndpoint(
   tx: Tx,
-  { headers = {}, signing = "v1", ...input }: CreateEndpoint,
+  { headers = {}, signing = "v1", status = "enabled", ...input }: CreateEndpoint,
   ring: KeyRing,
   rules: AddressRules,
 ): Promise<CreatedEndpoint> {
@@ -41,7 +41,8 @@ export async function createEndpoint(
     .insert(webhookEndpoints)
     .values({ id, ...input, ...columns, ...sealHeaders(headers, id, ring) })
     .returning();
-  return { ...onTheWire(made!), secret: shown };
+  const stands = status === "disabled" ? await switchOff(tx, id, byRequest) : made!;
+  return { ...onTheWire(stands), secret: shown };
 }
 
 export async function getEndpoint(tx: Tx, id: string): Promise<Endpoint> {
@@ -76,8 +77,7 @@ export async function updateEndpoint(
 ): Promise<Endpoint> {
   if (change.url !== undefined) refuseForbidden(change.url, rules);
   const before = await lockEndpoint(tx, id);
-  if (change.status === "disabled" && before.status === "enabled")
-    await disableEndpoint(tx, before, "Disabled by request.");
+  if (change.status === "disabled" && before.status === "enabled") await disableEndpoint(tx, before, byRequest);
   const enabling = change.status === "enabled" && before.status === "disabled";
   const [changed] = await tx
     .update(webhookEndpoints)
@@ -126,7 +126,15 @@ export async function lockEndpoint(tx: Tx, id: string): Promise<EndpointRow> {
 
 /** Switches a locked endpoint off, and says so to the others. */
 export async function disableEndpoint(tx: Tx, { id, url }: Pick<EndpointRow, "id" | "url">, reason: string) {
-  await tx
+  await switchOff(tx, id, reason);
+  await emit(tx, "webhook.endpoint.disabled", id, { id, url, reason });
+}
+
+const byRequest = "Disabled by request.";
+
+/** From now on it misses what is said, and still misses what it missed before. */
+async function switchOff(tx: Tx, id: string, reason: string): Promise<EndpointRow> {
+  const [changed] = await tx
     .update(webhookEndpoints)
     .set({
       status: "disabled",
@@ -136,8 +144,9 @@ export async function disableEndpoint(tx: Tx, { id, url }: Pick<EndpointRow, "id
       missedUntil: null,
       updatedAt: now,
     })
-    .where(eq(webhookEndpoints.id, id));
-  await emit(tx, "webhook.endpoint.disabled", id, { id, url, reason });
+    .where(eq(webhookEndpoints.id, id))
+    .returning();
+  return changed!;
 }
 
 /**
@@ -192,8 +201,8 @@ async function refuseTooMany(tx: Tx) {
   );
   const [existing] = await tx.select({ n: count() }).from(webhookEndpoints).where(isNull(webhookEndpoints.deletedAt));
   if (existing!.n < dispatchLimits.endpointsPerClient) return;
-  const message = `A client has at most ${dispatchLimits.endpointsPerClient} webhook endpoints. Delete one first.`;
-  throw new Fault("invalid_input", message, { details: [{ path: "", message }] });
+  const most = dispatchLimits.endpointsPerClient;
+  throw new Fault("webhooks_too_many", `A client has at most ${most} webhook endpoints. Delete one first.`);
 }
 
 function onTheWire(row: EndpointRow): Endpoint {
