@@ -51,9 +51,10 @@ export const Replay = z
       examples: ["running"],
     }),
     queued: z.int().meta({ description: "Deliveries that it has queued so far.", examples: [120] }),
-    progress: z
-      .object({ delivered: counted, dead: counted, pending: counted })
-      .meta({ description: "How the deliveries stand that it sent last.", id: "WebhookReplayProgress" }),
+    progress: z.object({ delivered: counted, dead: counted, pending: counted }).meta({
+      description: "How the deliveries stand now that no later replay has sent.",
+      id: "WebhookReplayProgress",
+    }),
     createdAt: Instant,
     finishedAt: Instant.nullable().meta({ examples: [null] }),
   })
