@@ -454,19 +454,21 @@ describe("a replay", () => {
   });
 
   const at = (milliseconds: number) => ago(milliseconds).toISOString();
-  test.each([
-    ["missed, where nothing was", { which: "missed" }, "since"],
-    ["all, without saying since when", { which: "all" }, "since"],
+  const refused: [string, object, string, RegExp?][] = [
+    ["missed, where nothing was", { which: "missed" }, "since", /has missed nothing by being switched off/],
+    ["all, without saying since when", { which: "all" }, "since", /`all` takes what was delivered too/],
     ["an end before its beginning", { which: "dead", since: at(day), until: at(2 * day) }, "since"],
     ["a beginning to come", { which: "dead", since: at(-day) }, "since"],
     ["more than ninety days", { which: "dead", since: at(91 * day) }, "since"],
     ["a type that there is not", { which: "dead", eventTypes: ["call.finished"] }, "eventTypes.0"],
     ["a day that is none", { which: "dead", since: "yesterday" }, "since"],
     ["another which", { which: "some" }, "which"],
-  ])("refuses %s", async (_, body, path) => {
+  ];
+  test.each(refused)("refuses %s", async (_, body, path, message = /./) => {
     const endpoint = await make();
     const answer = await h.post(`${endpoint.path}/replay`, body);
-    expect(answer.body.error).toMatchObject({ code: "invalid_input", details: [{ path }] });
+    const details = [{ path, message: expect.stringMatching(message) }];
+    expect(answer.body.error).toMatchObject({ code: "invalid_input", details });
   });
 
   test("ends now where it is told to end later, and takes ninety days", async () => {
