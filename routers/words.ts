@@ -39,6 +39,11 @@ export const examples = {
 /** ISO 8601, UTC, milliseconds. */
 export const Instant = z.iso.datetime({ precision: 3 }).meta({ examples: [examples.instant] });
 
+/** An instant as it is asked for: with an offset, or in UTC by a `Z`. */
+export const When = z.iso
+  .datetime({ offset: true, error: "Write an instant as ISO 8601, such as 2026-11-22T10:15:30Z." })
+  .meta({ examples: [examples.instant] });
+
 export const wire = (date: Date) => date.toISOString();
 export const wireOrNull = (date: Date | null) => date?.toISOString() ?? null;
 

@@ -70,6 +70,8 @@ describe("an event", () => {
     for (const bad of ["types=call.exploded", "subjectType=planet", "since=yesterday"]) {
       expect((await h.get(`/events?${bad}`)).status).toBe(400);
     }
+    const said = async (path: string) => (await h.get(`${path}?since=yesterday`)).body.error.details;
+    expect(await said("/events")).toEqual(await said("/webhooks/deliveries"));
   }, 180_000);
 });
 

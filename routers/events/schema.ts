@@ -2,7 +2,7 @@ import { z } from "zod";
 import { eventTypes, subjectTypes } from "../../db/events.ts";
 import { PageInput, pageOf } from "../page.ts";
 import { couldMatch } from "../webhooks/match.ts";
-import { examples, Id, Instant } from "../words.ts";
+import { examples, Id, Instant, When } from "../words.ts";
 
 /** What happened, the same on this door and in the body of a webhook. */
 export const Event = z
@@ -73,9 +73,6 @@ const subjectId = z
   .min(1)
   .max(100)
   .meta({ examples: [examples.call] });
-
-/** With an offset, or in UTC by a `Z`. */
-const When = z.iso.datetime({ offset: true }).meta({ examples: [examples.instant] });
 
 export const ListEvents = z.strictObject({
   ...PageInput,

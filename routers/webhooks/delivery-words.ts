@@ -1,14 +1,10 @@
 import { z } from "zod";
 import { eventTypes } from "../../db/events.ts";
 import { PageInput, pageOf } from "../page.ts";
-import { examples, Id, Instant } from "../words.ts";
+import { examples, Id, Instant, When } from "../words.ts";
 import { endpointId } from "./schema.ts";
 
 const states = ["pending", "delivered", "dead"] as const;
-
-export const When = z.iso
-  .datetime({ offset: true, error: "Write an instant as ISO 8601, such as 2026-11-22T10:15:30Z." })
-  .meta({ examples: [examples.instant] });
 
 const filters = {
   state: z

@@ -1,7 +1,6 @@
 import { z } from "zod";
 import { PageInput, pageOf } from "../page.ts";
-import { examples, Id, Instant } from "../words.ts";
-import { When } from "./delivery-words.ts";
+import { examples, Id, Instant, When } from "../words.ts";
 import { endpointId, fields } from "./schema.ts";
 
 const which = z.enum(["dead", "missed", "all"]).meta({
