@@ -689,7 +689,10 @@ describe("the tail of events", () => {
       expect(page.items.map(({ data }) => data.name)).toEqual(names);
       return page;
     };
+    const nothing = await tail();
+    expect(nothing).toEqual({ items: [], hasMore: false, nextCursor: expect.any(String) });
     await say("first");
+    await tailWhenFull(["first"], nothing.nextCursor);
     const start = await tailWhenFull(["first"]);
     expect(start).toMatchObject({ hasMore: false, nextCursor: expect.any(String) });
 
@@ -704,6 +707,29 @@ describe("the tail of events", () => {
     await slow;
     const after = await tailWhenFull(["slow", "quick"], between.nextCursor);
     expect((await tail(after.nextCursor)).items).toEqual([]);
+  });
+
+  test("of a client of whom nothing is told yet begins below whoever is still at work", async () => {
+    const t = await tenant();
+    const key = { secret: Buffer.alloc(32), clientId: t.clientId, procedure: "events.list", filters: { order: "asc" } };
+    const tail = (cursor?: string) =>
+      t.asClient((tx) => listEvents(tx, { limit: 100, order: "asc", ...(cursor ? { cursor } : {}) }, key), {
+        mode: "read",
+      });
+    const [said, commit] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const late = t.asClient(async (tx) => {
+      const id = newId("agent");
+      await emit(tx, "agent.created", id, { id, name: "late", state: "active", version: 1 });
+      said.resolve();
+      await commit.promise;
+    });
+    await said.promise;
+    const { items, nextCursor } = await tail();
+    expect({ items, nextCursor }).toEqual({ items: [], nextCursor: expect.any(String) });
+    commit.resolve();
+    await late;
+    const seen = async () => (await tail(nextCursor!)).items.map(({ data }) => data.name);
+    await expect.poll(seen, { timeout: 20_000 }).toEqual(["late"]);
   });
 });
 

@@ -80,7 +80,8 @@ export const ListEvents = z.strictObject({
     .enum(["asc", "desc"])
     .default("desc")
     .meta({
-      description: "`asc` tails: in the order of commits, skipping none; keep `nextCursor`, also of an empty page.",
+      description:
+        "`asc` tails: in the order of commits, skipping none. Every page has a `nextCursor` then, also an empty one: keep it.",
       examples: ["desc"],
     }),
   type: z
