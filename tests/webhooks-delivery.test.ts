@@ -10,7 +10,7 @@ import { getDelivery, redeliver } from "../routers/webhooks/deliveries.ts";
 import { dispatchLimits } from "../routers/webhooks/dispatch.ts";
 import { attemptAfterSeconds } from "../routers/webhooks/schedule.ts";
 import { SendFailed, type WebhookSender } from "../routers/webhooks/sender.ts";
-import { removeEndpoint, updateEndpoint } from "../routers/webhooks/service.ts";
+import { getEndpoint, removeEndpoint, updateEndpoint } from "../routers/webhooks/service.ts";
 import { webhookSender } from "../server/providers/webhook-sender.ts";
 import { openDeliveryGround, status, type Tenant } from "./fixtures/deliveries.ts";
 import { agent, house, until } from "./house.ts";
@@ -184,7 +184,8 @@ describe("delivery", () => {
     const told = receiver.at(t.path("other")).map(({ body }) => JSON.parse(body));
     const notices = told.filter(({ type }) => type === "webhook.endpoint.disabled");
     expect(notices).toHaveLength(1);
-    expect(notices[0].data).toEqual({ id: gone.id, url: gone.url, reason: "The receiver answered 410 Gone." });
+    expect(notices[0].data).toEqual({ id: gone.id, url: gone.url, reason: row!.disabled_reason, code: "gone" });
+    expect(await t.asClient((tx) => getEndpoint(tx, gone.id))).toMatchObject({ disabledCode: "gone" });
     expect(told).toHaveLength(4);
     const toGone = (await t.rows()).filter(({ endpoint_id }) => endpoint_id === gone.id);
     expect(toGone.every(({ state }) => state === "dead")).toBe(true);

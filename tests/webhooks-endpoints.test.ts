@@ -1,9 +1,13 @@
 import { createPublicKey, verify } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { Webhook } from "standardwebhooks";
 import { afterAll, describe, expect, test } from "vitest";
 import { eventExamples } from "../db/event-examples.ts";
 import { catalogue, eventTypes } from "../db/events.ts";
 import { newId } from "../db/ids.ts";
+import { openApiDocument } from "../edge/openapi.ts";
+import { appRouter } from "../routers/index.ts";
+import { deliveryErrors } from "../routers/webhooks/reasons.ts";
 import { openReceiver } from "./fixtures/receiver.ts";
 import { house, until } from "./house.ts";
 
@@ -132,13 +136,17 @@ describe("an endpoint", () => {
     const { path, id } = await make();
     await h.owner`update webhook_endpoints set failures_in_row = 7, failing_since = now() where id = ${id}`;
     const off = (await h.patch(path, { status: "disabled" })).body.data;
-    expect(off).toMatchObject({ status: "disabled", disabledReason: "Disabled by request." });
+    expect(off).toMatchObject({
+      ...{ status: "disabled", disabledReason: "Disabled by request.", disabledCode: "request" },
+    });
+    const [told] = (await h.get(`/events?type=webhook.endpoint.disabled&subjectId=${id}`)).body.data;
+    expect(told.data).toEqual({ id, url: off.url, reason: "Disabled by request.", code: "request" });
     expect(off).toMatchObject({ disabledAt: expect.any(String), missed: { since: expect.any(String), until: null } });
     expect(off.health).toMatchObject({ state: "disabled", failuresInRow: 7 });
     expect((await h.patch(path, { status: "disabled" })).body.data.missed).toEqual(off.missed);
 
     const on = (await h.patch(path, { status: "enabled" })).body.data;
-    expect(on).toMatchObject({ status: "enabled", disabledReason: null, disabledAt: null });
+    expect(on).toMatchObject({ status: "enabled", disabledReason: null, disabledCode: null, disabledAt: null });
     expect(on.health).toMatchObject({ state: "healthy", failuresInRow: 0, failingSince: null });
     expect(on.missed).toEqual({ since: off.missed.since, until: expect.any(String) });
     expect((await h.patch(path, { status: "enabled" })).body.data.missed).toEqual(on.missed);
@@ -471,6 +479,20 @@ describe("the deliveries", async () => {
     expect(ids(await h.get(`${path}/deliveries?until=${between}`))).toEqual([early!.id]);
     const elsewhere = encodeURIComponent("2026-11-01T00:00:00+01:00");
     expect(ids(await h.get(`${path}/deliveries?since=${elsewhere}`))).toEqual([late!.id, early!.id]);
+  });
+
+  test("are asked for by a word that a failure has, and by no other, and each stands in the documents", async () => {
+    const answer = await h.get("/webhooks/deliveries?lastError=teapot");
+    expect(answer.body.error).toMatchObject({ code: "invalid_input", details: [{ path: "lastError" }] });
+    const words = Object.keys(deliveryErrors);
+    for (const word of words) expect((await h.get(`/webhooks/deliveries?lastError=${word}`)).status).toBe(200);
+    const text = readFileSync("docs/webhooks.md", "utf8");
+    const rows = Object.entries(deliveryErrors).map(([word, meaning]) => `| \`${word}\` | ${meaning} |`);
+    expect(text, rows.join("\n")).toContain(rows.join("\n"));
+    const { components } = openApiDocument(appRouter, { baseUrl: "https://api.patchbay.test/api/v1", version: "1" });
+    for (const name of ["WebhookDelivery", "WebhookDeliveryWithAttempts", "EventDelivery"]) {
+      expect(components.schemas[name]!.properties!.lastError!.enum).toEqual([...words, null]);
+    }
   });
 
   test("of a stranger are found by nothing", async () => {

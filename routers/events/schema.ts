@@ -2,6 +2,7 @@ import { z } from "zod";
 import { eventTypes, subjectTypes } from "../../db/events.ts";
 import { PageInput, pageOf } from "../page.ts";
 import { couldMatch } from "../webhooks/match.ts";
+import { DeliveryError } from "../webhooks/reasons.ts";
 import { examples, Id, Instant, When } from "../words.ts";
 
 /** What happened, the same on this door and in the body of a webhook. */
@@ -35,10 +36,7 @@ const EventDelivery = z
       .int()
       .nullable()
       .meta({ description: "Of the last answer; null when none came.", examples: [200] }),
-    lastError: z
-      .string()
-      .nullable()
-      .meta({ description: "Why there was no answer, or why it did not count.", examples: [null] }),
+    lastError: DeliveryError,
     nextAttemptAt: Instant.nullable(),
     createdAt: Instant,
     finishedAt: Instant.nullable(),

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { eventTypes } from "../../db/events.ts";
 import { PageInput, pageOf } from "../page.ts";
 import { examples, Id, Instant, When } from "../words.ts";
+import { AttemptError, DeliveryError, deliveryErrors } from "./reasons.ts";
 import { endpointId } from "./schema.ts";
 
 const states = ["pending", "delivered", "dead"] as const;
@@ -29,9 +30,7 @@ const filters = {
     .optional()
     .meta({ description: "What the receiver answered last.", examples: [503] }),
   lastError: z
-    .string()
-    .min(1)
-    .max(100)
+    .enum(Object.keys(deliveryErrors))
     .optional()
     .meta({ description: "Why there was no answer at last, or why it did not count.", examples: ["timeout"] }),
   since: When.optional().meta({ description: "Made at this moment or later.", examples: ["2026-11-01T00:00:00Z"] }),
@@ -50,10 +49,6 @@ const status = z
   .int()
   .nullable()
   .meta({ description: "Of the answer; null when none came.", examples: [200] });
-const error = z
-  .string()
-  .nullable()
-  .meta({ description: "Why there was no answer, or why it did not count.", examples: [null] });
 
 const delivery = {
   id: Id("delivery", examples.delivery),
@@ -65,7 +60,7 @@ const delivery = {
     .int()
     .meta({ description: "Attempts made so far: ten at most each time that it is sent.", examples: [1] }),
   lastStatus: status,
-  lastError: error,
+  lastError: DeliveryError,
   replayId: Id("replay", examples.replay)
     .nullable()
     .meta({ description: "The replay that sent it last, if one did.", examples: [null] }),
@@ -85,7 +80,7 @@ export const DeliveryWithAttempts = z
       z.object({
         attempt: z.int().meta({ examples: [1] }),
         status,
-        error,
+        error: AttemptError,
         latencyMs: z.int().meta({ examples: [87] }),
         response: z
           .string()

@@ -4,6 +4,7 @@ import { PageInput, pageOf } from "../page.ts";
 import { examples, Id, Instant } from "../words.ts";
 import { objectionsToHeaders } from "./headers.ts";
 import { couldMatch } from "./match.ts";
+import { AttemptError, disableCodes } from "./reasons.ts";
 
 export const endpointId = Id("endpoint", examples.endpoint);
 const statuses = ["enabled", "disabled"] as const;
@@ -138,7 +139,15 @@ const endpoint = {
   disabledReason: z
     .string()
     .nullable()
-    .meta({ examples: [null] }),
+    .meta({ description: "In words; null: it is on.", examples: [null] }),
+  disabledCode: z
+    .enum(disableCodes)
+    .nullable()
+    .meta({
+      description:
+        "The same for machines. `request`: somebody asked for it. `gone`: the receiver answered 410. `failures`: a hundred attempts failed in a row. `days`: nothing but failure came for five days.",
+      examples: [null],
+    }),
   disabledAt: Instant.nullable().meta({ examples: [null] }),
   health: z
     .object({
@@ -197,10 +206,7 @@ export const EndpointTrial = z
       .int()
       .nullable()
       .meta({ description: "Of the answer; null when none came.", examples: [200] }),
-    error: z
-      .string()
-      .nullable()
-      .meta({ description: "Why there was no answer, or why it did not count.", examples: [null] }),
+    error: AttemptError,
     latencyMs: z.int().meta({ examples: [87] }),
     response: z
       .string()

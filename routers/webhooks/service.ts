@@ -9,6 +9,7 @@ import type { KeyRing } from "../providers/vault.ts";
 import { wire, wireOrNull } from "../words.ts";
 import { dispatchLimits } from "./dispatch.ts";
 import { sealHeaders } from "./headers.ts";
+import { codeOf, type DisableCode } from "./reasons.ts";
 import type {
   CreatedEndpoint,
   CreateEndpoint,
@@ -77,7 +78,8 @@ export async function updateEndpoint(
 ): Promise<Endpoint> {
   if (change.url !== undefined) refuseForbidden(change.url, rules);
   const before = await lockEndpoint(tx, id);
-  if (change.status === "disabled" && before.status === "enabled") await disableEndpoint(tx, before, byRequest);
+  if (change.status === "disabled" && before.status === "enabled")
+    await disableEndpoint(tx, before, "request", byRequest);
   const enabling = change.status === "enabled" && before.status === "disabled";
   const [changed] = await tx
     .update(webhookEndpoints)
@@ -125,9 +127,9 @@ export async function lockEndpoint(tx: Tx, id: string): Promise<EndpointRow> {
 }
 
 /** Switches a locked endpoint off, and says so to the others. */
-export async function disableEndpoint(tx: Tx, { id, url }: Pick<EndpointRow, "id" | "url">, reason: string) {
+async function disableEndpoint(tx: Tx, { id, url }: EndpointRow, code: DisableCode, reason: string) {
   await switchOff(tx, id, reason);
-  await emit(tx, "webhook.endpoint.disabled", id, { id, url, reason });
+  await emit(tx, "webhook.endpoint.disabled", id, { id, url, reason, code });
 }
 
 const byRequest = "Disabled by request.";
@@ -156,12 +158,12 @@ async function switchOff(tx: Tx, id: string, reason: string): Promise<EndpointRo
 export async function disableFailing(
   tx: Tx,
   id: string,
-  why: "gone" | "failures" | "days",
+  why: Exclude<DisableCode, "request">,
   reason: string,
 ): Promise<boolean> {
   const [endpoint] = await tx.select().from(webhookEndpoints).where(isEndpoint(id)).for("no key update");
   if (endpoint?.status !== "enabled" || (why !== "gone" && endpoint.failuresInRow === 0)) return false;
-  await disableEndpoint(tx, endpoint, reason);
+  await disableEndpoint(tx, endpoint, why, reason);
   return true;
 }
 
@@ -219,6 +221,7 @@ function onTheWire(row: EndpointRow): Endpoint {
     previousSecrets: stillSigning(row.previousSecrets, new Date()).map(({ until }) => ({ validUntil: until })),
     status: row.status,
     disabledReason: row.disabledReason,
+    disabledCode: codeOf(row.disabledReason),
     disabledAt: wireOrNull(row.disabledAt),
     health: healthOf(row),
     missed: row.missedSince && { since: wire(row.missedSince), until: wireOrNull(row.missedUntil) },
