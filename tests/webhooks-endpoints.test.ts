@@ -1,5 +1,6 @@
 import { createPublicKey, verify } from "node:crypto";
 import { readFileSync } from "node:fs";
+import { sql } from "drizzle-orm";
 import { Webhook } from "standardwebhooks";
 import { afterAll, describe, expect, test } from "vitest";
 import { eventExamples } from "../db/event-examples.ts";
@@ -185,6 +186,52 @@ describe("an endpoint", () => {
     const on = (await h.patch(made.path, { status: "enabled" })).body.data;
     expect(on).toMatchObject({ status: "enabled", disabledReason: null, missed: { since: made.missed.since } });
     expect(await make({ status: "enabled" })).toMatchObject({ status: "enabled", disabledAt: null, missed: null });
+  });
+
+  test("is listed with those that are on, or with those that are off", async () => {
+    const [on, off] = [await make(), await make({ status: "disabled" })];
+    const listed = async (query: string) => {
+      const answer = await h.get(`/webhooks?limit=100&${query}`);
+      return answer.body.data.map(({ id }: { id: string }) => id);
+    };
+    expect(await listed("status=enabled")).toContain(on.id);
+    expect(await listed("status=enabled")).not.toContain(off.id);
+    expect(await listed("status=disabled")).toContain(off.id);
+    expect(await listed("status=disabled")).not.toContain(on.id);
+    expect((await h.get("/webhooks?status=broken")).body.error).toMatchObject({ details: [{ path: "status" }] });
+  });
+
+  test("says whether the operator holds its deliveries back: its own, its client's or everybody's", async () => {
+    const [one, other] = [await make(), await make()];
+    const theirs = (await h.post("/webhooks", { url: receiver.url }, bobs)).body.data;
+    const key = await h.operator();
+    const pause = (scope: string) => h.send("PUT", `/admin/dispatch/pauses/${scope}`, { reason: "Moved." }, { key });
+    const resume = (scope: string) => h.remove(`/admin/dispatch/pauses/${scope}`, { key });
+    const paused = async () => {
+      const mine = await Promise.all([one, other].map(async ({ path }) => (await shown(path)).paused));
+      return [...mine, (await h.get(`/webhooks/${theirs.id}`, bobs)).body.data.paused];
+    };
+    expect(await paused()).toEqual([false, false, false]);
+    for (const [scope, are] of [
+      [one.id, [true, false, false]],
+      [h.ada.clientId, [true, true, false]],
+      [theirs.id, [false, false, true]],
+      ["all", [true, true, true]],
+    ] as const) {
+      expect((await pause(scope)).status).toBe(200);
+      expect(await paused()).toEqual(are);
+      const list = (await h.get("/webhooks?limit=100")).body.data;
+      expect(list.find(({ id }: { id: string }) => id === one.id).paused).toBe(are[0]);
+      expect((await h.patch(one.path, { description: "Held?" })).body.data.paused).toBe(are[0]);
+      await resume(scope);
+    }
+    expect(await paused()).toEqual([false, false, false]);
+    await pause(one.id);
+    const rows = await h.deps.db.asClient({ clientId: h.bob.clientId }, (tx) =>
+      tx.execute(sql`select scope from dispatch_pauses`),
+    );
+    expect(rows).toEqual([]);
+    await resume(one.id);
   });
 
   test("that is deleted keeps no secret", async () => {

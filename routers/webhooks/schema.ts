@@ -100,7 +100,7 @@ export const UpdateEndpoint = z.strictObject({
 export type UpdateEndpoint = z.output<typeof UpdateEndpoint>;
 
 export const EndpointId = z.strictObject({ id: endpointId });
-export const ListEndpoints = z.strictObject(PageInput);
+export const ListEndpoints = z.strictObject({ ...PageInput, status: fields.status.optional() });
 export type ListEndpoints = z.output<typeof ListEndpoints>;
 
 export const RotateSecret = z.strictObject({
@@ -149,6 +149,11 @@ const endpoint = {
       examples: [null],
     }),
   disabledAt: Instant.nullable().meta({ examples: [null] }),
+  paused: z.boolean().meta({
+    description:
+      "The operator of this installation holds its deliveries back. They wait, use up no attempt and are sent afterwards.",
+    examples: [false],
+  }),
   health: z
     .object({
       state: z.enum(["healthy", "failing", "disabled"]).meta({ examples: ["healthy"] }),

@@ -2,7 +2,7 @@ import { and, count, desc, eq, isNull, lt, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { catalogue, emit, eventTypes } from "../../db/events.ts";
 import { newId } from "../../db/ids.ts";
-import { webhookEndpoints } from "../../db/schema/events.ts";
+import { dispatchPauses, webhookEndpoints } from "../../db/schema/events.ts";
 import { Fault } from "../fault.ts";
 import { type ListKey, readCursor, toPage } from "../page.ts";
 import type { KeyRing } from "../providers/vault.ts";
@@ -43,11 +43,11 @@ export async function createEndpoint(
     .values({ id, ...input, ...columns, ...sealHeaders(headers, id, ring) })
     .returning();
   const stands = status === "disabled" ? await switchOff(tx, id, byRequest) : made!;
-  return { ...onTheWire(stands), secret: shown };
+  return { ...(await show(tx, stands)), secret: shown };
 }
 
 export async function getEndpoint(tx: Tx, id: string): Promise<Endpoint> {
-  return onTheWire(await findEndpoint(tx, id));
+  return show(tx, await findEndpoint(tx, id));
 }
 
 export async function findEndpoint(tx: Tx, id: string): Promise<EndpointRow> {
@@ -56,15 +56,19 @@ export async function findEndpoint(tx: Tx, id: string): Promise<EndpointRow> {
   return found;
 }
 
-export async function listEndpoints(tx: Tx, { limit, cursor }: ListEndpoints, key: ListKey) {
+export async function listEndpoints(tx: Tx, { limit, cursor, status }: ListEndpoints, key: ListKey) {
   const before = readCursor(key, cursor);
+  const isBefore = before === null ? undefined : lt(webhookEndpoints.id, before);
+  const isThus = status && eq(webhookEndpoints.status, status);
   const rows = await tx
     .select()
     .from(webhookEndpoints)
-    .where(and(before === null ? undefined : lt(webhookEndpoints.id, before), isNull(webhookEndpoints.deletedAt)))
+    .where(and(isBefore, isThus, isNull(webhookEndpoints.deletedAt)))
     .orderBy(desc(webhookEndpoints.id))
     .limit(limit + 1);
-  return toPage(key, rows.map(onTheWire), limit, ({ id }) => id);
+  const page = toPage(key, rows, limit, ({ id }) => id);
+  const pauses = await pausesOf(tx);
+  return { ...page, items: page.items.map((row) => onTheWire(row, pauses)) };
 }
 
 /**
@@ -86,7 +90,7 @@ export async function updateEndpoint(
     .set({ ...change, ...(enabling ? enabled : {}), ...(missed === null ? forgotten(enabling) : {}), updatedAt: now })
     .where(eq(webhookEndpoints.id, id))
     .returning();
-  return onTheWire(changed!);
+  return show(tx, changed!);
 }
 
 /** It begins anew: what it did wrong before it was switched off is not held against it. */
@@ -116,7 +120,7 @@ export async function setHeaders(tx: Tx, id: string, headers: Record<string, str
 /** Gives an endpoint a new secret, shown this once. */
 export async function rotateSecret(tx: Tx, input: RotateSecret, ring: KeyRing): Promise<CreatedEndpoint> {
   const { row, secret } = await replaceSecret(tx, await lockEndpoint(tx, input.id), input, ring);
-  return { ...onTheWire(row), secret };
+  return { ...(await show(tx, row)), secret };
 }
 
 /** Locks an endpoint; always before its deliveries. */
@@ -207,7 +211,15 @@ async function refuseTooMany(tx: Tx) {
   throw new Fault("webhooks_too_many", `A client has at most ${most} webhook endpoints. Delete one first.`);
 }
 
-function onTheWire(row: EndpointRow): Endpoint {
+/** Where the operator holds back what goes to this client's endpoints: by the wall it sees no other pauses, and the scope alone. */
+async function pausesOf(tx: Tx): Promise<ReadonlySet<string>> {
+  const rows = await tx.select({ scope: dispatchPauses.scope }).from(dispatchPauses);
+  return new Set(rows.map(({ scope }) => scope));
+}
+
+const show = async (tx: Tx, row: EndpointRow) => onTheWire(row, await pausesOf(tx));
+
+function onTheWire(row: EndpointRow, pauses: ReadonlySet<string>): Endpoint {
   return {
     id: row.id,
     url: row.url,
@@ -223,6 +235,7 @@ function onTheWire(row: EndpointRow): Endpoint {
     disabledReason: row.disabledReason,
     disabledCode: codeOf(row.disabledReason),
     disabledAt: wireOrNull(row.disabledAt),
+    paused: ["all", row.clientId, row.id].some((scope) => pauses.has(scope)),
     health: healthOf(row),
     missed: row.missedSince && { since: wire(row.missedSince), until: wireOrNull(row.missedUntil) },
     createdAt: wire(row.createdAt),
