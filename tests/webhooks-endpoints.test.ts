@@ -528,6 +528,36 @@ describe("the deliveries", async () => {
     expect(ids(await h.get(`${path}/deliveries?since=${elsewhere}`))).toEqual([late!.id, early!.id]);
   });
 
+  test("of an endpoint that was deleted are still found by it", async () => {
+    const { path, id } = await make();
+    const [mine] = await stock(id, [{ state: "delivered" }]);
+    expect((await h.remove(path)).status).toBe(204);
+    expect(ids(await h.get(`/webhooks/deliveries?endpointId=${id}`))).toEqual([mine!.id]);
+    expect((await h.get(`${path}/deliveries`)).body.error.code).toBe("webhook_not_found");
+    expect((await h.get(`/webhooks/deliveries?endpointId=${id}`, bobs)).body.error.code).toBe("webhook_not_found");
+    const none = await h.get(`/webhooks/deliveries?endpointId=${newId("endpoint")}`);
+    expect(none.body.error.code).toBe("webhook_not_found");
+  });
+
+  test("are found by a kind of types as by one type, and a kind that there is not is refused", async () => {
+    const { path, id } = await make();
+    const [ended, failed] = await stock(id, [
+      { type: "call.ended" },
+      { type: "call.failed" },
+      { type: "agent.created" },
+    ]);
+    const found = async (eventType: string) => ids(await h.get(`${path}/deliveries?eventType=${eventType}`));
+    expect(await found("call.*")).toEqual([failed!.id, ended!.id]);
+    expect(await found("call.ended")).toEqual([ended!.id]);
+    expect(await found("voice.*")).toEqual([]);
+    expect(await found("*")).toHaveLength(3);
+    const first = await h.get(`${path}/deliveries?eventType=call.*&limit=1`);
+    const rest = await h.get(`${path}/deliveries?eventType=call.*&limit=1&cursor=${first.body.meta.nextCursor}`);
+    expect([...ids(first), ...ids(rest)]).toEqual([failed!.id, ended!.id]);
+    const bad = await h.get(`${path}/deliveries?eventType=calls.*`);
+    expect(bad.body.error).toMatchObject({ code: "invalid_input", details: [{ path: "eventType" }] });
+  });
+
   test("are asked for by a word that a failure has, and by no other, and each stands in the documents", async () => {
     const answer = await h.get("/webhooks/deliveries?lastError=teapot");
     expect(answer.body.error).toMatchObject({ code: "invalid_input", details: [{ path: "lastError" }] });

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { eventTypes } from "../../db/events.ts";
 import { PageInput, pageOf } from "../page.ts";
 import { examples, Id, Instant, When } from "../words.ts";
+import { couldMatch } from "./match.ts";
 import { AttemptError, DeliveryError, deliveryErrors } from "./reasons.ts";
 import { endpointId } from "./schema.ts";
 
@@ -13,9 +14,11 @@ const filters = {
     .optional()
     .meta({ description: "`dead`: the dead letters.", examples: ["dead"] }),
   eventType: z
-    .enum(eventTypes)
+    .string()
+    .max(100)
+    .refine((pattern) => couldMatch(pattern, eventTypes), "No event has this type; see GET /webhooks/event-types.")
     .optional()
-    .meta({ examples: ["call.ended"] }),
+    .meta({ description: "An event type, or `call.*` for all of a kind.", examples: ["call.ended"] }),
   eventId: Id("event", examples.event).optional(),
   subjectId: z
     .string()
@@ -40,7 +43,13 @@ const filters = {
 export const ListDeliveries = z.strictObject({ ...PageInput, id: endpointId, ...filters });
 export type ListDeliveries = z.output<typeof ListDeliveries>;
 
-export const SearchDeliveries = z.strictObject({ ...PageInput, endpointId: endpointId.optional(), ...filters });
+export const SearchDeliveries = z.strictObject({
+  ...PageInput,
+  endpointId: endpointId
+    .optional()
+    .meta({ description: "Also of one that was deleted.", examples: [examples.endpoint] }),
+  ...filters,
+});
 export type SearchDeliveries = z.output<typeof SearchDeliveries>;
 
 export const DeliveryId = z.strictObject({ id: Id("delivery", examples.delivery) });
