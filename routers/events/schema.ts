@@ -110,6 +110,7 @@ export const FollowEvents = z.strictObject({
     .optional()
     .meta({ description: "The same, as a reader that lost its line sends it by itself. It goes before `after`." }),
   types: types.optional(),
+  // Not looked up: what was made a moment ago, such as an agent that is not ready yet, has no event to be known by.
   subjectId: subjectId.optional(),
 });
 export type FollowEvents = z.output<typeof FollowEvents>;
