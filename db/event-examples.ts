@@ -102,5 +102,6 @@ export const eventExamples = {
     id: `wh_${one}`,
     url: "https://example.com/hooks/patchbay",
     reason: "The receiver answered 410 Gone.",
+    code: "gone",
   },
 } satisfies { [N in EventType]: EventData<N> };

@@ -7,7 +7,13 @@ const instant = z.iso.datetime().nullable();
 
 const Agent = z.object({ id: z.string(), name: z.string(), state: z.string(), version: z.number().int() });
 const ApiKey = z.object({ id: z.string(), name: z.string(), prefix: z.string(), scopes: z.array(z.string()) });
-const Endpoint = z.object({ id: z.string(), url: z.string(), reason: z.string() });
+const Endpoint = z.object({
+  id: z.string(),
+  url: z.string(),
+  /** In words, and for machines. */
+  reason: z.string(),
+  code: z.enum(["request", "gone", "failures", "days"]),
+});
 const Test = z.object({ id: z.string(), message: z.string() });
 const Credits = z.object({
   amountMicros: z.number().int(),

@@ -26,6 +26,17 @@ grant select, insert, delete on call_messages to patchbay_tenant; -- erased when
 grant select, insert on ledger_transactions, ledger_entries, events, delivery_attempts, audit_log to patchbay_tenant;
 grant select on clients, users, roles, prices to patchbay_tenant;
 
+-- Whether the operator holds back what goes to a client's own endpoints; why, and who did, is the operator's business.
+grant select (scope) on dispatch_pauses to patchbay_tenant;
+do $$
+begin
+  if not exists (select from pg_policies where tablename = 'dispatch_pauses' and policyname = 'own_scopes') then
+    create policy own_scopes on dispatch_pauses for select to patchbay_tenant using (
+      scope in ('all', (select nullif(current_setting('app.client_id', true), '')))
+      or exists (select from webhook_endpoints e where e.id = scope)); -- which shows a tenant its own alone
+  end if;
+end $$;
+
 -- The house: authentication, and the sweeps that serve every client at once.
 grant select, insert, update, delete on
   clients, users, memberships, invitations, roles, api_keys, idempotency_keys, data_keys, ingress_events, ingress_keys,

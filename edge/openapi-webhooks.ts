@@ -29,12 +29,17 @@ export function describeWebhooks(document: ApiDocument, tag: string): void {
   );
 }
 
+const manners = [
+  "At least once and in any order: `id` tells a repeat, `subject.sequence` what comes first.",
+  "An endpoint whose `payload` is `thin` gets the same without `data`.",
+].join(" ");
+
 function operation(type: EventType, name: string, tag: string) {
   const { says } = catalogue[type];
   return {
     operationId: `on${name.replace(/Event$/, "")}`,
     summary: type,
-    description: `${says}\n\nAt least once and in any order: \`id\` tells a repeat, \`subject.sequence\` what comes first.`,
+    description: `${says}\n\n${manners}`,
     tags: [tag],
     security: [],
     parameters: Object.keys(signed).map((header) => ({ $ref: `#/components/parameters/${parameterName(header)}` })),
@@ -51,14 +56,18 @@ function operation(type: EventType, name: string, tag: string) {
   };
 }
 
-/** The envelope, narrowed to one type, and open to fields that are added later: a receiver must bear them. What its `data` is made of stands once for all types that share it. */
+/**
+ * The envelope, narrowed to one type, and open to fields that are added later: a receiver must bear them. Its `data` may be
+ * wanting, as the endpoint wishes; what it is made of stands once for all types that share it.
+ */
 function eventSchema(type: EventType, components: Components): JsonSchema {
   const { subject, says } = catalogue[type];
-  const { properties = {}, additionalProperties: _, ...envelope } = components.Event ?? {};
+  const { properties = {}, required = [], additionalProperties: _, ...envelope } = components.Event ?? {};
   const { additionalProperties: __, ...about } = properties.subject ?? {};
   return {
     ...envelope,
     description: says,
+    required: required.filter((name) => name !== "data"),
     properties: {
       ...properties,
       type: { type: "string", const: type },
@@ -66,7 +75,10 @@ function eventSchema(type: EventType, components: Components): JsonSchema {
         ...about,
         properties: { ...about.properties, type: { type: "string", const: subject } },
       },
-      data: { $ref: `#/components/schemas/${dataSchema(type, components)}` },
+      data: {
+        allOf: [{ $ref: `#/components/schemas/${dataSchema(type, components)}` }],
+        description: "Not there where the endpoint's `payload` is `thin`.",
+      },
     },
   };
 }

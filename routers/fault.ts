@@ -144,9 +144,14 @@ export const faults = {
     meaning: "This API key is revoked, has expired or was replaced already. Make a new one.",
   },
   webhook_disabled: { status: 409, meaning: "The endpoint is switched off. Enable it first." },
+  webhooks_too_many: {
+    status: 409,
+    meaning: "This client has as many webhook endpoints as one may have. Delete one first.",
+  },
   webhook_secrets_too_many: {
     status: 409,
-    meaning: "Ten secrets of this endpoint sign already. Wait until one of the earlier ones has run out.",
+    meaning:
+      "Ten secrets of this endpoint sign already. Wait until one of the earlier ones has run out, or end them all at once with `overlapHours: 0`.",
   },
   event_expired: { status: 409, meaning: "The event is past its age and is kept no longer, so it cannot be sent." },
   replay_running: {

@@ -70,6 +70,8 @@ describe("an event", () => {
     for (const bad of ["types=call.exploded", "subjectType=planet", "since=yesterday"]) {
       expect((await h.get(`/events?${bad}`)).status).toBe(400);
     }
+    const said = async (path: string) => (await h.get(`${path}?since=yesterday`)).body.error.details;
+    expect(await said("/events")).toEqual(await said("/webhooks/deliveries"));
   }, 180_000);
 });
 
@@ -91,13 +93,16 @@ describe("the documentation of events", () => {
     ajv.addSchema({ $id: "doc", ...document }, "doc");
     for (const type of eventTypes) {
       expect(() => catalogue[type].data.strict().parse(eventExamples[type])).not.toThrow();
-      const { content } = (document.webhooks![type] as { post: { requestBody: { content: Content } } }).post
-        .requestBody;
+      const { description, requestBody } = (document.webhooks![type] as { post: Told }).post;
+      const { content } = requestBody;
       const { schema, example } = content["application/json"];
       const check = ajv.compile({ $ref: `doc${schema.$ref}` });
       expect([type, check(example), check.errors]).toEqual([type, true, null]);
       expect(check({ ...exampleEvent(type), type: "other" })).toBe(false);
       expect(check({ ...exampleEvent(type), data: {} })).toBe(false);
+      const { data: _, ...thin } = exampleEvent(type);
+      expect([type, check(thin), check.errors]).toEqual([type, true, null]);
+      expect(description).toContain("`thin`");
     }
   });
 
@@ -113,4 +118,5 @@ describe("the documentation of events", () => {
   });
 });
 
+type Told = { description: string; requestBody: { content: Content } };
 type Content = { "application/json": { schema: { $ref: string }; example: unknown } };

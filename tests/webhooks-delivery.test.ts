@@ -6,11 +6,11 @@ import { newId } from "../db/ids.ts";
 import { fanOut } from "../jobs/webhooks.ts";
 import { listEvents } from "../routers/events/service.ts";
 import type { Vault } from "../routers/providers/vault.ts";
-import { getDelivery } from "../routers/webhooks/deliveries.ts";
+import { getDelivery, redeliver } from "../routers/webhooks/deliveries.ts";
 import { dispatchLimits } from "../routers/webhooks/dispatch.ts";
 import { attemptAfterSeconds } from "../routers/webhooks/schedule.ts";
 import { SendFailed, type WebhookSender } from "../routers/webhooks/sender.ts";
-import { removeEndpoint, updateEndpoint } from "../routers/webhooks/service.ts";
+import { getEndpoint, removeEndpoint, updateEndpoint } from "../routers/webhooks/service.ts";
 import { webhookSender } from "../server/providers/webhook-sender.ts";
 import { openDeliveryGround, status, type Tenant } from "./fixtures/deliveries.ts";
 import { agent, house, until } from "./house.ts";
@@ -134,6 +134,24 @@ describe("delivery", () => {
     expect((await t.attempts()).map(({ attempt }) => attempt)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
   });
 
+  test("sending one by hand while it waits, however often, leaves it all its attempts", async () => {
+    const t = await tenant({ random: () => 0 });
+    await t.endpoint("a");
+    receiver.answer(t.path("a"), status(500));
+    await t.say();
+    await t.work();
+    for (let made = 2; made <= 12; made++) {
+      const { id } = await t.row();
+      await t.asClient((tx) => redeliver(tx, id));
+      await t.asClient((tx) => redeliver(tx, id)); // a second click
+      await t.sweep();
+      await t.work();
+      expect(await t.row()).toMatchObject({ state: "pending", attempts: made });
+      expect(await pauseAfter(t, made)).toBeCloseTo(attemptAfterSeconds[1], 0);
+    }
+    expect(receiver.at(t.path("a"))).toHaveLength(12);
+  });
+
   test("a retry that is not due takes no place, and one that will be in a moment runs on its second", async () => {
     const t = await tenant();
     await t.endpoint("a");
@@ -166,7 +184,8 @@ describe("delivery", () => {
     const told = receiver.at(t.path("other")).map(({ body }) => JSON.parse(body));
     const notices = told.filter(({ type }) => type === "webhook.endpoint.disabled");
     expect(notices).toHaveLength(1);
-    expect(notices[0].data).toEqual({ id: gone.id, url: gone.url, reason: "The receiver answered 410 Gone." });
+    expect(notices[0].data).toEqual({ id: gone.id, url: gone.url, reason: row!.disabled_reason, code: "gone" });
+    expect(await t.asClient((tx) => getEndpoint(tx, gone.id))).toMatchObject({ disabledCode: "gone" });
     expect(told).toHaveLength(4);
     const toGone = (await t.rows()).filter(({ endpoint_id }) => endpoint_id === gone.id);
     expect(toGone.every(({ state }) => state === "dead")).toBe(true);
@@ -572,7 +591,13 @@ describe("at the door", async () => {
       ),
     );
     expect(many.filter(({ status }) => status === 201)).toHaveLength(50);
-    expect(many.find(({ status }) => status !== 201)!.body.error).toMatchObject({ code: "invalid_input" });
+    expect(many.find(({ status }) => status !== 201)!.body.error).toMatchObject({
+      code: "webhooks_too_many",
+      message: "A client has at most 50 webhook endpoints. Delete one first.",
+    });
+    const [{ id }] = (await h.get("/webhooks?limit=1", bobs)).body.data;
+    await h.remove(`/webhooks/${id}`, bobs);
+    expect((await h.post("/webhooks", { url: hook("again") }, bobs)).status).toBe(201);
   });
 
   test("the types of events are listed", async () => {
@@ -665,7 +690,10 @@ describe("the tail of events", () => {
       expect(page.items.map(({ data }) => data.name)).toEqual(names);
       return page;
     };
+    const nothing = await tail();
+    expect(nothing).toEqual({ items: [], hasMore: false, nextCursor: expect.any(String) });
     await say("first");
+    await tailWhenFull(["first"], nothing.nextCursor);
     const start = await tailWhenFull(["first"]);
     expect(start).toMatchObject({ hasMore: false, nextCursor: expect.any(String) });
 
@@ -680,6 +708,29 @@ describe("the tail of events", () => {
     await slow;
     const after = await tailWhenFull(["slow", "quick"], between.nextCursor);
     expect((await tail(after.nextCursor)).items).toEqual([]);
+  });
+
+  test("of a client of whom nothing is told yet begins below whoever is still at work", async () => {
+    const t = await tenant();
+    const key = { secret: Buffer.alloc(32), clientId: t.clientId, procedure: "events.list", filters: { order: "asc" } };
+    const tail = (cursor?: string) =>
+      t.asClient((tx) => listEvents(tx, { limit: 100, order: "asc", ...(cursor ? { cursor } : {}) }, key), {
+        mode: "read",
+      });
+    const [said, commit] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const late = t.asClient(async (tx) => {
+      const id = newId("agent");
+      await emit(tx, "agent.created", id, { id, name: "late", state: "active", version: 1 });
+      said.resolve();
+      await commit.promise;
+    });
+    await said.promise;
+    const { items, nextCursor } = await tail();
+    expect({ items, nextCursor }).toEqual({ items: [], nextCursor: expect.any(String) });
+    commit.resolve();
+    await late;
+    const seen = async () => (await tail(nextCursor!)).items.map(({ data }) => data.name);
+    await expect.poll(seen, { timeout: 20_000 }).toEqual(["late"]);
   });
 });
 

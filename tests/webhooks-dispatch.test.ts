@@ -6,6 +6,7 @@ import { idFloor, newId } from "../db/ids.ts";
 import { gathering } from "../jobs/gather.ts";
 import { expireDeliveries } from "../jobs/maintenance.ts";
 import { recordFindings } from "../routers/webhooks/record.ts";
+import { getEndpoint } from "../routers/webhooks/service.ts";
 import { newSecret } from "../routers/webhooks/signature.ts";
 import { openDeliveryGround, status, type Tenant } from "./fixtures/deliveries.ts";
 
@@ -146,7 +147,11 @@ describe("an endpoint that fails", () => {
     await t.work();
     const reason = "100 attempts failed one after the other.";
     expect(await endpointRow(id)).toMatchObject({ status: "disabled", disabled_reason: reason, failures_in_row: 100 });
-    expect(bodies(t, "good").map(({ data }) => data)).toEqual([{ id, url, reason }]);
+    expect(bodies(t, "good").map(({ data }) => data)).toEqual([{ id, url, reason, code: "failures" }]);
+    expect(await t.asClient((tx) => getEndpoint(tx, id))).toMatchObject({
+      disabledReason: reason,
+      disabledCode: "failures",
+    });
   });
 
   test("is switched off when nothing but failure came for five days", async () => {
@@ -164,6 +169,7 @@ describe("an endpoint that fails", () => {
       status: "disabled",
       disabled_reason: "Every attempt of 5 days failed.",
     });
+    expect(await t.asClient((tx) => getEndpoint(tx, id))).toMatchObject({ disabledCode: "days" });
   });
 
   test("begins anew with one success, in whatever order a batch brings them", async () => {

@@ -1,9 +1,14 @@
 import { createPublicKey, verify } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { sql } from "drizzle-orm";
 import { Webhook } from "standardwebhooks";
 import { afterAll, describe, expect, test } from "vitest";
 import { eventExamples } from "../db/event-examples.ts";
 import { catalogue, eventTypes } from "../db/events.ts";
 import { newId } from "../db/ids.ts";
+import { openApiDocument } from "../edge/openapi.ts";
+import { appRouter } from "../routers/index.ts";
+import { deliveryErrors } from "../routers/webhooks/reasons.ts";
 import { openReceiver } from "./fixtures/receiver.ts";
 import { house, until } from "./house.ts";
 
@@ -132,13 +137,17 @@ describe("an endpoint", () => {
     const { path, id } = await make();
     await h.owner`update webhook_endpoints set failures_in_row = 7, failing_since = now() where id = ${id}`;
     const off = (await h.patch(path, { status: "disabled" })).body.data;
-    expect(off).toMatchObject({ status: "disabled", disabledReason: "Disabled by request." });
+    expect(off).toMatchObject({
+      ...{ status: "disabled", disabledReason: "Disabled by request.", disabledCode: "request" },
+    });
+    const [told] = (await h.get(`/events?type=webhook.endpoint.disabled&subjectId=${id}`)).body.data;
+    expect(told.data).toEqual({ id, url: off.url, reason: "Disabled by request.", code: "request" });
     expect(off).toMatchObject({ disabledAt: expect.any(String), missed: { since: expect.any(String), until: null } });
     expect(off.health).toMatchObject({ state: "disabled", failuresInRow: 7 });
     expect((await h.patch(path, { status: "disabled" })).body.data.missed).toEqual(off.missed);
 
     const on = (await h.patch(path, { status: "enabled" })).body.data;
-    expect(on).toMatchObject({ status: "enabled", disabledReason: null, disabledAt: null });
+    expect(on).toMatchObject({ status: "enabled", disabledReason: null, disabledCode: null, disabledAt: null });
     expect(on.health).toMatchObject({ state: "healthy", failuresInRow: 0, failingSince: null });
     expect(on.missed).toEqual({ since: off.missed.since, until: expect.any(String) });
     expect((await h.patch(path, { status: "enabled" })).body.data.missed).toEqual(on.missed);
@@ -148,6 +157,81 @@ describe("an endpoint", () => {
     await h.patch(path, { status: "enabled" });
     expect((await h.patch(path, { missed: null })).body.data.missed).toBeNull();
     expect((await h.patch(path, { status: "enabled" })).body.data.missed).toBeNull();
+  });
+
+  test("that is switched on and told to forget what it missed has missed nothing, and while it is off misses from then on", async () => {
+    const { path } = await make();
+    const off = (await h.patch(path, { status: "disabled" })).body.data;
+    const still = (await h.patch(path, { missed: null })).body.data.missed;
+    expect(still.until).toBeNull();
+    expect(still.since > off.missed.since).toBe(true);
+    const on = (await h.patch(path, { status: "enabled", missed: null })).body.data;
+    expect(on).toMatchObject({ status: "enabled", disabledAt: null, missed: null });
+    expect((await shown(path)).missed).toBeNull();
+    const again = (await h.patch(path, { status: "disabled", missed: null })).body.data;
+    expect(again.missed).toEqual({ since: expect.any(String), until: null });
+  });
+
+  test("that is made switched off can be tried, and misses what is said from its making on", async () => {
+    const made = await make({ status: "disabled" });
+    expect(made).toMatchObject({
+      ...{ status: "disabled", disabledReason: "Disabled by request.", disabledAt: expect.any(String) },
+      ...{ missed: { since: expect.any(String), until: null }, health: { state: "disabled" } },
+      secret: expect.stringMatching(/^whsec_/),
+    });
+    await sent(made);
+    expect(
+      await h.owner`select from events where type = 'webhook.endpoint.disabled' and subject_id = ${made.id}`,
+    ).toEqual([]);
+    const on = (await h.patch(made.path, { status: "enabled" })).body.data;
+    expect(on).toMatchObject({ status: "enabled", disabledReason: null, missed: { since: made.missed.since } });
+    expect(await make({ status: "enabled" })).toMatchObject({ status: "enabled", disabledAt: null, missed: null });
+  });
+
+  test("is listed with those that are on, or with those that are off", async () => {
+    const [on, off] = [await make(), await make({ status: "disabled" })];
+    const listed = async (query: string) => {
+      const answer = await h.get(`/webhooks?limit=100&${query}`);
+      return answer.body.data.map(({ id }: { id: string }) => id);
+    };
+    expect(await listed("status=enabled")).toContain(on.id);
+    expect(await listed("status=enabled")).not.toContain(off.id);
+    expect(await listed("status=disabled")).toContain(off.id);
+    expect(await listed("status=disabled")).not.toContain(on.id);
+    expect((await h.get("/webhooks?status=broken")).body.error).toMatchObject({ details: [{ path: "status" }] });
+  });
+
+  test("says whether the operator holds its deliveries back: its own, its client's or everybody's", async () => {
+    const [one, other] = [await make(), await make()];
+    const theirs = (await h.post("/webhooks", { url: receiver.url }, bobs)).body.data;
+    const key = await h.operator();
+    const pause = (scope: string) => h.send("PUT", `/admin/dispatch/pauses/${scope}`, { reason: "Moved." }, { key });
+    const resume = (scope: string) => h.remove(`/admin/dispatch/pauses/${scope}`, { key });
+    const paused = async () => {
+      const mine = await Promise.all([one, other].map(async ({ path }) => (await shown(path)).paused));
+      return [...mine, (await h.get(`/webhooks/${theirs.id}`, bobs)).body.data.paused];
+    };
+    expect(await paused()).toEqual([false, false, false]);
+    for (const [scope, are] of [
+      [one.id, [true, false, false]],
+      [h.ada.clientId, [true, true, false]],
+      [theirs.id, [false, false, true]],
+      ["all", [true, true, true]],
+    ] as const) {
+      expect((await pause(scope)).status).toBe(200);
+      expect(await paused()).toEqual(are);
+      const list = (await h.get("/webhooks?limit=100")).body.data;
+      expect(list.find(({ id }: { id: string }) => id === one.id).paused).toBe(are[0]);
+      expect((await h.patch(one.path, { description: "Held?" })).body.data.paused).toBe(are[0]);
+      await resume(scope);
+    }
+    expect(await paused()).toEqual([false, false, false]);
+    await pause(one.id);
+    const rows = await h.deps.db.asClient({ clientId: h.bob.clientId }, (tx) =>
+      tx.execute(sql`select scope from dispatch_pauses`),
+    );
+    expect(rows).toEqual([]);
+    await resume(one.id);
   });
 
   test("that is deleted keeps no secret", async () => {
@@ -201,6 +285,21 @@ describe("rotation", () => {
     expect(await row(endpoint.id)).toMatchObject({ previous_secrets: [] });
   });
 
+  test("without an overlap none of the earlier secrets signs any longer, however long it had been given", async () => {
+    const endpoint = await make();
+    const rotate = async (overlapHours: number) =>
+      (await h.post(`${endpoint.path}/rotate-secret`, { overlapHours })).body.data;
+    const second = await rotate(168);
+    const third = await rotate(24);
+    expect(third.previousSecrets).toHaveLength(2);
+    const last = await rotate(0);
+    expect(last.previousSecrets).toEqual([]);
+    const { heard } = await sent(endpoint);
+    expect(heard.headers["webhook-signature"]!.split(" ")).toHaveLength(1);
+    const known = [endpoint, second, third, last].map(({ secret }) => opens(secret, heard));
+    expect(known).toEqual([false, false, false, true]);
+  });
+
   test("at most ten sign at once, however many rotate at once", async () => {
     const { path, id } = await make();
     const answers = await Promise.all(Array.from({ length: 14 }, () => h.post(`${path}/rotate-secret`, {})));
@@ -208,10 +307,11 @@ describe("rotation", () => {
     for (const { status, body } of answers)
       if (status !== 200) expect(body.error.code).toBe("webhook_secrets_too_many");
     expect((await row(id)).previous_secrets).toHaveLength(9);
+    const refused = answers.find(({ status }) => status !== 200)!;
+    expect(refused.body.error.message).toContain("`overlapHours: 0`");
     // Whoever has lost one can always replace it.
     expect((await h.post(`${path}/rotate-secret`, { overlapHours: 0 })).status).toBe(200);
-    expect((await row(id)).previous_secrets).toHaveLength(9);
-    await h.owner`update webhook_endpoints set previous_secrets = '[]' where id = ${id}`;
+    expect((await row(id)).previous_secrets).toHaveLength(0);
     expect((await h.post(`${path}/rotate-secret`, {})).status).toBe(200);
     for (const overlapHours of [-1, 169]) {
       expect((await h.post(`${path}/rotate-secret`, { overlapHours })).body.error.code).toBe("invalid_input");
@@ -428,6 +528,50 @@ describe("the deliveries", async () => {
     expect(ids(await h.get(`${path}/deliveries?since=${elsewhere}`))).toEqual([late!.id, early!.id]);
   });
 
+  test("of an endpoint that was deleted are still found by it", async () => {
+    const { path, id } = await make();
+    const [mine] = await stock(id, [{ state: "delivered" }]);
+    expect((await h.remove(path)).status).toBe(204);
+    expect(ids(await h.get(`/webhooks/deliveries?endpointId=${id}`))).toEqual([mine!.id]);
+    expect((await h.get(`${path}/deliveries`)).body.error.code).toBe("webhook_not_found");
+    expect((await h.get(`/webhooks/deliveries?endpointId=${id}`, bobs)).body.error.code).toBe("webhook_not_found");
+    const none = await h.get(`/webhooks/deliveries?endpointId=${newId("endpoint")}`);
+    expect(none.body.error.code).toBe("webhook_not_found");
+  });
+
+  test("are found by a kind of types as by one type, and a kind that there is not is refused", async () => {
+    const { path, id } = await make();
+    const [ended, failed] = await stock(id, [
+      { type: "call.ended" },
+      { type: "call.failed" },
+      { type: "agent.created" },
+    ]);
+    const found = async (eventType: string) => ids(await h.get(`${path}/deliveries?eventType=${eventType}`));
+    expect(await found("call.*")).toEqual([failed!.id, ended!.id]);
+    expect(await found("call.ended")).toEqual([ended!.id]);
+    expect(await found("voice.*")).toEqual([]);
+    expect(await found("*")).toHaveLength(3);
+    const first = await h.get(`${path}/deliveries?eventType=call.*&limit=1`);
+    const rest = await h.get(`${path}/deliveries?eventType=call.*&limit=1&cursor=${first.body.meta.nextCursor}`);
+    expect([...ids(first), ...ids(rest)]).toEqual([failed!.id, ended!.id]);
+    const bad = await h.get(`${path}/deliveries?eventType=calls.*`);
+    expect(bad.body.error).toMatchObject({ code: "invalid_input", details: [{ path: "eventType" }] });
+  });
+
+  test("are asked for by a word that a failure has, and by no other, and each stands in the documents", async () => {
+    const answer = await h.get("/webhooks/deliveries?lastError=teapot");
+    expect(answer.body.error).toMatchObject({ code: "invalid_input", details: [{ path: "lastError" }] });
+    const words = Object.keys(deliveryErrors);
+    for (const word of words) expect((await h.get(`/webhooks/deliveries?lastError=${word}`)).status).toBe(200);
+    const text = readFileSync("docs/webhooks.md", "utf8");
+    const rows = Object.entries(deliveryErrors).map(([word, meaning]) => `| \`${word}\` | ${meaning} |`);
+    expect(text, rows.join("\n")).toContain(rows.join("\n"));
+    const { components } = openApiDocument(appRouter, { baseUrl: "https://api.patchbay.test/api/v1", version: "1" });
+    for (const name of ["WebhookDelivery", "WebhookDeliveryWithAttempts", "EventDelivery"]) {
+      expect(components.schemas[name]!.properties!.lastError!.enum).toEqual([...words, null]);
+    }
+  });
+
   test("of a stranger are found by nothing", async () => {
     const { id } = await make();
     const [mine] = await stock(id, [{}]);
@@ -473,7 +617,7 @@ describe("the deliveries", async () => {
     ]);
     await h.post(`/webhooks/deliveries/${waits!.id}/redeliver`, {});
     const due = await delivery(waits!.id);
-    expect(due).toMatchObject({ state: "pending", attempts: 3, schedule_from: 0, claim: "4" });
+    expect(due).toMatchObject({ state: "pending", attempts: 3, schedule_from: 3, claim: "4" });
     expect(due.next_attempt_at.getTime()).toBeLessThan(soon.getTime());
     const before = await delivery(runs!.id);
     expect((await h.post(`/webhooks/deliveries/${runs!.id}/redeliver`, {})).status).toBe(200);

@@ -164,6 +164,21 @@ describe("the dead letters", () => {
     expect(await rowsOf(other.id)).toEqual(before);
   });
 
+  test("of types that the endpoint no longer wants stay where they are", async () => {
+    const { path, id } = await make(["call.*"]);
+    const [ended, failed] = [await state(2, ago(day)), await state(3, ago(day), "call.failed")];
+    await deliver(id, [...ended, ...failed], "dead");
+    await h.patch(path, { eventTypes: ["call.failed", "agent.*"] });
+    const began = await start(path, { which: "dead", eventTypes: ["call.*"] });
+    expect(await work(began.id)).toMatchObject({ state: "completed", queued: 3 });
+    expect(await sentBy(began.id)).toEqual(idsOf(failed));
+    await drain(id);
+    expect(await work((await start(path, { which: "dead" })).id)).toMatchObject({ state: "completed", queued: 0 });
+    const left = (await h.get(`${path}/deliveries?state=dead`)).body.data;
+    expect(left.map(({ eventType }: { eventType: string }) => eventType)).toEqual(["call.ended", "call.ended"]);
+    expect((await h.post(`/webhooks/deliveries/${left[0].id}/redeliver`, {})).body.data.state).toBe("pending");
+  });
+
   test("of the last thirty days are meant where no time is given", async () => {
     const { path, id } = await make();
     await deliver(id, await state(1, ago(20 * day)), "dead");
@@ -259,6 +274,21 @@ describe("what was missed", () => {
     expect((await endpoint.get()).missed).toBeNull();
     const again = await h.post(`${endpoint.path}/replay`, { which: "missed" });
     expect(again.body.error).toMatchObject({ code: "invalid_input", details: [{ path: "since" }] });
+  }, 180_000);
+
+  test("is all that was said since its making, where an endpoint was made switched off", async () => {
+    const before = await say();
+    const url = `${receiver.url}/replay-${++named}`;
+    const { id } = (await h.post("/webhooks", { url, eventTypes: ["agent.*"], status: "disabled" })).body.data;
+    const off = await say();
+    for (const event of [before, off]) await event.tell();
+    expect(await eventsOf(id)).toEqual([]);
+    const path = `/webhooks/${id}`;
+    await h.patch(path, { status: "enabled" });
+    const began = await start(path, { which: "missed" });
+    expect(await work(began.id)).toMatchObject({ state: "completed", queued: 1 });
+    expect(await eventsOf(id)).toEqual([off.id]);
+    expect((await h.get(path)).body.data.missed).toBeNull();
   }, 180_000);
 
   test("is still missed when a replay took a part of it, or when more was missed meanwhile", async () => {
@@ -424,19 +454,21 @@ describe("a replay", () => {
   });
 
   const at = (milliseconds: number) => ago(milliseconds).toISOString();
-  test.each([
-    ["missed, where nothing was", { which: "missed" }, "since"],
-    ["all, without saying since when", { which: "all" }, "since"],
+  const refused: [string, object, string, RegExp?][] = [
+    ["missed, where nothing was", { which: "missed" }, "since", /has missed nothing by being switched off/],
+    ["all, without saying since when", { which: "all" }, "since", /`all` takes what was delivered too/],
     ["an end before its beginning", { which: "dead", since: at(day), until: at(2 * day) }, "since"],
     ["a beginning to come", { which: "dead", since: at(-day) }, "since"],
     ["more than ninety days", { which: "dead", since: at(91 * day) }, "since"],
     ["a type that there is not", { which: "dead", eventTypes: ["call.finished"] }, "eventTypes.0"],
     ["a day that is none", { which: "dead", since: "yesterday" }, "since"],
     ["another which", { which: "some" }, "which"],
-  ])("refuses %s", async (_, body, path) => {
+  ];
+  test.each(refused)("refuses %s", async (_, body, path, message = /./) => {
     const endpoint = await make();
     const answer = await h.post(`${endpoint.path}/replay`, body);
-    expect(answer.body.error).toMatchObject({ code: "invalid_input", details: [{ path }] });
+    const details = [{ path, message: expect.stringMatching(message) }];
+    expect(answer.body.error).toMatchObject({ code: "invalid_input", details });
   });
 
   test("ends now where it is told to end later, and takes ninety days", async () => {

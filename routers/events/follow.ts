@@ -5,10 +5,21 @@ import type { Tx } from "../../db/client.ts";
 import { events } from "../../db/schema/events.ts";
 import { asFault } from "../fault.ts";
 import type { Place } from "../live.ts";
-import { type ListKey, readCursor, writeCursor } from "../page.ts";
+import { type ListKey, readCursor } from "../page.ts";
 import { Cut } from "../stream.ts";
 import type { Event, FollowEvents } from "./schema.ts";
-import { chosenBy, type EventRow, eventEnvelope } from "./service.ts";
+import {
+  chosenBy,
+  type EventRow,
+  eventEnvelope,
+  horizon,
+  isBehind,
+  later,
+  type Position,
+  positionOf,
+  presentPosition,
+  writePosition,
+} from "./service.ts";
 
 /** How a stream of events keeps its time. */
 export const followTempo = {
@@ -38,7 +49,6 @@ export type Follower = {
 /** An event, or at the very beginning null: the position from which the stream begins. */
 export type Followed = TrackedEnvelope<Event | null>;
 
-type Position = { txid: string; id: string };
 type Seen = { rows: (EventRow & { txid: string })[]; position: Position; isFull: boolean; isAbove: boolean };
 
 const atOnce = 100;
@@ -55,7 +65,7 @@ export async function* followEvents(follower: Follower, input: FollowEvents): As
   const look = <T>(work: (tx: Tx) => Promise<T>) => place.look(() => follower.page(work));
   try {
     let position = given ?? (await look(presentPosition));
-    if (!given) yield tracked(written(follower.key, position), null);
+    if (!given) yield tracked(writePosition(follower.key, position), null);
     let checkedAt = performance.now();
     let aboveMs = followTempo.aboveMs.first;
     for (;;) {
@@ -68,7 +78,7 @@ export async function* followEvents(follower: Follower, input: FollowEvents): As
       const seen = await unlessTroubled(look((tx) => eventsAfter(tx, from, input)));
       for (const row of seen?.rows ?? []) {
         goOnUnless(signal);
-        yield tracked(written(follower.key, row), eventEnvelope(row));
+        yield tracked(writePosition(follower.key, row), eventEnvelope(row));
       }
       goOnUnless(signal);
       position = seen?.position ?? position;
@@ -105,21 +115,6 @@ async function unlessTroubled<T>(look: Promise<T>): Promise<T | undefined> {
   }
 }
 
-const written = (key: ListKey, { txid, id }: Position) => writeCursor(key, `${txid}:${id}`);
-
-function positionOf(text: string | null): Position | null {
-  const [txid, id] = text?.split(":") ?? [];
-  return txid === undefined || id === undefined ? null : { txid, id };
-}
-
-const horizon = sql<string>`pg_snapshot_xmin(pg_current_snapshot())`;
-
-/** Everything below it is read, or was there before. */
-async function presentPosition(tx: Tx): Promise<Position> {
-  const [now] = await tx.execute<{ txid: string }>(sql`select ${horizon}::text as txid`);
-  return { txid: now!.txid, id: "" };
-}
-
 /**
  * What lies below the horizon is all that there is and ever will be there. The position behind a page that is not full is
  * a horizon taken before it was read: so the next look does not go over what the filter has left out.
@@ -130,9 +125,7 @@ async function eventsAfter(tx: Tx, after: Position, filter: FollowEvents): Promi
     tx
       .select({ event: events, isSettled: sql<boolean>`${events.txid} < ${horizon}` })
       .from(events)
-      .where(
-        and(sql`(${events.txid}, ${events.id}) > (${after.txid}::text::xid8, ${after.id}::text)`, chosenBy(filter)),
-      )
+      .where(and(isBehind(after), chosenBy(filter)))
       .orderBy(asc(events.txid), asc(events.id))
       .limit(atOnce),
   ]);
@@ -147,5 +140,3 @@ async function eventsAfter(tx: Tx, after: Position, filter: FollowEvents): Promi
     isAbove: found.length > rows.length,
   };
 }
-
-const later = (one: Position, other: Position) => (BigInt(other.txid) > BigInt(one.txid) ? other : one);

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { eventTypes, subjectTypes } from "../../db/events.ts";
 import { PageInput, pageOf } from "../page.ts";
 import { couldMatch } from "../webhooks/match.ts";
+import { DeliveryError } from "../webhooks/reasons.ts";
 import { examples, Id, Instant, When } from "../words.ts";
 
 /** What happened, the same on this door and in the body of a webhook. */
@@ -35,10 +36,7 @@ const EventDelivery = z
       .int()
       .nullable()
       .meta({ description: "Of the last answer; null when none came.", examples: [200] }),
-    lastError: z
-      .string()
-      .nullable()
-      .meta({ description: "Why there was no answer, or why it did not count.", examples: [null] }),
+    lastError: DeliveryError,
     nextAttemptAt: Instant.nullable(),
     createdAt: Instant,
     finishedAt: Instant.nullable(),
@@ -80,7 +78,8 @@ export const ListEvents = z.strictObject({
     .enum(["asc", "desc"])
     .default("desc")
     .meta({
-      description: "`asc` tails: in the order of commits, skipping none; keep `nextCursor`, also of an empty page.",
+      description:
+        "`asc` tails: in the order of commits, skipping none. Every page has a `nextCursor` then, also an empty one: keep it.",
       examples: ["desc"],
     }),
   type: z
@@ -111,6 +110,7 @@ export const FollowEvents = z.strictObject({
     .optional()
     .meta({ description: "The same, as a reader that lost its line sends it by itself. It goes before `after`." }),
   types: types.optional(),
+  // Not looked up: what was made a moment ago, such as an agent that is not ready yet, has no event to be known by.
   subjectId: subjectId.optional(),
 });
 export type FollowEvents = z.output<typeof FollowEvents>;

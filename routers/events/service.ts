@@ -4,7 +4,7 @@ import { eventTypes } from "../../db/events.ts";
 import { idFloor } from "../../db/ids.ts";
 import { deliveries, eventCounters, events } from "../../db/schema/events.ts";
 import { Fault } from "../fault.ts";
-import { type ListKey, readCursor, toPage } from "../page.ts";
+import { type ListKey, readCursor, toPage, writeCursor } from "../page.ts";
 import type { Page } from "../reply.ts";
 import { wants } from "../webhooks/match.ts";
 import { wire, wireOrNull } from "../words.ts";
@@ -82,34 +82,51 @@ async function newestEvents(tx: Tx, input: ListEvents, key: ListKey): Promise<Pa
   return toPage(key, rows.map(eventEnvelope), input.limit, ({ id }) => id);
 }
 
+/** A place in the order of commits: behind this event, or (no id) before all that this transaction wrote. */
+export type Position = { txid: string; id: string };
+
+/** Below it is all that there is, and ever will be there: the oldest transaction that is still running. */
+export const horizon = sql<string>`pg_snapshot_xmin(pg_current_snapshot())`;
+
+/** Whatever is read after it was taken, and lies below it, is the whole. */
+export async function presentPosition(tx: Tx): Promise<Position> {
+  const [now] = await tx.execute<{ txid: string }>(sql`select ${horizon}::text as txid`);
+  return { txid: now!.txid, id: "" };
+}
+
+export const later = (one: Position, other: Position) => (BigInt(other.txid) > BigInt(one.txid) ? other : one);
+
+export const writePosition = (key: ListKey, { txid, id }: Position) => writeCursor(key, `${txid}:${id}`);
+
+export function positionOf(text: string | null): Position | null {
+  const [txid, id] = text?.split(":") ?? [];
+  return txid === undefined || id === undefined ? null : { txid, id };
+}
+
+export const isBehind = ({ txid, id }: Position) =>
+  sql`(${events.txid}, ${events.id}) > (${txid}::text::xid8, ${id}::text)`;
+
 /**
  * Reads by the transactions that wrote, and only below the oldest that is still running: whatever commits later has a
- * higher position, so a reader who goes on from his cursor misses nothing.
+ * higher position, so a reader who goes on from his cursor misses nothing. Behind the last page, an empty one too, his
+ * cursor is the horizon that was taken before it was read.
  */
 async function tailEvents(tx: Tx, input: ListEvents, key: ListKey): Promise<Page<Event>> {
-  const after = readCursor(key, input.cursor);
-  const [txid, id] = after?.split(":") ?? [];
-  const rows = await tx
-    .select()
-    .from(events)
-    .where(
-      and(
-        sql`${events.txid} < pg_snapshot_xmin(pg_current_snapshot())`,
-        after === null ? undefined : sql`(${events.txid}, ${events.id}) > (${txid}::text::xid8, ${id}::text)`,
-        chosenBy(input),
-      ),
-    )
-    .orderBy(asc(events.txid), asc(events.id))
-    .limit(input.limit + 1);
+  const after = positionOf(readCursor(key, input.cursor));
+  const [present, rows] = await Promise.all([
+    presentPosition(tx),
+    tx
+      .select()
+      .from(events)
+      .where(and(sql`${events.txid} < ${horizon}`, after ? isBehind(after) : undefined, chosenBy(input)))
+      .orderBy(asc(events.txid), asc(events.id))
+      .limit(input.limit + 1),
+  ]);
   const shown = rows.slice(0, input.limit);
-  const last = shown.at(-1);
-  // Also the last page has a cursor: from there the tail goes on. The page is cut once more to have its position signed.
-  const { nextCursor } = toPage(key, last ? [last, last] : [], 1, (row) => `${row.txid}:${row.id}`);
-  return {
-    items: shown.map(eventEnvelope),
-    nextCursor: nextCursor ?? input.cursor ?? null,
-    hasMore: rows.length > input.limit,
-  };
+  const hasMore = rows.length > input.limit;
+  const reached = shown.at(-1) ?? after;
+  const position = reached && hasMore ? reached : later(reached ?? present, present);
+  return { items: shown.map(eventEnvelope), nextCursor: writePosition(key, position), hasMore };
 }
 
 /** An event as the world sees it; its JSON is the body of every delivery. */

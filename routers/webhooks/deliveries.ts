@@ -1,24 +1,29 @@
 import { and, asc, desc, eq, gte, inArray, lt, type SQL, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
+import { eventTypes } from "../../db/events.ts";
 import { idFloor } from "../../db/ids.ts";
-import { deliveries, deliveryAttempts, eventCounters, events } from "../../db/schema/events.ts";
+import { deliveries, deliveryAttempts, eventCounters, events, webhookEndpoints } from "../../db/schema/events.ts";
 import { Fault } from "../fault.ts";
 import { type ListKey, readCursor, toPage } from "../page.ts";
 import { wire, wireOrNull } from "../words.ts";
+import { textArray } from "./admission.ts";
 import type { Delivery, DeliveryWithAttempts, ListDeliveries, SearchDeliveries } from "./delivery-words.ts";
-import { findEndpoint } from "./service.ts";
+import { wants } from "./match.ts";
+import { endpointNotFound, findEndpoint } from "./service.ts";
 
 type DeliveryRow = typeof deliveries.$inferSelect;
 
 const notFound = (id: string) => new Fault("delivery_not_found", `There is no delivery ${id}.`);
 
-export const listDeliveries = (tx: Tx, { id, ...filters }: ListDeliveries, key: ListKey) =>
-  searchDeliveries(tx, { ...filters, endpointId: id }, key);
+export async function listDeliveries(tx: Tx, { id, ...filters }: ListDeliveries, key: ListKey) {
+  await findEndpoint(tx, id);
+  return searchDeliveries(tx, { ...filters, endpointId: id }, key);
+}
 
-/** The deliveries of one endpoint, or of all, newest first. What is named must be the client's own. */
+/** The deliveries of one endpoint, or of all, newest first. What is named must be the client's own, and may be deleted. */
 export async function searchDeliveries(tx: Tx, input: SearchDeliveries, key: ListKey) {
   const before = readCursor(key, input.cursor);
-  if (input.endpointId) await findEndpoint(tx, input.endpointId);
+  if (input.endpointId) await mustHaveHad(tx, input.endpointId);
   if (input.eventId) await mustHaveEvent(tx, input.eventId);
   if (input.subjectId) await mustHaveSpoken(tx, input.subjectId);
   const rows = await tx
@@ -35,7 +40,7 @@ function chosenBy(tx: Tx, input: SearchDeliveries): SQL | undefined {
   return and(
     endpointId ? eq(deliveries.endpointId, endpointId) : undefined,
     state && eq(deliveries.state, state),
-    eventType && eq(deliveries.eventType, eventType),
+    eventType === undefined ? undefined : isOfKind(eventType),
     eventId ? eq(deliveries.eventId, eventId) : undefined,
     subjectId ? inArray(deliveries.eventId, eventsAbout(tx, subjectId)) : undefined,
     lastStatus === undefined ? undefined : eq(deliveries.lastStatus, lastStatus),
@@ -46,8 +51,21 @@ function chosenBy(tx: Tx, input: SearchDeliveries): SQL | undefined {
   );
 }
 
+/** One parameter, however many types the pattern wants: the text of the statement stays the same. */
+const isOfKind = (pattern: string) =>
+  sql`${deliveries.eventType} = any(${textArray(eventTypes.filter((type) => wants([pattern], type)))})`;
+
 const eventsAbout = (tx: Tx, subjectId: string) =>
   tx.select({ id: events.id }).from(events).where(eq(events.subjectId, subjectId));
+
+/** An endpoint is gone when it is deleted; what was sent there is not. */
+async function mustHaveHad(tx: Tx, endpointId: string) {
+  const [endpoint] = await tx
+    .select({ id: webhookEndpoints.id })
+    .from(webhookEndpoints)
+    .where(eq(webhookEndpoints.id, endpointId));
+  if (!endpoint) throw endpointNotFound(endpointId);
+}
 
 /** Deliveries may be kept longer than the event itself. */
 async function mustHaveEvent(tx: Tx, id: string) {
@@ -81,16 +99,19 @@ export async function getDelivery(tx: Tx, id: string): Promise<DeliveryWithAttem
   };
 }
 
+/** Due now, with all its attempts to come: what was tried before is held against it no more. */
+const begunAgain = "schedule_from = attempts, next_attempt_at = clock_timestamp()";
+
 /**
  * What sending a delivery anew changes: its schedule begins again, and who still holds an earlier admission of it can
  * write nothing. The sweep admits it within a second or two.
  */
-export const sentAnew = sql.raw(`state = 'pending', schedule_from = attempts, next_attempt_at = clock_timestamp(),
+export const sentAnew = sql.raw(`state = 'pending', ${begunAgain},
   finished_at = null, admitted_until = null, claim = claim + 1`);
 
 /**
- * Sends a delivery once more, with the same `webhook-id`: one that is over begins anew, one that waits is due now, and
- * one that is on its way is left alone.
+ * Sends a delivery once more, with the same `webhook-id`: one that is over begins anew, one that waits is due now
+ * with its whole schedule before it, and one that is on its way is left alone.
  */
 export async function redeliver(tx: Tx, id: string): Promise<Delivery> {
   const [found] = await tx.select().from(deliveries).where(eq(deliveries.id, id)).for("update");
@@ -100,7 +121,7 @@ export async function redeliver(tx: Tx, id: string): Promise<Delivery> {
   if (status === "disabled") throw new Fault("webhook_disabled");
   if (found.state === "pending" && found.admittedUntil !== null) return deliveryOnTheWire(found);
   if (!(await isKept(tx, id))) throw new Fault("event_expired");
-  const change = found.state === "pending" ? sql.raw("next_attempt_at = clock_timestamp()") : sentAnew;
+  const change = found.state === "pending" ? sql.raw(begunAgain) : sentAnew;
   await tx.execute(sql`update deliveries set ${change} where id = ${id}`);
   const [changed] = await tx.select().from(deliveries).where(eq(deliveries.id, id));
   return deliveryOnTheWire(changed!);

@@ -2,6 +2,8 @@ import { z } from "zod";
 import { eventTypes } from "../../db/events.ts";
 import { PageInput, pageOf } from "../page.ts";
 import { examples, Id, Instant, When } from "../words.ts";
+import { couldMatch } from "./match.ts";
+import { AttemptError, DeliveryError, deliveryErrors } from "./reasons.ts";
 import { endpointId } from "./schema.ts";
 
 const states = ["pending", "delivered", "dead"] as const;
@@ -12,9 +14,11 @@ const filters = {
     .optional()
     .meta({ description: "`dead`: the dead letters.", examples: ["dead"] }),
   eventType: z
-    .enum(eventTypes)
+    .string()
+    .max(100)
+    .refine((pattern) => couldMatch(pattern, eventTypes), "No event has this type; see GET /webhooks/event-types.")
     .optional()
-    .meta({ description: "Of events of this one type.", examples: ["call.ended"] }),
+    .meta({ description: "An event type, or `call.*` for all of a kind.", examples: ["call.ended"] }),
   eventId: Id("event", examples.event).optional().meta({ description: "Of this event, to whatever endpoint." }),
   subjectId: z
     .string()
@@ -29,9 +33,7 @@ const filters = {
     .optional()
     .meta({ description: "What the receiver answered last.", examples: [503] }),
   lastError: z
-    .string()
-    .min(1)
-    .max(100)
+    .enum(Object.keys(deliveryErrors))
     .optional()
     .meta({ description: "Why there was no answer at last, or why it did not count.", examples: ["timeout"] }),
   since: When.optional().meta({ description: "Made at this moment or later.", examples: ["2026-11-01T00:00:00Z"] }),
@@ -43,7 +45,9 @@ export type ListDeliveries = z.output<typeof ListDeliveries>;
 
 export const SearchDeliveries = z.strictObject({
   ...PageInput,
-  endpointId: endpointId.optional().meta({ description: "To this endpoint." }),
+  endpointId: endpointId
+    .optional()
+    .meta({ description: "To this endpoint, also one that was deleted.", examples: [examples.endpoint] }),
   ...filters,
 });
 export type SearchDeliveries = z.output<typeof SearchDeliveries>;
@@ -54,10 +58,6 @@ const status = z
   .int()
   .nullable()
   .meta({ description: "Of the answer; null when none came.", examples: [200] });
-const error = z
-  .string()
-  .nullable()
-  .meta({ description: "Why there was no answer, or why it did not count.", examples: [null] });
 
 const delivery = {
   id: Id("delivery", examples.delivery),
@@ -69,7 +69,7 @@ const delivery = {
     .int()
     .meta({ description: "Attempts made so far: ten at most each time that it is sent.", examples: [1] }),
   lastStatus: status,
-  lastError: error,
+  lastError: DeliveryError,
   replayId: Id("replay", examples.replay)
     .nullable()
     .meta({ description: "The replay that sent it last, if one did.", examples: [null] }),
@@ -89,7 +89,7 @@ export const DeliveryWithAttempts = z
       z.object({
         attempt: z.int().meta({ examples: [1] }),
         status,
-        error,
+        error: AttemptError,
         latencyMs: z.int().meta({ examples: [87] }),
         response: z
           .string()

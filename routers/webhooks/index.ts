@@ -41,8 +41,9 @@ export const webhooks = router({
   create: command
     .meta(
       rest("POST", "/webhooks", "webhooks:write", "Create a webhook endpoint", {
-        description: "Answers the signing secret, this once. Events are sent there from now on.",
-        faults: ["webhook_url_forbidden"],
+        description:
+          "Answers the signing secret, this once. Events are sent there from now on; with `status` `disabled` only once it is enabled, and `missed` says what a replay would bring. A client has 50 endpoints at most.",
+        faults: ["webhook_url_forbidden", "webhooks_too_many"],
         vault: "webhook_secret",
       }),
     )
@@ -103,7 +104,7 @@ export const webhooks = router({
     .meta(
       rest("POST", "/webhooks/{id}/rotate-secret", "webhooks:write", "Replace the signing secret of an endpoint", {
         description:
-          "Answers the new secret, this once. For the overlap every delivery carries the signatures of both, so that a receiver may change over in its own time.",
+          "Answers the new secret, this once. For the overlap every delivery carries the signatures of both, so that a receiver may change over in its own time. With `overlapHours: 0` all earlier secrets end at once.",
         faults: ["webhook_not_found", "webhook_secrets_too_many"],
         vault: "webhook_secret",
       }),
@@ -217,7 +218,7 @@ export const webhooks = router({
       .meta(
         rest("POST", "/webhooks/deliveries/{id}/redeliver", "webhooks:write", "Send a delivery once more", {
           description:
-            "Now, with the same `webhook-id`, and with all its attempts to come. One that waits for its next attempt is due at once; one that is on its way is answered as it is.",
+            "Now, with the same `webhook-id`, and with all its attempts to come: also one that waits for its next attempt. One that is on its way is answered as it is.",
           faults: ["delivery_not_found", "webhook_not_found", "webhook_disabled", "event_expired"],
         }),
       )

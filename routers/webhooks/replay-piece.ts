@@ -70,8 +70,10 @@ async function comesTooSoon(tx: Tx, { which, id }: ReplayRow): Promise<boolean> 
   return row!.early;
 }
 
-/** Dead letters, sent anew; but none whose event is past its age. */
+/** Dead letters, sent anew; but none that the endpoint wants no longer, and none whose event is past its age. */
 async function takeDead(tx: Tx, replay: ReplayRow, endpoint: EndpointRow): Promise<Taken> {
+  const types = wantedTypes(replay, endpoint);
+  if (types.length === 0) return { position: null, queued: 0 };
   // A delivery is made after its event: none with a lower id can be of this time. An hour is for clocks that differ.
   const floor = idFloor("delivery", new Date(replay.since.getTime() - 3_600_000));
   const [taken] = await tx.execute<{ position: string | null; queued: number }>(sql`
@@ -79,7 +81,7 @@ async function takeDead(tx: Tx, replay: ReplayRow, endpoint: EndpointRow): Promi
       select d.id, d.event_id, d.event_created_at from deliveries d
       where d.endpoint_id = ${endpoint.id} and d.state = 'dead' and d.id > ${replay.position ?? floor}
         and d.event_created_at >= ${wire(replay.since)} and d.event_created_at < ${wire(replay.until)}
-        ${replay.eventTypes === null ? sql`` : sql`and d.event_type = any(${textArray(typesOf(replay))})`}
+        and d.event_type = any(${textArray(types)})
       order by d.id limit ${sql.raw(String(piece.deliveries))} for update
     ), sent as (
       update deliveries d set ${sentAnew}, replay_id = ${replay.id}
@@ -92,7 +94,7 @@ async function takeDead(tx: Tx, replay: ReplayRow, endpoint: EndpointRow): Promi
 
 /** Events that the endpoint wants: those without a delivery get one, and with `all` the others are sent anew. */
 async function takeEvents(tx: Tx, replay: ReplayRow, endpoint: EndpointRow): Promise<Taken> {
-  const types = typesOf(replay).filter((type) => wants(endpoint.eventTypes, type));
+  const types = wantedTypes(replay, endpoint);
   if (types.length === 0) return { position: null, queued: 0 };
   const { position, ids } = await nextEvents(tx, replay, types);
   if (ids.length === 0) return { position, queued: 0 };
@@ -155,8 +157,9 @@ async function complete(tx: Tx, { id, endpointId, which, eventTypes: some, since
   await endReplay(tx, id, "completed");
 }
 
-const typesOf = ({ eventTypes: some }: ReplayRow) =>
-  some === null ? eventTypes : eventTypes.filter((type) => wants(some, type));
+/** As the endpoint stands now: it may have been changed since the replay began. */
+const wantedTypes = ({ eventTypes: some }: ReplayRow, endpoint: EndpointRow) =>
+  eventTypes.filter((type) => wants(endpoint.eventTypes, type) && (some === null || wants(some, type)));
 
 const wire = (date: Date) => sql`${date.toISOString()}::text::timestamptz`;
 

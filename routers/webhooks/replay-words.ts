@@ -5,7 +5,7 @@ import { endpointId, fields } from "./schema.ts";
 
 const which = z.enum(["dead", "missed", "all"]).meta({
   description:
-    "`dead`: its dead letters. `missed`: events that were never queued for it, as while it was switched off. `all`: every event that it wants.",
+    "`dead`: its dead letters of types that it wants. `missed`: events that were never queued for it, as while it was switched off. `all`: every event that it wants.",
   examples: ["dead"],
 });
 
@@ -21,9 +21,10 @@ export const StartReplay = z.strictObject({
     description: "Events before this moment. Left out, or later than now: until now.",
     examples: ["2026-11-22T10:15:30Z"],
   }),
-  eventTypes: fields.eventTypes
-    .optional()
-    .meta({ description: "Of those that the endpoint wants, these alone.", examples: [["call.*"]] }),
+  eventTypes: fields.eventTypes.optional().meta({
+    description: "Of those that the endpoint wants now, these alone.",
+    examples: [["call.*"]],
+  }),
 });
 export type StartReplay = z.output<typeof StartReplay>;
 
@@ -49,9 +50,10 @@ export const Replay = z
       examples: ["running"],
     }),
     queued: z.int().meta({ description: "Deliveries that it has queued so far.", examples: [120] }),
-    progress: z
-      .object({ delivered: counted, dead: counted, pending: counted })
-      .meta({ description: "How the deliveries stand that it sent last.", id: "WebhookReplayProgress" }),
+    progress: z.object({ delivered: counted, dead: counted, pending: counted }).meta({
+      description: "How the deliveries stand now that no later replay has sent.",
+      id: "WebhookReplayProgress",
+    }),
     createdAt: Instant,
     finishedAt: Instant.nullable().meta({ examples: [null] }),
   })

@@ -59,12 +59,17 @@ function rangeOf({ which, since, until }: StartReplay, endpoint: EndpointRow, no
   const asked = until === undefined ? defaultUntil(which, endpoint) : new Date(until);
   const end = asked && asked < now ? asked : now;
   const begin = since === undefined ? defaultSince(which, endpoint, end) : new Date(since);
-  if (begin === null) throw refused("since", "Say since when: this endpoint has missed nothing by being switched off.");
+  if (begin === null) throw refused("since", sayWhen[which === "all" ? "all" : "missed"]);
   if (begin >= end) throw refused("since", "This is not before `until`, or not before now.");
   if (end.getTime() - begin.getTime() > longestDays * dayMs)
     throw refused("since", `A replay reaches over ${longestDays} days at most. Replay the rest after it.`);
   return { since: begin, until: end };
 }
+
+const sayWhen = {
+  all: "Say since when: `all` takes what was delivered too.",
+  missed: "Say since when: this endpoint has missed nothing by being switched off.",
+};
 
 function refused(path: string, message: string) {
   return new Fault("invalid_input", `${path}: ${message}`, { details: [{ path, message }] });

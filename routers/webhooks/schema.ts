@@ -4,6 +4,7 @@ import { PageInput, pageOf } from "../page.ts";
 import { examples, Id, Instant } from "../words.ts";
 import { objectionsToHeaders } from "./headers.ts";
 import { couldMatch } from "./match.ts";
+import { AttemptError, disableCodes } from "./reasons.ts";
 
 export const endpointId = Id("endpoint", examples.endpoint);
 const statuses = ["enabled", "disabled"] as const;
@@ -82,6 +83,9 @@ export const CreateEndpoint = z.strictObject({
   payload: fields.payload.optional(),
   ratePerSecond: fields.ratePerSecond.optional(),
   signing: signing.optional(),
+  status: fields.status
+    .optional()
+    .meta({ description: "`disabled`: to be tried first, and enabled later.", examples: ["enabled"] }),
 });
 export type CreateEndpoint = z.output<typeof CreateEndpoint>;
 
@@ -96,7 +100,12 @@ export const UpdateEndpoint = z.strictObject({
 export type UpdateEndpoint = z.output<typeof UpdateEndpoint>;
 
 export const EndpointId = z.strictObject({ id: endpointId });
-export const ListEndpoints = z.strictObject(PageInput);
+export const ListEndpoints = z.strictObject({
+  ...PageInput,
+  status: fields.status
+    .optional()
+    .meta({ description: "Only those that are switched on, or off.", examples: ["disabled"] }),
+});
 export type ListEndpoints = z.output<typeof ListEndpoints>;
 
 export const RotateSecret = z.strictObject({
@@ -106,7 +115,11 @@ export const RotateSecret = z.strictObject({
     .min(0)
     .max(168)
     .default(24)
-    .meta({ description: "How long the present secret signs beside the new one; 0: no longer.", examples: [24] }),
+    .meta({
+      description:
+        "How long the present secret signs beside the new one. 0: neither it nor any earlier one signs any longer.",
+      examples: [24],
+    }),
   signing: signing.optional().meta({ description: "How the new one signs; left out, as the present one does." }),
 });
 export type RotateSecret = z.output<typeof RotateSecret>;
@@ -131,8 +144,21 @@ const endpoint = {
   disabledReason: z
     .string()
     .nullable()
-    .meta({ examples: [null] }),
+    .meta({ description: "In words; null: it is on.", examples: [null] }),
+  disabledCode: z
+    .enum(disableCodes)
+    .nullable()
+    .meta({
+      description:
+        "The same for machines. `request`: somebody asked for it. `gone`: the receiver answered 410. `failures`: a hundred attempts failed in a row. `days`: nothing but failure came for five days.",
+      examples: [null],
+    }),
   disabledAt: Instant.nullable().meta({ examples: [null] }),
+  paused: z.boolean().meta({
+    description:
+      "The operator of this installation holds its deliveries back. They wait, use up no attempt and are sent afterwards.",
+    examples: [false],
+  }),
   health: z
     .object({
       state: z.enum(["healthy", "failing", "disabled"]).meta({ examples: ["healthy"] }),
@@ -190,10 +216,7 @@ export const EndpointTrial = z
       .int()
       .nullable()
       .meta({ description: "Of the answer; null when none came.", examples: [200] }),
-    error: z
-      .string()
-      .nullable()
-      .meta({ description: "Why there was no answer, or why it did not count.", examples: [null] }),
+    error: AttemptError,
     latencyMs: z.int().meta({ examples: [87] }),
     response: z
       .string()

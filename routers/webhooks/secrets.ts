@@ -34,7 +34,8 @@ export function makeSecret(endpointId: string, signing: EndpointRow["signing"], 
 
 /**
  * Gives a locked endpoint a new secret. The one before goes on signing for the overlap, and those before that until
- * their own time is over: sealed under the same row, their bytes are moved as they are.
+ * their own time is over: sealed under the same row, their bytes are moved as they are. Without an overlap none of them
+ * signs any longer: that is asked for after a leak, and nobody then knows which of them has leaked.
  */
 export async function replaceSecret(
   tx: Tx,
@@ -45,7 +46,7 @@ export async function replaceSecret(
   const at = new Date();
   const until = new Date(at.getTime() + overlapHours * 3_600_000).toISOString();
   const present = { sealed: before.secret.toString("base64"), until };
-  const previousSecrets = stillSigning([present, ...before.previousSecrets], at);
+  const previousSecrets = overlapHours === 0 ? [] : stillSigning([present, ...before.previousSecrets], at);
   if (previousSecrets.length >= atMost) throw new Fault("webhook_secrets_too_many");
   const { columns, shown } = makeSecret(before.id, signing ?? before.signing, ring);
   const [changed] = await tx

@@ -2,13 +2,14 @@ import { and, count, desc, eq, isNull, lt, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { catalogue, emit, eventTypes } from "../../db/events.ts";
 import { newId } from "../../db/ids.ts";
-import { webhookEndpoints } from "../../db/schema/events.ts";
+import { dispatchPauses, webhookEndpoints } from "../../db/schema/events.ts";
 import { Fault } from "../fault.ts";
 import { type ListKey, readCursor, toPage } from "../page.ts";
 import type { KeyRing } from "../providers/vault.ts";
 import { wire, wireOrNull } from "../words.ts";
 import { dispatchLimits } from "./dispatch.ts";
 import { sealHeaders } from "./headers.ts";
+import { codeOf, type DisableCode } from "./reasons.ts";
 import type {
   CreatedEndpoint,
   CreateEndpoint,
@@ -26,10 +27,10 @@ const now = sql`clock_timestamp()` as unknown as Date; // drizzle takes an expre
 export const endpointNotFound = (id: string) => new Fault("webhook_not_found", `There is no webhook endpoint ${id}.`);
 const isEndpoint = (id: string) => and(eq(webhookEndpoints.id, id), isNull(webhookEndpoints.deletedAt));
 
-/** Makes an endpoint. Its secret is shown this once and kept sealed. */
+/** Makes an endpoint. Its secret is shown this once and kept sealed. One that is made switched off misses what is said from now on. */
 export async function createEndpoint(
   tx: Tx,
-  { headers = {}, signing = "v1", ...input }: CreateEndpoint,
+  { headers = {}, signing = "v1", status = "enabled", ...input }: CreateEndpoint,
   ring: KeyRing,
   rules: AddressRules,
 ): Promise<CreatedEndpoint> {
@@ -41,11 +42,12 @@ export async function createEndpoint(
     .insert(webhookEndpoints)
     .values({ id, ...input, ...columns, ...sealHeaders(headers, id, ring) })
     .returning();
-  return { ...onTheWire(made!), secret: shown };
+  const stands = status === "disabled" ? await switchOff(tx, id, byRequest) : made!;
+  return { ...(await show(tx, stands)), secret: shown };
 }
 
 export async function getEndpoint(tx: Tx, id: string): Promise<Endpoint> {
-  return onTheWire(await findEndpoint(tx, id));
+  return show(tx, await findEndpoint(tx, id));
 }
 
 export async function findEndpoint(tx: Tx, id: string): Promise<EndpointRow> {
@@ -54,15 +56,19 @@ export async function findEndpoint(tx: Tx, id: string): Promise<EndpointRow> {
   return found;
 }
 
-export async function listEndpoints(tx: Tx, { limit, cursor }: ListEndpoints, key: ListKey) {
+export async function listEndpoints(tx: Tx, { limit, cursor, status }: ListEndpoints, key: ListKey) {
   const before = readCursor(key, cursor);
+  const isBefore = before === null ? undefined : lt(webhookEndpoints.id, before);
+  const isThus = status && eq(webhookEndpoints.status, status);
   const rows = await tx
     .select()
     .from(webhookEndpoints)
-    .where(and(before === null ? undefined : lt(webhookEndpoints.id, before), isNull(webhookEndpoints.deletedAt)))
+    .where(and(isBefore, isThus, isNull(webhookEndpoints.deletedAt)))
     .orderBy(desc(webhookEndpoints.id))
     .limit(limit + 1);
-  return toPage(key, rows.map(onTheWire), limit, ({ id }) => id);
+  const page = toPage(key, rows, limit, ({ id }) => id);
+  const pauses = await pausesOf(tx);
+  return { ...page, items: page.items.map((row) => onTheWire(row, pauses)) };
 }
 
 /**
@@ -77,14 +83,14 @@ export async function updateEndpoint(
   if (change.url !== undefined) refuseForbidden(change.url, rules);
   const before = await lockEndpoint(tx, id);
   if (change.status === "disabled" && before.status === "enabled")
-    await disableEndpoint(tx, before, "Disabled by request.");
+    await disableEndpoint(tx, before, "request", byRequest);
   const enabling = change.status === "enabled" && before.status === "disabled";
   const [changed] = await tx
     .update(webhookEndpoints)
-    .set({ ...change, ...(enabling ? enabled : {}), ...(missed === null ? forgotten : {}), updatedAt: now })
+    .set({ ...change, ...(enabling ? enabled : {}), ...(missed === null ? forgotten(enabling) : {}), updatedAt: now })
     .where(eq(webhookEndpoints.id, id))
     .returning();
-  return onTheWire(changed!);
+  return show(tx, changed!);
 }
 
 /** It begins anew: what it did wrong before it was switched off is not held against it. */
@@ -96,11 +102,11 @@ const enabled = {
   failingSince: null,
 };
 
-/** What an endpoint still misses while it is off is missed from now on. */
-const forgotten = {
-  missedSince: sql`case when disabled_at is not null then clock_timestamp() end` as unknown as Date,
+/** Nothing was missed, but what an endpoint that stays off misses from now on. The statement sees the row as it was before. */
+const forgotten = (enabling: boolean) => ({
+  missedSince: enabling ? null : (sql`case when disabled_at is not null then clock_timestamp() end` as unknown as Date),
   missedUntil: null,
-};
+});
 
 /** Replaces the client's own headers on every request to come. */
 export async function setHeaders(tx: Tx, id: string, headers: Record<string, string>, ring: KeyRing) {
@@ -114,7 +120,7 @@ export async function setHeaders(tx: Tx, id: string, headers: Record<string, str
 /** Gives an endpoint a new secret, shown this once. */
 export async function rotateSecret(tx: Tx, input: RotateSecret, ring: KeyRing): Promise<CreatedEndpoint> {
   const { row, secret } = await replaceSecret(tx, await lockEndpoint(tx, input.id), input, ring);
-  return { ...onTheWire(row), secret };
+  return { ...(await show(tx, row)), secret };
 }
 
 /** Locks an endpoint; always before its deliveries. */
@@ -125,8 +131,16 @@ export async function lockEndpoint(tx: Tx, id: string): Promise<EndpointRow> {
 }
 
 /** Switches a locked endpoint off, and says so to the others. */
-export async function disableEndpoint(tx: Tx, { id, url }: Pick<EndpointRow, "id" | "url">, reason: string) {
-  await tx
+async function disableEndpoint(tx: Tx, { id, url }: EndpointRow, code: DisableCode, reason: string) {
+  await switchOff(tx, id, reason);
+  await emit(tx, "webhook.endpoint.disabled", id, { id, url, reason, code });
+}
+
+const byRequest = "Disabled by request.";
+
+/** From now on it misses what is said, and still misses what it missed before. */
+async function switchOff(tx: Tx, id: string, reason: string): Promise<EndpointRow> {
+  const [changed] = await tx
     .update(webhookEndpoints)
     .set({
       status: "disabled",
@@ -136,8 +150,9 @@ export async function disableEndpoint(tx: Tx, { id, url }: Pick<EndpointRow, "id
       missedUntil: null,
       updatedAt: now,
     })
-    .where(eq(webhookEndpoints.id, id));
-  await emit(tx, "webhook.endpoint.disabled", id, { id, url, reason });
+    .where(eq(webhookEndpoints.id, id))
+    .returning();
+  return changed!;
 }
 
 /**
@@ -147,12 +162,12 @@ export async function disableEndpoint(tx: Tx, { id, url }: Pick<EndpointRow, "id
 export async function disableFailing(
   tx: Tx,
   id: string,
-  why: "gone" | "failures" | "days",
+  why: Exclude<DisableCode, "request">,
   reason: string,
 ): Promise<boolean> {
   const [endpoint] = await tx.select().from(webhookEndpoints).where(isEndpoint(id)).for("no key update");
   if (endpoint?.status !== "enabled" || (why !== "gone" && endpoint.failuresInRow === 0)) return false;
-  await disableEndpoint(tx, endpoint, reason);
+  await disableEndpoint(tx, endpoint, why, reason);
   return true;
 }
 
@@ -192,11 +207,19 @@ async function refuseTooMany(tx: Tx) {
   );
   const [existing] = await tx.select({ n: count() }).from(webhookEndpoints).where(isNull(webhookEndpoints.deletedAt));
   if (existing!.n < dispatchLimits.endpointsPerClient) return;
-  const message = `A client has at most ${dispatchLimits.endpointsPerClient} webhook endpoints. Delete one first.`;
-  throw new Fault("invalid_input", message, { details: [{ path: "", message }] });
+  const most = dispatchLimits.endpointsPerClient;
+  throw new Fault("webhooks_too_many", `A client has at most ${most} webhook endpoints. Delete one first.`);
 }
 
-function onTheWire(row: EndpointRow): Endpoint {
+/** Where the operator holds back what goes to this client's endpoints: by the wall it sees no other pauses, and the scope alone. */
+async function pausesOf(tx: Tx): Promise<ReadonlySet<string>> {
+  const rows = await tx.select({ scope: dispatchPauses.scope }).from(dispatchPauses);
+  return new Set(rows.map(({ scope }) => scope));
+}
+
+const show = async (tx: Tx, row: EndpointRow) => onTheWire(row, await pausesOf(tx));
+
+function onTheWire(row: EndpointRow, pauses: ReadonlySet<string>): Endpoint {
   return {
     id: row.id,
     url: row.url,
@@ -210,7 +233,9 @@ function onTheWire(row: EndpointRow): Endpoint {
     previousSecrets: stillSigning(row.previousSecrets, new Date()).map(({ until }) => ({ validUntil: until })),
     status: row.status,
     disabledReason: row.disabledReason,
+    disabledCode: codeOf(row.disabledReason),
     disabledAt: wireOrNull(row.disabledAt),
+    paused: ["all", row.clientId, row.id].some((scope) => pauses.has(scope)),
     health: healthOf(row),
     missed: row.missedSince && { since: wire(row.missedSince), until: wireOrNull(row.missedUntil) },
     createdAt: wire(row.createdAt),

@@ -88,8 +88,8 @@ export const webhooks: Noun = {
     return { endpoint, ...(await makeDelivery(h, who, endpoint)), replay: await makeReplay(h, who, endpoint) };
   },
   inputs: {
-    "webhooks.create": () => ({ ...hook, ...sending, signing: "v1a" }),
-    "webhooks.list": () => page,
+    "webhooks.create": () => ({ ...hook, ...sending, signing: "v1a", status: "enabled" }),
+    "webhooks.list": () => ({ ...page, status: "enabled" }),
     "webhooks.get": ({ own }) => ({ id: own.endpoint }),
     "webhooks.update": ({ own }) => ({ id: own.endpoint, ...deaf, ...sending, status: "enabled", missed: null }),
     "webhooks.remove": async ({ h, who }) => ({ id: await makeEndpoint(h, who) }),
