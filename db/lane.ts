@@ -25,7 +25,9 @@ export type LaneOptions = {
 export class Lane {
   readonly #sql: postgres.Sql;
   readonly #underWay = new Set<Sent>();
+  readonly #onDeath: (lane: Lane) => void;
   #dead = false;
+  #isMourned = false;
   readonly #planLifeMs: number;
   #plannedAt = performance.now();
   #waiter: ((error: ConnectionLost) => void) | undefined;
@@ -35,6 +37,7 @@ export class Lane {
 
   constructor(options: LaneOptions, onDeath: (lane: Lane) => void) {
     this.#planLifeMs = options.planLifeMs;
+    this.#onDeath = onDeath;
     this.#sql = postgres(options.url, {
       max: 1,
       ...unlisted({ max_pipeline: 10_000, socket: once((target) => this.#dial(target)) }),
@@ -43,7 +46,7 @@ export class Lane {
       max_lifetime: null,
       connect_timeout: 10,
       onnotice: () => {},
-      onclose: () => this.#die(onDeath),
+      onclose: () => this.#die(),
       connection: {
         application_name: options.name,
         statement_timeout: options.statementTimeoutMs,
@@ -118,18 +121,23 @@ export class Lane {
     return sent;
   }
 
+  /** Of a server that hangs up before it has let anybody in, postgres.js says nothing, and calls again: nobody answers. */
   #dial(target: Target): Socket {
-    return dial(target).once("error", (error) => {
+    const socket = dial(target);
+    socket.once("error", (error) => {
       this.#reason ??= error;
     });
+    return socket.once("close", () => setImmediate(() => this.#die()));
   }
 
-  #die(onDeath: (lane: Lane) => void) {
+  #die() {
+    if (this.#isMourned) return;
+    this.#isMourned = true;
     this.#dead = true;
     // What postgres.js had put aside it would now send over the next connection, which there is not: it would wait for ever.
     for (const sent of this.#underWay) rejectNow(sent, this.#reason);
     this.#waiter?.(new ConnectionLost(this.#reason));
-    onDeath(this);
+    this.#onDeath(this);
   }
 }
 

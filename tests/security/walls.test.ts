@@ -1,3 +1,5 @@
+import { once } from "node:events";
+import { type AddressInfo, createServer } from "node:net";
 import { and, eq, sql } from "drizzle-orm";
 import postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
@@ -249,6 +251,34 @@ describe("a transaction", () => {
     });
     await expect(stuck).rejects.toBeInstanceOf(ConnectionLost);
   });
+
+  test.each(["at once", "when it is greeted"])(
+    "a server that hangs up %s, before it has let anybody in, fails all that waits for it, and takes no place in the pool",
+    async (when) => {
+      const door = createServer((socket) => {
+        if (when === "at once") socket.end();
+        else socket.once("data", () => socket.end());
+      });
+      door.listen(0, "127.0.0.1");
+      await once(door, "listening");
+      const url = `postgres://nobody:nothing@127.0.0.1:${(door.address() as AddressInfo).port}/nowhere`;
+      const closed = openDatabase({ tenantUrl: url, houseUrl: url, size: 2, maxWaitMs: 20_000 });
+      try {
+        const asked = Array.from({ length: 10 }, () =>
+          closed.asHouse(async (tx) => {
+            await tx.execute(sql`select 1`);
+            await tx.execute(sql`select 2`);
+          }),
+        );
+        const reads = Array.from({ length: 10 }, () => closed.readOne({ clientId: names[0]! }, hotAgent, ["agent_1"]));
+        for (const each of await Promise.allSettled([...asked, ...reads]))
+          expect(each).toMatchObject({ status: "rejected", reason: expect.any(ConnectionLost) });
+      } finally {
+        await closed.close();
+        door.close();
+      }
+    },
+  );
 
   test("more than a hundred statements in flight are not sent again elsewhere when the connection is lost", async () => {
     const many = db.asClient({ clientId: clientOf(2) }, async (tx) => {
