@@ -57,7 +57,8 @@ async function refuseOthersLogins(owner: postgres.Sql, roles: RoleUrls) {
       where s.refclassid = 'pg_authid'::regclass and s.refobjid = (select oid from pg_roles where rolname = ${role})
         and d.datname <> current_database() order by 1`;
     if (others.length === 0 || (await opens(url))) continue;
-    const names = others.map(({ name }) => name).join(", ");
+    const named = others.slice(0, 3).map(({ name }) => name);
+    const names = [...named, ...(others.length > 3 ? [`${others.length - 3} more`] : [])].join(", ");
     throw new MigrationRefused(
       `The login ${role} belongs to the whole server, and is used with another password in: ${names}. An installation there would be shut out.
 Give both installations the same APP_SECRET, or this one a server of its own. With --take-logins the password is changed all the same.`,

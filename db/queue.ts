@@ -319,7 +319,10 @@ export async function enqueueFor<N extends JobName>(
   );
 }
 
-/** For a query: `task` and `body` of what waits or runs of these, of this transaction's client. It reads the whole queue: for what is rare. */
+/**
+ * For a query: `task` and `body` of what waits or runs of these, of this transaction's client. It reads the whole queue:
+ * for what is rare.
+ */
 export const waitingJobs = (names: readonly ClientJobName[]) =>
   sql`graphile_worker.patchbay_waiting(${names.join(" ")}::text)`;
 
@@ -327,8 +330,8 @@ type KeyedJob<N extends JobName> = { clientId: string | null; payload: JobPayloa
 
 /**
  * The house queues one job for each of many, in one statement, but for those that have one: a retry that waits keeps its
- * time and its attempt, and a schedule comes to its end however often a sweep comes by. In the order of their keys, so that two sweeps that find the same do
- * not wait for each other crosswise.
+ * time and its attempt, and a schedule comes to its end however often a sweep comes by. In the order of their keys, so
+ * that two sweeps that find the same do not wait for each other crosswise.
  */
 export async function enqueueEach<N extends JobName>(tx: Tx, name: N, each: readonly KeyedJob<N>[]) {
   if (each.length === 0) return;

@@ -26,10 +26,11 @@ export async function clientOf(tx: Tx, id: string): Promise<string> {
   return row.clientId;
 }
 
-/** Throws Fault `client_not_found`; the operator's own is nobody's either. In a transaction of the house. */
-export async function findClient(tx: Tx, id: string): Promise<void> {
+/** A client is its own. Throws Fault `client_not_found`, also for the operator's. In a transaction of the house. */
+export async function clientItself(tx: Tx, id: string): Promise<string> {
   const [row] = await tx.select({ id: clients.id }).from(clients).where(eq(clients.id, id));
   if (!row || id === platformClientId) throw new Fault("client_not_found", `There is no client ${id}.`);
+  return row.id;
 }
 
 /** The client that the token of an invitation leads to, whatever has become of the invitation since. */

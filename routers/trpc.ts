@@ -1,5 +1,5 @@
 import { initTRPC } from "@trpc/server";
-import type { Database, Tx } from "../db/client.ts";
+import type { Tx } from "../db/client.ts";
 import { recordAudit } from "./audit/service.ts";
 import type { Follower } from "./events/follow.ts";
 import { asFault, docUrl, Fault } from "./fault.ts";
@@ -7,7 +7,7 @@ import { answerReserved, claimKey, giveUpKey, reserveKey } from "./idempotency/s
 import type { AnyOutbound } from "./intents/kinds.ts";
 import type { Outbound } from "./intents/outbound.ts";
 import { loseIntent, openIntent, providerDeadlineSeconds, type Settlement, settle } from "./intents/service.ts";
-import { clientInvited, clientOf, findClient } from "./owners.ts";
+import { clientInvited, clientItself, clientOf } from "./owners.ts";
 import type { ListKey } from "./page.ts";
 import type { Deadline } from "./providers/provider.ts";
 import type { Chunks } from "./reply.ts";
@@ -102,45 +102,31 @@ export const personCommand = t.procedure.use(async (asked) => {
   );
 });
 
-type OwnerLookup = { db: Database; requestId: string; input: unknown };
+/**
+ * A command of the house about one thing, which the input's `id` names: a transaction of the client that owns it, audited
+ * there. `ownerOf`: whose it is, in a transaction of the house; throws the fault of the kind when it is nobody's.
+ */
+const commandAboutOne = (ownerOf: (tx: Tx, id: string) => Promise<string>) =>
+  t.procedure.use(async (asked) => {
+    const admitted = await admitToHouse(asked);
+    const parsedInput = await parse(asked);
+    const { db, requestId } = asked.ctx;
+    const { id } = parsedInput as { id: string };
+    const clientId = await db.asHouse((tx) => ownerOf(tx, id), { mode: "read", requestId });
+    const principal: Principal = { ...admitted, clientId, scopes: [] };
+    return commit(
+      { ...asked.ctx, principal, parsedInput },
+      asked.path,
+      (work) => db.asClient({ clientId, requestId }, work),
+      (tx) => asked.next({ ctx: { principal, tx } }),
+    );
+  });
 
-/** Whose it is that the input's `id` names. Throws the fault of the kind when it is nobody's. */
-async function ownerOf({ db, requestId, input }: OwnerLookup): Promise<string> {
-  const { id } = input as { id: string };
-  return db.asHouse((tx) => clientOf(tx, id), { mode: "read", requestId });
-}
+/** A service's command about one thing of a client. */
+export const serviceCommand = commandAboutOne(clientOf);
 
-/** A service's command about one thing: a transaction of the client that owns it, audited there. */
-export const serviceCommand = t.procedure.use(async (asked) => {
-  const admitted = await admitToHouse(asked);
-  const parsedInput = await parse(asked);
-  const { db, requestId } = asked.ctx;
-  const clientId = await ownerOf({ db, requestId, input: parsedInput });
-  const principal: Principal = { ...admitted, clientId, scopes: [] };
-  const ctx = { ...asked.ctx, principal, parsedInput };
-  return commit(
-    ctx,
-    asked.path,
-    (work) => db.asClient({ clientId, requestId }, work),
-    (tx) => asked.next({ ctx: { principal, tx } }),
-  );
-});
-
-/** An operator's command about one client, which the input's `id` names: a transaction of that client, audited there. */
-export const operatorCommand = t.procedure.use(async (asked) => {
-  const admitted = await admitToHouse(asked);
-  const parsedInput = await parse(asked);
-  const { db, requestId } = asked.ctx;
-  const { id: clientId } = parsedInput as { id: string };
-  await db.asHouse((tx) => findClient(tx, clientId), { mode: "read", requestId });
-  const principal: Principal = { ...admitted, clientId, scopes: [] };
-  return commit(
-    { ...asked.ctx, principal, parsedInput },
-    asked.path,
-    (work) => db.asClient({ clientId, requestId }, work),
-    (tx) => asked.next({ ctx: { principal, tx } }),
-  );
-});
+/** An operator's command about one client. */
+export const operatorCommand = commandAboutOne(clientItself);
 
 /** Reads inside the wall. */
 export const query = t.procedure.use(async (asked) => {

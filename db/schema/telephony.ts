@@ -61,7 +61,10 @@ export const sipRegistrations = pgTable(
   ],
 );
 
-/** Who answers a call that comes in. Between clients who share an account no two patterns fit the same; within one, `rank` decides. */
+/**
+ * Who answers a call that comes in. Between clients who share an account no two patterns fit the same; within one, `rank`
+ * decides.
+ */
 export const inboundRoutes = pgTable(
   "inbound_routes",
   {

@@ -49,7 +49,10 @@ export async function listClients(tx: Tx, { limit, cursor, status, search }: Lis
   return toPage(key, rows.map(clientOnTheWire), limit, ({ id }) => id);
 }
 
-/** From the commit on no key and no token of the client is let in; what waits in the queue goes on waiting, and his numbers answer no more. */
+/**
+ * From the commit on no key and no token of the client is let in; what waits in the queue goes on waiting, and his numbers
+ * answer no more.
+ */
 export async function suspendClient(tx: Tx, { id, reason }: SuspendClient): Promise<Client> {
   const [row] = await tx
     .update(clients)

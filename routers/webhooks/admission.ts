@@ -80,8 +80,9 @@ export async function admitDue(tx: Tx, wanted: readonly Wanted[]): Promise<numbe
 /**
  * Admits what is due and queues it, as far as there is room: an endpoint's first delivery goes before another's second,
  * and each of an endpoint with a rate begins so much later than the one before. Its answer is how many. Where all
- * the places of a client were taken, those that came free go to whichever of its endpoints has waited longest. What the operator has paused waits,
- * and so does what belongs to a client that is suspended. The rows stay locked from the choice to the update, so that it finds them by where they lie.
+ * the places of a client were taken, those that came free go to whichever of its endpoints has waited longest. What the
+ * operator has paused waits, and so does what belongs to a client that is suspended. The rows stay locked from the choice
+ * to the update, so that it finds them by where they lie.
  */
 export function admit(tx: Tx, wanted: readonly Wanted[]) {
   return tx.execute<{ n: number }>(admission(wanted));

@@ -72,8 +72,8 @@ export async function queueLagSeconds(house: Tx): Promise<number> {
 }
 
 /**
- * Every client for whom something is due, unless it is suspended, or has expired, found by stepping from endpoint to endpoint: a client with a
- * hundred thousand due rows costs no more than one with ten.
+ * Every client for whom something is due, unless it is suspended, or has expired, found by stepping from endpoint to
+ * endpoint: a client with a hundred thousand due rows costs no more than one with ten.
  */
 export async function clientsWithWork(house: Tx, { lagSeconds }: { lagSeconds: number }): Promise<string[]> {
   const rows = await house.execute<{ client_id: string }>(sql`
