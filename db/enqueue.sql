@@ -175,9 +175,9 @@ revoke all on function graphile_worker.patchbay_add, graphile_worker.patchbay_en
   graphile_worker.patchbay_enqueue_all, graphile_worker.patchbay_enqueue_missing, graphile_worker.patchbay_waiting,
   graphile_worker.patchbay_oldest_due_seconds, graphile_worker.patchbay_remove, graphile_worker.patchbay_put_next,
   graphile_worker.patchbay_rescue, graphile_worker.patchbay_retire, graphile_worker.patchbay_take_exhausted from public;
-grant usage on schema graphile_worker to patchbay_tenant, patchbay_house;
+grant usage on schema graphile_worker to patchbay_tenant, patchbay_system;
 grant execute on function graphile_worker.patchbay_enqueue, graphile_worker.patchbay_waiting to patchbay_tenant;
 grant execute on function graphile_worker.patchbay_enqueue_for, graphile_worker.patchbay_enqueue_all,
-  graphile_worker.patchbay_enqueue_missing to patchbay_house;
-grant execute on function graphile_worker.patchbay_oldest_due_seconds to patchbay_house;
-grant execute on function graphile_worker.patchbay_remove, graphile_worker.patchbay_take_exhausted to patchbay_house;
+  graphile_worker.patchbay_enqueue_missing to patchbay_system;
+grant execute on function graphile_worker.patchbay_oldest_due_seconds to patchbay_system;
+grant execute on function graphile_worker.patchbay_remove, graphile_worker.patchbay_take_exhausted to patchbay_system;

@@ -4,7 +4,7 @@ import { migrate as runDrizzle } from "drizzle-orm/postgres-js/migrator";
 import { runMigrations as runWorker } from "graphile-worker";
 import postgres from "postgres";
 
-export type RoleUrls = { tenantUrl: string; houseUrl: string; workerUrl: string };
+export type RoleUrls = { tenantUrl: string; systemUrl: string; workerUrl: string };
 
 const lowestServerVersion = 150_000;
 const here = (file: string) => new URL(file, import.meta.url);
@@ -31,7 +31,7 @@ export async function migrate({ ownerUrl, roles, takeLogins = false }: Migration
     if (server!.version < lowestServerVersion) throw new MigrationRefused("Patchbay needs PostgreSQL 15 or newer.");
     if (!takeLogins) await refuseOthersLogins(owner, roles);
     await owner.unsafe(await readFile(here("./roles.sql"), "utf8"));
-    for (const url of [roles.tenantUrl, roles.houseUrl, roles.workerUrl]) await setPassword(owner, url);
+    for (const url of [roles.tenantUrl, roles.systemUrl, roles.workerUrl]) await setPassword(owner, url);
     await runDrizzle(drizzle(owner), { migrationsFolder: here("./migrations").pathname });
     await grantDatabase(owner, roles.workerUrl);
     await runWorker({ connectionString: roles.workerUrl });
@@ -50,7 +50,7 @@ export async function knownMigrations(): Promise<number> {
 
 /** A login belongs to the whole server: with a new password, an installation in another database would be shut out. */
 async function refuseOthersLogins(owner: postgres.Sql, roles: RoleUrls) {
-  for (const url of [roles.tenantUrl, roles.houseUrl, roles.workerUrl]) {
+  for (const url of [roles.tenantUrl, roles.systemUrl, roles.workerUrl]) {
     const role = decodeURIComponent(new URL(url).username);
     const others = await owner<{ name: string }[]>`
       select distinct d.datname as name from pg_shdepend s join pg_database d on d.oid = s.dbid

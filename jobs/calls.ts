@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import { enqueueEach } from "../db/queue.ts";
-import { closeForgotten } from "../routers/calls/forgotten.ts";
+import { closeForgotten } from "../routers/calls/lifecycle/close-unbillable.ts";
 import {
   askAboutRefund,
   closeVanished,
@@ -10,7 +10,7 @@ import {
   refundVanished,
 } from "../routers/calls/service.ts";
 import { bringForward } from "./ingress.ts";
-import type { Task } from "./task.ts";
+import type { Task } from "./runtime/task.ts";
 
 const providerDeadlineMs = 20_000;
 const deadline = () => ({ signal: AbortSignal.timeout(providerDeadlineMs) });
@@ -30,7 +30,7 @@ export const refresh: Task<"calls.refresh"> = {
     });
   },
 
-  async gaveUp({ callId, refundTold }, ctx) {
+  async onExhausted({ callId, refundTold }, ctx) {
     await ctx.asClient(async (tx) => {
       // Nobody else remembers a refund; an unbilled call the sweep finds again.
       if (refundTold) return askAboutRefund(tx, callId, { delaySeconds: 3600 });
@@ -52,7 +52,7 @@ export const finalise: Task<"calls.finalise"> = {
     await ctx.asClient((tx) => finaliseCall(tx, callId, messages));
   },
 
-  async gaveUp({ callId }, ctx) {
+  async onExhausted({ callId }, ctx) {
     await ctx.asClient((tx) => finaliseCall(tx, callId, null));
   },
 };
@@ -67,7 +67,7 @@ const talked = ({ joinedAt, endedAt }: { joinedAt: Date | null; endedAt: Date | 
  */
 export const sweep: Task<"calls.sweep"> = {
   async run(_payload, ctx) {
-    await ctx.asHouse(async (tx) => {
+    await ctx.asSystem(async (tx) => {
       const due = await tx.execute<{ clientId: string; callId: string }>(sql`
         update calls c set check_at = clock_timestamp() + interval '20 minutes'
         from (select client_id, id from calls where check_at <= statement_timestamp()
@@ -111,7 +111,7 @@ export const eraseUpstream: Task<"calls.eraseUpstream"> = {
   async run({ callId }, ctx) {
     const call = await ctx.asClient((tx) => lockCall(tx, callId));
     // By the client's own wish, or because its agent keeps it no longer.
-    const isErased = call.erasedAt !== null || call.transcriptState === "erased" || call.recordingState === "erased";
+    const isErased = call.erasedAt !== null || call.transcriptStatus === "erased" || call.recordingStatus === "erased";
     if (!isErased || !call.providerCallId) return;
     const { providerAccountId, providerCallId } = call;
     const erased = await ctx.providers.ultravox.deleteCall(providerAccountId, providerCallId, deadline());

@@ -1,10 +1,10 @@
 import { and, eq, sql } from "drizzle-orm";
 import { enqueue, enqueueEach } from "../db/queue.ts";
 import { intents } from "../db/schema/agents.ts";
-import { outboundOf } from "../routers/intents/kinds.ts";
-import { ringFor, type Settlement, settle } from "../routers/intents/service.ts";
-import { ProviderError } from "../routers/providers/provider.ts";
-import type { JobContext, Task } from "./task.ts";
+import { cipherFor, type Settlement, settleIntent } from "../routers/core/intents.ts";
+import { ProviderError } from "../routers/ports/provider-error.ts";
+import { providerCommandOf } from "./provider-commands.ts";
+import type { JobContext, Task } from "./runtime/task.ts";
 
 const providerDeadlineMs = 20_000;
 /** Between two looks that find nothing: a provider's own lists may lag behind. */
@@ -15,25 +15,25 @@ export const resolve: Task<"intents.resolve"> = {
   async run({ intentId }, ctx) {
     const intent = await readOpen(ctx, intentId);
     if (!intent) return;
-    const outbound = outboundOf(intent.kind);
-    const asked = await ctx.asClient((tx) => outbound.recall(tx, intent.subjectId));
+    const outbound = providerCommandOf(intent.kind);
+    const asked = await ctx.asClient((tx) => outbound.rebuildRequest(tx, intent.subjectId));
     const since = new Date(intent.createdAt.getTime() - 5 * 60_000); // their clock may be behind ours
     const deadline = { signal: AbortSignal.timeout(providerDeadlineMs) };
-    const look = outbound.find(ctx.providers, intent.providerAccountId, asked, since, deadline);
+    const look = outbound.lookup(ctx.providers, intent.providerAccountId, asked, since, deadline);
     const found: never[] | ProviderError = await look.catch((error) => {
-      if (outbound.findAsksAgain && error instanceof ProviderError && error.kind === "refused") return error;
+      if (outbound.lookupRepeatsRequest && error instanceof ProviderError && error.kind === "refused") return error;
       throw error;
     });
 
-    const ring = await ringFor(ctx.providers.vault, intent.clientId, intent.idempotencyKey);
+    const ring = await cipherFor(ctx.providers.vault, intent.clientId, intent.idempotencyKey);
     ctx.fence.check();
     await ctx.asClient(async (tx) => {
-      const close = (settlement: Settlement<never>) => settle(tx, outbound, intentId, settlement, ring);
+      const close = (settlement: Settlement<never>) => settleIntent(tx, outbound, intentId, settlement, ring);
       if (found instanceof ProviderError) return close({ outcome: "refused", message: found.message });
       const [taken, ...strays] = found;
       if (taken !== undefined) {
         await close({ outcome: "accepted", got: taken });
-        for (const stray of strays) await outbound.stray?.(tx, intent.subjectId, intent.providerAccountId, stray);
+        for (const stray of strays) await outbound.onOrphan?.(tx, intent.subjectId, intent.providerAccountId, stray);
         return;
       }
       const lookedBefore = intent.absentAt !== null && intent.absences > 0;
@@ -53,7 +53,7 @@ export const resolve: Task<"intents.resolve"> = {
   },
 
   /** Somebody's credits are held for it, and perhaps a telephone rings: it is never let go. The log has raised the alarm. */
-  async gaveUp({ intentId }, ctx) {
+  async onExhausted({ intentId }, ctx) {
     await ctx.asClient((tx) => enqueue(tx, "intents.resolve", { intentId }, { key: intentId, delaySeconds: 900 }));
   },
 };
@@ -61,11 +61,11 @@ export const resolve: Task<"intents.resolve"> = {
 /** Its job row is the first line; this is the second. What it takes is not taken again for a quarter of an hour. */
 export const sweep: Task<"intents.sweep"> = {
   async run(_payload, ctx) {
-    await ctx.asHouse(async (tx) => {
+    await ctx.asSystem(async (tx) => {
       const left = await tx.execute<{ clientId: string; intentId: string }>(sql`
         update intents i set deadline_at = clock_timestamp()
         from (select client_id, id from intents
-          where state = 'open' and deadline_at < statement_timestamp() - interval '15 minutes'
+          where status = 'open' and deadline_at < statement_timestamp() - interval '15 minutes'
           order by deadline_at limit 200 for no key update skip locked) due
         where i.client_id = due.client_id and i.id = due.id
         returning i.client_id as "clientId", i.id as "intentId"`);
@@ -80,11 +80,11 @@ const readOpen = (ctx: JobContext, intentId: string) =>
     const [intent] = await tx
       .select()
       .from(intents)
-      .where(and(eq(intents.id, intentId), eq(intents.state, "open")));
+      .where(and(eq(intents.id, intentId), eq(intents.status, "open")));
     return intent ?? null;
   });
 
-async function noteAbsence(tx: Parameters<typeof settle>[0], intentId: string) {
+async function noteAbsence(tx: Parameters<typeof settleIntent>[0], intentId: string) {
   await tx
     .update(intents)
     .set({ absences: 1, absentAt: sql`clock_timestamp()` as unknown as Date })

@@ -15,13 +15,13 @@ import {
   recordSource,
   releaseClaim,
   sourceName,
-} from "../routers/knowledge/reading.ts";
-import { ProviderError } from "../routers/providers/provider.ts";
-import type { ProviderSource } from "../routers/providers/ultravox.ts";
+} from "../routers/knowledge/ingestion.ts";
+import { ProviderError } from "../routers/ports/provider-error.ts";
+import type { ProviderSource } from "../routers/ports/ultravox.ts";
 import { uploadRules } from "../routers/uploads/schema.ts";
 import { readUpload } from "../routers/uploads/service.ts";
-import { StepRefused } from "./step-refused.ts";
-import type { JobContext, Task } from "./task.ts";
+import { StepRefused } from "./runtime/step-refused.ts";
+import type { JobContext, Task } from "./runtime/task.ts";
 import type { Step, StepResult, Workflow } from "./workflows.ts";
 
 const within = (seconds: number) => ({ signal: AbortSignal.timeout(seconds * 1000) });
@@ -181,14 +181,14 @@ export const expire: Task<"knowledge.expire"> = {
 /** The workflow of a file is the first line; this is the second. What it takes goes to the end of the line. */
 export const sweep: Task<"knowledge.sweep"> = {
   async run(_payload, ctx) {
-    await ctx.asHouse(async (tx) => {
+    await ctx.asSystem(async (tx) => {
       const left = await tx.execute<{ clientId: string; fileId: string }>(sql`
         update knowledge_files f set deadline_at = clock_timestamp()
         from (select f.client_id, f.id
           from knowledge_files f join clients c on c.id = f.client_id and c.status = 'active'
-          where f.state in ('pending', 'ingesting') and f.deadline_at < statement_timestamp()
+          where f.status in ('pending', 'ingesting') and f.deadline_at < statement_timestamp()
             and not exists (select from workflow_runs r
-              where r.client_id = f.client_id and r.subject_id = f.id and r.state = 'running')
+              where r.client_id = f.client_id and r.subject_id = f.id and r.status = 'running')
           order by f.deadline_at limit 500 for no key update of f skip locked) due
         where f.client_id = due.client_id and f.id = due.id
         returning f.client_id as "clientId", f.id as "fileId"`);

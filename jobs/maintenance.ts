@@ -3,8 +3,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { sql } from "drizzle-orm";
 import type { Tx } from "../db/client.ts";
 import { idFloor } from "../db/ids.ts";
-import type { JobContext, Task } from "./task.ts";
-import type { TimerContext } from "./timers.ts";
+import type { JobContext, Task } from "./runtime/task.ts";
+import type { TimerContext } from "./runtime/timers.ts";
 
 /** A run ends by itself before the next minute's begins; what is left is that one's. */
 const runForMs = 50_000;
@@ -27,12 +27,12 @@ const monthsKept = { delivery_attempts: 3, ingress_events: 3, events: 13 } as co
 
 export const keepPartitions: Task<"partitions.keep"> = {
   async run(_, ctx) {
-    await ctx.asHouse(async (tx) => {
+    await ctx.asSystem(async (tx) => {
       await refuseToWait(tx);
       await tx.execute(sql`select app.make_partitions(now())`);
     });
     for (const [table, months] of Object.entries(monthsKept)) {
-      await ctx.asHouse(async (tx) => {
+      await ctx.asSystem(async (tx) => {
         await refuseToWait(tx);
         await tx.execute(sql`select app.drop_partitions(${table}, now() - make_interval(months => ${months}))`);
       });
@@ -58,14 +58,14 @@ export const expireDeliveries: Task<"deliveries.expire"> = {
   async run(_, ctx) {
     const oldest = new Date(Date.now() - deliveryDays * 86_400_000);
     const floor = idFloor("delivery", oldest);
-    const clients = await ctx.asHouse((tx) => tx.execute<{ id: string }>(sql`select id from clients order by id`), {
+    const clients = await ctx.asSystem((tx) => tx.execute<{ id: string }>(sql`select id from clients order by id`), {
       mode: "read",
     });
     for (const { id: clientId } of clients) {
       await inBatches(ctx, async (tx) => {
         const { count } = await tx.execute(sql`
           delete from deliveries where client_id = ${clientId} and id in (
-            select id from deliveries where client_id = ${clientId} and id < ${floor} and state <> 'pending'
+            select id from deliveries where client_id = ${clientId} and id < ${floor} and status <> 'pending'
             order by id limit ${atOnce} for update skip locked)`);
         return count;
       });
@@ -76,7 +76,7 @@ export const expireDeliveries: Task<"deliveries.expire"> = {
         delete from webhook_replays r using (
           select old.client_id, old.id from clients c cross join lateral (
             select client_id, id from webhook_replays
-            where client_id = c.id and id < ${replayFloor} and state <> 'running' order by id limit ${atOnce}
+            where client_id = c.id and id < ${replayFloor} and status <> 'running' order by id limit ${atOnce}
           ) old limit ${atOnce}
         ) old where r.client_id = old.client_id and r.id = old.id`);
       return count;
@@ -92,7 +92,7 @@ async function refuseToWait(tx: Tx) {
 async function inBatches(ctx: HouseWork, batch: (tx: Tx) => Promise<number>) {
   const until = performance.now() + runForMs;
   while (performance.now() < until && !ctx.signal.aborted) {
-    if ((await ctx.asHouse(batch)) < atOnce) return;
+    if ((await ctx.asSystem(batch)) < atOnce) return;
   }
 }
 
@@ -109,11 +109,11 @@ type AuditRow = {
 };
 type Link = { position: number; hash: string };
 
-type HouseWork = Pick<JobContext, "asHouse" | "signal" | "log">;
+type HouseWork = Pick<JobContext, "asSystem" | "signal" | "log">;
 
 /** Chains audit rows in order, each to the one before: on the worker's own timer, since a minute is a long time to tamper. */
 export async function chainAudit({ db, signal, log }: Pick<TimerContext, "db" | "signal" | "log">) {
-  const ctx: HouseWork = { asHouse: (work, options) => db.asHouse(work, options), signal, log };
+  const ctx: HouseWork = { asSystem: (work, options) => db.asSystem(work, options), signal, log };
   const horizon = await settledHorizon(ctx);
   if (horizon) await inBatches(ctx, (tx) => chainBatch(tx, horizon));
 }
@@ -141,7 +141,7 @@ export function canonicalJson(value: unknown): string {
  * guessed at, and a transaction that takes long is waited for, by the next run if need be.
  */
 async function settledHorizon(ctx: HouseWork): Promise<string | undefined> {
-  const [mark] = await ctx.asHouse(
+  const [mark] = await ctx.asSystem(
     // The second covers the moment between a row's time and its transaction's number.
     (tx) =>
       tx.execute<{ before: string; next: string }>(sql`
@@ -149,7 +149,7 @@ async function settledHorizon(ctx: HouseWork): Promise<string | undefined> {
   );
   const until = performance.now() + 10_000;
   while (performance.now() < until && !ctx.signal.aborted) {
-    const [seen] = await ctx.asHouse(
+    const [seen] = await ctx.asSystem(
       (tx) =>
         tx.execute<{ settled: boolean }>(
           sql`select pg_snapshot_xmin(pg_current_snapshot()) >= ${mark!.next}::text::xid8 as settled`,

@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import { enqueueEach } from "../db/queue.ts";
-import { eraseDue } from "../routers/calls/retention.ts";
-import type { Task } from "./task.ts";
+import { eraseDue } from "../routers/calls/artifacts/retention.ts";
+import type { Task } from "./runtime/task.ts";
 
 const runForMs = 50_000;
 const atOnce = 50;
@@ -9,7 +9,7 @@ const atOnce = 50;
 /** Finds whose agents keep something no longer. What one run leaves over is the next one's. */
 export const sweep: Task<"retention.sweep"> = {
   async run(_payload, ctx) {
-    await ctx.asHouse(async (tx) => {
+    await ctx.asSystem(async (tx) => {
       const due = await tx.execute<{ clientId: string }>(sql`
         select distinct client_id as "clientId" from (
           (select client_id from calls where transcript_until <= now() order by transcript_until limit 10000)

@@ -4,7 +4,7 @@ import { agents } from "../db/schema/agents.ts";
 import { inboundRoutes } from "../db/schema/telephony.ts";
 import { toUserPattern } from "../routers/telephony/pattern.ts";
 import { mostRules, rulesOfAccount, whoAnswers } from "../routers/telephony/rules.ts";
-import type { JobContext, Task } from "./task.ts";
+import type { JobContext, Task } from "./runtime/task.ts";
 
 type Plan = Awaited<ReturnType<typeof readPlan>>;
 type Answers = ReturnType<typeof whoAnswers>;
@@ -31,7 +31,7 @@ export const sync: Task<"telephony.sync"> = {
 /** What the provider is told depends on this, and so does the reason that a rule is given which answers nobody. */
 const essence = ({ rules, ours }: Plan) =>
   JSON.stringify([
-    rules.map(({ state: _, stateReason: __, updatedAt: ___, description: ____, ...rest }) => rest),
+    rules.map(({ status: _, statusReason: __, updatedAt: ___, description: ____, ...rest }) => rest),
     ours,
   ]);
 
@@ -56,7 +56,7 @@ async function tell(ctx: JobContext, accountId: string, { rules, ours }: Plan): 
 }
 
 const readPlan = (ctx: JobContext, accountId: string) =>
-  ctx.asHouse(
+  ctx.asSystem(
     async (tx) => {
       const rules = await rulesOfAccount(tx, accountId);
       const known = await tx
@@ -71,11 +71,11 @@ const readPlan = (ctx: JobContext, accountId: string) =>
 
 /** Only where it differs: a rule that was changed meanwhile is `pending` again, and its own job will say. */
 async function record(ctx: JobContext, { rules }: Plan, { reasons }: Answers) {
-  await ctx.asHouse(async (tx) => {
+  await ctx.asSystem(async (tx) => {
     for (const row of rules) {
-      const stateReason = reasons.get(row.id) ?? null;
-      const said = { state: stateReason === null ? "live" : "failed", stateReason } as const;
-      if (said.state === row.state && said.stateReason === row.stateReason) continue;
+      const statusReason = reasons.get(row.id) ?? null;
+      const said = { status: statusReason === null ? "live" : "failed", statusReason } as const;
+      if (said.status === row.status && said.statusReason === row.statusReason) continue;
       await tx
         .update(inboundRoutes)
         .set(said)
@@ -93,7 +93,7 @@ async function record(ctx: JobContext, { rules }: Plan, { reasons }: Answers) {
 
 export const sweep: Task<"telephony.sweep"> = {
   async run(_payload, ctx) {
-    await ctx.asHouse(async (tx) => {
+    await ctx.asSystem(async (tx) => {
       const accounts = await tx
         .selectDistinctOn([inboundRoutes.providerAccountId], {
           accountId: inboundRoutes.providerAccountId,

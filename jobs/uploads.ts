@@ -1,5 +1,5 @@
 import { sql } from "drizzle-orm";
-import type { Task } from "./task.ts";
+import type { Task } from "./runtime/task.ts";
 
 const runForMs = 50_000;
 const atOnce = 100;
@@ -14,11 +14,11 @@ export const clean: Task<"uploads.clean"> = {
   async run(_, ctx) {
     const until = performance.now() + runForMs;
     while (performance.now() < until && !ctx.signal.aborted) {
-      const stale = await ctx.asHouse(
+      const stale = await ctx.asSystem(
         (tx) =>
           tx.execute<{ clientId: string; id: string; key: string }>(sql`
             select client_id as "clientId", id, object_key as key from uploads
-            where state in ('pending', 'verified') and expires_at < now() - ${grace} order by expires_at limit ${atOnce}`),
+            where status in ('pending', 'verified') and expires_at < now() - ${grace} order by expires_at limit ${atOnce}`),
         { mode: "read" },
       );
       if (stale.length === 0) return;
@@ -28,10 +28,10 @@ export const clean: Task<"uploads.clean"> = {
         deadline(ctx.signal),
       );
       const ids = JSON.stringify(stale.map(({ clientId, id }) => ({ clientId, id })));
-      await ctx.asHouse((tx) =>
+      await ctx.asSystem((tx) =>
         tx.execute(sql`
-          update uploads u set state = 'gone' from json_to_recordset(${ids}::text::json) as s("clientId" text, id text)
-          where u.client_id = s."clientId" and u.id = s.id and u.state in ('pending', 'verified')`),
+          update uploads u set status = 'gone' from json_to_recordset(${ids}::text::json) as s("clientId" text, id text)
+          where u.client_id = s."clientId" and u.id = s.id and u.status in ('pending', 'verified')`),
       );
     }
   },

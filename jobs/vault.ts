@@ -2,7 +2,7 @@ import { performance } from "node:perf_hooks";
 import { and, asc, eq, ne, sql } from "drizzle-orm";
 import type { Tx } from "../db/client.ts";
 import { dataKeys } from "../db/schema/clients.ts";
-import type { JobContext, Task } from "./task.ts";
+import type { JobContext, Task } from "./runtime/task.ts";
 
 type Wrapped = typeof dataKeys.$inferSelect;
 type Place = Pick<Wrapped, "clientId" | "id">;
@@ -22,7 +22,7 @@ export const rewrap: Task<"vault.rewrap"> = {
     const total = { done: 0, failed: 0 };
     let after: Place = { clientId: "", id: "" };
     while (performance.now() < until && !ctx.signal.aborted) {
-      const rows = await ctx.asHouse((tx) => wrappedByOthers(tx, ctx.providers.masterKeys.present, after), {
+      const rows = await ctx.asSystem((tx) => wrappedByOthers(tx, ctx.providers.masterKeys.present, after), {
         mode: "read",
       });
       for (let from = 0; from < rows.length; from += together) {
@@ -53,7 +53,7 @@ async function rewrapOne(ctx: JobContext, row: Wrapped): Promise<boolean> {
   const { masterKeys } = ctx.providers;
   try {
     const wrapped = await masterKeys.rewrap(row);
-    await ctx.asHouse((tx) =>
+    await ctx.asSystem((tx) =>
       tx
         .update(dataKeys)
         .set({ wrapped, master: masterKeys.present })

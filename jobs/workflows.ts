@@ -1,8 +1,8 @@
 import { sql } from "drizzle-orm";
 import type { Tx } from "../db/client.ts";
 import { enqueueEach } from "../db/queue.ts";
-import { ProviderError } from "../routers/providers/provider.ts";
-import { KeysUnavailable } from "../routers/providers/vault.ts";
+import { ProviderError } from "../routers/ports/provider-error.ts";
+import { KeysUnavailable } from "../routers/ports/vault.ts";
 import {
   beginAttempt,
   failStep,
@@ -16,8 +16,8 @@ import {
 } from "../routers/workflows/service.ts";
 import { artifactsBackfill, outputRerun } from "./artifacts.ts";
 import { knowledgeIngest } from "./knowledge.ts";
-import { StepRefused } from "./step-refused.ts";
-import { type JobContext, retryDelaySeconds, type Task } from "./task.ts";
+import { StepRefused } from "./runtime/step-refused.ts";
+import { type JobContext, retryDelaySeconds, type Task } from "./runtime/task.ts";
 import { voiceCloneExternal, voiceCloneNative } from "./voices.ts";
 
 /** What a step comes to: `done`; or not so far yet, look again in so many seconds. It throws when it failed. */
@@ -94,12 +94,12 @@ export const advance: Task<"workflows.advance"> = {
 /** A run's job row is the first line; this is the second. What it takes is not taken again for five minutes. */
 export const sweep: Task<"workflows.sweep"> = {
   async run(_payload, ctx) {
-    await ctx.asHouse(async (tx) => {
+    await ctx.asSystem(async (tx) => {
       const left = await tx.execute<{ clientId: string; runId: string }>(sql`
         update workflow_steps s set next_at = clock_timestamp()
         from (select s.client_id, s.run_id, s.position
           from workflow_steps s join clients c on c.id = s.client_id and c.status = 'active'
-          where s.state = 'running' and s.next_at <= statement_timestamp() - interval '5 minutes'
+          where s.status = 'running' and s.next_at <= statement_timestamp() - interval '5 minutes'
           order by s.next_at limit 500 for no key update of s skip locked) due
         where s.client_id = due.client_id and s.run_id = due.run_id and s.position = due.position
         returning s.client_id as "clientId", s.run_id as "runId"`);

@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import { Router } from "express";
 import { knownMigrations } from "../db/migrate.ts";
-import { oldestDueSeconds } from "../routers/dispatch/backlog.ts";
+import { oldestDueSeconds } from "../routers/admin/deliveries/backlog.ts";
 import type { Deps } from "./deps.ts";
 
 const staleSeconds = 300;
@@ -42,7 +42,7 @@ async function look({ db, log }: Deps, version: string): Promise<Report> {
     oldestDueDeliverySeconds: null,
   } as const;
   try {
-    const asked = db.asHouse(
+    const asked = db.asSystem(
       async (tx) => {
         const [row] = await tx.execute<{ applied: number; oldest: number }>(
           sql`select app.applied_migrations() as applied, graphile_worker.patchbay_oldest_due_seconds() as oldest`,

@@ -1,10 +1,10 @@
-import { Fault } from "../routers/fault.ts";
-import { type LimitClass, limits as ofTheProduct } from "../routers/limits.ts";
+import { ApiError } from "../routers/core/errors.ts";
+import { type LimitClass, limits as ofTheProduct } from "../routers/core/limits.ts";
 
 const tracked = 100_000;
 
 type Limits = Record<LimitClass, { requests: number; windowSeconds: number }>;
-type Spent = { headers: Record<string, string>; refusal?: Fault; giveBack: () => void };
+type Spent = { headers: Record<string, string>; refusal?: ApiError; giveBack: () => void };
 
 /** Counts requests per principal and class in windows of this process. What a request took can be given back. */
 export function limiter(now: () => number = Date.now, limits: Limits = ofTheProduct) {
@@ -36,7 +36,7 @@ export function limiter(now: () => number = Date.now, limits: Limits = ofTheProd
         const message = `More than ${requests} requests in ${windowSeconds} seconds.`;
         return {
           headers,
-          refusal: new Fault("limit_exceeded", message, { retryAfterSeconds: resetSeconds }),
+          refusal: new ApiError("rate_limit_exceeded", message, { retryAfterSeconds: resetSeconds }),
           giveBack: () => {},
         };
       }

@@ -1,9 +1,9 @@
 import { busTimer } from "../jobs/bus.ts";
 import { crontab, tasks } from "../jobs/index.ts";
 import { chainAudit } from "../jobs/maintenance.ts";
-import { watchSuspensions } from "../jobs/suspensions.ts";
+import { watchSuspensions } from "../jobs/runtime/suspensions.ts";
+import { startWorkers, type WorkerOptions } from "../jobs/runtime/worker.ts";
 import { sweepDeliveries } from "../jobs/webhooks.ts";
-import { startWorkers, type WorkerOptions } from "../jobs/worker.ts";
 import type { Deps } from "./deps.ts";
 
 const sweepEveryMs = 1_000;

@@ -1,5 +1,5 @@
 import { boolean, index, integer, jsonb, pgTable, primaryKey, text } from "drizzle-orm/pg-core";
-import { at, bytes, createdAt, houseSees, id, xid8 } from "../columns.ts";
+import { at, bytes, createdAt, id, systemPolicy, xid8 } from "../columns.ts";
 
 /** What providers told us, word for word. Partitioned by month. Of no client until it has been read. */
 export const ingressEvents = pgTable(
@@ -17,7 +17,7 @@ export const ingressEvents = pgTable(
     verifiedBy: text().notNull(),
     /** A valid signature outside the time window: it changes nothing, the provider is asked instead. */
     stale: boolean().notNull().default(false),
-    state: text({ enum: ["received", "applied", "ignored", "failed"] })
+    status: text({ enum: ["received", "applied", "ignored", "failed"] })
       .notNull()
       .default("received"),
     clientId: text(),
@@ -29,9 +29,9 @@ export const ingressEvents = pgTable(
   },
   (t) => [
     primaryKey({ columns: [t.id, t.receivedAt] }),
-    index().on(t.state, t.receivedAt),
-    index().on(t.provider, t.state, t.id),
-    houseSees(),
+    index().on(t.status, t.receivedAt),
+    index().on(t.provider, t.status, t.id),
+    systemPolicy(),
   ],
 );
 
@@ -45,7 +45,7 @@ export const ingressKeys = pgTable(
     ingressId: text().notNull(),
     receivedAt: createdAt(),
   },
-  (t) => [primaryKey({ columns: [t.provider, t.providerAccountId, t.key] }), index().on(t.receivedAt), houseSees()],
+  (t) => [primaryKey({ columns: [t.provider, t.providerAccountId, t.key] }), index().on(t.receivedAt), systemPolicy()],
 );
 
 /** How far each bus has been told of events: everything up to here, in the order of commits, is there. */
@@ -66,19 +66,19 @@ export const busPositions = pgTable(
     freeAt: createdAt(),
     updatedAt: createdAt(),
   },
-  () => [houseSees()],
+  () => [systemPolicy()],
 );
 
 /** Pools of workers that are alive. One that stays silent loses its locks. */
 export const workerHeartbeats = pgTable(
   "worker_heartbeats",
   { poolId: text().primaryKey(), beatAt: createdAt(), startedAt: createdAt() },
-  () => [houseSees()],
+  () => [systemPolicy()],
 );
 
 /** Jobs that came to the end of their attempts: kept for people to look at and queue again. */
-export const gaveUpJobs = pgTable(
-  "gave_up_jobs",
+export const deadJobs = pgTable(
+  "dead_jobs",
   {
     id: id().primaryKey(),
     task: text().notNull(),
@@ -87,5 +87,5 @@ export const gaveUpJobs = pgTable(
     error: text(),
     createdAt: createdAt(),
   },
-  (t) => [index().on(t.createdAt), houseSees()],
+  (t) => [index().on(t.createdAt), systemPolicy()],
 );

@@ -1,6 +1,6 @@
 import { isPossiblePhoneNumber } from "libphonenumber-js";
 import { z } from "zod";
-import { examples, Id } from "../words.ts";
+import { examples, Id } from "../core/fields.ts";
 import { variableName } from "./variables.ts";
 
 /** What an agent is, besides its name: kept whole in every version. */

@@ -1,12 +1,12 @@
 import { Ajv2020 } from "ajv/dist/2020.js";
-import type { FaultDetail } from "../fault.ts";
+import type { ErrorDetail } from "../core/errors.ts";
 
 const maxBytes = 20_000;
 const maxDepth = 8;
 const ajv = new Ajv2020({ strict: false, allErrors: true });
 
-/** Where a value of the output may come from; `routers/calls/output.ts` reads it. */
-const source = /^(summary|shortSummary|outcome|endReason|durationSeconds|(variable|state|tool):.+)$/;
+/** Where a value of the output may come from; `routers/calls/artifacts/output.ts` reads it. */
+const source = /^(summary|shortSummary|outcome|endReason|durationSeconds|(variable|status|tool):.+)$/;
 
 const one = ["items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames"];
 const many = ["allOf", "anyOf", "oneOf", "prefixItems"];
@@ -23,7 +23,7 @@ const plain = [
 const keywords = new Set([...one, ...many, ...named, ...plain]);
 
 /** What is wrong with the schema of an agent's output; paths begin at the schema. */
-export function objectionsToSchema(schema: Record<string, unknown>): FaultDetail[] {
+export function objectionsToSchema(schema: Record<string, unknown>): ErrorDetail[] {
   const bytes = Buffer.byteLength(JSON.stringify(schema));
   if (bytes > maxBytes)
     return [{ path: "", message: `A schema has ${maxBytes} bytes at most; this one has ${bytes}.` }];
@@ -41,13 +41,13 @@ export function objectionsToSchema(schema: Record<string, unknown>): FaultDetail
 }
 
 /** Keywords that nobody knows are misspelt ones, and references are not followed. */
-function* walk(schema: unknown, path: string[]): Generator<FaultDetail> {
+function* walk(schema: unknown, path: string[]): Generator<ErrorDetail> {
   if (!isPlain(schema)) return; // a boolean, or something that the meta-schema refuses
   const at = (...more: string[]) => [...path, ...more].join(".");
   if (path.length > maxDepth * 2) return yield { path: at(), message: `A schema is at most ${maxDepth} levels deep.` };
   for (const [key, value] of Object.entries(schema)) {
     if (key === "x-source") {
-      const message = "Write `summary`, `outcome`, …, `variable:<name>`, `state:<path>` or `tool:<tool>.<argument>`.";
+      const message = "Write `summary`, `outcome`, …, `variable:<name>`, `status:<path>` or `tool:<tool>.<argument>`.";
       if (typeof value !== "string" || !source.test(value)) yield { path: at(key), message };
     } else if (key.startsWith("x-")) continue;
     else if (!keywords.has(key))

@@ -1,6 +1,6 @@
 import type { Tx } from "../../db/client.ts";
-import type { AgentTemplate, SelectedTool } from "../providers/ultravox.ts";
-import type { Providers } from "../providers.ts";
+import type { Providers } from "../ports/index.ts";
+import type { AgentTemplate, SelectedTool } from "../ports/ultravox.ts";
 import { Config } from "../tools/definition.ts";
 import { authTokensOf } from "../tools/upstream.ts";
 import { type AgentConfig, namesOurVoice } from "./config.ts";
@@ -23,7 +23,7 @@ export async function resolveTemplate(tx: Tx, config: AgentConfig): Promise<Seal
 /** As `resolveTemplate`, for what is live or under way already: it goes on without what was deleted since. */
 export async function standingTemplate(tx: Tx, config: AgentConfig): Promise<SealedTemplate> {
   const found = await referencesOf(tx, config);
-  const there = <Row extends { state: string }>(row: Row | null) => (row?.state === "deleted" ? null : row);
+  const there = <Row extends { status: string }>(row: Row | null) => (row?.status === "deleted" ? null : row);
   const { voice, knowledgeBases, tools } = found;
   return templateOf(config, {
     ...found,

@@ -1,4 +1,4 @@
-import { Fault, type FaultDetail } from "../fault.ts";
+import { ApiError, type ErrorDetail } from "../core/errors.ts";
 import type { AgentConfig, Variable } from "./config.ts";
 
 /** The `{{variables}}` of an agent's texts. The provider fills them in, as mustache without its sections. */
@@ -57,9 +57,9 @@ export function declaredOf(config: AgentConfig): Variable[] {
 }
 
 /** Every use that is no variable, or none of those declared, and every default of another type; by field. */
-export function objectionsTo(config: AgentConfig): FaultDetail[] {
+export function objectionsTo(config: AgentConfig): ErrorDetail[] {
   const declared = new Set(declaredOf(config).map(({ name }) => name));
-  const details: FaultDetail[] = [];
+  const details: ErrorDetail[] = [];
   for (const [path, text] of templatedTexts(config)) {
     for (const name of oddMarksIn(text)) {
       details.push({ path, message: `uses {{${name}}}, which is no variable: a name is letters, digits and \`_\`.` });
@@ -79,11 +79,11 @@ export function objectionsTo(config: AgentConfig): FaultDetail[] {
 
 /**
  * The value of every variable that is declared, for one call: what it was given, else the default. One that is not needed
- * and not given is an empty text, which is what the provider makes of nothing. Throws Fault `invalid_input`.
+ * and not given is an empty text, which is what the provider makes of nothing. Throws Fault `input_invalid`.
  */
 export function fillVariables(declared: readonly Variable[], given: Readonly<Record<string, unknown>>): Values {
   const known = new Map(declared.map((variable) => [variable.name, variable]));
-  const details: FaultDetail[] = [];
+  const details: ErrorDetail[] = [];
   const wrong = (name: string, message: string) => details.push({ path: `variables.${name}`, message });
   for (const name of Object.keys(given)) {
     if (known.has(name)) continue;
@@ -100,7 +100,7 @@ export function fillVariables(declared: readonly Variable[], given: Readonly<Rec
     else wrong(name, `This variable is a ${type}.`);
   }
   const [first] = details;
-  if (first) throw new Fault("invalid_input", `${first.path}: ${first.message}`, { details });
+  if (first) throw new ApiError("input_invalid", `${first.path}: ${first.message}`, { details });
   return { ...values };
 }
 

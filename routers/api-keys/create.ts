@@ -1,8 +1,8 @@
 import type { Tx } from "../../db/client.ts";
-import { asFault, Fault } from "../fault.ts";
-import type { KeyRing } from "../providers/vault.ts";
-import type { Providers } from "../providers.ts";
-import { grants, type Scope } from "../scopes.ts";
+import { ApiError, toApiError } from "../core/errors.ts";
+import { grants, type Scope } from "../core/scopes.ts";
+import type { Providers } from "../ports/index.ts";
+import type { Cipher } from "../ports/vault.ts";
 import type { CreateApiKey } from "./schema.ts";
 import { type Creator, createApiKey } from "./service.ts";
 
@@ -19,13 +19,14 @@ export function making({ name, scopes, expiresAt }: CreateApiKey, creator: Creat
 
 /** For what a door does beside its own purpose. */
 export function refuseWithout(scope: Scope, held: readonly string[]) {
-  if (!grants(held, scope)) throw new Fault("scope_missing", `This takes the scope ${scope}, which you do not have.`);
+  if (!grants(held, scope))
+    throw new ApiError("scope_missing", `This takes the scope ${scope}, which you do not have.`);
 }
 
 /** Asked for only where there is something to seal: a key for this API is made also while the key service is away. */
 export function ringLater({ vault }: Pick<Providers, "vault">, { clientId }: { clientId: string }) {
-  return (): Promise<KeyRing> =>
+  return (): Promise<Cipher> =>
     vault.keys(clientId, "provider_credential").catch((error: unknown) => {
-      throw asFault(error);
+      throw toApiError(error);
     });
 }

@@ -4,10 +4,10 @@ import type { Tx } from "../../db/client.ts";
 import { emit } from "../../db/events.ts";
 import { newId } from "../../db/ids.ts";
 import { apiKeys } from "../../db/schema/clients.ts";
-import { Fault } from "../fault.ts";
-import { type ListKey, readCursor, toPage } from "../page.ts";
-import { grants, type Scope } from "../scopes.ts";
-import { wire, wireOrNull } from "../words.ts";
+import { ApiError } from "../core/errors.ts";
+import { toIso, toIsoOrNull } from "../core/fields.ts";
+import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
+import { grants, type Scope } from "../core/scopes.ts";
 import type { ApiKey, CreatedApiKey, ListApiKeys, NewApiKey, RotateApiKey } from "./schema.ts";
 
 export type Creator = { id: string; scopes: readonly string[] };
@@ -21,9 +21,10 @@ export async function createApiKey(
   hash: (key: string) => string,
 ): Promise<CreatedApiKey> {
   const beyond = scopes.find((scope) => !grants(creator.scopes, scope));
-  if (beyond) throw new Fault("scope_missing", `You do not have ${beyond} yourself, so a key of yours cannot have it.`);
+  if (beyond)
+    throw new ApiError("scope_missing", `You do not have ${beyond} yourself, so a key of yours cannot have it.`);
   if (expiresAt && new Date(expiresAt) <= new Date()) {
-    throw new Fault("invalid_input", "expiresAt: This lies in the past.", {
+    throw new ApiError("input_invalid", "expiresAt: This lies in the past.", {
       details: [{ path: "expiresAt", message: "This lies in the past." }],
     });
   }
@@ -63,7 +64,7 @@ export async function rotateApiKey(
   const [old] = await tx.select().from(apiKeys).where(eq(apiKeys.id, id)).for("update");
   if (!old) throw apiKeyNotFound(id);
   const isOver = old.revokedAt !== null || (old.expiresAt !== null && old.expiresAt <= new Date());
-  if (isOver || old.replacedBy) throw new Fault("api_key_not_active");
+  if (isOver || old.replacedBy) throw new ApiError("api_key_not_active");
   const { name, expiresAt } = old;
   const wanted = { name, scopes: old.scopes as Scope[], expiresAt: expiresAt?.toISOString() };
   const created = await createApiKey(tx, wanted, creator, hash);
@@ -76,7 +77,7 @@ export async function rotateApiKey(
   return created;
 }
 
-const apiKeyNotFound = (id: string) => new Fault("api_key_not_found", `There is no API key ${id}.`);
+const apiKeyNotFound = (id: string) => new ApiError("api_key_not_found", `There is no API key ${id}.`);
 
 /** Revoking it again changes nothing. */
 export async function revokeApiKey(tx: Tx, id: string) {
@@ -100,10 +101,10 @@ function onTheWire(row: Row): ApiKey {
     name: row.name,
     prefix: row.prefix,
     scopes: row.scopes as Scope[],
-    createdAt: wire(row.createdAt),
-    expiresAt: wireOrNull(row.expiresAt),
-    lastUsedAt: wireOrNull(row.lastUsedAt),
-    revokedAt: wireOrNull(row.revokedAt),
+    createdAt: toIso(row.createdAt),
+    expiresAt: toIsoOrNull(row.expiresAt),
+    lastUsedAt: toIsoOrNull(row.lastUsedAt),
+    revokedAt: toIsoOrNull(row.revokedAt),
     replacedBy: row.replacedBy,
   };
 }

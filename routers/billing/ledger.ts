@@ -10,7 +10,7 @@ import {
   ledgerTransactions,
   prices,
 } from "../../db/schema/billing.ts";
-import { Fault } from "../fault.ts";
+import { ApiError } from "../core/errors.ts";
 import type { Price } from "./price.ts";
 
 type Posting = {
@@ -55,7 +55,7 @@ export async function balancesOf(tx: Tx): Promise<{ availableMicros: number; hel
 export async function holdCredits(tx: Tx, subjectId: string, amountMicros: number, price: Price) {
   if (await takeHold(tx, subjectId, amountMicros, price)) return;
   const { availableMicros } = await balancesOf(tx);
-  throw new Fault(
+  throw new ApiError(
     "credits_insufficient",
     `This may cost up to ${credits(amountMicros)} credits, and ${credits(availableMicros)} are available. Add credits, or lower maxDurationSeconds.`,
   );
@@ -67,7 +67,7 @@ export async function holdCredits(tx: Tx, subjectId: string, amountMicros: numbe
  */
 export async function holdIfCovered(tx: Tx, subjectId: string, amountMicros: number, price: Price): Promise<boolean> {
   if (await takeHold(tx, subjectId, amountMicros, price)) return true;
-  await tx.insert(holds).values({ subjectId, amountMicros: 0, priceId: price.id, state: "settled" });
+  await tx.insert(holds).values({ subjectId, amountMicros: 0, priceId: price.id, status: "settled" });
   return false;
 }
 
@@ -96,8 +96,8 @@ async function takeHold(tx: Tx, subjectId: string, amountMicros: number, price: 
 export async function releaseHold(tx: Tx, subjectId: string) {
   const [hold] = await tx
     .update(holds)
-    .set({ state: "released" })
-    .where(and(eq(holds.subjectId, subjectId), eq(holds.state, "held")))
+    .set({ status: "released" })
+    .where(and(eq(holds.subjectId, subjectId), eq(holds.status, "held")))
     .returning();
   if (!hold) return;
   await post(tx, {
@@ -119,8 +119,8 @@ export async function settleBill(tx: Tx, subjectId: string, revision: number, bi
   if (!hold) throw new Error(`Nothing was held for ${subjectId}.`);
   if (hold.amountMicros === 0) await openAccounts(tx); // nothing was held: this may be the client's first posting
   const difference = billMicros - hold.capturedMicros;
-  const freed = hold.state === "held" ? hold.amountMicros : 0;
-  if (difference === 0 && hold.state !== "held") return;
+  const freed = hold.status === "held" ? hold.amountMicros : 0;
+  if (difference === 0 && hold.status !== "held") return;
   const posted = await post(tx, {
     kind: "settlement",
     sourceId: `${subjectId}:${revision}`,
@@ -129,7 +129,7 @@ export async function settleBill(tx: Tx, subjectId: string, revision: number, bi
     entries: { held: -freed, revenue: difference, available: freed - difference },
   });
   if (!posted) return;
-  await tx.update(holds).set({ state: "settled", capturedMicros: billMicros }).where(eq(holds.subjectId, subjectId));
+  await tx.update(holds).set({ status: "settled", capturedMicros: billMicros }).where(eq(holds.subjectId, subjectId));
   if (difference > 0) await say(tx, "credits.debited", difference, subjectId);
   if (freed > difference && freed > 0) await say(tx, "credits.released", freed - Math.max(difference, 0), subjectId);
   if (difference < 0) await say(tx, "credits.refunded", -difference, subjectId);

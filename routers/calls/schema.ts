@@ -1,9 +1,9 @@
 import { isPossiblePhoneNumber } from "libphonenumber-js";
 import { z } from "zod";
-import { PageInput, pageOf } from "../page.ts";
-import { legCauses } from "../providers/carriers.ts";
-import { examples, Id, Instant, Metadata, When } from "../words.ts";
-import { wordsOf } from "./words.ts";
+import { examples, Id, Metadata, Timestamp, TimestampInput } from "../core/fields.ts";
+import { PageInput, pageOf } from "../core/pagination.ts";
+import { legCauses } from "../ports/carriers.ts";
+import { wordsOf } from "./list/search-terms.ts";
 
 const Phone = z
   .string()
@@ -161,8 +161,11 @@ const filters = {
     examples: ["+14155550100"],
   }),
   from: Text.optional().meta({ description: "Who showed as calling.", examples: ["+14155550199"] }),
-  createdAfter: When.optional().meta({ description: "At this moment or later.", examples: [examples.instant] }),
-  createdBefore: When.optional().meta({ description: "Before this moment.", examples: [examples.instant] }),
+  createdAfter: TimestampInput.optional().meta({
+    description: "At this moment or later.",
+    examples: [examples.instant],
+  }),
+  createdBefore: TimestampInput.optional().meta({ description: "Before this moment.", examples: [examples.instant] }),
   minDurationSeconds: Seconds.optional().meta({
     description: "From answer to end; calls that have not ended have none.",
     examples: [30],
@@ -251,21 +254,21 @@ export const Call = z
       .nullable()
       .meta({ description: "From answer to end; null until it has ended.", examples: [37] }),
     summary: z.string().nullable(),
-    transcriptState: z.enum(["pending", "ready", "missing", "erased"]).meta({ examples: ["ready"] }),
-    recordingState: z.enum(["none", "pending", "ready", "missing", "erased"]).meta({ examples: ["ready"] }),
+    transcriptStatus: z.enum(["pending", "ready", "missing", "erased"]).meta({ examples: ["ready"] }),
+    recordingStatus: z.enum(["none", "pending", "ready", "missing", "erased"]).meta({ examples: ["ready"] }),
     output: z
       .record(z.string(), z.unknown())
       .nullable()
       .meta({ description: "What the agent's output schema made of the conversation." }),
-    outputState: z.enum(["none", "ready", "invalid"]).meta({ examples: ["none"] }),
+    outputStatus: z.enum(["none", "ready", "invalid"]).meta({ examples: ["none"] }),
     outputProblems: z.array(z.object({ path: z.string().meta({ examples: ["date"] }), message: z.string() })).meta({
       description: "Why it is `invalid`: what was left out of the output, or is missing from it.",
       examples: [[]],
     }),
-    createdAt: Instant,
-    joinedAt: Instant.nullable(),
-    endedAt: Instant.nullable(),
-    erasedAt: Instant.nullable().meta({ description: "What was said is gone, here and at the voice provider." }),
+    createdAt: Timestamp,
+    joinedAt: Timestamp.nullable(),
+    endedAt: Timestamp.nullable(),
+    erasedAt: Timestamp.nullable().meta({ description: "What was said is gone, here and at the voice provider." }),
   })
   .meta({ id: "Call" });
 export type Call = z.output<typeof Call>;
@@ -295,7 +298,7 @@ export const CallLeg = z
       .meta({ examples: ["outgoing"] }),
     from: Told("+14155550199"),
     to: Told("+14155550100"),
-    state: z.enum(["initiated", "answered", "ended"]).meta({ examples: ["ended"] }),
+    status: z.enum(["initiated", "answered", "ended"]).meta({ examples: ["ended"] }),
     cause: z
       .enum(legCauses)
       .nullable()
@@ -303,9 +306,9 @@ export const CallLeg = z
     hangupCause: Told("user_busy"),
     hangupSource: Told("callee"),
     sipHangupCause: Told("486"),
-    startedAt: Instant.nullable(),
-    answeredAt: Instant.nullable(),
-    endedAt: Instant.nullable(),
+    startedAt: Timestamp.nullable(),
+    answeredAt: Timestamp.nullable(),
+    endedAt: Timestamp.nullable(),
     durationSeconds: z
       .int()
       .nullable()
@@ -325,7 +328,7 @@ export const LegPage = pageOf(CallLeg);
 export const Transcript = z
   .object({
     callId: Id("call", examples.call),
-    state: z.enum(["pending", "ready", "missing", "erased"]).meta({
+    status: z.enum(["pending", "ready", "missing", "erased"]).meta({
       description: "`missing`: nothing was said, or the voice provider has not given it.",
       examples: ["ready"],
     }),

@@ -6,7 +6,7 @@ import { calls } from "../../db/schema/calls.ts";
 import { ingressEvents } from "../../db/schema/platform.ts";
 
 export const ingressProviders = ["ultravox", "stripe", "telnyx"] as const;
-export const ingressStates = ["received", "applied", "ignored", "failed"] as const;
+export const ingressStatuses = ["received", "applied", "ignored", "failed"] as const;
 export type IngressProvider = (typeof ingressProviders)[number];
 
 /** Among what is kept of a message: the call that the address named which it came to. */
@@ -81,7 +81,7 @@ export async function readReceived(tx: Tx, id: string, receivedAt: string): Prom
 }
 
 export type Mark = {
-  state: "applied" | "ignored" | "failed";
+  status: "applied" | "ignored" | "failed";
   clientId?: string | null;
   subjectId?: string | null;
   note?: string;

@@ -3,7 +3,7 @@ import type { Tx } from "../../db/client.ts";
 import { agents } from "../../db/schema/agents.ts";
 import { clients } from "../../db/schema/clients.ts";
 import { inboundRoutes } from "../../db/schema/telephony.ts";
-import type { Context, Principal } from "../trpc/context.ts";
+import type { Context, Principal } from "../core/context.ts";
 import { bySpecificity, overlap } from "./pattern.ts";
 
 /** Of an account, what is answered there by rule; of those that are not the client's own, not whose they are. */
@@ -12,7 +12,7 @@ export type Everyones = (accountId: string) => Promise<{ id: string; pattern: st
 /** The look over the wall that a client needs who wants a number of an account that he shares. */
 export function everyones({ db, principal, requestId }: Pick<Context, "db" | "requestId"> & { principal: Principal }) {
   const look: Everyones = (accountId) =>
-    db.asHouse(
+    db.asSystem(
       async (tx) => {
         const { id, pattern, clientId, providerAccountId } = inboundRoutes;
         const rows = await tx
@@ -33,7 +33,7 @@ export const rulesOfAccount = (tx: Tx, accountId: string) =>
     .select({
       ...getTableColumns(inboundRoutes),
       providerAgentId: agents.providerAgentId,
-      agentState: agents.state,
+      agentState: agents.status,
       clientStatus: clients.status,
     })
     .from(inboundRoutes)

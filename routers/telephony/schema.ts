@@ -1,7 +1,7 @@
 import { isPossiblePhoneNumber } from "libphonenumber-js";
 import { z } from "zod";
-import { PageInput, pageOf } from "../page.ts";
-import { examples, Id, Instant } from "../words.ts";
+import { examples, Id, Timestamp } from "../core/fields.ts";
+import { PageInput, pageOf } from "../core/pagination.ts";
 
 const carrierNames = ["sip", "twilio", "telnyx", "plivo"] as const;
 const Carrier = z.enum(carrierNames).meta({ examples: ["sip"] });
@@ -37,8 +37,8 @@ export const Registration = z
       .nullable()
       .meta({ examples: [null] }),
     authUser: SipUser.nullable().meta({ description: "Where it differs from the user name.", examples: [null] }),
-    state: z.enum(["provisioning", "active", "failed"]).meta({ examples: ["active"] }),
-    stateReason: z
+    status: z.enum(["provisioning", "active", "failed"]).meta({ examples: ["active"] }),
+    statusReason: z
       .string()
       .nullable()
       .meta({ examples: [null] }),
@@ -49,7 +49,7 @@ export const Registration = z
         description: "Whether the other side lets it in; null while that has not been tried.",
         examples: [true],
       }),
-    createdAt: Instant,
+    createdAt: Timestamp,
   })
   .meta({ id: "SipRegistration" });
 export type Registration = z.output<typeof Registration>;
@@ -108,15 +108,15 @@ export const Route = z
   .object({
     id: routeId,
     ...routeFields,
-    state: z
+    status: z
       .enum(["pending", "live", "failed"])
       .meta({ description: "Whether the voice provider knows of it.", examples: ["live"] }),
-    stateReason: z
+    statusReason: z
       .string()
       .nullable()
       .meta({ examples: [null] }),
-    createdAt: Instant,
-    updatedAt: Instant,
+    createdAt: Timestamp,
+    updatedAt: Timestamp,
   })
   .meta({ id: "InboundRoute" });
 export type Route = z.output<typeof Route>;

@@ -4,17 +4,17 @@ import { newId } from "../../db/ids.ts";
 import { enqueue, enqueueEach } from "../../db/queue.ts";
 import { agents } from "../../db/schema/agents.ts";
 import { inboundRoutes, telephonyConfigs } from "../../db/schema/telephony.ts";
+import { ApiError } from "../core/errors.ts";
+import { toIso } from "../core/fields.ts";
+import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
 import { accountFor, platformAccount } from "../credentials/accounts.ts";
-import { Fault } from "../fault.ts";
-import { type ListKey, readCursor, toPage } from "../page.ts";
-import { wire } from "../words.ts";
 import { normalised, overlap } from "./pattern.ts";
 import type { Everyones } from "./rules.ts";
 import type { CreateRoute, ListRoutes, Route, UpdateRoute } from "./schema.ts";
 
 type Row = typeof inboundRoutes.$inferSelect;
 const now = sql`clock_timestamp()` as unknown as Date; // drizzle takes an expression where its types ask for a value
-const notFound = (id: string) => new Fault("route_rule_not_found", `There is no inbound routing rule ${id}.`);
+const notFound = (id: string) => new ApiError("inbound_route_not_found", `There is no inbound routing rule ${id}.`);
 
 /** The row of this client; what it would be, where there is none. */
 export async function configOf(tx: Tx) {
@@ -38,7 +38,7 @@ export async function createRoute(tx: Tx, input: CreateRoute, everyones: Everyon
     .values({ id: newId("route"), ...input, pattern, providerAccountId: accountId })
     .returning();
   await tellProvider(tx, accountId);
-  return routeOnTheWire(row!);
+  return toRoute(row!);
 }
 
 export async function updateRoute(tx: Tx, { id, ...changes }: UpdateRoute, everyones: Everyones): Promise<Route> {
@@ -53,12 +53,12 @@ export async function updateRoute(tx: Tx, { id, ...changes }: UpdateRoute, every
   }
   const [row] = await tx
     .update(inboundRoutes)
-    .set({ ...given, pattern, providerAccountId: accountId, state: "pending", stateReason: null, updatedAt: now })
+    .set({ ...given, pattern, providerAccountId: accountId, status: "pending", statusReason: null, updatedAt: now })
     .where(eq(inboundRoutes.id, id))
     .returning();
   await tellProvider(tx, accountId);
   if (accountId !== old.providerAccountId) await tellProvider(tx, old.providerAccountId);
-  return routeOnTheWire(row!);
+  return toRoute(row!);
 }
 
 export async function removeRoute(tx: Tx, id: string) {
@@ -70,7 +70,7 @@ export async function removeRoute(tx: Tx, id: string) {
 export async function getRoute(tx: Tx, id: string): Promise<Route> {
   const [row] = await tx.select().from(inboundRoutes).where(eq(inboundRoutes.id, id));
   if (!row) throw notFound(id);
-  return routeOnTheWire(row);
+  return toRoute(row);
 }
 
 export async function listRoutes(tx: Tx, { limit, cursor, agentId }: ListRoutes, key: ListKey) {
@@ -87,7 +87,7 @@ export async function listRoutes(tx: Tx, { limit, cursor, agentId }: ListRoutes,
     )
     .orderBy(desc(inboundRoutes.id))
     .limit(limit + 1);
-  return toPage(key, rows.map(routeOnTheWire), limit, ({ id }) => id);
+  return toPage(key, rows.map(toRoute), limit, ({ id }) => id);
 }
 
 /** The provider account that has the agent: a call that comes in there can be answered by no other. */
@@ -95,8 +95,8 @@ async function accountOfAgent(tx: Tx, agentId: string): Promise<string> {
   const [agent] = await tx
     .select({ accountId: agents.providerAccountId })
     .from(agents)
-    .where(and(eq(agents.id, agentId), ne(agents.state, "deleted")));
-  if (!agent) throw new Fault("agent_not_found", `There is no agent ${agentId}.`);
+    .where(and(eq(agents.id, agentId), ne(agents.status, "deleted")));
+  if (!agent) throw new ApiError("agent_not_found", `There is no agent ${agentId}.`);
   return agent.accountId;
 }
 
@@ -111,7 +111,7 @@ async function refuseTaken(tx: Tx, { accountId, pattern, field, ownId }: Wanted,
   const others = (await everyones(accountId)).filter(({ id }) => id !== ownId);
   const refuse = (reason: string) => {
     const message = `${pattern} ${reason}`;
-    throw new Fault("route_taken", `${field}: ${message}`, { details: [{ path: field, message }] });
+    throw new ApiError("inbound_route_taken", `${field}: ${message}`, { details: [{ path: field, message }] });
   };
   for (const { id, isOwn, pattern: answered } of others) {
     if (isOwn && normalised(answered) === normalised(pattern))
@@ -146,9 +146,9 @@ export async function isShared(tx: Tx): Promise<{ accountId: string; shared: boo
 /** The newest hundred, for the overview. */
 export async function newestRoutes(tx: Tx): Promise<Route[]> {
   const rows = await tx.select().from(inboundRoutes).orderBy(desc(inboundRoutes.id)).limit(100);
-  return rows.map(routeOnTheWire);
+  return rows.map(toRoute);
 }
 
-export function routeOnTheWire({ clientId: _, providerAccountId: __, createdAt, updatedAt, ...row }: Row): Route {
-  return { ...row, createdAt: wire(createdAt), updatedAt: wire(updatedAt) };
+export function toRoute({ clientId: _, providerAccountId: __, createdAt, updatedAt, ...row }: Row): Route {
+  return { ...row, createdAt: toIso(createdAt), updatedAt: toIso(updatedAt) };
 }

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { isHeaderValue, objectionToHeader } from "../addresses.ts";
+import { isHeaderValue, objectionToHeader } from "../ports/addresses.ts";
 import { objectionToSchema } from "./json-schema.ts";
 import { objectionToPattern, placeholdersOf } from "./url-pattern.ts";
 

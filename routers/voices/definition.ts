@@ -1,5 +1,5 @@
-import type { VoiceDefinition } from "../providers/ultravox.ts";
-import type { CredentialProvider } from "../providers/vendors.ts";
+import type { VoiceDefinition } from "../ports/ultravox.ts";
+import type { CredentialProvider } from "../ports/vendors.ts";
 
 /** A voice of another company as we keep it: in our words, and without any secret. */
 export type ExternalVoice = {

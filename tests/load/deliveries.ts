@@ -3,9 +3,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import postgres from "postgres";
 import { eventTypes } from "../../db/events.ts";
 import { newId } from "../../db/ids.ts";
+import { seedClient } from "../../dev/seed.ts";
 import { eventEnvelope } from "../../routers/events/service.ts";
-import { createEndpoint } from "../../routers/webhooks/service.ts";
-import { seedClient } from "../../server/dev/seed.ts";
+import { createEndpoint } from "../../routers/webhooks/endpoints/service.ts";
 import { bareDatabase } from "./bare-database.ts";
 import type { Child } from "./child.ts";
 import type { BenchOptions, Ground } from "./ground.ts";
@@ -207,12 +207,12 @@ async function insertHistory(ground: Ground, endpoints: Endpoint[]) {
 }
 
 /** As the fan-out leaves them where no place is free: the next sweep admits the first of each endpoint. */
-async function insertDeliveries({ owner }: Ground, events: Event[], state: "pending" | "delivered" = "pending") {
+async function insertDeliveries({ owner }: Ground, events: Event[], status: "pending" | "delivered" = "pending") {
   const column = (read: (event: Event) => string) => owner.array(events.map(read));
   await owner`
-    insert into deliveries (client_id, id, endpoint_id, event_id, event_type, event_created_at, state, next_attempt_at)
-    select e.client_id, made.id, made.endpoint_id, e.id, e.type, e.created_at, ${state},
-      case when ${state} = 'pending' then clock_timestamp() end
+    insert into deliveries (client_id, id, endpoint_id, event_id, event_type, event_created_at, status, next_attempt_at)
+    select e.client_id, made.id, made.endpoint_id, e.id, e.type, e.created_at, ${status},
+      case when ${status} = 'pending' then clock_timestamp() end
     from unnest(${owner.array(events.map(() => newId("delivery")))}::text[], ${column((e) => e.eventId)}::text[],
       ${column((e) => e.id)}::text[]) as made(id, event_id, endpoint_id)
     join events e on e.id = made.event_id`;
@@ -233,8 +233,8 @@ async function queueFanOuts({ owner }: Ground, events: Event[]) {
 const settled = ({ owner }: Ground) =>
   patiently(async () => {
     const [left] = await owner`
-      select exists (select from deliveries where state = 'pending' and admitted_until is null)
-          or exists (select from deliveries where state = 'pending' and admitted_until is not null)
+      select exists (select from deliveries where status = 'pending' and admitted_until is null)
+          or exists (select from deliveries where status = 'pending' and admitted_until is not null)
           or exists (select from graphile_worker._private_jobs j join graphile_worker._private_tasks t on t.id = j.task_id
                      where t.identifier in ('events.fanOut', 'webhooks.deliver')) as some`;
     return !left!.some;
@@ -250,7 +250,7 @@ async function patiently(isOver: () => Promise<boolean>) {
 
 async function records({ owner }: Ground) {
   const [seen] = await owner<{ delivered: number; attempts: number }[]>`
-    select (select count(*)::int from deliveries where state = 'delivered' and attempts = 1) as delivered,
+    select (select count(*)::int from deliveries where status = 'delivered' and attempts = 1) as delivered,
       (select count(*)::int from delivery_attempts where status = 200) as attempts`;
   return { ...seen! };
 }

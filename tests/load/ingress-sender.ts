@@ -2,7 +2,7 @@ import { createHmac } from "node:crypto";
 import { connect, type Socket } from "node:net";
 import { performance } from "node:perf_hooks";
 import { newId } from "../../db/ids.ts";
-import { callControl, type TelnyxAccount, telnyxHeaders } from "../../server/dev/telnyx.ts";
+import { callControl, type TelnyxAccount, telnyxHeaders } from "../../dev/simulators/telnyx.ts";
 import { answer, given } from "./child.ts";
 import { framesOf } from "./http-frames.ts";
 

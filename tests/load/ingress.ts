@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { parseArgs } from "node:util";
-import { telnyxAccount } from "../../server/dev/telnyx.ts";
+import { telnyxAccount } from "../../dev/simulators/telnyx.ts";
 import { seedCalls } from "./call-ground.ts";
 import { openGround } from "./ground.ts";
 import type { Sending, Sent } from "./ingress-sender.ts";
@@ -78,7 +78,7 @@ type Owner = Awaited<ReturnType<typeof openGround>>["owner"];
 async function allApplied(owner: Owner): Promise<string> {
   const began = performance.now();
   for (;;) {
-    const [left] = await owner`select count(*)::int as n from ingress_events where state = 'received'`;
+    const [left] = await owner`select count(*)::int as n from ingress_events where status = 'received'`;
     if (left!.n === 0) return ((performance.now() - began) / 1000).toFixed(1);
     if (performance.now() - began > 120_000) throw new Error(`${left!.n} messages were never applied`);
     await new Promise((resolve) => setTimeout(resolve, 100));
@@ -90,7 +90,7 @@ async function missing(owner: Owner, { acknowledged }: Sent): Promise<string[]> 
   const faults: string[] = [];
   for (const [provider, keys] of Object.entries(acknowledged)) {
     const [seen] = await owner`
-      select count(distinct key)::int as keys, count(*)::int as rows, count(*) filter (where state = 'failed')::int as failed
+      select count(distinct key)::int as keys, count(*)::int as rows, count(*) filter (where status = 'failed')::int as failed
       from ingress_events where provider = ${provider} and key = any(${keys})`;
     if (seen!.keys !== keys.length) faults.push(`${provider}: ${keys.length - seen!.keys} acknowledged and not kept`);
     if (seen!.rows !== seen!.keys) faults.push(`${provider}: ${seen!.rows - seen!.keys} kept twice`);

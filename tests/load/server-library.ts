@@ -8,7 +8,7 @@ import postgres from "postgres";
 import { createOpenApiExpressMiddleware, type OpenApiMeta } from "trpc-to-openapi";
 import { agents, agentVersions } from "../../db/schema/agents.ts";
 import { Agent, AgentConfig, AgentId } from "../../routers/agents/schema.ts";
-import { wire } from "../../routers/words.ts";
+import { toIso } from "../../routers/core/fields.ts";
 import { answer, given } from "./child.ts";
 
 /** The way of the books: the library's own handler, and drizzle's own transaction with the client's setting in it. */
@@ -40,7 +40,7 @@ const appRouter = t.router({
         if (!found) throw new TRPCError({ code: "NOT_FOUND" });
         const { agent, config } = found;
         const { id, name, metadata, state, stateReason, version } = agent;
-        const times = { createdAt: wire(agent.createdAt), updatedAt: wire(agent.updatedAt) };
+        const times = { createdAt: toIso(agent.createdAt), updatedAt: toIso(agent.updatedAt) };
         return { id, name, ...AgentConfig.parse(config), metadata, state, stateReason, version, ...times };
       }),
     ),

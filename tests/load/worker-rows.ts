@@ -3,7 +3,7 @@ import pg from "pg";
 import postgres from "postgres";
 import { Agent, request } from "undici";
 import { newId } from "../../db/ids.ts";
-import { gathering } from "../../jobs/gather.ts";
+import { createBatcher } from "../../jobs/runtime/batcher.ts";
 import { answer, given } from "./child.ts";
 
 type Row = { id: string; status: number; latency_ms: number; response: string };
@@ -14,7 +14,7 @@ const pgPool = new pg.Pool({ connectionString: given("DATABASE_URL"), max: 8 });
 pgPool.on("error", () => {});
 pgPool.on("connect", (client) => client.on("error", () => {}));
 const sql = postgres(given("DATABASE_URL"), { max: 2, onnotice: () => {} });
-const keep = gathering({
+const keep = createBatcher({
   ...{ waitMs: 3, most: 200, atOnce: 2 },
   work: async (rows: Row[]) => {
     await sql`

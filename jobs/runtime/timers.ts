@@ -1,0 +1,64 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Logger } from "pino";
+import type { Database } from "../../db/client.ts";
+import type { Providers } from "../../routers/ports/index.ts";
+
+export type TimerContext = {
+  db: Database;
+  providers: Providers;
+  log: Logger;
+  /** Aborts at the deadline, and when the worker stops. */
+  signal: AbortSignal;
+};
+
+/** Work of every worker at short intervals. What only one of them may do at a time must take a lock. */
+export type Timer = {
+  name: string;
+  everyMs: number;
+  /** 30 s without one. */
+  deadlineMs?: number;
+  run(ctx: TimerContext): Promise<unknown>;
+};
+
+/** Runs each timer until stopped, and never over itself: a round that takes long delays the next. */
+export function startTimers(timers: readonly Timer[], deps: Omit<TimerContext, "signal">): { stop(): Promise<void> } {
+  const stopping = new AbortController();
+  const rounds = timers.map((timer) => keepRound(timer, deps, stopping.signal));
+  return {
+    async stop() {
+      stopping.abort();
+      await Promise.race([Promise.all(rounds), sleep(5_000, undefined, { ref: false })]);
+    },
+  };
+}
+
+const firstWithinMs = 2_000;
+
+async function keepRound(timer: Timer, deps: Omit<TimerContext, "signal">, stopping: AbortSignal) {
+  const log = deps.log.child({ timer: timer.name });
+  // Workers that started together need not knock together; but who follows a worker that died has much to find.
+  let waitMs = Math.min(timer.everyMs, firstWithinMs) * Math.random();
+  while (!stopping.aborted) {
+    await sleep(waitMs, undefined, { signal: stopping }).catch(() => {});
+    if (stopping.aborted) return;
+    const began = performance.now();
+    await runOnce(timer, { ...deps, log }, stopping);
+    waitMs = Math.max(1, timer.everyMs - (performance.now() - began));
+  }
+}
+
+async function runOnce(timer: Timer, deps: Omit<TimerContext, "signal">, stopping: AbortSignal) {
+  const deadlineMs = timer.deadlineMs ?? 30_000;
+  const late = new AbortController();
+  const watch = setTimeout(() => {
+    deps.log.error({ deadline_ms: deadlineMs }, "timer past its deadline");
+    late.abort(new Error(`The timer ${timer.name} is past its deadline.`));
+  }, deadlineMs);
+  try {
+    await timer.run({ ...deps, signal: AbortSignal.any([late.signal, stopping]) });
+  } catch (err) {
+    if (!stopping.aborted) deps.log.error({ err }, "timer failed");
+  } finally {
+    clearTimeout(watch);
+  }
+}

@@ -1,0 +1,98 @@
+import { and, eq, sql } from "drizzle-orm";
+import type { Tx } from "../../../db/client.ts";
+import { emit } from "../../../db/events.ts";
+import { agents, agentVersions } from "../../../db/schema/agents.ts";
+import { ApiError } from "../../core/errors.ts";
+import type { ProviderAgent } from "../../ports/ultravox.ts";
+import { namesOurVoice } from "../config.ts";
+import { dropUses, keepUses, referencesOf } from "../references.ts";
+import { AgentConfig } from "../schema.ts";
+import { getAgent, lockAgent } from "../service.ts";
+import { objectionsTo } from "../variables.ts";
+
+/** What the outbounds of an agent do to its rows. */
+
+const now = sql`clock_timestamp()` as unknown as Date; // drizzle takes an expression where its types ask for a value
+
+/** What no schema can say of a config, since it lies between its fields. */
+export function checkConfig(config: AgentConfig) {
+  const details = objectionsTo(config);
+  if (config.voice !== null && config.voiceId !== null) {
+    details.push({ path: "voice", message: "Give `voice` or `voiceId`, not both." });
+  }
+  if (namesOurVoice(config.voice)) {
+    const message = "This is the id of a voice made here: give it as `voiceId`, if it is yours. `voice` takes a name.";
+    details.push({ path: "voice", message });
+  }
+  if (config.voicemail.message !== null && config.voicemail.behaviour !== "leave_message") {
+    details.push({ path: "voicemail.message", message: "Only where the behaviour is `leave_message`." });
+  }
+  const [first] = details;
+  if (first) throw new ApiError("input_invalid", `${first.path}: ${first.message}`, { details });
+}
+
+/** The provider has this version: calls use it from now on. */
+export async function goLive(tx: Tx, id: string, version: number, { providerAgentId, revisionId }: ProviderAgent) {
+  const agent = await lockAgent(tx, id);
+  if (agent.version > 0) await markVersion(tx, id, agent.version, { status: "retired" });
+  const live = await markVersion(tx, id, version, { status: "live", providerRevisionId: revisionId });
+  const metadata = live.metadata ?? agent.metadata;
+  const set = { status: "active", statusReason: null, version, name: live.name, metadata, providerAgentId } as const;
+  await change(tx, id, { ...set, comparedAt: now });
+  await rewriteUses(tx, id, live.config);
+}
+
+/** From now on the agent is made of what this config names, and of nothing else. */
+export async function rewriteUses(tx: Tx, id: string, stored: unknown) {
+  const config = AgentConfig.parse(stored);
+  await dropUses(tx, id);
+  await keepUses(tx, id, config, await referencesOf(tx, config));
+}
+
+export async function versionUnderWay(tx: Tx, agentId: string) {
+  const [version] = await tx
+    .select()
+    .from(agentVersions)
+    .where(and(eq(agentVersions.agentId, agentId), eq(agentVersions.status, "pending")));
+  return version ?? null;
+}
+
+export async function pendingVersion(tx: Tx, agentId: string) {
+  const version = await versionUnderWay(tx, agentId);
+  if (!version) throw new Error(`Agent ${agentId} has no version under way.`);
+  return version;
+}
+
+export async function newestVersion(tx: Tx, agentId: string): Promise<number> {
+  const [row] = await tx
+    .select({ newest: sql<number>`max(${agentVersions.version})` })
+    .from(agentVersions)
+    .where(eq(agentVersions.agentId, agentId));
+  return Number(row?.newest ?? 0);
+}
+
+export async function markVersion(
+  tx: Tx,
+  agentId: string,
+  version: number,
+  set: Partial<typeof agentVersions.$inferInsert>,
+) {
+  const [row] = await tx
+    .update(agentVersions)
+    .set(set)
+    .where(and(eq(agentVersions.agentId, agentId), eq(agentVersions.version, version)))
+    .returning();
+  return row!;
+}
+
+export async function change(tx: Tx, id: string, set: Partial<typeof agents.$inferInsert>) {
+  await tx
+    .update(agents)
+    .set({ ...set, updatedAt: now })
+    .where(eq(agents.id, id));
+}
+
+export async function emitAgentEvent(tx: Tx, type: "agent.created" | "agent.updated", id: string) {
+  const { name, status, version } = await getAgent(tx, id);
+  await emit(tx, type, id, { id, name, status, version });
+}

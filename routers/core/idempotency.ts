@@ -1,0 +1,132 @@
+import { createHmac } from "node:crypto";
+import { and, eq, getTableColumns, gt, isNull, type SQL, sql } from "drizzle-orm";
+import type { Tx } from "../../db/client.ts";
+import { idempotencyKeys } from "../../db/schema/clients.ts";
+import type { Cipher } from "../ports/vault.ts";
+import { ApiError, type ErrorCode, type ErrorDetail } from "./errors.ts";
+import { canonical } from "./pagination.ts";
+
+/** One key of one principal, and what the request under it is. */
+export type Claim = { principal: string; key: string; fingerprint: string; requestId: string };
+
+/** What a request was answered, kept so that the same request is answered the same again. */
+export type Answer =
+  | { status: number; data: unknown }
+  | { status: number; fault: ErrorCode; message: string; details?: ErrorDetail[] };
+
+export type StoredAnswer = { answer: Answer; requestId: string };
+
+/** Taken by somebody who has died before anything came of it. */
+const abandoned = sql`(${idempotencyKeys.status} = 'running' and ${idempotencyKeys.intentId} is null and ${idempotencyKeys.leaseUntil} <= clock_timestamp())`;
+const lifetime = sql`clock_timestamp() + interval '24 hours'`;
+
+/**
+ * Both doors share it: the procedure and its parsed input, not the bytes they came in. Keyed, since a telephone number
+ * could be guessed from a bare hash.
+ */
+export function fingerprintOf(secret: Buffer, path: string, input: unknown): string {
+  return createHmac("sha256", secret)
+    .update(JSON.stringify(["fingerprint", path, canonical(input)]))
+    .digest("hex");
+}
+
+/**
+ * Takes the key for this transaction. Returns the answer when it was given before; otherwise the caller does the work.
+ * The lock comes in a statement of its own: one that looked as well would look with a snapshot older than the lock.
+ */
+export async function claimKey(tx: Tx, claim: Claim, ring: Cipher): Promise<StoredAnswer | null> {
+  const name = `${claim.principal} ${claim.key}`;
+  const [locked, [seen]] = await Promise.all([
+    tx.execute<{ got: boolean }>(
+      sql`select pg_try_advisory_xact_lock(hashtextextended(current_setting('app.client_id') || ' ' || ${name}, 1)) as got`,
+    ),
+    tx
+      .select({ ...getTableColumns(idempotencyKeys), abandoned: sql<boolean>`coalesce(${abandoned}, false)` })
+      .from(idempotencyKeys)
+      .where(
+        and(
+          eq(idempotencyKeys.principal, claim.principal),
+          eq(idempotencyKeys.key, claim.key),
+          gt(idempotencyKeys.expiresAt, sql`clock_timestamp()`),
+        ),
+      ),
+  ]);
+  if (!seen && !locked[0]?.got) throw inProgress();
+  if (!seen) return null;
+  if (locked[0]?.got && seen.abandoned) return null;
+  if (seen.fingerprint !== claim.fingerprint) throw new ApiError("idempotency_key_reused");
+  if (seen.status === "running" || !seen.answer) throw inProgress();
+  return { requestId: seen.requestId, answer: JSON.parse(ring.open(seen.answer, rowOf(claim)).toString()) as Answer };
+}
+
+/** Keeps the answer of a command, in its commit. */
+export async function storeAnswer(tx: Tx, claim: Claim, ring: Cipher, answer: Answer) {
+  await upsert(tx, claim, { status: "answered", answer: seal(ring, claim, answer) });
+}
+
+/**
+ * Marks the key as taken before somebody else's machine is asked. With an intent it stays so until that is settled;
+ * without one, a minute: then whoever took it has died, and nothing has come of it.
+ */
+export async function reserveKey(tx: Tx, claim: Claim, intentId: string | null) {
+  await upsert(tx, claim, { status: "running", intentId, leaseUntil: sql`clock_timestamp() + interval '60 seconds'` });
+}
+
+/** Gives a reserved key back: nothing was done under it. */
+export async function giveUpKey(tx: Tx, { principal, key }: Pick<Claim, "principal" | "key">) {
+  await tx
+    .delete(idempotencyKeys)
+    .where(
+      and(
+        eq(idempotencyKeys.principal, principal),
+        eq(idempotencyKeys.key, key),
+        eq(idempotencyKeys.status, "running"),
+        isNull(idempotencyKeys.intentId),
+      ),
+    );
+}
+
+/** Answers a reserved key, whoever settled the intent. */
+export async function answerReserved(
+  tx: Tx,
+  { principal, key }: Pick<Claim, "principal" | "key">,
+  ring: Cipher,
+  answer: Answer,
+) {
+  await tx
+    .update(idempotencyKeys)
+    .set({ status: "answered", answer: seal(ring, { principal, key }, answer), leaseUntil: null })
+    .where(and(eq(idempotencyKeys.principal, principal), eq(idempotencyKeys.key, key)));
+}
+
+/** What a reserved key was answered; null while it is not. */
+export async function storedAnswer(
+  tx: Tx,
+  claim: Pick<Claim, "principal" | "key">,
+  ring: Cipher,
+): Promise<Answer | null> {
+  const [row] = await tx
+    .select({ answer: idempotencyKeys.answer })
+    .from(idempotencyKeys)
+    .where(and(eq(idempotencyKeys.principal, claim.principal), eq(idempotencyKeys.key, claim.key)));
+  return row?.answer ? (JSON.parse(ring.open(row.answer, rowOf(claim)).toString()) as Answer) : null;
+}
+
+type Rest = { status: "answered"; answer: Buffer } | { status: "running"; intentId: string | null; leaseUntil: SQL };
+
+async function upsert(tx: Tx, { principal, key, fingerprint, requestId }: Claim, rest: Rest) {
+  const row = { fingerprint, requestId, answer: null, intentId: null, leaseUntil: null, ...rest, expiresAt: lifetime };
+  await tx
+    .insert(idempotencyKeys)
+    .values({ principal, key, ...row })
+    .onConflictDoUpdate({
+      target: [idempotencyKeys.clientId, idempotencyKeys.principal, idempotencyKeys.key],
+      set: { ...row, createdAt: sql`clock_timestamp()` },
+      setWhere: sql`${idempotencyKeys.expiresAt} <= clock_timestamp() or ${abandoned}`,
+    });
+}
+
+const inProgress = () => new ApiError("idempotency_in_progress", undefined, { retryAfterSeconds: 1 });
+const rowOf = ({ principal, key }: Pick<Claim, "principal" | "key">) => `${principal} ${key}`;
+const seal = (ring: Cipher, claim: Pick<Claim, "principal" | "key">, answer: Answer) =>
+  ring.seal(JSON.stringify(answer), rowOf(claim));

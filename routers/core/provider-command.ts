@@ -1,0 +1,48 @@
+import type { Tx } from "../../db/client.ts";
+import type { Providers } from "../ports/index.ts";
+import type { Deadline } from "../ports/provider-error.ts";
+import type { ErrorCode } from "./errors.ts";
+
+/** Who asks, for the rows that remember it. */
+export type Requester = { clientId: string; actor: string };
+
+/** Why nothing came of it. `absent`: the provider was searched, twice and well past the deadline, and does not have it. */
+export type Failure = { outcome: "refused" | "unavailable" | "absent"; message: string; retryAfterSeconds?: number };
+
+/**
+ * Something that is asked of a provider before we answer. Three steps, and no transaction open in the second.
+ * `Asked` is what the provider is asked, `Got` what it answers, `Output` the resource as the world sees it.
+ */
+export type ProviderCommand<Input, Asked, Got, Output> = {
+  /** The procedure's path; also the audit's action. */
+  kind: string;
+  /** Step 1, in a transaction: checks, and writes the row that says what is about to be asked. */
+  prepare(
+    tx: Tx,
+    input: Input,
+    asker: Requester,
+  ): Promise<{ subjectId: string; providerAccountId: string; asked: Asked }>;
+  /** Step 2: asks. Throws ProviderError. */
+  execute(providers: Providers, accountId: string, asked: Asked, deadline: Deadline): Promise<Got>;
+  /** Step 3, in a transaction: the provider did it. */
+  onAccepted(tx: Tx, subjectId: string, got: Got): Promise<void>;
+  /** Step 3: it did not, and will not. */
+  onFailed(tx: Tx, subjectId: string, failure: Failure): Promise<void>;
+  /** The deadline passed, and nobody knows. */
+  onUnknown(tx: Tx, subjectId: string): Promise<void>;
+  read(tx: Tx, subjectId: string): Promise<Output>;
+  /** For the safety job: what it needs to look the thing up, or to ask again where that is harmless. */
+  rebuildRequest(tx: Tx, subjectId: string): Promise<Asked>;
+  /** What the provider has of it: all of it, paged to the end. Empty: nothing. */
+  lookup(providers: Providers, accountId: string, asked: Asked, since: Date, deadline: Deadline): Promise<Got[]>;
+  /** `find` asks again instead of looking: then a refusal of it settles the matter. One of a mere look proves nothing. */
+  lookupRepeatsRequest?: true;
+  /** What to do with one that is found after the matter was settled: it may be the very one that was taken, or another. */
+  onOrphan?(tx: Tx, subjectId: string, accountId: string, got: Got): Promise<void>;
+  /** The status of the answer when it was accepted. */
+  status: 200 | 201 | 204;
+  /** What is answered while another intent about the same subject is open. */
+  busyCode: ErrorCode;
+  /** How long a request waits for what is busy before it is told so. */
+  waitWhileBusySeconds?: number;
+};
