@@ -1,4 +1,4 @@
-import { SetupProblem } from "./setup-problem.ts";
+import { SetupProblem } from "./simulators/setup-problem.ts";
 import { databaseVariables, orSay, runningWorld } from "./world.ts";
 
 const asksForHelp = process.argv.some((word) => word === "--help" || word === "-h");
@@ -9,5 +9,5 @@ await orSay(async () => {
   if (!world && !process.env.DATABASE_URL && !asksForHelp)
     throw new SetupProblem("Nothing runs: start it with `npm run dev`, or name a database in DATABASE_URL.");
   if (world) Object.assign(process.env, { ...(await databaseVariables(world)), ...process.env });
-  await import("../server/operate.ts");
+  await import("../server/operate/main.ts");
 });

@@ -10,7 +10,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import postgres from "postgres";
-import { SetupProblem } from "./setup-problem.ts";
+import { SetupProblem } from "./simulators/setup-problem.ts";
 
 export type PostgresOptions = {
   dataDir: string;

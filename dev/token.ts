@@ -1,4 +1,4 @@
-import { SetupProblem } from "./setup-problem.ts";
+import { SetupProblem } from "./simulators/setup-problem.ts";
 import { orSay, runningWorld } from "./world.ts";
 
 /** `npm run token`: a token of the demo user, from the local issuer of a running world. */

@@ -5,9 +5,8 @@ import { agentToCompare, type Compared, noteComparison, realignAgent, recreateAg
 import { openTemplate } from "../routers/agents/template.ts";
 import { ApiError } from "../routers/core/errors.ts";
 import { openIntent, type Settlement, settleIntent } from "../routers/core/intents.ts";
-import type { ProviderCommand } from "../routers/core/provider-command.ts";
+import type { AnyProviderCommand, ProviderCommand } from "../routers/core/provider-command.ts";
 import { ProviderError } from "../routers/ports/provider-error.ts";
-import type { AnyProviderCommand } from "./provider-commands.ts";
 import type { JobContext, Task } from "./runtime/task.ts";
 
 const deadline = () => ({ signal: AbortSignal.timeout(20_000) });

@@ -4,6 +4,7 @@ import { placeCall } from "../routers/calls/create/place.ts";
 import { hearOf, hearOfLeg } from "../routers/calls/lifecycle/apply-provider-event.ts";
 import { adoptCall } from "../routers/calls/lifecycle/inbound.ts";
 import { openIntentOf, settleIntent } from "../routers/core/intents.ts";
+import type { AnyProviderCommand } from "../routers/core/provider-command.ts";
 import {
   agentOfCall,
   type CallOwner,
@@ -17,7 +18,6 @@ import {
   readReceived,
 } from "../routers/ingress/service.ts";
 import type { ProviderCall } from "../routers/ports/ultravox.ts";
-import type { AnyProviderCommand } from "./provider-commands.ts";
 import type { JobContext, Task } from "./runtime/task.ts";
 
 /** What becomes of a message: said at once, or once the work is done that it takes beyond the house's own transaction. */

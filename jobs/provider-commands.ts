@@ -2,7 +2,7 @@ import { createAgent, duplicateAgent } from "../routers/agents/create.ts";
 import { realignAgent, recreateAgent } from "../routers/agents/drift.ts";
 import { restoreAgent, updateAgent } from "../routers/agents/update.ts";
 import { placeCall } from "../routers/calls/create/place.ts";
-import type { ProviderCommand } from "../routers/core/provider-command.ts";
+import type { AnyProviderCommand } from "../routers/core/provider-command.ts";
 import { createKnowledgeBase } from "../routers/knowledge/create.ts";
 import { createRegistration } from "../routers/telephony/registrations.ts";
 import { createTool, updateTool } from "../routers/tools/create-and-update.ts";
@@ -21,12 +21,9 @@ const all = [
   updateTool,
 ] as const;
 
-/** What goes in and out of a kind fits together within the kind; by name alone, that is all that can be said. */
-export type AnyProviderCommand = ProviderCommand<never, never, never, unknown>;
-
-/** The outbound of this name: whoever finds an intent in the database needs it. */
+/** The provider command of this name, for an intent that was read from the database. */
 export function providerCommandOf(kind: string): AnyProviderCommand {
   const found = all.find((outbound) => outbound.kind === kind);
-  if (!found) throw new Error(`No outbound is called ${kind}.`);
+  if (!found) throw new Error(`No provider command is called ${kind}.`);
   return found as AnyProviderCommand;
 }

@@ -1,5 +1,6 @@
 import { sql } from "drizzle-orm";
 import { boolean, foreignKey, index, integer, pgPolicy, pgTable, primaryKey, text, unique } from "drizzle-orm/pg-core";
+import { clients } from "./clients.ts";
 import {
   at,
   clientId,
@@ -10,8 +11,7 @@ import {
   systemPolicy,
   tenantPolicy,
   tenantRole,
-} from "../columns.ts";
-import { clients } from "./clients.ts";
+} from "./columns.ts";
 
 /** What things cost, one row per version; the one in force is the newest whose time has come. Rows are never changed. */
 export const prices = pgTable(

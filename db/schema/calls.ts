@@ -13,9 +13,9 @@ import {
   unique,
   uniqueIndex,
 } from "drizzle-orm/pg-core";
-import { at, clientId, createdAt, id, micros, systemPolicy, tenantPolicy } from "../columns.ts";
 import { agents } from "./agents.ts";
 import { clients } from "./clients.ts";
+import { at, clientId, createdAt, id, micros, systemPolicy, tenantPolicy } from "./columns.ts";
 
 export const calls = pgTable(
   "calls",

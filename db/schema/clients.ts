@@ -11,7 +11,7 @@ import {
   systemPolicy,
   tenantPolicy,
   tenantRole,
-} from "../columns.ts";
+} from "./columns.ts";
 
 export const clients = pgTable(
   "clients",

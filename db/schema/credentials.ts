@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import { index, jsonb, pgTable, primaryKey, text, unique, uniqueIndex } from "drizzle-orm/pg-core";
-import { at, bytes, clientId, createdAt, id, systemPolicy, tenantPolicy } from "../columns.ts";
 import { clients } from "./clients.ts";
+import { at, bytes, clientId, createdAt, id, systemPolicy, tenantPolicy } from "./columns.ts";
 
 /** What a client shows at other companies' doors, one per provider. The secret is kept only sealed. */
 export const credentials = pgTable(

@@ -11,8 +11,8 @@ import {
   unique,
   uniqueIndex,
 } from "drizzle-orm/pg-core";
-import { at, bytes, clientId, createdAt, id, systemPolicy, tenantPolicy, xid8 } from "../columns.ts";
 import { clients } from "./clients.ts";
+import { at, bytes, clientId, createdAt, id, systemPolicy, tenantPolicy, xid8 } from "./columns.ts";
 
 /** Facts, in the transaction that made them true. Partitioned by month. */
 export const events = pgTable(

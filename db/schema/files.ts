@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import { bigint, index, pgTable, primaryKey, text } from "drizzle-orm/pg-core";
-import { at, clientId, createdAt, id, systemPolicy, tenantPolicy } from "../columns.ts";
 import { clients } from "./clients.ts";
+import { at, clientId, createdAt, id, systemPolicy, tenantPolicy } from "./columns.ts";
 
 /** A file that a client may put into our storage, under a key that is ours to choose. */
 export const uploads = pgTable(

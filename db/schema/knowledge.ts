@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import { bigint, foreignKey, index, integer, jsonb, pgTable, primaryKey, text } from "drizzle-orm/pg-core";
-import { at, clientId, createdAt, id, systemPolicy, tenantPolicy } from "../columns.ts";
 import { clients } from "./clients.ts";
+import { at, clientId, createdAt, id, systemPolicy, tenantPolicy } from "./columns.ts";
 
 export const knowledgeBases = pgTable(
   "knowledge_bases",

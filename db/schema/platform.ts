@@ -1,5 +1,5 @@
 import { boolean, index, integer, jsonb, pgTable, primaryKey, text } from "drizzle-orm/pg-core";
-import { at, bytes, createdAt, id, systemPolicy, xid8 } from "../columns.ts";
+import { at, bytes, createdAt, id, systemPolicy, xid8 } from "./columns.ts";
 
 /** What providers told us, word for word. Partitioned by month. Of no client until it has been read. */
 export const ingressEvents = pgTable(

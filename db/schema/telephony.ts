@@ -10,9 +10,9 @@ import {
   text,
   uniqueIndex,
 } from "drizzle-orm/pg-core";
-import { at, clientId, createdAt, id, systemPolicy, tenantPolicy } from "../columns.ts";
 import { agents } from "./agents.ts";
 import { clients } from "./clients.ts";
+import { at, clientId, createdAt, id, systemPolicy, tenantPolicy } from "./columns.ts";
 
 /** How a client telephones, one row each; without one, everything is the installation's. */
 export const telephonyConfigs = pgTable(

@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import { integer, jsonb, pgTable, primaryKey, text, uniqueIndex } from "drizzle-orm/pg-core";
-import { clientId, createdAt, id, tenantPolicy } from "../columns.ts";
 import { clients } from "./clients.ts";
+import { clientId, createdAt, id, tenantPolicy } from "./columns.ts";
 
 export const tools = pgTable(
   "tools",

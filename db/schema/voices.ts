@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import { index, jsonb, pgTable, primaryKey, text } from "drizzle-orm/pg-core";
-import { at, bytes, clientId, createdAt, id, systemPolicy, tenantPolicy } from "../columns.ts";
 import { clients } from "./clients.ts";
+import { at, bytes, clientId, createdAt, id, systemPolicy, tenantPolicy } from "./columns.ts";
 
 export const voices = pgTable(
   "voices",

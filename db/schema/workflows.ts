@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import { foreignKey, index, integer, jsonb, pgTable, primaryKey, text, uniqueIndex } from "drizzle-orm/pg-core";
-import { at, clientId, createdAt, id, systemPolicy, tenantPolicy } from "../columns.ts";
 import { clients } from "./clients.ts";
+import { at, clientId, createdAt, id, systemPolicy, tenantPolicy } from "./columns.ts";
 
 /** Something that takes several steps, each a job of its own: how far it has come, for those who run the installation. */
 export const workflowRuns = pgTable(

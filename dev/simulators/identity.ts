@@ -4,7 +4,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { dirname } from "node:path";
 import { calculateJwkThumbprint, exportJWK, generateKeyPair, importJWK, type JWK, SignJWT } from "jose";
 import { z } from "zod";
-import { SetupProblem } from "../setup-problem.ts";
+import { SetupProblem } from "./setup-problem.ts";
 
 export type IdentityOptions = {
   /** Part of the issuer's name, so tokens outlive a restart only on a fixed one. Any free port without it. */

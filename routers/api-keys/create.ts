@@ -10,7 +10,7 @@ import { type Creator, createApiKey } from "./service.ts";
 export function making({ name, scopes, expiresAt }: CreateApiKey, creator: Creator, hash: (key: string) => string) {
   return {
     read: async () => null,
-    ask: async () => null,
+    execute: async () => null,
     record: (tx: Tx) =>
       // The schema has seen to it that a key for this API has both.
       createApiKey(tx, { name: name ?? "", scopes: scopes ?? [], expiresAt: expiresAt ?? undefined }, creator, hash),

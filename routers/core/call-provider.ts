@@ -2,11 +2,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Tx } from "../../db/client.ts";
 import { type Deadline, ProviderError } from "../ports/provider-error.ts";
 import { type Cipher, KeysUnavailable } from "../ports/vault.ts";
-import { signLinks } from "../uploads/service.ts";
 import type { Context } from "./context.ts";
 import { ApiError, type ErrorCode } from "./errors.ts";
 import { providerDeadlineSeconds, type Settlement } from "./intents.ts";
 import type { ProviderCommand } from "./provider-command.ts";
+import { signLinks } from "./sign-links.ts";
 
 /** That our own key service is away is no failure of the provider's: `asFault` knows it. */
 export const fromProviderError = (error: unknown) =>
@@ -36,22 +36,19 @@ function providerApiError({ kind, message, retryAfterSeconds }: ProviderError): 
   return new ApiError("provider_unavailable", message, retryAfterSeconds === undefined ? {} : { retryAfterSeconds });
 }
 
-const lookAgainMs = 100;
+const busyRetryMs = 100;
 
-/** What is busy may be free in a moment: a kind with patience tries again for so long, a transaction each time. */
-export async function retryWhileBusy<T>(
-  { busy, patienceSeconds = 0 }: { busy: ErrorCode; patienceSeconds?: number },
-  open: () => Promise<T>,
-): Promise<T> {
-  const until = performance.now() + patienceSeconds * 1000;
+/** Runs `open` again while it fails with `busyCode`, until `seconds` have passed: each try is a transaction of its own. */
+export async function retryWhileBusy<T>(busyCode: ErrorCode, seconds = 0, open: () => Promise<T>): Promise<T> {
+  const deadline = performance.now() + seconds * 1000;
   for (;;) {
     try {
       return await open();
     } catch (error) {
-      if (!(error instanceof ApiError && error.errorCode === busy) || performance.now() + lookAgainMs > until)
-        throw error;
+      const isBusy = error instanceof ApiError && error.errorCode === busyCode;
+      if (!isBusy || performance.now() + busyRetryMs > deadline) throw error;
     }
-    await sleep(lookAgainMs);
+    await sleep(busyRetryMs);
   }
 }
 

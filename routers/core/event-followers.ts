@@ -1,5 +1,7 @@
+import type { Tx } from "../../db/client.ts";
 import type { Notifications } from "../../db/notifications.ts";
 import { ApiError } from "./errors.ts";
+import type { ListKey } from "./pagination.ts";
 
 /** How many may follow at once, in one process, and how many of them by one key or person. */
 export const followerLimits = { perProcess: 500, perPrincipal: 20, looksAtOnce: 3 };
@@ -13,6 +15,17 @@ export type FollowerSlot = {
   /** Runs one look at the database. Only a few run at a time, whoever all is woken: requests want connections too. */
   look<T>(work: () => Promise<T>): Promise<T>;
   leave(): void;
+};
+
+/** What a live stream of events needs of its caller. */
+export type Follower = {
+  enter(): FollowerSlot;
+  /** One short read transaction, which checks the API key again. */
+  page<T>(work: (tx: Tx) => Promise<T>): Promise<T>;
+  /** Throws when the caller may no longer read. */
+  check(): Promise<void>;
+  key: ListKey;
+  signal: AbortSignal;
 };
 
 export type EventFollowers = ReturnType<typeof openEventFollowers>;

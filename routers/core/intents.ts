@@ -3,12 +3,11 @@ import type { Database, TenantSession, Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { enqueue } from "../../db/queue.ts";
 import { intents } from "../../db/schema/agents.ts";
-import type { AnyProviderCommand } from "../../jobs/provider-commands.ts";
 import type { Cipher } from "../ports/vault.ts";
 import { recordAudit } from "./audit.ts";
 import { ApiError, type ErrorCode } from "./errors.ts";
 import { type Answer, answerReserved, type Claim, reserveKey, storedAnswer } from "./idempotency.ts";
-import type { Failure, ProviderCommand } from "./provider-command.ts";
+import type { AnyProviderCommand, Failure, ProviderCommand } from "./provider-command.ts";
 
 export type IntentRow = typeof intents.$inferSelect;
 

@@ -1,6 +1,5 @@
 import { initTRPC } from "@trpc/server";
 import type { Tx } from "../../db/client.ts";
-import type { AnyProviderCommand } from "../../jobs/provider-commands.ts";
 import type { Deadline } from "../ports/provider-error.ts";
 import { recordAudit } from "./audit.ts";
 import { authorizeSystem, authorizeTenant, parseInput, platformClientId, procedureMeta } from "./authorize.ts";
@@ -14,11 +13,11 @@ import {
 } from "./call-provider.ts";
 import { type Context, type Person, type Principal, unknownPersonError } from "./context.ts";
 import { ApiError, docUrl, toApiError } from "./errors.ts";
-import type { Follower } from "./follow-events.ts";
+import type { Follower } from "./event-followers.ts";
 import { answerReserved, claimKey, giveUpKey, reserveKey } from "./idempotency.ts";
 import { markIntentUnknown, openIntent, providerDeadlineSeconds, type Settlement, settleIntent } from "./intents.ts";
 import type { ListKey } from "./pagination.ts";
-import type { ProviderCommand } from "./provider-command.ts";
+import type { AnyProviderCommand, ProviderCommand } from "./provider-command.ts";
 import type { Chunks } from "./reply.ts";
 import { clientOwning, existingClient, invitingClient } from "./resolve-client.ts";
 import type { Meta } from "./rest-metadata.ts";
@@ -265,7 +264,7 @@ export const providerCommand = t.procedure.use(async (asked) => {
         };
         return { earlier: null, ...(await openIntent(tx, what, input, ctx.principal.clientId, opening)) };
       });
-    const opened = await retryWhileBusy(what, () => withTransactionRetry(open));
+    const opened = await retryWhileBusy(what.busyCode, what.waitWhileBusySeconds, () => withTransactionRetry(open));
     if (opened.earlier) return replay(ctx, opened.earlier) as O;
 
     // From here on the request is not the only one who may settle: a key revoked meanwhile changes nothing any more.

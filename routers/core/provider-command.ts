@@ -46,3 +46,6 @@ export type ProviderCommand<Input, Asked, Got, Output> = {
   /** How long a request waits for what is busy before it is told so. */
   waitWhileBusySeconds?: number;
 };
+
+/** A provider command found by its name: what goes in and out fits within one kind, which the types cannot say here. */
+export type AnyProviderCommand = ProviderCommand<never, never, never, unknown>;

@@ -42,7 +42,7 @@ export function saving(
   const fields = fieldsOf(secret);
   return {
     read: (tx: Tx) => refuseTooMany(tx, provider),
-    async ask(_: unknown, deadline: Deadline) {
+    async execute(_: unknown, deadline: Deadline) {
       const tried = await tryOut(world, provider, fields, deadline, { at });
       return { tried, ring: typeof ring === "function" ? await ring() : ring };
     },
@@ -59,7 +59,7 @@ export function verifying(provider: string, ring: Cipher, world: World) {
       if (!row) throw credentialNotFound(provider);
       return row;
     },
-    async ask(row: CredentialRow, deadline: Deadline) {
+    async execute(row: CredentialRow, deadline: Deadline) {
       try {
         return await tryOut(world, provider, openRow(ring, row), deadline, { orThrow: true });
       } catch (error) {

@@ -7,7 +7,7 @@ import { type PatchTts, type ProviderStatus, Secret, ttsFields } from "./schema.
 import { findCredential, providerStatus } from "./service.ts";
 
 type Saving = ReturnType<typeof saving>;
-type Asked = Awaited<ReturnType<Saving["ask"]>>;
+type Asked = Awaited<ReturnType<Saving["execute"]>>;
 
 /** One text for any company of voices: the key is saved, null takes it away. */
 export function changingTts(
@@ -19,7 +19,7 @@ export function changingTts(
   const save = secret && saving({ provider, secret }, ring, world, "apiKey");
   return {
     read: async (tx: Tx) => save?.read(tx),
-    ask: async (_: unknown, deadline: Deadline): Promise<Asked | null> => (save ? save.ask(_, deadline) : null),
+    execute: async (_: unknown, deadline: Deadline): Promise<Asked | null> => (save ? save.execute(_, deadline) : null),
     async record(tx: Tx, _: unknown, asked: Asked | null): Promise<ProviderStatus> {
       if (save && asked) await save.record(tx, _, asked);
       // Already gone is as good.

@@ -1,7 +1,7 @@
 import { z } from "zod";
-import { type Followed, followEvents } from "../core/follow-events.ts";
 import { liveQuery, query, router } from "../core/procedures.ts";
 import { rest, subscription } from "../core/rest-metadata.ts";
+import { type Followed, followEvents } from "./follow.ts";
 import { EventId, EventPage, EventWithDeliveries, FollowEvents, ListEvents } from "./schema.ts";
 import { getEvent, listEvents } from "./service.ts";
 

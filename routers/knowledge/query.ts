@@ -18,7 +18,7 @@ type Asked = {
 export function queryKnowledge({ ultravox }: Pick<Providers, "ultravox">, { id, query, maxResults }: QueryKnowledge) {
   return {
     read: (tx: Tx) => askable(tx, id),
-    async ask({ accountId, corpusId, sources }: Asked, deadline: Deadline): Promise<KnowledgeAnswer> {
+    async execute({ accountId, corpusId, sources }: Asked, deadline: Deadline): Promise<KnowledgeAnswer> {
       const hits = await ultravox.queryCorpus(accountId, corpusId, { text: query, maxResults }, deadline);
       // What is deleted here may be found there for a moment yet.
       const living = hits.filter(({ providerSourceId }) => providerSourceId === null || sources.has(providerSourceId));

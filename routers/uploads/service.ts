@@ -6,14 +6,12 @@ import { enqueue } from "../../db/queue.ts";
 import { uploads } from "../../db/schema/files.ts";
 import { ApiError } from "../core/errors.ts";
 import { toIso } from "../core/fields.ts";
+import { unsignedUrl } from "../core/sign-links.ts";
 import type { Files } from "../ports/files.ts";
 import { type Deadline, ProviderError } from "../ports/provider-error.ts";
 import type { PresignedUpload, PresignFile, UploadPurpose } from "./schema.ts";
 
 export type UploadRow = typeof uploads.$inferSelect;
-
-const linkSeconds = 15 * 60;
-const unsigned = "upload:";
 
 /**
  * Rows for files that are to come, for a day. Their links are not signed yet: a door that answers them says `signs` in
@@ -37,29 +35,9 @@ export async function openUploads(
   return rows.sort((a, b) => (a.id < b.id ? -1 : 1)).map(unsignedLink); // ids of one process sort as they were made
 }
 
-/** What a stored answer keeps of a link: the object, its size, and what else will be signed. */
 function unsignedLink({ id, objectKey, bytes, contentType, sha256, expiresAt }: UploadRow): PresignedUpload {
   const headers = { "Content-Type": contentType, "x-amz-checksum-sha256": sha256 };
-  return { id, url: `${unsigned}${objectKey}?${bytes}`, method: "PUT", headers, expiresAt: toIso(expiresAt) };
-}
-
-/** Signs every link of `openUploads` in an answer, wherever it stands. Never while a transaction is open. */
-export async function signLinks(files: Files, answer: unknown, now: Date): Promise<unknown> {
-  if (Array.isArray(answer)) return Promise.all(answer.map((each) => signLinks(files, each, now)));
-  if (typeof answer !== "object" || answer === null) return answer;
-  if (isUnsigned(answer)) return sign(files, answer, now);
-  const entries = Object.entries(answer).map(async ([name, value]) => [name, await signLinks(files, value, now)]);
-  return Object.fromEntries(await Promise.all(entries));
-}
-
-const isUnsigned = (value: object): value is PresignedUpload =>
-  "url" in value && typeof value.url === "string" && value.url.startsWith(unsigned);
-
-async function sign(files: Files, upload: PresignedUpload, now: Date): Promise<PresignedUpload> {
-  const [key = "", bytes] = upload.url.slice(unsigned.length).split("?");
-  const { "Content-Type": contentType = "", "x-amz-checksum-sha256": sha256 = "" } = upload.headers;
-  const link = await files.presignUpload({ key, contentType, bytes: Number(bytes), sha256 }, linkSeconds);
-  return { id: upload.id, ...link, expiresAt: toIso(new Date(now.getTime() + linkSeconds * 1000)) };
+  return { id, url: unsignedUrl(objectKey, bytes), method: "PUT", headers, expiresAt: toIso(expiresAt) };
 }
 
 /** What may be used for this: the client's own, not yet used and not run out. Throws `upload_not_found` for any other. */

@@ -7,7 +7,7 @@ import {
 } from "@aws-sdk/client-eventbridge";
 import type { BusEntry, BusVerdict, EventBus } from "../../routers/ports/event-bus.ts";
 import type { Deadline } from "../../routers/ports/provider-error.ts";
-import { before } from "./http.ts";
+import { before } from "./http/client.ts";
 
 export type EventBridgeOptions = {
   /** Its name or its ARN. */

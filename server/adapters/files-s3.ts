@@ -15,7 +15,7 @@ import {
 import { getSignedUrl } from "@aws-sdk/s3-request-presigner";
 import type { Files } from "../../routers/ports/files.ts";
 import { type Deadline, ProviderError } from "../../routers/ports/provider-error.ts";
-import { before } from "./http.ts";
+import { before } from "./http/client.ts";
 
 export type S3Options = {
   bucket: string;

@@ -117,7 +117,7 @@ const Control = z.object({
 });
 type Control = z.output<typeof Control>["data"];
 
-const states: Record<string, LegReport["state"]> = {
+const statuses: Record<string, LegReport["status"]> = {
   "call.initiated": "initiated",
   "call.answered": "answered",
   "call.bridged": "answered",
@@ -126,11 +126,11 @@ const states: Record<string, LegReport["state"]> = {
 };
 
 function ofControl({ event_type: type, id, occurred_at: occurredAt, payload: told }: Control): CarrierEvent {
-  const state = states[type];
+  const status = statuses[type];
   // What TeXML calls the leg is this id too, so that both forms speak of one leg.
   const carrierLegId = told.call_control_id ?? told.call_leg_id;
-  if (state === undefined || !carrierLegId) return { type, key: id, leg: null };
-  const ended = state === "ended";
+  if (status === undefined || !carrierLegId) return { type, key: id, leg: null };
+  const ended = status === "ended";
   const cause = causeOf(told.hangup_cause, told.sip_hangup_cause, "failed");
   return {
     type,
@@ -142,10 +142,10 @@ function ofControl({ event_type: type, id, occurred_at: occurredAt, payload: tol
       direction: told.direction ?? null,
       from: told.from,
       to: told.to,
-      state,
+      status,
       occurredAt,
-      startedAt: told.start_time ?? (state === "initiated" ? occurredAt : null),
-      answeredAt: state === "answered" ? occurredAt : null,
+      startedAt: told.start_time ?? (status === "initiated" ? occurredAt : null),
+      answeredAt: status === "answered" ? occurredAt : null,
       endedAt: ended ? (told.end_time ?? occurredAt) : null,
       end: ended
         ? {
@@ -188,30 +188,31 @@ const Texml = z.looseObject({
 });
 type Texml = z.output<typeof Texml>;
 
-const texmlStates: Record<string, { state: LegReport["state"]; cause: LegCause }> = {
-  queued: { state: "initiated", cause: "normal" },
-  initiated: { state: "initiated", cause: "normal" },
-  ringing: { state: "initiated", cause: "normal" },
-  answered: { state: "answered", cause: "normal" },
-  "in-progress": { state: "answered", cause: "normal" },
-  completed: { state: "ended", cause: "normal" },
-  busy: { state: "ended", cause: "busy" },
-  "no-answer": { state: "ended", cause: "no_answer" },
-  canceled: { state: "ended", cause: "cancelled" },
-  failed: { state: "ended", cause: "failed" },
+const texmlStatuses: Record<string, { status: LegReport["status"]; cause: LegCause }> = {
+  queued: { status: "initiated", cause: "normal" },
+  initiated: { status: "initiated", cause: "normal" },
+  ringing: { status: "initiated", cause: "normal" },
+  answered: { status: "answered", cause: "normal" },
+  "in-progress": { status: "answered", cause: "normal" },
+  completed: { status: "ended", cause: "normal" },
+  busy: { status: "ended", cause: "busy" },
+  "no-answer": { status: "ended", cause: "no_answer" },
+  canceled: { status: "ended", cause: "cancelled" },
+  failed: { status: "ended", cause: "failed" },
 };
 
 function ofTexml(told: Texml, rawBody: Buffer): CarrierEvent {
-  const { CallSid: carrierLegId, CallStatus: status, CallbackSource: source } = told;
+  const { CallSid: carrierLegId, CallStatus: reported, CallbackSource: source } = told;
   const isCost = source === "call-cost-events";
-  const type = `texml.${isCost ? source : (status ?? source ?? "callback")}`;
+  const type = `texml.${isCost ? source : (reported ?? source ?? "callback")}`;
   const number = told.SequenceNumber ?? createHash("sha256").update(rawBody).digest("hex");
   const key = `${carrierLegId}:${number}:${type}`;
-  const known = isCost || source === null || source === "call-progress-events" ? texmlStates[status ?? ""] : undefined;
-  const state = isCost ? null : known?.state;
-  if (state === undefined) return { type, key, leg: null };
+  const known =
+    isCost || source === null || source === "call-progress-events" ? texmlStatuses[reported ?? ""] : undefined;
+  const status = isCost ? null : known?.status;
+  if (status === undefined) return { type, key, leg: null };
   const occurredAt = told.OccurredAt ?? told.Timestamp;
-  const ended = state === "ended";
+  const ended = status === "ended";
   const amount = isCost ? Decimal.safeParse(told[`CallCost[${carrierLegId}]`] ?? told.CallCost).data : null;
   return {
     type,
@@ -223,10 +224,10 @@ function ofTexml(told: Texml, rawBody: Buffer): CarrierEvent {
       direction: null,
       from: told.From,
       to: told.To,
-      state,
+      status,
       occurredAt,
-      startedAt: told.StartTime ?? told.CallInitiatedAt ?? (state === "initiated" ? occurredAt : null),
-      answeredAt: told.AnsweredTime ?? (state === "answered" ? occurredAt : null),
+      startedAt: told.StartTime ?? told.CallInitiatedAt ?? (status === "initiated" ? occurredAt : null),
+      answeredAt: told.AnsweredTime ?? (status === "answered" ? occurredAt : null),
       endedAt: ended ? (told.EndTime ?? occurredAt) : null,
       end: ended
         ? {

@@ -7,7 +7,7 @@ import {
   type KMSClientConfig,
 } from "@aws-sdk/client-kms";
 import { KeysUnavailable } from "../../routers/ports/vault.ts";
-import { before } from "./http.ts";
+import { before } from "./http/client.ts";
 import type { KeyContext, Master } from "./vault.ts";
 
 export type KmsOptions = {

@@ -1,6 +1,6 @@
 import { type Deadline, ProviderError } from "../../routers/ports/provider-error.ts";
 import type { CredentialProvider, Vendors } from "../../routers/ports/vendors.ts";
-import { type Attempt, type Breaker, openBreaker, send } from "./http.ts";
+import { type Attempt, type Breaker, openBreaker, send } from "./http/client.ts";
 
 type Secret = Record<string, string>;
 type Look = { path: string; headers: Record<string, string> };

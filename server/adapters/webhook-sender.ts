@@ -1,5 +1,5 @@
 import type { WebhookAnswer, WebhookSender } from "../../routers/ports/webhook-sender.ts";
-import { type GuardOptions, openGuard } from "./address-guard.ts";
+import { type GuardOptions, openGuard } from "./http/address-guard.ts";
 
 const maxReadBytes = 16 * 1024;
 const keptBytes = 1024;

@@ -5,8 +5,8 @@ import { type AddressInfo, createServer } from "node:net";
 import fc from "fast-check";
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import { isPublicAddress, mayReach, objectionTo, readBlock } from "../../routers/ports/addresses.ts";
-import type { GuardOptions } from "../../server/adapters/address-guard.ts";
-import { guardedFetch } from "../../server/adapters/guarded-fetch.ts";
+import type { GuardOptions } from "../../server/adapters/http/address-guard.ts";
+import { guardedFetch } from "../../server/adapters/http/guarded-fetch.ts";
 import { readEnv } from "../../server/env.ts";
 
 const within = (ms = 30_000) => ({ signal: AbortSignal.timeout(ms) });

@@ -1,139 +1,114 @@
-import { globSync, readFileSync } from "node:fs";
-import { dirname, join, relative, resolve } from "node:path";
 import { describe, expect, test } from "vitest";
+import { folderCycles, imports } from "./layout.ts";
+import { type Import, type Layer, layerOf, sourceFiles, textOf } from "./sources.ts";
 
-const root = resolve(import.meta.dirname, "../..");
-const floors = ["server", "edge", "jobs", "routers", "db"] as const;
-type Floor = (typeof floors)[number];
-type Import = { file: string; target: string; typeOnly: boolean };
-
-/** What a floor may import from, beside itself. Jobs may take less of the routers: see below. */
-const below: Record<Floor, readonly Floor[]> = {
+/** What a layer may import, beside itself. */
+const allowed: Record<Layer, readonly Layer[]> = {
   server: ["edge", "jobs", "routers", "db"],
   edge: ["routers", "db"],
   jobs: ["routers", "db"],
   routers: ["db"],
   db: [],
+  dev: ["server", "edge", "jobs", "routers", "db"],
 };
-const topOfRoutersForJobs = ["routers/core/errors.ts", "routers/ports/index.ts", "routers/core/limits.ts"];
-
-const files = globSync(`{${floors.join(",")}}/**/*.ts`, { cwd: root }).sort();
-const sources = new Map(files.map((file) => [file, readFileSync(join(root, file), "utf8")]));
-const imports = files.flatMap(importsOf);
-const isDev = (file: string) => file.startsWith("dev/");
-const floorOf = (file: string) => file.split("/")[0] as Floor;
-
-/** Our own files that a file names: in imports, in exports from, and in `import()`, types included. */
-function importsOf(file: string): Import[] {
-  const found = sources
-    .get(file)!
-    .matchAll(/\b(?:import|export)(\s+type)?\b(?:[^;'"()]*?\bfrom)?\s*\(?\s*["'](\.[^"']+)["']/g);
-  return [...found].map(([, type, path]) => ({
-    file,
-    target: relative(root, resolve(root, dirname(file), path!)),
-    typeOnly: type !== undefined,
-  }));
-}
-
+const known = new Set(sourceFiles);
 const arrow = ({ file, target }: Import) => `${file} -> ${target}`;
+const isDev = (file: string) => layerOf(file) === "dev";
 
-describe("the arrows", () => {
-  test("every import was found, and leads to a file", () => {
-    expect(files.length).toBeGreaterThan(100);
+describe("imports", () => {
+  test("are all found, and each leads to a file", () => {
+    expect(sourceFiles.length).toBeGreaterThan(100);
     expect(imports.length).toBeGreaterThan(300);
-    expect(imports.filter(({ target }) => !sources.has(target) && !target.endsWith(".json")).map(arrow)).toEqual([]);
+    expect(imports.filter(({ target }) => !known.has(target) && !target.endsWith(".json")).map(arrow)).toEqual([]);
   });
 
-  test("no floor imports from one above it", () => {
-    const up = imports.filter(({ file, target }) => {
-      const [from, to] = [floorOf(file), floorOf(target)];
-      return from !== to && !below[from].includes(to);
+  test("never point from a layer to one above it, types included", () => {
+    const upward = imports.filter(({ file, target }) => {
+      const [from, to] = [layerOf(file), layerOf(target)];
+      return from !== to && !allowed[from].includes(to);
     });
-    expect(up.map(arrow)).toEqual([]);
+    expect(upward.map(arrow)).toEqual([]);
   });
 
-  test("jobs know verbs and words of the domain, not its doors", () => {
-    const doors = imports.filter(({ file, target }) => {
-      if (floorOf(file) !== "jobs" || floorOf(target) !== "routers") return false;
-      const isTop = dirname(target) === "routers";
-      return isTop ? !topOfRoutersForJobs.includes(target) : target.endsWith("/index.ts");
-    });
-    expect(doors.map(arrow)).toEqual([]);
+  test("form no cycle between folders, types included", () => {
+    expect(folderCycles()).toEqual([]);
   });
 
-  test("the laptop's world is imported by nothing outside it", () => {
+  test("of jobs name services and schemas, never a module's router", () => {
+    const routers = imports.filter(
+      ({ file, target }) => layerOf(file) === "jobs" && /^routers\/.*\brouter\.ts$/.test(target),
+    );
+    expect(routers.map(arrow)).toEqual([]);
+  });
+
+  test("of the shared core name no module: modules depend on the core, not the reverse", () => {
+    const inward = imports.filter(
+      ({ file, target }) => /^routers\/(core|ports)\//.test(file) && !/^(routers\/(core|ports)|db)\//.test(target),
+    );
+    expect(inward.map(arrow)).toEqual([]);
+  });
+
+  test("of the local world stay within it: no simulator reaches the build", () => {
     expect(imports.filter(({ file, target }) => isDev(target) && !isDev(file)).map(arrow)).toEqual([]);
   });
 
-  // `import type` is gone when the code runs: what it ties together can still be loaded, read and tested apart.
-  test("there is no circle", () => {
-    const ways = new Map(files.map((file) => [file, [] as string[]]));
-    for (const { file, target, typeOnly } of imports) if (!typeOnly) ways.get(file)?.push(target);
-    expect(circles(ways)).toEqual([]);
+  test("this test sees a cycle that only types close", () => {
+    const cycle = [
+      { file: "routers/a/service.ts", target: "routers/b/schema.ts" },
+      { file: "routers/b/schema.ts", target: "routers/a/schema.ts" },
+    ];
+    expect(folderCycles(cycle)).toEqual([
+      "routers/a/service.ts -> routers/b/schema.ts\n  routers/b/schema.ts -> routers/a/schema.ts",
+    ]);
   });
 });
 
-/** Depth first; a file met again while it is still open closes a circle. */
-function circles(ways: Map<string, string[]>): string[] {
-  const found: string[] = [];
-  const done = new Set<string>();
-  const visit = (file: string, path: string[]) => {
-    if (path.includes(file)) return void found.push([...path.slice(path.indexOf(file)), file].join(" -> "));
-    if (done.has(file)) return;
-    for (const target of ways.get(file) ?? []) visit(target, [...path, file]);
-    done.add(file);
-  };
-  for (const file of ways.keys()) visit(file, []);
-  return found;
-}
+describe("access", () => {
+  const using = (pattern: RegExp) => sourceFiles.filter((file) => pattern.test(textOf(file)) && !isDev(file));
 
-describe("who may", () => {
-  const using = (pattern: RegExp) => files.filter((file) => pattern.test(sources.get(file)!));
-
-  test("read the environment: the entry points, and the laptop's world", () => {
+  test("to the environment: entry points only", () => {
     const readers = using(/\bprocess\.env\b|\benv\b[^;]*from "node:process"|from "(?:node:)?process"/);
-    const allowed = ["server/entry.ts", "server/migrate.ts", "server/operate.ts"];
-    expect(readers.filter((file) => !allowed.includes(file) && !isDev(file))).toEqual([]);
+    const entryPoints = ["server/entry.ts", "server/migrate.ts", "server/operate/main.ts"];
+    expect(readers.filter((file) => !entryPoints.includes(file))).toEqual([]);
   });
 
-  test("see the rows of every client: these, and for these reasons", () => {
-    const house: Record<string, string> = {
-      "db/client.ts": "makes it",
-      "edge/ingress/ingress-writer.ts": "a provider's message is stored before it is known whose it is",
-      "jobs/agents.ts": "the sweep looks for agents of all clients that nobody has compared for a day",
-      "jobs/artifacts.ts": "the sweep looks for calls of all clients whose transcript or recording did not come",
-      "jobs/bus.ts": "the bus is told of the events of all clients",
-      "jobs/calls.ts": "the sweep looks for silent calls of all clients",
-      "jobs/ingress-reprocess.ts": "providers' messages are applied once more, whoever's they are",
-      "jobs/ingress.ts": "finds out to whom a provider's message belongs",
-      "jobs/intents.ts": "the sweep looks for intents of all clients that nobody settled",
-      "jobs/knowledge.ts": "the sweep looks for files of all clients that were left while they were being read in",
-      "jobs/maintenance.ts": "partitions, expired keys and the audit chain are kept for all",
-      "jobs/replays.ts": "the sweep looks for replays of all clients whose job is gone",
-      "jobs/runtime/rescue.ts": "keeps the exhausted jobs of all for people to look at",
-      "jobs/retention.ts": "the sweep looks for whom something is to be erased",
-      "jobs/runtime/suspensions.ts": "every worker keeps the list of suspended clients",
-      "jobs/runtime/task.ts": "gives it to jobs of the house, and buries those that gave up",
-      "jobs/telephony.ts": "one provider account has the rules of all clients who share it",
-      "jobs/uploads.ts": "the cleaner looks for stale uploads of all clients",
-      "jobs/vault.ts": "data keys of all clients are wrapped anew when the master key changes",
-      "jobs/voices.ts": "the sweep looks for voices of all clients that were left, or are to be looked for",
-      "jobs/webhooks.ts": "the sweep looks for due deliveries of all clients",
-      "jobs/workflows.ts": "the sweep looks for workflows of all clients whose job is gone",
-      "routers/telephony/rules.ts":
-        "a number of an account that clients share is one client's alone: who wants it must know that it is free",
-      "routers/core/procedures.ts":
-        "the builders of the operator's doors and of the services', and whose it is that a service names",
-      "server/auth.ts": "a key or a token says who calls only when it has been found",
-      "server/health.ts": "how the whole installation stands",
-      "server/operate/deliveries.ts": "the operator's command looks over all clients, and pauses for any of them",
-      "server/adapters/client-accounts.ts": "a provider's webhook names an account before it is known whose it is",
-    };
-    expect(using(/\basHouse\b/).filter((file) => !isDev(file))).toEqual(Object.keys(house));
+  test("to every client's rows: these files, for these reasons", () => {
+    expect(using(/\basSystem\b/)).toEqual(Object.keys(crossTenant).sort());
   });
 
-  test("open the database: the composition root, the operator's command, and the laptop's world", () => {
+  test("to a new database handle: the composition root and the operator's command", () => {
     const openers = using(/\bopenDatabase\(/).filter((file) => file !== "db/client.ts");
     expect(openers).toEqual(["server/deps.ts", "server/operate/cli-context.ts"]);
   });
 });
+
+const crossTenant: Record<string, string> = {
+  "db/client.ts": "defines it",
+  "edge/ingress/ingress-writer.ts": "a provider's message is stored before its client is known",
+  "jobs/agents.ts": "the sweep finds agents of all clients that were not compared for a day",
+  "jobs/artifacts.ts": "the sweep finds calls of all clients whose transcript or recording is missing",
+  "jobs/bus.ts": "the event bus receives the events of all clients",
+  "jobs/calls.ts": "the sweep finds silent calls of all clients",
+  "jobs/ingress-reprocess.ts": "an operator applies stored provider messages again, for any client",
+  "jobs/ingress.ts": "finds the client of a provider's message",
+  "jobs/intents.ts": "the sweep finds unsettled intents of all clients",
+  "jobs/knowledge.ts": "the sweep finds files of all clients whose ingestion stopped",
+  "jobs/maintenance.ts": "partitions, expired keys and the audit chain serve all clients",
+  "jobs/replays.ts": "the sweep finds replays of all clients whose job is gone",
+  "jobs/retention.ts": "the sweep finds clients with data past its retention",
+  "jobs/runtime/rescue.ts": "moves exhausted jobs of all clients to the dead jobs",
+  "jobs/runtime/suspensions.ts": "each worker keeps the list of suspended clients",
+  "jobs/runtime/task.ts": "gives it to system jobs, and records dead jobs",
+  "jobs/telephony.ts": "one provider account carries the routes of all clients that share it",
+  "jobs/uploads.ts": "the cleaner finds stale uploads of all clients",
+  "jobs/vault.ts": "data keys of all clients are wrapped again when the master key changes",
+  "jobs/voices.ts": "the sweep finds abandoned voices of all clients",
+  "jobs/webhooks.ts": "the sweep finds due deliveries of all clients",
+  "jobs/workflows.ts": "the sweep finds workflows of all clients whose job is gone",
+  "routers/core/procedures.ts": "the builders for operators and services, and the owner of a named resource",
+  "routers/telephony/rules.ts": "a number on a shared account belongs to one client: creating a route checks all",
+  "server/adapters/client-accounts.ts": "a provider's webhook names an account before its client is known",
+  "server/auth.ts": "a key or token names its client only once it is found",
+  "server/health.ts": "reports on the whole installation",
+  "server/operate/deliveries.ts": "the operator's command works across clients",
+};

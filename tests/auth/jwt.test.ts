@@ -5,8 +5,8 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { SetupProblem } from "../../dev/setup-problem.ts";
 import { type Identity, type IdentityOptions, startIdentity } from "../../dev/simulators/identity.ts";
+import { SetupProblem } from "../../dev/simulators/setup-problem.ts";
 import { IdentityUnavailable, type JwtOptions, jwtVerifier, TokenRefused } from "../../server/auth-jwt.ts";
 
 const audience = "https://api.patchbay.test";

@@ -9,7 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import postgres from "postgres";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { fastAndForgetful, type LocalPostgres, type PostgresOptions, startPostgres } from "../../dev/postgres.ts";
-import { SetupProblem } from "../../dev/setup-problem.ts";
+import { SetupProblem } from "../../dev/simulators/setup-problem.ts";
 
 type Started = { pid: number; port: number; url: string; reused: boolean };
 

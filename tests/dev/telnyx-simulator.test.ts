@@ -32,7 +32,7 @@ const receiver = createServer(async (req, res) => {
     now: new Date(),
   });
   const { leg } = telnyx.readEvent(rawBody);
-  const said = leg?.end ? `${leg.state}: ${leg.end.cause}` : leg?.state;
+  const said = leg?.end ? `${leg.status}: ${leg.end.cause}` : leg?.status;
   reports.set(req.url!, [...(reports.get(req.url!) ?? []), verdict === "valid" ? String(said) : verdict]);
   res.writeHead(204).end();
 });

@@ -9,8 +9,8 @@ import { emit } from "../../db/events.ts";
 import { newId } from "../../db/ids.ts";
 import { openNotifications } from "../../db/notifications.ts";
 import { createPatchbayClient } from "../../edge/client.ts";
-import { followerLimits, openEventFollowers } from "../../routers/core/event-followers.ts";
-import { type Follower, followEvents, followTempo } from "../../routers/core/follow-events.ts";
+import { type Follower, followerLimits, openEventFollowers } from "../../routers/core/event-followers.ts";
+import { followEvents, followTempo } from "../../routers/events/follow.ts";
 import type { Event } from "../../routers/events/schema.ts";
 import { makeKey } from "../contract/endpoints/core.ts";
 import { startTestApp, until } from "../support/app.ts";
@@ -75,7 +75,7 @@ async function follow(
       seen.push(given);
     },
     onError: (error) => void errors.push(error as unknown as TRPCClientError<never>),
-    onConnectionStateChange: ({ status }) => void statuses.push(status),
+    onConnectionStateChange: ({ state }) => void statuses.push(state),
     onStopped: () => {
       stopped = true;
     },

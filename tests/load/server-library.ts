@@ -39,9 +39,9 @@ const appRouter = t.router({
           .where(eq(agents.id, input.id));
         if (!found) throw new TRPCError({ code: "NOT_FOUND" });
         const { agent, config } = found;
-        const { id, name, metadata, state, stateReason, version } = agent;
+        const { id, name, metadata, status, statusReason, version } = agent;
         const times = { createdAt: toIso(agent.createdAt), updatedAt: toIso(agent.updatedAt) };
-        return { id, name, ...AgentConfig.parse(config), metadata, state, stateReason, version, ...times };
+        return { id, name, ...AgentConfig.parse(config), metadata, status, statusReason, version, ...times };
       }),
     ),
 });

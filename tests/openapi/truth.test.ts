@@ -165,9 +165,9 @@ describe("the document says what may be answered while nobody knows", () => {
     const answer = await ways[door]!();
     expect(answer.status, JSON.stringify(answer.body)).toBe(202);
     expect(untold(method, path, answer)).toEqual([]);
-    const { status, status, version } = answer.body.data;
+    const { status, version } = answer.body.data;
     const told = responseOf(operationAt(method, path), 202)?.content?.["application/json"]?.example?.data;
-    expect([told?.status, told?.status]).toEqual([status, status]);
+    expect(told?.status).toBe(status);
     if (version === 0) expect(told?.version).toBe(0);
     expect((await h.get("/agents")).status, "and nothing else is held up by it").toBe(200);
   });

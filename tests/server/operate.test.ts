@@ -24,7 +24,7 @@ const environment = { DATABASE_URL: h.environment.DATABASE_URL!, APP_SECRET: h.e
 
 /** The command, as an operator starts it. */
 function operate(words: string[], env: Record<string, string> = environment) {
-  const child = spawn(process.execPath, ["server/operate.ts", ...words], {
+  const child = spawn(process.execPath, ["server/operate/main.ts", ...words], {
     env: { PATH: process.env.PATH, ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });

@@ -8,7 +8,7 @@ import { openDatabase } from "../../db/client.ts";
 import { migrate } from "../../db/migrate.ts";
 import { type ClientJobName, enqueue, type JobPayload, type QueueOptions } from "../../db/queue.ts";
 import { fastAndForgetful, startPostgres } from "../../dev/postgres.ts";
-import { SetupProblem } from "../../dev/setup-problem.ts";
+import { SetupProblem } from "../../dev/simulators/setup-problem.ts";
 import type { Task } from "../../jobs/runtime/task.ts";
 
 export type Urls = { tenantUrl: string; systemUrl: string; workerUrl: string };

@@ -1,8 +1,16 @@
 import type { z } from "zod";
 import { storable } from "../../../db/text.ts";
 import { type Deadline, ProviderError } from "../../../routers/ports/provider-error.ts";
-import { type Download, download } from "../download.ts";
-import { type Attempt, type Breaker, before, openBreaker, type Pace, type ProviderRequest, send } from "../http.ts";
+import {
+  type Attempt,
+  type Breaker,
+  before,
+  openBreaker,
+  type Pace,
+  type ProviderRequest,
+  send,
+} from "../http/client.ts";
+import { type Download, download } from "../http/download.ts";
 import { Page } from "./schema.ts";
 
 export type UltravoxOptions = {

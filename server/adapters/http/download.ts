@@ -1,7 +1,7 @@
 import type { Dispatcher } from "undici";
 import { request as dispatch } from "undici";
-import { ProviderError } from "../../routers/ports/provider-error.ts";
-import { type Attempt, before, connections, retryAfter } from "./http.ts";
+import { ProviderError } from "../../../routers/ports/provider-error.ts";
+import { type Attempt, before, connections, retryAfter } from "./client.ts";
 
 /** A file as it comes in; `bytes` is null where nobody says how much it will be. */
 export type Download = { chunks: AsyncIterable<Buffer>; bytes: number | null; contentType: string };

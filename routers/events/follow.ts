@@ -3,7 +3,11 @@ import { type TrackedEnvelope, tracked } from "@trpc/server";
 import { and, asc, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { events } from "../../db/schema/events.ts";
-import type { Event, FollowEvents } from "../events/schema.ts";
+import { toApiError } from "../core/errors.ts";
+import type { Follower } from "../core/event-followers.ts";
+import { readCursor } from "../core/pagination.ts";
+import { Cut } from "../core/stream.ts";
+import type { Event, FollowEvents } from "./schema.ts";
 import {
   chosenBy,
   type EventRow,
@@ -15,11 +19,7 @@ import {
   positionOf,
   presentPosition,
   writePosition,
-} from "../events/service.ts";
-import { toApiError } from "./errors.ts";
-import type { FollowerSlot } from "./event-followers.ts";
-import { type ListKey, readCursor } from "./pagination.ts";
-import { Cut } from "./stream.ts";
+} from "./service.ts";
 
 /** How a stream of events keeps its time. */
 export const followTempo = {
@@ -33,17 +33,6 @@ export const followTempo = {
   checkEveryMs: 10_000,
   /** The database is away, or has too much to do. */
   troubledMs: 1_000,
-};
-
-/** What a stream needs of him who follows. */
-export type Follower = {
-  enter(): FollowerSlot;
-  /** One short read transaction, in which the key is looked at again. */
-  page<T>(work: (tx: Tx) => Promise<T>): Promise<T>;
-  /** Throws when he may no more. */
-  check(): Promise<void>;
-  key: ListKey;
-  signal: AbortSignal;
 };
 
 /** An event, or at the very beginning null: the position from which the stream begins. */

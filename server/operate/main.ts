@@ -1,8 +1,8 @@
-import "./node-version.ts";
+import "../node-version.ts";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
-import { idPattern, prefixes } from "../db/ids.ts";
-import type { CliContext } from "./operate/cli-context.ts";
-import type * as Deliveries from "./operate/deliveries.ts";
+import { idPattern, prefixes } from "../../db/ids.ts";
+import type { CliContext } from "./cli-context.ts";
+import type * as Deliveries from "./deliveries.ts";
 
 const misused = 2;
 
@@ -142,9 +142,6 @@ function examples(...lines: string[]): string {
 
 /** Opens the database for as long as the work takes. All that takes time to load is loaded here: help comes at once. */
 async function work(run: (verbs: typeof Deliveries, hands: CliContext) => Promise<void>) {
-  const [verbs, { withCliContext }] = await Promise.all([
-    import("./operate/deliveries.ts"),
-    import("./operate/cli-context.ts"),
-  ]);
+  const [verbs, { withCliContext }] = await Promise.all([import("./deliveries.ts"), import("./cli-context.ts")]);
   await withCliContext(process.env, (hands) => run(verbs, hands));
 }

@@ -1,6 +1,6 @@
-import { isHeaderValue, objectionToHeader } from "../../routers/ports/addresses.ts";
-import type { GuardedFetch } from "../../routers/ports/guarded-fetch.ts";
-import { SendFailed } from "../../routers/ports/webhook-sender.ts";
+import { isHeaderValue, objectionToHeader } from "../../../routers/ports/addresses.ts";
+import type { GuardedFetch } from "../../../routers/ports/guarded-fetch.ts";
+import { SendFailed } from "../../../routers/ports/webhook-sender.ts";
 import { type GuardOptions, type Heard, openGuard } from "./address-guard.ts";
 
 const methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] as const;

@@ -2,8 +2,8 @@ import { Resolver, lookup as systemLookup } from "node:dns/promises";
 import type { LookupFunction } from "node:net";
 import { performance } from "node:perf_hooks";
 import { Agent, type Dispatcher, errors } from "undici";
-import { type AddressRules, mayReach, objectionTo } from "../../routers/ports/addresses.ts";
-import { SendFailed, type SendFailure } from "../../routers/ports/webhook-sender.ts";
+import { type AddressRules, mayReach, objectionTo } from "../../../routers/ports/addresses.ts";
+import { SendFailed, type SendFailure } from "../../../routers/ports/webhook-sender.ts";
 
 export type Resolved = { address: string; family: number };
 

@@ -1,7 +1,7 @@
 import { CircuitState, ConsecutiveBreaker, circuitBreaker, handleWhenResult, isBrokenCircuitError } from "cockatiel";
 import { Agent, type Dispatcher, request as dispatch } from "undici";
 import { z } from "zod";
-import { ProviderError } from "../../routers/ports/provider-error.ts";
+import { ProviderError } from "../../../routers/ports/provider-error.ts";
 
 /** What one attempt came to. `path` has no query, and nothing here is secret: it may be logged as it is. */
 export type Attempt = {
