@@ -8,9 +8,8 @@ COPY edge edge
 COPY routers routers
 COPY db db
 COPY jobs jobs
+COPY dev dev
 RUN npm run build
-# Node is in the image: the copy that npm would bring is left out.
-RUN cd dist && npm ci --omit=dev --omit=optional
 
 FROM node:24-slim
 ENV NODE_ENV=production HOST=0.0.0.0 PORT=3000

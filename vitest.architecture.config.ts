@@ -1,8 +1,10 @@
+import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 
 /** The rules of the house: they read code and the router, and need no database. */
 export default defineConfig({
   test: {
+    execArgv: ["--import", fileURLToPath(new URL("./dev/fast-imports.mjs", import.meta.url))],
     include: ["tests/architecture/*.test.ts"],
     testTimeout: 60_000,
     maxWorkers: 2,
