@@ -6,6 +6,8 @@ import postgres from "postgres";
 
 export type RoleUrls = { tenantUrl: string; houseUrl: string; workerUrl: string };
 
+/** Without "$user", the default's first: a schema of the owner's name, made by another login, would come before ours. */
+const ownSearchPath = "public, pg_temp";
 const lowestServerVersion = 150_000;
 const here = (file: string) => new URL(file, import.meta.url);
 
@@ -24,7 +26,7 @@ type Migration = {
  * The passwords of the three logins are set to those in their URLs. Throws MigrationRefused.
  */
 export async function migrate({ ownerUrl, roles, takeLogins = false }: Migration) {
-  const owner = postgres(ownerUrl, { max: 1, onnotice: () => {} });
+  const owner = postgres(ownerUrl, { max: 1, onnotice: () => {}, connection: { search_path: ownSearchPath } });
   try {
     await owner`select pg_advisory_lock(7234119, 1)`;
     const [server] = await owner`select current_setting('server_version_num')::int as version`;
@@ -33,10 +35,11 @@ export async function migrate({ ownerUrl, roles, takeLogins = false }: Migration
     await owner.unsafe(await readFile(here("./roles.sql"), "utf8"));
     for (const url of [roles.tenantUrl, roles.houseUrl, roles.workerUrl]) await setPassword(owner, url);
     await runDrizzle(drizzle(owner), { migrationsFolder: here("./migrations").pathname });
-    await grantDatabase(owner, roles.workerUrl);
+    await grantDatabase(owner, roles.workerUrl); // until grants.sql takes it back
     await runWorker({ connectionString: roles.workerUrl });
     await runAs(roles.workerUrl, await readFile(here("./enqueue.sql"), "utf8"));
     await owner.unsafe(await readFile(here("./grants.sql"), "utf8"));
+    await refuseOpenDatabase(owner);
   } finally {
     await owner.end({ timeout: 5 });
   }
@@ -94,6 +97,19 @@ async function grantDatabase(owner: postgres.Sql, workerUrl: string) {
   const [statement] =
     await owner`select format('grant create on database %I to %I', current_database(), ${role}::text) as text`;
   await owner.unsafe(statement!.text);
+}
+
+/** Rights on a database are taken by its owner alone; from anybody else Postgres takes the order and does nothing. */
+async function refuseOpenDatabase(owner: postgres.Sql) {
+  const open = await owner<{ role: string }[]>`
+    select rolname as role from pg_roles where rolname in ('patchbay_tenant', 'patchbay_house', 'patchbay_worker')
+      and has_database_privilege(rolname, current_database(), 'create, temporary') order by 1`;
+  if (open.length === 0) return;
+  const [row] = await owner<{ name: string }[]>`select quote_ident(current_database()) as name`;
+  throw new MigrationRefused(
+    `These logins may create schemas or temporary tables: ${open.map(({ role }) => role).join(", ")}. Only the owner of the database can change that.
+Run as its owner: revoke create, temporary on database ${row!.name} from public, patchbay_tenant, patchbay_house, patchbay_worker. Then migrate again.`,
+  );
 }
 
 async function runAs(url: string, text: string) {

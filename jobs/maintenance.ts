@@ -22,19 +22,19 @@ export const expire: Task<"idempotency.expire"> = {
   },
 };
 
-/** How many months of each table are kept. Audit and conversations are kept until their client goes. */
-const monthsKept = { delivery_attempts: 3, ingress_events: 3, events: 13 } as const;
+/** Tables that lose their oldest months; how many are kept stands in `app.partitioned_tables`, which no login can change. */
+const shortened = ["delivery_attempts", "ingress_events", "events"] as const;
 
 export const keepPartitions: Task<"partitions.keep"> = {
   async run(_, ctx) {
     await ctx.asHouse(async (tx) => {
       await refuseToWait(tx);
-      await tx.execute(sql`select app.make_partitions(now())`);
+      await tx.execute(sql`select app.make_partitions()`);
     });
-    for (const [table, months] of Object.entries(monthsKept)) {
+    for (const table of shortened) {
       await ctx.asHouse(async (tx) => {
         await refuseToWait(tx);
-        await tx.execute(sql`select app.drop_partitions(${table}, now() - make_interval(months => ${months}))`);
+        await tx.execute(sql`select app.drop_partitions(${table})`);
       });
     }
     await inBatches(ctx, async (tx) => {
@@ -47,7 +47,7 @@ export const keepPartitions: Task<"partitions.keep"> = {
   },
 };
 
-/** As old as the oldest attempts that are kept, at least: see `monthsKept`. */
+/** As old as the oldest attempts that are kept, at least: see `app.partitioned_tables`. */
 const deliveryDays = 92;
 
 /**
