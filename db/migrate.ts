@@ -8,6 +8,8 @@ export type RoleUrls = { tenantUrl: string; houseUrl: string; workerUrl: string 
 
 /** Without "$user", the default's first: a schema of the owner's name, made by another login, would come before ours. */
 const ownSearchPath = "public, pg_temp";
+/** A server that accepts a connection and says nothing is not waited for. */
+const quiet = { max: 1, connect_timeout: 10, onnotice: () => {} };
 const lowestServerVersion = 150_000;
 const here = (file: string) => new URL(file, import.meta.url);
 
@@ -26,7 +28,7 @@ type Migration = {
  * The passwords of the three logins are set to those in their URLs. Throws MigrationRefused.
  */
 export async function migrate({ ownerUrl, roles, takeLogins = false }: Migration) {
-  const owner = postgres(ownerUrl, { max: 1, onnotice: () => {}, connection: { search_path: ownSearchPath } });
+  const owner = postgres(ownerUrl, { ...quiet, connection: { search_path: ownSearchPath } });
   try {
     await owner`select pg_advisory_lock(7234119, 1)`;
     const [server] = await owner`select current_setting('server_version_num')::int as version`;
@@ -71,7 +73,7 @@ Give both installations the same APP_SECRET, or this one a server of its own. Wi
 
 /** Whether the server takes this password. */
 async function opens(url: string): Promise<boolean> {
-  const connection = postgres(url, { max: 1, onnotice: () => {} });
+  const connection = postgres(url, quiet);
   try {
     await connection`select`;
     return true;
@@ -113,7 +115,7 @@ Run as its owner: revoke create, temporary on database ${row!.name} from public,
 }
 
 async function runAs(url: string, text: string) {
-  const connection = postgres(url, { max: 1, onnotice: () => {} });
+  const connection = postgres(url, quiet);
   try {
     await connection.unsafe(text);
   } finally {

@@ -229,6 +229,7 @@ function openConnections(id: string, { workerUrl, kind, concurrency, log }: Pool
     max: kind === "prompt" ? 8 : concurrency + 3,
     connectionTimeoutMillis: 10_000,
     statement_timeout: 30_000,
+    query_timeout: 32_000, // ours: a server that has stopped ends no statement
     keepAlive: true,
     onConnect: async (client) => {
       await client.query("select set_config('patchbay.pool', $1, false)", [id]);
@@ -240,8 +241,27 @@ function openConnections(id: string, { workerUrl, kind, concurrency, log }: Pool
 
 /** A lost connection is replaced when it is next wanted; unheard, it would end the process. Of the error, the words. */
 export function hearLosses(connections: pg.Pool, tell: (reason: string) => void) {
-  connections.on("connect", (client) => client.on("error", ({ message }) => tell(message)));
+  connections.on("connect", (client) => {
+    client.on("error", ({ message }) => tell(message));
+    endWhenSilent(client, tell);
+  });
   connections.on("error", () => {}); // an idle one: the same error once more
+}
+
+/** A query that missed its deadline (`query_timeout`) is still under way: its connection is closed, and never used again. */
+function endWhenSilent(client: pg.PoolClient, tell: (reason: string) => void) {
+  const query = client.query.bind(client) as (...given: unknown[]) => unknown;
+  const watched = (...given: unknown[]) => {
+    const sent = query(...given);
+    if (!(sent instanceof Promise)) return sent;
+    sent.catch(({ message }: Error) => {
+      if (message !== "Query read timeout") return;
+      tell(message);
+      (client as unknown as pg.Client).end().catch(() => {}); // gone already
+    });
+    return sent;
+  };
+  client.query = watched as typeof client.query; // it takes and gives what the original does
 }
 
 const levels = { error: "error", warning: "warn", info: "debug", debug: "trace" } as const;

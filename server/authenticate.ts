@@ -95,7 +95,7 @@ export function authenticator({
       const { subject, scopes: own, claims } = await verifyJwt(token);
       const platform = operators.includes(subject);
       const claim = (name: string) => claims[name] ?? claims[namespace + name];
-      const known = await db.asHouse((tx) => findUser(tx, subject), { mode: "read" });
+      const known = await db.asHouse((tx) => findUser(tx, subject), { mode: "read", owner: subject });
       const userId = known ?? (platform ? await db.asHouse((tx) => addUser(tx, subject)) : null);
       const person = { subject, email: emailOf(claim), name: textOf(claim("name")) };
       if (!userId) return { kind: "stranger", ...person };
