@@ -193,8 +193,10 @@ async function writeTransaction(tx: Tx, { entries, ...transaction }: Posting): P
  * `no key`, since the entries' foreign key holds these rows shared already: a full `for update` would wait for the other's.
  */
 async function moveBalances(tx: Tx, amounts: Amounts, said: CreditsEvent[], needed: number | null = null) {
+  if (Object.values(amounts).every((amount) => amount === 0)) return true;
   const json = JSON.stringify({ available: 0, held: 0, ...amounts });
-  const moved = tx.execute(sql`
+  const moved = tx
+    .execute(sql`
     with locked as (
       select name, balance_micros from ledger_accounts where name in (select key from json_each(${json}::json))
       order by name for no key update
@@ -203,7 +205,8 @@ async function moveBalances(tx: Tx, amounts: Amounts, said: CreditsEvent[], need
         or coalesce((select balance_micros from locked where name = 'available'), 0) >= ${needed}::bigint as yes
     )
     update ledger_accounts a set balance_micros = a.balance_micros + (${json}::json->>a.name)::bigint
-    from locked, covered where a.name = locked.name and covered.yes returning a.name`);
+    from locked, covered where a.name = locked.name and covered.yes returning a.name`)
+    .execute(); // sent now, before the events
   const [rows] = await Promise.all([moved, ...said.filter(({ amountMicros }) => amountMicros > 0).map(sayTo(tx))]);
   return rows.length > 0;
 }
