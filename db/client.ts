@@ -165,8 +165,8 @@ export function hotRead(body: string): string {
 const lastWork = new WeakMap<Tx, (() => Promise<unknown>)[]>();
 
 /**
- * Runs this right before the commit, in the order given. For rows that many transactions want, such as a balance: whoever
- * touches one last holds its lock for one round trip, and not for all that follows. What it throws undoes the transaction.
+ * Runs this right before the commit, in the order given. For rows that many transactions change, such as a balance: a
+ * transaction that touches one last holds its lock for one round trip, and not for all that follows. What it throws undoes the transaction.
  */
 export function beforeCommit(tx: Tx, work: () => Promise<unknown>) {
   const waiting = lastWork.get(tx);

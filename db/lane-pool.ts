@@ -3,7 +3,7 @@ import { Lane, type LaneOptions } from "./lane.ts";
 
 type PoolOptions = LaneOptions & { size: number; maxWaiting: number; maxWaitMs: number };
 
-/** One lane, lent for one transaction. */
+/** One connection, lent for one transaction. */
 export type Lease = { lane: Lane; giveBack(): void };
 
 /** Lends lanes, each to one transaction at a time. No client can hold all of them; waiting is bounded in length and in time. */
@@ -36,7 +36,7 @@ export class LanePool {
     return { lane, giveBack };
   }
 
-  /** Whoever has it gives it back all the same. */
+  /** Closes it. The lease must still be given back. */
   destroy(lane: Lane) {
     lane.destroy();
     this.#forget(lane);

@@ -13,7 +13,7 @@ const noisyAgent = await makeAgent(h);
 const quietAgent = await makeAgent(h, {}, h.bob.key);
 
 describe("one client that keeps the database busy", () => {
-  test("with a hundred calls at once delays no other client's requests into a refusal, and its own books are right", async () => {
+  test("with a hundred calls in parallel delays no other client's requests into a refusal, and its own books are right", async () => {
     const noise = Array.from({ length: 100 }, (_, index) =>
       h.post("/calls", { agentId: noisyAgent, medium: phone("+14155550123") }, { idempotencyKey: `noise-${index}` }),
     );
@@ -167,7 +167,7 @@ describe("the balance", () => {
     expect(await h.owner`select from ledger_transactions where subject_id in ${h.owner([...ids])}`).toHaveLength(1);
   });
 
-  test("that does not suffice refuses many calls at once before the provider is asked, and writes nothing", async () => {
+  test("that does not suffice refuses many parallel calls before the provider is asked, and writes nothing", async () => {
     const asked = async () =>
       (await h.simulator.requests()).requests.filter(
         (r: { path: string; method: string }) => r.method === "POST" && /\/calls$/.test(r.path),
