@@ -339,9 +339,15 @@ describe("a failure that the caller caused", () => {
 describe("a list", () => {
   const lists: [string, string, () => Promise<unknown>][] = [
     ["agents", "agents.list", () => insertAgent(h.ada)],
-    ["auth/api-keys", "apiKeys.list", () => makeKey(h, h.ada, ["calls:read"])],
+    ["auth/api-keys", "apiKeys.list", addRevokedKey],
     ["webhooks", "webhooks.list", () => h.post("/webhooks", hook)],
   ];
+
+  /** Revoked ones are listed too, and do not count against what a client may have. */
+  async function addRevokedKey() {
+    const { id } = await makeKey(h, h.ada, ["calls:read"]);
+    await h.owner`update api_keys set revoked_at = now() where id = ${id}`;
+  }
 
   test.each(lists)(
     "of %s is walked newest first without a gap or a repeat while rows are added",

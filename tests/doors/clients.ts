@@ -82,7 +82,12 @@ export const admin: Noun = {
     },
     "admin.members.list": ({ who }) => ({ ...page, id: who.clientId, role: "owner" }),
     "admin.members.invite": ({ who }) => ({ id: who.clientId, ...person() }),
-    "admin.members.update": ({ who, own }) => ({ id: who.clientId, memberId: own.member, role: "viewer", keepApiKeys: false }),
+    "admin.members.update": ({ who, own }) => ({
+      id: who.clientId,
+      memberId: own.member,
+      role: "viewer",
+      keepApiKeys: false,
+    }),
     "admin.members.remove": async ({ h, who }) => ({
       ...{ id: who.clientId, memberId: await addMember(h, who) },
       keepApiKeys: true,
