@@ -16,6 +16,7 @@ export const prefixes = {
   attempt: "att",
   ingress: "ing",
   transaction: "ltx",
+  grant: "grant",
   audit: "aud",
   request: "req",
   dataKey: "dek",

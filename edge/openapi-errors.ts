@@ -25,12 +25,12 @@ type Response = { description: string; headers: Record<string, object>; content:
 type Admission = { says: string; schemes: ("apiKey" | "accessToken")[]; faults: FaultCode[] };
 
 /** Who may come in at a door, by what, and how others are refused. */
-export function admissionOf({ meta: { wall, scope }, type }: RestDoor): Admission {
-  if (wall === "house") {
+export function admissionOf({ meta: { access, scope }, type }: RestDoor): Admission {
+  if (access === "operator") {
     const says = `Operators of this installation only, by a person's token; one that names scopes of the platform must name \`${scope}\`.`;
     return { says, schemes: ["accessToken"], faults: ["platform_required", "scope_missing"] };
   }
-  if (wall === "client") {
+  if (scope !== null) {
     return {
       says: `Asks for the scope \`${scope}\`.`,
       schemes: ["apiKey", "accessToken"],

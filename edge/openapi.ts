@@ -112,7 +112,7 @@ function describeInput(operation: Operation, door: RestDoor, { components }: Api
     return { ...each, description: description ?? meaningOf(each.name), schema };
   });
   const names: (keyof typeof parameters)[] = ["RequestId"];
-  if (door.meta.wall === "client") names.push("ClientId");
+  if (door.meta.scope !== null && door.meta.access !== "operator") names.push("ClientId");
   if (door.takesBody) names.push("IdempotencyKey", "XIdempotencyKey");
   operation.parameters = [...inline, ...names.map((name) => ({ $ref: `#/components/parameters/${name}` }))];
 

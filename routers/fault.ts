@@ -143,6 +143,10 @@ export const faults = {
     status: 409,
     meaning: "This API key is revoked, has expired or was replaced already. Make a new one.",
   },
+  api_keys_too_many: {
+    status: 409,
+    meaning: "This client has as many active API keys as one may have. Revoke one first.",
+  },
   webhook_disabled: { status: 409, meaning: "The endpoint is switched off. Enable it first." },
   webhooks_too_many: {
     status: 409,

@@ -6,14 +6,17 @@ import type { HouseScope, Scope } from "./scopes.ts";
 
 type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
 
+/**
+ * Who may call a procedure, and whose rows it sees. `tenant`: rows of one client. `self`: the caller's own memberships.
+ * `operator`: over all clients, for those who run the installation. `service`: for the installation's own services.
+ */
+export type Access = "tenant" | "self" | "operator" | "service";
+
 /** What a door says of itself. `scope` null: any authenticated caller, before a client is chosen. */
 export type Door = {
   scope: Scope | HouseScope | null;
-  /**
-   * `client`: rows of one client. `user`: the caller's own memberships. `house`: the operator's, over all clients.
-   * `owner`: of the installation's own services: rows of the client that owns what the input's id names.
-   */
-  wall: "client" | "user" | "house" | "owner";
+  /** Stated by the builder in routers/trpc.ts. A procedure does not repeat it, and cannot change it. */
+  access: Access;
   status: 200 | 201 | 202 | 204;
   limit: LimitClass;
   /** The failures of its own, beside those that any door may answer. */
@@ -32,9 +35,12 @@ export type Door = {
 
 type Accepted = { says: string; shows: Readonly<Record<string, unknown>> };
 
-export type Meta = OpenApiMeta<Door>;
+/** As a procedure states it: its builder adds `access`. */
+export type Meta = OpenApiMeta<Omit<Door, "access">> & { access?: Access };
+/** With all that a procedure must state: see routers/trpc/complete.ts. */
+export type CompleteMeta = OpenApiMeta<Door>;
 
-type Options = Partial<Omit<Door, "scope">> & { description?: string };
+type Options = Partial<Omit<Door, "scope" | "access">> & { description?: string };
 
 /** Opens a procedure at /api/v1 too. The tag is the path's first word; a POST to a collection answers 201. */
 export function rest(
@@ -48,7 +54,6 @@ export function rest(
   const created = method === "POST" && !path.includes("{");
   return {
     scope,
-    wall: "client",
     status: method === "DELETE" ? 204 : created ? 201 : 200,
     limit: method === "GET" ? "read" : "write",
     faults: [],
@@ -58,4 +63,4 @@ export function rest(
 }
 
 /** A subscription: on /trpc alone, where it answers with server-sent events. */
-export const subscription = (scope: Scope): Meta => ({ scope, wall: "client", status: 200, limit: "read", faults: [] });
+export const subscription = (scope: Scope): Meta => ({ scope, status: 200, limit: "read", faults: [] });

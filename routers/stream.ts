@@ -10,12 +10,14 @@ export const streamSeconds = 30 * 60;
 
 /**
  * The pieces until the signal says that nobody waits for more: then the source is told to stop, and the stream fails, so
- * that what has come so far does not look whole. `asFailure` says what the source's error is to the reader.
+ * that what has come so far does not look whole. `asFailure` says what the source's error is to the reader. `ended` is
+ * called when nothing more is read, for whatever reason.
  */
 export async function* bounded(
   { chunks }: Chunks,
   signal: AbortSignal,
   asFailure: (error: unknown) => unknown,
+  ended: () => void = () => {},
 ): AsyncGenerator<string | Buffer, void, void> {
   const source = chunks[Symbol.asyncIterator]();
   try {
@@ -27,6 +29,7 @@ export async function* bounded(
   } catch (error) {
     throw asFailure(error);
   } finally {
+    ended();
     source.return?.()?.catch(() => {}); // not awaited: a source that stands still never answers
   }
 }

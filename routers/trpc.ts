@@ -6,18 +6,33 @@ import { asFault, docUrl, Fault } from "./fault.ts";
 import { answerReserved, claimKey, giveUpKey, reserveKey } from "./idempotency/service.ts";
 import type { AnyOutbound } from "./intents/kinds.ts";
 import type { Outbound } from "./intents/outbound.ts";
-import { loseIntent, openIntent, providerDeadlineSeconds, type Settlement, settle } from "./intents/service.ts";
+import {
+  answerForDead,
+  loseIntent,
+  openIntent,
+  providerDeadlineSeconds,
+  type Settlement,
+  settle,
+} from "./intents/service.ts";
 import { clientInvited, clientItself, clientOf } from "./owners.ts";
 import type { ListKey } from "./page.ts";
 import type { Deadline } from "./providers/provider.ts";
 import type { Chunks } from "./reply.ts";
-import type { Meta } from "./rest.ts";
-import { grants } from "./scopes.ts";
+import type { Access, Meta } from "./rest.ts";
 import { bounded, Cut, inBase64, streamSeconds } from "./stream.ts";
 import { asHeard, ask, type Consultation, noRing, patiently, signed } from "./trpc/asking.ts";
 import { begunAgain, claimOf, commit, give, redacted, replay, subjectOf } from "./trpc/commit.ts";
+import { completeMeta, statedBy } from "./trpc/complete.ts";
 import { type Context, type Person, type Principal, unknownPerson } from "./trpc/context.ts";
-import { admit, admitToHouse, door, parse, platformClientId } from "./trpc/entrance.ts";
+import {
+  admit,
+  admitAgain,
+  admitToHouse,
+  membershipChecks,
+  parse,
+  platformClientId,
+  targetOf,
+} from "./trpc/entrance.ts";
 
 const t = initTRPC
   .context<Context>()
@@ -44,36 +59,60 @@ const t = initTRPC
 
 export const router = t.router;
 
+/**
+ * Every builder begins here. It states who may call, and whose rows are seen. A procedure that does not state the rest
+ * is refused when it is called, and stops the start: see `requireComplete`.
+ */
+function accessible(access: Access) {
+  const complete = t.middleware(({ path, meta, next }) => next({ ctx: { door: completeMeta(path, meta, access) } }));
+  for (const middleware of complete._middlewares) statedBy(middleware, access);
+  return t.procedure.meta({ access } as Meta).use(complete); // the procedure's own metadata is merged into it
+}
+
 /** Before a client is chosen: the caller himself and his own memberships. */
-export const ownQuery = t.procedure.use(async ({ ctx, next }) => {
+export const ownQuery = accessible("self").use(async ({ ctx, next }) => {
   const caller = await ctx.authenticate();
   if (caller.kind === "service") throw new Fault("scope_missing", "A service is nobody: it has no clients of its own.");
   if (caller.kind === "stranger") throw unknownPerson();
-  ctx.spend(caller.kind === "key" ? caller.keyId : caller.userId, "read");
+  const { limit } = ctx.door;
+  if (caller.kind === "key") ctx.spend(caller.keyId, limit, caller.clientId);
+  else ctx.spend(caller.userId, limit);
   return next({ ctx: { caller } });
 });
 
-/** Reads what stands over all clients: the operator's doors, and those that list for the installation's own services. */
-export const houseQuery = t.procedure.use(async (asked) => {
-  const { ctx, path, next } = asked;
-  await admitToHouse(asked);
-  const { cursor: _, limit: __, ...filters } = ((await parse(asked)) ?? {}) as Record<string, unknown>;
-  const listKey: ListKey = { secret: ctx.signingSecret, clientId: platformClientId, procedure: path, filters };
-  return ctx.db.asHouse(
-    async (tx) => {
-      const result = await next({ ctx: { tx, listKey } });
-      if (!result.ok) throw result.error;
-      return result;
-    },
-    { mode: "read", requestId: ctx.requestId },
-  );
-});
+/** Reads what stands over all clients. */
+const readingAll = (access: "operator" | "service") =>
+  accessible(access).use(async (asked) => {
+    const { ctx, path, next } = asked;
+    await admitToHouse(asked);
+    const { cursor: _, limit: __, ...filters } = ((await parse(asked)) ?? {}) as Record<string, unknown>;
+    const listKey: ListKey = { secret: ctx.signingSecret, clientId: platformClientId, procedure: path, filters };
+    return ctx.db.asHouse(
+      async (tx) => {
+        const result = await next({ ctx: { tx, listKey } });
+        if (!result.ok) throw result.error;
+        return result;
+      },
+      { mode: "read", requestId: ctx.requestId },
+    );
+  });
+
+/** An operator reads over all clients. */
+export const houseQuery = readingAll("operator");
+
+/** One of the installation's own services reads over all clients. */
+export const serviceQuery = readingAll("service");
 
 /** The operator's command: one transaction of the house, replay-safe, audited under the operator's own client. */
-export const houseCommand = t.procedure.use(async (asked) => {
+export const houseCommand = accessible("operator").use(async (asked) => {
   const admitted = await admitToHouse(asked);
-  const principal: Principal = { ...admitted, clientId: platformClientId, scopes: [] };
-  const ctx = { ...asked.ctx, principal, parsedInput: await parse(asked) };
+  const parsedInput = await parse(asked);
+  const principal: Principal = {
+    ...{ ...admitted, clientId: platformClientId, scopes: [] },
+    // These rows all stand under the operator's client: the client that the command is about tells the keys apart.
+    idempotencyOwner: [admitted.id, ...targetOf(parsedInput)].join(" "),
+  };
+  const ctx = { ...asked.ctx, principal, parsedInput };
   return commit(
     ctx,
     asked.path,
@@ -83,17 +122,18 @@ export const houseCommand = t.procedure.use(async (asked) => {
 });
 
 /** A person's command before he belongs to a client: a transaction of the house, whose rows are the client's that `chooses` names. */
-export const personCommand = t.procedure.use(async (asked) => {
+export const personCommand = accessible("self").use(async (asked) => {
   const { ctx } = asked;
   const caller = await ctx.authenticate();
   if (caller.kind === "key" || caller.kind === "service") {
     throw new Fault("client_forbidden", "This takes a person's own token, not an API key.");
   }
-  ctx.spend(caller.subject, door(asked.meta).limit);
+  ctx.spend(caller.subject, ctx.door.limit);
   const parsedInput = await parse(asked);
   const clientId = await ctx.db.asHouse((tx) => clientInvited(tx, ctx.hashKey, parsedInput), { mode: "read" });
   // Not by the user's id: with the first answer a stranger has become a user, and his second request is the same one.
-  const principal: Principal = { id: `person:${caller.subject}`, kind: caller.kind, clientId, scopes: [] };
+  const id = `person:${caller.subject}`;
+  const principal: Principal = { id, kind: caller.kind, clientId, scopes: [], idempotencyOwner: id };
   return commit(
     { ...ctx, principal, parsedInput },
     asked.path,
@@ -106,14 +146,14 @@ export const personCommand = t.procedure.use(async (asked) => {
  * A command of the house about one thing, which the input's `id` names: a transaction of the client that owns it, audited
  * there. `ownerOf`: whose it is, in a transaction of the house; throws the fault of the kind when it is nobody's.
  */
-const commandAboutOne = (ownerOf: (tx: Tx, id: string) => Promise<string>) =>
-  t.procedure.use(async (asked) => {
+const commandAboutOne = (access: "operator" | "service", ownerOf: (tx: Tx, id: string) => Promise<string>) =>
+  accessible(access).use(async (asked) => {
     const admitted = await admitToHouse(asked);
     const parsedInput = await parse(asked);
     const { db, requestId } = asked.ctx;
     const { id } = parsedInput as { id: string };
     const clientId = await db.asHouse((tx) => ownerOf(tx, id), { mode: "read", requestId });
-    const principal: Principal = { ...admitted, clientId, scopes: [] };
+    const principal: Principal = { ...admitted, clientId, scopes: [], idempotencyOwner: admitted.id };
     return commit(
       { ...asked.ctx, principal, parsedInput },
       asked.path,
@@ -123,13 +163,13 @@ const commandAboutOne = (ownerOf: (tx: Tx, id: string) => Promise<string>) =>
   });
 
 /** A service's command about one thing of a client. */
-export const serviceCommand = commandAboutOne(clientOf);
+export const serviceCommand = commandAboutOne("service", clientOf);
 
 /** An operator's command about one client. */
-export const operatorCommand = commandAboutOne(clientItself);
+export const operatorCommand = commandAboutOne("operator", clientItself);
 
 /** Reads inside the wall. */
-export const query = t.procedure.use(async (asked) => {
+export const query = accessible("tenant").use(async (asked) => {
   const { ctx, path, next } = asked;
   const { principal, entry } = await admit(asked);
   const { cursor: _, limit: __, ...filters } = ((await parse(asked)) ?? {}) as Record<string, unknown>;
@@ -152,7 +192,7 @@ export const query = t.procedure.use(async (asked) => {
  * ends when the caller hangs up, or after half an hour. What fails before the first piece is answered like any failure; what
  * fails later breaks the line. On /trpc it takes httpBatchStreamLink, as `edge/client.ts` has it.
  */
-export const stream = t.procedure.use(async (asked) => {
+export const stream = accessible("tenant").use(async (asked) => {
   const { ctx, next, signal } = asked;
   const { principal, entry } = await admit(asked);
   await parse(asked);
@@ -162,13 +202,22 @@ export const stream = t.procedure.use(async (asked) => {
       "This answer is a stream. Send `trpc-accept: application/jsonl`: httpBatchStreamLink.",
     );
   }
-  const page = <T>(work: (tx: Tx) => Promise<T>) => ctx.db.asClient(entry, work, { mode: "read" });
+  const checked = membershipChecks(asked, principal);
+  const page = async <T>(work: (tx: Tx) => Promise<T>) => {
+    await checked();
+    return ctx.db.asClient(entry, work, { mode: "read" });
+  };
   const over = AbortSignal.timeout(streamSeconds * 1000);
   const deadline: Deadline = { signal: signal ? AbortSignal.any([signal, over]) : over };
+  const close = ctx.streams.take(principal.id, principal.clientId);
+  deadline.signal.addEventListener("abort", close, { once: true }); // also where nobody ever reads the first piece
   const result = await next({ ctx: { principal, page, deadline } });
-  if (!result.ok) throw asHeard(result.error.cause) ?? result.error;
+  if (!result.ok) {
+    close();
+    throw asHeard(result.error.cause) ?? result.error;
+  }
   const given = result.data as Chunks;
-  const pieces = bounded(given, deadline.signal, (error) => asHeard(error) ?? error);
+  const pieces = bounded(given, deadline.signal, (error) => asHeard(error) ?? error, close);
   const data = { ...given, chunks: ctx.transport === "trpc" ? inBase64(pieces) : pieces };
   const answer: typeof result = { ...result, data }; // its type alone carries what the context has been given
   return answer;
@@ -179,18 +228,15 @@ export const stream = t.procedure.use(async (asked) => {
  * look asks anew whether the key still holds; a person's token, membership and scope are asked for every few seconds. A
  * token that has run out cuts the line, so that the client comes back with a fresh one; all else ends it with its fault.
  */
-export const live = t.procedure.use(async (asked) => {
-  const { ctx, meta, path, next } = asked;
+export const live = accessible("tenant").use(async (asked) => {
+  const { ctx, path, next } = asked;
   const { principal, entry } = await admit(asked);
   await parse(asked);
   const check = async () => {
     const caller = await ctx.authenticate("anew").catch((error: unknown) => {
       throw principal.kind === "user" && asFault(error).fault === "unauthenticated" ? new Cut("token run out") : error;
     });
-    const present = await ctx.choosePrincipal(caller);
-    const { scope } = door(meta);
-    if (present.id !== principal.id || present.clientId !== principal.clientId) throw new Fault("unauthenticated");
-    if (!scope || !grants(present.scopes, scope)) throw new Fault("scope_missing");
+    await admitAgain(asked, caller, principal);
   };
   const follower: Follower = {
     enter: () => ctx.live.enter(principal.id, principal.clientId),
@@ -203,7 +249,7 @@ export const live = t.procedure.use(async (asked) => {
 });
 
 /** Reads one row in one statement: for the hottest doors. Nothing is opened for it, so its input is parsed once. */
-export const hotQuery = t.procedure.use(async (asked) => {
+export const hotQuery = accessible("tenant").use(async (asked) => {
   const { entry } = await admit(asked);
   const { db } = asked.ctx;
   return asked.next({
@@ -212,10 +258,10 @@ export const hotQuery = t.procedure.use(async (asked) => {
 });
 
 /** One transaction: all of it or none. Replay-safe, and audited under its own name in the same commit. */
-export const command = t.procedure.use(async (asked) => {
+export const command = accessible("tenant").use(async (asked) => {
   const { principal, entry } = await admit(asked);
   const ctx = { ...asked.ctx, principal, parsedInput: await parse(asked) };
-  const { vault: purpose, signs } = door(asked.meta);
+  const { vault: purpose, signs } = asked.ctx.door;
   const ring = purpose ? await ctx.providers.vault.keys(principal.clientId, purpose) : noRing;
   const result = await commit(
     ctx,
@@ -227,7 +273,7 @@ export const command = t.procedure.use(async (asked) => {
 });
 
 /** Asks a provider before it answers. `ctx.perform` takes the three steps; a replay never comes so far. */
-export const outbound = t.procedure.use(async (asked) => {
+export const outbound = accessible("tenant").use(async (asked) => {
   const { path, next } = asked;
   const { principal, entry } = await admit(asked);
   const ctx = { ...asked.ctx, principal, entry, parsedInput: await parse(asked) };
@@ -235,9 +281,11 @@ export const outbound = t.procedure.use(async (asked) => {
   const ring = claim ? await ctx.providers.vault.keys(ctx.principal.clientId, "idempotency") : null;
 
   async function perform<I, A, G, O>(what: Outbound<I, A, G, O>, input: I): Promise<O> {
+    const anyOutbound = what as unknown as AnyOutbound;
     const open = () =>
       ctx.db.asClient(ctx.entry, async (tx) => {
-        const earlier = claim && ring ? await claimKey(tx, claim, ring) : null;
+        const dead = (intentId: string) => answerForDead(tx, anyOutbound, intentId);
+        const earlier = claim && ring ? await claimKey(tx, claim, ring, dead) : null;
         if (earlier) return { earlier };
         const opening = {
           principal: ctx.principal.id,
@@ -248,11 +296,13 @@ export const outbound = t.procedure.use(async (asked) => {
         return { earlier: null, ...(await openIntent(tx, what, input, ctx.principal.clientId, opening)) };
       });
     const opened = await patiently(what, () => begunAgain(open));
-    if (opened.earlier) return replay(ctx, opened.earlier) as O;
+    if (opened.earlier) {
+      if (opened.earlier.answer.status === 202) ctx.reply.status = 202; // of a request that has died: it is not settled yet
+      return replay(ctx, opened.earlier) as O;
+    }
 
     // From here on the request is not the only one who may settle: a key revoked meanwhile changes nothing any more.
     const own = { clientId: principal.clientId, requestId: ctx.requestId };
-    const anyOutbound = what as unknown as AnyOutbound;
     const settlement = await ask(what, opened.providerAccountId, opened.asked, ctx);
     if (!settlement) {
       const answer = await loseIntent(ctx.db, own, anyOutbound, opened, ring);
@@ -272,14 +322,14 @@ export const outbound = t.procedure.use(async (asked) => {
  * For what may be asked twice without harm, and leaves nothing open when nobody answers. Unlike an outbound it writes no
  * intent: should the process die in between, nothing has happened, and the same key asks anew after a minute.
  */
-export const consultation = t.procedure.use(async (asked) => {
+export const consultation = accessible("tenant").use(async (asked) => {
   const { path, next, type } = asked;
   const { principal, entry } = await admit(asked);
   const ctx = { ...asked.ctx, principal, entry, parsedInput: await parse(asked) };
   const claim = type === "mutation" ? claimOf(ctx, path) : null;
   const { vault } = ctx.providers;
   const ring = claim ? await vault.keys(principal.clientId, "idempotency") : null;
-  const { vault: purpose, signs } = door(asked.meta);
+  const { vault: purpose, signs } = asked.ctx.door;
   const own = purpose ? await vault.keys(principal.clientId, purpose) : noRing;
 
   async function consult<A, G, O = G>(what: Consultation<A, G, O>): Promise<O> {
@@ -298,7 +348,7 @@ export const consultation = t.procedure.use(async (asked) => {
       if (!what.record && !claim) return got as unknown as O;
       const recorded = async (tx: Tx) => {
         const answer = what.record ? await what.record(tx, read, got) : (got as unknown as O);
-        if (type === "mutation" && !door(asked.meta).reads) {
+        if (type === "mutation" && !asked.ctx.door.reads) {
           const subjectId = subjectOf(answer) ?? subjectOf(ctx.parsedInput);
           const input = redacted(ctx, path);
           await recordAudit(tx, { actor: principal.id, action: path, subjectId, input, requestId: ctx.requestId });

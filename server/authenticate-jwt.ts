@@ -59,13 +59,14 @@ export function jwtVerifier(options: JwtOptions): (token: string) => Promise<Ver
   const { issuer, audience, leewaySeconds = 30, now = () => new Date() } = options;
   if (!(leewaySeconds >= 0 && leewaySeconds <= 60)) throw new RangeError("leewaySeconds must be between 0 and 60");
   const keys = keysOf(options);
-  const remembered = new Map<string, { verified: VerifiedToken; untilMs: number }>();
+  const remembered = new Map<string, { verified: VerifiedToken; fromMs: number; untilMs: number }>();
 
   return async (token) => {
     const at = now();
     const fingerprint = createHash("sha256").update(token).digest("base64");
     const known = remembered.get(fingerprint);
-    if (known && at.getTime() < known.untilMs) return known.verified;
+    // Not before it was verified either: then the clock was set back, and the five minutes would last for longer.
+    if (known && at.getTime() >= known.fromMs && at.getTime() < known.untilMs) return known.verified;
     remembered.delete(fingerprint);
 
     const rules = { algorithms: ["RS256"], issuer, audience, clockTolerance: leewaySeconds, currentDate: at };
@@ -74,7 +75,8 @@ export function jwtVerifier(options: JwtOptions): (token: string) => Promise<Ver
 
     const expiresMs = ((payload.exp ?? 0) + leewaySeconds) * 1000;
     // A signature costs a tenth of a millisecond, and the same token comes with every request of a session.
-    remembered.set(fingerprint, { verified, untilMs: Math.min(expiresMs, at.getTime() + rememberedMs) });
+    const untilMs = Math.min(expiresMs, at.getTime() + rememberedMs);
+    remembered.set(fingerprint, { verified, fromMs: at.getTime(), untilMs });
     const [oldest] = remembered.keys();
     if (remembered.size > rememberedTokens && oldest) remembered.delete(oldest);
     return verified;

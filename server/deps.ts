@@ -5,6 +5,7 @@ import { openNotices } from "../db/notices.ts";
 import { platformAccount } from "../routers/credentials/accounts.ts";
 import { openLive } from "../routers/live.ts";
 import type { Providers } from "../routers/providers.ts";
+import { openShares, streamLimits } from "../routers/shares.ts";
 import { authenticator } from "./authenticate.ts";
 import { jwtVerifier } from "./authenticate-jwt.ts";
 import { derive, type Env, roleUrls } from "./env.ts";
@@ -107,6 +108,8 @@ export function openDeps(env: Env, given: { log?: Logger; laneWaitMs?: number } 
     limiter: limiter(),
     /** Who follows events. */
     live,
+    /** Responses that are being streamed. */
+    streams: openShares("streamed responses", streamLimits),
     /** Of the accounts of the environment; or of one account alone, by its id. Empty for an account that nobody knows. */
     async webhookSecretsOf(accountId: string | null): Promise<WebhookSecret[]> {
       if (accountId === null) return configured;

@@ -143,13 +143,18 @@ export const Env = z.object({
   INTERNAL_SERVICE_TOKENS: text
     .transform((value) =>
       value.split(",").map((part) => {
-        const [name = "", token = ""] = part.trim().split(":");
-        return { name, token };
+        const [name = "", token = "", ...limit] = part.trim().split(":");
+        return { name, token, scopes: limit.length > 0 ? limit.join(":").split(" ").filter(Boolean) : null };
       }),
     )
     .refine(
       (services) => services.every(({ name, token }) => /^[a-z0-9-]{1,40}$/.test(name) && token.length >= 32),
       "must be a list of name:token, separated by commas, with tokens of 32 characters or more",
+    )
+    .refine(
+      (services) =>
+        services.every(({ scopes }) => scopes?.every((scope) => /^internal:(read|write)$/.test(scope)) ?? true),
+      "has an unknown scope. After name:token: there may be internal:read, internal:write, or both with a space between",
     )
     .default([]),
 

@@ -14,6 +14,7 @@ import { restRouter, sendFault } from "../edge/rest.ts";
 import { asFault, docUrl, Fault } from "../routers/fault.ts";
 import { appRouter } from "../routers/index.ts";
 import type { Reply } from "../routers/reply.ts";
+import { requireComplete } from "../routers/trpc/complete.ts";
 import type { Caller, Context } from "../routers/trpc/context.ts";
 import type { Deps } from "./deps.ts";
 import { health } from "./health.ts";
@@ -29,6 +30,7 @@ const streamIdleMs = 60_000;
 
 /** The whole application behind one port: both doors, what providers call, health and the reference. */
 export function openHttp(deps: Deps, router: AnyTRPCRouter = appRouter): Server {
+  requireComplete(router);
   const { env, log } = deps;
   const app = express();
   app.disable("x-powered-by");
@@ -127,7 +129,10 @@ function answerUnreadable(error: Error & { code?: string }, socket: Duplex) {
   socket.end(`${head.join("\r\n")}\r\n\r\n${body}`);
 }
 
-function contextMaker({ auth, db, providers, limiter, live, signingSecret, log }: Deps, inputOf: Context["inputOf"]) {
+function contextMaker(
+  { auth, db, providers, limiter, live, streams, signingSecret, log }: Deps,
+  inputOf: Context["inputOf"],
+) {
   return function contextOf(
     req: Request,
     res: Response,
@@ -156,8 +161,8 @@ function contextMaker({ auth, db, providers, limiter, live, signingSecret, log }
         facts(req).clientId = principal.clientId;
         return principal;
       },
-      spend: (principalId, limit) => {
-        const spent = limiter.spend(principalId, limit);
+      spend: (principalId, limit, clientId) => {
+        const spent = limiter.spend(principalId, limit, clientId);
         giveBack = spent.giveBack;
         // Of a stream on /trpc the head is out before anybody is asked.
         if (!res.headersSent) for (const [name, value] of Object.entries(spent.headers)) res.setHeader(name, value);
@@ -168,6 +173,7 @@ function contextMaker({ auth, db, providers, limiter, live, signingSecret, log }
       db,
       providers,
       live,
+      streams,
       signingSecret,
       hashKey: auth.hashKey,
       log: () => log.child({ request_id: requestId, client_id: facts(req).clientId ?? null }),

@@ -251,7 +251,7 @@ async function upstreamOf(id: string) {
   return results[0];
 }
 
-/** The safety job looks after 90 seconds; here it looks now. */
+/** The safety job looks after 30 seconds; here it looks now. */
 const lookNow = () =>
   h.owner`update graphile_worker._private_jobs set run_at = now()
     where task_id = (select id from graphile_worker._private_tasks where identifier = 'intents.resolve')`;

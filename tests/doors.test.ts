@@ -53,14 +53,14 @@ beforeAll(async () => {
 }, 60_000);
 
 /** The credential that opens this door, and no more than it. */
-function keyFor({ procedure, type, meta: { scope, wall } }: RestDoor): string {
-  if (wall === "house") return operator;
-  if (wall === "owner") return serviceToken;
-  if (wall === "user" && type === "mutation") return guest;
+function keyFor({ procedure, type, meta: { scope, access } }: RestDoor): string {
+  if (access === "operator") return operator;
+  if (access === "service") return serviceToken;
+  if (access === "self" && type === "mutation") return guest;
   return only.get(procedure) ?? only.get(scope ?? "") ?? h.ada.key;
 }
 
-const isTenants = ({ meta }: RestDoor) => meta.wall === "client" || meta.wall === "user";
+const isTenants = ({ meta }: RestDoor) => meta.access === "tenant" || meta.access === "self";
 
 describe("the table of inputs", () => {
   test("has every procedure, every procedure has both doors, and each says which scope it takes", () => {
@@ -92,13 +92,13 @@ describe("every procedure", () => {
   });
 
   test.each(each)("%s refuses a key that has every other scope, and names the one that is missing", async (_, door) => {
-    const { scope, wall } = door.meta;
+    const { scope, access } = door.meta;
     if (!scope) return;
     const key = isTenants(door) ? allBut.get(scope as Scope)! : h.ada.key;
     for (const answer of await onBothDoors(door, () => good(door), key)) {
-      const code = wall === "house" ? "platform_required" : "scope_missing";
+      const code = access === "operator" ? "platform_required" : "scope_missing";
       expect(failure(answer)).toMatchObject({ status: 403, code });
-      if (wall !== "house") expect(failure(answer).message).toContain(scope);
+      if (access !== "operator") expect(failure(answer).message).toContain(scope);
     }
   });
 
@@ -339,9 +339,15 @@ describe("a failure that the caller caused", () => {
 describe("a list", () => {
   const lists: [string, string, () => Promise<unknown>][] = [
     ["agents", "agents.list", () => insertAgent(h.ada)],
-    ["auth/api-keys", "apiKeys.list", () => makeKey(h, h.ada, ["calls:read"])],
+    ["auth/api-keys", "apiKeys.list", addRevokedKey],
     ["webhooks", "webhooks.list", () => h.post("/webhooks", hook)],
   ];
+
+  /** Revoked ones are listed too, and do not count against what a client may have. */
+  async function addRevokedKey() {
+    const { id } = await makeKey(h, h.ada, ["calls:read"]);
+    await h.owner`update api_keys set revoked_at = now() where id = ${id}`;
+  }
 
   test.each(lists)(
     "of %s is walked newest first without a gap or a repeat while rows are added",

@@ -89,6 +89,8 @@ export const intents = pgTable(
     /** What the audit row and the stored answer need, whoever settles. */
     principal: text().notNull(),
     idempotencyKey: text(),
+    /** Whose the key is, where that is not `principal`: of a rotated API key, the first of its chain. */
+    idempotencyOwner: text(),
     requestId: text().notNull(),
     /** The input as the audit may keep it. */
     auditInput: jsonb().$type<unknown>().notNull(),

@@ -134,6 +134,9 @@ export const apiKeys = pgTable(
     lastUsedAt: at(),
     /** The key that took its place, which it may outlive for a while. */
     replacedBy: text(),
+    /** The first key of its chain of rotations, whose idempotency keys it goes on with. null: itself. */
+    rootId: text(),
+    /** A person (`user_…`) or another key (`key_…`). What a removed member made is found by it, along the chain. */
     createdBy: text().notNull(),
     createdAt: createdAt(),
   },

@@ -1,8 +1,7 @@
 import type { Tx } from "../../db/client.ts";
-import { asFault, Fault } from "../fault.ts";
+import { asFault } from "../fault.ts";
 import type { KeyRing } from "../providers/vault.ts";
 import type { Providers } from "../providers.ts";
-import { grants, type Scope } from "../scopes.ts";
 import type { CreateApiKey } from "./schema.ts";
 import { type Creator, createApiKey } from "./service.ts";
 
@@ -15,11 +14,6 @@ export function making({ name, scopes, expiresAt }: CreateApiKey, creator: Creat
       // The schema has seen to it that a key for this API has both.
       createApiKey(tx, { name: name ?? "", scopes: scopes ?? [], expiresAt: expiresAt ?? undefined }, creator, hash),
   };
-}
-
-/** For what a door does beside its own purpose. */
-export function refuseWithout(scope: Scope, held: readonly string[]) {
-  if (!grants(held, scope)) throw new Fault("scope_missing", `This takes the scope ${scope}, which you do not have.`);
 }
 
 /** Asked for only where there is something to seal: a key for this API is made also while the key service is away. */

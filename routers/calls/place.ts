@@ -86,7 +86,8 @@ export const placeCall: Outbound<CreateCall, Asked, ProviderCall, Call> = {
   },
 
   async lost(tx, subjectId) {
-    await loseCall(tx, await lockCall(tx, subjectId));
+    const call = await lockCall(tx, subjectId);
+    if (call.status === "queued") await loseCall(tx, call);
   },
 
   read: getCall,

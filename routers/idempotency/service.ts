@@ -30,18 +30,31 @@ export function fingerprintOf(secret: Buffer, path: string, input: unknown): str
     .digest("hex");
 }
 
+/** What is answered under a key whose request has died while a provider was asked; null: what was asked is settled by now. */
+type AnswerForDead = (intentId: string) => Promise<Answer | null>;
+
 /**
  * Takes the key for this transaction. Returns the answer when it was given before; otherwise the caller does the work.
- * The lock comes in a statement of its own: one that looked as well would look with a snapshot older than the lock.
+ * A running request holds its key for a minute at most. After that it has died: without an intent the work may be done,
+ * with one `answerForDead` says how things stand. The lock comes in a statement of its own: one that looked as well would look with a snapshot older than the lock.
  */
-export async function claimKey(tx: Tx, claim: Claim, ring: KeyRing): Promise<StoredAnswer | null> {
+export async function claimKey(
+  tx: Tx,
+  claim: Claim,
+  ring: KeyRing,
+  answerForDead: AnswerForDead = async () => null,
+): Promise<StoredAnswer | null> {
   const name = `${claim.principal} ${claim.key}`;
   const [locked, [seen]] = await Promise.all([
     tx.execute<{ got: boolean }>(
       sql`select pg_try_advisory_xact_lock(hashtextextended(current_setting('app.client_id') || ' ' || ${name}, 1)) as got`,
     ),
     tx
-      .select({ ...getTableColumns(idempotencyKeys), abandoned: sql<boolean>`coalesce(${abandoned}, false)` })
+      .select({
+        ...getTableColumns(idempotencyKeys),
+        abandoned: sql<boolean>`coalesce(${abandoned}, false)`,
+        isOverdue: sql<boolean>`coalesce(${idempotencyKeys.leaseUntil} <= clock_timestamp(), false)`,
+      })
       .from(idempotencyKeys)
       .where(
         and(
@@ -55,6 +68,10 @@ export async function claimKey(tx: Tx, claim: Claim, ring: KeyRing): Promise<Sto
   if (!seen) return null;
   if (locked[0]?.got && seen.abandoned) return null;
   if (seen.fingerprint !== claim.fingerprint) throw new Fault("idempotency_key_reused");
+  if (seen.status === "running" && seen.intentId && seen.isOverdue) {
+    const answer = await answerForDead(seen.intentId);
+    if (answer) return { requestId: seen.requestId, answer };
+  }
   if (seen.status === "running" || !seen.answer) throw inProgress();
   return { requestId: seen.requestId, answer: JSON.parse(ring.open(seen.answer, rowOf(claim)).toString()) as Answer };
 }
@@ -65,8 +82,8 @@ export async function storeAnswer(tx: Tx, claim: Claim, ring: KeyRing, answer: A
 }
 
 /**
- * Marks the key as taken before somebody else's machine is asked. With an intent it stays so until that is settled;
- * without one, a minute: then whoever took it has died, and nothing has come of it.
+ * Marks the key as taken before somebody else's machine is asked, for a minute: then whoever took it has died. Without an
+ * intent nothing has come of it. With one the same request is answered 202 until that is settled.
  */
 export async function reserveKey(tx: Tx, claim: Claim, intentId: string | null) {
   await upsert(tx, claim, { status: "running", intentId, leaseUntil: sql`clock_timestamp() + interval '60 seconds'` });

@@ -24,7 +24,7 @@ export type Outbound<Input, Asked, Got, Output> = {
   accepted(tx: Tx, subjectId: string, got: Got): Promise<void>;
   /** Step 3: it did not, and will not. */
   failed(tx: Tx, subjectId: string, failure: Failure): Promise<void>;
-  /** The deadline passed, and nobody knows. */
+  /** The deadline passed, and nobody knows. May be called again while that is so. */
   lost(tx: Tx, subjectId: string): Promise<void>;
   read(tx: Tx, subjectId: string): Promise<Output>;
   /** For the safety job: what it needs to look the thing up, or to ask again where that is harmless. */

@@ -14,8 +14,11 @@ export type IntentRow = typeof intents.$inferSelect;
 
 /** How long a request waits for a provider, repeats included. */
 export const providerDeadlineSeconds = 20;
-/** When the safety job looks, counted from the intent: well after any request has given up. */
-const safetyAfterSeconds = 90;
+/**
+ * When the safety job first looks, counted from the intent. No request waits any more by then, and it is well within the
+ * minute for which a request holds its idempotency key. What is not found is looked for again a minute later.
+ */
+const safetyAfterSeconds = 30;
 
 type Opening = { principal: string; claim: Claim | null; requestId: string; auditInput: unknown };
 
@@ -38,6 +41,7 @@ export async function openIntent<I, A, G, O>(
       providerAccountId,
       principal,
       idempotencyKey: claim?.key ?? null,
+      idempotencyOwner: claim?.principal ?? null,
       requestId,
       auditInput: auditInput ?? {},
       deadlineAt: sql`clock_timestamp() + make_interval(secs => ${providerDeadlineSeconds})` as unknown as Date,
@@ -75,10 +79,14 @@ export async function settle(
   const answer = await answerOf(tx, outbound, intent, settlement);
   const { principal: actor, requestId, subjectId, auditInput: input } = intent;
   await recordAudit(tx, { actor, action: outbound.kind, subjectId, input, requestId });
-  if (intent.idempotencyKey && ring) {
-    await answerReserved(tx, { principal: intent.principal, key: intent.idempotencyKey }, ring, answer);
-  }
+  const claim = claimOf(intent);
+  if (claim && ring) await answerReserved(tx, claim, ring, answer);
   return answer;
+}
+
+/** The idempotency key of the request that opened it; null where it had none. */
+function claimOf({ principal, idempotencyOwner, idempotencyKey: key }: IntentRow) {
+  return key === null ? null : { principal: idempotencyOwner ?? principal, key };
 }
 
 /** The open intent about a subject, locked; null when there is none. */
@@ -111,9 +119,23 @@ export async function loseIntent(
   return db.asClient(entry, async (tx) => {
     const open = await openIntentOf(tx, subjectId);
     if (open?.id !== intentId) return settledBefore(tx, outbound, intentId, null, ring);
-    await outbound.lost(tx, subjectId);
-    return { status: 202, data: await outbound.read(tx, subjectId) };
+    return loseOpen(tx, outbound, subjectId);
   });
+}
+
+/** The answer under the key of a request that has died: what it would have been told at its deadline. null: it is settled. */
+export async function answerForDead(tx: Tx, outbound: AnyOutbound, intentId: string): Promise<Answer | null> {
+  const [intent] = await tx
+    .select()
+    .from(intents)
+    .where(and(eq(intents.id, intentId), eq(intents.state, "open")))
+    .for("update");
+  return intent ? loseOpen(tx, outbound, intent.subjectId) : null;
+}
+
+async function loseOpen(tx: Tx, outbound: AnyOutbound, subjectId: string): Promise<Answer> {
+  await outbound.lost(tx, subjectId);
+  return { status: 202, data: await outbound.read(tx, subjectId) };
 }
 
 /** What the first settlement answered: word for word where it was kept, else as things stand. */
@@ -126,11 +148,12 @@ async function settledBefore(
 ): Promise<Answer> {
   const [intent] = await tx.select().from(intents).where(eq(intents.id, intentId));
   if (!intent) throw new Error(`No intent ${intentId}.`);
-  const { principal, idempotencyKey: key, subjectId, outcome } = intent;
+  const { subjectId, outcome } = intent;
+  const claim = claimOf(intent);
   if (settlement?.outcome === "accepted") {
     await outbound.stray?.(tx, subjectId, intent.providerAccountId, settlement.got);
   }
-  const kept = key && ring ? await storedAnswer(tx, { principal, key }, ring) : null;
+  const kept = claim && ring ? await storedAnswer(tx, claim, ring) : null;
   if (kept) return kept;
   if (outcome === "accepted") return { status: outbound.status, data: await outbound.read(tx, subjectId) };
   return failureAnswer({ outcome: outcome ?? "absent", message: "The voice provider did not do it." }, subjectId);

@@ -82,14 +82,16 @@ export async function closeConnections(): Promise<void> {
 
 export function openBreaker(options: { failures?: number; halfOpenAfterMs?: number } = {}): Breaker {
   const halfOpenAfter = options.halfOpenAfterMs ?? 10_000;
-  const policy = circuitBreaker(handleWhenResult(isDown), {
-    halfOpenAfter,
-    breaker: new ConsecutiveBreaker(options.failures ?? 10),
-  });
-  let halfOpenAt = 0;
-  policy.onBreak(() => {
-    halfOpenAt = Date.now() + halfOpenAfter;
-  });
+  let halfOpenAt = 0; // monotonic
+  const closed = () => {
+    const breaker = new ConsecutiveBreaker(options.failures ?? 10);
+    const made = circuitBreaker(handleWhenResult(isDown), { halfOpenAfter, breaker });
+    made.onBreak(() => {
+      halfOpenAt = performance.now() + halfOpenAfter;
+    });
+    return made;
+  };
+  let policy = closed();
   return {
     async run(work) {
       // While one request probes, cockatiel would hold the others back, past their deadlines and into a late send.
@@ -97,11 +99,13 @@ export function openBreaker(options: { failures?: number; halfOpenAfterMs?: numb
       try {
         return await policy.execute(work);
       } catch (error) {
-        if (isBrokenCircuitError(error)) return null;
-        throw error;
+        if (!isBrokenCircuitError(error)) throw error;
+        // cockatiel reads the wall clock: where that was set back, it would stay open for as long as that.
+        if (performance.now() > halfOpenAt + 1_000) policy = closed();
+        return null;
       }
     },
-    retryAfterSeconds: () => Math.max(1, Math.ceil((halfOpenAt - Date.now()) / 1000)),
+    retryAfterSeconds: () => Math.max(1, Math.ceil((halfOpenAt - performance.now()) / 1000)),
   };
 }
 

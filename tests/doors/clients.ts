@@ -34,8 +34,8 @@ export const clients: Noun = {
     "clients.roles": () => ({}),
     "clients.members.list": () => ({ ...page, role: "owner" }),
     "clients.members.get": ({ own }) => ({ id: own.member }),
-    "clients.members.update": ({ own }) => ({ id: own.member, role: "viewer" }),
-    "clients.members.remove": async ({ h, who }) => ({ id: await addMember(h, who) }),
+    "clients.members.update": ({ own }) => ({ id: own.member, role: "viewer", keepApiKeys: false }),
+    "clients.members.remove": async ({ h, who }) => ({ id: await addMember(h, who), keepApiKeys: false }),
     "clients.invitations.create": () => person(),
     "clients.invitations.list": () => page,
     "clients.invitations.withdraw": async ({ h, who }) => {
@@ -82,8 +82,16 @@ export const admin: Noun = {
     },
     "admin.members.list": ({ who }) => ({ ...page, id: who.clientId, role: "owner" }),
     "admin.members.invite": ({ who }) => ({ id: who.clientId, ...person() }),
-    "admin.members.update": ({ who, own }) => ({ id: who.clientId, memberId: own.member, role: "viewer" }),
-    "admin.members.remove": async ({ h, who }) => ({ id: who.clientId, memberId: await addMember(h, who) }),
+    "admin.members.update": ({ who, own }) => ({
+      id: who.clientId,
+      memberId: own.member,
+      role: "viewer",
+      keepApiKeys: false,
+    }),
+    "admin.members.remove": async ({ h, who }) => ({
+      ...{ id: who.clientId, memberId: await addMember(h, who) },
+      keepApiKeys: true,
+    }),
     "admin.prices.list": ({ who }) => ({ ...page, id: who.clientId }),
     "admin.credits.give": async ({ h }) => ({
       id: await emptyClient(h),

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { z } from "zod";
 import { unwrap } from "../../routers/audit/redact.ts";
 import { appRouter } from "../../routers/index.ts";
-import type { Meta } from "../../routers/rest.ts";
+import type { Access, Meta } from "../../routers/rest.ts";
 import { scopes } from "../../routers/scopes.ts";
 
 type Definition = { type: "query" | "mutation" | "subscription"; meta?: Meta; inputs: z.ZodType[]; output?: z.ZodType };
@@ -16,15 +16,15 @@ describe("every procedure", () => {
     expect(procedures.length).toBeGreaterThan(15);
   });
 
-  test("asks for a scope of those that its wall knows, or serves a person before a client is chosen", () => {
-    const known: Record<Meta["wall"], readonly string[]> = {
-      client: scopes,
-      user: [],
-      house: ["platform:read", "platform:write"],
-      owner: ["internal:read", "internal:write"],
+  test("asks for a scope of those that its access knows, or serves a person before a client is chosen", () => {
+    const known: Record<Access, readonly string[]> = {
+      tenant: scopes,
+      self: [],
+      operator: ["platform:read", "platform:write"],
+      service: ["internal:read", "internal:write"],
     };
     const without = procedures.filter(
-      ({ meta }) => !meta || (meta.scope ? !known[meta.wall].includes(meta.scope) : meta.wall !== "user"),
+      ({ meta }) => !meta?.access || (meta.scope ? !known[meta.access].includes(meta.scope) : meta.access !== "self"),
     );
     expect(named(without)).toEqual([]);
   });
