@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { idPattern, type Kind } from "../db/ids.ts";
+import { boundedRecord } from "./bounds.ts";
 
 /** An id of ours on the wire. A malformed one is refused as input; a well-formed one that is not yours is not found. */
 export const Id = (kind: Kind, example: string) =>
@@ -54,10 +55,8 @@ export const wire = (date: Date) => date.toISOString();
 export const wireOrNull = (date: Date | null) => date?.toISOString() ?? null;
 
 /** Text pairs that belong to the integrator: kept, given back, never read. */
-export const Metadata = z
-  .record(
-    z.string().regex(/^[A-Za-z0-9_.-]{1,40}$/, "Keys are 1 to 40 letters, digits, `_`, `.` or `-`."),
-    z.string().max(500),
-  )
-  .refine((pairs) => Object.keys(pairs).length <= 50, "At most 50 pairs.")
-  .meta({ description: "Your own pairs, given back as they are.", examples: [{ orderId: "10248" }] });
+export const Metadata = boundedRecord(
+  z.string().regex(/^[A-Za-z0-9_.-]{1,40}$/, "Keys are 1 to 40 letters, digits, `_`, `.` or `-`."),
+  z.string().max(500),
+  50,
+).meta({ description: "Your own pairs, given back as they are.", examples: [{ orderId: "10248" }] });
