@@ -48,6 +48,11 @@ export const When = z.iso
   .refine(isOfTheCalendar, "Write an instant of the years 1 to 9999, in UTC.")
   .meta({ examples: [examples.instant] });
 
+const outOfRange = "Write a number between -9007199254740991 and 9007199254740991, or a text.";
+
+/** A number of the caller's own: within the range in which every whole number is exact. */
+export const FreeNumber = z.number().min(Number.MIN_SAFE_INTEGER, outOfRange).max(Number.MAX_SAFE_INTEGER, outOfRange);
+
 /** ISO 8601, UTC, milliseconds. */
 export const Instant = z.iso.datetime({ precision: 3 }).meta({ examples: [examples.instant] });
 

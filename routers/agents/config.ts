@@ -1,7 +1,7 @@
 import { isPossiblePhoneNumber } from "libphonenumber-js";
 import { z } from "zod";
 import { jsonObject } from "../bounds.ts";
-import { examples, Id } from "../words.ts";
+import { examples, FreeNumber, Id } from "../words.ts";
 import { outputSchemaBytes } from "./output-schema.ts";
 import { variableName } from "./variables.ts";
 
@@ -18,7 +18,7 @@ export const Variable = z.strictObject({
   type: z.enum(["string", "number", "boolean"]).default("string"),
   required: z.boolean().default(true),
   default: z
-    .union([z.string().max(4000), z.number(), z.boolean()])
+    .union([z.string().max(4000), FreeNumber, z.boolean()])
     .nullable()
     .default(null)
     .meta({ description: "What a call has that gives none.", redact: "none" }),

@@ -3,7 +3,7 @@ import { z } from "zod";
 import { boundedRecord } from "../bounds.ts";
 import { PageInput, pageOf } from "../page.ts";
 import { legCauses } from "../providers/carriers.ts";
-import { examples, Id, Instant, Metadata, When } from "../words.ts";
+import { examples, FreeNumber, Id, Instant, Metadata, When } from "../words.ts";
 import { wordsOf } from "./words.ts";
 
 const Phone = z
@@ -41,7 +41,7 @@ const VariableName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,63}$/, "Names ar
 
 const Variables = boundedRecord(
   VariableName,
-  z.union([z.string().max(4000), z.number(), z.boolean()]),
+  z.union([z.string().max(4000), FreeNumber, z.boolean()]),
   100,
   "variables",
 ).meta({

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { isHeaderValue, objectionToHeader } from "../addresses.ts";
 import { jsonObject } from "../bounds.ts";
+import { FreeNumber } from "../words.ts";
 import { objectionToSchema, schemaBytes, schemaDepth } from "./json-schema.ts";
 import { objectionToPattern, placeholdersOf } from "./url-pattern.ts";
 
@@ -59,7 +60,7 @@ const StaticParameter = z.strictObject({
   name: ParameterName,
   in: In,
   value: z
-    .union([z.string().max(2000), z.number(), z.boolean()])
+    .union([z.string().max(2000), FreeNumber, z.boolean()])
     .meta({ description: "Not for secrets: those go by `auth`.", redact: "secret", examples: ["voice"] }),
 });
 const AutomaticParameter = z.strictObject({

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { jsonObject } from "../bounds.ts";
+import { boundedRecord, jsonObject } from "../bounds.ts";
 import { PageInput, pageOf } from "../page.ts";
 import { PresignedUpload, PresignFiles } from "../uploads/schema.ts";
 import { examples, Id, Instant, Metadata } from "../words.ts";
@@ -99,8 +99,12 @@ const genericFields = {
 
 const Generic = z.strictObject({
   ...genericFields,
-  headers: z
-    .record(z.string().regex(/^[A-Za-z0-9-]{1,100}$/, "The name of a header."), z.string().max(2000))
+  headers: boundedRecord(
+    z.string().regex(/^[A-Za-z0-9-]{1,100}$/, "The name of a header."),
+    z.string().max(2000),
+    50,
+    "headers",
+  )
     .default({})
     .meta({
       description: "Keys belong here: they are kept sealed and never shown.",
