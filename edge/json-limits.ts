@@ -1,16 +1,26 @@
-import { Fault, type FaultDetail } from "../routers/fault.ts";
+import { Fault } from "../routers/fault.ts";
+import { scanJson } from "./json-scan.ts";
 import { isForbiddenKey } from "./rest-query.ts";
 
 /** What any JSON may be that comes in, on both transports, before a schema looks at it. */
-export const jsonLimits = { depth: 64, values: 50_000, name: 256 } as const;
+export const jsonLimits = { depth: 64, values: 20_000, names: 1_000, name: 256 } as const;
 
 /** Parses the text of an input. An empty text is an empty object. Throws Fault for what no schema should have to see. */
 export function parseJsonObject(text: string, what = "The body"): Record<string, unknown> {
+  const found = scanJson(text, jsonLimits);
+  if (found) {
+    const message = {
+      depth: `${what} is nested deeper than ${jsonLimits.depth} levels.`,
+      values: `${what} holds more than ${jsonLimits.values} values. Send them in parts.`,
+      names: `${what} holds an object with more than ${jsonLimits.names} names.`,
+    }[found.problem];
+    throw new Fault("invalid_json", message, { details: [{ path: found.path, message }] });
+  }
   const value = text === "" ? {} : parsed(text);
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw new Fault("invalid_json", `${what} must be a JSON object.`);
   }
-  inspect(value, { what, path: [], left: jsonLimits.values });
+  inspect(value as Record<string, unknown>, []);
   return value as Record<string, unknown>;
 }
 
@@ -22,29 +32,18 @@ function parsed(text: string): unknown {
   }
 }
 
-type Walk = { what: string; path: string[]; left: number };
-
-/** Refuses names that reach a prototype, nesting that exhausts a stack, and more values than any request has use for. */
-function inspect(value: object, walk: Walk): void {
-  const { path, what } = walk;
-  if (path.length >= jsonLimits.depth) {
-    throw new Fault("invalid_json", `${what} is nested deeper than ${jsonLimits.depth} levels.`, {
-      details: [{ path: path.join("."), message: `At most ${jsonLimits.depth} levels.` }],
-    });
-  }
+/** Refuses names that reach a prototype or are too long, and numbers that are not what was written. */
+function inspect(value: Record<string, unknown>, path: string[]): void {
   const isArray = Array.isArray(value);
-  for (const [name, child] of Object.entries(value)) {
-    walk.left -= 1;
-    if (walk.left < 0) {
-      throw new Fault("invalid_json", `${what} holds more than ${jsonLimits.values} values. Send it in parts.`);
-    }
+  for (const name of Object.keys(value)) {
     if (!isArray) refuseName(name, path);
+    const child = value[name];
     if (child === Number.POSITIVE_INFINITY || child === Number.NEGATIVE_INFINITY) {
       throw refusal([...path, name], "This number is too large.");
     }
     if (typeof child !== "object" || child === null) continue;
     path.push(name);
-    inspect(child, walk);
+    inspect(child as Record<string, unknown>, path);
     path.pop();
   }
 }
@@ -57,6 +56,6 @@ function refuseName(name: string, path: string[]): void {
 }
 
 function refusal(at: string[], message: string): Fault {
-  const details: FaultDetail[] = [{ path: at.join("."), message }];
-  return new Fault("invalid_input", `${details[0]!.path}: ${message}`, { details });
+  const path = at.join(".");
+  return new Fault("invalid_input", `${path}: ${message}`, { details: [{ path, message }] });
 }
