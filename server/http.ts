@@ -16,6 +16,7 @@ import { appRouter, internalRouter } from "../routers/index.ts";
 import type { Reply } from "../routers/reply.ts";
 import type { Caller, Context } from "../routers/trpc/context.ts";
 import type { Deps } from "./deps.ts";
+import { trackResponses } from "./drain.ts";
 import { health } from "./health.ts";
 import { ingressDoors } from "./ingress.ts";
 import { scalarFile } from "./scalar.ts";
@@ -102,6 +103,7 @@ export function openHttp(deps: Deps, router: AnyTRPCRouter = appRouter): Server 
   });
 
   const server = createServer(app);
+  trackResponses(server);
   server.on("clientError", answerUnreadable);
   server.requestTimeout = 60_000;
   server.headersTimeout = 15_000;

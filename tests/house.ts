@@ -71,6 +71,7 @@ export async function house(options: Options = {}) {
   const environment: Record<string, string> = {
     PORT: "0",
     LOG_LEVEL: options.log ? "debug" : "silent",
+    SHUTDOWN_GRACE_SECONDS: "0",
     DATABASE_URL: database.url,
     APP_SECRET: inject("appSecret"),
     VAULT_MASTER_KEY: Buffer.alloc(32, 7).toString("base64"),
