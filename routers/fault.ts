@@ -262,6 +262,7 @@ export function asFault(error: unknown): Fault {
     const known = fromDatabase(error.cause);
     if (known) return known;
     if (error.code === "BAD_REQUEST" && error.cause instanceof z.core.$ZodError) return invalidInput(error.cause);
+    if (error.code === "PARSE_ERROR") return new Fault("invalid_json", "`connectionParams` is not JSON. Leave it out.");
     if (error.code === "BAD_REQUEST" && error.cause instanceof SyntaxError) return new Fault("invalid_json");
     if (error.code === "BAD_REQUEST")
       return new Fault("invalid_input", "The input could not be read.", { cause: error });
