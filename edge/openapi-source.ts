@@ -1,6 +1,7 @@
 import { generateOpenApiDocument, type OpenApiRouter } from "trpc-to-openapi";
 import { z } from "zod";
-import { definition, doorsOf, isInternal, type RestDoor, unwrapped } from "./doors.ts";
+import { definition, unwrapped } from "../routers/schema-kind.ts";
+import { doorsOf, isInternal, type RestDoor } from "./doors.ts";
 import { faultCodes } from "./openapi-errors.ts";
 import { type Components, exampleRequestId, type JsonSchema } from "./openapi-examples.ts";
 import { contact, introduction, license, securitySchemes } from "./openapi-words.ts";

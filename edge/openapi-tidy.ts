@@ -1,5 +1,5 @@
 import type { z } from "zod";
-import { definition } from "./doors.ts";
+import { definition } from "../routers/schema-kind.ts";
 import type { Components, JsonSchema } from "./openapi-examples.ts";
 
 type Schema = z.core.$ZodType;

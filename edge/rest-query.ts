@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { Fault } from "../routers/fault.ts";
-import { definition, unwrapped } from "./doors.ts";
+import { definition, unwrapped } from "../routers/schema-kind.ts";
 
 /** Turns the texts that a URL gives for one name into what the field's schema expects. */
 export type Reader = (texts: string[], name: string) => unknown;

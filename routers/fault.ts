@@ -1,6 +1,7 @@
 import { TRPCError } from "@trpc/server";
 import { z } from "zod";
 import { ConnectionLost, DatabaseBusy, EntryRefused, isDeadlock } from "../db/client.ts";
+import { andMore, boundedDetails, boundedMessage, type FaultDetail } from "./fault-details.ts";
 import { KeysUnavailable } from "./providers/vault.ts";
 
 const codeOfStatus = {
@@ -228,11 +229,14 @@ export const faults = {
   overloaded: { status: 503, meaning: "This server has too much to do at once. Try again in a moment." },
 } as const satisfies Record<string, Row>;
 
+export type { FaultDetail };
 export type FaultCode = keyof typeof faults;
-export type FaultDetail = { path: string; message: string };
 type Extra = { details?: FaultDetail[]; retryAfterSeconds?: number; cause?: unknown };
 
-/** A deliberate failure: a code for machines, a sentence for people that says what to do. */
+/**
+ * A deliberate failure: a code for machines, a sentence for people that says what to do. Its size is bounded here, since both
+ * may repeat what a caller sent.
+ */
 export class Fault extends TRPCError {
   readonly fault: FaultCode;
   readonly status: number;
@@ -244,10 +248,12 @@ export class Fault extends TRPCError {
     message: string = faults[fault].meaning,
     { details, retryAfterSeconds, cause }: Extra = {},
   ) {
-    super({ code: codeOfStatus[faults[fault].status], message, cause });
+    const kept = details && boundedDetails(details);
+    const more = andMore((details?.length ?? 0) - (kept?.length ?? 0));
+    super({ code: codeOfStatus[faults[fault].status], message: boundedMessage(message) + more, cause });
     this.fault = fault;
     this.status = faults[fault].status;
-    this.details = details;
+    this.details = kept;
     this.retryAfterSeconds = retryAfterSeconds;
   }
 }
@@ -260,6 +266,7 @@ export function asFault(error: unknown): Fault {
     const known = fromDatabase(error.cause);
     if (known) return known;
     if (error.code === "BAD_REQUEST" && error.cause instanceof z.core.$ZodError) return invalidInput(error.cause);
+    if (error.code === "PARSE_ERROR") return new Fault("invalid_json", "`connectionParams` is not JSON. Leave it out.");
     if (error.code === "BAD_REQUEST" && error.cause instanceof SyntaxError) return new Fault("invalid_json");
     if (error.code === "BAD_REQUEST")
       return new Fault("invalid_input", "The input could not be read.", { cause: error });

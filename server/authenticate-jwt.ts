@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { createRemoteJWKSet, customFetch, errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from "jose";
+import { isStorable } from "../db/text.ts";
 
 export type JwtOptions = {
   /** Exactly as in `iss`: Auth0's ends in a slash. */
@@ -49,6 +50,7 @@ export class IdentityUnavailable extends Error {
   override name = "IdentityUnavailable";
 }
 
+const longestSubject = 255;
 const fetchDeadlineMs = 5_000;
 const pauseAfterFailureMs = 1_000;
 const rememberedTokens = 10_000;
@@ -136,7 +138,10 @@ function refusedClaim(claim: string): Refusal {
 }
 
 function subjectOf({ sub }: JWTPayload): string {
-  if (typeof sub !== "string" || sub === "") throw new TokenRefused("subject");
+  // As long as OpenID Connect allows, and a text that the database can keep: two that differ must not become one there.
+  if (typeof sub !== "string" || sub === "" || sub.length > longestSubject || !isStorable(sub)) {
+    throw new TokenRefused("subject");
+  }
   return sub;
 }
 

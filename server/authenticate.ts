@@ -4,11 +4,13 @@ import type { Logger } from "pino";
 import type { Database } from "../db/client.ts";
 import { newId } from "../db/ids.ts";
 import { apiKeys, clients, memberships, roles, users } from "../db/schema/clients.ts";
+import { isStorable } from "../db/text.ts";
 import { Fault } from "../routers/fault.ts";
 import { grants, scopes } from "../routers/scopes.ts";
 import { type Caller, type Principal, unknownPerson } from "../routers/trpc/context.ts";
 import { IdentityUnavailable, TokenRefused, type VerifiedToken } from "./authenticate-jwt.ts";
 
+const longestClaim = 320;
 const keyPattern = /^pb_(live|test)_[A-Za-z0-9_-]{32}$/;
 const rememberMs = 60_000;
 const refuseMs = 5_000;
@@ -193,7 +195,9 @@ async function addUser(tx: Tx, subject: string): Promise<string | null> {
   return findUser(tx, subject);
 }
 
-const textOf = (claim: unknown) => (typeof claim === "string" && claim !== "" ? claim : null);
+/** A claim that the database could not keep says nothing: it is no reason to fail. */
+const textOf = (claim: unknown) =>
+  typeof claim === "string" && claim !== "" && claim.length <= longestClaim && isStorable(claim) ? claim : null;
 
 /** Only one that the identity provider has verified says anything. */
 const emailOf = (claim: (name: string) => unknown) =>

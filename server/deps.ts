@@ -110,6 +110,8 @@ export function openDeps(env: Env, given: { log?: Logger; laneWaitMs?: number } 
     live,
     /** Responses that are being streamed. */
     streams: openShares("streamed responses", streamLimits),
+    /** Aborted as soon as the process is told to stop, while it still serves. */
+    stopping: new AbortController(),
     /** Of the accounts of the environment; or of one account alone, by its id. Empty for an account that nobody knows. */
     async webhookSecretsOf(accountId: string | null): Promise<WebhookSecret[]> {
       if (accountId === null) return configured;

@@ -51,6 +51,7 @@ export const Env = z.object({
   PORT: whole(0, 65_535).default(3000),
   PUBLIC_URL: z.url().optional(),
   LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "silent"]).default("info"),
+  SHUTDOWN_GRACE_SECONDS: whole(0, 300).default(5),
 
   DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }),
   DATABASE_TENANT_URL: z.url().optional(),

@@ -3,6 +3,7 @@ import { Router } from "express";
 import { knownMigrations } from "../db/migrate.ts";
 import { oldestDueSeconds } from "../routers/dispatch/backlog.ts";
 import type { Deps } from "./deps.ts";
+import { droppedLogLines } from "./log.ts";
 
 const staleSeconds = 300;
 const deadlineMs = 3_000;
@@ -15,13 +16,19 @@ type Report = {
   oldestDueJobSeconds: number | null;
   /** Also of one that its endpoint's rate or a pause holds back. */
   oldestDueDeliverySeconds: number | null;
+  /** Lines of this process that its output could not take. The service works; its log has a gap. */
+  logs: { dropped: number };
 };
 
 /** `/health/live`: the process runs. `/health/ready`: it can serve. `/health`: how it stands. */
 export function health(deps: Deps, version: string): Router {
   const router = Router();
   router.get("/health/live", (_req, res) => void res.json({ status: "ok" }));
-  router.get(["/health", "/health/ready"], async (_req, res) => {
+  router.get(["/health", "/health/ready"], async (req, res) => {
+    if (deps.stopping.signal.aborted && req.path === "/health/ready") {
+      res.status(503).set("Cache-Control", "no-store").json({ status: "stopping", version });
+      return;
+    }
     const report = await look(deps, version);
     res
       .status(report.status === "down" ? 503 : 200)
@@ -40,6 +47,7 @@ async function look({ db, log }: Deps, version: string): Promise<Report> {
     migrations: { known, applied: null },
     oldestDueJobSeconds: null,
     oldestDueDeliverySeconds: null,
+    logs: { dropped: droppedLogLines() },
   } as const;
   try {
     const asked = db.asHouse(
@@ -67,6 +75,7 @@ async function look({ db, log }: Deps, version: string): Promise<Report> {
       migrations: { known, applied },
       oldestDueJobSeconds: oldest,
       oldestDueDeliverySeconds: row.oldestDelivery,
+      logs: { dropped: droppedLogLines() },
     };
   } catch (error) {
     log.warn({ err: error }, "health: the database did not answer");

@@ -1,6 +1,8 @@
 import { isPossiblePhoneNumber } from "libphonenumber-js";
 import { z } from "zod";
-import { examples, Id } from "../words.ts";
+import { jsonObject } from "../bounds.ts";
+import { examples, FreeNumber, Id } from "../words.ts";
+import { outputSchemaBytes } from "./output-schema.ts";
 import { variableName } from "./variables.ts";
 
 /** What an agent is, besides its name: kept whole in every version. */
@@ -16,7 +18,7 @@ export const Variable = z.strictObject({
   type: z.enum(["string", "number", "boolean"]).default("string"),
   required: z.boolean().default(true),
   default: z
-    .union([z.string().max(4000), z.number(), z.boolean()])
+    .union([z.string().max(4000), FreeNumber, z.boolean()])
     .nullable()
     .default(null)
     .meta({ description: "What a call has that gives none.", redact: "none" }),
@@ -30,8 +32,7 @@ const UsedTool = z.strictObject({
     .nullable()
     .default(null)
     .meta({ description: "Told to the model instead of the tool's own." }),
-  parameterOverrides: z
-    .record(z.string().min(1).max(100), z.unknown())
+  parameterOverrides: jsonObject({ bytes: 8_000, depth: 10 }, z.string().min(1).max(100))
     .default({})
     .meta({ description: "Parameters with a fixed value: the model does not see them." }),
 });
@@ -215,7 +216,8 @@ export const configFields = {
   hangUpEnabled: z.boolean().meta({ description: "May the agent end the call by itself?", examples: [true] }),
   retention: Retention.meta({ examples: [forEver] }),
   outputSchema: z
-    .record(z.string(), z.unknown())
+    .record(z.string().max(200), z.unknown())
+    .meta({ json: { bytes: outputSchemaBytes, depth: 32 } })
     .nullable()
     .meta({
       description:

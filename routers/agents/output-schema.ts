@@ -1,7 +1,7 @@
 import { Ajv2020 } from "ajv/dist/2020.js";
 import type { FaultDetail } from "../fault.ts";
 
-const maxBytes = 20_000;
+export const outputSchemaBytes = 20_000;
 const maxDepth = 8;
 const ajv = new Ajv2020({ strict: false, allErrors: true });
 
@@ -25,8 +25,8 @@ const keywords = new Set([...one, ...many, ...named, ...plain]);
 /** What is wrong with the schema of an agent's output; paths begin at the schema. */
 export function objectionsToSchema(schema: Record<string, unknown>): FaultDetail[] {
   const bytes = Buffer.byteLength(JSON.stringify(schema));
-  if (bytes > maxBytes)
-    return [{ path: "", message: `A schema has ${maxBytes} bytes at most; this one has ${bytes}.` }];
+  if (bytes > outputSchemaBytes)
+    return [{ path: "", message: `A schema has ${outputSchemaBytes} bytes at most; this one has ${bytes}.` }];
   const found = [...walk(schema, [])];
   if (found.length > 0) return found;
   if (!ajv.validateSchema(schema)) {

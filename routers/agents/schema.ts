@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { boundedRecord } from "../bounds.ts";
 import { PageInput, pageOf } from "../page.ts";
 import { examples, Id, Instant, Metadata } from "../words.ts";
 import { AgentConfig, configFields } from "./config.ts";
@@ -79,9 +80,7 @@ export const ListAgents = z.strictObject({
   knowledgeBaseId: Id("knowledgeBase", examples.knowledgeBase)
     .optional()
     .meta({ description: "Those that look into it." }),
-  metadata: z
-    .record(z.string().max(40), z.string().max(500))
-    .refine((pairs) => Object.keys(pairs).length <= 5, "At most 5 pairs.")
+  metadata: boundedRecord(z.string().max(40), z.string().max(500), 5)
     .optional()
     .meta({ description: "All of these pairs: written `metadata=key:value`, and repeated." }),
 });

@@ -154,10 +154,28 @@ export async function settleBill(tx: Tx, subjectId: string, revision: number, bi
 /** Gives credits, and changes the balance now, since the answer carries it. The same source gives once. */
 export async function grantCredits(tx: Tx, sourceId: string, amountMicros: number, memo: string) {
   await openAccounts(tx);
+  await refuseBeyondRange(tx, amountMicros);
   const entries = { available: amountMicros, grants: -amountMicros };
   const posting = { kind: "grant", sourceId, subjectId: null, priceId: null, memo, entries } as const;
   if (!(await writeTransaction(tx, posting))) return;
   await moveBalances(tx, entries, [{ type: "credits.granted", amountMicros, subjectId: null }]);
+}
+
+/** Half of what a number holds exactly: what is held, and grants that run at the same time, still fit beside it. */
+const highestBalanceMicros = 4e15;
+
+/** A balance beyond the safe integers could not be told to anyone, nor reckoned with. */
+async function refuseBeyondRange(tx: Tx, amountMicros: number) {
+  const [account] = await tx
+    .select()
+    .from(ledgerAccounts)
+    .where(eq(ledgerAccounts.name, "grants"))
+    .for("no key update");
+  const { availableMicros } = await balancesOf(tx);
+  const granted = Math.abs(account?.balanceMicros ?? 0);
+  if (Math.max(availableMicros, granted) + amountMicros <= highestBalanceMicros) return;
+  const message = `A client is given and holds at most ${credits(highestBalanceMicros)} credits. Give less.`;
+  throw new Fault("invalid_input", `amountMicros: ${message}`, { details: [{ path: "amountMicros", message }] });
 }
 
 /** The six accounts of a client; opened when they are first needed. */

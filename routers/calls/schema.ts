@@ -1,8 +1,9 @@
 import { isPossiblePhoneNumber } from "libphonenumber-js";
 import { z } from "zod";
+import { boundedRecord } from "../bounds.ts";
 import { PageInput, pageOf } from "../page.ts";
 import { legCauses } from "../providers/carriers.ts";
-import { examples, Id, Instant, Metadata, When } from "../words.ts";
+import { examples, FreeNumber, Id, Instant, Metadata, When } from "../words.ts";
 import { wordsOf } from "./words.ts";
 
 const Phone = z
@@ -38,14 +39,16 @@ const Address = z.union([Phone, SipUri], {
 
 const VariableName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,63}$/, "Names are letters, digits and `_`.");
 
-const Variables = z
-  .record(VariableName, z.union([z.string().max(4000), z.number(), z.boolean()]))
-  .refine((pairs) => Object.keys(pairs).length <= 100, "At most 100 variables.")
-  .meta({
-    description: "Values for the variables that the agent declares, or that its prompt names.",
-    redact: "personal",
-    examples: [{ name: "Ada" }],
-  });
+const Variables = boundedRecord(
+  VariableName,
+  z.union([z.string().max(4000), FreeNumber, z.boolean()]),
+  100,
+  "variables",
+).meta({
+  description: "Values for the variables that the agent declares, or that its prompt names.",
+  redact: "personal",
+  examples: [{ name: "Ada" }],
+});
 
 const MaxDuration = z
   .int()
@@ -175,9 +178,7 @@ const filters = {
     .boolean()
     .optional()
     .meta({ description: "A recording that can be downloaded.", examples: [true] }),
-  metadata: z
-    .record(z.string().max(40), z.string().max(500))
-    .refine((pairs) => Object.keys(pairs).length <= 5, "At most 5 pairs.")
+  metadata: boundedRecord(z.string().max(40), z.string().max(500), 5)
     .optional()
     .meta({ description: "All of these pairs: written `metadata=key:value`, and repeated." }),
   search: z

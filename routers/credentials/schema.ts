@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { boundedRecord } from "../bounds.ts";
 import { pageOf } from "../page.ts";
 import { examples, Id, Instant } from "../words.ts";
 import { kindOf, providerPattern, secretFields, ttsProviders } from "./kinds.ts";
@@ -20,12 +21,10 @@ export const ProviderName = z
     examples: ["elevenlabs"],
   });
 
-const ServiceAccount = z
-  .record(z.string().max(100), z.string().max(10_000))
-  .refine(
-    (file) => file.private_key && file.client_email,
-    "This is no service account's key: `private_key` and `client_email` are missing.",
-  );
+const ServiceAccount = boundedRecord(z.string().max(100), z.string().max(10_000), 30, "fields").refine(
+  (file) => file.private_key && file.client_email,
+  "This is no service account's key: `private_key` and `client_email` are missing.",
+);
 
 /** Every field that any provider knows. Which ones are wanted is the provider's: see `checkSecret`. */
 export const Secret = z

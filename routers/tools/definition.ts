@@ -1,6 +1,8 @@
 import { z } from "zod";
 import { isHeaderValue, objectionToHeader } from "../addresses.ts";
-import { objectionToSchema } from "./json-schema.ts";
+import { jsonObject } from "../bounds.ts";
+import { FreeNumber } from "../words.ts";
+import { objectionToSchema, schemaBytes, schemaDepth } from "./json-schema.ts";
 import { objectionToPattern, placeholdersOf } from "./url-pattern.ts";
 
 /** What the provider brings itself, and what of it may be fixed for the model. */
@@ -42,7 +44,8 @@ const spoken = {
     .max(1000)
     .default("")
     .meta({ description: "Tells the model what to put here.", examples: ["The order's number, as on the receipt."] }),
-  schema: z.record(z.string(), z.unknown()).meta({
+  schema: z.record(z.string().max(200), z.unknown()).meta({
+    json: { bytes: schemaBytes, depth: schemaDepth },
     description: "JSON Schema, draft 2020-12: at most 8000 bytes and 10 levels, and no references.",
     examples: [{ type: "string", minLength: 3 }],
   }),
@@ -57,7 +60,7 @@ const StaticParameter = z.strictObject({
   name: ParameterName,
   in: In,
   value: z
-    .union([z.string().max(2000), z.number(), z.boolean()])
+    .union([z.string().max(2000), FreeNumber, z.boolean()])
     .meta({ description: "Not for secrets: those go by `auth`.", redact: "secret", examples: ["voice"] }),
 });
 const AutomaticParameter = z.strictObject({
@@ -142,8 +145,7 @@ const BuiltinShape = z.strictObject({
   name: z
     .enum(builtinNames, `One of ${builtinNames.join(", ")}. What queryCorpus does, an agent's \`knowledgeBaseIds\` do.`)
     .meta({ examples: ["hangUp"] }),
-  parameterOverrides: z
-    .record(z.string(), z.unknown())
+  parameterOverrides: jsonObject({ bytes: 8_000, depth: 10 })
     .default({})
     .meta({ description: "Fixed for the model, by the provider's own names.", examples: [{ strict: true }] }),
 });

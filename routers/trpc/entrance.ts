@@ -2,7 +2,8 @@ import { TRPCError } from "@trpc/server";
 import type { Entry } from "../../db/client.ts";
 import { idPattern } from "../../db/ids.ts";
 import { isStorable, storable } from "../../db/text.ts";
-import { Fault } from "../fault.ts";
+import { overflows } from "../bounds.ts";
+import { Fault, type FaultDetail } from "../fault.ts";
 import type { CompleteMeta } from "../rest.ts";
 import { grants, type Scope } from "../scopes.ts";
 import { type Caller, type Context, type Principal, unknownPerson } from "./context.ts";
@@ -95,12 +96,17 @@ export async function parse({
   getRawInput: () => Promise<unknown>;
 }) {
   const schema = ctx.inputOf(path);
-  const result = schema
-    ? await schema.safeParseAsync(await getRawInput())
-    : { success: true as const, data: undefined };
+  const given = schema && (await getRawInput());
+  if (schema) refuseOverflow(overflows(schema, given));
+  const result = schema ? await schema.safeParseAsync(given) : { success: true as const, data: undefined };
   if (!result.success) throw new TRPCError({ code: "BAD_REQUEST", cause: result.error });
   refuseUnstorable(result.data, []);
   return result.data;
+}
+
+function refuseOverflow(details: FaultDetail[]) {
+  const [first] = details;
+  if (first) throw new Fault("invalid_input", `${first.path || "The body"}: ${first.message}`, { details });
 }
 
 /** What JSON can say and the database cannot keep, in a value or in a name: it would be no one's bug but the caller's. */

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { boundedRecord, jsonObject } from "../bounds.ts";
 import { PageInput, pageOf } from "../page.ts";
 import { PresignedUpload, PresignFiles } from "../uploads/schema.ts";
 import { examples, Id, Instant, Metadata } from "../words.ts";
@@ -53,9 +54,10 @@ const vendor = {
     .min(1)
     .max(100)
     .meta({ examples: ["eleven_turbo_v2_5"] }),
-  settings: z
-    .record(z.string(), z.unknown())
-    .meta({ description: "How it speaks, by the names of that company; see the guide.", examples: [{ speed: 1.1 }] }),
+  settings: jsonObject({ bytes: 8_000, depth: 8 }).meta({
+    description: "How it speaks, by the names of that company; see the guide.",
+    examples: [{ speed: 1.1 }],
+  }),
 };
 
 const genericFields = {
@@ -64,10 +66,8 @@ const genericFields = {
     .max(2048)
     .refine((url) => !/^https:\/\/[^/]*@/.test(url), "Leave the password out of the address: it belongs in `headers`.")
     .meta({ description: "Asked by POST, once per sentence.", examples: ["https://tts.example.com/speak"] }),
-  body: z
-    .record(z.string(), z.unknown())
+  body: jsonObject({ bytes: 10_000, depth: 32 })
     .refine((body) => JSON.stringify(body).includes("{text}"), "Some field of the body must hold `{text}`.")
-    .refine((body) => JSON.stringify(body).length <= 10_000, "At most 10 kB.")
     .meta({ description: "`{text}` stands for what is to be said.", examples: [{ text: "{text}" }] }),
   responseSampleRate: z
     .int()
@@ -99,8 +99,12 @@ const genericFields = {
 
 const Generic = z.strictObject({
   ...genericFields,
-  headers: z
-    .record(z.string().regex(/^[A-Za-z0-9-]{1,100}$/, "The name of a header."), z.string().max(2000))
+  headers: boundedRecord(
+    z.string().regex(/^[A-Za-z0-9-]{1,100}$/, "The name of a header."),
+    z.string().max(2000),
+    50,
+    "headers",
+  )
     .default({})
     .meta({
       description: "Keys belong here: they are kept sealed and never shown.",

@@ -2,7 +2,7 @@ import { isHeaderValue, objectionToHeader } from "../addresses.ts";
 import type { KeyRing } from "../providers/vault.ts";
 import { formsOf, hide, withoutHalf } from "../tools/hide.ts";
 
-const atMost = 20;
+export const mostHeaders = 20;
 const longestValue = 2000;
 
 /** What every request says of itself. */
@@ -19,7 +19,9 @@ export function objectionsToHeaders(headers: Record<string, string>): Objection[
       objectionTo(name) ?? objectionToValue(headers[name]!) ?? (twin ? `${twin} is the same header.` : null);
     return message === null ? [] : [{ name, message }];
   });
-  return names.length > atMost ? [{ name: null, message: `At most ${atMost} headers.` }, ...objections] : objections;
+  return names.length > mostHeaders
+    ? [{ name: null, message: `At most ${mostHeaders} headers.` }, ...objections]
+    : objections;
 }
 
 function objectionTo(name: string): string | null {

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { eventTypes } from "../../db/events.ts";
 import { PageInput, pageOf } from "../page.ts";
 import { examples, Id, Instant } from "../words.ts";
-import { objectionsToHeaders } from "./headers.ts";
+import { mostHeaders, objectionsToHeaders } from "./headers.ts";
 import { couldMatch } from "./match.ts";
 import { AttemptError, disableCodes } from "./reasons.ts";
 
@@ -44,13 +44,14 @@ export const fields = {
       examples: [["call.*", "agent.created"]],
     }),
   headers: z
-    .record(z.string(), z.string())
+    .record(z.string().max(256), z.string().max(2000))
     .superRefine((headers, check) => {
       for (const { name, message } of objectionsToHeaders(headers)) {
         check.addIssue({ code: "custom", path: name === null ? [] : [name], message });
       }
     })
     .meta({
+      maxProperties: mostHeaders,
       description:
         "Headers of your own that every request carries, at most 20. They are kept sealed: answers show their names alone.",
       redact: "secret",

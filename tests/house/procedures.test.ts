@@ -1,14 +1,14 @@
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
 import { unwrap } from "../../routers/audit/redact.ts";
-import { appRouter } from "../../routers/index.ts";
+import { appRouter, internalRouter } from "../../routers/index.ts";
 import type { Access, Meta } from "../../routers/rest.ts";
 import { scopes } from "../../routers/scopes.ts";
 
 type Definition = { type: "query" | "mutation" | "subscription"; meta?: Meta; inputs: z.ZodType[]; output?: z.ZodType };
-const procedures = Object.entries(appRouter._def.procedures as unknown as Record<string, { _def: Definition }>).map(
-  ([name, { _def }]) => ({ name, ..._def }),
-);
+const procedures = [appRouter, internalRouter]
+  .flatMap(({ _def }) => Object.entries(_def.procedures as unknown as Record<string, { _def: Definition }>))
+  .map(([name, { _def }]) => ({ name, ..._def }));
 const named = (found: { name: string }[]) => found.map(({ name }) => name);
 
 describe("every procedure", () => {
