@@ -20,6 +20,7 @@ export const prefixes = {
   request: "req",
   dataKey: "dek",
   gaveUp: "gup",
+  setApart: "sap",
   invitation: "inv",
   credential: "cred",
   providerAccount: "pacc",

@@ -23,7 +23,11 @@ export async function openWorkers({ env, roles, db, providers, log }: Deps, temp
     log,
     tasks,
     crontab,
-    concurrency: { prompt: env.WORKER_PROMPT_JOBS, slow: env.WORKER_SLOW_JOBS },
+    concurrency: {
+      prompt: env.WORKER_PROMPT_JOBS,
+      deliveries: env.WORKER_DELIVERY_JOBS,
+      slow: env.WORKER_SLOW_JOBS,
+    },
     isSuspended: suspensions.isSuspended,
     timers: [
       suspensions.timer,
