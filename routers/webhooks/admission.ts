@@ -12,7 +12,8 @@ export const places = {
 
 /**
  * What the slots of all workers are shared by. A client may hold at most as many as are free, and a quarter; so may each
- * client with slow endpoints of the half that those get together. The last tenth is for clients that hold nothing.
+ * client with slow endpoints of the half that those get together. The last tenth is for what has just happened to a client
+ * that holds nothing: no backlog is admitted to it, whoever it belongs to.
  */
 export const sharing = {
   clientsPart: 4,
@@ -77,6 +78,13 @@ export function lockRated(tx: Tx, clientIds: readonly string[]) {
     where e.rate_per_second is not null order by e.client_id, e.id for no key update of e`);
 }
 
+/**
+ * Whoever counts the slots of the installation holds this until the commit: two that counted at the same time would give
+ * the same slots to two clients. Taken last, right before the admission, so that nobody waits for anything under it.
+ */
+export const lockSlots = (tx: Tx) =>
+  tx.execute(sql`select pg_advisory_xact_lock(hashtextextended('webhooks.slots', 0))`);
+
 export const isInFlight = sql`d.state = 'pending' and d.admitted_until is not null`;
 export const isWaiting = sql`d.state = 'pending' and d.admitted_until is null`;
 export const isDue = sql`${isWaiting}
@@ -85,10 +93,11 @@ export const isDue = sql`${isWaiting}
 /** Gives places that came free to what is due, in a transaction of its own. Answers how many there were. */
 export async function admitDue(tx: Tx, wanted: readonly Wanted[]): Promise<number> {
   const clientIds = wanted.map(({ clientId }) => clientId);
-  const [, , , [admitted]] = await Promise.all([
+  const [, , , , [admitted]] = await Promise.all([
     swiftly(tx),
     lockPlaces(tx, clientIds),
     lockRated(tx, clientIds),
+    lockSlots(tx),
     admit(tx, wanted),
   ]);
   return admitted?.n ?? 0;
@@ -102,12 +111,15 @@ export async function admitDue(tx: Tx, wanted: readonly Wanted[]): Promise<numbe
  * endpoints has waited longest. What the operator has paused waits, and so does what belongs to a client that is suspended.
  * The rows stay locked from the choice to the update, so that it finds them by where they lie.
  */
-export function admit(tx: Tx, wanted: readonly Wanted[]) {
-  return tx.execute<{ n: number }>(admission(wanted));
+export function admit(tx: Tx, wanted: readonly Wanted[], options?: Freshness) {
+  return tx.execute<{ n: number }>(admission(wanted, options));
 }
 
+/** `isFresh`: it has just happened, and is no backlog. */
+type Freshness = { isFresh: boolean };
+
 /** The statement of it; exported for the test that pins its plan. */
-export function admission(wanted: readonly Wanted[]): SQL {
+export function admission(wanted: readonly Wanted[], { isFresh }: Freshness = { isFresh: false }): SQL {
   const room = sql`case when e.failures_in_row < ${number(places.failingFrom)} then ${number(places.perEndpoint)}
     else ${number(places.perFailing)} end as room`;
   const slow = sql`coalesce(e.slow_at > statement_timestamp() - make_interval(secs => ${number(sharing.slowForSeconds)}), false) as slow`;
@@ -162,7 +174,7 @@ export function admission(wanted: readonly Wanted[]): SQL {
       where not array['all', e.client_id, e.id] && (select scopes from paused)
     ), chosen as materialized (
       select r.*, row_number() over (partition by r.client_id, r.endpoint_id order by r.next_attempt_at) - 1 as before
-      from (${shareOut}) r
+      from (${shareOut(isFresh)}) r
     ), timed as materialized (
       select client_id, id, spot, slow, greatest(statement_timestamp(), next_attempt_at,
         case when rate is not null then rate_due_at + make_interval(secs => before / rate::float8) end) as run_at
@@ -202,18 +214,22 @@ const sharesOf = sql`
   from taken t cross join slots s`;
 
 /** What is slow within the part for it; then what each client may have; then what there is for all. */
-const shareOut = sql`
-  select * from (
-    select p.*, row_number() over (order by p.held + p.place, p.next_attempt_at) as rank from (
-      select q.*, row_number() over (partition by q.client_id order by q.turn, q.next_attempt_at) as place,
-        row_number() over (partition by q.slow order by q.held_slow + q.slow_place, q.next_attempt_at) as slow_rank
-      from (
-        select w.*, s.held, s.most, s.held_slow, s.most_slow, s.free, s.free_slow, s.reserved,
-          row_number() over (partition by w.client_id, w.slow order by w.turn, w.next_attempt_at) as slow_place
-        from waiting w join shares s on s.client_id = w.client_id) q
-      where not q.slow or q.slow_place <= q.most_slow - q.held_slow) p
-    where p.place <= p.most - p.held and (not p.slow or p.slow_rank <= p.free_slow)) r
-  where r.rank <= r.free - case when r.held + r.place > 1 then r.reserved else 0 end`;
+function shareOut(isFresh: boolean): SQL {
+  const fresh = sql.raw(String(isFresh));
+  return sql`
+    select * from (
+      select p.*, row_number() over (order by p.held + p.place, p.next_attempt_at) as rank from (
+        select q.*, row_number() over (partition by q.client_id order by q.turn, q.next_attempt_at) as place,
+          row_number() over (partition by q.slow order by q.held_slow + q.slow_place, q.next_attempt_at) as slow_rank
+        from (
+          select w.*, s.held, s.most, s.held_slow, s.most_slow, s.free, s.free_slow, s.reserved,
+            row_number() over (partition by w.client_id, w.slow order by w.turn, w.next_attempt_at) as slow_place
+          from waiting w join shares s on s.client_id = w.client_id) q
+        where not q.slow or q.slow_place <= q.most_slow - q.held_slow) p
+      where p.place <= p.most - p.held and (not p.slow
+        or p.slow_rank <= p.free_slow - case when ${fresh} and p.held_slow + p.slow_place = 1 then 0 else p.reserved end)) r
+    where r.rank <= r.free - case when ${fresh} and r.held + r.place = 1 then 0 else r.reserved end`;
+}
 
 /** Gives a place back unused, if the claim still holds it: nothing was sent, no attempt is used up, and it is due as before. */
 export function giveBack(tx: Tx, { deliveryId, claim }: { deliveryId: string; claim: number }) {
