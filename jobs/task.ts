@@ -51,6 +51,8 @@ export type TaskDeps = {
   signal: AbortSignal;
   /** Clients whose work waits. */
   isSuspended?: ((clientId: string) => boolean) | undefined;
+  /** Called with the name of a job that is done. */
+  onDone?: ((name: JobName) => void) | undefined;
   /** Of the slots of this pool. */
   shares?: Shares;
 };
@@ -117,6 +119,7 @@ export function toWorkerTask<N extends JobName>(name: N, task: Task<N>, deps: Ta
       const [came, err] = await attemptOnce(name, { ...task, run }, read, ctx, helpers).finally(() => place?.leave());
       const outcome = isSuspended && came === "done" ? "put_back" : came;
       deps.fence.check();
+      if (outcome === "done") deps.onDone?.(name);
       if (outcome === "gave_up") conclude(outcome, "error", { alert: true, err });
       else conclude(outcome, err ? "warn" : "info", err ? { err } : undefined);
     } catch (error) {

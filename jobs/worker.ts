@@ -7,6 +7,7 @@ import { type JobName, jobs, type PoolKind, poolKinds } from "../db/queue.ts";
 import type { Providers } from "../routers/providers.ts";
 import type { Fence } from "./fence.ts";
 import { type Beating, beatingDefaults } from "./heartbeat.ts";
+import { type PeriodicLoop, periodOf } from "./loops.ts";
 import { hearLosses, type Pool, type PoolOptions, startPool } from "./pool.ts";
 import { rescueEveryMs, rescueTimer } from "./rescue.ts";
 import { openShares, type Shares } from "./shares.ts";
@@ -29,6 +30,8 @@ export type WorkerOptions = {
   /** How long running jobs may go on when the worker stops. */
   graceMs?: number;
   timers?: readonly Timer[];
+  /** Called with the name of a job of the crontab, or of a timer, whenever it has succeeded. */
+  onSuccess?: (name: string) => void;
   /** Clients whose work waits. */
   isSuspended?: (clientId: string) => boolean;
 };
@@ -101,7 +104,10 @@ export async function startWorkers(options: WorkerOptions): Promise<Workers> {
     deadAfterMs: beating.deadAfterMs,
     everyMs: options.rescueEveryMs ?? rescueEveryMs,
   });
-  const timers = startTimers([rescue, ...(options.timers ?? [])], { db, providers, log });
+  const timers = startTimers([rescue, ...(options.timers ?? [])], {
+    ...{ db, providers, log },
+    ...(options.onSuccess ? { onSuccess: options.onSuccess } : {}),
+  });
 
   const halt = async (end: (pool: Pool) => void) => {
     if (stopping) return;
@@ -135,10 +141,13 @@ export async function startWorkers(options: WorkerOptions): Promise<Workers> {
 
   function taskList(kind: PoolKind, fence: Fence, signal: AbortSignal, shares: Shares): TaskList {
     const list: TaskList = {};
-    const { isSuspended } = options;
+    const { isSuspended, onSuccess } = options;
+    const ofCrontab = new Set(cronItems(options.crontab ?? "").map(({ task }) => task));
+    const onDone = (name: JobName) => (ofCrontab.has(name) ? onSuccess?.(name) : undefined);
     const add = <N extends JobName>(name: N) => {
       const task: Tasks[N] | undefined = tasks[name];
-      if (task) list[name] = toWorkerTask(name, task, { db, providers, log, fence, signal, isSuspended, shares });
+      if (task)
+        list[name] = toWorkerTask(name, task, { db, providers, log, fence, signal, isSuspended, shares, onDone });
     };
     for (const name of namesOf(tasks, kind)) add(name);
     return list;
@@ -148,6 +157,10 @@ export async function startWorkers(options: WorkerOptions): Promise<Workers> {
 function namesOf(tasks: Partial<Tasks>, kind: PoolKind): JobName[] {
   return (Object.keys(tasks) as JobName[]).filter((name) => tasks[name] && jobs[name].pool === kind);
 }
+
+/** The loops of a crontab, with their periods. */
+export const loopsOf = (crontab: string): PeriodicLoop[] =>
+  cronItems(crontab).map(({ task, match }) => ({ name: task, periodSeconds: periodOf(String(match)) }));
 
 /** At most one of a kind waits, and none disturbs one that runs. The queue's own reader knows no names with dots. */
 function cronItems(crontab: string): CronItem[] {
