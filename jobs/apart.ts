@@ -17,7 +17,7 @@ type Batch<R> = {
 };
 type Failed<R> = { row: R; error: unknown };
 
-/** When so many rows failed at a provider and none succeeded, it is the provider and not the rows. */
+/** When so many rows failed in a doubtful way and none succeeded, it is not the rows. */
 const enoughToDoubt = 5;
 /** So many rows at most are set apart by one run in which nothing succeeds: then the loop itself is at fault. */
 const mostApart = 100;
@@ -71,8 +71,8 @@ export async function setApart({ asHouse, log }: SystemWork, loop: string, subje
 }
 
 /**
- * `row`: the data of a row, or our code on it. `doubtful`: a provider's, about a row or in general. `ours`: the database,
- * the process or a statement that nothing can run.
+ * `row`: the data of a row, or our code on it. `doubtful`: a provider's or a trigger's, about a row or in general. `ours`:
+ * the database, the process or a statement that nothing can run.
  */
 export function faultOf(error: unknown): "row" | "doubtful" | "ours" {
   const cause = causeOf(error);
@@ -80,8 +80,10 @@ export function faultOf(error: unknown): "row" | "doubtful" | "ours" {
   if ([Fenced, ConnectionLost, DatabaseBusy, TransactionEnded].some((kind) => cause instanceof kind)) return "ours";
   if (cause.name === "AbortError" || cause.name === "TimeoutError") return "ours";
   if (!("code" in cause)) return "row";
-  // Data exceptions, constraints, limits of one value, and what our own functions raise. ERR_: Node's, about an argument.
-  return /^(22|23|54|P0)[0-9A-Z]{3}$|^ERR_/.test(String(cause.code)) ? "row" : "ours";
+  const code = String(cause.code);
+  // Data exceptions, constraints, and limits of one value. ERR_: Node's, about an argument.
+  if (/^(22|23|54)[0-9A-Z]{3}$|^ERR_/.test(code)) return "row";
+  return code.startsWith("P0") ? "doubtful" : "ours";
 }
 
 /** The innermost error: drizzle puts the parameters of a statement into its own message, and they are people's data. */

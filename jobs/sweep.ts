@@ -23,7 +23,7 @@ export async function sweepInto<N extends ClientJobName>(
       return found.length;
     });
   } catch (error) {
-    if (faultOf(error) !== "row") throw error;
+    if (faultOf(error) === "ours") throw error;
     const rows = await ctx.asHouse(take);
     const subjectOf = ({ clientId, key }: Found<N>) => ({ id: key, clientId });
     const work = (some: readonly Found<N>[]) => ctx.asHouse((tx) => queue(tx, some));
