@@ -1,6 +1,6 @@
 import { rest } from "../rest.ts";
 import { houseCommand, houseQuery, router } from "../trpc.ts";
-import { ListSetApart, SetApartId, SetApartPage } from "./schema.ts";
+import { ListSetApart, SetApartId, SetApartPage, SetApartRow } from "./schema.ts";
 import { listSetApart, retrySetApart } from "./service.ts";
 
 /** Rows that system loops could not process, for those who run the installation. */
@@ -28,5 +28,6 @@ export const adminSetApart = router({
       }),
     )
     .input(SetApartId)
+    .output(SetApartRow)
     .mutation(({ ctx, input }) => retrySetApart(ctx.tx, input.id)),
 });

@@ -70,9 +70,10 @@ export async function listSetApart(tx: Tx, { limit, cursor, loop }: ListSetApart
 }
 
 /** The next run of its loop takes it up; if it fails again, it is set apart again, under another id. */
-export async function retrySetApart(tx: Tx, id: string): Promise<void> {
-  const gone = await tx.delete(setApart).where(eq(setApart.id, id)).returning({ id: setApart.id });
-  if (gone.length === 0) throw new Fault("set_apart_not_found", `No row is set apart under ${id}.`);
+export async function retrySetApart(tx: Tx, id: string): Promise<SetApartRow> {
+  const [gone] = await tx.delete(setApart).where(eq(setApart.id, id)).returning();
+  if (!gone) throw new Fault("set_apart_not_found", `No row is set apart under ${id}.`);
+  return describe(gone);
 }
 
 /** All of one loop, or of every loop. Answers how many there were. */
