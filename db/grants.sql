@@ -47,7 +47,8 @@ end $$;
 -- The house: authentication, and the sweeps that serve every client at once.
 grant select, insert, update, delete on
   clients, users, memberships, invitations, roles, api_keys, idempotency_keys, data_keys, ingress_events, ingress_keys,
-  worker_heartbeats, gave_up_jobs, dispatch_pauses, bus_positions
+  worker_heartbeats, gave_up_jobs, dispatch_pauses, bus_positions,
+  set_apart, loop_heartbeats
   to patchbay_house;
 grant select on prices, intents, calls, deliveries, webhook_endpoints, audit_log, agents, voices, knowledge_bases,
   knowledge_files, uploads, provider_accounts, telephony_configs, sip_registrations, inbound_routes, workflow_runs,
@@ -57,7 +58,7 @@ grant select on prices, intents, calls, deliveries, webhook_endpoints, audit_log
 grant insert, update, delete on deliveries to patchbay_house;
 grant insert on delivery_attempts to patchbay_house;
 grant delete on webhook_replays to patchbay_house; -- past their age
-grant update (rate_due_at, failures_in_row, failing_since, last_success_at, last_failure_at) on webhook_endpoints
+grant update (rate_due_at, failures_in_row, failing_since, last_success_at, last_failure_at, slow_at) on webhook_endpoints
   to patchbay_house;
 grant insert on prices, audit_log to patchbay_house;
 grant update (state, state_reason) on inbound_routes to patchbay_house;

@@ -21,6 +21,7 @@ export const prefixes = {
   request: "req",
   dataKey: "dek",
   gaveUp: "gup",
+  setApart: "sap",
   invitation: "inv",
   credential: "cred",
   providerAccount: "pacc",

@@ -1,5 +1,5 @@
 import { sql } from "drizzle-orm";
-import { enqueue, enqueueEach } from "../db/queue.ts";
+import { enqueue } from "../db/queue.ts";
 import { agentToCompare, type Compared, noteComparison, realignAgent, recreateAgent } from "../routers/agents/drift.ts";
 import { removeStray } from "../routers/agents/publish.ts";
 import { openTemplate } from "../routers/agents/template.ts";
@@ -8,6 +8,7 @@ import type { AnyOutbound } from "../routers/intents/kinds.ts";
 import type { Outbound } from "../routers/intents/outbound.ts";
 import { openIntent, type Settlement, settle } from "../routers/intents/service.ts";
 import { ProviderError } from "../routers/providers/provider.ts";
+import { roundRobin, sweepInto } from "./sweep.ts";
 import type { JobContext, Task } from "./task.ts";
 
 const deadline = () => ({ signal: AbortSignal.timeout(20_000) });
@@ -16,17 +17,19 @@ const atOnce = 300;
 /** Finds agents whose copy at the provider nobody has looked at for a day. What it takes is not taken again for an hour. */
 export const sweep: Task<"agents.sweep"> = {
   async run(_payload, ctx) {
-    await ctx.asHouse(async (tx) => {
+    const isDue = sql`a.state = 'active' and a.compared_at < statement_timestamp() - interval '24 hours'`;
+    await sweepInto(ctx, "agents.sweep", "agents.compare", async (tx) => {
       const due = await tx.execute<{ clientId: string; agentId: string }>(sql`
         update agents a set compared_at = clock_timestamp() - interval '23 hours'
-        from (select a.client_id, a.id from agents a join clients c on c.id = a.client_id and c.status = 'active'
-          where a.state = 'active' and a.compared_at < statement_timestamp() - interval '24 hours'
-          order by a.compared_at limit ${atOnce} for no key update of a skip locked) due
+        from (select a.client_id, a.id from ${roundRobin(
+          sql`select a.client_id, a.id, a.compared_at as due_at
+            from agents a join clients c on c.id = a.client_id and c.status = 'active' where ${isDue} order by a.compared_at`,
+          atOnce,
+        )} first join agents a on a.client_id = first.client_id and a.id = first.id
+          where ${isDue} for no key update of a skip locked) due
         where a.client_id = due.client_id and a.id = due.id
         returning a.client_id as "clientId", a.id as "agentId"`);
-      const compared = (agentId: string) => ({ payload: { agentId, resend: false }, key: agentId });
-      const each = due.map(({ clientId, agentId }) => ({ clientId, ...compared(agentId) }));
-      await enqueueEach(tx, "agents.compare", each);
+      return due.map(({ clientId, agentId }) => ({ clientId, payload: { agentId, resend: false }, key: agentId }));
     });
   },
 };

@@ -1,5 +1,4 @@
 import { sql } from "drizzle-orm";
-import { enqueueEach } from "../db/queue.ts";
 import { closeForgotten } from "../routers/calls/forgotten.ts";
 import {
   askAboutRefund,
@@ -10,6 +9,7 @@ import {
   refundVanished,
 } from "../routers/calls/service.ts";
 import { bringForward } from "./ingress.ts";
+import { roundRobin, sweepInto } from "./sweep.ts";
 import type { Task } from "./task.ts";
 
 const providerDeadlineMs = 20_000;
@@ -67,15 +67,17 @@ const talked = ({ joinedAt, endedAt }: { joinedAt: Date | null; endedAt: Date | 
  */
 export const sweep: Task<"calls.sweep"> = {
   async run(_payload, ctx) {
-    await ctx.asHouse(async (tx) => {
+    await sweepInto(ctx, "calls.sweep", "calls.refresh", async (tx) => {
       const due = await tx.execute<{ clientId: string; callId: string }>(sql`
         update calls c set check_at = clock_timestamp() + interval '20 minutes'
-        from (select client_id, id from calls where check_at <= statement_timestamp()
-          order by check_at limit 500 for no key update skip locked) due
+        from (select c.client_id, c.id from ${roundRobin(
+          sql`select client_id, id, check_at as due_at from calls where check_at <= statement_timestamp() order by check_at`,
+          500,
+        )} first join calls c on c.client_id = first.client_id and c.id = first.id
+          where c.check_at <= statement_timestamp() for no key update of c skip locked) due
         where c.client_id = due.client_id and c.id = due.id
         returning c.client_id as "clientId", c.id as "callId"`);
-      const each = due.map(({ clientId, callId }) => ({ clientId, payload: { callId }, key: callId }));
-      await enqueueEach(tx, "calls.refresh", each);
+      return due.map(({ clientId, callId }) => ({ clientId, payload: { callId }, key: callId }));
     });
   },
 };

@@ -1,9 +1,10 @@
 import { and, eq, sql } from "drizzle-orm";
-import { enqueue, enqueueEach } from "../db/queue.ts";
+import { enqueue } from "../db/queue.ts";
 import { intents } from "../db/schema/agents.ts";
 import { outboundOf } from "../routers/intents/kinds.ts";
 import { ringFor, type Settlement, settle } from "../routers/intents/service.ts";
 import { ProviderError } from "../routers/providers/provider.ts";
+import { roundRobin, sweepInto } from "./sweep.ts";
 import type { JobContext, Task } from "./task.ts";
 
 const providerDeadlineMs = 20_000;
@@ -61,16 +62,18 @@ export const resolve: Task<"intents.resolve"> = {
 /** Its job row is the first line; this is the second. What it takes is not taken again for a quarter of an hour. */
 export const sweep: Task<"intents.sweep"> = {
   async run(_payload, ctx) {
-    await ctx.asHouse(async (tx) => {
+    const isLeft = sql`state = 'open' and deadline_at < statement_timestamp() - interval '15 minutes'`;
+    await sweepInto(ctx, "intents.sweep", "intents.resolve", async (tx) => {
       const left = await tx.execute<{ clientId: string; intentId: string }>(sql`
         update intents i set deadline_at = clock_timestamp()
-        from (select client_id, id from intents
-          where state = 'open' and deadline_at < statement_timestamp() - interval '15 minutes'
-          order by deadline_at limit 200 for no key update skip locked) due
+        from (select i.client_id, i.id from ${roundRobin(
+          sql`select client_id, id, deadline_at as due_at from intents where ${isLeft} order by deadline_at`,
+          200,
+        )} first join intents i on i.client_id = first.client_id and i.id = first.id
+          where ${isLeft} for no key update of i skip locked) due
         where i.client_id = due.client_id and i.id = due.id
         returning i.client_id as "clientId", i.id as "intentId"`);
-      const each = left.map(({ clientId, intentId }) => ({ clientId, payload: { intentId }, key: intentId }));
-      await enqueueEach(tx, "intents.resolve", each);
+      return left.map(({ clientId, intentId }) => ({ clientId, payload: { intentId }, key: intentId }));
     });
   },
 };

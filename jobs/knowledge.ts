@@ -1,5 +1,4 @@
 import { sql } from "drizzle-orm";
-import { enqueueEach } from "../db/queue.ts";
 import { reopenFile } from "../routers/knowledge/files.ts";
 import {
   claimSource,
@@ -21,6 +20,7 @@ import type { ProviderSource } from "../routers/providers/ultravox.ts";
 import { uploadRules } from "../routers/uploads/schema.ts";
 import { readUpload } from "../routers/uploads/service.ts";
 import { StepRefused } from "./step-refused.ts";
+import { roundRobin, sweepInto } from "./sweep.ts";
 import type { JobContext, Task } from "./task.ts";
 import type { Step, StepResult, Workflow } from "./workflows.ts";
 
@@ -181,19 +181,21 @@ export const expire: Task<"knowledge.expire"> = {
 /** The workflow of a file is the first line; this is the second. What it takes goes to the end of the line. */
 export const sweep: Task<"knowledge.sweep"> = {
   async run(_payload, ctx) {
-    await ctx.asHouse(async (tx) => {
+    const isLeft = sql`f.state in ('pending', 'ingesting') and f.deadline_at < statement_timestamp()
+      and not exists (select from workflow_runs r
+        where r.client_id = f.client_id and r.subject_id = f.id and r.state = 'running')`;
+    await sweepInto(ctx, "knowledge.sweep", "knowledge.expire", async (tx) => {
       const left = await tx.execute<{ clientId: string; fileId: string }>(sql`
         update knowledge_files f set deadline_at = clock_timestamp()
-        from (select f.client_id, f.id
-          from knowledge_files f join clients c on c.id = f.client_id and c.status = 'active'
-          where f.state in ('pending', 'ingesting') and f.deadline_at < statement_timestamp()
-            and not exists (select from workflow_runs r
-              where r.client_id = f.client_id and r.subject_id = f.id and r.state = 'running')
-          order by f.deadline_at limit 500 for no key update of f skip locked) due
+        from (select f.client_id, f.id from ${roundRobin(
+          sql`select f.client_id, f.id, f.deadline_at as due_at from knowledge_files f
+            join clients c on c.id = f.client_id and c.status = 'active' where ${isLeft} order by f.deadline_at`,
+          500,
+        )} first join knowledge_files f on f.client_id = first.client_id and f.id = first.id
+          where ${isLeft} for no key update of f skip locked) due
         where f.client_id = due.client_id and f.id = due.id
         returning f.client_id as "clientId", f.id as "fileId"`);
-      const each = left.map(({ clientId, fileId }) => ({ clientId, payload: { fileId }, key: fileId }));
-      await enqueueEach(tx, "knowledge.expire", each);
+      return left.map(({ clientId, fileId }) => ({ clientId, payload: { fileId }, key: fileId }));
     });
   },
 };

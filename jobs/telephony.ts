@@ -1,9 +1,10 @@
 import { and, asc, eq, isNotNull, sql } from "drizzle-orm";
-import { enqueueEach } from "../db/queue.ts";
 import { agents } from "../db/schema/agents.ts";
 import { inboundRoutes } from "../db/schema/telephony.ts";
+import { ProviderError } from "../routers/providers/provider.ts";
 import { toUserPattern } from "../routers/telephony/pattern.ts";
 import { mostRules, rulesOfAccount, whoAnswers } from "../routers/telephony/rules.ts";
+import { sweepInto } from "./sweep.ts";
 import type { JobContext, Task } from "./task.ts";
 
 type Plan = Awaited<ReturnType<typeof readPlan>>;
@@ -41,19 +42,59 @@ async function tell(ctx: JobContext, accountId: string, { rules, ours }: Plan): 
   const { allowedAgents: there } = await ultravox.getSip(accountId, deadline);
   const foreign = there.filter(({ providerAgentId }) => !ours.includes(providerAgentId));
   const answers = whoAnswers(rules, Math.max(0, mostRules - foreign.length));
-  const wanted = [
+  const listOf = (rules: Answers["answering"]) => [
     ...foreign,
-    ...answers.answering.map(({ providerAgentId, pattern }) => ({
-      providerAgentId,
-      toUserPattern: toUserPattern(pattern),
-    })),
+    ...rules.map(({ providerAgentId, pattern }) => ({ providerAgentId, toUserPattern: toUserPattern(pattern) })),
   ];
-  if (JSON.stringify(wanted) !== JSON.stringify(there)) {
+  const texts = there.map((rule) => JSON.stringify(rule));
+  if (JSON.stringify(listOf(answers.answering)) === JSON.stringify(there)) return answers;
+  const update = (rules: Answers["answering"]) => {
     ctx.fence.check();
-    await ultravox.updateSip(accountId, { allowedAgents: wanted }, deadline);
-  }
+    return ultravox.updateSip(accountId, { allowedAgents: listOf(rules) }, deadline);
+  };
+  const isThere = (rule: Answers["answering"][number]) => texts.includes(JSON.stringify(listOf([rule]).at(-1)));
+  const refused = await updateInParts(answers.answering, isThere, update);
+  for (const [id, reason] of refused) answers.reasons.set(id, reason);
   return answers;
 }
+
+/**
+ * Tells all rules at once. If the provider refuses the list, those that it has already stay, and the new ones are added in
+ * halves, so that a rule which it does not take keeps nobody else's from answering. The result: which it refused, and why.
+ */
+async function updateInParts<R extends { id: string }>(
+  rules: readonly R[],
+  isThere: (rule: R) => boolean,
+  update: (rules: R[]) => Promise<unknown>,
+): Promise<Map<string, string>> {
+  const refused = new Map<string, string>();
+  const taken = new Set(rules.filter(isThere));
+  const tryAlso = async (some: readonly R[]): Promise<void> => {
+    try {
+      await update(rules.filter((rule) => taken.has(rule) || some.includes(rule)));
+      for (const rule of some) taken.add(rule);
+    } catch (error) {
+      const isRefused = error instanceof ProviderError && error.kind === "refused" && mayBeOneRule(error);
+      const [first, ...others] = some;
+      if (!isRefused || !first) throw error;
+      if (others.length === 0) {
+        refused.set(first.id, `The voice provider does not take this rule: ${error.message}`.slice(0, 500));
+        return;
+      }
+      const middle = Math.ceil(some.length / 2);
+      await tryAlso(some.slice(0, middle));
+      await tryAlso(some.slice(middle));
+    }
+  };
+  const fresh = rules.filter((rule) => !taken.has(rule));
+  await tryAlso(fresh);
+  // Nothing of what is new was taken: what is to go is taken away all the same.
+  if (refused.size > 0 && refused.size === fresh.length) await update([...taken]);
+  return refused;
+}
+
+/** What is said about the list, and not about the key or the account. */
+const mayBeOneRule = ({ status }: ProviderError) => status === 400 || status === 409 || status === 422;
 
 const readPlan = (ctx: JobContext, accountId: string) =>
   ctx.asHouse(
@@ -93,7 +134,7 @@ async function record(ctx: JobContext, { rules }: Plan, { reasons }: Answers) {
 
 export const sweep: Task<"telephony.sweep"> = {
   async run(_payload, ctx) {
-    await ctx.asHouse(async (tx) => {
+    await sweepInto(ctx, "telephony.sweep", "telephony.sync", async (tx) => {
       const accounts = await tx
         .selectDistinctOn([inboundRoutes.providerAccountId], {
           accountId: inboundRoutes.providerAccountId,
@@ -101,8 +142,7 @@ export const sweep: Task<"telephony.sweep"> = {
         })
         .from(inboundRoutes)
         .orderBy(inboundRoutes.providerAccountId);
-      const each = accounts.map(({ accountId, clientId }) => ({ clientId, payload: { accountId }, key: accountId }));
-      await enqueueEach(tx, "telephony.sync", each);
+      return accounts.map(({ accountId, clientId }) => ({ clientId, payload: { accountId }, key: accountId }));
     });
   },
 };

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { enqueue } from "../db/queue.ts";
 import { eventEnvelope } from "../routers/events/service.ts";
 import type { KeyRing } from "../routers/providers/vault.ts";
+import { apartFor, takeBack } from "../routers/set-apart/service.ts";
 import { admitDue, giveBack, type Wanted } from "../routers/webhooks/admission.ts";
 import { clientsWithWork, dispatchLimits, leadSweep, queueLagSeconds, refill } from "../routers/webhooks/dispatch.ts";
 import { fanOutEvents, reachOf, type Stated } from "../routers/webhooks/fan-out.ts";
@@ -13,6 +14,7 @@ import { type Attempt, disableAfter, type Finding, type Held, recordFindings } f
 import { nextAttemptInSeconds } from "../routers/webhooks/schedule.ts";
 import { SendFailed, type WebhookRequest } from "../routers/webhooks/sender.ts";
 import { disableFailing } from "../routers/webhooks/service.ts";
+import { eachOrApart, type SystemWork } from "./apart.ts";
 import { deadline } from "./deadline.ts";
 import { gathering, isOfTheData } from "./gather.ts";
 import { pacing } from "./pace.ts";
@@ -234,34 +236,60 @@ export const disable: Task<"webhooks.disable"> = {
 
 const clientsAtOnce = 50;
 const sweepBudgetMs = 5_000;
+const sweepLoop = "deliveries.sweep";
 
 /**
  * Admits what is due and frees what has expired, for every client a little: none gets more than its places, so the
- * longest backlog delays nobody else. For the worker's own timer, every second or two; one worker sweeps at a time.
+ * longest backlog delays nobody else. For the worker's own timer, every second or two; one worker sweeps at a time. A
+ * client whose deliveries cannot be swept is swept alone from then on, after the others, until that works again.
  */
-export async function sweepDeliveries({ db, log }: Pick<JobContext, "db" | "log">) {
-  const total = { clients: 0, freed: 0, admitted: 0 };
-  const sweepSome = async (clientIds: string[], lagSeconds: number) => {
-    try {
-      const done = await db.asHouse((tx) => refill(tx, { clientIds, lagSeconds }));
-      total.clients += done.clients;
-      total.freed += done.freed;
-      total.admitted += done.admitted;
-    } catch (error) {
-      log.error({ err: error, clients: clientIds.length }, "the deliveries of some clients could not be swept"); // the others shall be
-    }
+export async function sweepDeliveries({
+  db,
+  log,
+  signal = new AbortController().signal,
+}: Pick<JobContext, "db" | "log"> & { signal?: AbortSignal }) {
+  const total = { clients: 0, freed: 0, admitted: 0, isLed: false, failures: 0 };
+  const ctx: SystemWork = { asHouse: (work, options) => db.asHouse(work, options), log, signal };
+  const sweepSome = async (clientIds: readonly string[], lagSeconds: number) => {
+    const done = await db.asHouse((tx) => refill(tx, { clientIds, lagSeconds }));
+    total.clients += done.clients;
+    total.freed += done.freed;
+    total.admitted += done.admitted;
   };
+  const sweepBatch = (rows: readonly string[], lagSeconds: number) =>
+    eachOrApart(ctx, {
+      loop: sweepLoop,
+      rows,
+      subjectOf: (clientId) => ({ id: clientId, clientId }),
+      work: (some) => sweepSome(some, lagSeconds),
+    }).catch((error: unknown) => {
+      total.failures += 1;
+      log.error({ err: error, clients: rows.length }, "the deliveries of some clients could not be swept"); // the others shall be
+    });
   await db.asHouse(
     async (house) => {
-      if (!(await leadSweep(house))) return;
+      total.isLed = await leadSweep(house);
+      if (!total.isLed) return;
       const lagSeconds = await queueLagSeconds(house);
-      const line = fromAnywhere(await clientsWithWork(house, { lagSeconds }));
+      const apart = await apartFor(house, sweepLoop, null);
+      const all = fromAnywhere(await clientsWithWork(house, { lagSeconds }));
+      const line = all.filter((clientId) => !apart.includes(clientId));
       const until = performance.now() + sweepBudgetMs;
-      while (line.length > 0 && performance.now() < until) await sweepSome(line.splice(0, clientsAtOnce), lagSeconds);
+      while (line.length > 0 && performance.now() < until) await sweepBatch(line.splice(0, clientsAtOnce), lagSeconds);
+      for (const clientId of apart) if (performance.now() < until) await sweepAlone(clientId, lagSeconds);
     },
     { mode: "read" },
   );
   return total;
+
+  async function sweepAlone(clientId: string, lagSeconds: number) {
+    try {
+      await sweepSome([clientId], lagSeconds);
+      await db.asHouse((tx) => takeBack(tx, sweepLoop, [clientId]));
+    } catch (error) {
+      log.debug({ err: error, client_id: clientId }, "the deliveries of a client that is set apart could not be swept");
+    }
+  }
 }
 
 /** Begins the round anywhere, so that a sweep that runs out of time does not always leave out the same ones. */

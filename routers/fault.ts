@@ -64,6 +64,7 @@ export const faults = {
   replay_not_found: { status: 404, meaning: "No replay with this id in this client." },
   ingress_not_found: { status: 404, meaning: "No message of a provider with this id, or it is past its age." },
   pause_not_found: { status: 404, meaning: "Nothing is paused there." },
+  set_apart_not_found: { status: 404, meaning: "No row of a system loop is set apart under this id." },
   voice_not_found: { status: 404, meaning: "No voice with this id in this client." },
   knowledge_base_not_found: { status: 404, meaning: "No knowledge base with this id in this client." },
   knowledge_file_not_found: { status: 404, meaning: "No file with this id in this knowledge base." },

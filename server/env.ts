@@ -162,7 +162,8 @@ export const Env = z.object({
   ALLOW_PRIVATE_WEBHOOKS: flag.default(false),
   PRIVATE_ADDRESSES_ALLOWED: text.transform(readBlocks).default([]),
   WORKER_PROMPT_JOBS: whole(1, 500).default(150),
-  WORKER_SLOW_JOBS: whole(1, 100).default(5),
+  WORKER_DELIVERY_JOBS: whole(1, 1_000).default(200),
+  WORKER_SLOW_JOBS: whole(1, 100).default(10),
 });
 export type Env = z.output<typeof Env>;
 

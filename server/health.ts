@@ -1,5 +1,6 @@
 import { sql } from "drizzle-orm";
 import { Router } from "express";
+import type { Tx } from "../db/client.ts";
 import { knownMigrations } from "../db/migrate.ts";
 import { oldestDueSeconds } from "../routers/dispatch/backlog.ts";
 import type { Deps } from "./deps.ts";
@@ -18,6 +19,10 @@ type Report = {
   oldestDueDeliverySeconds: number | null;
   /** Lines of this process that its output could not take. The service works; its log has a gap. */
   logs: { dropped: number };
+  /** Periodic loops that have not succeeded for three of their periods and two minutes. */
+  lateLoops: string[] | null;
+  /** Rows that system loops go on without, until an operator has them retried. */
+  setApart: number | null;
 };
 
 /** `/health/live`: the process runs. `/health/ready`: it can serve. `/health`: how it stands. */
@@ -48,6 +53,8 @@ async function look({ db, log }: Deps, version: string): Promise<Report> {
     oldestDueJobSeconds: null,
     oldestDueDeliverySeconds: null,
     logs: { dropped: droppedLogLines() },
+    lateLoops: null,
+    setApart: null,
   } as const;
   try {
     const asked = db.asHouse(
@@ -57,7 +64,8 @@ async function look({ db, log }: Deps, version: string): Promise<Report> {
         );
         // An older database may not have what is read next.
         const isCurrent = Number(row!.applied) >= known;
-        return { ...row!, oldestDelivery: isCurrent ? await oldestDueSeconds(tx) : null };
+        const oldestDelivery = isCurrent ? await oldestDueSeconds(tx) : null;
+        return { ...row!, oldestDelivery, loops: isCurrent ? await lookAtLoops(tx) : null };
       },
       { mode: "read" },
     );
@@ -67,7 +75,11 @@ async function look({ db, log }: Deps, version: string): Promise<Report> {
     const oldest = Math.max(0, Math.round(Number(row.oldest)));
     const applied = Number(row.applied);
     const status =
-      applied < known ? "down" : Math.max(oldest, row.oldestDelivery ?? 0) > staleSeconds ? "degraded" : "ok";
+      applied < known
+        ? "down"
+        : Math.max(oldest, row.oldestDelivery ?? 0) > staleSeconds || hasProblem(row.loops)
+          ? "degraded"
+          : "ok";
     return {
       status,
       version,
@@ -76,9 +88,23 @@ async function look({ db, log }: Deps, version: string): Promise<Report> {
       oldestDueJobSeconds: oldest,
       oldestDueDeliverySeconds: row.oldestDelivery,
       logs: { dropped: droppedLogLines() },
+      lateLoops: row.loops?.lateLoops ?? null,
+      setApart: row.loops?.setApart ?? null,
     };
   } catch (error) {
     log.warn({ err: error }, "health: the database did not answer");
     return down;
   }
+}
+
+type Loops = { lateLoops: string[]; setApart: number };
+const hasProblem = (loops: Loops | null) => loops !== null && loops.lateLoops.length + loops.setApart > 0;
+
+async function lookAtLoops(tx: Tx): Promise<Loops> {
+  const late = await tx.execute<{ loop: string }>(sql`
+    select loop from loop_heartbeats
+    where greatest(last_success_at, watched_since) < clock_timestamp() - make_interval(secs => 3 * period_seconds + 120)
+    order by loop`);
+  const [apart] = await tx.execute<{ n: number }>(sql`select count(*)::int as n from set_apart`);
+  return { lateLoops: late.map(({ loop }) => loop), setApart: apart!.n };
 }

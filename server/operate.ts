@@ -3,6 +3,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from "commander
 import { idPattern, prefixes } from "../db/ids.ts";
 import type * as Deliveries from "./operate/deliveries.ts";
 import type { Hands } from "./operate/hands.ts";
+import type * as SetApart from "./operate/set-apart.ts";
 
 const misused = 2;
 
@@ -81,6 +82,34 @@ verb("dead", "show what was given up: how much for each client, or what for one"
   .action((options) => work((verbs, hands) => verbs.dead(hands, options)))
   .addHelpText("after", examples("operate deliveries dead", "operate deliveries dead --client client_… --hours 72"));
 
+const setApart = program
+  .command("set-apart")
+  .description("rows that system loops could not process, and go on without")
+  .addHelpText("after", examples("operate set-apart list", "operate set-apart retry --loop audit.chain"))
+  .exitOverride();
+
+setApart
+  .command("list")
+  .description("show the oldest rows, and how many there are of each loop")
+  .exitOverride()
+  .option("--json", "as JSON")
+  .action((options) => withSetApart((verbs, hands) => verbs.list(hands, options)))
+  .addHelpText("after", examples("operate set-apart list", "operate set-apart list --json"));
+
+const retry = setApart
+  .command("retry")
+  .description("have the loop take rows up again; what fails again is set apart again")
+  .usage("(--id <id> | --loop <name> | --all)")
+  .exitOverride()
+  .addOption(new Option("--id <id>", "one row").conflicts(["loop", "all"]))
+  .addOption(new Option("--loop <name>", "all rows of one loop").conflicts(["id", "all"]))
+  .addOption(new Option("--all", "all rows").conflicts(["id", "loop"]))
+  .action((options) => {
+    if (Object.keys(options).length === 0) retry.error("error: say which: --id <id>, --loop <name> or --all");
+    return withSetApart((verbs, hands) => verbs.retry(hands, options));
+  })
+  .addHelpText("after", examples("operate set-apart retry --id sap_…", "operate set-apart retry --all"));
+
 try {
   await program.parseAsync();
 } catch (error) {
@@ -138,6 +167,11 @@ function number(from: number, to: number) {
 
 function examples(...lines: string[]): string {
   return `\nExamples:\n${lines.map((line) => `  ${line}`).join("\n")}`;
+}
+
+async function withSetApart(run: (verbs: typeof SetApart, hands: Hands) => Promise<void>) {
+  const [verbs, { withHands }] = await Promise.all([import("./operate/set-apart.ts"), import("./operate/hands.ts")]);
+  await withHands(process.env, (hands) => run(verbs, hands));
 }
 
 /** Opens the database for as long as the work takes. All that takes time to load is loaded here: help comes at once. */

@@ -1,4 +1,4 @@
-import { boolean, index, integer, jsonb, pgTable, primaryKey, text } from "drizzle-orm/pg-core";
+import { boolean, index, integer, jsonb, pgTable, primaryKey, text, unique } from "drizzle-orm/pg-core";
 import { at, bytes, createdAt, houseSees, id, xid8 } from "../columns.ts";
 
 /** What providers told us, word for word. Partitioned by month. Of no client until it has been read. */
@@ -72,7 +72,14 @@ export const busPositions = pgTable(
 /** Pools of workers that are alive. One that stays silent loses its locks. */
 export const workerHeartbeats = pgTable(
   "worker_heartbeats",
-  { poolId: text().primaryKey(), beatAt: createdAt(), startedAt: createdAt() },
+  {
+    poolId: text().primaryKey(),
+    kind: text().notNull().default(""),
+    /** Jobs that it runs at once. The admission of deliveries counts the slots of the pools that are alive. */
+    slots: integer().notNull().default(0),
+    beatAt: createdAt(),
+    startedAt: createdAt(),
+  },
   () => [houseSees()],
 );
 
@@ -88,4 +95,32 @@ export const gaveUpJobs = pgTable(
     createdAt: createdAt(),
   },
   (t) => [index().on(t.createdAt), houseSees()],
+);
+
+/** Rows that a system loop could not process: it goes on without them until an operator has them retried. */
+export const setApart = pgTable(
+  "set_apart",
+  {
+    id: id().primaryKey(),
+    /** The loop, such as `audit.chain`, and the row as that loop names it. */
+    loop: text().notNull(),
+    subject: text().notNull(),
+    clientId: text(),
+    reason: text().notNull(),
+    createdAt: createdAt(),
+  },
+  (t) => [unique().on(t.loop, t.subject), houseSees()],
+);
+
+/** When each periodic loop last succeeded, whichever worker ran it. */
+export const loopHeartbeats = pgTable(
+  "loop_heartbeats",
+  {
+    loop: text().primaryKey(),
+    periodSeconds: integer().notNull(),
+    /** Since when a worker is there to run it: a loop is not late while none was. */
+    watchedSince: createdAt(),
+    lastSuccessAt: at(),
+  },
+  () => [houseSees()],
 );

@@ -7,6 +7,7 @@ import { ChangedMember, Client, ClientPage, CreatedInvitation, MemberPage, Remov
 import { adminDispatch } from "../dispatch/index.ts";
 import { adminIngress } from "../ingress/index.ts";
 import { rest } from "../rest.ts";
+import { adminSetApart } from "../set-apart/index.ts";
 import { houseCommand, houseQuery, operatorCommand, router } from "../trpc.ts";
 import {
   AdminClientId,
@@ -40,6 +41,7 @@ const operator = (ctx: { principal: { id: string } }) => ({ id: ctx.principal.id
 /** For those who run the installation. */
 export const admin = router({
   ingress: adminIngress,
+  setApart: adminSetApart,
 
   clients: router({
     create: houseCommand

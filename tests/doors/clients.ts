@@ -80,6 +80,13 @@ export const admin: Noun = {
         on conflict do nothing`;
       return { scope: who.clientId };
     },
+    "admin.setApart.list": () => ({ ...page, loop: "audit.chain" }),
+    "admin.setApart.retry": async ({ h, who }) => {
+      const id = newId("setApart");
+      await h.owner`insert into set_apart (id, loop, subject, client_id, reason)
+        values (${id}, 'audit.chain', ${id}, ${who.clientId}, 'It could not be read.')`;
+      return { id };
+    },
     "admin.members.list": ({ who }) => ({ ...page, id: who.clientId, role: "owner" }),
     "admin.members.invite": ({ who }) => ({ id: who.clientId, ...person() }),
     "admin.members.update": ({ who, own }) => ({
