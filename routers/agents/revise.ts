@@ -9,7 +9,7 @@ import type { Providers } from "../providers.ts";
 import { checkReferences, keepUses, referencesOf } from "./references.ts";
 import { type Agent, AgentConfig, type AgentVersionId, type UpdateAgent } from "./schema.ts";
 import { type AgentRow, getAgent, lockAgent, onceLive, refuseBusy, shownAgent } from "./service.ts";
-import { openTemplate, type SealedTemplate, standingTemplate, templateOf } from "./template.ts";
+import { openTemplate, type SealedTemplate, standing, standingTemplate, templateOf } from "./template.ts";
 import {
   change,
   checkConfig,
@@ -119,8 +119,9 @@ async function revise(tx: Tx, before: Before, { name, config, metadata }: Wanted
     if (metadata && differences(agent.metadata, metadata).length > 0) await change(tx, id, { metadata });
     return { subjectId: id, providerAccountId, asked: null };
   }
-  checkConfig(config);
-  checkReferences(config, found, providerAccountId);
+  checkConfig(config, found, changed);
+  // Another name is nothing to what the agent is made of.
+  if (changed.some((field) => field !== "name")) checkReferences(config, found, providerAccountId, before.config);
   const version = (await newestVersion(tx, id)) + 1;
   await tx.insert(agentVersions).values({
     ...{ agentId: id, version, name, config, changed, createdBy: actor },
@@ -131,7 +132,7 @@ async function revise(tx: Tx, before: Before, { name, config, metadata }: Wanted
   return {
     subjectId: id,
     providerAccountId,
-    asked: { providerAgentId: agent.providerAgentId, template: templateOf(config, found) },
+    asked: { providerAgentId: agent.providerAgentId, template: templateOf(config, standing(found)) },
   };
 }
 

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { PageInput, pageOf } from "../page.ts";
 import { examples, Id, Instant, Metadata } from "../words.ts";
-import { AgentConfig, configFields } from "./config.ts";
+import { AgentConfig, configFields, givenFields } from "./config.ts";
 import { objectionsToSchema } from "./output-schema.ts";
 
 export { AgentConfig } from "./config.ts";
@@ -38,6 +38,9 @@ export const CreateAgent = z
   .strictObject({
     name: Name,
     ...AgentConfig.shape,
+    languageHint: givenFields.languageHint.default(null),
+    languages: givenFields.languages.default([]),
+    transferTargets: givenFields.transferTargets.default([]),
     outputSchema: OutputSchema.default(null),
     metadata: Metadata.default({}),
   })
@@ -48,7 +51,7 @@ export const UpdateAgent = z
   .strictObject({
     id: agentId,
     name: Name.optional(),
-    ...z.object({ ...configFields, outputSchema: OutputSchema }).partial().shape,
+    ...z.object({ ...configFields, ...givenFields, outputSchema: OutputSchema }).partial().shape,
     metadata: Metadata.optional(),
   })
   .refine(hasOneVoice, oneVoice);

@@ -5,10 +5,12 @@ import { enqueue } from "../../db/queue.ts";
 import { agents } from "../../db/schema/agents.ts";
 import { calls } from "../../db/schema/calls.ts";
 import { voices } from "../../db/schema/voices.ts";
+import { toolsOf } from "../agents/references.ts";
 import type { AgentConfig } from "../agents/schema.ts";
 import { agentForCall } from "../agents/service.ts";
-import { openTemplate, type SealedTemplate } from "../agents/template.ts";
-import { declaredOf, fillVariables, render, type Values } from "../agents/variables.ts";
+import { filledTemplate, openTemplate, type SealedTemplate } from "../agents/template.ts";
+import { usesOf } from "../agents/templated.ts";
+import { declaredOf, fillVariables, judgeValues, render, type Values } from "../agents/variables.ts";
 import { currentPrice, holdCredits } from "../billing/ledger.ts";
 import { Fault } from "../fault.ts";
 import type { Outbound } from "../intents/outbound.ts";
@@ -17,7 +19,7 @@ import type { CallRequest, ProviderCall } from "../providers/ultravox.ts";
 import type { Vault } from "../providers/vault.ts";
 import { type Line, lineFor, mediumFor, type SealedTrunk, trunkFor } from "./line.ts";
 import { writePairs } from "./pairs.ts";
-import { longestCost, pinnedTemplate } from "./pinned.ts";
+import { longestCost } from "./pinned.ts";
 import type { Call, CreateCall } from "./schema.ts";
 import { acceptCall, type CallRow, failCall, getCall, lockCall, loseCall } from "./service.ts";
 
@@ -40,7 +42,9 @@ export const placeCall: Outbound<CreateCall, Asked, ProviderCall, Call> = {
 
   async intend(tx, input, { clientId }) {
     const { agent, config, version } = await agentForCall(tx, input.agentId, { version: input.agentVersion });
-    const variables = fillVariables(declaredOf(config), input.variables);
+    const tools = await toolsOf(tx, config);
+    const variables = fillVariables(declaredOf(config, tools), input.variables);
+    judgeValues(usesOf(config, tools), variables);
     const line = await lineFor(tx, input.medium);
     const trunk = await trunkFor(tx, line);
     const overrides = await overridesFor(tx, input, { config, variables, accountId: agent.providerAccountId });
@@ -61,7 +65,7 @@ export const placeCall: Outbound<CreateCall, Asked, ProviderCall, Call> = {
     } as const;
     const [call] = await tx.insert(calls).values(row).returning();
     await writePairs(tx, row.id, row.metadata);
-    const pinned = version === agent.version ? null : await pinnedTemplate(tx, config, variables);
+    const pinned = version === agent.version ? null : await filledTemplate(tx, config, variables);
     await holdLongest(tx, call!, config);
     const request = requestOf(call!, clientId, agent.providerAgentId ?? "");
     return {

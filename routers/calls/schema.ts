@@ -1,15 +1,9 @@
-import { isPossiblePhoneNumber } from "libphonenumber-js";
 import { z } from "zod";
 import { PageInput, pageOf } from "../page.ts";
 import { legCauses } from "../providers/carriers.ts";
+import { CalleeField } from "../sip-address.ts";
 import { examples, Id, Instant, Metadata, When } from "../words.ts";
 import { wordsOf } from "./words.ts";
-
-const Phone = z
-  .string()
-  .regex(/^\+[1-9][0-9]{6,14}$/, "Write the number in E.164: a plus sign, country code and number, digits only.")
-  .refine((text) => isPossiblePhoneNumber(text), "No such number can exist: check the country code and the length.")
-  .meta({ redact: "personal", examples: ["+14155550100"] });
 
 export const statuses = ["queued", "ringing", "active", "ended", "failed", "unknown"] as const;
 export const outcomes = [
@@ -23,18 +17,7 @@ export const outcomes = [
   "cancelled",
 ] as const;
 
-const sipUri =
-  /^sips?:[A-Za-z0-9._~%!*'()&=+$,;?/-]{1,64}@[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?(;transport=(udp|tcp|tls))?$/;
-
-const SipUri = z
-  .string()
-  .max(320)
-  .regex(sipUri, "Write a SIP address as `sip:user@host`, with `:port` and `;transport=tls` where they are needed.")
-  .meta({ redact: "personal", examples: ["sip:reception@pbx.example.com"] });
-
-const Address = z.union([Phone, SipUri], {
-  error: "Write an E.164 number such as +14155550100, or, for the carrier `sip`, an address such as sip:user@host.",
-});
+const Address = CalleeField().meta({ redact: "personal", examples: ["+14155550100"] });
 
 const VariableName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,63}$/, "Names are letters, digits and `_`.");
 

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { pageOf } from "../page.ts";
+import { readSipHost } from "../sip-address.ts";
 import { examples, Id, Instant } from "../words.ts";
 import { kindOf, providerPattern, secretFields, ttsProviders } from "./kinds.ts";
 
@@ -91,6 +92,9 @@ export function checkSecret(provider: string, given: Secret, context: z.Refineme
   for (const name of wanted.filter((name) => given[name as keyof Secret] === undefined)) {
     context.addIssue({ code: "custom", path: ["secret", name], message: `${provider} needs this field.` });
   }
+  const missing = wanted.some((name) => given[name as keyof Secret] === undefined);
+  const objection = given.host === undefined || missing ? undefined : readSipHost(given.host).objection;
+  if (objection) context.addIssue({ code: "custom", path: ["secret", "host"], message: objection });
 }
 
 export const PutCredential = z

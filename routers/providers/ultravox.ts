@@ -20,9 +20,13 @@ export type AgentTemplate = {
   tools: SelectedTool[];
 };
 
-/** One tool of an agent. `builtin` names one of the provider's own; `tool` one that was made there, by its id there. */
+/**
+ * One tool of an agent. `builtin` names one of the provider's own; `tool` one that was made there, by its id there;
+ * `temporary` is a whole tool, for one call.
+ */
 export type SelectedTool = (
   | { kind: "tool"; providerToolId: string }
+  | { kind: "temporary"; definition: ToolDefinition }
   | {
       kind: "builtin";
       name: "queryCorpus" | "hangUp" | "leaveVoicemail" | "playDtmfSounds" | "coldTransfer" | "warmTransfer";

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { isHeaderValue, objectionToHeader } from "../addresses.ts";
+import { CalleeField } from "../sip-address.ts";
 import { objectionToSchema } from "./json-schema.ts";
 import { objectionToPattern, placeholdersOf } from "./url-pattern.ts";
 

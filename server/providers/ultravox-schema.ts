@@ -6,6 +6,7 @@ import type {
   ProviderCall,
   ProviderMessage,
 } from "../../routers/providers/ultravox.ts";
+import { dialledUri } from "../../routers/sip-address.ts";
 
 /**
  * The wall between Ultravox's words and ours, after its published OpenAPI document
@@ -241,8 +242,13 @@ const timedMessage = ({ afterSeconds, message, then }: AgentTemplate["inactivity
 /** A tool of an account is named by its id: a name of ours could be somebody else's there. */
 export function selectedTool(tool: AgentTemplate["tools"][number]) {
   const { nameOverride, descriptionOverride, parameterOverrides, authTokens } = tool;
-  const base = tool.kind === "tool" ? { toolId: tool.providerToolId } : { toolName: tool.name };
+  const base = nameOfTool(tool);
   return { ...base, nameOverride, descriptionOverride, parameterOverrides, authTokens };
+}
+
+function nameOfTool(tool: AgentTemplate["tools"][number]) {
+  if (tool.kind === "temporary") return { temporaryTool: tool.definition };
+  return tool.kind === "tool" ? { toolId: tool.providerToolId } : { toolName: tool.name };
 }
 
 /**
@@ -306,8 +312,8 @@ export function mediumBody(medium: CallMedium, { sipTrunk, legsUrl }: MediumOpti
     return { telnyx: { outgoing: { to, from, additionalParams: legParams(legsUrl) } } };
   }
   if (medium.kind !== "sip") return { [medium.kind]: { outgoing: { to: medium.to, from: medium.from } } };
-  const to = sipUri(medium.to, sipTrunk);
-  const from = sipUri(medium.from, sipTrunk);
+  const to = dialledUri(medium.to, sipTrunk ?? "");
+  const from = dialledUri(medium.from, sipTrunk ?? "");
   if (to === null || from === null) return null;
   return { sip: { outgoing: { to, from, username: medium.username, password: medium.password } } };
 }
@@ -318,8 +324,3 @@ const legParams = (url: string) => ({
   StatusCallbackMethod: "POST",
   StatusCallbackEvent: "initiated answered completed",
 });
-
-function sipUri(address: string, trunk: string | undefined): string | null {
-  if (/^sips?:/i.test(address)) return address;
-  return trunk ? `sip:${address}@${trunk}` : null;
-}
