@@ -8,7 +8,7 @@ import { tools } from "../../db/schema/tools.ts";
 import { voices } from "../../db/schema/voices.ts";
 import { Fault, type FaultCode } from "../fault.ts";
 import { isUsable } from "../knowledge/machine.ts";
-import { Config } from "../tools/definition.ts";
+import { Config, isTransfer, objectionToTarget } from "../tools/definition.ts";
 import { credentialOf as shownBy } from "../tools/upstream.ts";
 import type { AgentConfig } from "./config.ts";
 
@@ -115,9 +115,16 @@ export function checkReferences(
       throw refuse("knowledge_base_not_ready", path, `Knowledge base ${id} is ${base.state}: no file of it is ready.`);
     sameAccount(path, `Knowledge base ${id}`, base, accountId);
   }
-  for (const [index, { toolId }] of config.tools.entries()) {
-    if (isLeft(found.tools[index], before?.tools.some((kept) => kept.toolId === toolId))) continue;
+  for (const [index, { toolId, parameterOverrides }] of config.tools.entries()) {
+    if (
+      isLeft(
+        found.tools[index],
+        before?.tools.some((kept) => kept.toolId === toolId),
+      )
+    )
+      continue;
     checkTool(`tools.${index}.toolId`, toolId, found, index, accountId);
+    checkTarget(`tools.${index}.parameterOverrides.target`, found.tools[index], parameterOverrides.target);
   }
   for (const { path, name } of clashes(config, found)) {
     throw refuse("invalid_input", path, `Two tools of this agent would be called ${name}.`);
@@ -133,6 +140,15 @@ function checkTool(path: string, id: string, found: References, index: number, a
     throw refuse("credential_not_found", path, `Tool ${id} needs the credential ${credential}, which is not there.`);
   }
   if (tool.kind !== "builtin") sameAccount(path, `Tool ${id}`, tool, accountId);
+}
+
+/** An agent may send a tool's transfer elsewhere, and no further than the tool itself could. */
+function checkTarget(path: string, tool: ToolRow | null | undefined, target: unknown) {
+  if (!tool || target === undefined) return;
+  const { definition } = Config.parse(tool.config);
+  if (definition.type !== "builtin" || !isTransfer(definition.name)) return;
+  const objection = typeof target === "string" ? objectionToTarget(target) : "Write it as text.";
+  if (objection) throw refuse("invalid_input", path, objection);
 }
 
 function sameAccount(path: string, what: string, row: { providerAccountId: string }, accountId: string | null) {

@@ -10,7 +10,15 @@ import type { AgentConfig } from "../agents/schema.ts";
 import { agentForCall } from "../agents/service.ts";
 import { filledTemplate, openTemplate, type SealedTemplate } from "../agents/template.ts";
 import { usesOf } from "../agents/templated.ts";
-import { declaredOf, fillVariables, judgeValues, render, type Values } from "../agents/variables.ts";
+import {
+  declaredOf,
+  fillVariables,
+  judgeValues,
+  oddMarksIn,
+  render,
+  type Values,
+  variablesIn,
+} from "../agents/variables.ts";
 import { currentPrice, holdCredits } from "../billing/ledger.ts";
 import { Fault } from "../fault.ts";
 import type { Outbound } from "../intents/outbound.ts";
@@ -151,11 +159,22 @@ async function overridesFor(
   const opens = firstSpeaker !== undefined || greeting !== undefined;
   // The provider fills in no variables here.
   const own = config.greeting === null ? null : render(config.greeting, variables);
-  const opening = { firstSpeaker: firstSpeaker ?? config.firstSpeaker, greeting: greeting ?? own };
+  const given = greeting === undefined ? own : filledGreeting(greeting, variables);
+  const opening = { firstSpeaker: firstSpeaker ?? config.firstSpeaker, greeting: given };
   return {
     ...(opens ? { opening } : {}),
     ...(voiceId === undefined ? {} : { voiceId, voice: await voiceFor(tx, voiceId, accountId) }),
   };
+}
+
+/** A call's own greeting may use the variables of its agent. */
+function filledGreeting(greeting: string, variables: Values): string {
+  const details = [...oddMarksIn(greeting), ...variablesIn(greeting)]
+    .filter((name) => !Object.hasOwn(variables, name))
+    .map((name) => ({ path: "greeting", message: `uses {{${name}}}, which is no variable of the agent.` }));
+  const [first] = details;
+  if (first) throw new Fault("invalid_input", `${first.path}: ${first.message}`, { details });
+  return render(greeting, variables);
 }
 
 async function voiceFor(tx: Tx, id: string, providerAccountId: string): Promise<string> {

@@ -68,6 +68,7 @@ export const Secret = z
       .min(1)
       .max(4000)
       .regex(/^[\x20-\x7e]+$/, "Printable ASCII.")
+      .refine((text) => !text.includes("{{"), "Without `{{`: the voice provider would take it for a variable.")
       .meta({ description: "custom-<name>: what a tool shows, as it is sent.", examples: ["0123456789abcdef"] }),
   })
   .partial()
