@@ -6,7 +6,7 @@ import { z } from "zod";
  */
 export type ReadLanguage = { tag: string; objection?: undefined } | { tag?: undefined; objection: string };
 
-export const longestLanguage = 35;
+const longestLanguage = 35;
 const form = "Write a language as BCP 47 has it, such as en or pt-BR.";
 
 const languageNames = new Intl.DisplayNames("en", { type: "language", fallback: "none" });
@@ -60,11 +60,14 @@ export function languageName(tag: string): string {
   return nameIn(named, localeOf(tag)?.baseName ?? tag) ?? tag;
 }
 
+export const canonicalLanguage = (text: string): string => readLanguage(text).tag ?? text;
+
 /** A field that holds a language; what comes out of it is canonical. */
 export const LanguageField = () =>
-  z.string().superRefine((text, check) => {
-    const { objection } = readLanguage(text);
-    if (objection) check.addIssue({ code: "custom", message: objection, input: text });
-  });
-
-export const canonicalLanguage = (text: string): string => readLanguage(text).tag ?? text;
+  z
+    .string()
+    .superRefine((text, check) => {
+      const { objection } = readLanguage(text);
+      if (objection) check.addIssue({ code: "custom", message: objection, input: text });
+    })
+    .transform(canonicalLanguage);

@@ -137,7 +137,7 @@ type Judge = (text: string) => string | null;
 const judged = (maxLength: number, judge: Judge) =>
   z
     .string()
-    .max(maxLength, `At most ${maxLength} characters.`)
+    .max(maxLength, { abort: true, error: `At most ${maxLength} characters.` })
     .superRefine((text, check) => {
       const message = judge(text);
       if (message !== null) check.addIssue({ code: "custom", message, input: text });

@@ -6,6 +6,7 @@ import { Client, ClientPage, CreatedInvitation, Member, MemberPage } from "../cl
 import { adminDispatch } from "../dispatch/index.ts";
 import { adminIngress } from "../ingress/index.ts";
 import { rest } from "../rest.ts";
+import { adminNumbers } from "../telephony/admin.ts";
 import { houseCommand, houseQuery, operatorCommand, router } from "../trpc.ts";
 import {
   AdminClientId,
@@ -129,6 +130,8 @@ export const admin = router({
   }),
 
   dispatch: adminDispatch,
+
+  numbers: adminNumbers,
 
   members: router({
     list: houseQuery

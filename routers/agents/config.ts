@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { canonicalLanguage, longestLanguage, readLanguage } from "../languages.ts";
+import { canonicalLanguage, LanguageField, readLanguage } from "../languages.ts";
 import { CalleeField } from "../sip-address.ts";
 import { isTemplate, variableName } from "../template-text.ts";
 import { examples, Id } from "../words.ts";
@@ -213,7 +213,7 @@ const refuse = (message: string | undefined, text: string, check: z.core.$Refine
 /** A language, in its canonical form, or a text whose variables make one in each call. */
 const LanguageHint = z
   .string()
-  .max(200)
+  .max(200, { abort: true, error: "At most 200 characters." })
   .superRefine((text, check) => refuse(isTemplate(text) ? undefined : readLanguage(text).objection, text, check))
   .transform((text) => (isTemplate(text) ? text : canonicalLanguage(text)));
 
@@ -227,13 +227,7 @@ export const givenFields = {
     examples: ["en-GB"],
   }),
   languages: z
-    .array(
-      z
-        .string()
-        .max(longestLanguage)
-        .superRefine((text, check) => refuse(readLanguage(text).objection, text, check))
-        .transform(canonicalLanguage),
-    )
+    .array(LanguageField())
     .max(10)
     .superRefine(unique("", (language) => language))
     .meta({ description: configFields.languages.description, examples: [["en-GB", "de"]] }),

@@ -71,7 +71,7 @@ export async function toolsOf(tx: Tx, { tools: used }: Pick<AgentConfig, "tools"
 }
 
 const among = (column: PgColumn, ids: readonly string[]) => sql`${column} = any(${textArray(ids)})`;
-const textArray = (texts: readonly string[]) =>
+export const textArray = (texts: readonly string[]) =>
   sql`array(select json_array_elements_text(${JSON.stringify(texts)}::text::json))`;
 
 /** The provider name of the credential that a tool shows at its door; null where it shows none. */

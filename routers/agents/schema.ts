@@ -58,6 +58,17 @@ export const UpdateAgent = z
 export type UpdateAgent = z.output<typeof UpdateAgent>;
 
 export const AgentId = z.strictObject({ id: agentId });
+export const RemoveAgent = z.strictObject({
+  id: agentId,
+  force: z
+    .boolean()
+    .default(false)
+    .meta({
+      description: "Delete it even though inbound routes lead to it: they then answer nobody.",
+      examples: [false],
+    }),
+});
+export type RemoveAgent = z.output<typeof RemoveAgent>;
 export const DuplicateAgent = z.strictObject({
   id: agentId,
   name: Name.optional().meta({ description: "The name of the copy.", examples: ["Reception, at night"] }),

@@ -1,14 +1,16 @@
 import { and, eq, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { emit } from "../../db/events.ts";
+import { enqueue } from "../../db/queue.ts";
 import { agents, agentVersions } from "../../db/schema/agents.ts";
+import { inboundRoutes } from "../../db/schema/telephony.ts";
 import { Fault, type FaultDetail } from "../fault.ts";
 import type { ProviderAgent } from "../providers/ultravox.ts";
 import { givenFields, namesOurVoice } from "./config.ts";
-import { dropUses, keepUses, type References, referencesOf } from "./references.ts";
+import { dropUses, keepUses, type References, referencesOf, textArray } from "./references.ts";
 import { AgentConfig } from "./schema.ts";
 import { getAgent, lockAgent } from "./service.ts";
-import { objectionsTo } from "./variables.ts";
+import { objectionsTo, requiredOf } from "./variables.ts";
 
 /** What the outbounds of an agent do to its rows. */
 
@@ -67,7 +69,26 @@ export async function goLive(tx: Tx, id: string, version: number, { providerAgen
 export async function rewriteUses(tx: Tx, id: string, stored: unknown) {
   const config = AgentConfig.parse(stored);
   await dropUses(tx, id);
-  await keepUses(tx, id, config, await referencesOf(tx, config));
+  const found = await referencesOf(tx, config);
+  await keepUses(tx, id, config, found);
+  await keepRequired(tx, id, requiredOf(config, found.tools));
+}
+
+/** What calls that come in would need, and do not bring: its routes answer by that, so the provider is told of a change. */
+export async function keepRequired(tx: Tx, id: string, requiredVariables: string[]) {
+  const [changed] = await tx
+    .update(agents)
+    .set({ requiredVariables })
+    .where(and(eq(agents.id, id), sql`${agents.requiredVariables} is distinct from ${textArray(requiredVariables)}`))
+    .returning({ accountId: agents.providerAccountId });
+  if (!changed) return;
+  const [route] = await tx
+    .select({ id: inboundRoutes.id })
+    .from(inboundRoutes)
+    .where(eq(inboundRoutes.agentId, id))
+    .limit(1);
+  const { accountId } = changed;
+  if (route) await enqueue(tx, "telephony.sync", { accountId }, { key: accountId, delaySeconds: 1 });
 }
 
 export async function versionUnderWay(tx: Tx, agentId: string) {

@@ -200,11 +200,31 @@ export const Call = z
     to: z
       .string()
       .nullable()
-      .meta({ examples: ["+14155550100"] }),
+      .meta({
+        description:
+          "What was called. Of a call that came in null where the voice provider does not say, and several numbers lead to the agent.",
+        examples: ["+14155550100"],
+      }),
     from: z
       .string()
       .nullable()
-      .meta({ examples: ["+14155550199"] }),
+      .meta({ description: "Who called: E.164, or a SIP address.", examples: ["+14155550199"] }),
+    fromState: z
+      .enum(["known", "withheld", "unreadable"])
+      .nullable()
+      .meta({
+        description:
+          "Of a call that came in. `withheld`: the caller hides the number. `unreadable`: no number can be made of `fromRaw`. null: the line said nothing.",
+        examples: [null],
+      }),
+    fromRaw: z
+      .string()
+      .nullable()
+      .meta({ description: "Of a call that came in: the caller exactly as the line gave it.", examples: [null] }),
+    toRaw: z
+      .string()
+      .nullable()
+      .meta({ description: "Of a call that came in: what was called, exactly as the line gave it.", examples: [null] }),
     status: z.enum(statuses).meta({ examples: ["ringing"] }),
     outcome: z
       .enum(outcomes)

@@ -67,18 +67,20 @@ export const RegistrationId = z.strictObject({ id: registrationId });
 export const ListRegistrations = z.strictObject({ ...PageInput });
 export type ListRegistrations = z.output<typeof ListRegistrations>;
 
+export const routeStates = ["pending", "waiting", "live", "failed"] as const;
+export const RoutePattern = z
+  .string()
+  .regex(
+    /^(\+?[0-9]{1,15}|[A-Za-z][A-Za-z0-9_.-]{0,59})\*?$/,
+    "Write a number or the user of a SIP address; `*` at the end stands for the rest.",
+  );
+
 const routeFields = {
-  pattern: z
-    .string()
-    .regex(
-      /^(\+?[0-9]{1,15}|[A-Za-z][A-Za-z0-9_.-]{0,59})\*?$/,
-      "Write a number or the user of a SIP address; `*` at the end stands for the rest.",
-    )
-    .meta({
-      description:
-        "What was called: `+493012345678`, `+4930*`, `reception`. A number is kept with its plus sign, and answered without it too.",
-      examples: ["+493012345678"],
-    }),
+  pattern: RoutePattern.meta({
+    description:
+      "What was called: `+493012345678`, `+4930*`, `reception`. A number is kept with its plus sign, and answered without it too.",
+    examples: ["+493012345678"],
+  }),
   agentId: Id("agent", examples.agent),
   rank: z
     .int()
@@ -102,9 +104,11 @@ export const Route = z
   .object({
     id: routeId,
     ...routeFields,
-    state: z
-      .enum(["pending", "live", "failed"])
-      .meta({ description: "Whether the voice provider knows of it.", examples: ["live"] }),
+    state: z.enum(routeStates).meta({
+      description:
+        "Whether the voice provider knows of it. `waiting`: on the shared account the number is not assigned to you, so the route answers nobody; an operator assigns it.",
+      examples: ["live"],
+    }),
     stateReason: z
       .string()
       .nullable()
@@ -175,6 +179,14 @@ export const TelephonyConfig = z
       .meta({ examples: ["+493012345678"] }),
     registrations: z.array(Registration).meta({ description: "The newest hundred." }),
     routes: z.array(Route).meta({ description: "The newest hundred." }),
+    numbers: z
+      .array(
+        z.object({
+          pattern: z.string().meta({ examples: ["+49301234*"] }),
+          maxRoutes: z.int().meta({ description: "So many routes within it answer.", examples: [5] }),
+        }),
+      )
+      .meta({ description: "What operators have assigned to you on the shared account: routes answer within it." }),
   })
   .meta({ id: "TelephonyConfig" });
 export type TelephonyConfig = z.output<typeof TelephonyConfig>;

@@ -82,6 +82,7 @@ export const Call = z
     metadata: z.looseObject({ callId: z.string().optional() }).nullish(),
     agent: z.looseObject({ agentId: z.string() }).nullish(),
     medium: z.looseObject({}).nullish(),
+    requestContext: z.unknown(),
     recordingEnabled: z.boolean().nullish(),
     joinUrl: z.string().nullish(),
     summary: z.string().nullish(),
@@ -107,8 +108,7 @@ export const Call = z
       providerAgentId: call.agent?.agentId ?? null,
       recordingEnabled: call.recordingEnabled ?? false,
       ...lineOf(call.medium ?? {}),
-      fromNumber: numberIn(call.metadata?.["ultravox.sip.caller_id"]),
-      toNumber: null,
+      ...partiesOf(call.metadata ?? {}, call.requestContext),
     };
   });
 
@@ -123,7 +123,34 @@ function lineOf(medium: Record<string, unknown>): Pick<ProviderCall, "medium" | 
   return { medium: carrier, isInbound: !dialled };
 }
 
-const numberIn = (value: unknown) => (typeof value === "string" && /^\+[1-9][0-9]{6,14}$/.test(value) ? value : null);
+/**
+ * Who called, and whom, as the line gave it. Of SIP the provider says the caller, and what the invite had of headers of its
+ * own (docs.ultravox.ai, telephony/sip); of a carrier it says what `setCarrier` asks to have mapped.
+ */
+function partiesOf(metadata: Record<string, unknown>, context: unknown): Pick<ProviderCall, "fromRaw" | "toRaw"> {
+  const inContext = (...path: string[]) => path.reduce<unknown>((from, name) => fieldOf(from, name), context);
+  const of = (name: string) => [metadata[`ultravox.sip.${name}`], inContext("ultravox", "sip", ...name.split("."))];
+  return {
+    fromRaw: firstText(
+      ...of("caller_id"),
+      inContext("patchbay", "from"),
+      ...of("from_uri"),
+      ...of("from_display_name"),
+    ),
+    toRaw: firstText(inContext("patchbay", "to"), ...of("header.did")),
+  };
+}
+
+const fieldOf = (from: unknown, name: string): unknown =>
+  typeof from === "object" && from !== null && Object.hasOwn(from, name) ? Reflect.get(from, name) : undefined;
+
+const longestParty = 320;
+
+/** The first that is a text and says anything. */
+function firstText(...values: unknown[]): string | null {
+  const found = values.find((value): value is string => typeof value === "string" && value.trim() !== "");
+  return found === undefined ? null : found.slice(0, longestParty);
+}
 
 /**
  * A started second counts; Ultravox itself bills in steps of six (docs.ultravox.ai, pricing), so nothing is rounded
