@@ -1,4 +1,3 @@
-import { objectionsToHeaders, objectionToProviderUrl } from "../routers/addresses.ts";
 import { platformAccount } from "../routers/credentials/accounts.ts";
 import { ttsNames, ttsSecret } from "../routers/credentials/kinds.ts";
 import { openCredential } from "../routers/credentials/service.ts";
@@ -9,6 +8,7 @@ import {
   type GenericVoice,
   genericDefinition,
   keyedDefinition,
+  objectionToGeneric,
   plainDefinition,
   type Vendor,
 } from "../routers/voices/definition.ts";
@@ -52,7 +52,7 @@ export async function definitionOf(ctx: JobContext, row: VoiceRow, deadline: Dea
 
 /** What was kept is judged again when it is sent: the rules may have become stricter since. */
 function judgedGeneric(generic: GenericVoice, headers: Record<string, string>): VoiceDefinition {
-  const objection = objectionToProviderUrl(generic.url) ?? objectionsToHeaders(headers, () => null)[0]?.message;
+  const objection = objectionToGeneric(generic, headers);
   if (objection) throw new StepRefused(`${objection} Make the voice again with another address, or other headers.`);
   return genericDefinition(generic, headers);
 }
