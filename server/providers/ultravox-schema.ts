@@ -82,7 +82,7 @@ export const Call = z
     metadata: z.looseObject({ callId: z.string().optional() }).nullish(),
     agent: z.looseObject({ agentId: z.string() }).nullish(),
     medium: z.looseObject({}).nullish(),
-    requestContext: z.unknown(),
+    requestContext: z.unknown().optional(),
     recordingEnabled: z.boolean().nullish(),
     joinUrl: z.string().nullish(),
     summary: z.string().nullish(),
