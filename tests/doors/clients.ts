@@ -84,7 +84,7 @@ export const admin: Noun = {
       id: (await assign(h, who.clientId, freshNumber())).id,
       clientId: who.clientId,
       maxRoutes: 3,
-      note: null,
+      note: "Moved.",
     }),
     "admin.numbers.release": async ({ h, who }) => ({ id: (await assign(h, who.clientId, freshNumber())).id }),
     "admin.numbers.routes": ({ who }) => ({ ...page, clientId: who.clientId, state: "waiting" }),
