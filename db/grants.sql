@@ -31,7 +31,7 @@ grant select, insert, update on agent_versions, ledger_accounts to patchbay_tena
 grant update (name, timezone, metadata, updated_at) on clients to patchbay_tenant;
 grant select, insert, delete on call_messages to patchbay_tenant; -- erased when a client asks, or by retention
 grant select, insert on ledger_transactions, ledger_entries, events, delivery_attempts, audit_log to patchbay_tenant;
-grant select on clients, users, roles, prices to patchbay_tenant;
+grant select on clients, users, roles, prices, assigned_numbers to patchbay_tenant;
 
 -- Whether the operator holds back what goes to a client's own endpoints; why, and who did, is the operator's business.
 grant select (scope) on dispatch_pauses to patchbay_tenant;
@@ -47,8 +47,7 @@ end $$;
 -- The house: authentication, and the sweeps that serve every client at once.
 grant select, insert, update, delete on
   clients, users, memberships, invitations, roles, api_keys, idempotency_keys, data_keys, ingress_events, ingress_keys,
-  worker_heartbeats, gave_up_jobs, dispatch_pauses, bus_positions,
-  set_apart, loop_heartbeats
+  worker_heartbeats, gave_up_jobs, dispatch_pauses, bus_positions, assigned_numbers, set_apart, loop_heartbeats
   to patchbay_house;
 grant select on prices, intents, calls, deliveries, webhook_endpoints, audit_log, agents, voices, knowledge_bases,
   knowledge_files, uploads, provider_accounts, telephony_configs, sip_registrations, inbound_routes, workflow_runs,

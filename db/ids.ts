@@ -32,6 +32,7 @@ export const prefixes = {
   tool: "tool",
   sipRegistration: "sip",
   route: "route",
+  number: "num",
   workflow: "wf",
   price: "price",
   replay: "rpl",

@@ -1,9 +1,10 @@
 import { and, asc, eq, isNotNull, sql } from "drizzle-orm";
 import { agents } from "../db/schema/agents.ts";
 import { inboundRoutes } from "../db/schema/telephony.ts";
+import { platformAccount } from "../routers/credentials/accounts.ts";
 import { ProviderError } from "../routers/providers/provider.ts";
 import { toUserPattern } from "../routers/telephony/pattern.ts";
-import { mostRules, rulesOfAccount, whoAnswers } from "../routers/telephony/rules.ts";
+import { mostRules, numbersOfAccount, rulesOfAccount, whoAnswers } from "../routers/telephony/rules.ts";
 import { sweepInto } from "./sweep.ts";
 import type { JobContext, Task } from "./task.ts";
 
@@ -30,18 +31,19 @@ export const sync: Task<"telephony.sync"> = {
 };
 
 /** What the provider is told depends on this, and so does the reason that a rule is given which answers nobody. */
-const essence = ({ rules, ours }: Plan) =>
+const essence = ({ rules, ours, numbers }: Plan) =>
   JSON.stringify([
+    numbers,
     rules.map(({ state: _, stateReason: __, updatedAt: ___, description: ____, ...rest }) => rest),
     ours,
   ]);
 
-async function tell(ctx: JobContext, accountId: string, { rules, ours }: Plan): Promise<Answers> {
+async function tell(ctx: JobContext, accountId: string, { rules, ours, numbers }: Plan): Promise<Answers> {
   const { ultravox } = ctx.providers;
   const deadline = { signal: AbortSignal.timeout(20_000) };
   const { allowedAgents: there } = await ultravox.getSip(accountId, deadline);
   const foreign = there.filter(({ providerAgentId }) => !ours.includes(providerAgentId));
-  const answers = whoAnswers(rules, Math.max(0, mostRules - foreign.length));
+  const answers = whoAnswers(rules, numbers, Math.max(0, mostRules - foreign.length));
   const listOf = (rules: Answers["answering"]) => [
     ...foreign,
     ...rules.map(({ providerAgentId, pattern }) => ({ providerAgentId, toUserPattern: toUserPattern(pattern) })),
@@ -54,7 +56,7 @@ async function tell(ctx: JobContext, accountId: string, { rules, ours }: Plan): 
   };
   const isThere = (rule: Answers["answering"][number]) => texts.includes(JSON.stringify(listOf([rule]).at(-1)));
   const refused = await updateInParts(answers.answering, isThere, update);
-  for (const [id, reason] of refused) answers.reasons.set(id, reason);
+  for (const [id, reason] of refused) answers.silent.set(id, { state: "failed", reason });
   return answers;
 }
 
@@ -105,17 +107,19 @@ const readPlan = (ctx: JobContext, accountId: string) =>
         .from(agents)
         .where(and(eq(agents.providerAccountId, accountId), isNotNull(agents.providerAgentId)))
         .orderBy(asc(agents.providerAgentId));
-      return { rules, ours: known.map(({ id }) => id ?? "") };
+      // An account of a client's own is the client's whole.
+      const numbers = accountId === platformAccount ? await numbersOfAccount(tx, accountId) : null;
+      return { rules, numbers, ours: known.map(({ id }) => id ?? "") };
     },
     { mode: "read" },
   );
 
 /** Only where it differs: a rule that was changed meanwhile is `pending` again, and its own job will say. */
-async function record(ctx: JobContext, { rules }: Plan, { reasons }: Answers) {
+async function record(ctx: JobContext, { rules }: Plan, { silent }: Answers) {
   await ctx.asHouse(async (tx) => {
     for (const row of rules) {
-      const stateReason = reasons.get(row.id) ?? null;
-      const said = { state: stateReason === null ? "live" : "failed", stateReason } as const;
+      const { state, reason: stateReason } = silent.get(row.id) ?? { state: "live", reason: null };
+      const said = { state, stateReason } as const;
       if (said.state === row.state && said.stateReason === row.stateReason) continue;
       await tx
         .update(inboundRoutes)

@@ -70,6 +70,7 @@ export const faults = {
   knowledge_file_not_found: { status: 404, meaning: "No file with this id in this knowledge base." },
   tool_not_found: { status: 404, meaning: "No tool with this id in this client." },
   upload_not_found: { status: 404, meaning: "No upload with this id in this client, or it has run out." },
+  number_not_found: { status: 404, meaning: "No assigned number with this id." },
   agent_version_not_found: { status: 404, meaning: "This agent has no version of this number." },
   credential_not_found: { status: 404, meaning: "No credential for this provider in this client." },
   recording_not_found: {
@@ -169,7 +170,27 @@ export const faults = {
   credential_in_use: { status: 409, meaning: "Something still needs this credential; `details` names it." },
   route_taken: {
     status: 409,
-    meaning: "Another rule answers this number, or something that this pattern fits, already.",
+    meaning:
+      "The number is not free: a route of yours answers it, or it is assigned to another client; the message says which. Ask the operator, or use a provider account of your own.",
+  },
+  routes_too_many: {
+    status: 409,
+    meaning:
+      "This client has as many inbound routes as one may have. Delete one, or use a pattern for several numbers.",
+  },
+  number_taken: {
+    status: 409,
+    meaning:
+      "This number, or something that the pattern fits, is assigned already; `details` names it. Release that first.",
+  },
+  agent_in_use: {
+    status: 409,
+    meaning: "Inbound routes lead to this agent; `details` names them. Change them first, or use `force`.",
+  },
+  agent_needs_variables: {
+    status: 409,
+    meaning:
+      "The agent needs variables, and a call that comes in brings none. Give each a default, or make it not required; `details` says where.",
   },
   registration_taken: { status: 409, meaning: "This SIP account is registered here already." },
   registration_busy: {

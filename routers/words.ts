@@ -29,6 +29,7 @@ export const examples = {
   credential: "cred_01m82knxfbfrssk0x3en012rbf",
   registration: "sip_01m82knxfbfrssk0x3en012rbf",
   route: "route_01m82knxfbfrssk0x3en012rbf",
+  number: "num_01m82knxfbfrssk0x3en012rbf",
   member: "mem_01m82knxfbfrssk0x3en012rbf",
   invitation: "inv_01m82knxfbfrssk0x3en012rbf",
   workflow: "wf_01m82knxfbfrssk0x3en012rbf",

@@ -3,6 +3,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from "commander
 import { idPattern, prefixes } from "../db/ids.ts";
 import type * as Deliveries from "./operate/deliveries.ts";
 import type { Hands } from "./operate/hands.ts";
+import type * as Numbers from "./operate/numbers.ts";
 import type * as SetApart from "./operate/set-apart.ts";
 
 const misused = 2;
@@ -109,6 +110,50 @@ const retry = setApart
     return withSetApart((verbs, hands) => verbs.retry(hands, options));
   })
   .addHelpText("after", examples("operate set-apart retry --id sap_…", "operate set-apart retry --all"));
+const numbers = program
+  .command("numbers")
+  .description("numbers of the shared provider account: whose they are, and who asks for one")
+  .addHelpText(
+    "after",
+    examples("operate numbers list --waiting", "operate numbers assign --client client_… +49301234*"),
+  )
+  .exitOverride();
+
+numbers
+  .command("list")
+  .description("show what is assigned to whom")
+  .option("--waiting", "the routes that ask for a number that is not assigned to their client")
+  .option("--client <id>", "of one client", scope("client"))
+  .option("--limit <n>", "rows at most", number(1, 100), 50)
+  .option("--json", "as JSON")
+  .action((options) => withNumbers((verbs, hands) => verbs.list(hands, options)))
+  .exitOverride();
+
+numbers
+  .command("assign")
+  .argument("<pattern>", "a number, or the user of a SIP address; `*` at the end stands for the rest", routePattern)
+  .description("give a client a number, or with `*` at the end all that begin so")
+  .requiredOption("--client <id>", "whose it is", scope("client"))
+  .option("--max-routes <n>", "so many routes within it answer", number(1, 20), 5)
+  .action((pattern, { client, maxRoutes }) =>
+    withNumbers((verbs, hands) => verbs.assign(hands, client, pattern, maxRoutes)),
+  )
+  .exitOverride();
+
+numbers
+  .command("reassign")
+  .argument("<id>", "of the assignment", scope("number"))
+  .description("give an assigned number to another client: routes of the first wait from then on")
+  .requiredOption("--client <id>", "whose it is", scope("client"))
+  .action((id, { client }) => withNumbers((verbs, hands) => verbs.reassign(hands, id, client)))
+  .exitOverride();
+
+numbers
+  .command("release")
+  .argument("<id>", "of the assignment", scope("number"))
+  .description("take an assigned number back: routes within it answer no more")
+  .action((id) => withNumbers((verbs, hands) => verbs.release(hands, id)))
+  .exitOverride();
 
 try {
   await program.parseAsync();
@@ -145,11 +190,16 @@ function scopeOf({ client, endpoint }: ScopeOptions): string {
   return client ?? endpoint ?? "all";
 }
 
-function scope(kind: "client" | "endpoint") {
+function scope(kind: "client" | "endpoint" | "number") {
   return (value: string): string => {
     if (idPattern(kind).test(value)) return value;
     throw new InvalidArgumentError(`Such an id looks like ${prefixes[kind]}_01m82knxfbfrssk0x3en012rbf.`);
   };
+}
+
+function routePattern(value: string): string {
+  if (/^(\+?[0-9]{1,15}|[A-Za-z][A-Za-z0-9_.-]{0,59})\*?$/.test(value)) return value;
+  throw new InvalidArgumentError("A number or the user of a SIP address; `*` at the end stands for the rest.");
 }
 
 function reason(value: string): string {
@@ -171,6 +221,11 @@ function examples(...lines: string[]): string {
 
 async function withSetApart(run: (verbs: typeof SetApart, hands: Hands) => Promise<void>) {
   const [verbs, { withHands }] = await Promise.all([import("./operate/set-apart.ts"), import("./operate/hands.ts")]);
+  await withHands(process.env, (hands) => run(verbs, hands));
+}
+
+async function withNumbers(run: (verbs: typeof Numbers, hands: Hands) => Promise<void>) {
+  const [verbs, { withHands }] = await Promise.all([import("./operate/numbers.ts"), import("./operate/hands.ts")]);
   await withHands(process.env, (hands) => run(verbs, hands));
 }
 

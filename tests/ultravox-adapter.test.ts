@@ -666,8 +666,8 @@ describe("the words of Ultravox", () => {
         recordingEnabled: false,
         medium: "web",
         isInbound: false,
-        fromNumber: null,
-        toNumber: null,
+        fromRaw: null,
+        toRaw: null,
       },
     });
   });

@@ -19,6 +19,8 @@ export const agents = pgTable(
     /** When the provider's copy was last compared with ours, and how often it had to be put right. */
     comparedAt: createdAt(),
     drifts: integer().notNull().default(0),
+    /** The variables without which the live version takes no call; null while that has not been looked at. */
+    requiredVariables: text().array(),
     createdAt: createdAt(),
     updatedAt: createdAt(),
   },

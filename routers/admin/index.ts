@@ -8,6 +8,7 @@ import { adminDispatch } from "../dispatch/index.ts";
 import { adminIngress } from "../ingress/index.ts";
 import { rest } from "../rest.ts";
 import { adminSetApart } from "../set-apart/index.ts";
+import { adminNumbers } from "../telephony/admin.ts";
 import { houseCommand, houseQuery, operatorCommand, router } from "../trpc.ts";
 import {
   AdminClientId,
@@ -127,6 +128,8 @@ export const admin = router({
   }),
 
   dispatch: adminDispatch,
+
+  numbers: adminNumbers,
 
   members: router({
     list: houseQuery

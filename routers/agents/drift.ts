@@ -8,10 +8,12 @@ import type { ProviderAgent } from "../providers/ultravox.ts";
 import type { Providers } from "../providers.ts";
 import { namesOurVoice } from "./config.ts";
 import { type Created, removeStray } from "./publish.ts";
+import { toolsOf } from "./references.ts";
 import type { Agent } from "./schema.ts";
 import { type AgentRow, getAgent, lockAgent, refuseBusy, shownAgent, versionOf } from "./service.ts";
 import { openTemplate, type SealedTemplate, standingTemplate } from "./template.ts";
-import { change, markVersion, rewriteUses } from "./version.ts";
+import { requiredOf } from "./variables.ts";
+import { change, keepRequired, markVersion, rewriteUses } from "./version.ts";
 
 /**
  * The provider's copy of an agent can be changed there, or go, without us. It is put right as anything else is asked of the
@@ -29,6 +31,7 @@ const dayInHours = 24;
 export async function agentToCompare(tx: Tx, id: string) {
   const { agent, config } = await shownAgent(tx, id);
   if (agent.state !== "active" || !agent.providerAgentId) return null;
+  await keepRequired(tx, id, requiredOf(config, await toolsOf(tx, config)));
   const { providerRevisionId } = await versionOf(tx, id, agent.version);
   const { providerAccountId: accountId, providerAgentId, version } = agent;
   const template = await standingTemplate(tx, config);

@@ -8,7 +8,7 @@ import { tools } from "../../db/schema/tools.ts";
 import { voices } from "../../db/schema/voices.ts";
 import { Fault, type FaultCode } from "../fault.ts";
 import { isUsable } from "../knowledge/machine.ts";
-import { Config } from "../tools/definition.ts";
+import { Config, isTransfer, objectionToTarget } from "../tools/definition.ts";
 import { credentialOf as shownBy } from "../tools/upstream.ts";
 import type { AgentConfig } from "./config.ts";
 
@@ -63,8 +63,15 @@ export async function referencesOf(
   };
 }
 
+/** The tools that a config names, in its order: what a call needs to know of them. */
+export async function toolsOf(tx: Tx, { tools: used }: Pick<AgentConfig, "tools">): Promise<(ToolRow | null)[]> {
+  if (used.length === 0) return [];
+  const ids = used.map(({ toolId }) => toolId);
+  return inOrder(ids, await tx.select().from(tools).where(among(tools.id, ids)));
+}
+
 const among = (column: PgColumn, ids: readonly string[]) => sql`${column} = any(${textArray(ids)})`;
-const textArray = (texts: readonly string[]) =>
+export const textArray = (texts: readonly string[]) =>
   sql`array(select json_array_elements_text(${JSON.stringify(texts)}::text::json))`;
 
 /** The provider name of the credential that a tool shows at its door; null where it shows none. */
@@ -78,10 +85,21 @@ function inOrder<Row extends { id: string }>(ids: readonly string[], rows: Row[]
 const refuse = (code: FaultCode, path: string, message: string) =>
   new Fault(code, `${path}: ${message}`, { details: [{ path, message }] });
 
-/** Throws unless all that a config names is there, can be used, and stands in this account of the provider. */
-export function checkReferences(config: AgentConfig, found: References, accountId: string | null) {
+/**
+ * Throws unless all that a config names is there, can be used, and stands in this account of the provider. What `before`
+ * names too and was deleted since does not stand in the way of a change of something else: the agent goes on without it at
+ * the provider.
+ */
+export function checkReferences(
+  config: AgentConfig,
+  found: References,
+  accountId: string | null,
+  before: AgentConfig | null = null,
+) {
   const { voice } = found;
-  if (config.voiceId) {
+  const isLeft = (row: { state: string } | null | undefined, kept: boolean | undefined) =>
+    kept === true && (!row || row.state === "deleted");
+  if (config.voiceId && !isLeft(voice, config.voiceId === before?.voiceId)) {
     const [path, id] = ["voiceId", config.voiceId];
     if (!voice || voice.state === "deleted") throw refuse("voice_not_found", path, `There is no voice ${id}.`);
     if (voice.state !== "active" || !voice.providerVoiceId)
@@ -90,14 +108,24 @@ export function checkReferences(config: AgentConfig, found: References, accountI
   }
   for (const [index, id] of config.knowledgeBaseIds.entries()) {
     const [path, base] = [`knowledgeBaseIds.${index}`, found.knowledgeBases[index]];
+    if (isLeft(base, before?.knowledgeBaseIds.includes(id))) continue;
     if (!base || base.state === "deleted")
       throw refuse("knowledge_base_not_found", path, `There is no knowledge base ${id}.`);
     if (!isUsable(base))
       throw refuse("knowledge_base_not_ready", path, `Knowledge base ${id} is ${base.state}: no file of it is ready.`);
     sameAccount(path, `Knowledge base ${id}`, base, accountId);
   }
-  for (const [index, { toolId }] of config.tools.entries())
+  for (const [index, { toolId, parameterOverrides }] of config.tools.entries()) {
+    if (
+      isLeft(
+        found.tools[index],
+        before?.tools.some((kept) => kept.toolId === toolId),
+      )
+    )
+      continue;
     checkTool(`tools.${index}.toolId`, toolId, found, index, accountId);
+    checkTarget(`tools.${index}.parameterOverrides.target`, found.tools[index], parameterOverrides.target);
+  }
   for (const { path, name } of clashes(config, found)) {
     throw refuse("invalid_input", path, `Two tools of this agent would be called ${name}.`);
   }
@@ -112,6 +140,15 @@ function checkTool(path: string, id: string, found: References, index: number, a
     throw refuse("credential_not_found", path, `Tool ${id} needs the credential ${credential}, which is not there.`);
   }
   if (tool.kind !== "builtin") sameAccount(path, `Tool ${id}`, tool, accountId);
+}
+
+/** An agent may send a tool's transfer elsewhere, and no further than the tool itself could. */
+function checkTarget(path: string, tool: ToolRow | null | undefined, target: unknown) {
+  if (!tool || target === undefined) return;
+  const { definition } = Config.parse(tool.config);
+  if (definition.type !== "builtin" || !isTransfer(definition.name)) return;
+  const objection = typeof target === "string" ? objectionToTarget(target) : "Write it as text.";
+  if (objection) throw refuse("invalid_input", path, objection);
 }
 
 function sameAccount(path: string, what: string, row: { providerAccountId: string }, accountId: string | null) {
@@ -136,6 +173,7 @@ function* clashes(config: AgentConfig, found: References) {
   for (const index of bases.keys()) seen.add(ownTools.knowledgeBase(index, bases.length));
   for (const { name } of transferTargets) seen.add(ownTools.transfer(name));
   for (const [index, tool] of found.tools.entries()) {
+    if (tool?.state === "deleted") continue; // its name may be another's by now
     if (tool && seen.has(tool.name)) yield { path: `tools.${index}.toolId`, name: tool.name };
     if (tool) seen.add(tool.name);
   }

@@ -6,10 +6,12 @@ import { canonical } from "../page.ts";
 import type { Deadline } from "../providers/provider.ts";
 import type { ProviderAgent } from "../providers/ultravox.ts";
 import type { Providers } from "../providers.ts";
+import { needsVariables } from "../telephony/rules.ts";
 import { checkReferences, keepUses, referencesOf } from "./references.ts";
 import { type Agent, AgentConfig, type AgentVersionId, type UpdateAgent } from "./schema.ts";
-import { type AgentRow, getAgent, lockAgent, onceLive, refuseBusy, shownAgent } from "./service.ts";
-import { openTemplate, type SealedTemplate, standingTemplate, templateOf } from "./template.ts";
+import { type AgentRow, enabledRoutes, getAgent, lockAgent, onceLive, refuseBusy, shownAgent } from "./service.ts";
+import { openTemplate, type SealedTemplate, standing, standingTemplate, templateOf } from "./template.ts";
+import { requiredOf } from "./variables.ts";
 import {
   change,
   checkConfig,
@@ -119,8 +121,10 @@ async function revise(tx: Tx, before: Before, { name, config, metadata }: Wanted
     if (metadata && differences(agent.metadata, metadata).length > 0) await change(tx, id, { metadata });
     return { subjectId: id, providerAccountId, asked: null };
   }
-  checkConfig(config);
-  checkReferences(config, found, providerAccountId);
+  checkConfig(config, found, changed);
+  // Another name is nothing to what the agent is made of.
+  if (changed.some((field) => field !== "name")) checkReferences(config, found, providerAccountId, before.config);
+  await refuseSilence(tx, agent, requiredOf(config, found.tools));
   const version = (await newestVersion(tx, id)) + 1;
   await tx.insert(agentVersions).values({
     ...{ agentId: id, version, name, config, changed, createdBy: actor },
@@ -131,8 +135,21 @@ async function revise(tx: Tx, before: Before, { name, config, metadata }: Wanted
   return {
     subjectId: id,
     providerAccountId,
-    asked: { providerAgentId: agent.providerAgentId, template: templateOf(config, found) },
+    asked: { providerAgentId: agent.providerAgentId, template: templateOf(config, standing(found)) },
   };
+}
+
+/** A change after which the agent could not answer its inbound routes any more is refused: callers would hear nothing. */
+async function refuseSilence(tx: Tx, { id, requiredVariables }: AgentRow, required: string[]) {
+  if (required.length === 0 || requiredVariables?.length) return;
+  const routes = await enabledRoutes(tx, id);
+  if (routes.length === 0) return;
+  const message = `${needsVariables(required)} Its inbound routes would answer nobody.`;
+  const details = routes.map((route) => ({
+    path: route.id,
+    message: `The route ${route.pattern} leads to this agent.`,
+  }));
+  throw new Fault("agent_needs_variables", message, { details });
 }
 
 /** The names of the fields that differ. */

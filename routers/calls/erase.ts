@@ -26,6 +26,8 @@ export async function eraseCall(tx: Tx, id: string) {
     .set({
       to: masked(call.to),
       from: masked(call.from),
+      toRaw: null,
+      fromRaw: null,
       variables: {},
       metadata: {},
       overrides: null,

@@ -1,16 +1,10 @@
-import { isPossiblePhoneNumber } from "libphonenumber-js";
 import { z } from "zod";
 import { boundedRecord } from "../bounds.ts";
 import { PageInput, pageOf } from "../page.ts";
 import { legCauses } from "../providers/carriers.ts";
+import { CalleeField } from "../sip-address.ts";
 import { examples, FreeNumber, Id, Instant, Metadata, When } from "../words.ts";
 import { wordsOf } from "./words.ts";
-
-const Phone = z
-  .string()
-  .regex(/^\+[1-9][0-9]{6,14}$/, "Write the number in E.164: a plus sign, country code and number, digits only.")
-  .refine((text) => isPossiblePhoneNumber(text), "No such number can exist: check the country code and the length.")
-  .meta({ redact: "personal", examples: ["+14155550100"] });
 
 export const statuses = ["queued", "ringing", "active", "ended", "failed", "unknown"] as const;
 export const outcomes = [
@@ -24,18 +18,7 @@ export const outcomes = [
   "cancelled",
 ] as const;
 
-const sipUri =
-  /^sips?:[A-Za-z0-9._~%!*'()&=+$,;?/-]{1,64}@[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?(;transport=(udp|tcp|tls))?$/;
-
-const SipUri = z
-  .string()
-  .max(320)
-  .regex(sipUri, "Write a SIP address as `sip:user@host`, with `:port` and `;transport=tls` where they are needed.")
-  .meta({ redact: "personal", examples: ["sip:reception@pbx.example.com"] });
-
-const Address = z.union([Phone, SipUri], {
-  error: "Write an E.164 number such as +14155550100, or, for the carrier `sip`, an address such as sip:user@host.",
-});
+const Address = CalleeField().meta({ redact: "personal", examples: ["+14155550100"] });
 
 const VariableName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,63}$/, "Names are letters, digits and `_`.");
 
@@ -218,11 +201,31 @@ export const Call = z
     to: z
       .string()
       .nullable()
-      .meta({ examples: ["+14155550100"] }),
+      .meta({
+        description:
+          "What was called. Of a call that came in null where the voice provider does not say, and several numbers lead to the agent.",
+        examples: ["+14155550100"],
+      }),
     from: z
       .string()
       .nullable()
-      .meta({ examples: ["+14155550199"] }),
+      .meta({ description: "Who called: E.164, or a SIP address.", examples: ["+14155550199"] }),
+    fromState: z
+      .enum(["known", "withheld", "unreadable"])
+      .nullable()
+      .meta({
+        description:
+          "Of a call that came in. `withheld`: the caller hides the number. `unreadable`: no number can be made of `fromRaw`. null: the line said nothing.",
+        examples: [null],
+      }),
+    fromRaw: z
+      .string()
+      .nullable()
+      .meta({ description: "Of a call that came in: the caller exactly as the line gave it.", examples: [null] }),
+    toRaw: z
+      .string()
+      .nullable()
+      .meta({ description: "Of a call that came in: what was called, exactly as the line gave it.", examples: [null] }),
     status: z.enum(statuses).meta({ examples: ["ringing"] }),
     outcome: z
       .enum(outcomes)

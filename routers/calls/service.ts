@@ -262,8 +262,8 @@ export function lastWordOn(call: CallRow, { billing, seconds }: LastBill): Provi
     recordingEnabled: call.recordingEnabled,
     medium: call.medium,
     isInbound: call.direction === "inbound",
-    fromNumber: null,
-    toNumber: null,
+    fromRaw: null,
+    toRaw: null,
   };
 }
 

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { boundedRecord } from "../bounds.ts";
 import { pageOf } from "../page.ts";
+import { readSipHost } from "../sip-address.ts";
 import { examples, Id, Instant } from "../words.ts";
 import { kindOf, providerPattern, secretFields, ttsProviders } from "./kinds.ts";
 
@@ -66,6 +67,7 @@ export const Secret = z
       .min(1)
       .max(4000)
       .regex(/^[\x20-\x7e]+$/, "Printable ASCII.")
+      .refine((text) => !text.includes("{{"), "Without `{{`: the voice provider would take it for a variable.")
       .meta({ description: "custom-<name>: what a tool shows, as it is sent.", examples: ["0123456789abcdef"] }),
   })
   .partial()
@@ -90,6 +92,9 @@ export function checkSecret(provider: string, given: Secret, context: z.Refineme
   for (const name of wanted.filter((name) => given[name as keyof Secret] === undefined)) {
     context.addIssue({ code: "custom", path: ["secret", name], message: `${provider} needs this field.` });
   }
+  const missing = wanted.some((name) => given[name as keyof Secret] === undefined);
+  const objection = given.host === undefined || missing ? undefined : readSipHost(given.host).objection;
+  if (objection) context.addIssue({ code: "custom", path: ["secret", "host"], message: objection });
 }
 
 export const PutCredential = z

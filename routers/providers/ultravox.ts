@@ -20,9 +20,13 @@ export type AgentTemplate = {
   tools: SelectedTool[];
 };
 
-/** One tool of an agent. `builtin` names one of the provider's own; `tool` one that was made there, by its id there. */
+/**
+ * One tool of an agent. `builtin` names one of the provider's own; `tool` one that was made there, by its id there;
+ * `temporary` is a whole tool, for one call.
+ */
 export type SelectedTool = (
   | { kind: "tool"; providerToolId: string }
+  | { kind: "temporary"; definition: ToolDefinition }
   | {
       kind: "builtin";
       name: "queryCorpus" | "hangUp" | "leaveVoicemail" | "playDtmfSounds" | "coldTransfer" | "warmTransfer";
@@ -99,9 +103,9 @@ export type ProviderCall = {
   medium: "web" | "sip" | "twilio" | "telnyx" | "plivo";
   /** Did it come in by telephone, rather than being placed by us? */
   isInbound: boolean;
-  /** Of an inbound call, as the line gave them; E.164 where that could be told. */
-  fromNumber: string | null;
-  toNumber: string | null;
+  /** Of an inbound call, exactly as the line gave them; what can be made of them is decided elsewhere. */
+  fromRaw: string | null;
+  toRaw: string | null;
 };
 
 export type ProviderMessage = {

@@ -6,6 +6,7 @@ import type { Deadline } from "../providers/provider.ts";
 import type { ProviderCarrier, ProviderRegistration, ProviderSip } from "../providers/ultravox.ts";
 import type { KeyRing } from "../providers/vault.ts";
 import type { Providers } from "../providers.ts";
+import { ownNumbers } from "./numbers.ts";
 import { newestRegistrations, noteRegistered, registrationOnTheWire } from "./registrations.ts";
 import type { TelephonyConfig, UpdateTelephony } from "./schema.ts";
 import { configOf, isShared, newestRoutes, saveConfig } from "./service.ts";
@@ -39,6 +40,7 @@ export async function describeTelephony(tx: Tx, { shared }: Account, seen: Seen)
     ...(await configOf(tx)),
     registrations: registrations.map(registrationOnTheWire),
     routes: await newestRoutes(tx),
+    numbers: await ownNumbers(tx),
   };
 }
 

@@ -2,7 +2,7 @@ import { rest } from "../rest.ts";
 import { command, consultation, outbound, query, router } from "../trpc.ts";
 import { describeTelephony, planChange, recordChange, seeAccount, tellAccount } from "./config.ts";
 import { createRegistration, getRegistration, listRegistrations, removeRegistration } from "./registrations.ts";
-import { everyones } from "./rules.ts";
+import { assignments } from "./rules.ts";
 import {
   CreateRegistration,
   CreateRoute,
@@ -113,13 +113,14 @@ export const telephony = router({
     create: command
       .meta(
         rest("POST", "/telephony/routes", "telephony:write", "Say who answers a number", {
-          description: "The voice provider hears of it within seconds; `state` says when it has.",
-          faults: ["agent_not_found", "route_taken"],
+          description:
+            "The voice provider is told within seconds; `state` says when it was. On the shared account a route answers within the numbers that an operator has assigned to you; any other is `waiting`. An agent that needs variables answers no calls that come in.",
+          faults: ["agent_not_found", "agent_needs_variables", "route_taken", "routes_too_many"],
         }),
       )
       .input(CreateRoute)
       .output(Route)
-      .mutation(({ ctx, input }) => createRoute(ctx.tx, input, everyones(ctx))),
+      .mutation(({ ctx, input }) => createRoute(ctx.tx, input, assignments(ctx))),
 
     list: query
       .meta(
@@ -148,12 +149,12 @@ export const telephony = router({
         rest("PATCH", "/telephony/routes/{id}", "telephony:write", "Change an inbound routing rule", {
           description:
             "What is left out stays. `state` is `pending` until the voice provider has heard of it, within seconds.",
-          faults: ["route_rule_not_found", "agent_not_found", "route_taken"],
+          faults: ["route_rule_not_found", "agent_not_found", "agent_needs_variables", "route_taken"],
         }),
       )
       .input(UpdateRoute)
       .output(Route)
-      .mutation(({ ctx, input }) => updateRoute(ctx.tx, input, everyones(ctx))),
+      .mutation(({ ctx, input }) => updateRoute(ctx.tx, input, assignments(ctx))),
 
     remove: command
       .meta(

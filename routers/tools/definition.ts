@@ -1,17 +1,29 @@
 import { z } from "zod";
 import { isHeaderValue, objectionToHeader } from "../addresses.ts";
 import { jsonObject } from "../bounds.ts";
+import { objectionToCallee } from "../sip-address.ts";
+import { isTemplate } from "../template-text.ts";
 import { FreeNumber } from "../words.ts";
 import { objectionToSchema, schemaBytes, schemaDepth } from "./json-schema.ts";
 import { objectionToPattern, placeholdersOf } from "./url-pattern.ts";
+
+/** Whom a transfer goes to; with variables in it, that is judged for each call, when they are filled in. */
+export const objectionToTarget = (text: string) => (isTemplate(text) ? null : objectionToCallee(text));
+const Target = z
+  .string()
+  .max(320)
+  .superRefine((text, check) => {
+    const message = objectionToTarget(text);
+    if (message) check.addIssue({ code: "custom", message, input: text });
+  });
 
 /** What the provider brings itself, and what of it may be fixed for the model. */
 export const builtins = {
   hangUp: { strict: z.boolean() },
   leaveVoicemail: { message: z.string().max(2000), strict: z.boolean(), result: z.string().max(500) },
   playDtmfSounds: { digits: z.string().regex(/^[0-9A-D*#wW]{1,60}$/, "Digits are 0-9, A-D, * and #.") },
-  coldTransfer: { target: z.string().min(3).max(200), sipVerb: z.enum(["REFER", "INVITE"]) },
-  warmTransfer: { target: z.string().min(3).max(200) },
+  coldTransfer: { target: Target, sipVerb: z.enum(["REFER", "INVITE"]) },
+  warmTransfer: { target: Target },
 } as const satisfies Record<string, Record<string, z.ZodType>>;
 export type BuiltinName = keyof typeof builtins;
 /** Does it hand the call on to somebody else? */

@@ -13,9 +13,11 @@ import { canonical } from "../page.ts";
 import type { Deadline } from "../providers/provider.ts";
 import type { ToolDefinition } from "../providers/ultravox.ts";
 import type { Providers } from "../providers.ts";
+import { oddMarksIn } from "../template-text.ts";
 import { Config, Definition, providersNames } from "./definition.ts";
 import type { CreateTool, Tool, UpdateTool } from "./schema.ts";
 import { changeTool, getTool, lockTool, refuseBusy, removeUpstream, say, type ToolRow } from "./service.ts";
+import { usesOfTool } from "./templated.ts";
 import { credentialOf, toolDefinition } from "./upstream.ts";
 import { filledIn } from "./url-pattern.ts";
 
@@ -40,7 +42,7 @@ export const createTool: Outbound<WithRules<CreateTool>, Asked, Got, Tool> = {
   busy: "tool_busy",
 
   async intend(tx, { rules, ...content }) {
-    await check(tx, content.definition, rules);
+    await check(tx, content, rules);
     await takeName(tx, content, null);
     const { name, description, definition, metadata } = content;
     const id = newId("tool");
@@ -92,12 +94,11 @@ export const updateTool: Outbound<WithRules<UpdateTool>, Asked, Got, Tool> = {
     if (tool.state !== "active") {
       throw new Fault("tool_not_active", `Tool ${id} is ${tool.state}; only an active one can be changed.`);
     }
-    if (changes.definition) {
-      refuseOtherKind(tool, changes.definition);
-      await check(tx, changes.definition, rules);
-    }
+    if (changes.definition) refuseOtherKind(tool, changes.definition);
     const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
     const pending = Content.parse({ ...contentOf(tool), ...given });
+    if (changes.definition) await check(tx, pending, rules);
+    else refuseOddMarks(pending, Object.keys(given));
     if (pending.name !== tool.name) await takeName(tx, pending, id);
     await tx.update(tools).set({ pending }).where(eq(tools.id, id));
     return { subjectId: id, providerAccountId: tool.providerAccountId, asked: askedOf({ ...tool, pending }) };
@@ -171,8 +172,25 @@ function refuseOtherKind({ kind }: ToolRow, { type }: Definition) {
   throw new Fault("invalid_input", message, { details: [{ path: "definition.type", message }] });
 }
 
+/** What stands in double braces and is no variable would be sent as nothing, or as something else. */
+function refuseOddMarks(content: Described, changed = ["description", "definition"]) {
+  const details = usesOfTool(content)
+    .filter(({ path }) => changed.includes(path.split(".")[0] ?? ""))
+    .flatMap(({ path, text }) =>
+      oddMarksIn(text).map((name) => {
+        return { path, message: `uses {{${name}}}, which is no variable: a name is letters, digits and \`_\`.` };
+      }),
+    );
+  const [first] = details;
+  if (first) throw new Fault("invalid_input", `${first.path}: ${first.message}`, { details });
+}
+
+type Described = Pick<Content, "description" | "definition">;
+
 /** Looks at what the definition names outside itself. */
-async function check(tx: Tx, definition: Definition, rules: AddressRules) {
+async function check(tx: Tx, content: Described, rules: AddressRules) {
+  refuseOddMarks(content);
+  const { definition } = content;
   if (definition.type === "http") {
     const message = objectionTo(filledIn(definition.url), rules);
     if (message) throw new Fault("url_forbidden", message, { details: [{ path: "definition.url", message }] });

@@ -1,39 +1,15 @@
-import { isHeaderValue, objectionToHeader } from "../addresses.ts";
+import { objectionsToHeaders as judge } from "../addresses.ts";
 import type { KeyRing } from "../providers/vault.ts";
 import { formsOf, hide, withoutHalf } from "../tools/hide.ts";
-
-export const mostHeaders = 20;
-const longestValue = 2000;
 
 /** What every request says of itself. */
 const ours = new Set(["content-type", "user-agent"]);
 
-type Objection = { name: string | null; message: string };
-
 /** What speaks against the headers that a client wants on its requests; `name` null: against all of them together. */
-export function objectionsToHeaders(headers: Record<string, string>): Objection[] {
-  const names = Object.keys(headers);
-  const objections = names.flatMap((name, index): Objection[] => {
-    const twin = names.slice(0, index).find((other) => other.toLowerCase() === name.toLowerCase());
-    const message =
-      objectionTo(name) ?? objectionToValue(headers[name]!) ?? (twin ? `${twin} is the same header.` : null);
-    return message === null ? [] : [{ name, message }];
-  });
-  return names.length > mostHeaders
-    ? [{ name: null, message: `At most ${mostHeaders} headers.` }, ...objections]
-    : objections;
-}
+export const objectionsToHeaders = (headers: Record<string, string>) => judge(headers, setByUs);
 
-function objectionTo(name: string): string | null {
-  const lower = name.toLowerCase();
-  if (ours.has(lower) || lower.startsWith("webhook-")) return `The header ${name} is set by Patchbay.`;
-  return objectionToHeader(name);
-}
-
-function objectionToValue(value: string): string | null {
-  if (value.length > longestValue) return `A value has at most ${longestValue} characters.`;
-  return isHeaderValue(value) ? null : "A value is one line of characters that a header can hold.";
-}
+const setByUs = (lower: string, name: string) =>
+  ours.has(lower) || lower.startsWith("webhook-") ? `The header ${name} is set by Patchbay.` : null;
 
 const rowOf = (endpointId: string) => `${endpointId}:headers`;
 

@@ -1,8 +1,9 @@
 import { z } from "zod";
 import { eventTypes } from "../../db/events.ts";
+import { mostHeaders } from "../addresses.ts";
 import { PageInput, pageOf } from "../page.ts";
 import { examples, Id, Instant } from "../words.ts";
-import { mostHeaders, objectionsToHeaders } from "./headers.ts";
+import { objectionsToHeaders } from "./headers.ts";
 import { couldMatch } from "./match.ts";
 import { AttemptError, disableCodes } from "./reasons.ts";
 

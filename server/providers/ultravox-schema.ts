@@ -6,6 +6,7 @@ import type {
   ProviderCall,
   ProviderMessage,
 } from "../../routers/providers/ultravox.ts";
+import { dialledUri } from "../../routers/sip-address.ts";
 
 /**
  * The wall between Ultravox's words and ours, after its published OpenAPI document
@@ -81,6 +82,7 @@ export const Call = z
     metadata: z.looseObject({ callId: z.string().optional() }).nullish(),
     agent: z.looseObject({ agentId: z.string() }).nullish(),
     medium: z.looseObject({}).nullish(),
+    requestContext: z.unknown().optional(),
     recordingEnabled: z.boolean().nullish(),
     joinUrl: z.string().nullish(),
     summary: z.string().nullish(),
@@ -106,8 +108,7 @@ export const Call = z
       providerAgentId: call.agent?.agentId ?? null,
       recordingEnabled: call.recordingEnabled ?? false,
       ...lineOf(call.medium ?? {}),
-      fromNumber: numberIn(call.metadata?.["ultravox.sip.caller_id"]),
-      toNumber: null,
+      ...partiesOf(call.metadata ?? {}, call.requestContext),
     };
   });
 
@@ -122,7 +123,34 @@ function lineOf(medium: Record<string, unknown>): Pick<ProviderCall, "medium" | 
   return { medium: carrier, isInbound: !dialled };
 }
 
-const numberIn = (value: unknown) => (typeof value === "string" && /^\+[1-9][0-9]{6,14}$/.test(value) ? value : null);
+/**
+ * Who called, and whom, as the line gave it. Of SIP the provider says the caller, and what the invite had of headers of its
+ * own (docs.ultravox.ai, telephony/sip); of a carrier it says what `setCarrier` asks to have mapped.
+ */
+function partiesOf(metadata: Record<string, unknown>, context: unknown): Pick<ProviderCall, "fromRaw" | "toRaw"> {
+  const inContext = (...path: string[]) => path.reduce<unknown>((from, name) => fieldOf(from, name), context);
+  const of = (name: string) => [metadata[`ultravox.sip.${name}`], inContext("ultravox", "sip", ...name.split("."))];
+  return {
+    fromRaw: firstText(
+      ...of("caller_id"),
+      inContext("patchbay", "from"),
+      ...of("from_uri"),
+      ...of("from_display_name"),
+    ),
+    toRaw: firstText(inContext("patchbay", "to"), ...of("header.did")),
+  };
+}
+
+const fieldOf = (from: unknown, name: string): unknown =>
+  typeof from === "object" && from !== null && Object.hasOwn(from, name) ? Reflect.get(from, name) : undefined;
+
+const longestParty = 320;
+
+/** The first that is a text and says anything. */
+function firstText(...values: unknown[]): string | null {
+  const found = values.find((value): value is string => typeof value === "string" && value.trim() !== "");
+  return found === undefined ? null : found.slice(0, longestParty);
+}
 
 /**
  * A started second counts; Ultravox itself bills in steps of six (docs.ultravox.ai, pricing), so nothing is rounded
@@ -241,8 +269,13 @@ const timedMessage = ({ afterSeconds, message, then }: AgentTemplate["inactivity
 /** A tool of an account is named by its id: a name of ours could be somebody else's there. */
 export function selectedTool(tool: AgentTemplate["tools"][number]) {
   const { nameOverride, descriptionOverride, parameterOverrides, authTokens } = tool;
-  const base = tool.kind === "tool" ? { toolId: tool.providerToolId } : { toolName: tool.name };
+  const base = nameOfTool(tool);
   return { ...base, nameOverride, descriptionOverride, parameterOverrides, authTokens };
+}
+
+function nameOfTool(tool: AgentTemplate["tools"][number]) {
+  if (tool.kind === "temporary") return { temporaryTool: tool.definition };
+  return tool.kind === "tool" ? { toolId: tool.providerToolId } : { toolName: tool.name };
 }
 
 /**
@@ -306,8 +339,8 @@ export function mediumBody(medium: CallMedium, { sipTrunk, legsUrl }: MediumOpti
     return { telnyx: { outgoing: { to, from, additionalParams: legParams(legsUrl) } } };
   }
   if (medium.kind !== "sip") return { [medium.kind]: { outgoing: { to: medium.to, from: medium.from } } };
-  const to = sipUri(medium.to, sipTrunk);
-  const from = sipUri(medium.from, sipTrunk);
+  const to = dialledUri(medium.to, sipTrunk ?? "");
+  const from = dialledUri(medium.from, sipTrunk ?? "");
   if (to === null || from === null) return null;
   return { sip: { outgoing: { to, from, username: medium.username, password: medium.password } } };
 }
@@ -318,8 +351,3 @@ const legParams = (url: string) => ({
   StatusCallbackMethod: "POST",
   StatusCallbackEvent: "initiated answered completed",
 });
-
-function sipUri(address: string, trunk: string | undefined): string | null {
-  if (/^sips?:/i.test(address)) return address;
-  return trunk ? `sip:${address}@${trunk}` : null;
-}

@@ -1,9 +1,12 @@
 import { newId } from "../../db/ids.ts";
 import { scopes } from "../../routers/scopes.ts";
 import type { SeededClient } from "../../server/dev/seed.ts";
+import { assign } from "../fixtures/numbers.ts";
 import type { House } from "../house.ts";
 import { type Noun, page } from "./noun.ts";
 
+let numbers = 1000;
+const freshNumber = () => `+49305678${++numbers}`;
 let invited = 0;
 /** What a member may do: who makes one must be able to do as much. */
 const ofMembers = scopes.filter((scope) => /:read$|^(agents|calls|knowledge|tools|voices|webhooks):/.test(scope));
@@ -70,6 +73,21 @@ export const admin: Noun = {
     "admin.clients.get": ({ who }) => ({ id: who.clientId }),
     "admin.clients.suspend": async ({ h }) => ({ id: await emptyClient(h), reason: "The invoice is open." }),
     "admin.clients.resume": async ({ h }) => ({ id: await emptyClient(h) }),
+    "admin.numbers.assign": ({ who }) => ({
+      clientId: who.clientId,
+      pattern: freshNumber(),
+      maxRoutes: 5,
+      note: "Ordered by mail.",
+    }),
+    "admin.numbers.list": ({ who }) => ({ ...page, clientId: who.clientId, pattern: "+4930" }),
+    "admin.numbers.reassign": async ({ h, who }) => ({
+      id: (await assign(h, who.clientId, freshNumber())).id,
+      clientId: who.clientId,
+      maxRoutes: 3,
+      note: "Moved.",
+    }),
+    "admin.numbers.release": async ({ h, who }) => ({ id: (await assign(h, who.clientId, freshNumber())).id }),
+    "admin.numbers.routes": ({ who }) => ({ ...page, clientId: who.clientId, state: "waiting" }),
     "admin.dispatch.get": () => ({}),
     "admin.dispatch.clients": () => ({ ...page, failing: false, windowMinutes: 60 }),
     "admin.dispatch.endpoints": ({ who }) => ({ ...page, clientId: who.clientId, health: "failing" }),

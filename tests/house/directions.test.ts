@@ -124,6 +124,7 @@ describe("who may", () => {
       "server/health.ts": "how the whole installation stands",
       "server/operate/deliveries.ts": "the operator's command looks over all clients, and pauses for any of them",
       "server/operate/set-apart.ts": "the operator's command shows what loops go on without",
+      "server/operate/numbers.ts": "the operator's command gives numbers of the shared account to clients",
       "server/providers/own-accounts.ts": "a provider's webhook names an account before it is known whose it is",
     };
     expect(using(/\basHouse\b/).filter((file) => !isDev(file))).toEqual(Object.keys(house));
