@@ -109,8 +109,11 @@ async function createSource(ctx: JobContext, reading: Reading, documentId: strin
     const source = { id: sourceName(file), ...from };
     return await ctx.providers.ultravox.createSource(base.providerAccountId, corpusId, source, within(askSeconds));
   } catch (error) {
-    const surelyNot = error instanceof ProviderError && error.kind !== "unknown";
-    if (surelyNot) await ctx.asClient((tx) => releaseClaim(tx, reading));
+    if (!(error instanceof ProviderError)) throw error;
+    const isOverloaded = error.kind === "unknown" && error.status === 503;
+    const [there] = isOverloaded ? await sourcesOf(ctx, reading) : [];
+    if (there) return there;
+    if (isOverloaded || error.kind !== "unknown") await ctx.asClient((tx) => releaseClaim(tx, reading));
     throw error;
   }
 }

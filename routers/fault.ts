@@ -228,6 +228,9 @@ export type FaultCode = keyof typeof faults;
 export type FaultDetail = { path: string; message: string };
 type Extra = { details?: FaultDetail[]; retryAfterSeconds?: number; cause?: unknown };
 
+/** Every 503 says when to come again, also where nobody knows it exactly. */
+const comeAgainSeconds = 5;
+
 /** A deliberate failure: a code for machines, a sentence for people that says what to do. */
 export class Fault extends TRPCError {
   readonly fault: FaultCode;
@@ -244,7 +247,8 @@ export class Fault extends TRPCError {
     this.fault = fault;
     this.status = faults[fault].status;
     this.details = details;
-    this.retryAfterSeconds = retryAfterSeconds;
+    const wait = retryAfterSeconds ?? (this.status === 503 ? comeAgainSeconds : undefined);
+    this.retryAfterSeconds = wait === undefined ? undefined : Math.max(1, wait);
   }
 }
 

@@ -8,8 +8,8 @@ import type { ProviderAgent } from "../providers/ultravox.ts";
 import type { Providers } from "../providers.ts";
 import { checkReferences, keepUses, referencesOf } from "./references.ts";
 import { type Agent, AgentConfig, type AgentVersionId, type UpdateAgent } from "./schema.ts";
-import { type AgentRow, getAgent, lockAgent, onceLive, refuseBusy, shownAgent } from "./service.ts";
-import { openTemplate, type SealedTemplate, standingTemplate, templateOf } from "./template.ts";
+import { type AgentRow, getAgent, lockAgent, onceLive, refuseBusy, shownAgent, versionOf } from "./service.ts";
+import { lookForSent, openTemplate, type Sent, standingTemplate, templateOf } from "./template.ts";
 import {
   change,
   checkConfig,
@@ -23,7 +23,7 @@ import {
 } from "./version.ts";
 
 /** null: nothing of it concerns the provider, and it is not asked. */
-type Revised = { providerAgentId: string; template: SealedTemplate } | null;
+type Revised = Sent | null;
 type Before = { agent: AgentRow; config: AgentConfig };
 type Wanted = { name: string; config: AgentConfig; metadata?: Record<string, string> | undefined };
 
@@ -63,10 +63,12 @@ const revising = {
     if (!pending) return null;
     const { providerAgentId } = await lockAgent(tx, subjectId);
     const template = await standingTemplate(tx, AgentConfig.parse(pending.config));
-    return { providerAgentId: providerAgentId ?? "", template };
+    return { providerAgentId: providerAgentId ?? "", template, liveRevisionId: null };
   },
 
   findAsksAgain: true,
+  look: async (providers, accountId, asked, deadline) =>
+    asked && (await lookForSent(providers, accountId, asked, deadline)),
   /** The whole template is sent, so asking again is harmless, and surer than comparing. */
   async find(providers, accountId, asked, _since, deadline) {
     return [await send(providers, accountId, asked, deadline)];
@@ -131,7 +133,11 @@ async function revise(tx: Tx, before: Before, { name, config, metadata }: Wanted
   return {
     subjectId: id,
     providerAccountId,
-    asked: { providerAgentId: agent.providerAgentId, template: templateOf(config, found) },
+    asked: {
+      providerAgentId: agent.providerAgentId,
+      template: templateOf(config, found),
+      liveRevisionId: (await versionOf(tx, id, agent.version)).providerRevisionId,
+    },
   };
 }
 

@@ -1,11 +1,32 @@
 import type { Tx } from "../../db/client.ts";
-import type { AgentTemplate, SelectedTool } from "../providers/ultravox.ts";
+import type { Deadline } from "../providers/provider.ts";
+import type { AgentTemplate, ProviderAgent, SelectedTool } from "../providers/ultravox.ts";
 import type { Providers } from "../providers.ts";
 import { Config } from "../tools/definition.ts";
 import { authTokensOf } from "../tools/upstream.ts";
 import { type AgentConfig, namesOurVoice } from "./config.ts";
 import { checkReferences, credentialOf, ownTools, type References, referencesOf } from "./references.ts";
 import { declaredOf, variablesIn } from "./variables.ts";
+
+/** A template on its way to an agent of the provider, and the revision that was live there before. */
+export type Sent = { providerAgentId: string; template: SealedTemplate; liveRevisionId: string | null };
+
+/**
+ * Did the provider take this template? Each change there is a new revision, so the revision that was live says no; a copy
+ * that differs says no as well. null: the provider does not show enough to tell. Empty: it did not.
+ */
+export async function lookForSent(
+  { ultravox }: Providers,
+  accountId: string,
+  { providerAgentId, template, liveRevisionId }: Sent,
+  deadline: Deadline,
+): Promise<ProviderAgent[] | null> {
+  const copy = await ultravox.getAgent(accountId, providerAgentId, deadline);
+  if (!copy) return [];
+  if (!copy.callTemplate || copy.revisionId === null || liveRevisionId === null) return null;
+  const isTaken = copy.revisionId !== liveRevisionId && ultravox.differences(copy, template.template).length === 0;
+  return isTaken ? [copy] : [];
+}
 
 /** What the provider needs of a version, as a transaction may give it out: its secrets are sealed still. */
 export type SealedTemplate = {

@@ -72,8 +72,12 @@ export async function reserveKey(tx: Tx, claim: Claim, intentId: string | null) 
   await upsert(tx, claim, { status: "running", intentId, leaseUntil: sql`clock_timestamp() + interval '60 seconds'` });
 }
 
-/** Gives a reserved key back: nothing was done under it. */
-export async function giveUpKey(tx: Tx, { principal, key }: Pick<Claim, "principal" | "key">) {
+/** Gives a reserved key back: nothing was done under it. `intentId`: by whose reservation; null: by one without an intent. */
+export async function giveUpKey(
+  tx: Tx,
+  { principal, key }: Pick<Claim, "principal" | "key">,
+  intentId: string | null = null,
+) {
   await tx
     .delete(idempotencyKeys)
     .where(
@@ -81,7 +85,7 @@ export async function giveUpKey(tx: Tx, { principal, key }: Pick<Claim, "princip
         eq(idempotencyKeys.principal, principal),
         eq(idempotencyKeys.key, key),
         eq(idempotencyKeys.status, "running"),
-        isNull(idempotencyKeys.intentId),
+        intentId === null ? isNull(idempotencyKeys.intentId) : eq(idempotencyKeys.intentId, intentId),
       ),
     );
 }

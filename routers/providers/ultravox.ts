@@ -229,7 +229,7 @@ export interface UltravoxVoices {
   ): Promise<void>;
 }
 
-export type ProviderTool = { providerToolId: string; name: string };
+export type ProviderTool = { providerToolId: string; name: string; definition?: ToolDefinition };
 
 /** The whole of a tool, in the provider's own words (openapi: ultravox.v1.BaseToolDefinition). Holds no secret. */
 export type ToolDefinition = Record<string, unknown>;
@@ -247,6 +247,8 @@ export interface UltravoxTools {
     tool: { id: string; definition: ToolDefinition },
     deadline: Deadline,
   ): Promise<ProviderTool>;
+  /** null when the provider has no such tool. */
+  getTool(accountId: string, providerToolId: string, deadline: Deadline): Promise<ProviderTool | null>;
   findTools(accountId: string, toolId: string, deadline: Deadline): Promise<ProviderTool[]>;
   deleteTool(accountId: string, providerToolId: string, deadline: Deadline): Promise<void>;
 }
