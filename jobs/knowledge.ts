@@ -142,7 +142,10 @@ async function look(ctx: JobContext, fileId: string): Promise<StepResult> {
   const { base, corpusId } = reading;
   const source = await ctx.providers.ultravox.getSource(base.providerAccountId, corpusId, sourceId, within(askSeconds));
   if (!source) return gone(ctx, reading);
-  if (source.status === "ready" && source.documents > 0) {
+  const { seconds, isOver } = await ctx.asClient((tx) => patienceWith(tx, reading), { mode: "read" });
+  // A status that we do not know yet is waited for like the others. In the end what it has counts, and not its name.
+  const isKept = source.status === "ready" || (source.status === "other" && isOver);
+  if (isKept && source.documents > 0) {
     // An answer that never came may have been a source too: of all that bear this name, one stays.
     const strays = (await sourcesOf(ctx, reading)).filter(({ providerSourceId }) => providerSourceId !== sourceId);
     await ctx.asClient(async (tx) => {
@@ -155,7 +158,6 @@ async function look(ctx: JobContext, fileId: string): Promise<StepResult> {
     await ctx.asClient((tx) => recordEmpty(tx, reading));
     throw new StepRefused("The voice provider found nothing in it that it can read.");
   }
-  const { seconds, isOver } = await ctx.asClient((tx) => patienceWith(tx, reading), { mode: "read" });
   if (isOver) throw new StepRefused("The voice provider was not ready with it in time.");
   return { againInSeconds: Math.min(lookSeldomSeconds, Math.max(lookSoonSeconds, seconds / 4)) };
 }

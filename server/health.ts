@@ -15,6 +15,8 @@ type Report = {
   oldestDueJobSeconds: number | null;
   /** Also of one that its endpoint's rate or a pause holds back. */
   oldestDueDeliverySeconds: number | null;
+  /** Words of providers that are not in our lists, and how often this process has met each. */
+  unknownProviderWords: Record<string, number>;
 };
 
 /** `/health/live`: the process runs. `/health/ready`: it can serve. `/health`: how it stands. */
@@ -31,7 +33,7 @@ export function health(deps: Deps, version: string): Router {
   return router;
 }
 
-async function look({ db, log }: Deps, version: string): Promise<Report> {
+async function look({ db, log, unknownWords }: Deps, version: string): Promise<Report> {
   const known = await knownMigrations();
   const down = {
     status: "down",
@@ -40,6 +42,7 @@ async function look({ db, log }: Deps, version: string): Promise<Report> {
     migrations: { known, applied: null },
     oldestDueJobSeconds: null,
     oldestDueDeliverySeconds: null,
+    unknownProviderWords: unknownWords(),
   } as const;
   try {
     const asked = db.asHouse(
@@ -67,6 +70,7 @@ async function look({ db, log }: Deps, version: string): Promise<Report> {
       migrations: { known, applied },
       oldestDueJobSeconds: oldest,
       oldestDueDeliverySeconds: row.oldestDelivery,
+      unknownProviderWords: unknownWords(),
     };
   } catch (error) {
     log.warn({ err: error }, "health: the database did not answer");

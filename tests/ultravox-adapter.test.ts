@@ -633,7 +633,8 @@ describe("the words of Ultravox", () => {
   test.each([
     ["PENDING", "42s", "pending", null],
     ["UNSPECIFIED", null, "pending", null],
-    ["INVENTED_LATER", "42s", "pending", null],
+    ["INVENTED_LATER", "42s", "final", 42],
+    ["INVENTED_LATER", null, "final", 0],
     ["BILLED", "42s", "final", 42],
     ["BILLED", "5.5s", "final", 6],
     ["FREE_ZERO_EFFECTIVE_DURATION", null, "final", 0],

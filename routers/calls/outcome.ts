@@ -1,5 +1,5 @@
 import type { LegCause } from "../providers/carriers.ts";
-import type { ProviderCall, ProviderMessage } from "../providers/ultravox.ts";
+import { endReasons, type ProviderCall, type ProviderMessage } from "../providers/ultravox.ts";
 
 export type Outcome =
   | "completed"
@@ -49,3 +49,7 @@ export function finalOutcome(provisional: Outcome, messages: ProviderMessage[]):
 
 /** Did a conversation take place, or was a message left? Otherwise nobody was reached. */
 export const reached = (outcome: Outcome) => outcome === "completed" || outcome === "voicemail";
+
+/** A reason that we do not know is kept as the provider said it, and is `other` to the world. */
+export const shownEndReason = (kept: string | null): string | null =>
+  kept === null || (endReasons as readonly string[]).includes(kept) ? kept : "other";

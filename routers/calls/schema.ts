@@ -229,7 +229,18 @@ export const Call = z
       .meta({ description: "Provisional until `outcomeFinal`.", examples: [null] }),
     outcomeFinal: z.boolean(),
     failureReason: z.string().nullable(),
-    endReason: z.string().nullable(),
+    endReason: z
+      .string()
+      .nullable()
+      .meta({
+        description:
+          "`unjoined`, `hangup` (the person), `agent_hangup`, `timeout`, `connection_error`, `system_error`, or `other`: one that came up since.",
+        examples: ["hangup"],
+      }),
+    providerEndReason: z
+      .string()
+      .nullable()
+      .meta({ description: "The voice provider's own word for it, as received.", examples: ["hangup"] }),
     variables: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
     metadata: z.record(z.string(), z.string()),
     maxDurationSeconds: z.int().meta({ examples: [600] }),
@@ -335,7 +346,10 @@ export const Transcript = z
     messages: z.array(
       z.object({
         index: z.int(),
-        role: z.enum(["user", "agent", "tool_call", "tool_result"]),
+        role: z.enum(["user", "agent", "tool_call", "tool_result", "other"]).meta({
+          description: "`other`: a role of the voice provider's that came up since.",
+          examples: ["user"],
+        }),
         text: z.string(),
         toolName: z.string().nullable(),
         startSeconds: z.number().nullable(),

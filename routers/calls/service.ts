@@ -13,7 +13,7 @@ import { wire, wireOrNull } from "../words.ts";
 import { leaveProvider, settleArtifacts, withSummaries } from "./artifacts.ts";
 import { soundOut } from "./legs.ts";
 import { after, type CallMove } from "./machine.ts";
-import { finalOutcome, type Outcome, provisionalOutcome, reached, refinedOutcome } from "./outcome.ts";
+import { finalOutcome, type Outcome, provisionalOutcome, reached, refinedOutcome, shownEndReason } from "./outcome.ts";
 import { onTheWire, shownCalls } from "./resource.ts";
 import type { Call, Transcript } from "./schema.ts";
 
@@ -309,7 +309,7 @@ export async function say(tx: Tx, type: EventType & `call.${string}`, call: Call
     status: call.status,
     outcome: call.outcome,
     outcomeFinal: call.outcomeFinal,
-    endReason: call.endReason,
+    endReason: shownEndReason(call.endReason),
     failureReason: call.failureReason,
     metadata: call.metadata,
     createdAt: wire(call.createdAt),
