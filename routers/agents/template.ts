@@ -5,7 +5,7 @@ import type { Providers } from "../providers.ts";
 import { Config } from "../tools/definition.ts";
 import { authTokensOf } from "../tools/upstream.ts";
 import { type AgentConfig, namesOurVoice } from "./config.ts";
-import { checkReferences, credentialOf, ownTools, type References, referencesOf } from "./references.ts";
+import { checkReferences, credentialOf, ownTools, type References, referencesOf, voicemailTool } from "./references.ts";
 import { declaredOf, variablesIn } from "./variables.ts";
 
 /** A template on its way to an agent of the provider, and the revision that was live there before. */
@@ -125,9 +125,10 @@ function ownToolsOf(config: AgentConfig, { knowledgeBases }: References): Select
     return [{ kind: "builtin", name: "queryCorpus", nameOverride, descriptionOverride, parameterOverrides: corpus }];
   });
   if (hangUpEnabled) tools.push({ kind: "builtin", name: "hangUp" });
-  else if (voicemail.behaviour === "hang_up") {
+  if (voicemail.behaviour === "hang_up") {
+    const nameOverride = hangUpEnabled ? { nameOverride: ownTools.hangUpOnVoicemail } : {};
     const descriptionOverride = "Ends the call. Use it for nothing but a voicemail or an answering machine.";
-    tools.push({ kind: "builtin", name: "hangUp", descriptionOverride });
+    tools.push({ kind: "builtin", name: "hangUp", ...nameOverride, descriptionOverride });
   }
   if (voicemail.behaviour === "leave_message") {
     const { message } = voicemail;
@@ -159,7 +160,8 @@ const names = new Intl.DisplayNames("en", { type: "language" });
  * The prompt, and below it what the provider has no field for. It fills in the prompt's variables, but not those of a
  * greeting or of a fixed parameter (openapi: ultravox.v1.CallTemplate.contextSchema): such texts are said to the model.
  */
-function promptOf({ systemPrompt, greeting, firstSpeaker, voicemail, languages }: AgentConfig): string {
+function promptOf(config: AgentConfig): string {
+  const { systemPrompt, greeting, firstSpeaker, voicemail, languages } = config;
   const notes: string[] = [];
   if (languages.length > 0) {
     const known = languages.map((language) => names.of(language) ?? language).join(", ");
@@ -171,7 +173,9 @@ function promptOf({ systemPrompt, greeting, firstSpeaker, voicemail, languages }
     notes.push(`${when} with exactly these words: "${greeting}"`);
   }
   const machine = "If a voicemail or an answering machine has picked up";
-  if (voicemail.behaviour === "hang_up") notes.push(`${machine}, say nothing and use the tool hangUp at once.`);
+  if (voicemail.behaviour === "hang_up") {
+    notes.push(`${machine}, say nothing and use the tool ${voicemailTool(config)} at once.`);
+  }
   if (voicemail.behaviour === "leave_message") {
     const { message } = voicemail;
     const words =
