@@ -10,6 +10,7 @@ import {
   callInAddress,
   type IngressProvider,
   type IngressRow,
+  isErased,
   type Mark,
   markReceived,
   ownerOfCall,
@@ -36,6 +37,10 @@ export const apply: Task<"ingress.apply"> = {
     const left = await ctx.asHouse(async (tx) => {
       const row = await readReceived(tx, ingressId, receivedAt);
       if (row?.state !== "received") return null;
+      if (isErased(row)) {
+        await markReceived(tx, row, receivedAt, { state: "ignored", note: "Erased with its call." });
+        return null;
+      }
       const verdict = await appliers[row.provider as IngressProvider](tx, row, ctx); // written by the receivers of these alone
       if (typeof verdict === "function") return { row, work: verdict };
       await markReceived(tx, row, receivedAt, verdict);

@@ -79,7 +79,7 @@ export const CreateCall = z.strictObject({
   agentId: Id("agent", examples.agent),
   medium: Medium,
   variables: Variables.default({}),
-  metadata: Metadata.default({}),
+  metadata: Metadata.meta({ redact: "personal" }).default({}),
   agentVersion: z
     .int()
     .min(1)
@@ -99,7 +99,7 @@ export const CreateCall = z.strictObject({
     .min(1)
     .max(2000)
     .optional()
-    .meta({ description: "The agent's own, if left out.", examples: ["Good morning, Ada!"] }),
+    .meta({ description: "The agent's own, if left out.", redact: "personal", examples: ["Good morning, Ada!"] }),
   maxDurationSeconds: MaxDuration.optional().meta({
     description: "The agent's own limit, if left out.",
     examples: [600],

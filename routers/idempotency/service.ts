@@ -61,7 +61,7 @@ export async function claimKey(tx: Tx, claim: Claim, ring: KeyRing): Promise<Sto
 
 /** Keeps the answer of a command, in its commit. */
 export async function storeAnswer(tx: Tx, claim: Claim, ring: KeyRing, answer: Answer) {
-  await upsert(tx, claim, { status: "answered", answer: seal(ring, claim, answer) });
+  await upsert(tx, claim, { status: "answered", answer: seal(ring, claim, answer), subjectId: subjectOf(answer) });
 }
 
 /**
@@ -99,7 +99,12 @@ export async function answerReserved(
 ) {
   await tx
     .update(idempotencyKeys)
-    .set({ status: "answered", answer: seal(ring, { principal, key }, answer), leaseUntil: null })
+    .set({
+      status: "answered",
+      answer: seal(ring, { principal, key }, answer),
+      subjectId: subjectOf(answer),
+      leaseUntil: null,
+    })
     .where(and(eq(idempotencyKeys.principal, principal), eq(idempotencyKeys.key, key)));
 }
 
@@ -116,10 +121,13 @@ export async function storedAnswer(
   return row?.answer ? (JSON.parse(ring.open(row.answer, rowOf(claim)).toString()) as Answer) : null;
 }
 
-type Rest = { status: "answered"; answer: Buffer } | { status: "running"; intentId: string | null; leaseUntil: SQL };
+type Rest =
+  | { status: "answered"; answer: Buffer; subjectId: string | null }
+  | { status: "running"; intentId: string | null; leaseUntil: SQL };
 
 async function upsert(tx: Tx, { principal, key, fingerprint, requestId }: Claim, rest: Rest) {
-  const row = { fingerprint, requestId, answer: null, intentId: null, leaseUntil: null, ...rest, expiresAt: lifetime };
+  const none = { answer: null, subjectId: null, intentId: null, leaseUntil: null };
+  const row = { fingerprint, requestId, ...none, ...rest, expiresAt: lifetime };
   await tx
     .insert(idempotencyKeys)
     .values({ principal, key, ...row })
@@ -128,6 +136,39 @@ async function upsert(tx: Tx, { principal, key, fingerprint, requestId }: Claim,
       set: { ...row, createdAt: sql`clock_timestamp()` },
       setWhere: sql`${idempotencyKeys.expiresAt} <= clock_timestamp() or ${abandoned}`,
     });
+}
+
+/** The answers that are kept about a thing. */
+export async function answersAbout(tx: Tx, subjectId: string, ring: KeyRing) {
+  const { principal, key, answer } = idempotencyKeys;
+  const rows = await tx
+    .select({ principal, key, answer })
+    .from(idempotencyKeys)
+    .where(eq(idempotencyKeys.subjectId, subjectId));
+  return rows.flatMap(({ answer: sealed, ...claim }) =>
+    sealed ? [{ ...claim, answer: JSON.parse(ring.open(sealed, rowOf(claim)).toString()) as Answer }] : [],
+  );
+}
+
+/** Another answer for a key that has one: what the first was about is erased. */
+export async function replaceAnswer(tx: Tx, claim: Pick<Claim, "principal" | "key">, ring: KeyRing, answer: Answer) {
+  await tx
+    .update(idempotencyKeys)
+    .set({ answer: seal(ring, claim, answer) })
+    .where(
+      and(
+        eq(idempotencyKeys.principal, claim.principal),
+        eq(idempotencyKeys.key, claim.key),
+        eq(idempotencyKeys.status, "answered"),
+      ),
+    );
+}
+
+/** The id of what an answer shows, or of what a failed one is about. */
+function subjectOf(answer: Answer): string | null {
+  if ("fault" in answer) return answer.details?.find(({ path }) => path === "id")?.message ?? null;
+  const { id } = (answer.data ?? {}) as { id?: unknown };
+  return typeof id === "string" ? id : null;
 }
 
 const inProgress = () => new Fault("idempotency_in_progress", undefined, { retryAfterSeconds: 1 });
