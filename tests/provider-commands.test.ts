@@ -1,6 +1,8 @@
 import { afterEach, describe, expect, test } from "vitest";
 import { letSafetyJobsRun, makeAgent } from "./fixtures/calls.ts";
-import { agent, house, phone, until } from "./house.ts";
+import { fileOf, hurrySteps, letAnswersBeOverdue, makeBase, putFile, sourceNames } from "./fixtures/knowledge.ts";
+import { cloneOf, inState, sendSample, upstreamOf } from "./fixtures/voices.ts";
+import { agent, broughtKeys, house, phone, until } from "./house.ts";
 
 /*
  * Every command that asks the voice provider before it answers, and every way in which the provider may fail it. However it
@@ -8,7 +10,7 @@ import { agent, house, phone, until } from "./house.ts";
  * who may come again is told when.
  */
 
-const h = await house({ workers: true, speed: 100 });
+const h = await house({ workers: true, speed: 100, env: { PUBLIC_URL: "http://127.0.0.1:9" } });
 const everything = ["call.started", "call.joined", "call.ended", "call.billed"];
 afterEach(() => h.simulator.faults({}));
 
@@ -210,6 +212,60 @@ for (const { name, noun, kind, prepare, count } of commands) {
     });
   });
 }
+
+/** What a workflow asks of the provider, once the request that began it has been answered. */
+const inWorkflows: [string, Body][] = [
+  ["429 for a while", { errors: [{ status: 429, times: 4 }] }],
+  ["503 before it did anything", { errors: [{ status: 503, times: 2 }] }],
+  ["503 though it did it", { errors: [{ status: 503, times: 2, afterAccepting: true }] }],
+  ["402: its account has no money", { errors: [{ status: 402, times: 1 }] }],
+  ["a reset after it did it", { resetAfterAccepting: 1 }],
+];
+
+test.for(inWorkflows)("a voice is made once, and does not fail: %s", async ([, create]) => {
+  const fileId = await sendSample(h);
+  await h.simulator.faults({ create, applyTo: "voices" });
+  const idempotencyKey = `voice-${fileId}`;
+  const made = await h.post("/voices", cloneOf(fileId), { idempotencyKey });
+  expect([made.status, made.body.error]).toEqual([202, undefined]);
+  const { id } = made.body.data;
+  await inState(h, id, "active", 30);
+  expect(await upstreamOf(h, id)).toHaveLength(1);
+  const replay = await h.post("/voices", cloneOf(fileId), { idempotencyKey });
+  expect([replay.status, replay.headers.get("idempotency-replayed")]).toEqual([202, "true"]);
+});
+
+test.for(inWorkflows)("a file is read in once, and does not fail: %s", async ([, create]) => {
+  const base = await makeBase(h);
+  const upload = await putFile(h, base);
+  await h.simulator.faults({ create, applyTo: "corpora" });
+  const { body } = await h.post(`/kb/${base}/files/ingest`, { fileIds: [upload] });
+  const fileId = body.data.files[0].id;
+  await until(async () => {
+    await letAnswersBeOverdue(h);
+    await hurrySteps(h);
+    return (await fileOf(h, base, fileId)).state === "ready";
+  }, 40);
+  expect((await sourceNames(h, base)).filter((name) => name === fileId)).toHaveLength(1);
+});
+
+test("a credential that could not be tried for now: nothing is saved, and the same key runs again", async () => {
+  const put = () =>
+    h.send(
+      "PUT",
+      "/auth/providers/ultravox",
+      { secret: { apiKey: broughtKeys[0] } },
+      { key: h.bob.key, idempotencyKey: "own-account" },
+    );
+  await h.simulator.faults({ reads: { errors: [{ status: 503, times: 50 }] }, applyTo: "all" });
+  const away = await put();
+  expect(away).toMatchObject({ status: 503, body: { error: { code: "provider_unavailable" } } });
+  expect(Number(away.headers.get("retry-after"))).toBeGreaterThan(0);
+  await h.simulator.faults({});
+  const saved = await put();
+  expect(saved.status, JSON.stringify(saved.body)).toBe(200);
+  expect((await put()).headers.get("idempotency-replayed")).toBe("true");
+});
 
 test("a refusal of the request itself is final: the same answer under the same key", async () => {
   const send = () =>
