@@ -154,7 +154,7 @@ export const idempotencyKeys = pgTable(
     intentId: text(),
     /** `{ status, data }` or `{ status, fault, message, details }` as JSON, sealed by the vault. */
     answer: bytes(),
-    /** What the answer is about: should that be erased, so is the answer. */
+    /** The call that the answer is about, if it is about one: should that be erased, so is the answer. */
     subjectId: text(),
     leaseUntil: at(),
     createdAt: createdAt(),

@@ -1,6 +1,7 @@
 import { createHmac } from "node:crypto";
 import { and, eq, getTableColumns, gt, isNull, type SQL, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
+import { idPattern } from "../../db/ids.ts";
 import { idempotencyKeys } from "../../db/schema/clients.ts";
 import { Fault, type FaultCode, type FaultDetail } from "../fault.ts";
 import { canonical } from "../page.ts";
@@ -164,12 +165,13 @@ export async function replaceAnswer(tx: Tx, claim: Pick<Claim, "principal" | "ke
     );
 }
 
-/** The id of what an answer shows, or of what a failed one is about. */
+/** The call that an answer shows, or that a failed one is about: it can be erased. Of all else the row tells nothing. */
 function subjectOf(answer: Answer): string | null {
-  if ("fault" in answer) return answer.details?.find(({ path }) => path === "id")?.message ?? null;
-  const { id } = (answer.data ?? {}) as { id?: unknown };
-  return typeof id === "string" ? id : null;
+  const { id } = "fault" in answer ? { id: failedId(answer.details) } : ((answer.data ?? {}) as { id?: unknown });
+  return typeof id === "string" && idPattern("call").test(id) ? id : null;
 }
+
+const failedId = (details: FaultDetail[] | undefined) => details?.find(({ path }) => path === "id")?.message;
 
 const inProgress = () => new Fault("idempotency_in_progress", undefined, { retryAfterSeconds: 1 });
 const rowOf = ({ principal, key }: Pick<Claim, "principal" | "key">) => `${principal} ${key}`;
