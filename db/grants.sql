@@ -57,6 +57,9 @@ grant select on prices, intents, calls, deliveries, webhook_endpoints, audit_log
 grant insert, update, delete on deliveries to patchbay_house;
 grant insert on delivery_attempts to patchbay_house;
 grant delete on webhook_replays to patchbay_house; -- past their age
+-- Where a call is erased, what was told of it goes too.
+grant update (data) on events to patchbay_house;
+grant update (response) on delivery_attempts to patchbay_house;
 grant update (rate_due_at, failures_in_row, failing_since, last_success_at, last_failure_at, slow_at) on webhook_endpoints
   to patchbay_house;
 grant insert on prices, audit_log to patchbay_house;

@@ -127,6 +127,14 @@ export const jobs = {
     retryAfterSeconds: [1, 5, 15, 60, 300],
     evenSuspended: true,
   },
+  /** Erases what was told of a call that is erased: in events, in what providers sent, in answers that are kept. */
+  "calls.eraseCopies": {
+    wall: "client",
+    pool: "slow",
+    payload: z.object({ callId: z.string() }),
+    retryAfterSeconds: patient,
+    evenSuspended: true,
+  },
   /** Erases at the provider a call that is erased here; queued when its bill is known. */
   "calls.eraseUpstream": {
     wall: "client",

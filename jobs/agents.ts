@@ -4,9 +4,10 @@ import { agentToCompare, type Compared, noteComparison, realignAgent, recreateAg
 import { removeStray } from "../routers/agents/publish.ts";
 import { openTemplate } from "../routers/agents/template.ts";
 import { Fault } from "../routers/fault.ts";
+import { callProvider, type Settlement } from "../routers/intents/call-provider.ts";
 import type { AnyOutbound } from "../routers/intents/kinds.ts";
 import type { Outbound } from "../routers/intents/outbound.ts";
-import { openIntent, type Settlement, settle } from "../routers/intents/service.ts";
+import { openIntent, settle } from "../routers/intents/service.ts";
 import { ProviderError } from "../routers/providers/provider.ts";
 import { roundRobin, sweepInto } from "./sweep.ts";
 import type { JobContext, Task } from "./task.ts";
@@ -108,14 +109,13 @@ async function ask<I, A, G, O>(
   const opened = await ctx.asClient((tx) => openIntent(tx, what, input, clientId, opening)).catch(leaveAlone);
   if (!opened) return "busy";
   ctx.fence.check();
-  const settlement = await what
-    .ask(ctx.providers, opened.providerAccountId, opened.asked, deadline())
-    .then((got): Settlement<G> => ({ outcome: "accepted", got }))
-    .catch((error: unknown): Settlement<G> | null => {
-      if (!(error instanceof ProviderError)) throw error;
-      ctx.log.warn({ err: error, kind: what.kind }, "an agent could not be put right at the provider");
-      return error.kind === "unknown" ? null : { outcome: error.kind, message: error.message };
-    });
+  const { providerAccountId: accountId, asked } = opened;
+  const call = { providers: ctx.providers, accountId, asked, deadline: deadline(), log: ctx.log };
+  const settlement = await callProvider(what, call);
+  if (settlement?.outcome !== "accepted") {
+    const reason = settlement?.message ?? "no clear answer";
+    ctx.log.warn({ reason, kind: what.kind }, "an agent could not be put right at the provider");
+  }
   if (!settlement) return "unknown";
   await ctx.asClient((tx) =>
     settle(tx, what as unknown as AnyOutbound, opened.intentId, settlement as Settlement<never>, null),

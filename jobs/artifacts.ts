@@ -157,7 +157,8 @@ export const sweep: Task<"artifacts.sweep"> = {
         from calls c join clients owner on owner.id = c.client_id and owner.status = 'active' cross join lateral (
           select count(*) as runs, max(created_at) as latest from workflow_runs w
           where w.client_id = c.client_id and w.subject_id = c.id and w.name = 'artifacts-backfill') past
-        where (c.recording_state in ('pending', 'missing') or c.transcript_state in ('pending', 'missing'))
+        where (c.recording_state in ('pending', 'missing')
+            or c.transcript_state in ('pending', 'missing') and c.joined_at is not null)
           and c.status = 'ended' and c.provider_call_id is not null
           and c.ended_at between now() - interval '30 days' and now() - interval '15 minutes'
           and past.runs < 10 and (past.latest is null or past.latest < now() - interval '6 hours')

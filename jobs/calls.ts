@@ -1,4 +1,5 @@
 import { sql } from "drizzle-orm";
+import { eraseHouseCopies, eraseOwnCopies } from "../routers/calls/copies.ts";
 import { closeForgotten } from "../routers/calls/forgotten.ts";
 import {
   askAboutRefund,
@@ -105,6 +106,18 @@ export const hangUp: Task<"calls.hangUp"> = {
     const seen = await ultravox.getCall(providerAccountId, providerCallId, deadline());
     if (seen) await bringForward(ctx, clientId, callId, seen, "asked");
     if (seen?.joinedAt && !seen.endedAt) throw new Error("It goes on, and the provider would not end it yet.");
+  },
+};
+
+/** What was told of an erased call goes too, wherever it stands. */
+export const eraseCopies: Task<"calls.eraseCopies"> = {
+  async run({ callId }, ctx) {
+    const call = await ctx.asClient((tx) => lockCall(tx, callId));
+    if (call.erasedAt === null && call.transcriptState !== "erased") return;
+    const ring = await ctx.providers.vault.keys(call.clientId, "idempotency");
+    ctx.fence.check();
+    await ctx.asClient((tx) => eraseOwnCopies(tx, call, ring));
+    await ctx.asHouse((tx) => eraseHouseCopies(tx, call));
   },
 };
 

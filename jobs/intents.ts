@@ -1,9 +1,10 @@
-import { and, eq, sql } from "drizzle-orm";
+import { eq, sql } from "drizzle-orm";
 import { enqueue } from "../db/queue.ts";
 import { intents } from "../db/schema/agents.ts";
-import { outboundOf } from "../routers/intents/kinds.ts";
-import { ringFor, type Settlement, settle } from "../routers/intents/service.ts";
-import { ProviderError } from "../routers/providers/provider.ts";
+import type { Settlement } from "../routers/intents/call-provider.ts";
+import { type AnyOutbound, outboundOf } from "../routers/intents/kinds.ts";
+import { type IntentRow, removeStrays, ringFor, settle } from "../routers/intents/service.ts";
+import { isPassing, ProviderError } from "../routers/providers/provider.ts";
 import { roundRobin, sweepInto } from "./sweep.ts";
 import type { JobContext, Task } from "./task.ts";
 
@@ -14,16 +15,18 @@ const secondLookSeconds = 60;
 /** Finds out what became of something asked of a provider, when the request that asked could not. */
 export const resolve: Task<"intents.resolve"> = {
   async run({ intentId }, ctx) {
-    const intent = await readOpen(ctx, intentId);
+    const intent = await readIntent(ctx, intentId);
     if (!intent) return;
     const outbound = outboundOf(intent.kind);
+    if (intent.state === "settled") return lookOnceMore(ctx, outbound, intent);
     const asked = await ctx.asClient((tx) => outbound.recall(tx, intent.subjectId));
     const since = new Date(intent.createdAt.getTime() - 5 * 60_000); // their clock may be behind ours
     const deadline = { signal: AbortSignal.timeout(providerDeadlineMs) };
     const look = outbound.find(ctx.providers, intent.providerAccountId, asked, since, deadline);
     const found: never[] | ProviderError = await look.catch((error) => {
-      if (outbound.findAsksAgain && error instanceof ProviderError && error.kind === "refused") return error;
-      throw error;
+      if (!outbound.findAsksAgain || !(error instanceof ProviderError)) throw error;
+      if (error.kind !== "refused" || isPassing(error)) throw error;
+      return error;
     });
 
     const ring = await ringFor(ctx.providers.vault, intent.clientId, intent.idempotencyKey);
@@ -33,8 +36,7 @@ export const resolve: Task<"intents.resolve"> = {
       if (found instanceof ProviderError) return close({ outcome: "refused", message: found.message });
       const [taken, ...strays] = found;
       if (taken !== undefined) {
-        await close({ outcome: "accepted", got: taken });
-        for (const stray of strays) await outbound.stray?.(tx, intent.subjectId, intent.providerAccountId, stray);
+        await close({ outcome: "accepted", got: taken, strays });
         return;
       }
       const lookedBefore = intent.absentAt !== null && intent.absences > 0;
@@ -55,6 +57,7 @@ export const resolve: Task<"intents.resolve"> = {
 
   /** Somebody's credits are held for it, and perhaps a telephone rings: it is never let go. The log has raised the alarm. */
   async gaveUp({ intentId }, ctx) {
+    if ((await readIntent(ctx, intentId)) === null) return;
     await ctx.asClient((tx) => enqueue(tx, "intents.resolve", { intentId }, { key: intentId, delaySeconds: 900 }));
   },
 };
@@ -78,14 +81,23 @@ export const sweep: Task<"intents.sweep"> = {
   },
 };
 
-const readOpen = (ctx: JobContext, intentId: string) =>
+const readIntent = (ctx: JobContext, intentId: string) =>
   ctx.asClient(async (tx) => {
-    const [intent] = await tx
-      .select()
-      .from(intents)
-      .where(and(eq(intents.id, intentId), eq(intents.state, "open")));
-    return intent ?? null;
+    const [intent] = await tx.select().from(intents).where(eq(intents.id, intentId));
+    const isDoubted = intent?.outcome === "unavailable" && intent.absences > 0;
+    return intent && (intent.state === "open" || isDoubted) ? intent : null;
   });
+
+/** It was given up after one look, and its key runs again: what the provider has of it after all is removed there. */
+async function lookOnceMore(ctx: JobContext, outbound: AnyOutbound, intent: IntentRow) {
+  if (outbound.findAsksAgain || outbound.unnamed) return;
+  const asked = await ctx.asClient((tx) => outbound.recall(tx, intent.subjectId));
+  const since = new Date(intent.createdAt.getTime() - 5 * 60_000);
+  const deadline = { signal: AbortSignal.timeout(providerDeadlineMs) };
+  const found = await outbound.find(ctx.providers, intent.providerAccountId, asked, since, deadline);
+  ctx.fence.check();
+  await ctx.asClient((tx) => removeStrays(tx, outbound, intent, found));
+}
 
 async function noteAbsence(tx: Parameters<typeof settle>[0], intentId: string) {
   await tx

@@ -109,8 +109,11 @@ async function createSource(ctx: JobContext, reading: Reading, documentId: strin
     const source = { id: sourceName(file), ...from };
     return await ctx.providers.ultravox.createSource(base.providerAccountId, corpusId, source, within(askSeconds));
   } catch (error) {
-    const surelyNot = error instanceof ProviderError && error.kind !== "unknown";
-    if (surelyNot) await ctx.asClient((tx) => releaseClaim(tx, reading));
+    if (!(error instanceof ProviderError)) throw error;
+    const isOverloaded = error.kind === "unknown" && error.status === 503;
+    const [there] = isOverloaded ? await sourcesOf(ctx, reading) : [];
+    if (there) return there;
+    if (isOverloaded || error.kind !== "unknown") await ctx.asClient((tx) => releaseClaim(tx, reading));
     throw error;
   }
 }
@@ -139,7 +142,10 @@ async function look(ctx: JobContext, fileId: string): Promise<StepResult> {
   const { base, corpusId } = reading;
   const source = await ctx.providers.ultravox.getSource(base.providerAccountId, corpusId, sourceId, within(askSeconds));
   if (!source) return gone(ctx, reading);
-  if (source.status === "ready" && source.documents > 0) {
+  const { seconds, isOver } = await ctx.asClient((tx) => patienceWith(tx, reading), { mode: "read" });
+  // A status that we do not know yet is waited for like the others. In the end what it has counts, and not its name.
+  const isKept = source.status === "ready" || (source.status === "other" && isOver);
+  if (isKept && source.documents > 0) {
     // An answer that never came may have been a source too: of all that bear this name, one stays.
     const strays = (await sourcesOf(ctx, reading)).filter(({ providerSourceId }) => providerSourceId !== sourceId);
     await ctx.asClient(async (tx) => {
@@ -152,7 +158,6 @@ async function look(ctx: JobContext, fileId: string): Promise<StepResult> {
     await ctx.asClient((tx) => recordEmpty(tx, reading));
     throw new StepRefused("The voice provider found nothing in it that it can read.");
   }
-  const { seconds, isOver } = await ctx.asClient((tx) => patienceWith(tx, reading), { mode: "read" });
   if (isOver) throw new StepRefused("The voice provider was not ready with it in time.");
   return { againInSeconds: Math.min(lookSeldomSeconds, Math.max(lookSoonSeconds, seconds / 4)) };
 }

@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import type { Tx } from "../db/client.ts";
-import { ProviderError } from "../routers/providers/provider.ts";
+import { isPassing, ProviderError } from "../routers/providers/provider.ts";
 import { KeysUnavailable } from "../routers/providers/vault.ts";
 import {
   beginAttempt,
@@ -77,7 +77,9 @@ export const advance: Task<"workflows.advance"> = {
       const error = thrown instanceof Error ? thrown : new Error(String(thrown));
       // Our own key service is away: that is no failure of the step's.
       if (error instanceof KeysUnavailable) return ctx.asClient((tx) => postponeStep(tx, step, keylessSeconds));
-      const isFinal = error instanceof StepRefused || (error instanceof ProviderError && error.kind === "refused");
+      const isFinal =
+        error instanceof StepRefused ||
+        (error instanceof ProviderError && error.kind === "refused" && !isPassing(error));
       const seconds = isFinal ? undefined : retryDelaySeconds(doing.retryAfterSeconds, step.attempts - 1);
       ctx.log.warn(
         { err: error, workflow: run.name, step: step.name, again_in: seconds ?? null },

@@ -255,6 +255,9 @@ export type { FaultDetail };
 export type FaultCode = keyof typeof faults;
 type Extra = { details?: FaultDetail[]; retryAfterSeconds?: number; cause?: unknown };
 
+/** Every 503 says when to come again, also where nobody knows it exactly. */
+const comeAgainSeconds = 5;
+
 /**
  * A deliberate failure: a code for machines, a sentence for people that says what to do. Its size is bounded here, since both
  * may repeat what a caller sent.
@@ -276,7 +279,8 @@ export class Fault extends TRPCError {
     this.fault = fault;
     this.status = faults[fault].status;
     this.details = kept;
-    this.retryAfterSeconds = retryAfterSeconds;
+    const wait = retryAfterSeconds ?? (this.status === 503 ? comeAgainSeconds : undefined);
+    this.retryAfterSeconds = wait === undefined ? undefined : Math.max(1, wait);
   }
 }
 

@@ -4,23 +4,17 @@ import { recordAudit } from "./audit/service.ts";
 import type { Follower } from "./events/follow.ts";
 import { asFault, docUrl, Fault } from "./fault.ts";
 import { answerReserved, claimKey, giveUpKey, reserveKey } from "./idempotency/service.ts";
+import { callProvider, type Settlement } from "./intents/call-provider.ts";
 import type { AnyOutbound } from "./intents/kinds.ts";
 import type { Outbound } from "./intents/outbound.ts";
-import {
-  answerForDead,
-  loseIntent,
-  openIntent,
-  providerDeadlineSeconds,
-  type Settlement,
-  settle,
-} from "./intents/service.ts";
+import { answerForDead, loseIntent, openIntent, providerDeadlineSeconds, settle } from "./intents/service.ts";
 import { clientInvited, clientItself, clientOf } from "./owners.ts";
 import type { ListKey } from "./page.ts";
 import type { Deadline } from "./providers/provider.ts";
 import type { Chunks } from "./reply.ts";
 import type { Access, Meta } from "./rest.ts";
 import { bounded, Cut, inBase64, streamSeconds } from "./stream.ts";
-import { asHeard, ask, type Consultation, noRing, patiently, signed } from "./trpc/asking.ts";
+import { asHeard, type Consultation, noRing, patiently, signed } from "./trpc/asking.ts";
 import { begunAgain, claimOf, commit, give, redacted, replay, subjectOf } from "./trpc/commit.ts";
 import { completeMeta, statedBy } from "./trpc/complete.ts";
 import { type Context, type Person, type Principal, unknownPerson } from "./trpc/context.ts";
@@ -303,7 +297,10 @@ export const outbound = accessible("tenant").use(async (asked) => {
 
     // From here on the request is not the only one who may settle: a key revoked meanwhile changes nothing any more.
     const own = { clientId: principal.clientId, requestId: ctx.requestId };
-    const settlement = await ask(what, opened.providerAccountId, opened.asked, ctx);
+    const deadline = { signal: AbortSignal.timeout(providerDeadlineSeconds * 1000) };
+    const { providerAccountId: accountId, asked: wanted } = opened;
+    const call = { providers: ctx.providers, accountId, asked: wanted, deadline, log: ctx.log() };
+    const settlement = await callProvider(what, call);
     if (!settlement) {
       const answer = await loseIntent(ctx.db, own, anyOutbound, opened, ring);
       ctx.reply.status = answer.status;

@@ -20,6 +20,7 @@ import { stripe } from "./providers/stripe-webhook.ts";
 import { publicKeyFrom, type TelnyxKey, telnyx } from "./providers/telnyx-webhook.ts";
 import { ultravox } from "./providers/ultravox.ts";
 import type { WebhookSecret } from "./providers/ultravox-webhook.ts";
+import { countUnknownWords } from "./providers/unknown-words.ts";
 import { openVault } from "./providers/vault.ts";
 import { openKms } from "./providers/vault-kms.ts";
 import { localMaster } from "./providers/vault-local.ts";
@@ -41,6 +42,9 @@ export function openDeps(env: Env, given: { log?: Logger; laneWaitMs?: number } 
     onLoss: (reason) => log.warn({ reason }, "the connection that hears of events was lost"),
   });
   const live = openLive(notices);
+  const unknownWords = countUnknownWords((word) =>
+    log.warn({ ...word, alert: true }, "a provider used a word that is not known; it is kept, and mapped to other"),
+  );
   const accounts = [
     { id: platformAccount, apiKey: env.ULTRAVOX_API_KEY, webhookSecrets: env.ULTRAVOX_WEBHOOK_SECRETS },
     ...env.ULTRAVOX_ACCOUNTS,
@@ -112,6 +116,8 @@ export function openDeps(env: Env, given: { log?: Logger; laneWaitMs?: number } 
     streams: openShares("streamed responses", streamLimits),
     /** Aborted as soon as the process is told to stop, while it still serves. */
     stopping: new AbortController(),
+    /** Words of providers that are not in our lists, and how often this process has met each. */
+    unknownWords: unknownWords.counts,
     /** Of the accounts of the environment; or of one account alone, by its id. Empty for an account that nobody knows. */
     async webhookSecretsOf(accountId: string | null): Promise<WebhookSecret[]> {
       if (accountId === null) return configured;
@@ -125,6 +131,7 @@ export function openDeps(env: Env, given: { log?: Logger; laneWaitMs?: number } 
     signingSecret: derive(env.APP_SECRET, "signing"),
     async close() {
       live.end();
+      unknownWords.close();
       await notices.close();
       await auth.settled();
       await providers.webhooks.close();

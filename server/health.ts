@@ -23,6 +23,8 @@ type Report = {
   lateLoops: string[] | null;
   /** Rows that system loops go on without, until an operator has them retried. */
   setApart: number | null;
+  /** Words of providers that are not in our lists, and how often this process has met each. */
+  unknownProviderWords: Record<string, number>;
 };
 
 /** `/health/live`: the process runs. `/health/ready`: it can serve. `/health`: how it stands. */
@@ -43,7 +45,7 @@ export function health(deps: Deps, version: string): Router {
   return router;
 }
 
-async function look({ db, log }: Deps, version: string): Promise<Report> {
+async function look({ db, log, unknownWords }: Deps, version: string): Promise<Report> {
   const known = await knownMigrations();
   const down = {
     status: "down",
@@ -55,6 +57,7 @@ async function look({ db, log }: Deps, version: string): Promise<Report> {
     logs: { dropped: droppedLogLines() },
     lateLoops: null,
     setApart: null,
+    unknownProviderWords: unknownWords(),
   } as const;
   try {
     const asked = db.asHouse(
@@ -90,6 +93,7 @@ async function look({ db, log }: Deps, version: string): Promise<Report> {
       logs: { dropped: droppedLogLines() },
       lateLoops: row.loops?.lateLoops ?? null,
       setApart: row.loops?.setApart ?? null,
+      unknownProviderWords: unknownWords(),
     };
   } catch (error) {
     log.warn({ err: error }, "health: the database did not answer");

@@ -158,7 +158,7 @@ export const callMessages = pgTable(
     clientId: clientId(),
     callId: text().notNull(),
     index: integer().notNull(),
-    role: text({ enum: ["user", "agent", "tool_call", "tool_result"] }).notNull(),
+    role: text({ enum: ["user", "agent", "tool_call", "tool_result", "other"] }).notNull(),
     text: text().notNull(),
     toolName: text(),
     startSeconds: doublePrecision(),

@@ -157,11 +157,19 @@ export const idempotencyKeys = pgTable(
     intentId: text(),
     /** `{ status, data }` or `{ status, fault, message, details }` as JSON, sealed by the vault. */
     answer: bytes(),
+    /** The call that the answer is about, if it is about one: should that be erased, so is the answer. */
+    subjectId: text(),
     leaseUntil: at(),
     createdAt: createdAt(),
     expiresAt: at().notNull(),
   },
-  (t) => [primaryKey({ columns: [t.clientId, t.principal, t.key] }), index().on(t.expiresAt), wall(), houseSees()],
+  (t) => [
+    primaryKey({ columns: [t.clientId, t.principal, t.key] }),
+    index().on(t.expiresAt),
+    index("idempotency_keys_subject").on(t.clientId, t.subjectId).where(sql`subject_id is not null`),
+    wall(),
+    houseSees(),
+  ],
 );
 
 /** Data keys, wrapped by the master key that `master` names. */

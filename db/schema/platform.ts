@@ -1,7 +1,8 @@
+import { sql } from "drizzle-orm";
 import { boolean, index, integer, jsonb, pgTable, primaryKey, text, unique } from "drizzle-orm/pg-core";
 import { at, bytes, createdAt, houseSees, id, xid8 } from "../columns.ts";
 
-/** What providers told us, word for word. Partitioned by month. Of no client until it has been read. */
+/** What providers told us, word for word but for secrets; the body is empty where it was erased with its call. Partitioned by month. Of no client until it has been read. */
 export const ingressEvents = pgTable(
   "ingress_events",
   {
@@ -31,6 +32,7 @@ export const ingressEvents = pgTable(
     primaryKey({ columns: [t.id, t.receivedAt] }),
     index().on(t.state, t.receivedAt),
     index().on(t.provider, t.state, t.id),
+    index("ingress_events_subject").on(t.subjectId).where(sql`subject_id is not null`),
     houseSees(),
   ],
 );

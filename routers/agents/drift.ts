@@ -11,7 +11,7 @@ import { type Created, removeStray } from "./publish.ts";
 import { toolsOf } from "./references.ts";
 import type { Agent } from "./schema.ts";
 import { type AgentRow, getAgent, lockAgent, refuseBusy, shownAgent, versionOf } from "./service.ts";
-import { openTemplate, type SealedTemplate, standingTemplate } from "./template.ts";
+import { lookForSent, openTemplate, type Sent, standingTemplate } from "./template.ts";
 import { requiredOf } from "./variables.ts";
 import { change, keepRequired, markVersion, rewriteUses } from "./version.ts";
 
@@ -20,7 +20,6 @@ import { change, keepRequired, markVersion, rewriteUses } from "./version.ts";
  * provider: behind an intent, so that nobody changes the agent, or calls with it, while nobody knows which of the two it is.
  */
 
-type Realigned = { providerAgentId: string; template: SealedTemplate };
 /** What was compared: should it have been changed since, or put right by somebody else, the comparison is worth nothing. */
 export type Compared = { id: string; version: number; providerRevisionId: string | null };
 type Found = Compared & { providerAgentId: string };
@@ -49,7 +48,7 @@ export async function noteComparison(tx: Tx, id: string, { again = false } = {})
 }
 
 /** Sends what is live once more: to the copy that is there, which is ours by its name. */
-export const realignAgent: Outbound<Found, Realigned, ProviderAgent, Agent> = {
+export const realignAgent: Outbound<Found, Sent, ProviderAgent, Agent> = {
   kind: "agents.realign",
   status: 200,
   busy: "agent_busy",
@@ -67,6 +66,7 @@ export const realignAgent: Outbound<Found, Realigned, ProviderAgent, Agent> = {
   read: getAgent,
   recall: standing,
   findAsksAgain: true,
+  look: lookForSent,
   async find(providers, accountId, asked, _since, deadline) {
     return [await send(providers, accountId, asked, deadline)];
   },
@@ -97,7 +97,7 @@ export const recreateAgent: Outbound<Compared, Created, ProviderAgent, Agent> = 
   stray: removeStray,
 };
 
-async function send({ ultravox, vault }: Providers, accountId: string, asked: Realigned, deadline: Deadline) {
+async function send({ ultravox, vault }: Providers, accountId: string, asked: Sent, deadline: Deadline) {
   const template = await openTemplate(vault, asked.template);
   return ultravox.updateAgent(accountId, asked.providerAgentId, template, deadline);
 }
@@ -111,9 +111,11 @@ async function lockActive(tx: Tx, { id, version, providerRevisionId }: Compared)
   return agent;
 }
 
-async function standing(tx: Tx, id: string): Promise<Realigned> {
+async function standing(tx: Tx, id: string): Promise<Sent> {
   const { agent, config } = await shownAgent(tx, id);
-  return { providerAgentId: agent.providerAgentId ?? "", template: await standingTemplate(tx, config) };
+  const { providerRevisionId: liveRevisionId } = await versionOf(tx, id, agent.version);
+  const template = await standingTemplate(tx, config);
+  return { providerAgentId: agent.providerAgentId ?? "", template, liveRevisionId };
 }
 
 async function recreating(tx: Tx, id: string): Promise<Created> {
@@ -129,8 +131,8 @@ async function putRight(tx: Tx, id: string, { providerAgentId, revisionId }: Pro
 }
 
 /** Without an agent at the provider no call can be placed. One that it refuses to make will not come back by itself. */
-async function giveUp(tx: Tx, id: string, { outcome, message }: Failure) {
-  if (outcome !== "refused") return noteComparison(tx, id, { again: true });
+async function giveUp(tx: Tx, id: string, { outcome, passing, message }: Failure) {
+  if (outcome !== "refused" || passing) return noteComparison(tx, id, { again: true });
   const stateReason = `It is gone at the voice provider, which refuses to make it anew: ${message}`;
   await change(tx, id, { state: "failed", stateReason });
 }

@@ -160,16 +160,31 @@ function sameAccount(path: string, what: string, row: { providerAccountId: strin
 /** What the model calls the tools that a config brings by itself, by the field that does. */
 export const ownTools = {
   hangUp: "hangUp",
+  /** Beside `hangUp`, where the agent may end any call: which of the two was used tells a machine from a goodbye. */
+  hangUpOnVoicemail: "hangUpOnVoicemail",
   voicemail: "leaveVoicemail",
   knowledgeBase: (index: number, count: number) => (count === 1 ? "queryCorpus" : `queryCorpus_${index + 1}`),
   transfer: (name: string) => `transfer_to_${name}`,
 };
 
+type Voicemail = { behaviour?: string | undefined };
+
+/** The tool by whose use an agent says that a machine has answered; null: it is told nothing about machines. */
+export function voicemailTool(config: {
+  voicemail?: Voicemail | null | undefined;
+  hangUpEnabled?: boolean | null | undefined;
+}) {
+  const behaviour = config.voicemail?.behaviour;
+  if (behaviour === "leave_message") return ownTools.voicemail;
+  if (behaviour !== "hang_up") return null;
+  return config.hangUpEnabled ? ownTools.hangUpOnVoicemail : ownTools.hangUp;
+}
+
 function* clashes(config: AgentConfig, found: References) {
   const seen = new Set<string>();
-  const { hangUpEnabled, voicemail, knowledgeBaseIds: bases, transferTargets } = config;
-  if (hangUpEnabled || voicemail.behaviour === "hang_up") seen.add(ownTools.hangUp);
-  if (voicemail.behaviour === "leave_message") seen.add(ownTools.voicemail);
+  const { hangUpEnabled, knowledgeBaseIds: bases, transferTargets } = config;
+  if (hangUpEnabled) seen.add(ownTools.hangUp);
+  seen.add(voicemailTool(config) ?? "");
   for (const index of bases.keys()) seen.add(ownTools.knowledgeBase(index, bases.length));
   for (const { name } of transferTargets) seen.add(ownTools.transfer(name));
   for (const [index, tool] of found.tools.entries()) {

@@ -9,8 +9,17 @@ import type { Providers } from "../providers.ts";
 import { needsVariables } from "../telephony/rules.ts";
 import { checkReferences, keepUses, referencesOf } from "./references.ts";
 import { type Agent, AgentConfig, type AgentVersionId, type UpdateAgent } from "./schema.ts";
-import { type AgentRow, enabledRoutes, getAgent, lockAgent, onceLive, refuseBusy, shownAgent } from "./service.ts";
-import { openTemplate, type SealedTemplate, standing, standingTemplate, templateOf } from "./template.ts";
+import {
+  type AgentRow,
+  enabledRoutes,
+  getAgent,
+  lockAgent,
+  onceLive,
+  refuseBusy,
+  shownAgent,
+  versionOf,
+} from "./service.ts";
+import { lookForSent, openTemplate, type Sent, standing, standingTemplate, templateOf } from "./template.ts";
 import { requiredOf } from "./variables.ts";
 import {
   change,
@@ -25,7 +34,7 @@ import {
 } from "./version.ts";
 
 /** null: nothing of it concerns the provider, and it is not asked. */
-type Revised = { providerAgentId: string; template: SealedTemplate } | null;
+type Revised = Sent | null;
 type Before = { agent: AgentRow; config: AgentConfig };
 type Wanted = { name: string; config: AgentConfig; metadata?: Record<string, string> | undefined };
 
@@ -65,10 +74,12 @@ const revising = {
     if (!pending) return null;
     const { providerAgentId } = await lockAgent(tx, subjectId);
     const template = await standingTemplate(tx, AgentConfig.parse(pending.config));
-    return { providerAgentId: providerAgentId ?? "", template };
+    return { providerAgentId: providerAgentId ?? "", template, liveRevisionId: null };
   },
 
   findAsksAgain: true,
+  look: async (providers, accountId, asked, deadline) =>
+    asked && (await lookForSent(providers, accountId, asked, deadline)),
   /** The whole template is sent, so asking again is harmless, and surer than comparing. */
   async find(providers, accountId, asked, _since, deadline) {
     return [await send(providers, accountId, asked, deadline)];
@@ -135,7 +146,11 @@ async function revise(tx: Tx, before: Before, { name, config, metadata }: Wanted
   return {
     subjectId: id,
     providerAccountId,
-    asked: { providerAgentId: agent.providerAgentId, template: templateOf(config, standing(found)) },
+    asked: {
+      providerAgentId: agent.providerAgentId,
+      template: templateOf(config, standing(found)),
+      liveRevisionId: (await versionOf(tx, id, agent.version)).providerRevisionId,
+    },
   };
 }
 

@@ -1,15 +1,36 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Tx } from "../../db/client.ts";
 import { languageName } from "../languages.ts";
-import type { AgentTemplate, SelectedTool } from "../providers/ultravox.ts";
+import type { Deadline } from "../providers/provider.ts";
+import type { AgentTemplate, ProviderAgent, SelectedTool } from "../providers/ultravox.ts";
 import type { Providers } from "../providers.ts";
 import { Config } from "../tools/definition.ts";
 import { describedTool, filledTool } from "../tools/templated.ts";
 import { authTokensOf, toolDefinition } from "../tools/upstream.ts";
 import { type AgentConfig, namesOurVoice } from "./config.ts";
-import { checkReferences, credentialOf, ownTools, type References, referencesOf } from "./references.ts";
+import { checkReferences, credentialOf, ownTools, type References, referencesOf, voicemailTool } from "./references.ts";
 import { filledConfig } from "./templated.ts";
 import { declaredOf, type Values, variablesIn } from "./variables.ts";
+
+/** A template on its way to an agent of the provider, and the revision that was live there before. */
+export type Sent = { providerAgentId: string; template: SealedTemplate; liveRevisionId: string | null };
+
+/**
+ * Did the provider take this template? Each change there is a new revision, so the revision that was live says no; a copy
+ * that differs says no as well. null: the provider does not show enough to tell. Empty: it did not.
+ */
+export async function lookForSent(
+  { ultravox }: Providers,
+  accountId: string,
+  { providerAgentId, template, liveRevisionId }: Sent,
+  deadline: Deadline,
+): Promise<ProviderAgent[] | null> {
+  const copy = await ultravox.getAgent(accountId, providerAgentId, deadline);
+  if (!copy) return [];
+  if (!copy.callTemplate || copy.revisionId === null || liveRevisionId === null) return null;
+  const isTaken = copy.revisionId !== liveRevisionId && ultravox.differences(copy, template.template).length === 0;
+  return isTaken ? [copy] : [];
+}
 
 /** What the provider needs of a version, as a transaction may give it out: its secrets are sealed still. */
 export type SealedTemplate = {
@@ -128,9 +149,10 @@ function ownToolsOf(config: AgentConfig, { knowledgeBases }: References, isOpen:
     return [{ kind: "builtin", name: "queryCorpus", nameOverride, descriptionOverride, parameterOverrides: corpus }];
   });
   if (hangUpEnabled) tools.push({ kind: "builtin", name: "hangUp" });
-  else if (voicemail.behaviour === "hang_up") {
+  if (voicemail.behaviour === "hang_up") {
+    const nameOverride = hangUpEnabled ? { nameOverride: ownTools.hangUpOnVoicemail } : {};
     const descriptionOverride = "Ends the call. Use it for nothing but a voicemail or an answering machine.";
-    tools.push({ kind: "builtin", name: "hangUp", descriptionOverride });
+    tools.push({ kind: "builtin", name: "hangUp", ...nameOverride, descriptionOverride });
   }
   if (voicemail.behaviour === "leave_message") {
     const { message } = voicemail;
@@ -173,7 +195,9 @@ function promptOf(config: AgentConfig, isOpen: IsOpen): string {
     notes.push(`${when} with exactly these words: "${greeting}"`);
   }
   const machine = "If a voicemail or an answering machine has picked up";
-  if (voicemail.behaviour === "hang_up") notes.push(`${machine}, say nothing and use the tool hangUp at once.`);
+  if (voicemail.behaviour === "hang_up") {
+    notes.push(`${machine}, say nothing and use the tool ${voicemailTool(config)} at once.`);
+  }
   if (voicemail.behaviour === "leave_message") {
     const { message } = voicemail;
     const words = message !== null && isOpen(message) ? ` with this message, word for word: "${message}"` : ".";

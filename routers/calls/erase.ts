@@ -4,6 +4,7 @@ import { enqueue } from "../../db/queue.ts";
 import { callMessages, callPairs, calls, callWords } from "../../db/schema/calls.ts";
 import { Fault } from "../fault.ts";
 import { recordingKey } from "./artifacts.ts";
+import { eraseCopies } from "./copies.ts";
 import { maskLegs } from "./legs.ts";
 import { type CallRow, lockCall } from "./service.ts";
 
@@ -28,6 +29,7 @@ export async function eraseCall(tx: Tx, id: string) {
       from: masked(call.from),
       toRaw: null,
       fromRaw: null,
+      failureReason: withoutNumbers(call.failureReason, [call.to, call.from]),
       variables: {},
       metadata: {},
       overrides: null,
@@ -49,6 +51,7 @@ export async function eraseCall(tx: Tx, id: string) {
     })
     .where(eq(calls.id, id));
   if (recordingState !== "none") await enqueue(tx, "files.remove", { keys: [recordingKey(call)] }, { key: id });
+  await eraseCopies(tx, id);
   if (call.billingRevision > 0) await enqueue(tx, "calls.eraseUpstream", { callId: id }, { key: id });
 }
 
@@ -61,6 +64,12 @@ function refuseUnfinished({ id, status, outcomeFinal }: CallRow) {
 /** Enough to tell numbers apart in a list, and not enough to ring one. */
 export function masked(address: string | null): string | null {
   if (address === null) return null;
-  if (!address.startsWith("+")) return address.replace(/:.*/, ":***");
+  if (!address.startsWith("+")) return address.includes(":") ? address.replace(/:.*/, ":***") : "***";
   return `${address.slice(0, 3)}${"*".repeat(Math.max(0, address.length - 5))}${address.slice(-2)}`;
+}
+
+/** A provider's sentence may quote the number that it would not dial. */
+function withoutNumbers(text: string | null, addresses: readonly (string | null)[]): string | null {
+  const numbers = addresses.flatMap((address) => address?.match(/\d{5,}/g) ?? []);
+  return numbers.reduce<string | null>((left, number) => left?.replaceAll(number, "***") ?? null, text);
 }

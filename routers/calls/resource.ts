@@ -4,6 +4,7 @@ import { holds, prices } from "../../db/schema/billing.ts";
 import { calls } from "../../db/schema/calls.ts";
 import { costLines } from "../billing/price.ts";
 import { wire, wireOrNull } from "../words.ts";
+import { shownEndReason } from "./outcome.ts";
 import type { Call } from "./schema.ts";
 
 const { finalState: _, overrides: __, ...shown } = getTableColumns(calls);
@@ -48,7 +49,8 @@ export function onTheWire({ call, hold, price }: ShownCall): Call {
     outcome: call.outcome,
     outcomeFinal: call.outcomeFinal,
     failureReason: call.failureReason,
-    endReason: call.endReason,
+    endReason: shownEndReason(call.endReason),
+    providerEndReason: call.endReason,
     variables: call.variables,
     metadata: call.metadata,
     maxDurationSeconds: call.maxDurationSeconds,

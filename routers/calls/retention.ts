@@ -3,6 +3,7 @@ import type { Tx } from "../../db/client.ts";
 import { enqueue } from "../../db/queue.ts";
 import { calls } from "../../db/schema/calls.ts";
 import { leaveProvider, recordingKey } from "./artifacts.ts";
+import { eraseCopies } from "./copies.ts";
 
 type Due = {
   clientId: string;
@@ -32,6 +33,7 @@ export async function eraseCalls(tx: Tx, ids: readonly string[]): Promise<number
   const silent = due.filter(({ transcript }) => transcript);
   const unheard = due.filter(({ recording }) => recording);
   if (silent.length > 0) await eraseTranscripts(tx, silent);
+  for (const { id } of silent) await eraseCopies(tx, id);
   if (unheard.length > 0) await eraseRecordings(tx, unheard);
   const changed = sql`${calls.id} in (select json_array_elements_text(${idsOf(due)}::text::json))`;
   for (const call of await tx.select().from(calls).where(changed)) await leaveProvider(tx, call);

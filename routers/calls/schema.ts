@@ -65,7 +65,7 @@ export const CreateCall = z.strictObject({
   agentId: Id("agent", examples.agent),
   medium: Medium,
   variables: Variables.default({}),
-  metadata: Metadata.default({}),
+  metadata: Metadata.meta({ redact: "personal" }).default({}),
   agentVersion: z
     .int()
     .min(1)
@@ -85,7 +85,7 @@ export const CreateCall = z.strictObject({
     .min(1)
     .max(2000)
     .optional()
-    .meta({ description: "The agent's own, if left out.", examples: ["Good morning, Ada!"] }),
+    .meta({ description: "The agent's own, if left out.", redact: "personal", examples: ["Good morning, Ada!"] }),
   maxDurationSeconds: MaxDuration.optional().meta({
     description: "The agent's own limit, if left out.",
     examples: [600],
@@ -233,7 +233,18 @@ export const Call = z
       .meta({ description: "Provisional until `outcomeFinal`.", examples: [null] }),
     outcomeFinal: z.boolean(),
     failureReason: z.string().nullable(),
-    endReason: z.string().nullable(),
+    endReason: z
+      .string()
+      .nullable()
+      .meta({
+        description:
+          "`unjoined`, `hangup` (the person), `agent_hangup`, `timeout`, `connection_error`, `system_error`, or `other`: one that came up since.",
+        examples: ["hangup"],
+      }),
+    providerEndReason: z
+      .string()
+      .nullable()
+      .meta({ description: "The voice provider's own word for it, as received.", examples: ["hangup"] }),
     variables: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
     metadata: z.record(z.string(), z.string()),
     maxDurationSeconds: z.int().meta({ examples: [600] }),
@@ -339,7 +350,10 @@ export const Transcript = z
     messages: z.array(
       z.object({
         index: z.int(),
-        role: z.enum(["user", "agent", "tool_call", "tool_result"]),
+        role: z.enum(["user", "agent", "tool_call", "tool_result", "other"]).meta({
+          description: "`other`: a role of the voice provider's that came up since.",
+          examples: ["user"],
+        }),
         text: z.string(),
         toolName: z.string().nullable(),
         startSeconds: z.number().nullable(),

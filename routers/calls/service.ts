@@ -4,16 +4,24 @@ import { type EventType, emit } from "../../db/events.ts";
 import { enqueue } from "../../db/queue.ts";
 import { holds } from "../../db/schema/billing.ts";
 import { callMessages, calls } from "../../db/schema/calls.ts";
+import { voicemailTool } from "../agents/references.ts";
 import { priceById, releaseHold, settleBill } from "../billing/ledger.ts";
 import { billMicros } from "../billing/price.ts";
 import { isClientsOwn } from "../credentials/accounts.ts";
 import { Fault } from "../fault.ts";
 import type { ProviderCall, ProviderMessage } from "../providers/ultravox.ts";
 import { wire, wireOrNull } from "../words.ts";
-import { leaveProvider, settleArtifacts, withSummaries } from "./artifacts.ts";
+import { leaveProvider, settleArtifacts, wishesOf, withSummaries } from "./artifacts.ts";
 import { soundOut } from "./legs.ts";
 import { after, type CallMove } from "./machine.ts";
-import { finalOutcome, type Outcome, provisionalOutcome, reached, refinedOutcome } from "./outcome.ts";
+import {
+  conclusionOf,
+  type Outcome,
+  provisionalOutcome,
+  refinedOutcome,
+  shownEndReason,
+  talkedSeconds,
+} from "./outcome.ts";
 import { onTheWire, shownCalls } from "./resource.ts";
 import type { Call, Transcript } from "./schema.ts";
 
@@ -122,12 +130,6 @@ export async function applyCall(tx: Tx, call: CallRow, seen: ProviderCall, how: 
   return now;
 }
 
-/** From answer to end, in whole seconds; of a call that nobody answered, none. */
-function talkedSeconds({ joinedAt, endedAt }: ProviderCall): number {
-  if (!joinedAt || !endedAt) return 0;
-  return Math.max(0, Math.round((endedAt.getTime() - joinedAt.getTime()) / 1000));
-}
-
 function billOf({ billing, billedSeconds, sipBilledSeconds }: ProviderCall) {
   if (billing === "refunded") return { billedSeconds: 0, sipBilledSeconds: 0 };
   return { billedSeconds: billedSeconds ?? 0, sipBilledSeconds: sipBilledSeconds ?? 0 };
@@ -200,11 +202,13 @@ export async function refineOutcome(tx: Tx, call: CallRow) {
 export async function finaliseCall(tx: Tx, id: string, messages: ProviderMessage[] | null) {
   const call = await lockCall(tx, id);
   if (call.status !== "ended" || call.outcomeFinal) return;
-  const outcome = finalOutcome((call.outcome ?? "failed") as Outcome, messages ?? []);
+  const wishes = await wishesOf(tx, call.agentId, call.agentVersion);
+  const provisional = (call.outcome ?? "failed") as Outcome;
+  const { outcome, reached } = conclusionOf(provisional, call, messages, voicemailTool(wishes));
   const artifacts = await settleArtifacts(tx, { ...call, outcome }, messages);
   const changed = await change(tx, call, { outcome, outcomeFinal: true, ...artifacts });
-  if (messages) await say(tx, "call.transcript.ready", changed);
-  await say(tx, reached(outcome) ? "call.completed" : "call.failed", changed);
+  if (changed.transcriptState === "ready") await say(tx, "call.transcript.ready", changed);
+  await say(tx, reached ? "call.completed" : "call.failed", changed);
 }
 
 const vanishedAfterSeconds = 600;
@@ -309,7 +313,7 @@ export async function say(tx: Tx, type: EventType & `call.${string}`, call: Call
     status: call.status,
     outcome: call.outcome,
     outcomeFinal: call.outcomeFinal,
-    endReason: call.endReason,
+    endReason: shownEndReason(call.endReason),
     failureReason: call.failureReason,
     metadata: call.metadata,
     createdAt: wire(call.createdAt),

@@ -1,6 +1,7 @@
 import { createHmac } from "node:crypto";
 import { and, eq, getTableColumns, gt, isNull, type SQL, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
+import { idPattern } from "../../db/ids.ts";
 import { idempotencyKeys } from "../../db/schema/clients.ts";
 import { Fault, type FaultCode, type FaultDetail } from "../fault.ts";
 import { canonical } from "../page.ts";
@@ -78,7 +79,7 @@ export async function claimKey(
 
 /** Keeps the answer of a command, in its commit. */
 export async function storeAnswer(tx: Tx, claim: Claim, ring: KeyRing, answer: Answer) {
-  await upsert(tx, claim, { status: "answered", answer: seal(ring, claim, answer) });
+  await upsert(tx, claim, { status: "answered", answer: seal(ring, claim, answer), subjectId: subjectOf(answer) });
 }
 
 /**
@@ -89,8 +90,12 @@ export async function reserveKey(tx: Tx, claim: Claim, intentId: string | null) 
   await upsert(tx, claim, { status: "running", intentId, leaseUntil: sql`clock_timestamp() + interval '60 seconds'` });
 }
 
-/** Gives a reserved key back: nothing was done under it. */
-export async function giveUpKey(tx: Tx, { principal, key }: Pick<Claim, "principal" | "key">) {
+/** Gives a reserved key back: nothing was done under it. `intentId`: by whose reservation; null: by one without an intent. */
+export async function giveUpKey(
+  tx: Tx,
+  { principal, key }: Pick<Claim, "principal" | "key">,
+  intentId: string | null = null,
+) {
   await tx
     .delete(idempotencyKeys)
     .where(
@@ -98,7 +103,7 @@ export async function giveUpKey(tx: Tx, { principal, key }: Pick<Claim, "princip
         eq(idempotencyKeys.principal, principal),
         eq(idempotencyKeys.key, key),
         eq(idempotencyKeys.status, "running"),
-        isNull(idempotencyKeys.intentId),
+        intentId === null ? isNull(idempotencyKeys.intentId) : eq(idempotencyKeys.intentId, intentId),
       ),
     );
 }
@@ -112,7 +117,12 @@ export async function answerReserved(
 ) {
   await tx
     .update(idempotencyKeys)
-    .set({ status: "answered", answer: seal(ring, { principal, key }, answer), leaseUntil: null })
+    .set({
+      status: "answered",
+      answer: seal(ring, { principal, key }, answer),
+      subjectId: subjectOf(answer),
+      leaseUntil: null,
+    })
     .where(and(eq(idempotencyKeys.principal, principal), eq(idempotencyKeys.key, key)));
 }
 
@@ -129,10 +139,13 @@ export async function storedAnswer(
   return row?.answer ? (JSON.parse(ring.open(row.answer, rowOf(claim)).toString()) as Answer) : null;
 }
 
-type Rest = { status: "answered"; answer: Buffer } | { status: "running"; intentId: string | null; leaseUntil: SQL };
+type Rest =
+  | { status: "answered"; answer: Buffer; subjectId: string | null }
+  | { status: "running"; intentId: string | null; leaseUntil: SQL };
 
 async function upsert(tx: Tx, { principal, key, fingerprint, requestId }: Claim, rest: Rest) {
-  const row = { fingerprint, requestId, answer: null, intentId: null, leaseUntil: null, ...rest, expiresAt: lifetime };
+  const none = { answer: null, subjectId: null, intentId: null, leaseUntil: null };
+  const row = { fingerprint, requestId, ...none, ...rest, expiresAt: lifetime };
   await tx
     .insert(idempotencyKeys)
     .values({ principal, key, ...row })
@@ -142,6 +155,40 @@ async function upsert(tx: Tx, { principal, key, fingerprint, requestId }: Claim,
       setWhere: sql`${idempotencyKeys.expiresAt} <= clock_timestamp() or ${abandoned}`,
     });
 }
+
+/** The answers that are kept about a thing. */
+export async function answersAbout(tx: Tx, subjectId: string, ring: KeyRing) {
+  const { principal, key, answer } = idempotencyKeys;
+  const rows = await tx
+    .select({ principal, key, answer })
+    .from(idempotencyKeys)
+    .where(eq(idempotencyKeys.subjectId, subjectId));
+  return rows.flatMap(({ answer: sealed, ...claim }) =>
+    sealed ? [{ ...claim, answer: JSON.parse(ring.open(sealed, rowOf(claim)).toString()) as Answer }] : [],
+  );
+}
+
+/** Another answer for a key that has one: what the first was about is erased. */
+export async function replaceAnswer(tx: Tx, claim: Pick<Claim, "principal" | "key">, ring: KeyRing, answer: Answer) {
+  await tx
+    .update(idempotencyKeys)
+    .set({ answer: seal(ring, claim, answer) })
+    .where(
+      and(
+        eq(idempotencyKeys.principal, claim.principal),
+        eq(idempotencyKeys.key, claim.key),
+        eq(idempotencyKeys.status, "answered"),
+      ),
+    );
+}
+
+/** The call that an answer shows, or that a failed one is about: it can be erased. Of all else the row tells nothing. */
+function subjectOf(answer: Answer): string | null {
+  const { id } = "fault" in answer ? { id: failedId(answer.details) } : ((answer.data ?? {}) as { id?: unknown });
+  return typeof id === "string" && idPattern("call").test(id) ? id : null;
+}
+
+const failedId = (details: FaultDetail[] | undefined) => details?.find(({ path }) => path === "id")?.message;
 
 const inProgress = () => new Fault("idempotency_in_progress", undefined, { retryAfterSeconds: 1 });
 const rowOf = ({ principal, key }: Pick<Claim, "principal" | "key">) => `${principal} ${key}`;

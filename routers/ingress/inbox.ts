@@ -7,6 +7,7 @@ import { type ListKey, readCursor, toPage } from "../page.ts";
 import { wire, wireOrNull } from "../words.ts";
 import type { IngressDetail, IngressMessage, ListIngress, ReprocessIngress, Reprocessing } from "./schema.ts";
 import { type IngressProvider, type IngressRow, ingressStates } from "./service.ts";
+import { withoutSecrets } from "./without-secrets.ts";
 
 const { body: _, headers: __, ...shown } = getTableColumns(ingressEvents);
 /** The database's own text of it: a JS Date drops the microseconds by which the row is found again. */
@@ -41,7 +42,7 @@ export async function listIngress(tx: Tx, { limit, cursor, ...filters }: ListIng
 export async function getIngress(tx: Tx, id: string): Promise<IngressDetail> {
   const [row] = await tx.select().from(ingressEvents).where(eq(ingressEvents.id, id));
   if (!row) throw notFound(id);
-  return { ...onTheWire(row), headers: row.headers, body: row.body.toString("utf8") };
+  return { ...onTheWire(row), headers: row.headers, body: withoutSecrets(row.body).toString("utf8") };
 }
 
 /** Has one message applied once more. One that was applied before changes nothing: calls only ever move forward. */

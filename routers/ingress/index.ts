@@ -27,7 +27,8 @@ export const adminIngress = router({
   get: houseQuery
     .meta(
       rest("GET", "/admin/ingress/{id}", "platform:read", "Get what a provider sent", {
-        description: "Word for word. It may hold names and numbers of people who were called.",
+        description:
+          "Word for word but for secrets. It may hold names and numbers of people who were called; of an erased call it is empty.",
         faults: ["ingress_not_found"],
       }),
     )

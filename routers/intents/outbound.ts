@@ -6,8 +6,18 @@ import type { Providers } from "../providers.ts";
 /** Who asks, for the rows that remember it. */
 export type Asker = { clientId: string; actor: string };
 
-/** Why nothing came of it. `absent`: the provider was searched, twice and well past the deadline, and does not have it. */
-export type Failure = { outcome: "refused" | "unavailable" | "absent"; message: string; retryAfterSeconds?: number };
+/**
+ * Why nothing came of it. `absent`: the provider was searched, twice and well past the deadline, and does not have it.
+ * `passing`: the same request may succeed later, so this is not kept as the answer to its idempotency key. `lookedUp`: the
+ * provider may have done it, and one look found nothing; a second look later removes what shows up after all.
+ */
+export type Failure = {
+  outcome: "refused" | "unavailable" | "absent";
+  message: string;
+  retryAfterSeconds?: number;
+  passing?: true;
+  lookedUp?: true;
+};
 
 /**
  * Something that is asked of a provider before we answer. Three steps, and no transaction open in the second.
@@ -33,6 +43,10 @@ export type Outbound<Input, Asked, Got, Output> = {
   find(providers: Providers, accountId: string, asked: Asked, since: Date, deadline: Deadline): Promise<Got[]>;
   /** `find` asks again instead of looking: then a refusal of it settles the matter. One of a mere look proves nothing. */
   findAsksAgain?: true;
+  /** Where `find` asks again: reads what the provider has. Empty: the change did not happen. null: that cannot be told. */
+  look?(providers: Providers, accountId: string, asked: Asked, deadline: Deadline): Promise<Got[] | null>;
+  /** The provider keeps no name of ours for it: what is found late could be a later one, and is not removed. */
+  unnamed?: true;
   /** What to do with one that is found after the matter was settled: it may be the very one that was taken, or another. */
   stray?(tx: Tx, subjectId: string, accountId: string, got: Got): Promise<void>;
   /** The status of the answer when it was accepted. */

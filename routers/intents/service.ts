@@ -5,10 +5,18 @@ import { enqueue } from "../../db/queue.ts";
 import { intents } from "../../db/schema/agents.ts";
 import { recordAudit } from "../audit/service.ts";
 import { Fault, type FaultCode } from "../fault.ts";
-import { type Answer, answerReserved, type Claim, reserveKey, storedAnswer } from "../idempotency/service.ts";
+import {
+  type Answer,
+  answerReserved,
+  type Claim,
+  giveUpKey,
+  reserveKey,
+  storedAnswer,
+} from "../idempotency/service.ts";
 import type { KeyRing } from "../providers/vault.ts";
+import type { Settlement } from "./call-provider.ts";
 import type { AnyOutbound } from "./kinds.ts";
-import type { Failure, Outbound } from "./outbound.ts";
+import type { Outbound } from "./outbound.ts";
 
 export type IntentRow = typeof intents.$inferSelect;
 
@@ -54,8 +62,6 @@ export async function openIntent<I, A, G, O>(
   return { intentId: id, subjectId, providerAccountId, asked };
 }
 
-export type Settlement<G> = { outcome: "accepted"; got: G } | Failure;
-
 /**
  * Step 3, in a transaction of its own. The first to come writes the outcome, the events, the audit row and the stored answer;
  * whoever comes later finds it done, and a thing found beside the one that was taken is a stray.
@@ -70,23 +76,42 @@ export async function settle(
 ): Promise<Answer> {
   const [intent] = await tx
     .update(intents)
-    .set({ state: "settled", outcome: settlement.outcome, settledAt: sql`clock_timestamp()` as unknown as Date })
+    .set({ state: "settled", outcome: settlement.outcome, settledAt: now, ...doubtOf(settlement) })
     .where(and(eq(intents.id, intentId), eq(intents.state, "open")))
     .returning();
   if (!intent) return settledBefore(tx, outbound, intentId, settlement, ring);
-  if (settlement.outcome === "accepted") await outbound.accepted(tx, intent.subjectId, settlement.got);
-  else await outbound.failed(tx, intent.subjectId, settlement);
+  if (settlement.outcome === "accepted") {
+    await outbound.accepted(tx, intent.subjectId, settlement.got);
+    await removeStrays(tx, outbound, intent, settlement.strays ?? []);
+  } else await outbound.failed(tx, intent.subjectId, settlement);
   const answer = await answerOf(tx, outbound, intent, settlement);
   const { principal: actor, requestId, subjectId, auditInput: input } = intent;
   await recordAudit(tx, { actor, action: outbound.kind, subjectId, input, requestId });
   const claim = claimOf(intent);
-  if (claim && ring) await answerReserved(tx, claim, ring, answer);
+  if (claim) {
+    if (!isLastWord(settlement)) await giveUpKey(tx, claim, intent.id);
+    else if (ring) await answerReserved(tx, claim, ring, answer);
+  }
   return answer;
 }
 
 /** The idempotency key of the request that opened it; null where it had none. */
 function claimOf({ principal, idempotencyOwner, idempotencyKey: key }: IntentRow) {
   return key === null ? null : { principal: idempotencyOwner ?? principal, key };
+}
+
+const now = sql`clock_timestamp()` as unknown as Date; // drizzle takes an expression where its types ask for a value
+
+/** Only what was done, and a refusal of the request itself, answers its key from now on. Anything else runs again under it. */
+const isLastWord = (settlement: Settlement<never>) =>
+  settlement.outcome === "accepted" || (settlement.outcome === "refused" && !settlement.passing);
+
+/** Marks an intent of which one look found nothing: its recovery job looks once more. */
+const doubtOf = (settlement: Settlement<never>) =>
+  settlement.outcome !== "accepted" && settlement.lookedUp ? { absences: 1, absentAt: now } : {};
+
+export async function removeStrays(tx: Tx, outbound: AnyOutbound, intent: IntentRow, strays: readonly never[]) {
+  for (const stray of strays) await outbound.stray?.(tx, intent.subjectId, intent.providerAccountId, stray);
 }
 
 /** The open intent about a subject, locked; null when there is none. */
@@ -151,7 +176,7 @@ async function settledBefore(
   const { subjectId, outcome } = intent;
   const claim = claimOf(intent);
   if (settlement?.outcome === "accepted") {
-    await outbound.stray?.(tx, subjectId, intent.providerAccountId, settlement.got);
+    await removeStrays(tx, outbound, intent, [settlement.got, ...(settlement.strays ?? [])]);
   }
   const kept = claim && ring ? await storedAnswer(tx, claim, ring) : null;
   if (kept) return kept;

@@ -25,6 +25,7 @@ export const createRegistration: Outbound<CreateRegistration, Asked, ProviderReg
   kind: "telephony.registrations.create",
   status: 201,
   busy: "registration_busy",
+  unnamed: true,
 
   async intend(tx, { password, ...fields }) {
     const providerAccountId = await accountFor(tx);

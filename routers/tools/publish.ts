@@ -23,7 +23,13 @@ import { filledIn } from "./url-pattern.ts";
 
 type WithRules<I> = I & { rules: AddressRules };
 /** `definition` is null where the provider has nothing to do: it brings the tool itself, or need not know of the change. */
-type Asked = { id: string; providerToolId: string | null; definition: ToolDefinition | null };
+type Asked = {
+  id: string;
+  providerToolId: string | null;
+  definition: ToolDefinition | null;
+  /** What the provider has of it so far. */
+  before?: ToolDefinition;
+};
 type Got = { providerToolId: string | null };
 
 /** What the provider is being asked to make of a tool: kept in its row until it has. */
@@ -122,6 +128,7 @@ export const updateTool: Outbound<WithRules<UpdateTool>, Asked, Got, Tool> = {
   recall: async (tx, subjectId) => askedOf(await lockTool(tx, subjectId)),
 
   findAsksAgain: true,
+  look: lookForDefinition,
   /** The whole definition is sent, so asking again is harmless, and surer than comparing. */
   find: async (providers, accountId, asked, _since, deadline) => [await replace(providers, accountId, asked, deadline)],
 };
@@ -132,14 +139,30 @@ async function replace({ ultravox }: Providers, accountId: string, asked: Asked,
   return ultravox.replaceTool(accountId, providerToolId, { id, definition }, deadline);
 }
 
+/** Has the provider the new definition, or still the one before? One that is neither was put into other words: null. */
+async function lookForDefinition(
+  { ultravox }: Providers,
+  accountId: string,
+  { providerToolId, definition, before }: Asked,
+  deadline: Deadline,
+): Promise<Got[] | null> {
+  if (!providerToolId) return null;
+  const there = await ultravox.getTool(accountId, providerToolId, deadline);
+  if (!there) return [];
+  if (isSame(there.definition, definition)) return [there];
+  return isSame(there.definition, before) ? [] : null;
+}
+
 const contentOf = ({ name, description, config, metadata }: ToolRow): Content =>
   Content.parse({ name, description, ...Config.parse(config), metadata });
 
 /** What the provider is to be asked, by what stands in the row; nothing where it would hear what it knows. */
 function askedOf(tool: ToolRow): Asked {
   const wanted = toolDefinition(Content.parse(tool.pending));
-  const isKnown = tool.providerToolId !== null && isSame(wanted, toolDefinition(contentOf(tool)));
-  return { id: tool.id, providerToolId: tool.providerToolId, definition: isKnown ? null : wanted };
+  const before = toolDefinition(contentOf(tool));
+  const isKnown = tool.providerToolId !== null && isSame(wanted, before);
+  const known = before ? { before } : {};
+  return { id: tool.id, providerToolId: tool.providerToolId, definition: isKnown ? null : wanted, ...known };
 }
 
 const isSame = (one: unknown, other: unknown) => JSON.stringify(canonical(one)) === JSON.stringify(canonical(other));

@@ -1,8 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Tx } from "../../db/client.ts";
 import { Fault, type FaultCode } from "../fault.ts";
-import type { Outbound } from "../intents/outbound.ts";
-import { providerDeadlineSeconds, type Settlement } from "../intents/service.ts";
 import { type Deadline, ProviderError } from "../providers/provider.ts";
 import { type KeyRing, KeysUnavailable } from "../providers/vault.ts";
 import { signLinks } from "../uploads/service.ts";
@@ -51,25 +49,6 @@ export async function patiently<T>(
       if (!(error instanceof Fault && error.fault === busy) || performance.now() + lookAgainMs > until) throw error;
     }
     await sleep(lookAgainMs);
-  }
-}
-
-/** Step 2: asks. null when the deadline passed, or the line broke, and nobody knows what became of it. */
-export async function ask<A, G>(
-  what: Outbound<never, A, G, unknown>,
-  accountId: string,
-  asked: A,
-  ctx: Context,
-): Promise<Settlement<G> | null> {
-  const deadline = { signal: AbortSignal.timeout(providerDeadlineSeconds * 1000) };
-  try {
-    return { outcome: "accepted", got: await what.ask(ctx.providers, accountId, asked, deadline) };
-  } catch (error) {
-    if (!(error instanceof ProviderError))
-      ctx.log().error({ err: error }, `${what.kind}: the provider's adapter failed`);
-    if (!(error instanceof ProviderError) || error.kind === "unknown") return null;
-    const { kind: outcome, message, retryAfterSeconds } = error;
-    return { outcome, message, ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }) };
   }
 }
 

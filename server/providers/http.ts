@@ -225,7 +225,12 @@ function judge<T>(
     const error = new ProviderError("unavailable", message, extra);
     return { is: "failure", error, again: true, inDoubt: false, isDown: false };
   }
-  if (status === 503) return notSent(request, "it is overloaded", { again: true, ...extra });
+  // Whoever answered may have come after the work was done (a proxy, a full response queue): 503 proves nothing either.
+  if (status === 503) {
+    const message = `${request.provider} is not available: it is overloaded`;
+    const error = new ProviderError(doubtKind(request), message, extra);
+    return { is: "failure", error, again: request.repeat === "safe", inDoubt: true, isDown: true };
+  }
   // 408 comes from something in between that lost patience: like a timeout it proves nothing.
   if (status >= 400 && status < 500 && status !== 408) {
     const error = new ProviderError("refused", `${request.provider} refused: ${reason || `status ${status}`}`, {

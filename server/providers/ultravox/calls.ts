@@ -1,7 +1,15 @@
 import { storable } from "../../../db/text.ts";
 import { ProviderError } from "../../../routers/providers/provider.ts";
 import type { AgentTemplate, CallRequest, UltravoxCalls } from "../../../routers/providers/ultravox.ts";
-import { Call, duration, Event, firstSpeakerSettings, Message, mediumBody, templateBody } from "../ultravox-schema.ts";
+import {
+  Call,
+  duration,
+  firstSpeakerSettings,
+  Message,
+  mediumBody,
+  readEvent,
+  templateBody,
+} from "../ultravox-schema.ts";
 import { json, type Line, parsed, unless } from "./line.ts";
 
 /** The provider's clock and ours differ a little; a call must not be missed for it. */
@@ -74,8 +82,7 @@ export function callsOf(
     },
 
     readEvent(rawBody) {
-      const { event, call } = Event.parse(storable(parsed(rawBody)));
-      return { event, call };
+      return readEvent(storable(parsed(rawBody)));
     },
 
     /** 404 and 425 are not in the published document, which knows 200 and 302 alone (openapi: calls_recording_retrieve). */
