@@ -11,10 +11,14 @@ export type Values = Record<string, Value>;
 /** What the provider fills in by itself, of the line that the call came in by. */
 const providersOwn = /^ultravox(\.|$)/;
 
-const marks = /\{\{\{\s*([^{}]*?)\s*\}\}\}|\{\{\s*&?\s*([^{}]*?)\s*\}\}/g;
+/** Blanks are cut off afterwards: a pattern that looks for them too goes over a long run of blanks without end. */
+const marks = /\{\{\{([^{}]*)\}\}\}|\{\{([^{}]*)\}\}/g;
+
+const nameOf = (triple: string | undefined, double: string | undefined) =>
+  (triple ?? double?.trimStart().replace(/^&/, "") ?? "").trim();
 
 function namesIn(text: string): string[] {
-  const names = Array.from(text.matchAll(marks), ([, triple, double]) => triple ?? double ?? "");
+  const names = Array.from(text.matchAll(marks), ([, triple, double]) => nameOf(triple, double));
   return [...new Set(names)].filter((name) => !providersOwn.test(name));
 }
 
@@ -110,7 +114,7 @@ const isValue = (value: unknown, type: Variable["type"]): value is Value =>
 /** The text with its variables filled in, once: what a value itself holds is text. Of a name without a value nothing is left. */
 export function render(text: string, values: Readonly<Values>): string {
   return text.replace(marks, (_, triple: string | undefined, double: string | undefined) => {
-    const name = triple ?? double ?? "";
+    const name = nameOf(triple, double);
     return Object.hasOwn(values, name) ? String(values[name]) : "";
   });
 }
