@@ -140,7 +140,12 @@ function describeSuccess(operation: Operation, door: RestDoor, { components }: A
   const { meta, type } = door;
   const generated = operation.responses["200"];
   operation.responses = {};
-  const names = ["X-Request-Id", "RateLimit", "RateLimit-Policy", ...(type === "mutation" ? ["Idempotency-Replayed"] : [])];
+  const names = [
+    "X-Request-Id",
+    "RateLimit",
+    "RateLimit-Policy",
+    ...(type === "mutation" ? ["Idempotency-Replayed"] : []),
+  ];
   const refs = Object.fromEntries(names.map((name) => [name, { $ref: `#/components/headers/${name}` }]));
   const json = generated && "content" in generated && meta.status !== 204 ? { content: generated.content } : {};
   const content = meta.produces ? { content: { [meta.produces]: { schema: streamed(meta.produces) } } } : json;

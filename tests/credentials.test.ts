@@ -295,7 +295,10 @@ describe("the older doors", () => {
   test("POST /auth/api-keys names what does not fit the kind", async () => {
     const cases: [object, string[]][] = [
       [{ kind: "provider" }, ["provider", "secret"]],
-      [{ kind: "provider", provider: "lmnt", secret: { authToken: "long-enough" } }, ["secret.authToken", "secret.apiKey"]],
+      [
+        { kind: "provider", provider: "lmnt", secret: { authToken: "long-enough" } },
+        ["secret.authToken", "secret.apiKey"],
+      ],
       [
         { kind: "provider", provider: "lmnt", secret: { apiKey: "long-enough" }, name: "N", scopes: ["calls:read"] },
         ["name", "scopes"],

@@ -13,13 +13,14 @@ type Objection = { name: string | null; message: string };
 /** What speaks against the headers that a client wants on its requests; `name` null: against all of them together. */
 export function objectionsToHeaders(headers: Record<string, string>): Objection[] {
   const names = Object.keys(headers);
-  const objections = names.flatMap((name, index): Objection[] => {
+  // Counted before anything is looked at: each name is compared with all before it.
+  if (names.length > atMost) return [{ name: null, message: `At most ${atMost} headers.` }];
+  return names.flatMap((name, index): Objection[] => {
     const twin = names.slice(0, index).find((other) => other.toLowerCase() === name.toLowerCase());
     const message =
       objectionTo(name) ?? objectionToValue(headers[name]!) ?? (twin ? `${twin} is the same header.` : null);
     return message === null ? [] : [{ name, message }];
   });
-  return names.length > atMost ? [{ name: null, message: `At most ${atMost} headers.` }, ...objections] : objections;
 }
 
 function objectionTo(name: string): string | null {
