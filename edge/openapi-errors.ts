@@ -53,9 +53,8 @@ function commonFaults(door: RestDoor): FaultCode[] {
   const codes: FaultCode[] = ["invalid_input", "unauthenticated", ...admissionOf(door).faults];
   codes.push("limit_exceeded", "internal_error", "overloaded");
   if (input?._zod.def.shape.cursor) codes.push("cursor_invalid");
-  if (type === "mutation") codes.push("invalid_header");
+  if (type === "mutation") codes.push("invalid_header", "idempotency_in_progress", "idempotency_key_reused");
   if (takesBody) codes.push("invalid_json", "payload_too_large", "media_type_unsupported");
-  if (takesBody) codes.push("idempotency_in_progress", "idempotency_key_reused");
   return codes;
 }
 

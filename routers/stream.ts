@@ -50,3 +50,23 @@ async function unlessOver<T>(next: Promise<T>, signal: AbortSignal): Promise<T> 
 export async function* inBase64(pieces: AsyncIterable<string | Buffer>): Streamed["chunks"] & AsyncGenerator<string> {
   for await (const piece of pieces) yield Buffer.from(piece as string).toString("base64");
 }
+
+/**
+ * The same pieces, for a reader that may ask for the next one and then never look at the answer, as tRPC does when the
+ * connection closes: a failure that nobody awaits any more would end the whole process.
+ */
+export function safeToAbandon<T>(pieces: AsyncIterable<T>): AsyncIterable<T> {
+  return {
+    [Symbol.asyncIterator]() {
+      const source = pieces[Symbol.asyncIterator]();
+      return {
+        next() {
+          const next = source.next();
+          next.catch(() => {}); // a reader that awaits it still sees the failure
+          return next;
+        },
+        return: async (value?: unknown) => (await source.return?.(value)) ?? { done: true, value },
+      };
+    },
+  };
+}

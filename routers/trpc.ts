@@ -13,7 +13,7 @@ import type { ListKey } from "./page.ts";
 import type { Deadline } from "./providers/provider.ts";
 import type { Chunks } from "./reply.ts";
 import type { Access, Meta } from "./rest.ts";
-import { bounded, Cut, inBase64, streamSeconds } from "./stream.ts";
+import { bounded, Cut, inBase64, safeToAbandon, streamSeconds } from "./stream.ts";
 import { asHeard, type Consultation, noRing, patiently, signed } from "./trpc/asking.ts";
 import { begunAgain, claimOf, commit, give, redacted, replay, subjectOf } from "./trpc/commit.ts";
 import { completeMeta, statedBy } from "./trpc/complete.ts";
@@ -239,7 +239,10 @@ export const live = accessible("tenant").use(async (asked) => {
     key: { secret: ctx.signingSecret, clientId: principal.clientId, procedure: path, filters: {} },
     signal: asked.signal ?? new AbortController().signal,
   };
-  return next({ ctx: { principal, follower } });
+  const result = await next({ ctx: { principal, follower } });
+  if (!result.ok) return result;
+  const answer: typeof result = { ...result, data: safeToAbandon(result.data as AsyncIterable<unknown>) };
+  return answer;
 });
 
 /** Reads one row in one statement: for the hottest doors. Nothing is opened for it, so its input is parsed once. */

@@ -216,3 +216,13 @@ function failing(work: () => unknown): string[] {
   }
   throw new Error("It was taken.");
 }
+
+test("a long run of blanks between braces is read in no time, wherever it stands", { timeout: 20_000 }, () => {
+  const blanks = " ".repeat(49_000);
+  for (const text of [`{{${blanks}x`, `{{{${blanks}x`, "{{ ".repeat(16_000), `{{${"\t&".repeat(24_000)}`]) {
+    const began = performance.now();
+    expect([variablesIn(text), oddMarksIn(text), render(text, {})]).toEqual([[], [], text]);
+    expect(performance.now() - began).toBeLessThan(2_000);
+  }
+  expect(variablesIn(`{{ a }} {{&b}} {{ & c }} {{{ d }}} {{e} {{${blanks}f }}`)).toEqual(["a", "b", "c", "d", "f"]);
+});

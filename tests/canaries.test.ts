@@ -75,7 +75,10 @@ const plants: Plant[] = [
   { name: "twilio", given: (authToken) => credential("twilio", { accountSid: "AC01", authToken }) },
   { name: "plivo", given: (authToken) => credential("plivo", { authId: "MA01", authToken: `wrong${authToken}` }) },
   { name: "sip", given: (password) => credential("sip", { host: "sip.example.com", username: "u", password }) },
-  { name: "a field of another provider", given: (key) => credential("telnyx", { apiKey: "x", authToken: key }) },
+  {
+    name: "a field of another provider",
+    given: (key) => credential("telnyx", { apiKey: "long-enough", authToken: key }),
+  },
   { name: "an own Ultravox account", secret: broughtKeys[0], given: (apiKey) => credential("ultravox", { apiKey }) },
   { name: "an Ultravox key that opens nothing", given: (key) => credential("ultravox", { apiKey: `nobody.${key}` }) },
   { name: "a tool's credential", given: toolAndAgent },

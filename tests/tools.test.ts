@@ -922,6 +922,27 @@ describe("hiding a secret", () => {
     expect(hide("text", [])).toBe("text");
   });
 
+  test("hides a short secret as a whole word alone, so that no word spells it out", () => {
+    expect(hide("banana, a cat", formsOf("a"))).toBe("banana, [secret] cat");
+    expect(hide("the password1 is not pass", formsOf("pass"))).toBe("the password1 is not [secret]");
+    expect(hide("schlüssel ü", formsOf("ü"))).toBe("schlüssel [secret]");
+    expect(hide("ada:1234 12345", formsOf("ada:1234"))).toBe("[secret] 12345");
+  });
+
+  test("finds a short secret next to whatever may stand beside a value", () => {
+    const forms = formsOf("pass1");
+    for (const [before, after] of [
+      ['"', '"'],
+      ["?key=", "&x=1"],
+      ["%20", "%20"],
+      ["line\\n", "\\n"],
+      ["\\u00e4", "\\u00e4"],
+      ["Bearer ", ""],
+      ["a:", "@b"],
+    ] as const)
+      expect(hide(`${before}pass1${after}`, forms)).toBe(`${before}[secret]${after}`);
+  });
+
   test("takes the longest beginning of a secret from the end of a text that was cut", () => {
     expect(withoutHalf("text abcab", ["abcabd"])).toBe("text ");
     expect(withoutHalf("texts", ["secret"])).toBe("text");

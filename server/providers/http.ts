@@ -2,6 +2,7 @@ import { CircuitState, ConsecutiveBreaker, circuitBreaker, handleWhenResult, isB
 import { Agent, type Dispatcher, request as dispatch } from "undici";
 import { z } from "zod";
 import { ProviderError } from "../../routers/providers/provider.ts";
+import { formsOf, hide } from "../../routers/tools/hide.ts";
 
 /** What one attempt came to. `path` has no query, and nothing here is secret: it may be logged as it is. */
 export type Attempt = {
@@ -354,9 +355,9 @@ function complaint(value: unknown, path: string[]): string {
 }
 
 function clean<T>(text: string, request: ProviderRequest<T>): string {
-  const secrets = (request.secrets ?? []).filter(Boolean);
-  const redacted = secrets.reduce((soFar, secret) => soFar.replaceAll(secret, "[secret]"), text);
-  const line = redacted.replace(/\s+/g, " ");
+  const forms = new Set((request.secrets ?? []).filter(Boolean).flatMap(formsOf));
+  const longestFirst = [...forms].toSorted((a, b) => b.length - a.length);
+  const line = hide(text, longestFirst).replace(/\s+/g, " ");
   return line.length > 300 ? `${line.slice(0, 299)}…` : line;
 }
 
