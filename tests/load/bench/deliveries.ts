@@ -1,32 +1,27 @@
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import postgres from "postgres";
-import { eventTypes } from "../../db/events.ts";
-import { newId } from "../../db/ids.ts";
-import { eventEnvelope } from "../../routers/events/service.ts";
-import { createEndpoint } from "../../routers/webhooks/service.ts";
-import { seedClient } from "../../server/dev/seed.ts";
-import { bareDatabase } from "./bare-database.ts";
-import type { Child } from "./child.ts";
-import type { BenchOptions, Ground } from "./ground.ts";
-import type { Posts } from "./post-loop.ts";
-import { type Round, summed } from "./rounds.ts";
-import { table } from "./table.ts";
+import { eventTypes } from "../../../db/events.ts";
+import { newId } from "../../../db/ids.ts";
+import { eventEnvelope } from "../../../routers/events/service.ts";
+import { createEndpoint } from "../../../routers/webhooks/service.ts";
+import { seedClient } from "../../../server/dev/seed.ts";
+import { bareDatabase } from "../bare-database.ts";
+import type { Child } from "../child.ts";
+import type { BenchOptions, Ground } from "../ground.ts";
+import { best, type Round } from "../rounds.ts";
+import type { Group } from "./figures.ts";
 
-/** Of each round. */
-const count = 10_000;
-const warmUpCount = 2_000;
-const rounds = 3;
 /** As many at once as our worker runs by default. */
 const concurrency = 150;
 /** Enough of both that the places per endpoint and per client are never what is waited for. */
 const clientCount = 10;
 const endpointsEach = 5;
 const wantedBytes = 1024;
-/** Events that were delivered before: a table that is all but empty is nobody's, and Postgres plans for it badly. */
+/** What was sent before, on both sides: a table that is all but empty is nobody's, and Postgres plans for it badly. */
 const history = 20_000;
 const patienceMs = 60_000;
-const lookEveryMs = 100;
+const lookEveryMs = 10;
 
 type Endpoint = { clientId: string; id: string; type: string };
 type Event = Endpoint & { eventId: string; at: string; data: string };
@@ -35,103 +30,95 @@ type Contestant = {
   profile: string;
   child: Child;
   /** What lies ready before anything is measured. */
-  prepare?(events: Event[]): Promise<unknown>;
-  run(events: Event[]): Promise<unknown>;
+  prepare(events: Event[]): Promise<unknown>;
+  /** Resolves when nothing is left to do. */
+  settled(): Promise<unknown>;
   /** How much has been recorded so far, of that which must grow by one for each event. */
-  recorded?(): Promise<Record<string, number>>;
+  recorded(): Promise<Record<string, number>>;
 };
 
-/** Webhooks out, every attempt recorded, beside a loop that only posts the same bodies to the same sink. */
-export async function benchDeliveries(ground: Ground, { profiles, say }: BenchOptions): Promise<string> {
+/** Webhooks out, every attempt recorded, beside the queue's library with a post and a row. */
+export async function benchDeliveries(ground: Ground, { profiles, quick, say }: BenchOptions): Promise<Group[]> {
+  const [count, warmUp, rounds] = quick ? [2_000, 500, 1] : [10_000, 2_000, 3];
   const sink = await ground.child("./sink.ts");
   const url = `http://127.0.0.1:${await sink.ask<number>("port")}/hook`;
   const endpoints = await openEndpoints(ground, url);
-  const { clientId } = endpoints[0]!;
-  const loop = await ground.child("./post-loop.ts");
   const bare = await openBare(ground);
-  const queue = await ground.child("./worker-rows.ts", { DATABASE_URL: bare.url });
-  const worker = await ground.child("./worker-ours.ts");
-  const posting = (recorded: boolean) => (events: Event[]) =>
-    loop.ask("post", { url, bodies: events.map(bodyOf), concurrency, clientId, recorded } satisfies Posts);
-  const ours = {
-    child: worker,
-    run: () => settled(ground),
-    recorded: () => records(ground),
-  };
+  const contestants = await openContestants(ground, bare, url);
+  await insertHistory(ground, endpoints);
+  const taken = new Map<Contestant, Round[]>(contestants.map((contestant) => [contestant, []]));
+  const last = profiles === null ? rounds : rounds + 1;
+  for (let round = 0; round <= last; round++) {
+    for (const contestant of contestants) {
+      if (round === 0) say(`warming up: ${contestant.name}`);
+      const watched = profiles !== null && round > rounds;
+      if (watched) await contestant.child.ask("profile.start");
+      const events = eventsFor(endpoints, round === 0 ? warmUp : count);
+      const seen = await measured(ground, contestant, sink, events);
+      const file = `deliveries-${contestant.profile}.cpuprofile`;
+      if (watched) await contestant.child.ask("profile.stop", join(profiles, file));
+      if (round > 0 && !watched) taken.get(contestant)!.push(seen);
+    }
+  }
+  await bare.close();
+  const figures = contestants.map((contestant) => ({ name: contestant.name, ...best(taken.get(contestant)!) }));
+  return [{ work: `deliveries of 1 kB, ${concurrency} at once, ${count} due`, figures }];
+}
 
-  const contestants: Contestant[] = [
-    { name: "undici loop", profile: "loop", child: loop, run: posting(false) },
-    { name: "undici loop, a row inserted for each", profile: "loop-rows", child: loop, run: posting(true) },
+async function openContestants(ground: Ground, bare: Bare, url: string): Promise<Contestant[]> {
+  const queue = await ground.child("./worker-rows.ts", { DATABASE_URL: bare.url, JOBS_AT_ONCE: `${concurrency}` });
+  const worker = await ground.child("./worker-ours.ts", { WORKER_PROMPT_JOBS: `${concurrency}` });
+  const ours = { child: worker, settled: () => settled(ground), recorded: () => records(ground) };
+  return [
     {
-      name: "graphile-worker, a row inserted for each",
-      profile: "queue",
-      child: queue,
-      run: (events) => bare.drained(events.map((event) => ({ url, body: bodyOf(event) }))),
+      ...{ name: "graphile-worker, a post and a row", profile: "queue", child: queue },
+      prepare: (events) => bare.queue(events.map((event) => ({ url, body: bodyOf(event) }))),
+      settled: bare.settled,
       recorded: bare.recorded,
     },
     {
-      name: "ours, deliveries that are due",
-      profile: "ours",
-      ...ours,
+      ...{ name: "ours, deliveries that are due", profile: "ours", ...ours },
       async prepare(events) {
         await insertEvents(ground, events);
         await insertDeliveries(ground, events);
       },
     },
     {
-      name: "ours, from the event on",
-      profile: "events",
-      ...ours,
+      ...{ name: "ours, from the event on", profile: "events", ...ours },
       async prepare(events) {
         await insertEvents(ground, events);
         await queueFanOuts(ground, events);
       },
     },
   ];
-  await insertHistory(ground, endpoints);
-  const taken = new Map<Contestant, Round[]>(contestants.map((contestant) => [contestant, []]));
-  const last = profiles === null ? rounds : rounds + 1;
-  for (let round = 0; round <= last; round++) {
-    for (const contestant of contestants) {
-      const { name, profile, child, prepare, run, recorded } = contestant;
-      if (round === 0) say(`warming up: ${name}`);
-      const watched = profiles !== null && round > rounds;
-      const events = eventsFor(endpoints, round === 0 ? warmUpCount : count);
-      const before = await recorded?.();
-      await sink.ask("forget");
-      if (watched) await child.ask("profile.start");
-      await prepare?.(events);
-      const [cpuBefore, postgresBefore] = await Promise.all([child.ask<number>("cpu"), ground.postgresCpu()]);
-      await run(events);
-      const ended = performance.timeOrigin + performance.now();
-      const [cpu, postgres] = await Promise.all([child.ask<number>("cpu"), ground.postgresCpu()]);
-      if (watched) await child.ask("profile.stop", join(profiles, `deliveries-${profile}.cpuprofile`));
-      const { posts, firstAt } = await sink.ask<{ posts: number; firstAt: number }>("seen");
-      if (posts !== events.length) throw new Error(`${name}: ${posts} posts of ${events.length} events`);
-      for (const [what, soFar] of Object.entries((await recorded?.()) ?? {})) {
-        const grown = soFar - before![what]!;
-        if (grown !== events.length) throw new Error(`${name}: ${grown} ${what} of ${events.length} events`);
-      }
-      if (round === 0 || watched) continue;
-      const inPostgres = postgres === null || postgresBefore === null ? null : postgres - postgresBefore;
-      taken
-        .get(contestant)!
-        .push({ count, seconds: (ended - firstAt) / 1000, cpu: cpu - cpuBefore, postgres: inPostgres });
-    }
-  }
-  await Promise.all([worker.stop(), queue.stop(), loop.stop(), sink.stop()]);
-  await bare.close();
-
-  const first = summed(taken.get(contestants[0]!)!);
-  const second = summed(taken.get(contestants[1]!)!);
-  const rows = contestants.map((contestant) => {
-    const { perSecond, cpu, postgres } = summed(taken.get(contestant)!);
-    return [contestant.name, perSecond, cpu, postgres, perSecond / first.perSecond, perSecond / second.perSecond];
-  });
-  const heads = ["deliveries", "per second", "CPU us", "Postgres us", "to the loop", "to the loop with rows"];
-  const places = `${clientCount} clients with ${endpointsEach} endpoints each`;
-  return table(`Deliveries: ${rounds} times ${count} of 1 KB, ${concurrency} at once, ${places}`, heads, rows);
 }
+
+/** From the first request until the last row is written, each delivery sent and recorded once. */
+async function measured(ground: Ground, contestant: Contestant, sink: Child, events: Event[]): Promise<Round> {
+  const { name, child, recorded } = contestant;
+  const before = await recorded();
+  await sink.ask("forget");
+  const [cpuBefore, postgresBefore] = await Promise.all([child.ask<number>("cpu"), ground.postgresCpu()]);
+  await contestant.prepare(events);
+  const prepared = await ground.postgresCpu();
+  // The sink is asked first, and the database only at the end: its answers are not what is measured.
+  await patiently(async () => (await sink.ask<{ posts: number }>("seen")).posts >= events.length);
+  await contestant.settled();
+  const ended = performance.timeOrigin + performance.now();
+  const [cpu, postgres] = await Promise.all([child.ask<number>("cpu"), ground.postgresCpu()]);
+  const { posts, firstAt } = await sink.ask<{ posts: number; firstAt: number }>("seen");
+  if (posts !== events.length) throw new Error(`${name}: ${posts} posts of ${events.length} events`);
+  for (const [what, soFar] of Object.entries(await recorded())) {
+    const grown = soFar - before[what]!;
+    if (grown !== events.length) throw new Error(`${name}: ${grown} ${what} of ${events.length} events`);
+  }
+  // What it costs Postgres to write down what is due is nobody's delivery.
+  const writing = prepared === null || postgresBefore === null ? 0 : prepared - postgresBefore;
+  const inPostgres = postgres === null || postgresBefore === null ? null : postgres - postgresBefore - writing;
+  return { count: events.length, seconds: (ended - firstAt) / 1000, cpu: cpu - cpuBefore, postgres: inPostgres };
+}
+
+type Bare = Awaited<ReturnType<typeof openBare>>;
 
 /** A database of its own for the queue's library alone. */
 async function openBare({ environment, owner }: Ground) {
@@ -139,16 +126,17 @@ async function openBare({ environment, owner }: Ground) {
   const sql = postgres(url, { max: 1, onnotice: () => {} });
   await sql`create table attempts (id text primary key, status int, latency_ms int, response text,
     created_at timestamptz not null default clock_timestamp())`;
+  await sql`insert into attempts (id, status, latency_ms, response)
+    select 'before_' || n, 202, 1, 'ok' from generate_series(1, ${history}) n`;
+  await sql`analyze`;
   return {
     url,
-    /** Queues them in one commit, and waits until the last is gone from the table. */
-    async drained(payloads: { url: string; body: string }[]) {
-      await sql`
-        select count(*) from graphile_worker.add_jobs(array(
-          select row('webhooks.deliver', payload, null, now(), 10, null, 0, null)::graphile_worker.job_spec
-          from json_array_elements(${sql.json(payloads)}::json) payload))`;
-      await patiently(async () => (await sql`select from graphile_worker._private_jobs limit 1`).length === 0);
-    },
+    /** Queues them in one commit. */
+    queue: (payloads: { url: string; body: string }[]) => sql`
+      select count(*) from graphile_worker.add_jobs(array(
+        select row('webhooks.deliver', payload, null, now(), 10, null, 0, null)::graphile_worker.job_spec
+        from json_array_elements(${sql.json(payloads)}::json) payload))`,
+    settled: () => patiently(async () => (await sql`select from graphile_worker._private_jobs limit 1`).length === 0),
     async recorded() {
       const [kept] = await sql`select count(*)::int as attempts from attempts where status = 200`;
       return { attempts: kept!.attempts as number };

@@ -1,87 +1,114 @@
 import { randomBytes } from "node:crypto";
-import { parseArgs } from "node:util";
-import { telnyxAccount } from "../../server/dev/telnyx.ts";
-import { seedCalls } from "./call-ground.ts";
-import { openGround } from "./ground.ts";
-import type { Sending, Sent } from "./ingress-sender.ts";
-import { table } from "./table.ts";
+import { setTimeout as sleep } from "node:timers/promises";
+import { telnyxAccount } from "../../../server/dev/telnyx.ts";
+import { seedCalls } from "../call-ground.ts";
+import type { BenchOptions, Ground } from "../ground.ts";
+import type { Sending, Sent } from "../ingress-sender.ts";
+import type { Group } from "./figures.ts";
 
 /** How soon all but one in a hundred must be acknowledged: providers give up later, and send again. */
 const boundMs = 100;
 const warmUpSeconds = 3;
+const perSecond = 300;
+const patienceMs = 120_000;
 
-/** How soon providers hear that we have what they sent: `npm run bench:ingress -- [--per-second 300] [--seconds 20]`. */
-async function main() {
-  const { values } = parseArgs({
-    options: { "per-second": { type: "string", default: "300" }, seconds: { type: "string", default: "20" } },
-  });
-  const [perSecond, seconds] = [Number(values["per-second"]), Number(values.seconds)];
-  const stops: (() => Promise<unknown>)[] = [];
-  try {
-    const ground = await openGround(stops);
-    const { owner } = ground;
-    await seedCalls(owner, { calls: 4000, clients: 1 });
-    const rows = await owner<{ id: string; upstream: string }[]>`
-      select id, provider_call_id as upstream from calls where status = 'ended' order by id`;
-    const calls = rows.map(({ id, upstream }) => ({ id, upstream }));
-    const account = telnyxAccount();
-    const stripeSecret = `whsec_${randomBytes(24).toString("hex")}`;
-    const environment = { STRIPE_WEBHOOK_SECRETS: stripeSecret, TELNYX_PUBLIC_KEYS: account.publicKey };
-    const server = await ground.child("./server-ours.ts", environment);
-    const worker = await ground.child("./worker-ours.ts", environment);
-    const sender = await ground.child("./ingress-sender.ts", {
-      STRIPE_SECRET: stripeSecret,
-      ULTRAVOX_SECRET: ground.environment.ULTRAVOX_WEBHOOK_SECRETS,
-      TELNYX_ACCOUNT: JSON.stringify({
-        privateKey: { key: account.privateKey.export({ format: "pem", type: "pkcs8" }) },
-      }),
-    });
-    const port = await server.ask<number>("port");
-    const half = Math.floor(calls.length / 2);
-    const warm: Sending = { port, perSecond, seconds: warmUpSeconds, calls: calls.slice(0, half) };
-    await sender.ask<Sent>("run", warm);
-    await allApplied(owner);
+type Call = { id: string; upstream: string };
 
-    const used = async () => {
-      const parts = [server.ask<number>("cpu"), worker.ask<number>("cpu"), ground.postgresCpu()];
-      return Promise.all(parts);
-    };
-    const before = await used();
-    const sent = await sender.ask<Sent>("run", { ...warm, seconds, calls: calls.slice(half) } satisfies Sending);
-    const applied = await allApplied(owner);
-    const after = await used();
-
-    const count = perSecond * seconds;
-    const perMessage = after.map((now, index) =>
-      now === null || before[index] === null ? null : (now - before[index]!) / count,
-    );
-    const heads = ["", "per second", "p50 ms", "p95 ms", "p99 ms", "slowest", "API us", "worker us", "Postgres us"];
-    const figures = [perSecond, sent.p50Ms, sent.p95Ms, sent.p99Ms, sent.slowestMs, ...perMessage];
-    const title = `Ingress: ${count} messages of three providers, one in ten of them twice, over ${seconds} s`;
-    console.log(table(title, heads, [["acknowledged", ...figures]]));
-    console.log(`${JSON.stringify(sent.answers)}; all applied ${applied} s after the last was sent`);
-
-    const faults = [...(await missing(owner, sent)), ...refusals(sent, count)];
-    if (sent.p99Ms > boundMs) faults.push(`p99 is ${Math.round(sent.p99Ms)} ms; ${boundMs} ms are allowed`);
-    if (faults.length > 0) {
-      console.error(faults.join("\n"));
-      process.exitCode = 1;
-    }
-  } finally {
-    for (const stop of stops.reverse()) await stop().catch((error: unknown) => console.error(error));
+/** What providers tell us, of calls that have ended long ago and of calls that go on: from the acknowledgement to the end. */
+export async function benchIngress(ground: Ground, options: BenchOptions): Promise<Group[]> {
+  const { owner } = ground;
+  await seedCalls(owner, { calls: 6_000, clients: 1 });
+  const rows = await owner<Call[]>`
+    select id, provider_call_id as upstream from calls where status = 'ended' order by id`;
+  const calls = rows.map(({ id, upstream }) => ({ id, upstream }));
+  const [warm, ended, live] = [calls.slice(0, 500), calls.slice(500, 3_000), calls.slice(3_000)];
+  await makeLive(ground, live);
+  const send = await openProviders(ground, options);
+  await send(warm, warmUpSeconds, "warming up");
+  const groups: Group[] = [];
+  for (const [what, theirs] of [
+    ["calls that are over", ended],
+    ["calls that go on", live],
+  ] as const) {
+    const seconds = options.quick ? 4 : Math.max(10, options.seconds);
+    groups.push(await send(theirs, seconds, what));
   }
+  return groups;
 }
 
-type Owner = Awaited<ReturnType<typeof openGround>>["owner"];
+/** As they are when they have been placed and nothing has been heard of them. */
+async function makeLive({ owner }: Ground, calls: Call[]) {
+  const ids = calls.map(({ id }) => id);
+  await owner`
+    update calls set status = 'queued', outcome = null, outcome_final = false, duration_seconds = null,
+      recording_state = 'none', recording_enabled = false, transcript_state = 'pending' where id = any(${ids})`;
+  await owner`update holds set state = 'held', captured_micros = 0 where subject_id = any(${ids})`;
+  const [totals] =
+    await owner`select client_id, sum(amount_micros)::text as held from holds where state = 'held' group by 1`;
+  await owner`
+    insert into ledger_accounts (client_id, name, balance_micros)
+    select ${totals!.client_id}, name, case name when 'held' then ${totals!.held}::bigint else 0 end
+    from unnest(array['available', 'held', 'revenue', 'purchases', 'grants', 'adjustments']) name`;
+  await owner`analyze`;
+}
 
-/** Waits until nothing is left to apply; answers for how many seconds. */
-async function allApplied(owner: Owner): Promise<string> {
-  const began = performance.now();
+async function openProviders(ground: Ground, { say, object }: BenchOptions) {
+  const account = telnyxAccount();
+  const stripeSecret = `whsec_${randomBytes(24).toString("hex")}`;
+  const environment = { STRIPE_WEBHOOK_SECRETS: stripeSecret, TELNYX_PUBLIC_KEYS: account.publicKey };
+  const server = await ground.child("./server-ours.ts", environment);
+  const worker = await ground.child("./worker-ours.ts", environment);
+  const privateKey = { key: account.privateKey.export({ format: "pem", type: "pkcs8" }) };
+  const sender = await ground.child("./ingress-sender.ts", {
+    STRIPE_SECRET: stripeSecret,
+    ULTRAVOX_SECRET: ground.environment.ULTRAVOX_WEBHOOK_SECRETS,
+    TELNYX_ACCOUNT: JSON.stringify({ privateKey }),
+  });
+  const port = await server.ask<number>("port");
+  const used = () => Promise.all([server.ask<number>("cpu"), worker.ask<number>("cpu"), ground.postgresCpu()]);
+
+  return async (calls: Call[], seconds: number, what: string): Promise<Group> => {
+    say(what);
+    const before = await used();
+    const began = performance.now();
+    const sent = await sender.ask<Sent>("run", { port, perSecond, seconds, calls } satisfies Sending);
+    await allApplied(ground.owner);
+    const took = (performance.now() - began) / 1000;
+    const after = await used();
+    const count = perSecond * seconds;
+    const [api, work] = [(after[0] - before[0]) / count, (after[1] - before[1]) / count];
+    const postgres = after[2] === null || before[2] === null ? null : (after[2] - before[2]) / count;
+    const faults = [...(await missing(ground.owner, sent)), ...refusals(sent, count)];
+    if (faults.length > 0) throw new Error(faults.join("; "));
+    if (sent.p99Ms > boundMs) object(`ingress, ${what}: p99 is ${Math.round(sent.p99Ms)} ms, not under ${boundMs}`);
+    const { p50Ms, p95Ms, p99Ms } = sent;
+    return {
+      work: `provider messages of ${what}, ${perSecond} a second`,
+      figures: [
+        { name: "ours, acknowledged (API)", perSecond: count / seconds, cpu: api, p50Ms, p95Ms, p99Ms },
+        {
+          name: "ours, applied (API + worker)",
+          perSecond: count / took,
+          cpu: api + work,
+          postgres,
+          note: `worker ${Math.round(work)} us`,
+        },
+      ],
+    };
+  };
+}
+
+type Owner = Ground["owner"];
+
+/** Waits until nothing is left to apply. */
+async function allApplied(owner: Owner) {
+  const until = performance.now() + patienceMs;
   for (;;) {
     const [left] = await owner`select count(*)::int as n from ingress_events where state = 'received'`;
-    if (left!.n === 0) return ((performance.now() - began) / 1000).toFixed(1);
-    if (performance.now() - began > 120_000) throw new Error(`${left!.n} messages were never applied`);
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    if (left!.n === 0) return;
+    if (performance.now() > until)
+      throw new Error(`${left!.n} messages were not applied within ${patienceMs / 1000} s`);
+    await sleep(50);
   }
 }
 
@@ -104,5 +131,3 @@ function refusals({ answers }: Sent, count: number): string[] {
   const total = accepted.reduce((sum, [, answered]) => sum + answered, 0);
   return total === count ? [] : [`${count - total} were not acknowledged: ${JSON.stringify(answers)}`];
 }
-
-await main();
