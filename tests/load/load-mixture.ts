@@ -67,7 +67,7 @@ export async function openMixture(ground: Ground, scale: number) {
 }
 
 async function openServer(ground: Ground) {
-  await seedCalls(ground.owner, { calls: 4_000, clients: 1 });
+  await seedCalls(ground.owner, { calls: 4_000, clients: 1, autovacuum: true });
   const rows = await ground.owner<{ id: string; upstream: string }[]>`
     select id, provider_call_id as upstream from calls where status = 'ended' order by id`;
   const account = telnyxAccount();

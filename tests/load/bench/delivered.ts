@@ -41,5 +41,5 @@ async function atRate(ground: Ground, stage: Stage, pace: Parameters<typeof meas
   const inPostgres = postgres === null || postgresBefore === null ? null : (postgres - postgresBefore) / count;
   const { p50Ms, p95Ms, p99Ms } = spreadOf(all);
   const each = { perSecond: seen.perSecond, cpu: (cpu - cpuBefore) / count, postgres: inPostgres };
-  return { name: `ours, ${pace.rate} a second`, ...each, p50Ms, p95Ms, p99Ms, note: odd.join("; ") };
+  return { name: `ours, ${pace.rate} a second`, isPaced: true, ...each, p50Ms, p95Ms, p99Ms, note: odd.join("; ") };
 }

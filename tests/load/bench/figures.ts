@@ -12,6 +12,8 @@ export type Figure = {
   p95Ms?: number | null;
   p99Ms?: number | null;
   note?: string;
+  /** The pace was given: how many a second is no achievement, and no ratio is shown of it. */
+  isPaced?: boolean;
 };
 
 /** Rows that do the same work. The first is the yardstick of the ratios. */
@@ -31,7 +33,7 @@ function rowsOf({ work, figures }: Group): Row[] {
   return figures.map((figure, place) => {
     const { perSecond, cpu = null, postgres = null, p50Ms = null, p95Ms = null, p99Ms = null } = figure;
     const ratios = [
-      ratio(perSecond, first!.perSecond),
+      figure.isPaced ? null : ratio(perSecond, first!.perSecond),
       ratio(cpu, first!.cpu),
       ratio(together(figure), together(first!)),
     ];

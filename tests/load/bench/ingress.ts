@@ -17,14 +17,14 @@ type Call = { id: string; upstream: string };
 /** What providers tell us, of calls that have ended long ago and of calls that go on: from the acknowledgement to the end. */
 export async function benchIngress(ground: Ground, options: BenchOptions): Promise<Group[]> {
   const { owner } = ground;
-  await seedCalls(owner, { calls: 6_000, clients: 1 });
+  await seedCalls(owner, { calls: 6_000, clients: 1, autovacuum: true });
   const rows = await owner<Call[]>`
     select id, provider_call_id as upstream from calls where status = 'ended' order by id`;
   const calls = rows.map(({ id, upstream }) => ({ id, upstream }));
   const [warm, ended, live] = [calls.slice(0, 500), calls.slice(500, 3_000), calls.slice(3_000)];
   await makeLive(ground, live);
   const send = await openProviders(ground, options);
-  await send(warm, warmUpSeconds, "warming up");
+  await send(warm, warmUpSeconds, "warming up", Number.POSITIVE_INFINITY);
   const groups: Group[] = [];
   for (const [what, theirs] of [
     ["calls that are over", ended],
@@ -33,6 +33,7 @@ export async function benchIngress(ground: Ground, options: BenchOptions): Promi
     const seconds = options.quick ? 4 : Math.max(10, options.seconds);
     groups.push(await send(theirs, seconds, what));
   }
+  await mustHaveMoved(ground, live);
   return groups;
 }
 
@@ -52,6 +53,15 @@ async function makeLive({ owner }: Ground, calls: Call[]) {
   await owner`analyze`;
 }
 
+/** Else nothing was measured but messages that change nothing. */
+async function mustHaveMoved({ owner }: Ground, calls: Call[]) {
+  const [seen] = await owner`
+    select count(*) filter (where status = 'ended')::int as ended, count(*) filter (where status <> 'queued')::int as moved
+    from calls where id = any(${calls.map(({ id }) => id)})`;
+  if (!(seen!.ended > 0 && seen!.moved > 0))
+    throw new Error("the messages of calls that go on have moved none of them");
+}
+
 async function openProviders(ground: Ground, { say, object }: BenchOptions) {
   const account = telnyxAccount();
   const stripeSecret = `whsec_${randomBytes(24).toString("hex")}`;
@@ -67,11 +77,12 @@ async function openProviders(ground: Ground, { say, object }: BenchOptions) {
   const port = await server.ask<number>("port");
   const used = () => Promise.all([server.ask<number>("cpu"), worker.ask<number>("cpu"), ground.postgresCpu()]);
 
-  return async (calls: Call[], seconds: number, what: string): Promise<Group> => {
+  return async (calls: Call[], seconds: number, what: string, atMostMs = boundMs): Promise<Group> => {
     say(what);
     const before = await used();
     const began = performance.now();
     const sent = await sender.ask<Sent>("run", { port, perSecond, seconds, calls } satisfies Sending);
+    const acknowledgedAfter = (performance.now() - began) / 1000;
     await allApplied(ground.owner);
     const took = (performance.now() - began) / 1000;
     const after = await used();
@@ -80,14 +91,15 @@ async function openProviders(ground: Ground, { say, object }: BenchOptions) {
     const postgres = after[2] === null || before[2] === null ? null : (after[2] - before[2]) / count;
     const faults = [...(await missing(ground.owner, sent)), ...refusals(sent, count)];
     if (faults.length > 0) throw new Error(faults.join("; "));
-    if (sent.p99Ms > boundMs) object(`ingress, ${what}: p99 is ${Math.round(sent.p99Ms)} ms, not under ${boundMs}`);
+    if (sent.p99Ms > atMostMs) object(`ingress, ${what}: p99 is ${Math.round(sent.p99Ms)} ms, not under ${boundMs}`);
     const { p50Ms, p95Ms, p99Ms } = sent;
+    const acknowledged = { name: "ours, acknowledged (API)", isPaced: true };
     return {
       work: `provider messages of ${what}, ${perSecond} a second`,
       figures: [
-        { name: "ours, acknowledged (API)", perSecond: count / seconds, cpu: api, p50Ms, p95Ms, p99Ms },
+        { ...acknowledged, perSecond: count / acknowledgedAfter, cpu: api, p50Ms, p95Ms, p99Ms },
         {
-          name: "ours, applied (API + worker)",
+          ...{ name: "ours, applied (API + worker)", isPaced: true },
           perSecond: count / took,
           cpu: api + work,
           postgres,
