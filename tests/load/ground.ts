@@ -18,7 +18,7 @@ export type BenchOptions = {
   /** Where the profiles of our own processes go, if they are wanted. */
   profiles: string | null;
   say(line: string): void;
-  /** Something is slower than it may be: the run goes on, and fails at its end. */
+  /** Something is slower than it may be, or broken: the run goes on, and fails at its end. */
   object(sentence: string): void;
 };
 
