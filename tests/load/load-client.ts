@@ -24,6 +24,8 @@ export type Loaded = {
   p95Ms: number;
   p99Ms: number;
   slowestMs: number;
+  /** Responses of 503: the server was too busy, said so, and did nothing. They are not among the requests. */
+  refused: number;
   /** Responses with another status, or a body that is too short: how many of each. */
   wrong: Record<string, number>;
   /** Responses that are the stored one of an earlier request: nothing was done for them. */
@@ -39,6 +41,7 @@ async function run(load: Load): Promise<Loaded> {
   const latencies: number[] = [];
   const wrong: Record<string, number> = {};
   let replayed = 0;
+  let refused = 0;
   const sending = {
     ...{ port, connections },
     request(n: number) {
@@ -46,8 +49,12 @@ async function run(load: Load): Promise<Loaded> {
       return text.includes("%n%") ? text.replaceAll("%n%", `${unique}-${++serial}`) : text;
     },
     seen(_n: number, { head, length, ms }: { head: string; length: number; ms: number }) {
-      latencies.push(ms);
       const status = head.slice(9, 12);
+      if (status === "503") {
+        refused += 1;
+        return;
+      }
+      latencies.push(ms);
       const isRight = status === String(expect.status) && length >= expect.leastBytes;
       if (!isRight) wrong[`${status}, ${length} bytes`] = (wrong[`${status}, ${length} bytes`] ?? 0) + 1;
       if (/\r\nidempotency-replayed:/i.test(head)) replayed += 1;
@@ -57,7 +64,7 @@ async function run(load: Load): Promise<Loaded> {
   if (perSecond === undefined) await sendAsFastAsPossible(sending, { seconds, count });
   else await sendAtPace(sending, { perSecond, count: Math.min(count, Math.ceil(perSecond * seconds)) });
   const took = (performance.now() - began) / 1000;
-  return { requests: latencies.length, seconds: took, ...spreadOf(latencies), wrong, replayed };
+  return { requests: latencies.length, seconds: took, ...spreadOf(latencies), wrong, replayed, refused };
 }
 
 answer({ run });

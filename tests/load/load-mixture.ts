@@ -132,9 +132,10 @@ function workOf(loads: Record<string, Loaded>, driven: Driven, sent: Sent): Work
   const add = (what: string, count: number) => {
     if (count > 0) errors[what] = (errors[what] ?? 0) + count;
   };
-  for (const [name, { wrong, replayed }] of Object.entries(loads)) {
+  for (const [name, { wrong, replayed, refused }] of Object.entries(loads)) {
     for (const [answer, count] of Object.entries(wrong)) add(`${name}: ${answer}`, count);
     add(`${name}: replays`, replayed);
+    add(`${name}: 503`, refused);
   }
   for (const [why, count] of Object.entries(driven.failed)) add(`events: ${why}`, count);
   for (const [answer, count] of Object.entries(sent.answers)) if (!answer.endsWith(" 204")) add(answer, count);

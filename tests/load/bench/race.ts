@@ -26,11 +26,11 @@ export type Race = {
   tolerance?: number;
 };
 
-type Measured = Round & Pick<Loaded, "p50Ms" | "p95Ms" | "p99Ms">;
+type Measured = Round & Pick<Loaded, "p50Ms" | "p95Ms" | "p99Ms" | "refused">;
 
 /** The runners take turns in short rounds, so that a disturbance is not all one runner's. */
 export async function race(ground: Ground, load: Child, given: Race, options: BenchOptions): Promise<Figure[]> {
-  const { seconds, quick, profiles, say } = options;
+  const { seconds, quick, profiles, say, object } = options;
   const { runners, connections, status, warmUp } = given;
   const rounds = quick ? 2 : 5;
   const leastBytes = await compareBodies(given, say);
@@ -55,7 +55,13 @@ export async function race(ground: Ground, load: Child, given: Race, options: Be
       else taken.get(runner)!.push(seen);
     }
   }
-  return runners.map((runner) => ({ name: runner.name, ...summary(taken.get(runner)!), note: runner.note ?? "" }));
+  return runners.map(({ name, note = "" }, place) => {
+    const seen = taken.get(runners[place]!)!;
+    const refused = seen.reduce((sum, round) => sum + round.refused, 0);
+    const notes = [...(note ? [note] : []), ...(refused > 0 ? [`${refused} refused with 503`] : [])];
+    if (refused > 0) object(`${runners[place]!.profile}: ${refused} requests were refused with 503`);
+    return { name, ...summary(seen), note: notes.join("; ") };
+  });
 }
 
 /** Requests at an even pace: the latencies of a server that has time left. */

@@ -41,11 +41,13 @@ export async function benchCalls(ground: Ground, options: BenchOptions): Promise
   return groups;
 }
 
-async function atHalfPace(ground: Ground, load: Child, runner: Runner, full: Figure, { seconds, say }: BenchOptions) {
+async function atHalfPace(ground: Ground, load: Child, runner: Runner, full: Figure, options: BenchOptions) {
+  const { seconds, say, object } = options;
   const perSecond = Math.max(1, Math.round(full.perSecond! / 2));
   say(`${runner.name}: ${perSecond} a second, evenly`);
   const expect = { status: 201, leastBytes: 100 };
   const seen = await paced(ground, load, runner, { connections, seconds, perSecond, expect });
+  if (seen.refused > 0) object(`${runner.profile}, at half the pace: ${seen.refused} requests were refused with 503`);
   const { count, cpu, postgres, p50Ms, p95Ms, p99Ms } = seen;
   const each = { cpu: cpu / count, postgres: postgres === null ? null : postgres / count };
   return {
