@@ -11,7 +11,7 @@ export type Emitting = { clientIds: string[]; seconds: number };
 const connections = Number(given("DATABASE_POOL_SIZE"));
 const one = given("EMITTER") === "ours" ? ofOurs() : ofBare();
 
-/** States facts, each about a subject of its own and in a transaction of its own, as many at once as there are connections. */
+/** States facts, each about a subject of its own and in a transaction of its own, as many in parallel as there are connections. */
 async function run({ clientIds, seconds }: Emitting) {
   const began = performance.now();
   const until = began + seconds * 1000;

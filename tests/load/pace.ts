@@ -21,7 +21,7 @@ export type Paced = {
 
 const lateMs = 100;
 
-/** Clients whose endpoints want one type of event each, a receiver that answers all at once, a driver and workers. */
+/** Clients whose endpoints want one type of event each, a receiver that answers immediately, a driver and workers. */
 export async function openStage(ground: Ground, size: { clients: number; endpointsEach: number; workers: number }) {
   const { clients, endpointsEach, workers: count } = size;
   const receiver = await ground.child("./receiver.ts");

@@ -1,7 +1,7 @@
 import { startUltravox } from "../../server/dev/ultravox.ts";
 import { answer, given } from "./child.ts";
 
-/** The simulated provider in a process of its own: what it works is on no other's account, and answers at once. */
+/** The simulated provider in a process of its own: its work is not counted as that of another process, and it answers immediately. */
 const simulator = await startUltravox({
   port: 0,
   seed: 1,

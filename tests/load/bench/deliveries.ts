@@ -18,7 +18,7 @@ import {
 } from "./delivery-rows.ts";
 import type { Group } from "./figures.ts";
 
-/** As many at once as our worker runs by default. */
+/** As many at the same time as our worker runs by default. */
 const concurrency = 150;
 const patienceMs = 60_000;
 const lookEveryMs = 10;
@@ -60,7 +60,7 @@ export async function benchDeliveries(ground: Ground, { profiles, quick, say }: 
   }
   await bare.close();
   const figures = contestants.map((contestant) => ({ name: contestant.name, ...best(taken.get(contestant)!) }));
-  return [{ work: `deliveries of 1 kB, ${concurrency} at once, ${count} due`, figures }];
+  return [{ work: `deliveries of 1 kB, ${concurrency} in parallel, ${count} due`, figures }];
 }
 
 async function openContestants(ground: Ground, bare: Bare, url: string): Promise<Contestant[]> {
@@ -110,7 +110,7 @@ async function measured(ground: Ground, contestant: Contestant, sink: Child, eve
     const grown = soFar - before[what]!;
     if (grown !== events.length) throw new Error(`${name}: ${grown} ${what} of ${events.length} events`);
   }
-  // What it costs Postgres to write down what is due is nobody's delivery.
+  // What it costs Postgres to write the rows that are due is not part of a delivery.
   const writing = prepared === null || postgresBefore === null ? 0 : prepared - postgresBefore;
   const inPostgres = postgres === null || postgresBefore === null ? null : postgres - postgresBefore - writing;
   return { count: events.length, seconds: (ended - firstAt) / 1000, cpu: cpu - cpuBefore, postgres: inPostgres };

@@ -9,7 +9,7 @@ import type { Ground } from "../ground.ts";
 const clientCount = 10;
 const endpointsEach = 5;
 const wantedBytes = 1024;
-/** What was sent before, on both sides: a table that is all but empty is nobody's, and Postgres plans for it badly. */
+/** What was sent before, on both sides: Postgres plans badly for a table that is nearly empty. */
 export const history = 20_000;
 
 export type Endpoint = { clientId: string; id: string; type: string };

@@ -43,7 +43,7 @@ export async function benchJobs(ground: Ground, { profiles, quick, say }: BenchO
 export async function benchBacklog(ground: Ground, { quick, say }: BenchOptions): Promise<Group[]> {
   const [bare, ours] = (await openContestants(ground)) as [Contestant, Contestant];
   const contestants = [
-    { ...bare, name: "graphile-worker, planned anew each time", url: planningAnew(bare.url) },
+    { ...bare, name: "graphile-worker, with a new plan each time", url: withNewPlans(bare.url) },
     bare,
     ours,
   ];
@@ -70,7 +70,7 @@ export async function benchBacklog(ground: Ground, { quick, say }: BenchOptions)
 }
 
 /** The plan of the library's fetch is made while the queue is empty, and kept: so does it without that. */
-function planningAnew(address: string): string {
+function withNewPlans(address: string): string {
   const url = new URL(address);
   url.searchParams.set("options", "-c plan_cache_mode=force_custom_plan");
   return url.href;

@@ -50,7 +50,7 @@ async function openWorld(ground: Ground, names: readonly PeerName[]): Promise<Wo
   return { ours, customer, peers, load: await ground.child("./load-client.ts") };
 }
 
-/** Nobody asks the peers who they are; ours is asked with a hundred keys in turn, and for all the ids in turn. */
+/** The peers authenticate no one. Ours gets a hundred keys in turn, and all the ids in turn. */
 function raceOf({ ours, customer, peers }: World, profile: string, paths: string[], tolerance: number): Race {
   const open = paths.map((path) => request("GET", path));
   const keyed = customer.keys.map((key, n) => request("GET", `/api/v1${paths[n % paths.length]}`, bearer(key)));
