@@ -1,13 +1,13 @@
 import { PgDatabase, PgDialect } from "drizzle-orm/pg-core";
 import { type PostgresJsQueryResultHKT, PostgresJsSession } from "drizzle-orm/postgres-js";
 import type { Sql } from "postgres";
+import type { Connection } from "./connection.ts";
+import { ConnectionPool, type Lease } from "./connection-pool.ts";
 import type { Owner } from "./fair-gate.ts";
-import type { Lane } from "./lane.ts";
-import { LanePool, type Lease } from "./lane-pool.ts";
-import { ReaderLanes } from "./reader-lanes.ts";
+import { SharedReadConnections } from "./shared-read-connections.ts";
 
+export { ConnectionLost } from "./connection.ts";
 export { DatabaseBusy } from "./fair-gate.ts";
-export { ConnectionLost } from "./lane.ts";
 
 /** Somebody held on to a transaction that is over. */
 export class TransactionEnded extends Error {
@@ -18,7 +18,7 @@ export class TransactionEnded extends Error {
 }
 
 /** The key of this request was revoked or ran out, or its client was suspended: seen in the transaction itself. */
-export class EntryRefused extends Error {
+export class SessionRefused extends Error {
   readonly reason: "key" | "suspended";
   constructor(reason: "key" | "suspended") {
     super(reason === "key" ? "The API key is no longer valid." : "The client is suspended.");
@@ -30,12 +30,12 @@ export class EntryRefused extends Error {
 export type Tx = PgDatabase<PostgresJsQueryResultHKT, Record<string, never>>;
 
 /** Whose wall to stand behind. `keyId` is checked again in the transaction, so that a revocation holds at once everywhere. */
-export type Entry = { clientId: string; keyId?: string | null; requestId?: string | null };
+export type TenantSession = { clientId: string; keyId?: string | null; requestId?: string | null };
 type Mode = { mode?: "read" | "write" };
 
 export type DatabaseOptions = {
   tenantUrl: string;
-  houseUrl: string;
+  systemUrl: string;
   /** Connections for tenants; the house takes half as many more, at least 3: it writes down deliveries, many at a time. */
   size?: number;
   statementTimeoutMs?: number;
@@ -64,11 +64,11 @@ const answerGraceMs = 500;
 const dialect = new PgDialect({ casing: "snake_case" });
 const enter = "select app.enter($1, $2, $3)";
 const enterUser = "select app.enter_user($1, $2)";
-const enterHouse = "select set_config('app.request_id', $1, true), set_config('app.client_id', $2, true)";
+const enterSystem = "select set_config('app.request_id', $1, true), set_config('app.client_id', $2, true)";
 
 /** Opens the database. Nobody holds a bare connection: tenants' work runs behind the wall of row level security. */
 export function openDatabase(options: DatabaseOptions) {
-  const { tenantUrl, houseUrl, size = 10, statementTimeoutMs = 10_000, idleInTransactionTimeoutMs = 15_000 } = options;
+  const { tenantUrl, systemUrl, size = 10, statementTimeoutMs = 10_000, idleInTransactionTimeoutMs = 15_000 } = options;
   const transactionMs = options.transactionMs ?? 30_000;
   const common = {
     statementTimeoutMs,
@@ -80,8 +80,8 @@ export function openDatabase(options: DatabaseOptions) {
     maxWaitMs: options.maxWaitMs ?? 5_000,
     planLifeMs: options.planLifeMs ?? planLifeMs,
   };
-  const tenants = new LanePool({ ...common, url: tenantUrl, name: "patchbay-tenant", size });
-  const readers = new ReaderLanes({
+  const tenants = new ConnectionPool({ ...common, url: tenantUrl, name: "patchbay-tenant", size });
+  const readers = new SharedReadConnections({
     ...common,
     url: tenantUrl,
     name: "patchbay-reader",
@@ -89,16 +89,16 @@ export function openDatabase(options: DatabaseOptions) {
     lanes: readerLanes,
     underWayPerLane: 50,
   });
-  const house = new LanePool({
+  const house = new ConnectionPool({
     ...common,
-    url: houseUrl,
-    name: "patchbay-house",
+    url: systemUrl,
+    name: "patchbay-system",
     size: Math.max(3, Math.ceil(size / 2)),
   });
 
   return {
     /** A transaction that sees one client's rows and can write no others. */
-    asClient: <T>(entry: Entry, work: (tx: Tx) => Promise<T>, { mode = "write" }: Mode = {}) =>
+    asClient: <T>(entry: TenantSession, work: (tx: Tx) => Promise<T>, { mode = "write" }: Mode = {}) =>
       transact(
         { pool: tenants, owner: entry.clientId, transactionMs, mode },
         [enter, [entry.clientId, entry.keyId ?? null, entry.requestId ?? null]],
@@ -114,7 +114,7 @@ export function openDatabase(options: DatabaseOptions) {
      * `clientId`: whose the rows are that are written without saying so; it hides nobody's.
      * `owner`: on whose behalf, if it is somebody's: one owner holds no more than a share of the connections.
      */
-    asHouse: <T>(
+    asSystem: <T>(
       work: (tx: Tx) => Promise<T>,
       {
         mode = "write",
@@ -122,16 +122,20 @@ export function openDatabase(options: DatabaseOptions) {
         clientId = null,
         owner = null,
       }: Mode & { requestId?: string | null; clientId?: string | null; owner?: Owner } = {},
-    ) => transact({ pool: house, owner, transactionMs, mode }, [enterHouse, [requestId ?? "", clientId ?? ""]], work),
+    ) => transact({ pool: house, owner, transactionMs, mode }, [enterSystem, [requestId ?? "", clientId ?? ""]], work),
 
     /**
      * A hot single read in one statement, behind the same wall: the CTE makes the setting before the lateral part is read,
      * and the setting dies with the statement. Were the order ever broken, it would return nothing, never another's row.
      * `body` is a constant text whose own parameters begin at $4; rows come as the driver gives them, columns in snake_case.
      */
-    async readOne(entry: Entry, body: string, parameters: readonly unknown[]): Promise<Record<string, unknown> | null> {
+    async readOne(
+      entry: TenantSession,
+      body: string,
+      parameters: readonly unknown[],
+    ): Promise<Record<string, unknown> | null> {
       try {
-        const [row] = await readers.send(entry.clientId, hotRead(body), [
+        const [row] = await readers.send(entry.clientId, singleRowStatement(body), [
           entry.clientId,
           entry.keyId ?? null,
           entry.requestId ?? null,
@@ -154,7 +158,7 @@ export type Database = ReturnType<typeof openDatabase>;
 const hotTexts = new Map<string, string>();
 
 /** The statement of `readOne`; exported for the test that pins its plan. */
-export function hotRead(body: string): string {
+export function singleRowStatement(body: string): string {
   const known = hotTexts.get(body);
   if (known) return known;
   const text = `with tenant as materialized (select app.enter($1, $2, $3) as entered) select found.* from tenant join lateral (${body} offset 0) found on tenant.entered`;
@@ -180,7 +184,7 @@ async function finish(tx: Tx) {
   lastWork.delete(tx);
 }
 
-type Setting = { pool: LanePool; owner: Owner; transactionMs: number; mode: "read" | "write" };
+type Setting = { pool: ConnectionPool; owner: Owner; transactionMs: number; mode: "read" | "write" };
 
 async function transact<T>(
   setting: Setting,
@@ -226,12 +230,12 @@ async function transact<T>(
 
 /** What a transaction has sent. Once ended it sends nothing more, whoever still holds the handle. */
 class Statements {
-  readonly #lane: Lane;
+  readonly #lane: Connection;
   #ended = false;
   #pending = 0;
   #idle: (() => void) | undefined;
 
-  constructor(lane: Lane) {
+  constructor(lane: Connection) {
     this.#lane = lane;
   }
 
@@ -293,17 +297,17 @@ function handle(statements: Statements): Tx {
   return new PgDatabase(dialect, session, undefined);
 }
 
-async function commit(lane: Lane) {
+async function commit(lane: Connection) {
   const { command } = await lane.command("commit", true);
   if (command !== "COMMIT") throw new Error("Nothing was written: a statement of this transaction had failed.");
 }
 
 /** A read has nothing to lose: its commit is on its way, and the lane goes to the next, who queues behind it. */
-function settleQuietly(pool: LanePool, lane: Lane) {
+function settleQuietly(pool: ConnectionPool, lane: Connection) {
   lane.command("commit").catch(() => pool.destroy(lane));
 }
 
-async function abandon(pool: LanePool, lease: Lease, statements: Statements, error: unknown) {
+async function abandon(pool: ConnectionPool, lease: Lease, statements: Statements, error: unknown) {
   const { lane } = lease;
   const ended = statements.end();
   lane.listen(undefined);
@@ -338,8 +342,8 @@ export function isStalePlan(error: unknown): boolean {
 const messages = (error: unknown): string =>
   error instanceof Error ? `${error.message} ${messages(error.cause)}` : "";
 
-function refusal(error: unknown): EntryRefused | undefined {
+function refusal(error: unknown): SessionRefused | undefined {
   const state = sqlState(error);
-  if (state === "PB401") return new EntryRefused("key");
-  if (state === "PB403") return new EntryRefused("suspended");
+  if (state === "PB401") return new SessionRefused("key");
+  if (state === "PB403") return new SessionRefused("suspended");
 }

@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import { bigint, customType, pgPolicy, pgRole, text, timestamp } from "drizzle-orm/pg-core";
 
 export const tenantRole = pgRole("patchbay_tenant").existing();
-export const houseRole = pgRole("patchbay_house").existing();
+export const systemRole = pgRole("patchbay_system").existing();
 
 /** The client of this transaction. After a transaction the setting reads '' and not NULL, hence nullif; `select` makes it once per query. */
 export const currentClient = sql`(select nullif(current_setting('app.client_id', true), ''))`;
@@ -20,7 +20,7 @@ export const bytes = customType<{ data: Buffer; driverData: Buffer }>({ dataType
 export const xid8 = customType<{ data: string; driverData: string }>({ dataType: () => "xid8" });
 
 /** What every tenant table has: the tenant sees its own rows and can write no others. */
-export const wall = () =>
+export const tenantPolicy = () =>
   pgPolicy("own_rows", {
     to: tenantRole,
     using: sql`client_id = ${currentClient}`,
@@ -28,4 +28,4 @@ export const wall = () =>
   });
 
 /** Opens a table to the house: authentication, sweeps and workers that serve every client at once. */
-export const houseSees = () => pgPolicy("house", { to: houseRole, using: sql`true`, withCheck: sql`true` });
+export const systemPolicy = () => pgPolicy("house", { to: systemRole, using: sql`true`, withCheck: sql`true` });

@@ -182,9 +182,9 @@ end $$;
 
 -- The queue's own functions too: each is open to everybody when it is created.
 revoke all on all functions in schema graphile_worker from public;
-grant usage on schema graphile_worker to patchbay_tenant, patchbay_house;
+grant usage on schema graphile_worker to patchbay_tenant, patchbay_system;
 grant execute on function graphile_worker.patchbay_enqueue, graphile_worker.patchbay_waiting to patchbay_tenant;
 grant execute on function graphile_worker.patchbay_enqueue_for, graphile_worker.patchbay_enqueue_all,
-  graphile_worker.patchbay_enqueue_missing to patchbay_house;
-grant execute on function graphile_worker.patchbay_oldest_due_seconds to patchbay_house;
-grant execute on function graphile_worker.patchbay_remove, graphile_worker.patchbay_take_exhausted to patchbay_house;
+  graphile_worker.patchbay_enqueue_missing to patchbay_system;
+grant execute on function graphile_worker.patchbay_oldest_due_seconds to patchbay_system;
+grant execute on function graphile_worker.patchbay_remove, graphile_worker.patchbay_take_exhausted to patchbay_system;

@@ -3,10 +3,10 @@ import type { EventData, EventType } from "./events.ts";
 /** A part of an id after its prefix, as in the examples of the API reference. */
 const one = "01m82knxfbfrssk0x3en012rbf";
 
-const agent = { id: `agent_${one}`, name: "Reception", state: "active", version: 1 };
+const agent = { id: `agent_${one}`, name: "Reception", status: "active", version: 1 };
 const apiKey = { id: `key_${one}`, name: "CI", prefix: "pb_live_4f9a", scopes: ["calls:read", "calls:write"] };
-const knowledgeBase = { id: `kb_${one}`, name: "Bakery", state: "ready", stateReason: null };
-const tool = { id: `tool_${one}`, name: "bookTable", kind: "http", state: "active", version: 1 };
+const knowledgeBase = { id: `kb_${one}`, name: "Bakery", status: "ready", statusReason: null };
+const tool = { id: `tool_${one}`, name: "bookTable", kind: "http", status: "active", version: 1 };
 const credits = { amountMicros: 250_000, availableMicros: 99_750_000, heldMicros: 0, subjectId: `call_${one}` };
 
 const voice = {
@@ -15,8 +15,8 @@ const voice = {
   kind: "clone",
   provider: "ultravox",
   language: "en",
-  state: "active",
-  stateReason: null,
+  status: "active",
+  statusReason: null,
 };
 
 /** A call as it is at each step: what is not known yet is null. */
@@ -62,7 +62,7 @@ const failed = {
 export const eventExamples = {
   "agent.created": agent,
   "agent.updated": { ...agent, version: 2 },
-  "agent.deleted": { ...agent, state: "deleted", version: 2 },
+  "agent.deleted": { ...agent, status: "deleted", version: 2 },
   "api_key.created": apiKey,
   "api_key.revoked": apiKey,
   "call.created": created,
@@ -79,24 +79,24 @@ export const eventExamples = {
   "credits.debited": { ...credits, availableMicros: 99_500_000, heldMicros: 250_000 },
   "credits.released": credits,
   "credits.refunded": { ...credits, availableMicros: 100_000_000 },
-  "knowledge_base.created": { ...knowledgeBase, state: "empty" },
-  "knowledge_base.deleted": { ...knowledgeBase, state: "deleted" },
-  "knowledge_base.ingestion.started": { ...knowledgeBase, state: "ingesting" },
+  "knowledge_base.created": { ...knowledgeBase, status: "empty" },
+  "knowledge_base.deleted": { ...knowledgeBase, status: "deleted" },
+  "knowledge_base.ingestion.started": { ...knowledgeBase, status: "ingesting" },
   "knowledge_base.ingestion.completed": knowledgeBase,
   "knowledge_base.ingestion.failed": {
     ...knowledgeBase,
-    state: "failed",
-    stateReason: "None of the files could be read.",
+    status: "failed",
+    statusReason: "None of the files could be read.",
   },
   "tool.created": tool,
   "tool.updated": { ...tool, version: 2 },
-  "tool.deleted": { ...tool, state: "deleted", version: 2 },
-  "voice.created": { ...voice, state: "pending" },
+  "tool.deleted": { ...tool, status: "deleted", version: 2 },
+  "voice.created": { ...voice, status: "pending" },
   "voice.updated": { ...voice, name: "Marie, calm" },
-  "voice.deleted": { ...voice, state: "deleted" },
-  "voice.training.started": { ...voice, state: "training" },
+  "voice.deleted": { ...voice, status: "deleted" },
+  "voice.training.started": { ...voice, status: "training" },
   "voice.training.completed": voice,
-  "voice.training.failed": { ...voice, state: "failed", stateReason: "The samples are too short." },
+  "voice.training.failed": { ...voice, status: "failed", statusReason: "The samples are too short." },
   "webhook.test": { id: `wh_${one}`, message: "If you can read this, your endpoint works." },
   "webhook.endpoint.disabled": {
     id: `wh_${one}`,

@@ -5,7 +5,7 @@ import { newId } from "./ids.ts";
 
 const instant = z.iso.datetime().nullable();
 
-const Agent = z.object({ id: z.string(), name: z.string(), state: z.string(), version: z.number().int() });
+const Agent = z.object({ id: z.string(), name: z.string(), status: z.string(), version: z.number().int() });
 const ApiKey = z.object({ id: z.string(), name: z.string(), prefix: z.string(), scopes: z.array(z.string()) });
 const Endpoint = z.object({
   id: z.string(),
@@ -49,21 +49,21 @@ const Voice = z.object({
   kind: z.string(),
   provider: z.string(),
   language: z.string(),
-  state: z.string(),
-  stateReason: z.string().nullable(),
+  status: z.string(),
+  statusReason: z.string().nullable(),
 });
 const Tool = z.object({
   id: z.string(),
   name: z.string(),
   kind: z.string(),
-  state: z.string(),
+  status: z.string(),
   version: z.number().int(),
 });
 const KnowledgeBase = z.object({
   id: z.string(),
   name: z.string(),
-  state: z.string(),
-  stateReason: z.string().nullable(),
+  status: z.string(),
+  statusReason: z.string().nullable(),
 });
 
 /** What the house may say aloud: the catalogue of public webhooks, each with its subject and the shape of its `data`. */

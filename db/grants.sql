@@ -15,10 +15,10 @@ revoke all on schema public, app from public;
 -- `PUBLIC` may by default make temporary ones. A database that was copied or restored has lost this: migrate it again.
 do $$
 begin
-  execute format('revoke create, temporary on database %I from public, patchbay_tenant, patchbay_house, patchbay_worker',
+  execute format('revoke create, temporary on database %I from public, patchbay_tenant, patchbay_system, patchbay_worker',
                  current_database());
 end $$;
-grant usage on schema public, app to patchbay_tenant, patchbay_house, patchbay_worker;
+grant usage on schema public, app to patchbay_tenant, patchbay_system, patchbay_worker;
 
 -- Tenants: their own rows. History is written once: no update, no delete.
 grant select, insert, update, delete on
@@ -34,11 +34,11 @@ grant select, insert on ledger_transactions, ledger_entries, events, delivery_at
 grant select on clients, users, roles, prices, assigned_numbers to patchbay_tenant;
 
 -- Whether the operator holds back what goes to a client's own endpoints; why, and who did, is the operator's business.
-grant select (scope) on dispatch_pauses to patchbay_tenant;
+grant select (scope) on delivery_pauses to patchbay_tenant;
 do $$
 begin
-  if not exists (select from pg_policies where tablename = 'dispatch_pauses' and policyname = 'own_scopes') then
-    create policy own_scopes on dispatch_pauses for select to patchbay_tenant using (
+  if not exists (select from pg_policies where tablename = 'delivery_pauses' and policyname = 'own_scopes') then
+    create policy own_scopes on delivery_pauses for select to patchbay_tenant using (
       scope in ('all', (select nullif(current_setting('app.client_id', true), '')))
       or exists (select from webhook_endpoints e where e.id = scope)); -- which shows a tenant its own alone
   end if;
@@ -47,31 +47,31 @@ end $$;
 -- The house: authentication, and the sweeps that serve every client at once.
 grant select, insert, update, delete on
   clients, users, memberships, invitations, roles, api_keys, idempotency_keys, data_keys, ingress_events, ingress_keys,
-  worker_heartbeats, gave_up_jobs, dispatch_pauses, bus_positions, assigned_numbers, set_apart, loop_heartbeats
-  to patchbay_house;
+  worker_heartbeats, dead_jobs, delivery_pauses, bus_positions, assigned_numbers, set_apart, loop_heartbeats
+  to patchbay_system;
 grant select on prices, intents, calls, deliveries, webhook_endpoints, audit_log, agents, voices, knowledge_bases,
   knowledge_files, uploads, provider_accounts, telephony_configs, sip_registrations, inbound_routes, workflow_runs,
   workflow_steps, events, delivery_attempts, webhook_replays
-  to patchbay_house;
+  to patchbay_system;
 -- Deliveries are written down for many clients at a time.
-grant insert, update, delete on deliveries to patchbay_house;
-grant insert on delivery_attempts to patchbay_house;
-grant delete on webhook_replays to patchbay_house; -- past their age
+grant insert, update, delete on deliveries to patchbay_system;
+grant insert on delivery_attempts to patchbay_system;
+grant delete on webhook_replays to patchbay_system; -- past their age
 -- Where a call is erased, what was told of it goes too.
-grant update (data) on events to patchbay_house;
-grant update (response) on delivery_attempts to patchbay_house;
+grant update (data) on events to patchbay_system;
+grant update (response) on delivery_attempts to patchbay_system;
 grant update (rate_due_at, failures_in_row, failing_since, last_success_at, last_failure_at, slow_at) on webhook_endpoints
-  to patchbay_house;
-grant insert on prices, audit_log to patchbay_house;
-grant update (state, state_reason) on inbound_routes to patchbay_house;
-grant update (position, hash) on audit_log to patchbay_house;
-grant update (state) on uploads to patchbay_house;
+  to patchbay_system;
+grant insert on prices, audit_log to patchbay_system;
+grant update (status, status_reason) on inbound_routes to patchbay_system;
+grant update (position, hash) on audit_log to patchbay_system;
+grant update (status) on uploads to patchbay_system;
 -- Sweeps move on what they have taken, so that the next comes to the others.
-grant update (checked_at) on voices to patchbay_house;
-grant update (check_at) on calls to patchbay_house;
-grant update (compared_at) on agents to patchbay_house;
-grant update (deadline_at) on intents, knowledge_files to patchbay_house;
-grant update (next_at) on workflow_steps to patchbay_house;
+grant update (checked_at) on voices to patchbay_system;
+grant update (check_at) on calls to patchbay_system;
+grant update (compared_at) on agents to patchbay_system;
+grant update (deadline_at) on intents, knowledge_files to patchbay_system;
+grant update (next_at) on workflow_steps to patchbay_system;
 
 -- Workers say that they live, and bury those who do not, on a connection that waits for nobody.
 grant select, insert, update, delete on worker_heartbeats to patchbay_worker;
@@ -205,4 +205,4 @@ $$;
 -- A function is open to everybody when it is created.
 revoke all on all functions in schema app from public;
 grant execute on function app.enter, app.enter_user to patchbay_tenant;
-grant execute on function app.make_partitions, app.drop_partitions, app.applied_migrations to patchbay_house;
+grant execute on function app.make_partitions, app.drop_partitions, app.applied_migrations to patchbay_system;

@@ -4,7 +4,7 @@ import { migrate as runDrizzle } from "drizzle-orm/postgres-js/migrator";
 import { runMigrations as runWorker } from "graphile-worker";
 import postgres from "postgres";
 
-export type RoleUrls = { tenantUrl: string; houseUrl: string; workerUrl: string };
+export type RoleUrls = { tenantUrl: string; systemUrl: string; workerUrl: string };
 
 /** Without "$user", the default's first: a schema of the owner's name, made by another login, would come before ours. */
 const ownSearchPath = "public, pg_temp";
@@ -35,7 +35,7 @@ export async function migrate({ ownerUrl, roles, takeLogins = false }: Migration
     if (server!.version < lowestServerVersion) throw new MigrationRefused("Patchbay needs PostgreSQL 15 or newer.");
     if (!takeLogins) await refuseOthersLogins(owner, roles);
     await owner.unsafe(await readFile(here("./roles.sql"), "utf8"));
-    for (const url of [roles.tenantUrl, roles.houseUrl, roles.workerUrl]) await setPassword(owner, url);
+    for (const url of [roles.tenantUrl, roles.systemUrl, roles.workerUrl]) await setPassword(owner, url);
     await runDrizzle(drizzle(owner), { migrationsFolder: here("./migrations").pathname });
     await grantDatabase(owner, roles.workerUrl); // until grants.sql takes it back
     await runWorker({ connectionString: roles.workerUrl });
@@ -55,7 +55,7 @@ export async function knownMigrations(): Promise<number> {
 
 /** A login belongs to the whole server: with a new password, an installation in another database would be shut out. */
 async function refuseOthersLogins(owner: postgres.Sql, roles: RoleUrls) {
-  for (const url of [roles.tenantUrl, roles.houseUrl, roles.workerUrl]) {
+  for (const url of [roles.tenantUrl, roles.systemUrl, roles.workerUrl]) {
     const role = decodeURIComponent(new URL(url).username);
     const others = await owner<{ name: string }[]>`
       select distinct d.datname as name from pg_shdepend s join pg_database d on d.oid = s.dbid
@@ -104,13 +104,13 @@ async function grantDatabase(owner: postgres.Sql, workerUrl: string) {
 /** Rights on a database are taken by its owner alone; from anybody else Postgres takes the order and does nothing. */
 async function refuseOpenDatabase(owner: postgres.Sql) {
   const open = await owner<{ role: string }[]>`
-    select rolname as role from pg_roles where rolname in ('patchbay_tenant', 'patchbay_house', 'patchbay_worker')
+    select rolname as role from pg_roles where rolname in ('patchbay_tenant', 'patchbay_system', 'patchbay_worker')
       and has_database_privilege(rolname, current_database(), 'create, temporary') order by 1`;
   if (open.length === 0) return;
   const [row] = await owner<{ name: string }[]>`select quote_ident(current_database()) as name`;
   throw new MigrationRefused(
     `These logins may create schemas or temporary tables: ${open.map(({ role }) => role).join(", ")}. Only the owner of the database can change that.
-Run as its owner: revoke create, temporary on database ${row!.name} from public, patchbay_tenant, patchbay_house, patchbay_worker. Then migrate again.`,
+Run as its owner: revoke create, temporary on database ${row!.name} from public, patchbay_tenant, patchbay_system, patchbay_worker. Then migrate again.`,
   );
 }
 

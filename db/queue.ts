@@ -185,7 +185,7 @@ export const jobs = {
     payload: z.object({
       provider: z.string().nullable(),
       eventType: z.string().nullable(),
-      states: z.array(z.string()).min(1),
+      statuses: z.array(z.string()).min(1),
       since: z.iso.datetime(),
       until: z.iso.datetime(),
       /** The id of the last one that was looked at. */

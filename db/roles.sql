@@ -3,7 +3,7 @@
 do $$
 declare role_name text;
 begin
-  foreach role_name in array array['patchbay_tenant', 'patchbay_house', 'patchbay_worker'] loop
+  foreach role_name in array array['patchbay_tenant', 'patchbay_system', 'patchbay_worker'] loop
     if not exists (select from pg_roles where rolname = role_name) then
       begin
         execute format('create role %I login nosuperuser nobypassrls nocreatedb nocreaterole noinherit', role_name);

@@ -1,14 +1,14 @@
 import type { AnyTRPCRouter } from "@trpc/server";
 import { type CreateExpressContextOptions, createExpressMiddleware } from "@trpc/server/adapters/express";
 import type { Request, RequestHandler, Response } from "express";
-import { asFault, Fault } from "../routers/fault.ts";
-import type { Reply } from "../routers/reply.ts";
-import { parseJsonObject } from "./json-limits.ts";
-import { cutOffSoon } from "./rest-answer.ts";
-import { type BodyLimits, CallerGone, hasBody, readJsonText } from "./rest-body.ts";
+import { ApiError, toApiError } from "../routers/core/errors.ts";
+import type { Reply } from "../routers/core/reply.ts";
+import { parseJsonObject } from "./json/limits.ts";
+import { type BodyLimits, CallerGone, hasBody, readJsonText } from "./rest/body.ts";
+import { cutOffSoon } from "./rest/response.ts";
 
 type TrpcContext = { requestId: string; reply: Reply };
-type Failure = { fault: Fault; error: unknown; procedure: string | undefined; req: Request };
+type Failure = { fault: ApiError; error: unknown; procedure: string | undefined; req: Request };
 
 export type TrpcOptions<Ctx extends TrpcContext> = BodyLimits & {
   router: AnyTRPCRouter;
@@ -33,11 +33,11 @@ export function trpcHandler<Ctx extends TrpcContext>(options: TrpcOptions<Ctx>):
       headers: {
         ...(ctx ? {} : { "Content-Type": "application/json" }), // what tRPC refuses by itself goes out as plain text
         ...ctx?.reply.headers,
-        ...headersOf(errors.map(asFault)),
+        ...headersOf(errors.map(toApiError)),
         ...(ctx?.reply.firstRequestId ? { "Idempotency-Replayed": "true" } : {}),
       },
     }),
-    onError: ({ error, path, req }) => onError?.({ fault: asFault(error), error, procedure: path, req }),
+    onError: ({ error, path, req }) => onError?.({ fault: toApiError(error), error, procedure: path, req }),
   });
 }
 
@@ -72,7 +72,7 @@ async function readInput(req: Request, limits: BodyLimits): Promise<string> {
     parseJsonObject(text);
     return text;
   }
-  if (hasBody(req)) throw new Fault("invalid_input", `A ${req.method} request takes no body.`);
+  if (hasBody(req)) throw new ApiError("input_invalid", `A ${req.method} request takes no body.`);
   const mark = req.url.indexOf("?");
   const given = mark < 0 ? null : new URLSearchParams(req.url.slice(mark)).get("input");
   if (given) parseJsonObject(given, "`input`");
@@ -80,7 +80,7 @@ async function readInput(req: Request, limits: BodyLimits): Promise<string> {
 }
 
 /** What REST says in headers of a failure. */
-function headersOf(faults: Fault[]): Record<string, string> {
+function headersOf(faults: ApiError[]): Record<string, string> {
   const waits = faults.flatMap(({ retryAfterSeconds }) => retryAfterSeconds ?? []);
   return {
     ...(waits.length > 0 ? { "Retry-After": String(Math.ceil(Math.max(...waits))) } : {}),

@@ -1,12 +1,12 @@
 import { randomBytes } from "node:crypto";
-import { closeForgotten, unheardCalls } from "../routers/calls/forgotten.ts";
+import { closeForgotten, unheardCalls } from "../routers/calls/lifecycle/close-unbillable.ts";
 import { lockCall } from "../routers/calls/service.ts";
 import { forgetAccount, getAccount, keepWebhookSecret, recordWebhook } from "../routers/credentials/accounts.ts";
 import { isTts, ttsNames, ttsSecret } from "../routers/credentials/kinds.ts";
 import { activeAccount, findCredential, markCredential, openRow } from "../routers/credentials/service.ts";
 import { isNeeded } from "../routers/credentials/uses.ts";
-import { ProviderError } from "../routers/providers/provider.ts";
-import type { JobContext, Task } from "./task.ts";
+import { ProviderError } from "../routers/ports/provider-error.ts";
+import type { JobContext, Task } from "./runtime/task.ts";
 
 const deadline = () => ({ signal: AbortSignal.timeout(20_000) });
 
@@ -45,7 +45,7 @@ async function secretOf(ctx: JobContext, accountId: string): Promise<{ url: stri
 export const disconnect: Task<"accounts.disconnect"> = {
   async run({ accountId }, ctx) {
     const account = await ctx.asClient((tx) => getAccount(tx, accountId), { mode: "read" });
-    if (account?.state !== "retired") return;
+    if (account?.status !== "retired") return;
     if (account.apiKey && (await ctx.asClient((tx) => isNeeded(tx, accountId), { mode: "read" })))
       throw new Error("The account is needed still: for a bill, a transcript or a recording, or to remove something.");
     try {
@@ -57,7 +57,7 @@ export const disconnect: Task<"accounts.disconnect"> = {
   },
 
   /** What cannot be removed there stays there, and is refused here: nobody knows its secret any more. */
-  gaveUp: ({ accountId }, ctx) => forget(ctx, accountId),
+  onExhausted: ({ accountId }, ctx) => forget(ctx, accountId),
 };
 
 /** The key first: from then on nobody hears of the account's calls, and what is known of them is all. */
@@ -113,7 +113,7 @@ const isSame = (a: Buffer | undefined, b: Buffer | undefined) => (a && b ? a.equ
 async function markRefused(ctx: JobContext, provider: string, reason: string) {
   await ctx.asClient(async (tx) => {
     const row = await findCredential(tx, provider);
-    if (row) await markCredential(tx, row, { state: "invalid", stateReason: reason });
+    if (row) await markCredential(tx, row, { status: "invalid", statusReason: reason });
   });
 }
 

@@ -1,16 +1,16 @@
 import { sql } from "drizzle-orm";
 import { enqueue } from "../db/queue.ts";
+import { removeStray } from "../routers/agents/create.ts";
 import { agentToCompare, type Compared, noteComparison, realignAgent, recreateAgent } from "../routers/agents/drift.ts";
-import { removeStray } from "../routers/agents/publish.ts";
 import { openTemplate } from "../routers/agents/template.ts";
-import { Fault } from "../routers/fault.ts";
-import { callProvider, type Settlement } from "../routers/intents/call-provider.ts";
-import type { AnyOutbound } from "../routers/intents/kinds.ts";
-import type { Outbound } from "../routers/intents/outbound.ts";
-import { openIntent, settle } from "../routers/intents/service.ts";
-import { ProviderError } from "../routers/providers/provider.ts";
-import { roundRobin, sweepInto } from "./sweep.ts";
-import type { JobContext, Task } from "./task.ts";
+import { callProvider, type Settlement } from "../routers/core/attempt-provider-command.ts";
+import { ApiError } from "../routers/core/errors.ts";
+import { openIntent, settleIntent } from "../routers/core/intents.ts";
+import type { ProviderCommand } from "../routers/core/provider-command.ts";
+import { ProviderError } from "../routers/ports/provider-error.ts";
+import type { AnyProviderCommand } from "./provider-commands.ts";
+import { roundRobin, sweepInto } from "./runtime/sweep.ts";
+import type { JobContext, Task } from "./runtime/task.ts";
 
 const deadline = () => ({ signal: AbortSignal.timeout(20_000) });
 const atOnce = 300;
@@ -18,7 +18,7 @@ const atOnce = 300;
 /** Finds agents whose copy at the provider nobody has looked at for a day. What it takes is not taken again for an hour. */
 export const sweep: Task<"agents.sweep"> = {
   async run(_payload, ctx) {
-    const isDue = sql`a.state = 'active' and a.compared_at < statement_timestamp() - interval '24 hours'`;
+    const isDue = sql`a.status = 'active' and a.compared_at < statement_timestamp() - interval '24 hours'`;
     await sweepInto(ctx, "agents.sweep", "agents.compare", async (tx) => {
       const due = await tx.execute<{ clientId: string; agentId: string }>(sql`
         update agents a set compared_at = clock_timestamp() - interval '23 hours'
@@ -71,7 +71,7 @@ export const compare: Task<"agents.compare"> = {
   },
 
   /** By a key of its own: a change that has queued another meanwhile does not wait for this one's hour. */
-  async gaveUp({ agentId, resend }, ctx) {
+  async onExhausted({ agentId, resend }, ctx) {
     if (!resend) return;
     const later = { key: `${agentId}:resend:later`, delaySeconds: 3600 };
     await ctx.asClient((tx) => enqueue(tx, "agents.compare", { agentId, resend }, later));
@@ -99,7 +99,7 @@ async function bringBack(ctx: JobContext, compared: Compared, accountId: string)
  */
 async function ask<I, A, G, O>(
   ctx: JobContext,
-  what: Outbound<I, A, G, O>,
+  what: ProviderCommand<I, A, G, O>,
   input: I,
 ): Promise<Settlement<G>["outcome"] | "busy" | "unknown"> {
   const { clientId } = ctx;
@@ -118,13 +118,13 @@ async function ask<I, A, G, O>(
   }
   if (!settlement) return "unknown";
   await ctx.asClient((tx) =>
-    settle(tx, what as unknown as AnyOutbound, opened.intentId, settlement as Settlement<never>, null),
+    settleIntent(tx, what as unknown as AnyProviderCommand, opened.intentId, settlement as Settlement<never>, null),
   );
   return settlement.outcome;
 }
 
 /** It was deleted, has failed, or is being changed at this moment: whoever did that wins. */
 function leaveAlone(error: unknown): null {
-  if (error instanceof Fault && /^agent_(busy|not_active|not_found)$/.test(error.fault)) return null;
+  if (error instanceof ApiError && /^agent_(busy|not_active|not_found)$/.test(error.errorCode)) return null;
   throw error;
 }

@@ -1,5 +1,5 @@
 import { sql } from "drizzle-orm";
-import { recordingKey } from "../routers/calls/artifacts.ts";
+import { recordingKey } from "../routers/calls/artifacts/artifacts.ts";
 import {
   endedLately,
   keepLateTranscript,
@@ -10,12 +10,12 @@ import {
   talked,
   wantsRecording,
   wantsTranscript,
-} from "../routers/calls/late.ts";
-import { fillBatch, keepBatch, readBatch } from "../routers/calls/rerun.ts";
+} from "../routers/calls/artifacts/backfill.ts";
+import { fillBatch, keepBatch, readBatch } from "../routers/calls/artifacts/rerun-output.ts";
 import { lockCall } from "../routers/calls/service.ts";
-import { ProviderError } from "../routers/providers/provider.ts";
-import { roundRobin, sweepInto } from "./sweep.ts";
-import type { JobContext, Task } from "./task.ts";
+import { ProviderError } from "../routers/ports/provider-error.ts";
+import { roundRobin, sweepInto } from "./runtime/sweep.ts";
+import type { JobContext, Task } from "./runtime/task.ts";
 import type { Workflow } from "./workflows.ts";
 
 /** For the whole of a file, which may be hours long; a line that has gone dead is given up sooner. */
@@ -34,7 +34,7 @@ export const fetchRecording: Task<"calls.fetchRecording"> = {
     if (came === "waiting") throw new Error("The provider does not have the recording of this call yet.");
     if (came === "none") await giveUpRecording(ctx, callId, "the provider has none");
   },
-  gaveUp: ({ callId }, ctx, error) => giveUpRecording(ctx, callId, error.message),
+  onExhausted: ({ callId }, ctx, error) => giveUpRecording(ctx, callId, error.message),
 };
 
 async function giveUpRecording(ctx: JobContext, callId: string, why: string) {
@@ -49,7 +49,7 @@ async function giveUpRecording(ctx: JobContext, callId: string, why: string) {
 async function copyRecording(ctx: JobContext, callId: string): Promise<"done" | "waiting" | "none"> {
   const { call, isFresh } = await ctx.asClient(async (tx) => {
     const call = await lockCall(tx, callId);
-    if (call.recordingState === "erased") await removeRecording(tx, call); // it was erased while it was being copied
+    if (call.recordingStatus === "erased") await removeRecording(tx, call); // it was erased while it was being copied
     return { call, isFresh: await endedLately(tx, callId, patienceMinutes) };
   });
   if (!wantsRecording(call) || !call.providerCallId) return "done";
@@ -157,8 +157,8 @@ export const sweep: Task<"artifacts.sweep"> = {
         from calls c join clients owner on owner.id = c.client_id and owner.status = 'active' cross join lateral (
           select count(*) as runs, max(created_at) as latest from workflow_runs w
           where w.client_id = c.client_id and w.subject_id = c.id and w.name = 'artifacts-backfill') past
-        where (c.recording_state in ('pending', 'missing')
-            or c.transcript_state in ('pending', 'missing') and c.joined_at is not null)
+        where (c.recording_status in ('pending', 'missing')
+            or c.transcript_status in ('pending', 'missing') and c.joined_at is not null)
           and c.status = 'ended' and c.provider_call_id is not null
           and c.ended_at between now() - interval '30 days' and now() - interval '15 minutes'
           and past.runs < 10 and (past.latest is null or past.latest < now() - interval '6 hours')

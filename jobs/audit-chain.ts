@@ -3,9 +3,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { sql } from "drizzle-orm";
 import type { Tx } from "../db/client.ts";
 import { isSetApart } from "../routers/set-apart/service.ts";
-import { eachOrApart, type SystemWork } from "./apart.ts";
 import { canonicalJson } from "./canonical-json.ts";
-import type { TimerContext } from "./timers.ts";
+import { eachOrApart, type SystemWork } from "./runtime/set-apart.ts";
+import type { TimerContext } from "./runtime/timers.ts";
 
 const loop = "audit.chain";
 /** A run ends by itself; what is left is the next one's. */
@@ -34,19 +34,19 @@ type Link = { position: number; hash: string };
  * chained behind what came meanwhile.
  */
 export async function chainAudit({ db, signal, log }: Pick<TimerContext, "db" | "signal" | "log">) {
-  const ctx: SystemWork = { asHouse: (work, options) => db.asHouse(work, options), signal, log };
+  const ctx: SystemWork = { asSystem: (work, options) => db.asSystem(work, options), signal, log };
   const horizon = await settledHorizon(ctx);
   if (!horizon) return "skipped";
   const until = performance.now() + runForMs;
   let isMine = true;
   while (isMine && performance.now() < until && !signal.aborted) {
-    const rows = await ctx.asHouse((tx) => listUnchained(tx, horizon), { mode: "read" });
+    const rows = await ctx.asSystem((tx) => listUnchained(tx, horizon), { mode: "read" });
     await eachOrApart(ctx, {
       loop,
       rows,
       subjectOf: ({ id, clientId }) => ({ id, clientId }),
       work: async (some) => {
-        isMine &&= await ctx.asHouse((tx) => chainSome(tx, some));
+        isMine &&= await ctx.asSystem((tx) => chainSome(tx, some));
       },
     });
     if (rows.length === 0) break;
@@ -68,7 +68,7 @@ export function auditHash(previous: string, row: AuditRow): string {
  * guessed at, and a transaction that takes long is waited for, by the next run if need be.
  */
 async function settledHorizon(ctx: SystemWork): Promise<string | undefined> {
-  const [mark] = await ctx.asHouse(
+  const [mark] = await ctx.asSystem(
     // The second covers the moment between a row's time and its transaction's number.
     (tx) =>
       tx.execute<{ before: string; next: string }>(sql`
@@ -76,7 +76,7 @@ async function settledHorizon(ctx: SystemWork): Promise<string | undefined> {
   );
   const until = performance.now() + 10_000;
   while (performance.now() < until && !ctx.signal.aborted) {
-    const [seen] = await ctx.asHouse(
+    const [seen] = await ctx.asSystem(
       (tx) =>
         tx.execute<{ settled: boolean }>(
           sql`select pg_snapshot_xmin(pg_current_snapshot()) >= ${mark!.next}::text::xid8 as settled`,

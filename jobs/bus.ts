@@ -2,11 +2,11 @@ import { randomUUID } from "node:crypto";
 import { and, asc, eq, lte, or, sql } from "drizzle-orm";
 import type { Tx } from "../db/client.ts";
 import { events } from "../db/schema/events.ts";
-import { busPositions, gaveUpJobs } from "../db/schema/platform.ts";
+import { busPositions, deadJobs } from "../db/schema/platform.ts";
 import { eventEnvelope } from "../routers/events/service.ts";
-import type { BusEntry, BusVerdict } from "../routers/providers/event-bus.ts";
-import { gaveUpRow } from "./task.ts";
-import type { Timer, TimerContext } from "./timers.ts";
+import type { BusEntry, BusVerdict } from "../routers/ports/event-bus.ts";
+import { deadJobRow } from "./runtime/task.ts";
+import type { Timer, TimerContext } from "./runtime/timers.ts";
 
 const window = 100;
 const budgetMs = 20_000;
@@ -135,14 +135,14 @@ const inSeconds = (seconds: number) => sql`clock_timestamp() + make_interval(sec
 
 /** The next events, if there are any and nobody else is at it. A bus that is new begins with what is stated from now on. */
 async function claim({ db, bus, holder }: Round): Promise<Row[] | null> {
-  const found = await db.asHouse((tx) => look(tx, bus), { mode: "read" });
+  const found = await db.asSystem((tx) => look(tx, bus), { mode: "read" });
   if (!found) {
-    await db.asHouse((tx) => tx.execute(begin(bus)));
+    await db.asSystem((tx) => tx.execute(begin(bus)));
     return null;
   }
   const { position, rows } = found;
   if (rows.length === 0) return null;
-  const claimed = await db.asHouse((tx) =>
+  const claimed = await db.asSystem((tx) =>
     tx
       .update(busPositions)
       .set({ holder, freeAt: inSeconds(leaseSeconds) })
@@ -197,24 +197,24 @@ type Findings = {
  */
 async function record({ db, bus, holder }: Round, { reached, refused, is }: Findings): Promise<boolean> {
   const moved = reached ? { txid: reached.txid, eventId: reached.id } : {};
-  const state =
+  const status =
     is === "stopped"
       ? {}
       : is === "well"
         ? { ...well, freeAt: inSeconds(leaseSeconds) }
         : { ...ill, error: is.failure };
-  return await db.asHouse(async (tx) => {
+  return await db.asSystem(async (tx) => {
     const changed = await tx
       .update(busPositions)
-      .set({ ...moved, ...state, updatedAt: now })
+      .set({ ...moved, ...status, updatedAt: now })
       .where(and(isBus(bus), eq(busPositions.holder, holder)))
       .returning({ bus: busPositions.bus });
     if (changed.length === 0) return false;
     for (const { row, why } of refused) {
       const payload = { bus, eventId: row.id, type: row.type, createdAt: row.createdAt.toISOString() };
       await tx
-        .insert(gaveUpJobs)
-        .values(gaveUpRow({ task: "bus.publish", clientId: row.clientId, payload, error: why }));
+        .insert(deadJobs)
+        .values(deadJobRow({ task: "bus.publish", clientId: row.clientId, payload, error: why }));
     }
     return true;
   });
@@ -230,7 +230,7 @@ const ill = {
 };
 
 async function release({ db, bus, holder }: Round) {
-  await db.asHouse((tx) =>
+  await db.asSystem((tx) =>
     tx
       .update(busPositions)
       .set({ holder: null, freeAt: now })

@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
-import { eraseHouseCopies, eraseOwnCopies } from "../routers/calls/copies.ts";
-import { closeForgotten } from "../routers/calls/forgotten.ts";
+import { eraseHouseCopies, eraseOwnCopies } from "../routers/calls/artifacts/erase-copies.ts";
+import { closeForgotten } from "../routers/calls/lifecycle/close-unbillable.ts";
 import {
   askAboutRefund,
   closeVanished,
@@ -10,8 +10,8 @@ import {
   refundVanished,
 } from "../routers/calls/service.ts";
 import { bringForward } from "./ingress.ts";
-import { roundRobin, sweepInto } from "./sweep.ts";
-import type { Task } from "./task.ts";
+import { roundRobin, sweepInto } from "./runtime/sweep.ts";
+import type { Task } from "./runtime/task.ts";
 
 const providerDeadlineMs = 20_000;
 const deadline = () => ({ signal: AbortSignal.timeout(providerDeadlineMs) });
@@ -31,7 +31,7 @@ export const refresh: Task<"calls.refresh"> = {
     });
   },
 
-  async gaveUp({ callId, refundTold }, ctx) {
+  async onExhausted({ callId, refundTold }, ctx) {
     await ctx.asClient(async (tx) => {
       // Nobody else remembers a refund; an unbilled call the sweep finds again.
       if (refundTold) return askAboutRefund(tx, callId, { delaySeconds: 3600 });
@@ -53,7 +53,7 @@ export const finalise: Task<"calls.finalise"> = {
     await ctx.asClient((tx) => finaliseCall(tx, callId, messages));
   },
 
-  async gaveUp({ callId }, ctx) {
+  async onExhausted({ callId }, ctx) {
     await ctx.asClient((tx) => finaliseCall(tx, callId, null));
   },
 };
@@ -113,11 +113,11 @@ export const hangUp: Task<"calls.hangUp"> = {
 export const eraseCopies: Task<"calls.eraseCopies"> = {
   async run({ callId }, ctx) {
     const call = await ctx.asClient((tx) => lockCall(tx, callId));
-    if (call.erasedAt === null && call.transcriptState !== "erased") return;
+    if (call.erasedAt === null && call.transcriptStatus !== "erased") return;
     const ring = await ctx.providers.vault.keys(call.clientId, "idempotency");
     ctx.fence.check();
     await ctx.asClient((tx) => eraseOwnCopies(tx, call, ring));
-    await ctx.asHouse((tx) => eraseHouseCopies(tx, call));
+    await ctx.asSystem((tx) => eraseHouseCopies(tx, call));
   },
 };
 
@@ -126,7 +126,7 @@ export const eraseUpstream: Task<"calls.eraseUpstream"> = {
   async run({ callId }, ctx) {
     const call = await ctx.asClient((tx) => lockCall(tx, callId));
     // By the client's own wish, or because its agent keeps it no longer.
-    const isErased = call.erasedAt !== null || call.transcriptState === "erased" || call.recordingState === "erased";
+    const isErased = call.erasedAt !== null || call.transcriptStatus === "erased" || call.recordingStatus === "erased";
     if (!isErased || !call.providerCallId) return;
     const { providerAccountId, providerCallId } = call;
     const erased = await ctx.providers.ultravox.deleteCall(providerAccountId, providerCallId, deadline());

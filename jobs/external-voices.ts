@@ -1,9 +1,9 @@
 import { platformAccount } from "../routers/credentials/accounts.ts";
 import { ttsNames, ttsSecret } from "../routers/credentials/kinds.ts";
 import { openCredential } from "../routers/credentials/service.ts";
-import type { Deadline } from "../routers/providers/provider.ts";
-import type { VoiceDefinition } from "../routers/providers/ultravox.ts";
-import type { KeyRing } from "../routers/providers/vault.ts";
+import type { Deadline } from "../routers/ports/provider-error.ts";
+import type { VoiceDefinition } from "../routers/ports/ultravox.ts";
+import type { Cipher } from "../routers/ports/vault.ts";
 import {
   type GenericVoice,
   genericDefinition,
@@ -13,8 +13,8 @@ import {
   type Vendor,
 } from "../routers/voices/definition.ts";
 import { externalOf, type VoiceRow } from "../routers/voices/row.ts";
-import { StepRefused } from "./step-refused.ts";
-import type { JobContext } from "./task.ts";
+import { StepRefused } from "./runtime/step-refused.ts";
+import type { JobContext } from "./runtime/task.ts";
 
 /** What the company says against it; null when it knows the voice, cannot be asked, or the client has no key of its own. */
 export async function isVoiceUnknown(ctx: JobContext, row: VoiceRow, deadline: Deadline): Promise<string | null> {
@@ -57,7 +57,7 @@ function judgedGeneric(generic: GenericVoice, headers: Record<string, string>): 
   return genericDefinition(generic, headers);
 }
 
-function headersOf({ sealedHeaders, id }: VoiceRow, ring: KeyRing): Record<string, string> {
+function headersOf({ sealedHeaders, id }: VoiceRow, ring: Cipher): Record<string, string> {
   if (!sealedHeaders) return {};
   return JSON.parse(ring.open(sealedHeaders, id).toString()) as Record<string, string>; // sealed by us, in this shape
 }

@@ -10,7 +10,7 @@ import { expire as expireKnowledge, forget, sweep as sweepKnowledge } from "./kn
 import { expire, expireDeliveries, keepPartitions } from "./maintenance.ts";
 import { replay, sweep as sweepReplays } from "./replays.ts";
 import { erase, sweep as sweepRetention } from "./retention.ts";
-import type { Task } from "./task.ts";
+import type { Task } from "./runtime/task.ts";
 import { sweep as sweepTelephony, sync } from "./telephony.ts";
 import { clean, remove as removeFiles } from "./uploads.ts";
 import { remove } from "./upstream.ts";

@@ -1,10 +1,10 @@
-import { reprocessPiece } from "../routers/ingress/inbox.ts";
-import type { Task } from "./task.ts";
+import { reprocessPiece } from "../routers/ingress/ingress-events.ts";
+import type { Task } from "./runtime/task.ts";
 
 /** Has what a filter finds applied once more, a piece at a time. */
 export const reprocess: Task<"ingress.reprocess"> = {
   async run(payload, ctx) {
-    const put = await ctx.asHouse((tx) => reprocessPiece(tx, payload));
+    const put = await ctx.asSystem((tx) => reprocessPiece(tx, payload));
     ctx.log.info({ put, after: payload.after }, "messages of providers were queued once more");
   },
 };

@@ -1,9 +1,10 @@
 import type { Tx } from "../db/client.ts";
 import { enqueueFor } from "../db/queue.ts";
-import { adoptCall } from "../routers/calls/adopt.ts";
-import { hearOf, hearOfLeg } from "../routers/calls/hear.ts";
-import { shownEndReason } from "../routers/calls/outcome.ts";
-import { placeCall } from "../routers/calls/place.ts";
+import { placeCall } from "../routers/calls/create/place.ts";
+import { hearOf, hearOfLeg } from "../routers/calls/lifecycle/apply-provider-event.ts";
+import { adoptCall } from "../routers/calls/lifecycle/inbound.ts";
+import { shownEndReason } from "../routers/calls/lifecycle/outcome.ts";
+import { openIntentOf, settleIntent } from "../routers/core/intents.ts";
 import {
   agentOfCall,
   type CallOwner,
@@ -17,10 +18,9 @@ import {
   ownerOfLeg,
   readReceived,
 } from "../routers/ingress/service.ts";
-import type { AnyOutbound } from "../routers/intents/kinds.ts";
-import { openIntentOf, settle } from "../routers/intents/service.ts";
-import type { ProviderCall } from "../routers/providers/ultravox.ts";
-import type { JobContext, Task } from "./task.ts";
+import type { ProviderCall } from "../routers/ports/ultravox.ts";
+import type { AnyProviderCommand } from "./provider-commands.ts";
+import type { JobContext, Task } from "./runtime/task.ts";
 
 /** What becomes of a message: said at once, or once the work is done that it takes beyond the house's own transaction. */
 type Verdict = Mark | (() => Promise<Mark>);
@@ -34,11 +34,11 @@ const appliers: Record<IngressProvider, (tx: Tx, row: IngressRow, ctx: JobContex
 /** Applies what a provider told us, whatever the order and however often: the call only ever moves forward. */
 export const apply: Task<"ingress.apply"> = {
   async run({ ingressId, receivedAt }, ctx) {
-    const left = await ctx.asHouse(async (tx) => {
+    const left = await ctx.asSystem(async (tx) => {
       const row = await readReceived(tx, ingressId, receivedAt);
-      if (row?.state !== "received") return null;
+      if (row?.status !== "received") return null;
       if (isErased(row)) {
-        await markReceived(tx, row, receivedAt, { state: "ignored", note: "Erased with its call." });
+        await markReceived(tx, row, receivedAt, { status: "ignored", note: "Erased with its call." });
         return null;
       }
       const verdict = await appliers[row.provider as IngressProvider](tx, row, ctx); // written by the receivers of these alone
@@ -48,19 +48,19 @@ export const apply: Task<"ingress.apply"> = {
     });
     if (!left) return;
     const mark = await left.work();
-    await ctx.asHouse((tx) => markReceived(tx, left.row, receivedAt, mark));
+    await ctx.asSystem((tx) => markReceived(tx, left.row, receivedAt, mark));
   },
 
-  async gaveUp({ ingressId, receivedAt }, ctx, error) {
-    const row = await ctx.asHouse((tx) => readReceived(tx, ingressId, receivedAt));
+  async onExhausted({ ingressId, receivedAt }, ctx, error) {
+    const row = await ctx.asSystem((tx) => readReceived(tx, ingressId, receivedAt));
     if (row)
-      await ctx.asHouse((tx) =>
-        markReceived(tx, row, receivedAt, { state: "failed", note: error.message.slice(0, 500) }),
+      await ctx.asSystem((tx) =>
+        markReceived(tx, row, receivedAt, { status: "failed", note: error.message.slice(0, 500) }),
       );
   },
 };
 
-const unreadable: Mark = { state: "failed", note: "The body is not an event that we know." };
+const unreadable: Mark = { status: "failed", note: "The body is not an event that we know." };
 
 async function applyUltravox(tx: Tx, row: IngressRow, ctx: JobContext): Promise<Verdict> {
   const { providerAccountId: accountId, stale } = row;
@@ -75,31 +75,31 @@ async function applyUltravox(tx: Tx, row: IngressRow, ctx: JobContext): Promise<
   return async () => {
     const adopted = await adopt(ctx, row, agent, call);
     if (!adopted) return noCall;
-    return stale ? ctx.asHouse((tx) => askInstead(tx, adopted)) : tell(ctx, adopted, call);
+    return stale ? ctx.asSystem((tx) => askInstead(tx, adopted)) : tell(ctx, adopted, call);
   };
 }
 
 const unknownEnd = "Its end reason is not one that we know: it is kept as received, and shown as `other`.";
 
-const noCall: Mark = { state: "ignored", note: "No call of this provider account." };
+const noCall: Mark = { status: "ignored", note: "No call of this provider account." };
 
 async function askInstead(tx: Tx, { clientId, callId }: CallOwner): Promise<Mark> {
   await enqueueFor(tx, clientId, "calls.refresh", { callId }, { key: callId });
   const note = "Outside the time window: the provider is asked instead.";
-  return { state: "ignored", clientId, subjectId: callId, note };
+  return { status: "ignored", clientId, subjectId: callId, note };
 }
 
 async function tell(ctx: JobContext, { clientId, callId }: CallOwner, told: ProviderCall): Promise<Mark> {
   await bringForward(ctx, clientId, callId, told, "told");
   const note = told.endReason !== null && shownEndReason(told.endReason) === "other" ? unknownEnd : undefined;
-  return { state: "applied", clientId, subjectId: callId, ...(note ? { note } : {}) };
+  return { status: "applied", clientId, subjectId: callId, ...(note ? { note } : {}) };
 }
 
 /** Kept word for word, so that it can be applied once something here acts on its type. */
 async function applyStripe(_tx: Tx, row: IngressRow, ctx: JobContext): Promise<Mark> {
   const event = readOrNull(() => ctx.providers.stripe.readEvent(row.body));
   if (!event) return unreadable;
-  return { state: "ignored", note: `Nothing here acts on ${event.type}.` };
+  return { status: "ignored", note: `Nothing here acts on ${event.type}.` };
 }
 
 /** A leg of a call. Which call it is, our own id says: given back by the carrier, or in the address that it was given. */
@@ -107,15 +107,15 @@ async function applyTelnyx(tx: Tx, row: IngressRow, ctx: JobContext): Promise<Ve
   const event = readOrNull(() => ctx.providers.telnyx.readEvent(row.body));
   if (!event) return unreadable;
   const { type, leg } = event;
-  if (!leg) return { state: "ignored", note: `Nothing here acts on ${type}.` };
+  if (!leg) return { status: "ignored", note: `Nothing here acts on ${type}.` };
   const inAddress = row.headers[callInAddress] ?? null;
   if (leg.callId !== null && inAddress !== null && leg.callId !== inAddress) {
-    return { state: "ignored", note: "It names one call, and the address that it came to another." };
+    return { status: "ignored", note: "It names one call, and the address that it came to another." };
   }
   const named = leg.callId ?? inAddress;
-  if (named === null) return { state: "ignored", note: "It names no call of ours." };
+  if (named === null) return { status: "ignored", note: "It names no call of ours." };
   const owner = await ownerOfLeg(tx, row, named);
-  if (!owner) return { state: "ignored", note: "No call of this account." };
+  if (!owner) return { status: "ignored", note: "No call of this account." };
   const { clientId, callId } = owner;
   return async () => {
     const from = { accountId: row.providerAccountId, heardAt: row.receivedAt };
@@ -123,7 +123,7 @@ async function applyTelnyx(tx: Tx, row: IngressRow, ctx: JobContext): Promise<Ve
     const entry = { clientId, requestId: ctx.requestId };
     const objection = await ctx.db.asClient(entry, (tx) => hearOfLeg(tx, callId, leg, from));
     const about = { clientId, subjectId: callId };
-    return objection === null ? { state: "applied", ...about } : { state: "ignored", ...about, note: objection };
+    return objection === null ? { status: "applied", ...about } : { status: "ignored", ...about, note: objection };
   };
 }
 
@@ -157,7 +157,7 @@ export async function bringForward(
     const intent = await openIntentOf(tx, callId);
     if (!intent) return hearOf(tx, callId, seen, how);
     const settlement = { outcome: "accepted", got: seen as never } as const;
-    await settle(tx, placeCall as unknown as AnyOutbound, intent.id, settlement, ring);
+    await settleIntent(tx, placeCall as unknown as AnyProviderCommand, intent.id, settlement, ring);
   });
 }
 

@@ -1,12 +1,12 @@
 import { eq, sql } from "drizzle-orm";
 import { enqueue } from "../db/queue.ts";
 import { intents } from "../db/schema/agents.ts";
-import type { Settlement } from "../routers/intents/call-provider.ts";
-import { type AnyOutbound, outboundOf } from "../routers/intents/kinds.ts";
-import { type IntentRow, removeStrays, ringFor, settle } from "../routers/intents/service.ts";
-import { isPassing, ProviderError } from "../routers/providers/provider.ts";
-import { roundRobin, sweepInto } from "./sweep.ts";
-import type { JobContext, Task } from "./task.ts";
+import type { Settlement } from "../routers/core/attempt-provider-command.ts";
+import { cipherFor, type IntentRow, removeStrays, settleIntent } from "../routers/core/intents.ts";
+import { isPassing, ProviderError } from "../routers/ports/provider-error.ts";
+import { type AnyProviderCommand, providerCommandOf } from "./provider-commands.ts";
+import { roundRobin, sweepInto } from "./runtime/sweep.ts";
+import type { JobContext, Task } from "./runtime/task.ts";
 
 const providerDeadlineMs = 20_000;
 /** Between two looks that find nothing: a provider's own lists may lag behind. */
@@ -17,22 +17,22 @@ export const resolve: Task<"intents.resolve"> = {
   async run({ intentId }, ctx) {
     const intent = await readIntent(ctx, intentId);
     if (!intent) return;
-    const outbound = outboundOf(intent.kind);
-    if (intent.state === "settled") return lookOnceMore(ctx, outbound, intent);
-    const asked = await ctx.asClient((tx) => outbound.recall(tx, intent.subjectId));
+    const outbound = providerCommandOf(intent.kind);
+    if (intent.status === "settled") return lookOnceMore(ctx, outbound, intent);
+    const asked = await ctx.asClient((tx) => outbound.rebuildRequest(tx, intent.subjectId));
     const since = new Date(intent.createdAt.getTime() - 5 * 60_000); // their clock may be behind ours
     const deadline = { signal: AbortSignal.timeout(providerDeadlineMs) };
-    const look = outbound.find(ctx.providers, intent.providerAccountId, asked, since, deadline);
+    const look = outbound.lookup(ctx.providers, intent.providerAccountId, asked, since, deadline);
     const found: never[] | ProviderError = await look.catch((error) => {
-      if (!outbound.findAsksAgain || !(error instanceof ProviderError)) throw error;
+      if (!outbound.lookupRepeatsRequest || !(error instanceof ProviderError)) throw error;
       if (error.kind !== "refused" || isPassing(error)) throw error;
       return error;
     });
 
-    const ring = await ringFor(ctx.providers.vault, intent.clientId, intent.idempotencyKey);
+    const ring = await cipherFor(ctx.providers.vault, intent.clientId, intent.idempotencyKey);
     ctx.fence.check();
     await ctx.asClient(async (tx) => {
-      const close = (settlement: Settlement<never>) => settle(tx, outbound, intentId, settlement, ring);
+      const close = (settlement: Settlement<never>) => settleIntent(tx, outbound, intentId, settlement, ring);
       if (found instanceof ProviderError) return close({ outcome: "refused", message: found.message });
       const [taken, ...strays] = found;
       if (taken !== undefined) {
@@ -56,7 +56,7 @@ export const resolve: Task<"intents.resolve"> = {
   },
 
   /** Somebody's credits are held for it, and perhaps a telephone rings: it is never let go. The log has raised the alarm. */
-  async gaveUp({ intentId }, ctx) {
+  async onExhausted({ intentId }, ctx) {
     if ((await readIntent(ctx, intentId)) === null) return;
     await ctx.asClient((tx) => enqueue(tx, "intents.resolve", { intentId }, { key: intentId, delaySeconds: 900 }));
   },
@@ -65,7 +65,7 @@ export const resolve: Task<"intents.resolve"> = {
 /** Its job row is the first line; this is the second. What it takes is not taken again for a quarter of an hour. */
 export const sweep: Task<"intents.sweep"> = {
   async run(_payload, ctx) {
-    const isLeft = sql`state = 'open' and deadline_at < statement_timestamp() - interval '15 minutes'`;
+    const isLeft = sql`status = 'open' and deadline_at < statement_timestamp() - interval '15 minutes'`;
     await sweepInto(ctx, "intents.sweep", "intents.resolve", async (tx) => {
       const left = await tx.execute<{ clientId: string; intentId: string }>(sql`
         update intents i set deadline_at = clock_timestamp()
@@ -85,21 +85,21 @@ const readIntent = (ctx: JobContext, intentId: string) =>
   ctx.asClient(async (tx) => {
     const [intent] = await tx.select().from(intents).where(eq(intents.id, intentId));
     const isDoubted = intent?.outcome === "unavailable" && intent.absences > 0;
-    return intent && (intent.state === "open" || isDoubted) ? intent : null;
+    return intent && (intent.status === "open" || isDoubted) ? intent : null;
   });
 
 /** It was given up after one look, and its key runs again: what the provider has of it after all is removed there. */
-async function lookOnceMore(ctx: JobContext, outbound: AnyOutbound, intent: IntentRow) {
-  if (outbound.findAsksAgain || outbound.unnamed) return;
-  const asked = await ctx.asClient((tx) => outbound.recall(tx, intent.subjectId));
+async function lookOnceMore(ctx: JobContext, outbound: AnyProviderCommand, intent: IntentRow) {
+  if (outbound.lookupRepeatsRequest || outbound.unnamed) return;
+  const asked = await ctx.asClient((tx) => outbound.rebuildRequest(tx, intent.subjectId));
   const since = new Date(intent.createdAt.getTime() - 5 * 60_000);
   const deadline = { signal: AbortSignal.timeout(providerDeadlineMs) };
-  const found = await outbound.find(ctx.providers, intent.providerAccountId, asked, since, deadline);
+  const found = await outbound.lookup(ctx.providers, intent.providerAccountId, asked, since, deadline);
   ctx.fence.check();
   await ctx.asClient((tx) => removeStrays(tx, outbound, intent, found));
 }
 
-async function noteAbsence(tx: Parameters<typeof settle>[0], intentId: string) {
+async function noteAbsence(tx: Parameters<typeof settleIntent>[0], intentId: string) {
   await tx
     .update(intents)
     .set({ absences: 1, absentAt: sql`clock_timestamp()` as unknown as Date })

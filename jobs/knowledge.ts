@@ -14,14 +14,14 @@ import {
   recordSource,
   releaseClaim,
   sourceName,
-} from "../routers/knowledge/reading.ts";
-import { ProviderError } from "../routers/providers/provider.ts";
-import type { ProviderSource } from "../routers/providers/ultravox.ts";
+} from "../routers/knowledge/ingestion.ts";
+import { ProviderError } from "../routers/ports/provider-error.ts";
+import type { ProviderSource } from "../routers/ports/ultravox.ts";
 import { uploadRules } from "../routers/uploads/schema.ts";
 import { readUpload } from "../routers/uploads/service.ts";
-import { StepRefused } from "./step-refused.ts";
-import { roundRobin, sweepInto } from "./sweep.ts";
-import type { JobContext, Task } from "./task.ts";
+import { StepRefused } from "./runtime/step-refused.ts";
+import { roundRobin, sweepInto } from "./runtime/sweep.ts";
+import type { JobContext, Task } from "./runtime/task.ts";
 import type { Step, StepResult, Workflow } from "./workflows.ts";
 
 const within = (seconds: number) => ({ signal: AbortSignal.timeout(seconds * 1000) });
@@ -186,9 +186,9 @@ export const expire: Task<"knowledge.expire"> = {
 /** The workflow of a file is the first line; this is the second. What it takes goes to the end of the line. */
 export const sweep: Task<"knowledge.sweep"> = {
   async run(_payload, ctx) {
-    const isLeft = sql`f.state in ('pending', 'ingesting') and f.deadline_at < statement_timestamp()
+    const isLeft = sql`f.status in ('pending', 'ingesting') and f.deadline_at < statement_timestamp()
       and not exists (select from workflow_runs r
-        where r.client_id = f.client_id and r.subject_id = f.id and r.state = 'running')`;
+        where r.client_id = f.client_id and r.subject_id = f.id and r.status = 'running')`;
     await sweepInto(ctx, "knowledge.sweep", "knowledge.expire", async (tx) => {
       const left = await tx.execute<{ clientId: string; fileId: string }>(sql`
         update knowledge_files f set deadline_at = clock_timestamp()

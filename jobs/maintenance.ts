@@ -1,8 +1,8 @@
 import { sql } from "drizzle-orm";
 import type { Tx } from "../db/client.ts";
 import { idFloor } from "../db/ids.ts";
-import { eachOrApart, type SystemWork } from "./apart.ts";
-import type { Task } from "./task.ts";
+import { eachOrApart, type SystemWork } from "./runtime/set-apart.ts";
+import type { Task } from "./runtime/task.ts";
 
 /** A run ends by itself before the next minute's begins; what is left is that one's. */
 const runForMs = 50_000;
@@ -28,7 +28,7 @@ export const keepPartitions: Task<"partitions.keep"> = {
     const drops = shortened.map((table) => (tx: Tx) => tx.execute(sql`select app.drop_partitions(${table})`));
     // A table that is in use at the moment does not keep the others from their partitions.
     await eachThenThrow([(tx: Tx) => tx.execute(sql`select app.make_partitions()`), ...drops], (work) =>
-      ctx.asHouse(async (tx) => {
+      ctx.asSystem(async (tx) => {
         await refuseToWait(tx);
         await work(tx);
       }),
@@ -62,16 +62,16 @@ export const expireDeliveries: Task<"deliveries.expire"> = {
   async run(_, ctx) {
     const oldest = new Date(Date.now() - deliveryDays * 86_400_000);
     const floor = idFloor("delivery", oldest);
-    const clients = await ctx.asHouse((tx) => tx.execute<{ id: string }>(sql`select id from clients order by id`), {
+    const clients = await ctx.asSystem((tx) => tx.execute<{ id: string }>(sql`select id from clients order by id`), {
       mode: "read",
     });
     const until = performance.now() + runForMs;
     const hasMore = new Set<string>();
     const expireOf = (clientId: string) =>
-      ctx.asHouse(async (tx) => {
+      ctx.asSystem(async (tx) => {
         const { count } = await tx.execute(sql`
           delete from deliveries where client_id = ${clientId} and id in (
-            select id from deliveries where client_id = ${clientId} and id < ${floor} and state <> 'pending'
+            select id from deliveries where client_id = ${clientId} and id < ${floor} and status <> 'pending'
             order by id limit ${atOnce} for update skip locked)`);
         if (count === atOnce) hasMore.add(clientId);
       });
@@ -94,7 +94,7 @@ export const expireDeliveries: Task<"deliveries.expire"> = {
         delete from webhook_replays r using (
           select old.client_id, old.id from clients c cross join lateral (
             select client_id, id from webhook_replays
-            where client_id = c.id and id < ${replayFloor} and state <> 'running' order by id limit ${atOnce}
+            where client_id = c.id and id < ${replayFloor} and status <> 'running' order by id limit ${atOnce}
           ) old limit ${atOnce}
         ) old where r.client_id = old.client_id and r.id = old.id`);
       return count;
@@ -110,6 +110,6 @@ async function refuseToWait(tx: Tx) {
 async function inBatches(ctx: SystemWork, batch: (tx: Tx) => Promise<number>) {
   const until = performance.now() + runForMs;
   while (performance.now() < until && !ctx.signal.aborted) {
-    if ((await ctx.asHouse(batch)) < atOnce) return;
+    if ((await ctx.asSystem(batch)) < atOnce) return;
   }
 }

@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
-import { advanceReplay } from "../routers/webhooks/replay-piece.ts";
-import { roundRobin, sweepInto } from "./sweep.ts";
-import type { Task } from "./task.ts";
+import { advanceReplay } from "../routers/webhooks/replays/replay-batch.ts";
+import { roundRobin, sweepInto } from "./runtime/sweep.ts";
+import type { Task } from "./runtime/task.ts";
 
 /** One piece of a replay, and the job for the next, in one commit: it may die at any point and has lost and doubled nothing. */
 export const replay: Task<"webhooks.replay"> = {
@@ -19,7 +19,7 @@ export const sweep: Task<"replays.sweep"> = {
         select client_id as "clientId", id from ${roundRobin(
           sql`select r.client_id, r.id, r.updated_at as due_at
             from webhook_replays r join clients c on c.id = r.client_id and c.status = 'active'
-            where r.state = 'running' and r.updated_at < clock_timestamp() - ${silentFor} order by r.updated_at`,
+            where r.status = 'running' and r.updated_at < clock_timestamp() - ${silentFor} order by r.updated_at`,
           atMost,
         )} silent`);
       return rows.map(({ clientId, id }) => ({ clientId, payload: { replayId: id }, key: id }));

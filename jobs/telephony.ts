@@ -2,11 +2,11 @@ import { and, asc, eq, isNotNull, sql } from "drizzle-orm";
 import { agents } from "../db/schema/agents.ts";
 import { inboundRoutes } from "../db/schema/telephony.ts";
 import { platformAccount } from "../routers/credentials/accounts.ts";
-import { ProviderError } from "../routers/providers/provider.ts";
+import { ProviderError } from "../routers/ports/provider-error.ts";
 import { toUserPattern } from "../routers/telephony/pattern.ts";
 import { mostRules, numbersOfAccount, rulesOfAccount, whoAnswers } from "../routers/telephony/rules.ts";
-import { sweepInto } from "./sweep.ts";
-import type { JobContext, Task } from "./task.ts";
+import { sweepInto } from "./runtime/sweep.ts";
+import type { JobContext, Task } from "./runtime/task.ts";
 
 type Plan = Awaited<ReturnType<typeof readPlan>>;
 type Answers = ReturnType<typeof whoAnswers>;
@@ -34,7 +34,7 @@ export const sync: Task<"telephony.sync"> = {
 const essence = ({ rules, ours, numbers }: Plan) =>
   JSON.stringify([
     numbers,
-    rules.map(({ state: _, stateReason: __, updatedAt: ___, description: ____, ...rest }) => rest),
+    rules.map(({ status: _, statusReason: __, updatedAt: ___, description: ____, ...rest }) => rest),
     ours,
   ]);
 
@@ -56,7 +56,7 @@ async function tell(ctx: JobContext, accountId: string, { rules, ours, numbers }
   };
   const isThere = (rule: Answers["answering"][number]) => texts.includes(JSON.stringify(listOf([rule]).at(-1)));
   const refused = await updateInParts(answers.answering, isThere, update);
-  for (const [id, reason] of refused) answers.silent.set(id, { state: "failed", reason });
+  for (const [id, reason] of refused) answers.silent.set(id, { status: "failed", reason });
   return answers;
 }
 
@@ -99,7 +99,7 @@ async function updateInParts<R extends { id: string }>(
 const mayBeOneRule = ({ status }: ProviderError) => status === 400 || status === 409 || status === 422;
 
 const readPlan = (ctx: JobContext, accountId: string) =>
-  ctx.asHouse(
+  ctx.asSystem(
     async (tx) => {
       const rules = await rulesOfAccount(tx, accountId);
       const known = await tx
@@ -116,11 +116,11 @@ const readPlan = (ctx: JobContext, accountId: string) =>
 
 /** Only where it differs: a rule that was changed meanwhile is `pending` again, and its own job will say. */
 async function record(ctx: JobContext, { rules }: Plan, { silent }: Answers) {
-  await ctx.asHouse(async (tx) => {
+  await ctx.asSystem(async (tx) => {
     for (const row of rules) {
-      const { state, reason: stateReason } = silent.get(row.id) ?? { state: "live", reason: null };
-      const said = { state, stateReason } as const;
-      if (said.state === row.state && said.stateReason === row.stateReason) continue;
+      const { status, reason: statusReason } = silent.get(row.id) ?? { status: "live", reason: null };
+      const said = { status, statusReason } as const;
+      if (said.status === row.status && said.statusReason === row.statusReason) continue;
       await tx
         .update(inboundRoutes)
         .set(said)

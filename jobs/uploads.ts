@@ -1,9 +1,9 @@
 import { sql } from "drizzle-orm";
 import type { Tx } from "../db/client.ts";
 import { isSetApart } from "../routers/set-apart/service.ts";
-import { eachOrApart } from "./apart.ts";
-import { roundRobin } from "./sweep.ts";
-import type { JobContext, Task } from "./task.ts";
+import { eachOrApart } from "./runtime/set-apart.ts";
+import { roundRobin } from "./runtime/sweep.ts";
+import type { JobContext, Task } from "./runtime/task.ts";
 
 const loop = "uploads.clean";
 
@@ -22,7 +22,7 @@ export const clean: Task<"uploads.clean"> = {
   async run(_, ctx) {
     const until = performance.now() + runForMs;
     while (performance.now() < until && !ctx.signal.aborted) {
-      const rows = await ctx.asHouse(listStale, { mode: "read" });
+      const rows = await ctx.asSystem(listStale, { mode: "read" });
       await eachOrApart(ctx, {
         loop,
         rows,
@@ -38,7 +38,7 @@ const listStale = (tx: Tx) =>
   tx.execute<Stale>(sql`
     select u.client_id as "clientId", u.id, u.object_key as key from ${roundRobin(
       sql`select client_id, id, expires_at as due_at from uploads
-        where state in ('pending', 'verified') and expires_at < now() - ${grace} and not ${isSetApart(loop, sql`uploads.id`)}
+        where status in ('pending', 'verified') and expires_at < now() - ${grace} and not ${isSetApart(loop, sql`uploads.id`)}
         order by expires_at`,
       atOnce,
     )} first join uploads u on u.client_id = first.client_id and u.id = first.id`);
@@ -48,10 +48,10 @@ async function removeStale(ctx: JobContext, some: readonly Stale[]) {
   const keys = some.map(({ key }) => key);
   await ctx.providers.files.remove(keys, deadline(ctx.signal));
   const ids = JSON.stringify(some.map(({ clientId, id }) => ({ clientId, id })));
-  await ctx.asHouse((tx) =>
+  await ctx.asSystem((tx) =>
     tx.execute(sql`
-      update uploads u set state = 'gone' from json_to_recordset(${ids}::text::json) as s("clientId" text, id text)
-      where u.client_id = s."clientId" and u.id = s.id and u.state in ('pending', 'verified')`),
+      update uploads u set status = 'gone' from json_to_recordset(${ids}::text::json) as s("clientId" text, id text)
+      where u.client_id = s."clientId" and u.id = s.id and u.status in ('pending', 'verified')`),
   );
 }
 

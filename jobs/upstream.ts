@@ -1,7 +1,7 @@
 import type { JobPayload } from "../db/queue.ts";
-import type { Deadline } from "../routers/providers/provider.ts";
-import type { Ultravox } from "../routers/providers/ultravox.ts";
-import type { Task } from "./task.ts";
+import type { Deadline } from "../routers/ports/provider-error.ts";
+import type { Ultravox } from "../routers/ports/ultravox.ts";
+import type { Task } from "./runtime/task.ts";
 
 type Removal = JobPayload<"upstream.remove">;
 type Remove = (ultravox: Ultravox, removal: Removal, deadline: Deadline) => Promise<void>;

@@ -3,8 +3,8 @@ import { and, asc, eq, ne, sql } from "drizzle-orm";
 import type { Tx } from "../db/client.ts";
 import { dataKeys } from "../db/schema/clients.ts";
 import { isSetApart, takeBack } from "../routers/set-apart/service.ts";
-import { setApart } from "./apart.ts";
-import type { JobContext, Task } from "./task.ts";
+import { setApart } from "./runtime/set-apart.ts";
+import type { JobContext, Task } from "./runtime/task.ts";
 
 type Wrapped = typeof dataKeys.$inferSelect;
 type Place = Pick<Wrapped, "clientId" | "id">;
@@ -29,7 +29,7 @@ export const rewrap: Task<"vault.rewrap"> = {
       let after: Place = { clientId: "", id: "" };
       while (performance.now() < until && !ctx.signal.aborted) {
         const which = { present: ctx.providers.masterKeys.present, after, isApart };
-        const rows = await ctx.asHouse((tx) => wrappedByOthers(tx, which), { mode: "read" });
+        const rows = await ctx.asSystem((tx) => wrappedByOthers(tx, which), { mode: "read" });
         for (let from = 0; from < rows.length; from += together) {
           const some = rows.slice(from, from + together);
           const errors = await Promise.all(some.map((row) => rewrapOne(ctx, row)));
@@ -70,7 +70,7 @@ async function rewrapOne(ctx: JobContext, row: Wrapped): Promise<unknown> {
   const { masterKeys } = ctx.providers;
   try {
     const wrapped = await masterKeys.rewrap(row);
-    await ctx.asHouse(async (tx) => {
+    await ctx.asSystem(async (tx) => {
       await tx
         .update(dataKeys)
         .set({ wrapped, master: masterKeys.present })

@@ -2,17 +2,17 @@ import { type SQL, sql } from "drizzle-orm";
 import type { Tx } from "../db/client.ts";
 import { enqueue } from "../db/queue.ts";
 import { uploads } from "../db/schema/files.ts";
-import { ProviderError } from "../routers/providers/provider.ts";
-import type { ProviderVoice } from "../routers/providers/ultravox.ts";
+import { ProviderError } from "../routers/ports/provider-error.ts";
+import type { ProviderVoice } from "../routers/ports/ultravox.ts";
 import { readUpload } from "../routers/uploads/service.ts";
-import { runningWorkflow } from "../routers/voices/left.ts";
+import { runningWorkflow } from "../routers/voices/abandoned.ts";
 import { peekVoice, removeUpstream, type VoiceRow } from "../routers/voices/row.ts";
 import { joinSamples, maxSampleBytes, type Sample } from "../routers/voices/samples.ts";
 import { beginTraining, failVoice, finishTraining, giveUpMaking } from "../routers/voices/training.ts";
 import { definitionOf, isVoiceUnknown } from "./external-voices.ts";
-import { StepRefused } from "./step-refused.ts";
-import { roundRobin, sweepInto } from "./sweep.ts";
-import type { JobContext, Task } from "./task.ts";
+import { StepRefused } from "./runtime/step-refused.ts";
+import { roundRobin, sweepInto } from "./runtime/sweep.ts";
+import type { JobContext, Task } from "./runtime/task.ts";
 import type { Step, Workflow } from "./workflows.ts";
 
 /** A clone is made while we wait: the upload, and what the provider does with it. */
@@ -24,15 +24,15 @@ const readVoice = (ctx: JobContext, id: string) => ctx.asClient((tx) => peekVoic
 
 /** Nobody waits for a voice that is deleted, or has failed and has its credits back. */
 function wanted(row: VoiceRow | null): VoiceRow {
-  if (row && row.state !== "deleted" && row.state !== "failed") return row;
-  throw new StepRefused(`The voice is ${row?.state ?? "gone"}: make it anew.`);
+  if (row && row.status !== "deleted" && row.status !== "failed") return row;
+  throw new StepRefused(`The voice is ${row?.status ?? "gone"}: make it anew.`);
 }
 
 const fetchSamples: Step = {
   retryAfterSeconds: [5, 30, 120, 300],
   async run(ctx, { subjectId }) {
     const row = wanted(await readVoice(ctx, subjectId));
-    if (row.state === "pending") await readSample(ctx, row);
+    if (row.status === "pending") await readSample(ctx, row);
     return "done";
   },
 };
@@ -60,7 +60,7 @@ const oneOf = (ids: readonly string[]) => sql`${uploads.id} = any(string_to_arra
 function making(make: (ctx: JobContext, row: VoiceRow) => Promise<ProviderVoice>): Step["run"] {
   return async (ctx, { subjectId }) => {
     const row = wanted(await ctx.asClient((tx) => beginTraining(tx, subjectId)));
-    if (row.state === "active") return "done";
+    if (row.status === "active") return "done";
     const voice = (await lookFor(ctx, row)) ?? (await tryMaking(ctx, row, make));
     await ctx.asClient((tx) => finishTraining(tx, row.id, voice.providerVoiceId));
     return "done";
@@ -116,7 +116,7 @@ const checkCredential: Step = {
   retryAfterSeconds: [5, 30, 120, 300],
   async run(ctx, { subjectId }) {
     const row = wanted(await readVoice(ctx, subjectId));
-    if (row.state !== "pending") return "done";
+    if (row.status !== "pending") return "done";
     const problem = await isVoiceUnknown(ctx, row, within(askMs));
     if (problem) throw new StepRefused(problem);
     return "done";
@@ -143,7 +143,7 @@ export const voiceCloneExternal: Workflow<"voice-clone-external"> = {
 export const sync: Task<"voices.sync"> = {
   async run({ voiceId }, ctx) {
     const row = await readVoice(ctx, voiceId);
-    if (row?.state !== "active" || !row.providerVoiceId) return;
+    if (row?.status !== "active" || !row.providerVoiceId) return;
     const { language, description, providerAccountId } = row;
     const definition = row.kind === "external" ? await definitionOf(ctx, row, within(askMs)).catch(ifRefused) : null;
     if (definition instanceof StepRefused) {
@@ -167,7 +167,7 @@ const lookAgainSeconds = 600;
 export const clear: Task<"voices.clear"> = {
   async run({ voiceId, accountId, looksLeft }, ctx) {
     const row = await readVoice(ctx, voiceId);
-    if (row?.state === "active") return;
+    if (row?.status === "active") return;
     const { ultravox } = ctx.providers;
     for (const { providerVoiceId } of await ultravox.findVoices(accountId, voiceId, within(askMs))) {
       ctx.fence.check();
@@ -182,21 +182,21 @@ export const clear: Task<"voices.clear"> = {
 export const check: Task<"voices.check"> = {
   async run({ voiceId }, ctx) {
     const row = await readVoice(ctx, voiceId);
-    if (row?.state === "active" && row.providerVoiceId) {
+    if (row?.status === "active" && row.providerVoiceId) {
       const { ultravox } = ctx.providers;
       const there = await ultravox.getVoice(row.providerAccountId, row.providerVoiceId, within(askMs));
       if (there) return;
       await ctx.asClient((tx) => failVoice(tx, voiceId, "The voice is gone at the voice provider."));
       ctx.log.warn({ voice_id: voiceId }, "a voice is gone at the provider");
     }
-    if (row?.state === "pending" || row?.state === "training") await putRight(ctx, row);
+    if (row?.status === "pending" || row?.status === "training") await putRight(ctx, row);
   },
 };
 
 /** Its workflow is over and has left it behind: what the provider has of it counts. */
 async function putRight(ctx: JobContext, row: VoiceRow) {
   if (await ctx.asClient((tx) => runningWorkflow(tx, row.id), { mode: "read" })) return;
-  const voice = row.state === "training" ? await lookFor(ctx, row) : null;
+  const voice = row.status === "training" ? await lookFor(ctx, row) : null;
   await ctx.asClient(async (tx) => {
     if (await runningWorkflow(tx, row.id)) return;
     if (voice) await finishTraining(tx, row.id, voice.providerVoiceId);
@@ -207,10 +207,10 @@ async function putRight(ctx: JobContext, row: VoiceRow) {
 /** retry-voice-status. Those that were looked for longest ago go first; what it takes goes to the end of the line. */
 export const sweep: Task<"voices.sweep"> = {
   async run(_, ctx) {
-    const isLeft = sql`v.state in ('pending', 'training') and v.updated_at < statement_timestamp() - interval '5 minutes'
+    const isLeft = sql`v.status in ('pending', 'training') and v.updated_at < statement_timestamp() - interval '5 minutes'
       and not exists (select from workflow_runs r
-        where r.client_id = v.client_id and r.subject_id = v.id and r.state = 'running')`;
-    const isUnseen = sql`v.state = 'active' and v.checked_at < clock_timestamp() - interval '1 day'`;
+        where r.client_id = v.client_id and r.subject_id = v.id and r.status = 'running')`;
+    const isUnseen = sql`v.status = 'active' and v.checked_at < clock_timestamp() - interval '1 day'`;
     const take = (tx: Tx, which: SQL, due: SQL, limit: number) =>
       tx.execute<{ clientId: string; id: string }>(sql`
         update voices v set checked_at = clock_timestamp()

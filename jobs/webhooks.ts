@@ -2,23 +2,35 @@ import { performance } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
 import { enqueue } from "../db/queue.ts";
 import { eventEnvelope } from "../routers/events/service.ts";
-import type { KeyRing } from "../routers/providers/vault.ts";
+import type { Cipher } from "../routers/ports/vault.ts";
+import { SendFailed, type WebhookRequest } from "../routers/ports/webhook-sender.ts";
 import { apartFor, takeBack } from "../routers/set-apart/service.ts";
-import { admitDue, giveBack, type Wanted } from "../routers/webhooks/admission.ts";
-import { clientsWithWork, dispatchLimits, leadSweep, queueLagSeconds, refill } from "../routers/webhooks/dispatch.ts";
-import { fanOutEvents, reachOf, type Stated } from "../routers/webhooks/fan-out.ts";
-import { type Found, findDeliveries } from "../routers/webhooks/found.ts";
-import { hideHeaders, openHeaders } from "../routers/webhooks/headers.ts";
-import { messageTo, type Recipient } from "../routers/webhooks/message.ts";
-import { type Attempt, disableAfter, type Finding, type Held, recordFindings } from "../routers/webhooks/record.ts";
-import { nextAttemptInSeconds } from "../routers/webhooks/schedule.ts";
-import { SendFailed, type WebhookRequest } from "../routers/webhooks/sender.ts";
-import { disableFailing } from "../routers/webhooks/service.ts";
-import { eachOrApart, type SystemWork } from "./apart.ts";
-import { deadline } from "./deadline.ts";
-import { gathering, isOfTheData } from "./gather.ts";
-import { pacing } from "./pace.ts";
-import type { JobContext, Task } from "./task.ts";
+import {
+  clientsWithWork,
+  dispatchLimits,
+  leadSweep,
+  queueLagSeconds,
+  refill,
+} from "../routers/webhooks/deliveries/dispatch.ts";
+import { fanOutEvents, reachOf, type Stated } from "../routers/webhooks/deliveries/fan-out.ts";
+import { type Found, findDeliveries } from "../routers/webhooks/deliveries/load-deliveries.ts";
+import { messageTo, type Recipient } from "../routers/webhooks/deliveries/message.ts";
+import {
+  type Attempt,
+  disableAfter,
+  type Finding,
+  type Held,
+  recordFindings,
+} from "../routers/webhooks/deliveries/record-attempts.ts";
+import { nextAttemptInSeconds } from "../routers/webhooks/deliveries/schedule.ts";
+import { admitDue, giveBack, type Wanted } from "../routers/webhooks/deliveries/slots.ts";
+import { hideHeaders, openHeaders } from "../routers/webhooks/endpoints/headers.ts";
+import { disableFailing } from "../routers/webhooks/endpoints/service.ts";
+import { createBatcher, isOfTheData } from "./runtime/batcher.ts";
+import { deadline } from "./runtime/deadline.ts";
+import { createPacer } from "./runtime/pacer.ts";
+import { eachOrApart, type SystemWork } from "./runtime/set-apart.ts";
+import type { JobContext, Task } from "./runtime/task.ts";
 
 /** What the jobs of one pool ask of the database in the same moment is asked together, behind that pool's fence. */
 type Together = {
@@ -26,7 +38,7 @@ type Together = {
   find(asked: { clientId: string; deliveryId: string }): Promise<Found | null>;
   record(finding: Held & Finding): Promise<boolean>;
   admit(wanted: Wanted): Promise<void>;
-  pace: ReturnType<typeof pacing>;
+  pace: ReturnType<typeof createPacer>;
 };
 
 const ofPool = new WeakMap<JobContext["fence"], Together>();
@@ -41,34 +53,34 @@ const alone = { waitMs: 1, longestWaitMs: 5, most: 1000, atOnce: 1 };
 function together(ctx: JobContext): Together {
   const known = ofPool.get(ctx.fence);
   if (known) return known;
-  const { asHouse } = ctx;
+  const { asSystem } = ctx;
   const made: Together = {
-    fanOut: gathering({
+    fanOut: createBatcher({
       ...batch,
       work: async (events: Stated[]) => {
-        const reach = await asHouse((tx) => reachOf(tx, events), { mode: "read" });
+        const reach = await asSystem((tx) => reachOf(tx, events), { mode: "read" });
         const reached = reach.flatMap((one) => (one && one.endpointIds.length > 0 ? [one] : []));
-        if (reached.length > 0) await asHouse((tx) => fanOutEvents(tx, reached));
+        if (reached.length > 0) await asSystem((tx) => fanOutEvents(tx, reached));
         return reach.map((one) => (one === null ? "gone" : "reached"));
       },
     }),
-    find: gathering({
+    find: createBatcher({
       ...batch,
       work: (asked: { clientId: string; deliveryId: string }[]) =>
-        asHouse((tx) => findDeliveries(tx, asked), { mode: "read" }),
+        asSystem((tx) => findDeliveries(tx, asked), { mode: "read" }),
     }),
-    record: gathering({
+    record: createBatcher({
       ...batch,
-      work: (findings: (Held & Finding)[]) => asHouse((tx) => recordFindings(tx, findings)),
+      work: (findings: (Held & Finding)[]) => asSystem((tx) => recordFindings(tx, findings)),
     }),
-    admit: gathering({
+    admit: createBatcher({
       ...alone,
       work: async (wanted: Wanted[]) => {
-        await asHouse((tx) => admitDue(tx, wanted));
+        await asSystem((tx) => admitDue(tx, wanted));
         return wanted.map(() => undefined);
       },
     }),
-    pace: pacing(),
+    pace: createPacer(),
   };
   ofPool.set(ctx.fence, made);
   return made;
@@ -87,7 +99,7 @@ export const fanOut: Task<"events.fanOut"> = {
   },
 
   /** An event that was accepted is not lost: it is tried again for as long as it is kept. */
-  async gaveUp(payload, ctx) {
+  async onExhausted(payload, ctx) {
     await ctx.asClient((tx) => enqueue(tx, "events.fanOut", payload, { delaySeconds: 3600 }));
   },
 };
@@ -103,19 +115,19 @@ export function deliverWithin({
     async run({ deliveryId, claim }, ctx) {
       const { find, pace } = together(ctx);
       const found = await find({ clientId: clientOf(ctx), deliveryId });
-      if (found?.state !== "pending" || found.claim !== claim) return; // somebody else has it, or it is over
+      if (found?.status !== "pending" || found.claim !== claim) return; // somebody else has it, or it is over
       const { clientId, endpointId } = found;
       const write = (finding: Finding) => settle(ctx, { clientId, deliveryId, endpointId, claim, ...finding });
 
       const obstacle = obstacleTo(found);
-      if (obstacle) return void (await write({ attempt: null, outcome: { state: "dead", error: obstacle } }));
+      if (obstacle) return void (await write({ attempt: null, outcome: { status: "dead", error: obstacle } }));
       if (found.ratePerSecond !== null) await pace(endpointId, found.ratePerSecond, ctx.signal);
       const made = await requestFor(ctx, found);
       if (!made) {
         const inSeconds = dispatchLimits.deferSeconds * (1 + 0.2 * random());
         return void (await write({
           attempt: null,
-          outcome: { state: "pending", inSeconds, error: "key_unavailable" },
+          outcome: { status: "pending", inSeconds, error: "key_unavailable" },
         }));
       }
       ctx.fence.check();
@@ -129,7 +141,7 @@ export function deliverWithin({
     },
 
     /** What waits, waits in its row: were it the job that waited, its lease would run out, and there would be two. */
-    async putBack(admission, ctx) {
+    async requeue(admission, ctx) {
       await ctx.asClient((tx) => giveBack(tx, admission));
     },
   };
@@ -153,8 +165,8 @@ async function settle(ctx: JobContext, finding: Held & Finding): Promise<void> {
   const until = performance.now() + patienceMs;
   while (!(await record(finding).then(noteStale, mayWait))) await sleep(againMs * (1 + Math.random()));
   const { clientId, endpointId, attempt, outcome } = finding;
-  if (attempt === null && outcome.state === "pending") return; // the key is away: the next one would find it so too
-  ctx.aside(admit({ clientId, endpointId }), "a place was not given on: the sweep will");
+  if (attempt === null && outcome.status === "pending") return; // the key is away: the next one would find it so too
+  ctx.inBackground(admit({ clientId, endpointId }), "a place was not given on: the sweep will");
 
   function noteStale(isWritten: boolean): true {
     const { deliveryId, claim } = finding;
@@ -185,7 +197,7 @@ async function requestFor(ctx: JobContext, { recipient, event }: Found) {
 }
 
 /** A receiver may answer with what it was sent: whoever reads its answers need not know the headers that open its door. */
-function withoutHeaders(attempt: Attempt, { id, headers }: Recipient, ring: KeyRing): Attempt {
+function withoutHeaders(attempt: Attempt, { id, headers }: Recipient, ring: Cipher): Attempt {
   if (headers === null || attempt.response === null) return attempt;
   return { ...attempt, response: hideHeaders(attempt.response, openHeaders(headers, id, ring)) };
 }
@@ -215,10 +227,10 @@ function outcomeOf(
   retryAfterSeconds: number | null,
   random: number,
 ): Finding["outcome"] {
-  if (status !== null && status >= 200 && status < 300) return { state: "delivered" };
-  if (status === 410) return { state: "dead", error: "gone" };
+  if (status !== null && status >= 200 && status < 300) return { status: "delivered" };
+  if (status === 410) return { status: "dead", error: "gone" };
   const inSeconds = nextAttemptInSeconds(made, { retryAfterSeconds, random });
-  return inSeconds === null ? { state: "dead" } : { state: "pending", inSeconds };
+  return inSeconds === null ? { status: "dead" } : { status: "pending", inSeconds };
 }
 
 /** Its receiver is gone, or has done nothing but fail: unless it has recovered meanwhile, it is switched off. */
@@ -249,9 +261,9 @@ export async function sweepDeliveries({
   signal = new AbortController().signal,
 }: Pick<JobContext, "db" | "log"> & { signal?: AbortSignal }) {
   const total = { clients: 0, freed: 0, admitted: 0, isLed: false, failures: 0 };
-  const ctx: SystemWork = { asHouse: (work, options) => db.asHouse(work, options), log, signal };
+  const ctx: SystemWork = { asSystem: (work, options) => db.asSystem(work, options), log, signal };
   const sweepSome = async (clientIds: readonly string[], lagSeconds: number) => {
-    const done = await db.asHouse((tx) => refill(tx, { clientIds, lagSeconds }));
+    const done = await db.asSystem((tx) => refill(tx, { clientIds, lagSeconds }));
     total.clients += done.clients;
     total.freed += done.freed;
     total.admitted += done.admitted;
@@ -266,7 +278,7 @@ export async function sweepDeliveries({
       total.failures += 1;
       log.error({ err: error, clients: rows.length }, "the deliveries of some clients could not be swept"); // the others shall be
     });
-  await db.asHouse(
+  await db.asSystem(
     async (house) => {
       total.isLed = await leadSweep(house);
       if (!total.isLed) return;
@@ -285,7 +297,7 @@ export async function sweepDeliveries({
   async function sweepAlone(clientId: string, lagSeconds: number) {
     try {
       await sweepSome([clientId], lagSeconds);
-      await db.asHouse((tx) => takeBack(tx, sweepLoop, [clientId]));
+      await db.asSystem((tx) => takeBack(tx, sweepLoop, [clientId]));
     } catch (error) {
       log.debug({ err: error, client_id: clientId }, "the deliveries of a client that is set apart could not be swept");
     }

@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import type { Tx } from "../db/client.ts";
-import { isPassing, ProviderError } from "../routers/providers/provider.ts";
-import { KeysUnavailable } from "../routers/providers/vault.ts";
+import { isPassing, ProviderError } from "../routers/ports/provider-error.ts";
+import { KeysUnavailable } from "../routers/ports/vault.ts";
 import {
   beginAttempt,
   failStep,
@@ -15,9 +15,9 @@ import {
 } from "../routers/workflows/service.ts";
 import { artifactsBackfill, outputRerun } from "./artifacts.ts";
 import { knowledgeIngest } from "./knowledge.ts";
-import { StepRefused } from "./step-refused.ts";
-import { roundRobin, sweepInto } from "./sweep.ts";
-import { type JobContext, retryDelaySeconds, type Task } from "./task.ts";
+import { StepRefused } from "./runtime/step-refused.ts";
+import { roundRobin, sweepInto } from "./runtime/sweep.ts";
+import { type JobContext, retryDelaySeconds, type Task } from "./runtime/task.ts";
 import { voiceCloneExternal, voiceCloneNative } from "./voices.ts";
 
 /** What a step comes to: `done`; or not so far yet, look again in so many seconds. It throws when it failed. */
@@ -96,7 +96,7 @@ export const advance: Task<"workflows.advance"> = {
 /** A run's job row is the first line; this is the second. What it takes is not taken again for five minutes. */
 export const sweep: Task<"workflows.sweep"> = {
   async run(_payload, ctx) {
-    const isLeft = sql`s.state = 'running' and s.next_at <= statement_timestamp() - interval '5 minutes'`;
+    const isLeft = sql`s.status = 'running' and s.next_at <= statement_timestamp() - interval '5 minutes'`;
     await sweepInto(ctx, "workflows.sweep", "workflows.advance", async (tx) => {
       const left = await tx.execute<{ clientId: string; runId: string }>(sql`
         update workflow_steps s set next_at = clock_timestamp()

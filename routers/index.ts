@@ -1,19 +1,19 @@
-import { admin } from "./admin/index.ts";
-import { agents } from "./agents/index.ts";
-import { apiKeys } from "./api-keys/index.ts";
-import { auth } from "./auth/index.ts";
-import { billing } from "./billing/index.ts";
-import { calls } from "./calls/index.ts";
-import { clients } from "./clients/index.ts";
-import { credentials } from "./credentials/index.ts";
-import { events } from "./events/index.ts";
-import { internal } from "./internal/index.ts";
-import { knowledge } from "./knowledge/index.ts";
-import { telephony } from "./telephony/index.ts";
-import { tools } from "./tools/index.ts";
-import { router } from "./trpc.ts";
-import { voices } from "./voices/index.ts";
-import { webhooks } from "./webhooks/index.ts";
+import { admin } from "./admin/router.ts";
+import { agents } from "./agents/router.ts";
+import { apiKeys } from "./api-keys/router.ts";
+import { auth } from "./auth/router.ts";
+import { billing } from "./billing/router.ts";
+import { calls } from "./calls/router.ts";
+import { clients } from "./clients/router.ts";
+import { router } from "./core/procedures.ts";
+import { credentials } from "./credentials/router.ts";
+import { events } from "./events/router.ts";
+import { internal } from "./internal/router.ts";
+import { knowledge } from "./knowledge/router.ts";
+import { telephony } from "./telephony/router.ts";
+import { tools } from "./tools/router.ts";
+import { voices } from "./voices/router.ts";
+import { webhooks } from "./webhooks/router.ts";
 
 /** What the world may call: at /trpc, and at /api/v1. */
 export const appRouter = router({

@@ -1,31 +1,31 @@
 import type { Logger } from "pino";
 import { openDatabase } from "../db/client.ts";
 import { eventsChannel } from "../db/events.ts";
-import { openNotices } from "../db/notices.ts";
+import { openNotifications } from "../db/notifications.ts";
+import { openEventFollowers } from "../routers/core/event-followers.ts";
+import { openShares, streamLimits } from "../routers/core/shares.ts";
 import { platformAccount } from "../routers/credentials/accounts.ts";
-import { openLive } from "../routers/live.ts";
-import type { Providers } from "../routers/providers.ts";
-import { openShares, streamLimits } from "../routers/shares.ts";
-import { authenticator } from "./authenticate.ts";
-import { jwtVerifier } from "./authenticate-jwt.ts";
+import type { Providers } from "../routers/ports/index.ts";
+import { ownAccounts } from "./adapters/client-accounts.ts";
+import { eventBridge } from "./adapters/event-bus-eventbridge.ts";
+import { type FileStore, noFiles, s3Files } from "./adapters/files-s3.ts";
+import { guardedFetch } from "./adapters/guarded-fetch.ts";
+import { closeConnections } from "./adapters/http.ts";
+import { stripe } from "./adapters/stripe-webhook.ts";
+import { publicKeyFrom, type TelnyxKey, telnyx } from "./adapters/telnyx-webhook.ts";
+import { ultravox } from "./adapters/ultravox/index.ts";
+import type { WebhookSecret } from "./adapters/ultravox/webhook.ts";
+import { countUnknownWords } from "./adapters/unknown-words.ts";
+import { openVault } from "./adapters/vault.ts";
+import { openKms } from "./adapters/vault-kms.ts";
+import { localMaster } from "./adapters/vault-local.ts";
+import { vendors } from "./adapters/vendors.ts";
+import { webhookSender } from "./adapters/webhook-sender.ts";
+import { authenticator } from "./auth.ts";
+import { jwtVerifier } from "./auth-jwt.ts";
 import { derive, type Env, roleUrls } from "./env.ts";
 import { limiter } from "./limiter.ts";
 import { openLog } from "./log.ts";
-import { eventBridge } from "./providers/bus-eventbridge.ts";
-import { type FileStore, noFiles, s3Files } from "./providers/files-s3.ts";
-import { guardedFetch } from "./providers/guarded-fetch.ts";
-import { closeConnections } from "./providers/http.ts";
-import { ownAccounts } from "./providers/own-accounts.ts";
-import { stripe } from "./providers/stripe-webhook.ts";
-import { publicKeyFrom, type TelnyxKey, telnyx } from "./providers/telnyx-webhook.ts";
-import { ultravox } from "./providers/ultravox.ts";
-import type { WebhookSecret } from "./providers/ultravox-webhook.ts";
-import { countUnknownWords } from "./providers/unknown-words.ts";
-import { openVault } from "./providers/vault.ts";
-import { openKms } from "./providers/vault-kms.ts";
-import { localMaster } from "./providers/vault-local.ts";
-import { vendors } from "./providers/vendors.ts";
-import { webhookSender } from "./providers/webhook-sender.ts";
 
 /** Builds what the entry points need, once, and closes it in order. Only here is it known which provider is in use. */
 export function openDeps(env: Env, given: { log?: Logger; laneWaitMs?: number } = {}) {
@@ -36,12 +36,12 @@ export function openDeps(env: Env, given: { log?: Logger; laneWaitMs?: number } 
     size: env.DATABASE_POOL_SIZE,
     ...(given.laneWaitMs === undefined ? {} : { maxWaitMs: given.laneWaitMs }),
   });
-  const notices = openNotices({
+  const notices = openNotifications({
     url: roles.tenantUrl,
     channel: eventsChannel,
     onLoss: (reason) => log.warn({ reason }, "the connection that hears of events was lost"),
   });
-  const live = openLive(notices);
+  const live = openEventFollowers(notices);
   const unknownWords = countUnknownWords((word) =>
     log.warn({ ...word, alert: true }, "a provider used a word that is not known; it is kept, and mapped to other"),
   );

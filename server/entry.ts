@@ -3,7 +3,7 @@ import { once } from "node:events";
 import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Workers } from "../jobs/worker.ts";
+import type { Workers } from "../jobs/runtime/worker.ts";
 import { type Deps, openDeps } from "./deps.ts";
 import { drain, drainMs } from "./drain.ts";
 import { EnvironmentProblem, readEnv } from "./env.ts";

@@ -1,7 +1,7 @@
 import { createHmac, hkdfSync } from "node:crypto";
 import { z } from "zod";
-import { type Block, readBlock } from "../routers/addresses.ts";
-import { credentialProviders } from "../routers/providers/vendors.ts";
+import { type Block, readBlock } from "../routers/ports/addresses.ts";
+import { credentialProviders } from "../routers/ports/vendors.ts";
 
 const text = z.string().min(1);
 const flag = z.enum(["true", "false"]).transform((value) => value === "true");
@@ -55,7 +55,7 @@ export const Env = z.object({
 
   DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }),
   DATABASE_TENANT_URL: z.url().optional(),
-  DATABASE_HOUSE_URL: z.url().optional(),
+  DATABASE_SYSTEM_URL: z.url().optional(),
   DATABASE_WORKER_URL: z.url().optional(),
   DATABASE_POOL_SIZE: whole(2, 200).default(10),
 
@@ -170,7 +170,7 @@ export type Env = z.output<typeof Env>;
 const DatabaseEnv = Env.pick({
   DATABASE_URL: true,
   DATABASE_TENANT_URL: true,
-  DATABASE_HOUSE_URL: true,
+  DATABASE_SYSTEM_URL: true,
   DATABASE_WORKER_URL: true,
   APP_SECRET: true,
 });
@@ -237,7 +237,7 @@ export function roleUrls(env: DatabaseEnv) {
   };
   return {
     tenantUrl: env.DATABASE_TENANT_URL ?? derived("patchbay_tenant"),
-    houseUrl: env.DATABASE_HOUSE_URL ?? derived("patchbay_house"),
+    systemUrl: env.DATABASE_SYSTEM_URL ?? derived("patchbay_system"),
     workerUrl: env.DATABASE_WORKER_URL ?? derived("patchbay_worker"),
   };
 }

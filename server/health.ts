@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import { Router } from "express";
 import type { Tx } from "../db/client.ts";
 import { knownMigrations } from "../db/migrate.ts";
-import { oldestDueSeconds } from "../routers/dispatch/backlog.ts";
+import { oldestDueSeconds } from "../routers/admin/deliveries/backlog.ts";
 import type { Deps } from "./deps.ts";
 import { droppedLogLines } from "./log.ts";
 
@@ -60,7 +60,7 @@ async function look({ db, log, unknownWords }: Deps, version: string): Promise<R
     unknownProviderWords: unknownWords(),
   } as const;
   try {
-    const asked = db.asHouse(
+    const asked = db.asSystem(
       async (tx) => {
         const [row] = await tx.execute<{ applied: number; oldest: number }>(
           sql`select app.applied_migrations() as applied, graphile_worker.patchbay_oldest_due_seconds() as oldest`,

@@ -6,16 +6,16 @@ import express, { type NextFunction, type Request, type Response } from "express
 import type { Logger } from "pino";
 import type { z } from "zod";
 import { newId } from "../db/ids.ts";
-import { docsRouter } from "../edge/docs.ts";
-import { isAdmin, isInternal, type RestDoor } from "../edge/doors.ts";
-import { openApiJson } from "../edge/openapi.ts";
-import { restRouter, sendFault } from "../edge/rest.ts";
+import { docsRouter } from "../edge/openapi/docs.ts";
+import { openApiJson } from "../edge/openapi/document.ts";
+import { isAdmin, isInternal, type RestOperation } from "../edge/rest/operations.ts";
+import { restRouter, sendError } from "../edge/rest/router.ts";
 import { trpcHandler } from "../edge/trpc.ts";
-import { asFault, docUrl, Fault } from "../routers/fault.ts";
+import { requireComplete } from "../routers/core/complete-metadata.ts";
+import type { Caller, Context } from "../routers/core/context.ts";
+import { ApiError, docUrl, toApiError } from "../routers/core/errors.ts";
+import type { Reply } from "../routers/core/reply.ts";
 import { appRouter, internalRouter } from "../routers/index.ts";
-import type { Reply } from "../routers/reply.ts";
-import { requireComplete } from "../routers/trpc/complete.ts";
-import type { Caller, Context } from "../routers/trpc/context.ts";
 import type { Deps } from "./deps.ts";
 import { trackResponses } from "./drain.ts";
 import { health } from "./health.ts";
@@ -49,7 +49,7 @@ export function openHttp(deps: Deps, router: AnyTRPCRouter = appRouter): Server 
 
   for (const [path, door] of ingressDoors(deps, requestIdOf)) app.all(path, door);
 
-  const rest = (from: AnyTRPCRouter, only: (door: RestDoor) => boolean) =>
+  const rest = (from: AnyTRPCRouter, only: (door: RestOperation) => boolean) =>
     restRouter({
       router: from,
       only,
@@ -97,11 +97,11 @@ export function openHttp(deps: Deps, router: AnyTRPCRouter = appRouter): Server 
     res.type("application/json").send(openApiJson(router, { baseUrl: `${origin}/api/v1`, version }));
   });
   app.use(docsRouter({ scalarFile }));
-  app.use((req, res) => sendFault(res, new Fault("route_not_found"), requestIdOf(req)));
+  app.use((req, res) => sendError(res, new ApiError("route_not_found"), requestIdOf(req)));
   app.use((error: unknown, req: Request, res: Response, _next: NextFunction) => {
-    const fault = asFault(error);
+    const fault = toApiError(error);
     logBug(log, fault, error, req, undefined);
-    sendFault(res, fault, requestIdOf(req));
+    sendError(res, fault, requestIdOf(req));
   });
 
   const server = createServer(app);
@@ -116,9 +116,9 @@ export function openHttp(deps: Deps, router: AnyTRPCRouter = appRouter): Server 
 /** What Node's parser gives up on has no request and no response: the envelope is written on the line itself. */
 function answerUnreadable(error: Error & { code?: string }, socket: Duplex) {
   if (!socket.writable || error.code === "ECONNRESET") return void socket.destroy();
-  const fault = new Fault(error.code === "HPE_HEADER_OVERFLOW" ? "headers_too_large" : "request_malformed");
+  const fault = new ApiError(error.code === "HPE_HEADER_OVERFLOW" ? "headers_too_large" : "request_malformed");
   const requestId = newId("request");
-  const { fault: code, message, status } = fault;
+  const { errorCode: code, message, status } = fault;
   const body = JSON.stringify({ error: { code, message, requestId, docUrl: docUrl(code) } });
   const head = [
     `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
@@ -204,9 +204,9 @@ function readIdempotencyKey(req: Request, calls: number): string | null {
   if (given === undefined) return null;
   const key = /^"(.*)"$/.exec(given)?.[1] ?? given;
   if (!/^[\x21-\x7e]{1,255}$/.test(key)) {
-    throw new Fault("invalid_header", "Idempotency-Key: 1 to 255 visible ASCII characters, without spaces.");
+    throw new ApiError("header_invalid", "Idempotency-Key: 1 to 255 visible ASCII characters, without spaces.");
   }
-  if (calls > 1) throw new Fault("batch_not_allowed");
+  if (calls > 1) throw new ApiError("batch_not_allowed");
   return key;
 }
 
@@ -251,12 +251,12 @@ function logWhenDone(log: Logger, req: Request, res: Response) {
   });
 }
 
-function logBug(log: Logger, fault: Fault, error: unknown, req: Request, procedure: string | undefined) {
+function logBug(log: Logger, fault: ApiError, error: unknown, req: Request, procedure: string | undefined) {
   if (fault.status < 500) return;
   const { requestId, clientId } = facts(req);
   const cause = error instanceof Error && error.cause ? error.cause : error;
   log.error(
-    { request_id: requestId, client_id: clientId ?? null, procedure, code: fault.fault, err: fault.cause ?? cause },
+    { request_id: requestId, client_id: clientId ?? null, procedure, code: fault.errorCode, err: fault.cause ?? cause },
     "a request failed",
   );
 }

@@ -1,15 +1,15 @@
 import type { Request, RequestHandler } from "express";
-import { keeper } from "../edge/ingress/keeper.ts";
+import { ingressWriter } from "../edge/ingress/ingress-writer.ts";
 import { receiver, toleranceSeconds } from "../edge/ingress/receiver.ts";
 import { stripeWebhook } from "../edge/ingress/stripe.ts";
 import { telnyxWebhook } from "../edge/ingress/telnyx.ts";
 import { ultravoxWebhook } from "../edge/ingress/ultravox.ts";
-import { sendFault } from "../edge/rest.ts";
-import { Fault } from "../routers/fault.ts";
+import { sendError } from "../edge/rest/router.ts";
+import { ApiError } from "../routers/core/errors.ts";
+import { verifyStripeSignature } from "./adapters/stripe-webhook.ts";
+import { verifyTelnyxSignature } from "./adapters/telnyx-webhook.ts";
+import { verifyUltravoxSignature } from "./adapters/ultravox/webhook.ts";
 import type { Deps } from "./deps.ts";
-import { verifyStripeSignature } from "./providers/stripe-webhook.ts";
-import { verifyTelnyxSignature } from "./providers/telnyx-webhook.ts";
-import { verifyUltravoxSignature } from "./providers/ultravox-webhook.ts";
 
 const json = "application/json";
 const form = "application/x-www-form-urlencoded";
@@ -17,7 +17,7 @@ const form = "application/x-www-form-urlencoded";
 /** The doors that providers call, by path. They take POST alone, and no one knocks there with a key of ours. */
 export function ingressDoors(deps: Deps, requestIdOf: (req: Request) => string): [path: string, RequestHandler][] {
   const { env, log, providers } = deps;
-  const common = { keep: keeper(deps.db), log, requestIdOf, sendFault };
+  const common = { keep: ingressWriter(deps.db), log, requestIdOf, sendError };
   const ultravox = ultravoxWebhook({
     readEvent: (body) => providers.ultravox.readEvent(body),
     verifySignature: async (accountId, rawBody, timestampHeader, signatureHeader) =>
@@ -46,7 +46,7 @@ export function ingressDoors(deps: Deps, requestIdOf: (req: Request) => string):
     },
   });
   const isThere = env.STRIPE_WEBHOOK_SECRETS.length > 0;
-  const nowhere: RequestHandler = (req, res) => sendFault(res, new Fault("route_not_found"), requestIdOf(req));
+  const nowhere: RequestHandler = (req, res) => sendError(res, new ApiError("route_not_found"), requestIdOf(req));
   return [
     ["/api/v1/webhooks/ultravox", receiver({ ...common, verify: ultravox })],
     ["/api/v1/webhooks/stripe", isThere ? receiver({ ...common, verify: stripe, mediaTypes: [json] }) : nowhere],

@@ -1,10 +1,10 @@
-import { Fault } from "../routers/fault.ts";
-import { clientFactor, type LimitClass, limits as ofTheProduct } from "../routers/limits.ts";
+import { ApiError } from "../routers/core/errors.ts";
+import { clientFactor, type LimitClass, limits as ofTheProduct } from "../routers/core/limits.ts";
 
 const tracked = 100_000;
 
 type Limits = Record<LimitClass, { requests: number; windowSeconds: number }>;
-type Spent = { headers: Record<string, string>; refusal?: Fault; giveBack: () => void };
+type Spent = { headers: Record<string, string>; refusal?: ApiError; giveBack: () => void };
 type Window = { policy: string; requests: number; used: number; endsAt: number };
 
 /**
@@ -42,7 +42,7 @@ export function limiter(now: () => number = () => performance.now(), limits: Lim
       if (isFull) {
         const whose = tighter === counted[0] ? "" : " by all keys and members of this client";
         const message = `More than ${tighter.requests} requests in ${windowSeconds} seconds${whose}.`;
-        const refusal = new Fault("limit_exceeded", message, { retryAfterSeconds: resetSeconds });
+        const refusal = new ApiError("rate_limit_exceeded", message, { retryAfterSeconds: resetSeconds });
         return { headers, refusal, giveBack: () => {} };
       }
       return {

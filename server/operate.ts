@@ -1,8 +1,8 @@
 import "./node-version.ts";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { idPattern, prefixes } from "../db/ids.ts";
+import type { CliContext } from "./operate/cli-context.ts";
 import type * as Deliveries from "./operate/deliveries.ts";
-import type { Hands } from "./operate/hands.ts";
 import type * as Numbers from "./operate/numbers.ts";
 import type * as SetApart from "./operate/set-apart.ts";
 
@@ -219,18 +219,27 @@ function examples(...lines: string[]): string {
   return `\nExamples:\n${lines.map((line) => `  ${line}`).join("\n")}`;
 }
 
-async function withSetApart(run: (verbs: typeof SetApart, hands: Hands) => Promise<void>) {
-  const [verbs, { withHands }] = await Promise.all([import("./operate/set-apart.ts"), import("./operate/hands.ts")]);
-  await withHands(process.env, (hands) => run(verbs, hands));
+async function withSetApart(run: (verbs: typeof SetApart, hands: CliContext) => Promise<void>) {
+  const [verbs, { withCliContext }] = await Promise.all([
+    import("./operate/set-apart.ts"),
+    import("./operate/cli-context.ts"),
+  ]);
+  await withCliContext(process.env, (hands) => run(verbs, hands));
 }
 
-async function withNumbers(run: (verbs: typeof Numbers, hands: Hands) => Promise<void>) {
-  const [verbs, { withHands }] = await Promise.all([import("./operate/numbers.ts"), import("./operate/hands.ts")]);
-  await withHands(process.env, (hands) => run(verbs, hands));
+async function withNumbers(run: (verbs: typeof Numbers, hands: CliContext) => Promise<void>) {
+  const [verbs, { withCliContext }] = await Promise.all([
+    import("./operate/numbers.ts"),
+    import("./operate/cli-context.ts"),
+  ]);
+  await withCliContext(process.env, (hands) => run(verbs, hands));
 }
 
 /** Opens the database for as long as the work takes. All that takes time to load is loaded here: help comes at once. */
-async function work(run: (verbs: typeof Deliveries, hands: Hands) => Promise<void>) {
-  const [verbs, { withHands }] = await Promise.all([import("./operate/deliveries.ts"), import("./operate/hands.ts")]);
-  await withHands(process.env, (hands) => run(verbs, hands));
+async function work(run: (verbs: typeof Deliveries, hands: CliContext) => Promise<void>) {
+  const [verbs, { withCliContext }] = await Promise.all([
+    import("./operate/deliveries.ts"),
+    import("./operate/cli-context.ts"),
+  ]);
+  await withCliContext(process.env, (hands) => run(verbs, hands));
 }

@@ -1,12 +1,12 @@
 import { chainAudit } from "../jobs/audit-chain.ts";
 import { busTimer } from "../jobs/bus.ts";
 import { crontab, tasks } from "../jobs/index.ts";
-import { loopRecorder, watchLoops } from "../jobs/loops.ts";
-import { rescueEveryMs } from "../jobs/rescue.ts";
-import { watchSuspensions } from "../jobs/suspensions.ts";
-import type { Timer, TimerContext } from "../jobs/timers.ts";
+import { loopRecorder, watchLoops } from "../jobs/runtime/loops.ts";
+import { rescueEveryMs } from "../jobs/runtime/rescue.ts";
+import { watchSuspensions } from "../jobs/runtime/suspensions.ts";
+import type { Timer, TimerContext } from "../jobs/runtime/timers.ts";
+import { loopsOf, startWorkers, type WorkerOptions } from "../jobs/runtime/worker.ts";
 import { sweepDeliveries } from "../jobs/webhooks.ts";
-import { loopsOf, startWorkers, type WorkerOptions } from "../jobs/worker.ts";
 import type { Deps } from "./deps.ts";
 
 const sweepEveryMs = 1_000;

@@ -4,7 +4,7 @@ CREATE TABLE "agent_versions" (
 	"version" integer NOT NULL,
 	"name" text NOT NULL,
 	"config" jsonb NOT NULL,
-	"state" text NOT NULL,
+	"status" text NOT NULL,
 	"provider_revision_id" text,
 	"created_by" text NOT NULL,
 	"created_at" timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
@@ -16,8 +16,8 @@ CREATE TABLE "agents" (
 	"client_id" text DEFAULT nullif(current_setting('app.client_id', true), '') NOT NULL,
 	"id" text NOT NULL,
 	"name" text NOT NULL,
-	"state" text NOT NULL,
-	"state_reason" text,
+	"status" text NOT NULL,
+	"status_reason" text,
 	"version" integer DEFAULT 0 NOT NULL,
 	"provider_account_id" text NOT NULL,
 	"provider_agent_id" text,
@@ -32,7 +32,7 @@ CREATE TABLE "intents" (
 	"id" text NOT NULL,
 	"kind" text NOT NULL,
 	"subject_id" text NOT NULL,
-	"state" text DEFAULT 'open' NOT NULL,
+	"status" text DEFAULT 'open' NOT NULL,
 	"outcome" text,
 	"provider_account_id" text NOT NULL,
 	"principal" text NOT NULL,
@@ -54,7 +54,7 @@ CREATE TABLE "holds" (
 	"price_id" text NOT NULL,
 	"amount_micros" bigint NOT NULL,
 	"captured_micros" bigint DEFAULT 0 NOT NULL,
-	"state" text DEFAULT 'held' NOT NULL,
+	"status" text DEFAULT 'held' NOT NULL,
 	"created_at" timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
 	CONSTRAINT "holds_client_id_subject_id_pk" PRIMARY KEY("client_id","subject_id")
 );
@@ -257,7 +257,7 @@ CREATE TABLE "deliveries" (
 	"event_id" text NOT NULL,
 	"event_type" text NOT NULL,
 	"event_created_at" timestamp with time zone NOT NULL,
-	"state" text DEFAULT 'pending' NOT NULL,
+	"status" text DEFAULT 'pending' NOT NULL,
 	"attempts" integer DEFAULT 0 NOT NULL,
 	"next_attempt_at" timestamp with time zone,
 	"admitted_until" timestamp with time zone,
@@ -324,7 +324,7 @@ CREATE TABLE "webhook_endpoints" (
 );
 --> statement-breakpoint
 ALTER TABLE "webhook_endpoints" ENABLE ROW LEVEL SECURITY;--> statement-breakpoint
-CREATE TABLE "gave_up_jobs" (
+CREATE TABLE "dead_jobs" (
 	"id" text PRIMARY KEY NOT NULL,
 	"task" text NOT NULL,
 	"client_id" text,
@@ -333,7 +333,7 @@ CREATE TABLE "gave_up_jobs" (
 	"created_at" timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 );
 --> statement-breakpoint
-ALTER TABLE "gave_up_jobs" ENABLE ROW LEVEL SECURITY;--> statement-breakpoint
+ALTER TABLE "dead_jobs" ENABLE ROW LEVEL SECURITY;--> statement-breakpoint
 CREATE TABLE "ingress_events" (
 	"id" text NOT NULL,
 	"provider" text NOT NULL,
@@ -343,7 +343,7 @@ CREATE TABLE "ingress_events" (
 	"headers" jsonb NOT NULL,
 	"verified_by" text NOT NULL,
 	"stale" boolean DEFAULT false NOT NULL,
-	"state" text DEFAULT 'received' NOT NULL,
+	"status" text DEFAULT 'received' NOT NULL,
 	"client_id" text,
 	"subject_id" text,
 	"note" text,
@@ -396,8 +396,8 @@ ALTER TABLE "deliveries" ADD CONSTRAINT "deliveries_client_id_clients_id_fk" FOR
 ALTER TABLE "deliveries" ADD CONSTRAINT "deliveries_client_id_endpoint_id_webhook_endpoints_client_id_id_fk" FOREIGN KEY ("client_id","endpoint_id") REFERENCES "public"."webhook_endpoints"("client_id","id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 ALTER TABLE "event_counters" ADD CONSTRAINT "event_counters_client_id_clients_id_fk" FOREIGN KEY ("client_id") REFERENCES "public"."clients"("id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 ALTER TABLE "webhook_endpoints" ADD CONSTRAINT "webhook_endpoints_client_id_clients_id_fk" FOREIGN KEY ("client_id") REFERENCES "public"."clients"("id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
-CREATE UNIQUE INDEX "intents_one_open" ON "intents" USING btree ("client_id","subject_id") WHERE state = 'open';--> statement-breakpoint
-CREATE INDEX "intents_open" ON "intents" USING btree ("deadline_at") WHERE state = 'open';--> statement-breakpoint
+CREATE UNIQUE INDEX "intents_one_open" ON "intents" USING btree ("client_id","subject_id") WHERE status = 'open';--> statement-breakpoint
+CREATE INDEX "intents_open" ON "intents" USING btree ("deadline_at") WHERE status = 'open';--> statement-breakpoint
 CREATE INDEX "ledger_transactions_client_id_subject_id_id_index" ON "ledger_transactions" USING btree ("client_id","subject_id","id");--> statement-breakpoint
 CREATE INDEX "calls_client_id_agent_id_id_index" ON "calls" USING btree ("client_id","agent_id","id");--> statement-breakpoint
 CREATE INDEX "calls_client_id_status_id_index" ON "calls" USING btree ("client_id","status","id");--> statement-breakpoint
@@ -409,52 +409,52 @@ CREATE INDEX "memberships_user_id_index" ON "memberships" USING btree ("user_id"
 CREATE INDEX "audit_unchained" ON "audit_log" USING btree ("created_at") WHERE position is null;--> statement-breakpoint
 CREATE INDEX "audit_log_client_id_position_index" ON "audit_log" USING btree ("client_id","position");--> statement-breakpoint
 CREATE INDEX "deliveries_client_id_endpoint_id_id_index" ON "deliveries" USING btree ("client_id","endpoint_id","id");--> statement-breakpoint
-CREATE INDEX "deliveries_waiting" ON "deliveries" USING btree ("client_id","endpoint_id","next_attempt_at") WHERE state = 'pending' and admitted_until is null;--> statement-breakpoint
-CREATE INDEX "deliveries_in_flight" ON "deliveries" USING btree ("client_id","endpoint_id","admitted_until") WHERE state = 'pending' and admitted_until is not null;--> statement-breakpoint
+CREATE INDEX "deliveries_waiting" ON "deliveries" USING btree ("client_id","endpoint_id","next_attempt_at") WHERE status = 'pending' and admitted_until is null;--> statement-breakpoint
+CREATE INDEX "deliveries_in_flight" ON "deliveries" USING btree ("client_id","endpoint_id","admitted_until") WHERE status = 'pending' and admitted_until is not null;--> statement-breakpoint
 CREATE INDEX "delivery_attempts_client_id_delivery_id_id_index" ON "delivery_attempts" USING btree ("client_id","delivery_id","id");--> statement-breakpoint
 CREATE INDEX "events_client_id_txid_id_index" ON "events" USING btree ("client_id","txid","id");--> statement-breakpoint
 CREATE INDEX "events_client_id_subject_id_sequence_index" ON "events" USING btree ("client_id","subject_id","sequence");--> statement-breakpoint
-CREATE INDEX "gave_up_jobs_created_at_index" ON "gave_up_jobs" USING btree ("created_at");--> statement-breakpoint
-CREATE INDEX "ingress_events_state_received_at_index" ON "ingress_events" USING btree ("state","received_at");--> statement-breakpoint
+CREATE INDEX "gave_up_jobs_created_at_index" ON "dead_jobs" USING btree ("created_at");--> statement-breakpoint
+CREATE INDEX "ingress_events_state_received_at_index" ON "ingress_events" USING btree ("status","received_at");--> statement-breakpoint
 CREATE INDEX "ingress_keys_received_at_index" ON "ingress_keys" USING btree ("received_at");--> statement-breakpoint
 CREATE POLICY "own_rows" ON "agent_versions" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
 CREATE POLICY "own_rows" ON "agents" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
 CREATE POLICY "own_rows" ON "intents" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
-CREATE POLICY "house" ON "intents" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "intents" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
 CREATE POLICY "own_rows" ON "holds" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
 CREATE POLICY "own_rows" ON "ledger_accounts" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
 CREATE POLICY "own_rows" ON "ledger_entries" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
 CREATE POLICY "own_rows" ON "ledger_transactions" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
 CREATE POLICY "everyone_reads" ON "prices" AS PERMISSIVE FOR SELECT TO "patchbay_tenant" USING (true);--> statement-breakpoint
-CREATE POLICY "house" ON "prices" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "prices" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
 CREATE POLICY "own_rows" ON "call_messages" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
 CREATE POLICY "own_rows" ON "calls" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
-CREATE POLICY "house" ON "calls" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "calls" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
 CREATE POLICY "own_rows" ON "api_keys" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
-CREATE POLICY "house" ON "api_keys" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "api_keys" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
 CREATE POLICY "own_rows" ON "clients" AS PERMISSIVE FOR SELECT TO "patchbay_tenant" USING ("clients"."id" = (select nullif(current_setting('app.client_id', true), '')) or exists (select from memberships m where m.client_id = "clients"."id"));--> statement-breakpoint
-CREATE POLICY "house" ON "clients" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "clients" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
 CREATE POLICY "own_rows" ON "data_keys" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
-CREATE POLICY "house" ON "data_keys" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "data_keys" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
 CREATE POLICY "own_rows" ON "idempotency_keys" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
-CREATE POLICY "house" ON "idempotency_keys" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "idempotency_keys" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
 CREATE POLICY "own_rows" ON "memberships" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
 CREATE POLICY "own_memberships" ON "memberships" AS PERMISSIVE FOR SELECT TO "patchbay_tenant" USING ("memberships"."user_id" = (select nullif(current_setting('app.user_id', true), '')));--> statement-breakpoint
-CREATE POLICY "house" ON "memberships" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "memberships" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
 CREATE POLICY "everyone_reads" ON "roles" AS PERMISSIVE FOR SELECT TO "patchbay_tenant" USING (true);--> statement-breakpoint
-CREATE POLICY "house" ON "roles" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "roles" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
 CREATE POLICY "own_row" ON "users" AS PERMISSIVE FOR SELECT TO "patchbay_tenant" USING ("users"."id" = (select nullif(current_setting('app.user_id', true), '')));--> statement-breakpoint
-CREATE POLICY "house" ON "users" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "users" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
 CREATE POLICY "own_rows" ON "audit_log" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
-CREATE POLICY "house" ON "audit_log" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "audit_log" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
 CREATE POLICY "own_rows" ON "deliveries" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
-CREATE POLICY "house" ON "deliveries" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "deliveries" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
 CREATE POLICY "own_rows" ON "delivery_attempts" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
 CREATE POLICY "own_rows" ON "event_counters" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
 CREATE POLICY "own_rows" ON "events" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
 CREATE POLICY "own_rows" ON "webhook_endpoints" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
-CREATE POLICY "house" ON "webhook_endpoints" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
-CREATE POLICY "house" ON "gave_up_jobs" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
-CREATE POLICY "house" ON "ingress_events" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
-CREATE POLICY "house" ON "ingress_keys" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
-CREATE POLICY "house" ON "worker_heartbeats" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);
+CREATE POLICY "house" ON "webhook_endpoints" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "dead_jobs" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "ingress_events" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "ingress_keys" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "worker_heartbeats" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);

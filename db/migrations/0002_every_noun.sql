@@ -48,8 +48,8 @@ CREATE TABLE "credentials" (
 	"prefix" text NOT NULL,
 	"sealed" "bytea" NOT NULL,
 	"details" jsonb DEFAULT '{}'::jsonb NOT NULL,
-	"state" text DEFAULT 'unverified' NOT NULL,
-	"state_reason" text,
+	"status" text DEFAULT 'unverified' NOT NULL,
+	"status_reason" text,
 	"verified_at" timestamp with time zone,
 	"created_at" timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
 	"updated_at" timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
@@ -61,7 +61,7 @@ ALTER TABLE "credentials" ENABLE ROW LEVEL SECURITY;--> statement-breakpoint
 CREATE TABLE "provider_accounts" (
 	"client_id" text DEFAULT nullif(current_setting('app.client_id', true), '') NOT NULL,
 	"id" text NOT NULL,
-	"state" text DEFAULT 'active' NOT NULL,
+	"status" text DEFAULT 'active' NOT NULL,
 	"provider_name" text,
 	"api_key" "bytea",
 	"provider_webhook_id" text,
@@ -81,7 +81,7 @@ CREATE TABLE "uploads" (
 	"content_type" text NOT NULL,
 	"bytes" bigint NOT NULL,
 	"sha256" text NOT NULL,
-	"state" text DEFAULT 'pending' NOT NULL,
+	"status" text DEFAULT 'pending' NOT NULL,
 	"expires_at" timestamp with time zone NOT NULL,
 	"verified_at" timestamp with time zone,
 	"created_at" timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
@@ -94,8 +94,8 @@ CREATE TABLE "knowledge_bases" (
 	"id" text NOT NULL,
 	"name" text NOT NULL,
 	"description" text,
-	"state" text NOT NULL,
-	"state_reason" text,
+	"status" text NOT NULL,
+	"status_reason" text,
 	"provider_account_id" text NOT NULL,
 	"provider_corpus_id" text,
 	"ready_files" integer DEFAULT 0 NOT NULL,
@@ -119,8 +119,8 @@ CREATE TABLE "knowledge_files" (
 	"url" text,
 	"max_depth" integer,
 	"max_documents" integer,
-	"state" text NOT NULL,
-	"state_reason" text,
+	"status" text NOT NULL,
+	"status_reason" text,
 	"attempt" integer DEFAULT 1 NOT NULL,
 	"round" integer NOT NULL,
 	"asked_at" timestamp with time zone,
@@ -143,8 +143,8 @@ CREATE TABLE "inbound_routes" (
 	"enabled" boolean DEFAULT true NOT NULL,
 	"description" text,
 	"provider_account_id" text NOT NULL,
-	"state" text DEFAULT 'pending' NOT NULL,
-	"state_reason" text,
+	"status" text DEFAULT 'pending' NOT NULL,
+	"status_reason" text,
 	"created_at" timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
 	"updated_at" timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
 	CONSTRAINT "inbound_routes_client_id_id_pk" PRIMARY KEY("client_id","id")
@@ -158,8 +158,8 @@ CREATE TABLE "sip_registrations" (
 	"proxy" text NOT NULL,
 	"outbound_proxy" text,
 	"auth_user" text,
-	"state" text NOT NULL,
-	"state_reason" text,
+	"status" text NOT NULL,
+	"status_reason" text,
 	"registered" boolean,
 	"registered_at" timestamp with time zone,
 	"provider_account_id" text NOT NULL,
@@ -189,8 +189,8 @@ CREATE TABLE "tools" (
 	"config" jsonb NOT NULL,
 	"pending" jsonb,
 	"version" integer DEFAULT 0 NOT NULL,
-	"state" text NOT NULL,
-	"state_reason" text,
+	"status" text NOT NULL,
+	"status_reason" text,
 	"provider_account_id" text NOT NULL,
 	"provider_tool_id" text,
 	"metadata" jsonb DEFAULT '{}'::jsonb NOT NULL,
@@ -211,8 +211,8 @@ CREATE TABLE "voices" (
 	"definition" jsonb,
 	"sealed_headers" "bytea",
 	"sample_ids" text[] DEFAULT '{}' NOT NULL,
-	"state" text NOT NULL,
-	"state_reason" text,
+	"status" text NOT NULL,
+	"status_reason" text,
 	"provider_account_id" text NOT NULL,
 	"provider_voice_id" text,
 	"metadata" jsonb DEFAULT '{}'::jsonb NOT NULL,
@@ -228,7 +228,7 @@ CREATE TABLE "workflow_runs" (
 	"id" text NOT NULL,
 	"name" text NOT NULL,
 	"subject_id" text NOT NULL,
-	"state" text DEFAULT 'running' NOT NULL,
+	"status" text DEFAULT 'running' NOT NULL,
 	"input" jsonb DEFAULT '{}'::jsonb NOT NULL,
 	"created_at" timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
 	"updated_at" timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
@@ -242,7 +242,7 @@ CREATE TABLE "workflow_steps" (
 	"run_id" text NOT NULL,
 	"position" integer NOT NULL,
 	"name" text NOT NULL,
-	"state" text DEFAULT 'waiting' NOT NULL,
+	"status" text DEFAULT 'waiting' NOT NULL,
 	"attempts" integer DEFAULT 0 NOT NULL,
 	"error" text,
 	"next_at" timestamp with time zone,
@@ -264,12 +264,12 @@ ALTER TABLE "prices" ADD COLUMN "client_id" text;--> statement-breakpoint
 ALTER TABLE "prices" ADD COLUMN "inherits" boolean DEFAULT false NOT NULL;--> statement-breakpoint
 ALTER TABLE "calls" ADD COLUMN "overrides" jsonb;--> statement-breakpoint
 ALTER TABLE "calls" ADD COLUMN "duration_seconds" integer;--> statement-breakpoint
-ALTER TABLE "calls" ADD COLUMN "recording_state" text DEFAULT 'none' NOT NULL;--> statement-breakpoint
+ALTER TABLE "calls" ADD COLUMN "recording_status" text DEFAULT 'none' NOT NULL;--> statement-breakpoint
 ALTER TABLE "calls" ADD COLUMN "recording_key" text;--> statement-breakpoint
 ALTER TABLE "calls" ADD COLUMN "recording_bytes" bigint;--> statement-breakpoint
-ALTER TABLE "calls" ADD COLUMN "transcript_state" text DEFAULT 'pending' NOT NULL;--> statement-breakpoint
+ALTER TABLE "calls" ADD COLUMN "transcript_status" text DEFAULT 'pending' NOT NULL;--> statement-breakpoint
 ALTER TABLE "calls" ADD COLUMN "output" jsonb;--> statement-breakpoint
-ALTER TABLE "calls" ADD COLUMN "output_state" text DEFAULT 'none' NOT NULL;--> statement-breakpoint
+ALTER TABLE "calls" ADD COLUMN "output_status" text DEFAULT 'none' NOT NULL;--> statement-breakpoint
 ALTER TABLE "calls" ADD COLUMN "output_problems" jsonb;--> statement-breakpoint
 ALTER TABLE "calls" ADD COLUMN "final_state" jsonb;--> statement-breakpoint
 ALTER TABLE "calls" ADD COLUMN "transcript_until" timestamp with time zone;--> statement-breakpoint
@@ -309,67 +309,67 @@ CREATE INDEX "agent_uses_client_id_kind_target_id_index" ON "agent_uses" USING b
 CREATE INDEX "call_pairs_client_id_call_id_index" ON "call_pairs" USING btree ("client_id","call_id");--> statement-breakpoint
 CREATE INDEX "call_words_client_id_call_id_index" ON "call_words" USING btree ("client_id","call_id");--> statement-breakpoint
 CREATE INDEX "provider_accounts_by_id" ON "provider_accounts" USING btree ("id");--> statement-breakpoint
-CREATE UNIQUE INDEX "provider_accounts_one_active" ON "provider_accounts" USING btree ("client_id") WHERE state = 'active';--> statement-breakpoint
-CREATE UNIQUE INDEX "provider_accounts_one_owner" ON "provider_accounts" USING btree ("provider_name") WHERE state = 'active';--> statement-breakpoint
-CREATE INDEX "uploads_stale" ON "uploads" USING btree ("expires_at") WHERE state in ('pending', 'verified');--> statement-breakpoint
+CREATE UNIQUE INDEX "provider_accounts_one_active" ON "provider_accounts" USING btree ("client_id") WHERE status = 'active';--> statement-breakpoint
+CREATE UNIQUE INDEX "provider_accounts_one_owner" ON "provider_accounts" USING btree ("provider_name") WHERE status = 'active';--> statement-breakpoint
+CREATE INDEX "uploads_stale" ON "uploads" USING btree ("expires_at") WHERE status in ('pending', 'verified');--> statement-breakpoint
 CREATE INDEX "knowledge_files_client_id_knowledge_base_id_id_index" ON "knowledge_files" USING btree ("client_id","knowledge_base_id","id");--> statement-breakpoint
-CREATE INDEX "knowledge_files_open" ON "knowledge_files" USING btree ("deadline_at") WHERE state in ('pending', 'ingesting');--> statement-breakpoint
+CREATE INDEX "knowledge_files_open" ON "knowledge_files" USING btree ("deadline_at") WHERE status in ('pending', 'ingesting');--> statement-breakpoint
 CREATE UNIQUE INDEX "inbound_routes_one_owner" ON "inbound_routes" USING btree ("provider_account_id","pattern");--> statement-breakpoint
 CREATE INDEX "inbound_routes_client_id_rank_id_index" ON "inbound_routes" USING btree ("client_id","rank","id");--> statement-breakpoint
-CREATE UNIQUE INDEX "sip_registrations_one" ON "sip_registrations" USING btree ("provider_account_id","username","proxy") WHERE state in ('provisioning', 'active');--> statement-breakpoint
-CREATE UNIQUE INDEX "tools_one_name" ON "tools" USING btree ("client_id","name") WHERE state in ('provisioning', 'active');--> statement-breakpoint
+CREATE UNIQUE INDEX "sip_registrations_one" ON "sip_registrations" USING btree ("provider_account_id","username","proxy") WHERE status in ('provisioning', 'active');--> statement-breakpoint
+CREATE UNIQUE INDEX "tools_one_name" ON "tools" USING btree ("client_id","name") WHERE status in ('provisioning', 'active');--> statement-breakpoint
 CREATE INDEX "voices_by_id" ON "voices" USING btree ("id");--> statement-breakpoint
-CREATE INDEX "voices_being_made" ON "voices" USING btree ("updated_at") WHERE state in ('pending', 'training');--> statement-breakpoint
-CREATE INDEX "voices_to_check" ON "voices" USING btree ("checked_at") WHERE state = 'active';--> statement-breakpoint
+CREATE INDEX "voices_being_made" ON "voices" USING btree ("updated_at") WHERE status in ('pending', 'training');--> statement-breakpoint
+CREATE INDEX "voices_to_check" ON "voices" USING btree ("checked_at") WHERE status = 'active';--> statement-breakpoint
 CREATE INDEX "workflow_runs_client_id_subject_id_id_index" ON "workflow_runs" USING btree ("client_id","subject_id","id");--> statement-breakpoint
 CREATE INDEX "workflow_runs_by_id" ON "workflow_runs" USING btree ("id");--> statement-breakpoint
-CREATE INDEX "workflow_runs_state" ON "workflow_runs" USING btree ("state","id");--> statement-breakpoint
-CREATE UNIQUE INDEX "workflow_runs_one_running" ON "workflow_runs" USING btree ("client_id","name","subject_id") WHERE state = 'running';--> statement-breakpoint
-CREATE INDEX "workflow_steps_due" ON "workflow_steps" USING btree ("next_at") WHERE state = 'running';--> statement-breakpoint
+CREATE INDEX "workflow_runs_state" ON "workflow_runs" USING btree ("status","id");--> statement-breakpoint
+CREATE UNIQUE INDEX "workflow_runs_one_running" ON "workflow_runs" USING btree ("client_id","name","subject_id") WHERE status = 'running';--> statement-breakpoint
+CREATE INDEX "workflow_steps_due" ON "workflow_steps" USING btree ("next_at") WHERE status = 'running';--> statement-breakpoint
 ALTER TABLE "prices" ADD CONSTRAINT "prices_client_id_clients_id_fk" FOREIGN KEY ("client_id") REFERENCES "public"."clients"("id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 CREATE INDEX "agents_provider" ON "agents" USING btree ("provider_account_id","provider_agent_id");--> statement-breakpoint
-CREATE INDEX "agents_compare" ON "agents" USING btree ("compared_at") WHERE state = 'active';--> statement-breakpoint
+CREATE INDEX "agents_compare" ON "agents" USING btree ("compared_at") WHERE status = 'active';--> statement-breakpoint
 CREATE INDEX "prices_client_id_effective_from_index" ON "prices" USING btree ("client_id","effective_from");--> statement-breakpoint
 CREATE INDEX "calls_client_id_outcome_id_index" ON "calls" USING btree ("client_id","outcome","id");--> statement-breakpoint
 CREATE INDEX "calls_client_id_direction_id_index" ON "calls" USING btree ("client_id","direction","id");--> statement-breakpoint
 CREATE INDEX "calls_client_id_to_id_index" ON "calls" USING btree ("client_id","to","id");--> statement-breakpoint
 CREATE INDEX "calls_client_id_from_id_index" ON "calls" USING btree ("client_id","from","id");--> statement-breakpoint
-CREATE INDEX "calls_artifacts" ON "calls" USING btree ("ended_at") WHERE recording_state in ('pending', 'missing') or transcript_state in ('pending', 'missing');--> statement-breakpoint
+CREATE INDEX "calls_artifacts" ON "calls" USING btree ("ended_at") WHERE recording_status in ('pending', 'missing') or transcript_status in ('pending', 'missing');--> statement-breakpoint
 CREATE INDEX "calls_retention_transcript" ON "calls" USING btree ("transcript_until") WHERE transcript_until is not null;--> statement-breakpoint
 CREATE INDEX "calls_retention_recording" ON "calls" USING btree ("recording_until") WHERE recording_until is not null;--> statement-breakpoint
 CREATE INDEX "calls_duration" ON "calls" USING btree ("client_id","id","duration_seconds");--> statement-breakpoint
-CREATE INDEX "calls_recorded" ON "calls" USING btree ("client_id","id") WHERE recording_state = 'ready';--> statement-breakpoint
-CREATE INDEX "calls_unrecorded" ON "calls" USING btree ("client_id","id") WHERE recording_state <> 'ready';--> statement-breakpoint
+CREATE INDEX "calls_recorded" ON "calls" USING btree ("client_id","id") WHERE recording_status = 'ready';--> statement-breakpoint
+CREATE INDEX "calls_unrecorded" ON "calls" USING btree ("client_id","id") WHERE recording_status <> 'ready';--> statement-breakpoint
 CREATE UNIQUE INDEX "calls_provider" ON "calls" USING btree ("provider_account_id","provider_call_id");--> statement-breakpoint
 CREATE INDEX "calls_by_id" ON "calls" USING hash ("id");--> statement-breakpoint
-CREATE POLICY "house" ON "agents" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "agents" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
 CREATE POLICY "own_changes" ON "clients" AS PERMISSIVE FOR UPDATE TO "patchbay_tenant" USING ("clients"."id" = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK ("clients"."id" = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
 CREATE POLICY "own_rows" ON "agent_uses" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
 CREATE POLICY "own_rows" ON "call_pairs" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
 CREATE POLICY "own_rows" ON "call_words" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
 CREATE POLICY "own_rows" ON "invitations" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
-CREATE POLICY "house" ON "invitations" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "invitations" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
 CREATE POLICY "own_rows" ON "credentials" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
 CREATE POLICY "own_rows" ON "provider_accounts" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
-CREATE POLICY "house" ON "provider_accounts" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "provider_accounts" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
 CREATE POLICY "own_rows" ON "uploads" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
-CREATE POLICY "house" ON "uploads" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "uploads" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
 CREATE POLICY "own_rows" ON "knowledge_bases" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
-CREATE POLICY "house" ON "knowledge_bases" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "knowledge_bases" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
 CREATE POLICY "own_rows" ON "knowledge_files" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
-CREATE POLICY "house" ON "knowledge_files" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "knowledge_files" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
 CREATE POLICY "own_rows" ON "inbound_routes" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
-CREATE POLICY "house" ON "inbound_routes" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "inbound_routes" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
 CREATE POLICY "own_rows" ON "sip_registrations" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
-CREATE POLICY "house" ON "sip_registrations" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "sip_registrations" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
 CREATE POLICY "own_rows" ON "telephony_configs" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
-CREATE POLICY "house" ON "telephony_configs" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "telephony_configs" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
 CREATE POLICY "own_rows" ON "tools" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
 CREATE POLICY "own_rows" ON "voices" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
-CREATE POLICY "house" ON "voices" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "voices" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
 CREATE POLICY "own_rows" ON "workflow_runs" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
-CREATE POLICY "house" ON "workflow_runs" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "workflow_runs" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
 CREATE POLICY "own_rows" ON "workflow_steps" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
-CREATE POLICY "house" ON "workflow_steps" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "workflow_steps" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
 ALTER POLICY "everyone_reads" ON "prices" TO patchbay_tenant USING ("prices"."client_id" is null or "prices"."client_id" = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
 ALTER POLICY "own_row" ON "users" TO patchbay_tenant USING ("users"."id" = (select nullif(current_setting('app.user_id', true), '')) or exists (select from memberships m where m.user_id = "users"."id" and m.client_id = (select nullif(current_setting('app.client_id', true), ''))));

@@ -9,7 +9,7 @@ CREATE TABLE "call_legs" (
 	"direction" text,
 	"from" text,
 	"to" text,
-	"state" text NOT NULL,
+	"status" text NOT NULL,
 	"cause" text,
 	"hangup_cause" text,
 	"hangup_source" text,
@@ -28,14 +28,14 @@ CREATE TABLE "call_legs" (
 );
 --> statement-breakpoint
 ALTER TABLE "call_legs" ENABLE ROW LEVEL SECURITY;--> statement-breakpoint
-CREATE TABLE "dispatch_pauses" (
+CREATE TABLE "delivery_pauses" (
 	"scope" text PRIMARY KEY NOT NULL,
 	"reason" text NOT NULL,
 	"paused_by" text NOT NULL,
 	"paused_at" timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 );
 --> statement-breakpoint
-ALTER TABLE "dispatch_pauses" ENABLE ROW LEVEL SECURITY;--> statement-breakpoint
+ALTER TABLE "delivery_pauses" ENABLE ROW LEVEL SECURITY;--> statement-breakpoint
 CREATE TABLE "webhook_replays" (
 	"client_id" text DEFAULT nullif(current_setting('app.client_id', true), '') NOT NULL,
 	"id" text NOT NULL,
@@ -44,7 +44,7 @@ CREATE TABLE "webhook_replays" (
 	"since" timestamp with time zone NOT NULL,
 	"until" timestamp with time zone NOT NULL,
 	"event_types" text[],
-	"state" text DEFAULT 'running' NOT NULL,
+	"status" text DEFAULT 'running' NOT NULL,
 	"position" text,
 	"queued" integer DEFAULT 0 NOT NULL,
 	"txid" "xid8" DEFAULT pg_current_xact_id() NOT NULL,
@@ -92,20 +92,20 @@ ALTER TABLE "call_legs" ADD CONSTRAINT "call_legs_client_id_call_id_calls_client
 ALTER TABLE "webhook_replays" ADD CONSTRAINT "webhook_replays_client_id_endpoint_id_webhook_endpoints_client_id_id_fk" FOREIGN KEY ("client_id","endpoint_id") REFERENCES "public"."webhook_endpoints"("client_id","id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 CREATE INDEX "call_legs_client_id_call_id_id_index" ON "call_legs" USING btree ("client_id","call_id","id");--> statement-breakpoint
 CREATE INDEX "webhook_replays_client_id_endpoint_id_id_index" ON "webhook_replays" USING btree ("client_id","endpoint_id","id");--> statement-breakpoint
-CREATE UNIQUE INDEX "webhook_replays_running" ON "webhook_replays" USING btree ("client_id","endpoint_id") WHERE state = 'running';--> statement-breakpoint
-CREATE INDEX "deliveries_dead" ON "deliveries" USING btree ("client_id","id") WHERE state = 'dead';--> statement-breakpoint
-CREATE INDEX "deliveries_dead_since" ON "deliveries" USING btree ("client_id","finished_at") WHERE state = 'dead';--> statement-breakpoint
-CREATE INDEX "deliveries_dead_of_endpoint" ON "deliveries" USING btree ("client_id","endpoint_id","id") WHERE state = 'dead';--> statement-breakpoint
-CREATE INDEX "deliveries_of_replay" ON "deliveries" USING btree ("client_id","replay_id","state") WHERE replay_id is not null;--> statement-breakpoint
+CREATE UNIQUE INDEX "webhook_replays_running" ON "webhook_replays" USING btree ("client_id","endpoint_id") WHERE status = 'running';--> statement-breakpoint
+CREATE INDEX "deliveries_dead" ON "deliveries" USING btree ("client_id","id") WHERE status = 'dead';--> statement-breakpoint
+CREATE INDEX "deliveries_dead_since" ON "deliveries" USING btree ("client_id","finished_at") WHERE status = 'dead';--> statement-breakpoint
+CREATE INDEX "deliveries_dead_of_endpoint" ON "deliveries" USING btree ("client_id","endpoint_id","id") WHERE status = 'dead';--> statement-breakpoint
+CREATE INDEX "deliveries_of_replay" ON "deliveries" USING btree ("client_id","replay_id","status") WHERE replay_id is not null;--> statement-breakpoint
 CREATE INDEX "events_txid_id_index" ON "events" USING btree ("txid","id");--> statement-breakpoint
 CREATE INDEX "webhook_endpoints_id_index" ON "webhook_endpoints" USING btree ("id");--> statement-breakpoint
 CREATE INDEX "webhook_endpoints_unwell" ON "webhook_endpoints" USING btree ("client_id","id") WHERE deleted_at is null and (status = 'disabled' or failing_since is not null);--> statement-breakpoint
-CREATE INDEX "ingress_events_provider_state_id_index" ON "ingress_events" USING btree ("provider","state","id");--> statement-breakpoint
+CREATE INDEX "ingress_events_provider_state_id_index" ON "ingress_events" USING btree ("provider","status","id");--> statement-breakpoint
 ALTER TABLE "deliveries" ADD CONSTRAINT "deliveries_clientId_eventId_endpointId_unique" UNIQUE("client_id","event_id","endpoint_id");--> statement-breakpoint
-CREATE POLICY "house" ON "delivery_attempts" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
-CREATE POLICY "house" ON "events" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "delivery_attempts" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "events" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
 CREATE POLICY "own_rows" ON "call_legs" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
-CREATE POLICY "house" ON "dispatch_pauses" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "delivery_pauses" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
 CREATE POLICY "own_rows" ON "webhook_replays" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
-CREATE POLICY "house" ON "webhook_replays" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
-CREATE POLICY "house" ON "bus_positions" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);
+CREATE POLICY "house" ON "webhook_replays" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "bus_positions" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);

@@ -24,6 +24,6 @@ ALTER TABLE "worker_heartbeats" ADD COLUMN "slots" integer DEFAULT 0 NOT NULL;--
 ALTER TABLE "deliveries" ADD COLUMN "slow" boolean DEFAULT false NOT NULL;--> statement-breakpoint
 ALTER TABLE "webhook_endpoints" ADD COLUMN "slow_at" timestamp with time zone;--> statement-breakpoint
 CREATE INDEX "audit_unchained_of_client" ON "audit_log" USING btree ("client_id","created_at","id") WHERE position is null;--> statement-breakpoint
-CREATE INDEX "deliveries_in_flight" ON "deliveries" USING btree ("client_id","endpoint_id","admitted_until","slow") WHERE state = 'pending' and admitted_until is not null;--> statement-breakpoint
-CREATE POLICY "house" ON "set_apart" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
-CREATE POLICY "house" ON "loop_heartbeats" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);
+CREATE INDEX "deliveries_in_flight" ON "deliveries" USING btree ("client_id","endpoint_id","admitted_until","slow") WHERE status = 'pending' and admitted_until is not null;--> statement-breakpoint
+CREATE POLICY "house" ON "set_apart" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "loop_heartbeats" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);

@@ -15,12 +15,12 @@ ALTER TABLE "assigned_numbers" ADD CONSTRAINT "assigned_numbers_client_id_client
 CREATE UNIQUE INDEX "assigned_numbers_one" ON "assigned_numbers" USING btree ("provider_account_id","pattern");--> statement-breakpoint
 CREATE INDEX "assigned_numbers_id_index" ON "assigned_numbers" USING btree ("id");--> statement-breakpoint
 CREATE POLICY "own_rows" ON "assigned_numbers" AS PERMISSIVE FOR ALL TO "patchbay_tenant" USING (client_id = (select nullif(current_setting('app.client_id', true), ''))) WITH CHECK (client_id = (select nullif(current_setting('app.client_id', true), '')));--> statement-breakpoint
-CREATE POLICY "house" ON "assigned_numbers" AS PERMISSIVE FOR ALL TO "patchbay_house" USING (true) WITH CHECK (true);--> statement-breakpoint
+CREATE POLICY "house" ON "assigned_numbers" AS PERMISSIVE FOR ALL TO "patchbay_system" USING (true) WITH CHECK (true);--> statement-breakpoint
 -- What answers on the shared account today goes on doing so. A pattern that is wide, or no longer wanted, an operator releases.
 INSERT INTO "assigned_numbers" ("client_id", "id", "provider_account_id", "pattern", "max_routes", "note", "assigned_by")
 	SELECT client_id, 'num_' || split_part(id, '_', 2), provider_account_id,
 		CASE WHEN pattern ~ '^[0-9]+\*?$' THEN '+' || pattern ELSE pattern END, 20, 'Answered before numbers were assigned.', 'migration'
-	FROM "inbound_routes" WHERE provider_account_id = 'pacc_platform' AND state = 'live' AND enabled
+	FROM "inbound_routes" WHERE provider_account_id = 'pacc_platform' AND status = 'live' AND enabled
 	ON CONFLICT DO NOTHING;--> statement-breakpoint
 DROP INDEX "inbound_routes_one_owner";--> statement-breakpoint
 CREATE UNIQUE INDEX "inbound_routes_one" ON "inbound_routes" USING btree ("client_id","provider_account_id","pattern");--> statement-breakpoint

@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import { foreignKey, index, integer, jsonb, pgTable, primaryKey, text, uniqueIndex } from "drizzle-orm/pg-core";
-import { at, clientId, createdAt, houseSees, id, wall } from "../columns.ts";
+import { at, clientId, createdAt, id, systemPolicy, tenantPolicy } from "../columns.ts";
 import { clients } from "./clients.ts";
 
 export const agents = pgTable(
@@ -9,8 +9,8 @@ export const agents = pgTable(
     clientId: clientId().references(() => clients.id),
     id: id(),
     name: text().notNull(),
-    state: text({ enum: ["provisioning", "active", "failed", "deleted"] }).notNull(),
-    stateReason: text(),
+    status: text({ enum: ["provisioning", "active", "failed", "deleted"] }).notNull(),
+    statusReason: text(),
     /** The version that calls use; 0 until the first is live. */
     version: integer().notNull().default(0),
     providerAccountId: text().notNull(),
@@ -27,9 +27,9 @@ export const agents = pgTable(
   (t) => [
     primaryKey({ columns: [t.clientId, t.id] }),
     index("agents_provider").on(t.providerAccountId, t.providerAgentId),
-    index("agents_compare").on(t.comparedAt).where(sql`state = 'active'`),
-    wall(),
-    houseSees(),
+    index("agents_compare").on(t.comparedAt).where(sql`status = 'active'`),
+    tenantPolicy(),
+    systemPolicy(),
   ],
 );
 
@@ -46,7 +46,7 @@ export const agentUses = pgTable(
     primaryKey({ columns: [t.clientId, t.agentId, t.kind, t.targetId] }),
     foreignKey({ columns: [t.clientId, t.agentId], foreignColumns: [agents.clientId, agents.id] }),
     index().on(t.clientId, t.kind, t.targetId),
-    wall(),
+    tenantPolicy(),
   ],
 );
 
@@ -59,7 +59,7 @@ export const agentVersions = pgTable(
     version: integer().notNull(),
     name: text().notNull(),
     config: jsonb().$type<unknown>().notNull(),
-    state: text({ enum: ["pending", "live", "retired", "failed"] }).notNull(),
+    status: text({ enum: ["pending", "live", "retired", "failed"] }).notNull(),
     /** The fields in which it differs from what was live when it was made. */
     changed: text().array().notNull().default([]),
     /** What the agent's metadata becomes when this goes live; null: what it is. */
@@ -71,7 +71,7 @@ export const agentVersions = pgTable(
   (t) => [
     primaryKey({ columns: [t.clientId, t.agentId, t.version] }),
     foreignKey({ columns: [t.clientId, t.agentId], foreignColumns: [agents.clientId, agents.id] }),
-    wall(),
+    tenantPolicy(),
   ],
 );
 
@@ -83,7 +83,7 @@ export const intents = pgTable(
     id: id(),
     kind: text().notNull(),
     subjectId: text().notNull(),
-    state: text({ enum: ["open", "settled"] })
+    status: text({ enum: ["open", "settled"] })
       .notNull()
       .default("open"),
     outcome: text({ enum: ["accepted", "refused", "unavailable", "absent"] }),
@@ -105,9 +105,9 @@ export const intents = pgTable(
   },
   (t) => [
     primaryKey({ columns: [t.clientId, t.id] }),
-    uniqueIndex("intents_one_open").on(t.clientId, t.subjectId).where(sql`state = 'open'`),
-    index("intents_open").on(t.deadlineAt).where(sql`state = 'open'`),
-    wall(),
-    houseSees(),
+    uniqueIndex("intents_one_open").on(t.clientId, t.subjectId).where(sql`status = 'open'`),
+    index("intents_open").on(t.deadlineAt).where(sql`status = 'open'`),
+    tenantPolicy(),
+    systemPolicy(),
   ],
 );

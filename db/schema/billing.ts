@@ -1,6 +1,16 @@
 import { sql } from "drizzle-orm";
 import { boolean, foreignKey, index, integer, pgPolicy, pgTable, primaryKey, text, unique } from "drizzle-orm/pg-core";
-import { at, clientId, createdAt, currentClient, houseSees, id, micros, tenantRole, wall } from "../columns.ts";
+import {
+  at,
+  clientId,
+  createdAt,
+  currentClient,
+  id,
+  micros,
+  systemPolicy,
+  tenantPolicy,
+  tenantRole,
+} from "../columns.ts";
 import { clients } from "./clients.ts";
 
 /** What things cost, one row per version; the one in force is the newest whose time has come. Rows are never changed. */
@@ -32,7 +42,7 @@ export const prices = pgTable(
       for: "select",
       using: sql`${t.clientId} is null or ${t.clientId} = ${currentClient}`,
     }),
-    houseSees(),
+    systemPolicy(),
   ],
 );
 
@@ -47,7 +57,7 @@ export const ledgerAccounts = pgTable(
     name: text({ enum: accountNames }).notNull(),
     balanceMicros: micros().notNull().default(0),
   },
-  (t) => [primaryKey({ columns: [t.clientId, t.name] }), wall()],
+  (t) => [primaryKey({ columns: [t.clientId, t.name] }), tenantPolicy()],
 );
 
 export const ledgerTransactions = pgTable(
@@ -67,7 +77,7 @@ export const ledgerTransactions = pgTable(
     primaryKey({ columns: [t.clientId, t.id] }),
     unique().on(t.clientId, t.kind, t.sourceId),
     index().on(t.clientId, t.subjectId, t.id),
-    wall(),
+    tenantPolicy(),
   ],
 );
 
@@ -86,7 +96,7 @@ export const ledgerEntries = pgTable(
       foreignColumns: [ledgerTransactions.clientId, ledgerTransactions.id],
     }),
     foreignKey({ columns: [t.clientId, t.account], foreignColumns: [ledgerAccounts.clientId, ledgerAccounts.name] }),
-    wall(),
+    tenantPolicy(),
   ],
 );
 
@@ -101,10 +111,10 @@ export const holds = pgTable(
       .references(() => prices.id),
     amountMicros: micros().notNull(),
     capturedMicros: micros().notNull().default(0),
-    state: text({ enum: ["held", "settled", "released"] })
+    status: text({ enum: ["held", "settled", "released"] })
       .notNull()
       .default("held"),
     createdAt: createdAt(),
   },
-  (t) => [primaryKey({ columns: [t.clientId, t.subjectId] }), wall()],
+  (t) => [primaryKey({ columns: [t.clientId, t.subjectId] }), tenantPolicy()],
 );

@@ -13,7 +13,7 @@ import {
   unique,
   uniqueIndex,
 } from "drizzle-orm/pg-core";
-import { at, clientId, createdAt, houseSees, id, micros, wall } from "../columns.ts";
+import { at, clientId, createdAt, id, micros, systemPolicy, tenantPolicy } from "../columns.ts";
 import { agents } from "./agents.ts";
 import { clients } from "./clients.ts";
 
@@ -62,21 +62,21 @@ export const calls = pgTable(
     /** From answer to end, in whole seconds; null until it has ended. */
     durationSeconds: integer(),
     /** `none`: not recorded. `pending`: the provider has it, we have not yet. */
-    recordingState: text({ enum: ["none", "pending", "ready", "missing", "erased"] })
+    recordingStatus: text({ enum: ["none", "pending", "ready", "missing", "erased"] })
       .notNull()
       .default("none"),
     recordingKey: text(),
     recordingBytes: bigint({ mode: "number" }),
-    transcriptState: text({ enum: ["pending", "ready", "missing", "erased"] })
+    transcriptStatus: text({ enum: ["pending", "ready", "missing", "erased"] })
       .notNull()
       .default("pending"),
     /** What the agent's output schema made of it. */
     output: jsonb().$type<Record<string, unknown>>(),
-    outputState: text({ enum: ["none", "ready", "invalid"] })
+    outputStatus: text({ enum: ["none", "ready", "invalid"] })
       .notNull()
       .default("none"),
     outputProblems: jsonb().$type<{ path: string; message: string }[]>(),
-    /** The state that the provider's tools left behind. */
+    /** The status that the provider's tools left behind. */
     finalState: jsonb().$type<Record<string, unknown>>(),
     /** When transcript and recording go, by the agent's retention; null: they stay. */
     transcriptUntil: at(),
@@ -101,7 +101,7 @@ export const calls = pgTable(
     index().on(t.clientId, t.from, t.id),
     index("calls_artifacts")
       .on(t.endedAt)
-      .where(sql`recording_state in ('pending', 'missing') or transcript_state in ('pending', 'missing')`),
+      .where(sql`recording_status in ('pending', 'missing') or transcript_status in ('pending', 'missing')`),
     index("calls_retention_transcript").on(t.transcriptUntil).where(sql`transcript_until is not null`),
     index("calls_retention_recording").on(t.recordingUntil).where(sql`recording_until is not null`),
     index("calls_check").on(t.checkAt).where(sql`check_at is not null`),
@@ -109,12 +109,12 @@ export const calls = pgTable(
     uniqueIndex("calls_provider").on(t.providerAccountId, t.providerCallId),
     // A filter on these walks the index alone, newest first.
     index("calls_duration").on(t.clientId, t.id, t.durationSeconds),
-    index("calls_recorded").on(t.clientId, t.id).where(sql`recording_state = 'ready'`),
-    index("calls_unrecorded").on(t.clientId, t.id).where(sql`recording_state <> 'ready'`),
+    index("calls_recorded").on(t.clientId, t.id).where(sql`recording_status = 'ready'`),
+    index("calls_unrecorded").on(t.clientId, t.id).where(sql`recording_status <> 'ready'`),
     // By hash, so that no list is tempted to walk it through other clients' calls.
     index("calls_by_id").using("hash", t.id),
-    wall(),
-    houseSees(),
+    tenantPolicy(),
+    systemPolicy(),
   ],
 );
 
@@ -131,7 +131,7 @@ export const callPairs = pgTable(
     primaryKey({ columns: [t.clientId, t.key, t.value, t.callId] }),
     foreignKey({ columns: [t.clientId, t.callId], foreignColumns: [calls.clientId, calls.id] }),
     index().on(t.clientId, t.callId),
-    wall(),
+    tenantPolicy(),
   ],
 );
 
@@ -147,7 +147,7 @@ export const callWords = pgTable(
     primaryKey({ columns: [t.clientId, t.word, t.callId] }),
     foreignKey({ columns: [t.clientId, t.callId], foreignColumns: [calls.clientId, calls.id] }),
     index().on(t.clientId, t.callId),
-    wall(),
+    tenantPolicy(),
   ],
 );
 
@@ -169,7 +169,7 @@ export const callMessages = pgTable(
   (t) => [
     primaryKey({ columns: [t.clientId, t.callId, t.index, t.createdAt] }),
     foreignKey({ columns: [t.clientId, t.callId], foreignColumns: [calls.clientId, calls.id] }),
-    wall(),
+    tenantPolicy(),
   ],
 );
 
@@ -189,7 +189,7 @@ export const callLegs = pgTable(
     direction: text({ enum: ["incoming", "outgoing"] }),
     from: text(),
     to: text(),
-    state: text({ enum: ["initiated", "answered", "ended"] }).notNull(),
+    status: text({ enum: ["initiated", "answered", "ended"] }).notNull(),
     /** `busy`, `no_answer` … in our words; the carrier's own beside it. */
     cause: text(),
     hangupCause: text(),
@@ -212,6 +212,6 @@ export const callLegs = pgTable(
     foreignKey({ columns: [t.clientId, t.callId], foreignColumns: [calls.clientId, calls.id] }),
     index().on(t.clientId, t.callId, t.id),
     unique().on(t.clientId, t.carrier, t.carrierLegId),
-    wall(),
+    tenantPolicy(),
   ],
 );

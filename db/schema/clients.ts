@@ -7,10 +7,10 @@ import {
   createdAt,
   currentClient,
   currentUser,
-  houseSees,
   id,
+  systemPolicy,
+  tenantPolicy,
   tenantRole,
-  wall,
 } from "../columns.ts";
 
 export const clients = pgTable(
@@ -41,7 +41,7 @@ export const clients = pgTable(
       using: sql`${t.id} = ${currentClient}`,
       withCheck: sql`${t.id} = ${currentClient}`,
     }),
-    houseSees(),
+    systemPolicy(),
   ],
 );
 
@@ -61,14 +61,14 @@ export const users = pgTable(
       for: "select",
       using: sql`${t.id} = ${currentUser} or exists (select from memberships m where m.user_id = ${t.id} and m.client_id = ${currentClient})`,
     }),
-    houseSees(),
+    systemPolicy(),
   ],
 );
 
 /** A role is a set of scopes; `*` stands for all, `*:read` for all that read. The built-in ones are seeded. */
 export const roles = pgTable("roles", { name: text().primaryKey(), scopes: text().array().notNull() }, () => [
   pgPolicy("everyone_reads", { to: [tenantRole], for: "select", using: sql`true` }),
-  houseSees(),
+  systemPolicy(),
 ]);
 
 export const memberships = pgTable(
@@ -91,9 +91,9 @@ export const memberships = pgTable(
     primaryKey({ columns: [t.clientId, t.id] }),
     unique().on(t.clientId, t.userId),
     index().on(t.userId),
-    wall(),
+    tenantPolicy(),
     pgPolicy("own_memberships", { to: tenantRole, for: "select", using: sql`${t.userId} = ${currentUser}` }),
-    houseSees(),
+    systemPolicy(),
   ],
 );
 
@@ -115,7 +115,7 @@ export const invitations = pgTable(
     revokedAt: at(),
     createdAt: createdAt(),
   },
-  (t) => [primaryKey({ columns: [t.clientId, t.id] }), wall(), houseSees()],
+  (t) => [primaryKey({ columns: [t.clientId, t.id] }), tenantPolicy(), systemPolicy()],
 );
 
 export const apiKeys = pgTable(
@@ -140,7 +140,7 @@ export const apiKeys = pgTable(
     createdBy: text().notNull(),
     createdAt: createdAt(),
   },
-  (t) => [primaryKey({ columns: [t.clientId, t.id] }), wall(), houseSees()],
+  (t) => [primaryKey({ columns: [t.clientId, t.id] }), tenantPolicy(), systemPolicy()],
 );
 
 /** Answers already given, so that a request sent again is answered and not done again. */
@@ -167,8 +167,8 @@ export const idempotencyKeys = pgTable(
     primaryKey({ columns: [t.clientId, t.principal, t.key] }),
     index().on(t.expiresAt),
     index("idempotency_keys_subject").on(t.clientId, t.subjectId).where(sql`subject_id is not null`),
-    wall(),
-    houseSees(),
+    tenantPolicy(),
+    systemPolicy(),
   ],
 );
 
@@ -183,5 +183,10 @@ export const dataKeys = pgTable(
     wrapped: text().notNull(),
     createdAt: createdAt(),
   },
-  (t) => [primaryKey({ columns: [t.clientId, t.id] }), unique().on(t.clientId, t.purpose), wall(), houseSees()],
+  (t) => [
+    primaryKey({ columns: [t.clientId, t.id] }),
+    unique().on(t.clientId, t.purpose),
+    tenantPolicy(),
+    systemPolicy(),
+  ],
 );

@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import { index, jsonb, pgTable, primaryKey, text, unique, uniqueIndex } from "drizzle-orm/pg-core";
-import { at, bytes, clientId, createdAt, houseSees, id, wall } from "../columns.ts";
+import { at, bytes, clientId, createdAt, id, systemPolicy, tenantPolicy } from "../columns.ts";
 import { clients } from "./clients.ts";
 
 /** What a client shows at other companies' doors, one per provider. The secret is kept only sealed. */
@@ -17,15 +17,15 @@ export const credentials = pgTable(
     sealed: bytes().notNull(),
     /** What is not secret: an account's id, a trunk's host. */
     details: jsonb().$type<Record<string, string>>().notNull().default({}),
-    state: text({ enum: ["unverified", "verified", "invalid"] })
+    status: text({ enum: ["unverified", "verified", "invalid"] })
       .notNull()
       .default("unverified"),
-    stateReason: text(),
+    statusReason: text(),
     verifiedAt: at(),
     createdAt: createdAt(),
     updatedAt: createdAt(),
   },
-  (t) => [primaryKey({ columns: [t.clientId, t.id] }), unique().on(t.clientId, t.provider), wall()],
+  (t) => [primaryKey({ columns: [t.clientId, t.id] }), unique().on(t.clientId, t.provider), tenantPolicy()],
 );
 
 /**
@@ -37,7 +37,7 @@ export const providerAccounts = pgTable(
   {
     clientId: clientId().references(() => clients.id),
     id: id(),
-    state: text({ enum: ["active", "retired"] })
+    status: text({ enum: ["active", "retired"] })
       .notNull()
       .default("active"),
     /** The account as the provider names it: two clients with one account would move each other's calls. */
@@ -52,9 +52,9 @@ export const providerAccounts = pgTable(
   (t) => [
     primaryKey({ columns: [t.clientId, t.id] }),
     index("provider_accounts_by_id").on(t.id),
-    uniqueIndex("provider_accounts_one_active").on(t.clientId).where(sql`state = 'active'`),
-    uniqueIndex("provider_accounts_one_owner").on(t.providerName).where(sql`state = 'active'`),
-    wall(),
-    houseSees(),
+    uniqueIndex("provider_accounts_one_active").on(t.clientId).where(sql`status = 'active'`),
+    uniqueIndex("provider_accounts_one_owner").on(t.providerName).where(sql`status = 'active'`),
+    tenantPolicy(),
+    systemPolicy(),
   ],
 );

@@ -12,7 +12,7 @@ import {
   unique,
   uniqueIndex,
 } from "drizzle-orm/pg-core";
-import { at, bytes, clientId, createdAt, houseSees, id, wall, xid8 } from "../columns.ts";
+import { at, bytes, clientId, createdAt, id, systemPolicy, tenantPolicy, xid8 } from "../columns.ts";
 import { clients } from "./clients.ts";
 
 /** Facts, in the transaction that made them true. Partitioned by month. */
@@ -36,8 +36,8 @@ export const events = pgTable(
     index().on(t.clientId, t.subjectId, t.sequence),
     // For who tails the events of all clients.
     index().on(t.txid, t.id),
-    wall(),
-    houseSees(),
+    tenantPolicy(),
+    systemPolicy(),
   ],
 );
 
@@ -48,7 +48,7 @@ export const eventCounters = pgTable(
     subjectId: text().notNull(),
     sequence: integer().notNull(),
   },
-  (t) => [primaryKey({ columns: [t.clientId, t.subjectId] }), wall()],
+  (t) => [primaryKey({ columns: [t.clientId, t.subjectId] }), tenantPolicy()],
 );
 
 export const webhookEndpoints = pgTable(
@@ -106,8 +106,8 @@ export const webhookEndpoints = pgTable(
     index("webhook_endpoints_unwell")
       .on(t.clientId, t.id)
       .where(sql`deleted_at is null and (status = 'disabled' or failing_since is not null)`),
-    wall(),
-    houseSees(),
+    tenantPolicy(),
+    systemPolicy(),
   ],
 );
 
@@ -123,7 +123,7 @@ export const webhookReplays = pgTable(
     since: at().notNull(),
     until: at().notNull(),
     eventTypes: text().array(),
-    state: text({ enum: ["running", "completed", "cancelled"] })
+    status: text({ enum: ["running", "completed", "cancelled"] })
       .notNull()
       .default("running"),
     /** The id of the last event that was looked at; null before the first. */
@@ -143,22 +143,22 @@ export const webhookReplays = pgTable(
       foreignColumns: [webhookEndpoints.clientId, webhookEndpoints.id],
     }),
     index().on(t.clientId, t.endpointId, t.id),
-    uniqueIndex("webhook_replays_running").on(t.clientId, t.endpointId).where(sql`state = 'running'`),
-    wall(),
-    houseSees(),
+    uniqueIndex("webhook_replays_running").on(t.clientId, t.endpointId).where(sql`status = 'running'`),
+    tenantPolicy(),
+    systemPolicy(),
   ],
 );
 
 /** Where the operator holds deliveries back: everywhere (`all`), for a client, or for an endpoint, by its id. */
-export const dispatchPauses = pgTable(
-  "dispatch_pauses",
+export const deliveryPauses = pgTable(
+  "delivery_pauses",
   {
     scope: text().primaryKey(),
     reason: text().notNull(),
     pausedBy: text().notNull(),
     pausedAt: createdAt(),
   },
-  () => [houseSees()],
+  () => [systemPolicy()],
 );
 
 /** One event on its way to one endpoint. `nextAttemptAt` is the truth of when; an admission is a lease that expires. */
@@ -171,7 +171,7 @@ export const deliveries = pgTable(
     eventId: text().notNull(),
     eventType: text().notNull(),
     eventCreatedAt: at().notNull(),
-    state: text({ enum: ["pending", "delivered", "dead"] })
+    status: text({ enum: ["pending", "delivered", "dead"] })
       .notNull()
       .default("pending"),
     /** Attempts made so far. */
@@ -201,19 +201,19 @@ export const deliveries = pgTable(
       foreignColumns: [webhookEndpoints.clientId, webhookEndpoints.id],
     }),
     index().on(t.clientId, t.endpointId, t.id),
-    index("deliveries_dead").on(t.clientId, t.id).where(sql`state = 'dead'`),
-    index("deliveries_dead_since").on(t.clientId, t.finishedAt).where(sql`state = 'dead'`),
-    index("deliveries_dead_of_endpoint").on(t.clientId, t.endpointId, t.id).where(sql`state = 'dead'`),
-    index("deliveries_of_replay").on(t.clientId, t.replayId, t.state).where(sql`replay_id is not null`),
+    index("deliveries_dead").on(t.clientId, t.id).where(sql`status = 'dead'`),
+    index("deliveries_dead_since").on(t.clientId, t.finishedAt).where(sql`status = 'dead'`),
+    index("deliveries_dead_of_endpoint").on(t.clientId, t.endpointId, t.id).where(sql`status = 'dead'`),
+    index("deliveries_of_replay").on(t.clientId, t.replayId, t.status).where(sql`replay_id is not null`),
     // None on the due time alone: the planner would walk everybody's backlog by it to find the next of one endpoint.
     index("deliveries_waiting")
       .on(t.clientId, t.endpointId, t.nextAttemptAt)
-      .where(sql`state = 'pending' and admitted_until is null`),
+      .where(sql`status = 'pending' and admitted_until is null`),
     index("deliveries_in_flight")
       .on(t.clientId, t.endpointId, t.admittedUntil, t.slow)
-      .where(sql`state = 'pending' and admitted_until is not null`),
-    wall(),
-    houseSees(),
+      .where(sql`status = 'pending' and admitted_until is not null`),
+    tenantPolicy(),
+    systemPolicy(),
   ],
 );
 
@@ -237,8 +237,8 @@ export const deliveryAttempts = pgTable(
   (t) => [
     primaryKey({ columns: [t.clientId, t.id, t.createdAt] }),
     index().on(t.clientId, t.deliveryId, t.id),
-    wall(),
-    houseSees(),
+    tenantPolicy(),
+    systemPolicy(),
   ],
 );
 
@@ -262,7 +262,7 @@ export const auditLog = pgTable(
     primaryKey({ columns: [t.clientId, t.id, t.createdAt] }),
     index("audit_unchained_of_client").on(t.clientId, t.createdAt, t.id).where(sql`position is null`),
     index().on(t.clientId, t.position),
-    wall(),
-    houseSees(),
+    tenantPolicy(),
+    systemPolicy(),
   ],
 );

@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import { bigint, index, pgTable, primaryKey, text } from "drizzle-orm/pg-core";
-import { at, clientId, createdAt, houseSees, id, wall } from "../columns.ts";
+import { at, clientId, createdAt, id, systemPolicy, tenantPolicy } from "../columns.ts";
 import { clients } from "./clients.ts";
 
 /** A file that a client may put into our storage, under a key that is ours to choose. */
@@ -19,7 +19,7 @@ export const uploads = pgTable(
     /** SHA-256, base64: storage refuses other bytes. */
     sha256: text().notNull(),
     /** `pending`: the link was given. `used`: something is made of it, and it stays as long as that. `gone`: removed. */
-    state: text({ enum: ["pending", "verified", "used", "gone"] })
+    status: text({ enum: ["pending", "verified", "used", "gone"] })
       .notNull()
       .default("pending"),
     expiresAt: at().notNull(),
@@ -28,8 +28,8 @@ export const uploads = pgTable(
   },
   (t) => [
     primaryKey({ columns: [t.clientId, t.id] }),
-    index("uploads_stale").on(t.expiresAt).where(sql`state in ('pending', 'verified')`),
-    wall(),
-    houseSees(),
+    index("uploads_stale").on(t.expiresAt).where(sql`status in ('pending', 'verified')`),
+    tenantPolicy(),
+    systemPolicy(),
   ],
 );

@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import { bigint, foreignKey, index, integer, jsonb, pgTable, primaryKey, text } from "drizzle-orm/pg-core";
-import { at, clientId, createdAt, houseSees, id, wall } from "../columns.ts";
+import { at, clientId, createdAt, id, systemPolicy, tenantPolicy } from "../columns.ts";
 import { clients } from "./clients.ts";
 
 export const knowledgeBases = pgTable(
@@ -11,8 +11,8 @@ export const knowledgeBases = pgTable(
     name: text().notNull(),
     description: text(),
     /** `provisioning` only until the provider has made its corpus; the rest follows from the files. */
-    state: text({ enum: ["provisioning", "empty", "ingesting", "ready", "failed", "deleted"] }).notNull(),
-    stateReason: text(),
+    status: text({ enum: ["provisioning", "empty", "ingesting", "ready", "failed", "deleted"] }).notNull(),
+    statusReason: text(),
     providerAccountId: text().notNull(),
     providerCorpusId: text(),
     /** How many of its files have something in them; one that is being read again counts. */
@@ -23,10 +23,10 @@ export const knowledgeBases = pgTable(
     createdAt: createdAt(),
     updatedAt: createdAt(),
   },
-  (t) => [primaryKey({ columns: [t.clientId, t.id] }), wall(), houseSees()],
+  (t) => [primaryKey({ columns: [t.clientId, t.id] }), tenantPolicy(), systemPolicy()],
 );
 
-/** One file, or one set of web pages, of a knowledge base: a source at the provider, with a state of its own. */
+/** One file, or one set of web pages, of a knowledge base: a source at the provider, with a status of its own. */
 export const knowledgeFiles = pgTable(
   "knowledge_files",
   {
@@ -41,8 +41,8 @@ export const knowledgeFiles = pgTable(
     url: text(),
     maxDepth: integer(),
     maxDocuments: integer(),
-    state: text({ enum: ["pending", "ingesting", "ready", "failed", "deleted"] }).notNull(),
-    stateReason: text(),
+    status: text({ enum: ["pending", "ingesting", "ready", "failed", "deleted"] }).notNull(),
+    statusReason: text(),
     /** How often it was begun: part of the source's name at the provider, so that an old one is not taken for the new. */
     attempt: integer().notNull().default(1),
     /** The round of its knowledge base that it was last read in. */
@@ -65,8 +65,8 @@ export const knowledgeFiles = pgTable(
       foreignColumns: [knowledgeBases.clientId, knowledgeBases.id],
     }),
     index().on(t.clientId, t.knowledgeBaseId, t.id),
-    index("knowledge_files_open").on(t.deadlineAt).where(sql`state in ('pending', 'ingesting')`),
-    wall(),
-    houseSees(),
+    index("knowledge_files_open").on(t.deadlineAt).where(sql`status in ('pending', 'ingesting')`),
+    tenantPolicy(),
+    systemPolicy(),
   ],
 );

@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import { boolean, index, integer, jsonb, pgTable, primaryKey, text, unique } from "drizzle-orm/pg-core";
-import { at, bytes, createdAt, houseSees, id, xid8 } from "../columns.ts";
+import { at, bytes, createdAt, id, systemPolicy, xid8 } from "../columns.ts";
 
 /** What providers told us, word for word but for secrets; the body is empty where it was erased with its call. Partitioned by month. Of no client until it has been read. */
 export const ingressEvents = pgTable(
@@ -18,7 +18,7 @@ export const ingressEvents = pgTable(
     verifiedBy: text().notNull(),
     /** A valid signature outside the time window: it changes nothing, the provider is asked instead. */
     stale: boolean().notNull().default(false),
-    state: text({ enum: ["received", "applied", "ignored", "failed"] })
+    status: text({ enum: ["received", "applied", "ignored", "failed"] })
       .notNull()
       .default("received"),
     clientId: text(),
@@ -30,10 +30,10 @@ export const ingressEvents = pgTable(
   },
   (t) => [
     primaryKey({ columns: [t.id, t.receivedAt] }),
-    index().on(t.state, t.receivedAt),
-    index().on(t.provider, t.state, t.id),
+    index().on(t.status, t.receivedAt),
+    index().on(t.provider, t.status, t.id),
     index("ingress_events_subject").on(t.subjectId).where(sql`subject_id is not null`),
-    houseSees(),
+    systemPolicy(),
   ],
 );
 
@@ -47,7 +47,7 @@ export const ingressKeys = pgTable(
     ingressId: text().notNull(),
     receivedAt: createdAt(),
   },
-  (t) => [primaryKey({ columns: [t.provider, t.providerAccountId, t.key] }), index().on(t.receivedAt), houseSees()],
+  (t) => [primaryKey({ columns: [t.provider, t.providerAccountId, t.key] }), index().on(t.receivedAt), systemPolicy()],
 );
 
 /** How far each bus has been told of events: everything up to here, in the order of commits, is there. */
@@ -68,7 +68,7 @@ export const busPositions = pgTable(
     freeAt: createdAt(),
     updatedAt: createdAt(),
   },
-  () => [houseSees()],
+  () => [systemPolicy()],
 );
 
 /** Pools of workers that are alive. One that stays silent loses its locks. */
@@ -82,12 +82,12 @@ export const workerHeartbeats = pgTable(
     beatAt: createdAt(),
     startedAt: createdAt(),
   },
-  () => [houseSees()],
+  () => [systemPolicy()],
 );
 
 /** Jobs that came to the end of their attempts: kept for people to look at and queue again. */
-export const gaveUpJobs = pgTable(
-  "gave_up_jobs",
+export const deadJobs = pgTable(
+  "dead_jobs",
   {
     id: id().primaryKey(),
     task: text().notNull(),
@@ -96,7 +96,7 @@ export const gaveUpJobs = pgTable(
     error: text(),
     createdAt: createdAt(),
   },
-  (t) => [index().on(t.createdAt), houseSees()],
+  (t) => [index().on(t.createdAt), systemPolicy()],
 );
 
 /** Rows that a system loop could not process: it goes on without them until an operator has them retried. */
@@ -111,7 +111,7 @@ export const setApart = pgTable(
     reason: text().notNull(),
     createdAt: createdAt(),
   },
-  (t) => [unique().on(t.loop, t.subject), houseSees()],
+  (t) => [unique().on(t.loop, t.subject), systemPolicy()],
 );
 
 /** When each periodic loop last succeeded, whichever worker ran it. */
@@ -124,5 +124,5 @@ export const loopHeartbeats = pgTable(
     watchedSince: createdAt(),
     lastSuccessAt: at(),
   },
-  () => [houseSees()],
+  () => [systemPolicy()],
 );

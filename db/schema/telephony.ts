@@ -10,7 +10,7 @@ import {
   text,
   uniqueIndex,
 } from "drizzle-orm/pg-core";
-import { at, clientId, createdAt, houseSees, id, wall } from "../columns.ts";
+import { at, clientId, createdAt, id, systemPolicy, tenantPolicy } from "../columns.ts";
 import { agents } from "./agents.ts";
 import { clients } from "./clients.ts";
 
@@ -28,7 +28,7 @@ export const telephonyConfigs = pgTable(
     settings: jsonb().$type<Record<string, unknown>>().notNull().default({}),
     updatedAt: createdAt(),
   },
-  () => [wall(), houseSees()],
+  () => [tenantPolicy(), systemPolicy()],
 );
 
 /** A SIP account that the voice provider registers with, so that it can be called there. The password is kept nowhere. */
@@ -41,8 +41,8 @@ export const sipRegistrations = pgTable(
     proxy: text().notNull(),
     outboundProxy: text(),
     authUser: text(),
-    state: text({ enum: ["provisioning", "active", "failed", "deleted"] }).notNull(),
-    stateReason: text(),
+    status: text({ enum: ["provisioning", "active", "failed", "deleted"] }).notNull(),
+    statusReason: text(),
     /** What the provider says: null while it does not know. */
     registered: boolean(),
     registeredAt: at(),
@@ -55,9 +55,9 @@ export const sipRegistrations = pgTable(
     primaryKey({ columns: [t.clientId, t.id] }),
     uniqueIndex("sip_registrations_one")
       .on(t.providerAccountId, t.username, t.proxy)
-      .where(sql`state in ('provisioning', 'active')`),
-    wall(),
-    houseSees(),
+      .where(sql`status in ('provisioning', 'active')`),
+    tenantPolicy(),
+    systemPolicy(),
   ],
 );
 
@@ -83,8 +83,8 @@ export const assignedNumbers = pgTable(
     primaryKey({ columns: [t.clientId, t.id] }),
     uniqueIndex("assigned_numbers_one").on(t.providerAccountId, t.pattern),
     index().on(t.id),
-    wall(),
-    houseSees(),
+    tenantPolicy(),
+    systemPolicy(),
   ],
 );
 
@@ -102,10 +102,10 @@ export const inboundRoutes = pgTable(
     description: text(),
     providerAccountId: text().notNull(),
     /** Does the voice provider know of it? */
-    state: text({ enum: ["pending", "waiting", "live", "failed"] })
+    status: text({ enum: ["pending", "waiting", "live", "failed"] })
       .notNull()
       .default("pending"),
-    stateReason: text(),
+    statusReason: text(),
     createdAt: createdAt(),
     updatedAt: createdAt(),
   },
@@ -115,7 +115,7 @@ export const inboundRoutes = pgTable(
     uniqueIndex("inbound_routes_one").on(t.clientId, t.providerAccountId, t.pattern),
     index().on(t.providerAccountId, t.id),
     index().on(t.clientId, t.rank, t.id),
-    wall(),
-    houseSees(),
+    tenantPolicy(),
+    systemPolicy(),
   ],
 );

@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import { integer, jsonb, pgTable, primaryKey, text, uniqueIndex } from "drizzle-orm/pg-core";
-import { clientId, createdAt, id, wall } from "../columns.ts";
+import { clientId, createdAt, id, tenantPolicy } from "../columns.ts";
 import { clients } from "./clients.ts";
 
 export const tools = pgTable(
@@ -17,8 +17,8 @@ export const tools = pgTable(
     /** What the provider is being asked to make of it; live once it has. */
     pending: jsonb().$type<unknown>(),
     version: integer().notNull().default(0),
-    state: text({ enum: ["provisioning", "active", "failed", "deleted"] }).notNull(),
-    stateReason: text(),
+    status: text({ enum: ["provisioning", "active", "failed", "deleted"] }).notNull(),
+    statusReason: text(),
     providerAccountId: text().notNull(),
     providerToolId: text(),
     metadata: jsonb().$type<Record<string, string>>().notNull().default({}),
@@ -27,7 +27,7 @@ export const tools = pgTable(
   },
   (t) => [
     primaryKey({ columns: [t.clientId, t.id] }),
-    uniqueIndex("tools_one_name").on(t.clientId, t.name).where(sql`state in ('provisioning', 'active')`),
-    wall(),
+    uniqueIndex("tools_one_name").on(t.clientId, t.name).where(sql`status in ('provisioning', 'active')`),
+    tenantPolicy(),
   ],
 );

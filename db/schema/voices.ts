@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import { index, jsonb, pgTable, primaryKey, text } from "drizzle-orm/pg-core";
-import { at, bytes, clientId, createdAt, houseSees, id, wall } from "../columns.ts";
+import { at, bytes, clientId, createdAt, id, systemPolicy, tenantPolicy } from "../columns.ts";
 import { clients } from "./clients.ts";
 
 export const voices = pgTable(
@@ -20,8 +20,8 @@ export const voices = pgTable(
     sealedHeaders: bytes(),
     /** Of a clone: the uploads it is trained from. */
     sampleIds: text().array().notNull().default([]),
-    state: text({ enum: ["pending", "training", "active", "failed", "deleted"] }).notNull(),
-    stateReason: text(),
+    status: text({ enum: ["pending", "training", "active", "failed", "deleted"] }).notNull(),
+    statusReason: text(),
     providerAccountId: text().notNull(),
     providerVoiceId: text(),
     metadata: jsonb().$type<Record<string, string>>().notNull().default({}),
@@ -33,9 +33,9 @@ export const voices = pgTable(
   (t) => [
     primaryKey({ columns: [t.clientId, t.id] }),
     index("voices_by_id").on(t.id),
-    index("voices_being_made").on(t.updatedAt).where(sql`state in ('pending', 'training')`),
-    index("voices_to_check").on(t.checkedAt).where(sql`state = 'active'`),
-    wall(),
-    houseSees(),
+    index("voices_being_made").on(t.updatedAt).where(sql`status in ('pending', 'training')`),
+    index("voices_to_check").on(t.checkedAt).where(sql`status = 'active'`),
+    tenantPolicy(),
+    systemPolicy(),
   ],
 );

@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import { foreignKey, index, integer, jsonb, pgTable, primaryKey, text, uniqueIndex } from "drizzle-orm/pg-core";
-import { at, clientId, createdAt, houseSees, id, wall } from "../columns.ts";
+import { at, clientId, createdAt, id, systemPolicy, tenantPolicy } from "../columns.ts";
 import { clients } from "./clients.ts";
 
 /** Something that takes several steps, each a job of its own: how far it has come, for those who run the installation. */
@@ -11,7 +11,7 @@ export const workflowRuns = pgTable(
     id: id(),
     name: text().notNull(),
     subjectId: text().notNull(),
-    state: text({ enum: ["running", "succeeded", "failed"] })
+    status: text({ enum: ["running", "succeeded", "failed"] })
       .notNull()
       .default("running"),
     /** What the steps need beside the subject's own row. */
@@ -24,10 +24,10 @@ export const workflowRuns = pgTable(
     primaryKey({ columns: [t.clientId, t.id] }),
     index().on(t.clientId, t.subjectId, t.id),
     index("workflow_runs_by_id").on(t.id),
-    index("workflow_runs_state").on(t.state, t.id),
-    uniqueIndex("workflow_runs_one_running").on(t.clientId, t.name, t.subjectId).where(sql`state = 'running'`),
-    wall(),
-    houseSees(),
+    index("workflow_runs_state").on(t.status, t.id),
+    uniqueIndex("workflow_runs_one_running").on(t.clientId, t.name, t.subjectId).where(sql`status = 'running'`),
+    tenantPolicy(),
+    systemPolicy(),
   ],
 );
 
@@ -38,7 +38,7 @@ export const workflowSteps = pgTable(
     runId: text().notNull(),
     position: integer().notNull(),
     name: text().notNull(),
-    state: text({ enum: ["waiting", "running", "done", "failed"] })
+    status: text({ enum: ["waiting", "running", "done", "failed"] })
       .notNull()
       .default("waiting"),
     /** Attempts made so far. */
@@ -51,8 +51,8 @@ export const workflowSteps = pgTable(
   (t) => [
     primaryKey({ columns: [t.clientId, t.runId, t.position] }),
     foreignKey({ columns: [t.clientId, t.runId], foreignColumns: [workflowRuns.clientId, workflowRuns.id] }),
-    index("workflow_steps_due").on(t.nextAt).where(sql`state = 'running'`),
-    wall(),
-    houseSees(),
+    index("workflow_steps_due").on(t.nextAt).where(sql`status = 'running'`),
+    tenantPolicy(),
+    systemPolicy(),
   ],
 );

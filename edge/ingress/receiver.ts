@@ -1,9 +1,9 @@
 import { createHash } from "node:crypto";
 import type { Request, RequestHandler, Response } from "express";
 import type { Logger } from "pino";
-import { asFault, Fault } from "../../routers/fault.ts";
+import { ApiError, toApiError } from "../../routers/core/errors.ts";
+import { withoutSecrets } from "../../routers/ingress/mask-body.ts";
 import type { Received } from "../../routers/ingress/service.ts";
-import { withoutSecrets } from "../../routers/ingress/without-secrets.ts";
 
 const maxBodyBytes = 5_000_000;
 const bodyDeadlineMs = 10_000;
@@ -24,14 +24,14 @@ type Options = {
   /** What the provider sends its messages as; anything, if left out. */
   mediaTypes?: readonly string[];
   requestIdOf: (req: Request) => string;
-  sendFault: (res: Response, fault: Fault, requestId: string) => void;
+  sendError: (res: Response, fault: ApiError, requestId: string) => void;
 };
 
 /** Both what is older and what is dated ahead: whoever records a message today must not be able to send it next week. */
 export const toleranceSeconds = 300;
 
 /** The chores of every provider's webhook: raw bytes, verified, kept once, answered. Nothing of the domain runs here. */
-export function receiver({ keep, log, verify, mediaTypes, requestIdOf, sendFault }: Options): RequestHandler {
+export function receiver({ keep, log, verify, mediaTypes, requestIdOf, sendError }: Options): RequestHandler {
   return async (req, res) => {
     const requestId = requestIdOf(req);
     try {
@@ -41,7 +41,7 @@ export function receiver({ keep, log, verify, mediaTypes, requestIdOf, sendFault
       if ("refused" in verdict) {
         log.warn({ request_id: requestId, reason: verdict.refused }, "a provider's webhook was refused");
         const told = verdict.told ?? "The signature does not match.";
-        return sendFault(res, new Fault("unauthenticated", told), requestId);
+        return sendError(res, new ApiError("unauthenticated", told), requestId);
       }
       const received = withSecretsCut(named(verdict.received));
       const fresh = await keep(received, requestId);
@@ -49,15 +49,15 @@ export function receiver({ keep, log, verify, mediaTypes, requestIdOf, sendFault
       log.info({ request_id: requestId, provider, account, type, key, stale, fresh }, "a provider's webhook was kept");
       res.status(204).end();
     } catch (error) {
-      if (error instanceof Fault) return sendFault(res, error, requestId);
+      if (error instanceof ApiError) return sendError(res, error, requestId);
       // Not acknowledged, whatever it is: the provider sends it again.
-      const fault = asFault(error);
+      const fault = toApiError(error);
       if (fault.status === 503) {
         log.warn({ request_id: requestId, err: error }, "a provider's webhook could not be looked at now");
-        return sendFault(res, fault, requestId);
+        return sendError(res, fault, requestId);
       }
       log.error({ request_id: requestId, err: error }, "a provider's webhook could not be kept");
-      sendFault(res, new Fault("internal_error", "It could not be kept. Send it again."), requestId);
+      sendError(res, new ApiError("internal_error", "It could not be kept. Send it again."), requestId);
     }
   };
 }
@@ -67,26 +67,26 @@ const queryOf = (req: Request) => new URLSearchParams(req.originalUrl.split("?",
 function refuseOtherMethods(req: Request, res: Response) {
   if (req.method === "POST") return;
   res.setHeader("Allow", "POST");
-  throw new Fault("method_not_allowed", "This path takes POST.");
+  throw new ApiError("method_not_allowed", "This path takes POST.");
 }
 
 function refuseOtherTypes(req: Request, mediaTypes: readonly string[] | undefined) {
   if (!mediaTypes) return;
   const given = req.headers["content-type"]?.split(";", 1)[0]?.trim().toLowerCase() ?? "";
   if (!mediaTypes.includes(given) || (req.headers["content-encoding"] ?? "identity") !== "identity") {
-    throw new Fault("media_type_unsupported", `This path takes ${mediaTypes.join(" or ")}, not compressed.`);
+    throw new ApiError("media_type_unsupported", `This path takes ${mediaTypes.join(" or ")}, not compressed.`);
   }
 }
 
 /** The bytes as they came. What is refused is left in the line: the answer's sender cuts it off. */
 function readRaw(req: Request): Promise<Buffer> {
-  if (Number(req.headers["content-length"] ?? 0) > maxBodyBytes) throw new Fault("payload_too_large");
+  if (Number(req.headers["content-length"] ?? 0) > maxBodyBytes) throw new ApiError("payload_too_large");
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
     let size = 0;
     const take = (chunk: Buffer) => {
       size += chunk.length;
-      if (size > maxBodyBytes) return refuse(new Fault("payload_too_large"));
+      if (size > maxBodyBytes) return refuse(new ApiError("payload_too_large"));
       chunks.push(chunk);
     };
     const leave = () => {
@@ -97,12 +97,12 @@ function readRaw(req: Request): Promise<Buffer> {
       leave();
       resolve(Buffer.concat(chunks));
     };
-    const refuse = (fault: Fault) => {
+    const refuse = (fault: ApiError) => {
       leave();
       req.pause();
       reject(fault);
     };
-    const cut = () => refuse(new Fault("body_too_slow"));
+    const cut = () => refuse(new ApiError("body_timeout"));
     const timer = setTimeout(cut, bodyDeadlineMs);
     req.on("data", take).once("end", done).once("close", cut).once("error", cut);
   });

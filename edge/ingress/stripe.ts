@@ -1,4 +1,4 @@
-import type { Stripe } from "../../routers/providers/stripe.ts";
+import type { Stripe } from "../../routers/ports/stripe.ts";
 import { header, refused, unreadable, type Verify } from "./receiver.ts";
 
 type SignatureVerdict =

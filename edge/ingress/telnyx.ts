@@ -1,6 +1,6 @@
 import { idPattern } from "../../db/ids.ts";
 import { callInAddress } from "../../routers/ingress/service.ts";
-import type { Telnyx } from "../../routers/providers/carriers.ts";
+import type { Telnyx } from "../../routers/ports/carriers.ts";
 import { header, refused, unreadable, type Verify } from "./receiver.ts";
 
 type SignatureVerdict =

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import type { Received } from "../../routers/ingress/service.ts";
-import type { ProviderEvent } from "../../routers/providers/ultravox.ts";
+import type { ProviderEvent } from "../../routers/ports/ultravox.ts";
 import { header, unreadable, type Verify } from "./receiver.ts";
 
 /** What the signature says: whose secret matched, and whether its time is within the window. */

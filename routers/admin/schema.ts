@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { Client, keepApiKeys, Role } from "../clients/schema.ts";
-import { PageInput, pageOf } from "../page.ts";
-import { examples, Id, Instant, Metadata } from "../words.ts";
+import { examples, Id, Metadata, Timestamp } from "../core/fields.ts";
+import { PageInput, pageOf } from "../core/pagination.ts";
 
 const clientId = Id("client", examples.client);
 const email = z
@@ -104,8 +104,8 @@ export const Price = z
     clientId: clientId.nullable(),
     ...price,
     inherits: z.boolean().meta({ description: "From here on the price book holds again.", examples: [false] }),
-    effectiveFrom: Instant,
-    createdAt: Instant,
+    effectiveFrom: Timestamp,
+    createdAt: Timestamp,
   })
   .meta({ id: "Price" });
 export type Price = z.output<typeof Price>;

@@ -4,16 +4,16 @@ import { newId } from "../../db/ids.ts";
 import { prices } from "../../db/schema/billing.ts";
 import { clients } from "../../db/schema/clients.ts";
 import type { Client } from "../clients/schema.ts";
-import { clientOnTheWire } from "../clients/service.ts";
-import { Fault } from "../fault.ts";
-import { type ListKey, readCursor, toPage } from "../page.ts";
+import { toClient } from "../clients/service.ts";
+import { platformClientId } from "../core/authorize.ts";
+import { ApiError } from "../core/errors.ts";
+import { toIso } from "../core/fields.ts";
+import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
 import { tellProvidersOf } from "../telephony/service.ts";
-import { platformClientId } from "../trpc/entrance.ts";
-import { wire } from "../words.ts";
 import type { CreateClient, ListClients, ListPrices, Price, SetPrice, SuspendClient } from "./schema.ts";
 
 const now = sql`clock_timestamp()` as unknown as Date; // drizzle takes an expression where its types ask for a value
-const notFound = (id: string) => new Fault("client_not_found", `There is no client ${id}.`);
+const notFound = (id: string) => new ApiError("client_not_found", `There is no client ${id}.`);
 /** The operator's own is none that could be suspended, or be given prices. */
 const isClient = (id: string) => and(eq(clients.id, id), ne(clients.id, platformClientId));
 
@@ -22,13 +22,13 @@ export async function createClient(tx: Tx, input: Omit<CreateClient, "ownerEmail
     .insert(clients)
     .values({ id: newId("client"), ...input })
     .returning();
-  return clientOnTheWire(row!);
+  return toClient(row!);
 }
 
 export async function getClient(tx: Tx, id: string): Promise<Client> {
   const [row] = await tx.select().from(clients).where(isClient(id));
   if (!row) throw notFound(id);
-  return clientOnTheWire(row);
+  return toClient(row);
 }
 
 export async function listClients(tx: Tx, { limit, cursor, status, search }: ListClients, key: ListKey) {
@@ -46,7 +46,7 @@ export async function listClients(tx: Tx, { limit, cursor, status, search }: Lis
     )
     .orderBy(desc(clients.id))
     .limit(limit + 1);
-  return toPage(key, rows.map(clientOnTheWire), limit, ({ id }) => id);
+  return toPage(key, rows.map(toClient), limit, ({ id }) => id);
 }
 
 /**
@@ -61,7 +61,7 @@ export async function suspendClient(tx: Tx, { id, reason }: SuspendClient): Prom
     .returning();
   if (!row) throw notFound(id);
   await tellProvidersOf(tx, id);
-  return clientOnTheWire(row);
+  return toClient(row);
 }
 
 export async function resumeClient(tx: Tx, id: string): Promise<Client> {
@@ -72,7 +72,7 @@ export async function resumeClient(tx: Tx, id: string): Promise<Client> {
     .returning();
   if (!row) throw notFound(id);
   await tellProvidersOf(tx, id);
-  return clientOnTheWire(row);
+  return toClient(row);
 }
 
 /** The client's own prices, newest first; the price in force is the newest whose time has come. */
@@ -93,7 +93,7 @@ export async function setPrice(tx: Tx, { id, effectiveFrom, ...changes }: SetPri
   await getClient(tx, id);
   if (effectiveFrom && new Date(effectiveFrom) < new Date()) {
     const message = "This lies in the past: what was charged stays charged.";
-    throw new Fault("invalid_input", `effectiveFrom: ${message}`, { details: [{ path: "effectiveFrom", message }] });
+    throw new ApiError("input_invalid", `effectiveFrom: ${message}`, { details: [{ path: "effectiveFrom", message }] });
   }
   const { creditUsdMicros, callMicrosPerMinute, telephoneMicrosPerMinute, voiceCloneMicros, roundingSeconds } =
     await priceNow(tx, id);
@@ -136,5 +136,5 @@ async function priceNow(tx: Tx, clientId: string) {
 }
 
 function onTheWire({ effectiveFrom, createdAt, ...row }: typeof prices.$inferSelect): Price {
-  return { ...row, effectiveFrom: wire(effectiveFrom), createdAt: wire(createdAt) };
+  return { ...row, effectiveFrom: toIso(effectiveFrom), createdAt: toIso(createdAt) };
 }

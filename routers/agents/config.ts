@@ -1,9 +1,9 @@
 import { z } from "zod";
-import { jsonObject } from "../bounds.ts";
-import { canonicalLanguage, LanguageField, readLanguage } from "../languages.ts";
-import { CalleeField } from "../sip-address.ts";
-import { isTemplate, variableName } from "../template-text.ts";
-import { examples, FreeNumber, Id } from "../words.ts";
+import { jsonObject } from "../core/bounds.ts";
+import { examples, FreeNumber, Id } from "../core/fields.ts";
+import { canonicalLanguage, LanguageField, readLanguage } from "../core/languages.ts";
+import { CalleeField } from "../core/sip-address.ts";
+import { isTemplate, variableName } from "../core/template-text.ts";
 import { outputSchemaBytes } from "./output-schema.ts";
 
 /** What an agent is, besides its name: kept whole in every version. */

@@ -1,12 +1,12 @@
 import { Ajv2020 } from "ajv/dist/2020.js";
-import type { FaultDetail } from "../fault.ts";
+import type { FaultDetail } from "../core/errors.ts";
 
 export const outputSchemaBytes = 20_000;
 const maxDepth = 8;
 const ajv = new Ajv2020({ strict: false, allErrors: true });
 
-/** Where a value of the output may come from; `routers/calls/output.ts` reads it. */
-const source = /^(summary|shortSummary|outcome|endReason|durationSeconds|(variable|state|tool):.+)$/;
+/** Where a value of the output may come from; `routers/calls/artifacts/output.ts` reads it. */
+const source = /^(summary|shortSummary|outcome|endReason|durationSeconds|(variable|status|tool):.+)$/;
 
 const one = ["items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames"];
 const many = ["allOf", "anyOf", "oneOf", "prefixItems"];
@@ -47,7 +47,7 @@ function* walk(schema: unknown, path: string[]): Generator<FaultDetail> {
   if (path.length > maxDepth * 2) return yield { path: at(), message: `A schema is at most ${maxDepth} levels deep.` };
   for (const [key, value] of Object.entries(schema)) {
     if (key === "x-source") {
-      const message = "Write `summary`, `outcome`, …, `variable:<name>`, `state:<path>` or `tool:<tool>.<argument>`.";
+      const message = "Write `summary`, `outcome`, …, `variable:<name>`, `status:<path>` or `tool:<tool>.<argument>`.";
       if (typeof value !== "string" || !source.test(value)) yield { path: at(key), message };
     } else if (key.startsWith("x-")) continue;
     else if (!keywords.has(key))

@@ -6,8 +6,8 @@ import { credentials } from "../../db/schema/credentials.ts";
 import { knowledgeBases } from "../../db/schema/knowledge.ts";
 import { tools } from "../../db/schema/tools.ts";
 import { voices } from "../../db/schema/voices.ts";
-import { Fault, type FaultCode } from "../fault.ts";
-import { isUsable } from "../knowledge/machine.ts";
+import { ApiError, type ErrorCode } from "../core/errors.ts";
+import { isUsable } from "../knowledge/transitions.ts";
 import { Config, isTransfer, objectionToTarget } from "../tools/definition.ts";
 import { credentialOf as shownBy } from "../tools/upstream.ts";
 import type { AgentConfig } from "./config.ts";
@@ -82,8 +82,8 @@ function inOrder<Row extends { id: string }>(ids: readonly string[], rows: Row[]
   return ids.map((id) => byId.get(id) ?? null);
 }
 
-const refuse = (code: FaultCode, path: string, message: string) =>
-  new Fault(code, `${path}: ${message}`, { details: [{ path, message }] });
+const refuse = (code: ErrorCode, path: string, message: string) =>
+  new ApiError(code, `${path}: ${message}`, { details: [{ path, message }] });
 
 /**
  * Throws unless all that a config names is there, can be used, and stands in this account of the provider. What `before`
@@ -97,22 +97,22 @@ export function checkReferences(
   before: AgentConfig | null = null,
 ) {
   const { voice } = found;
-  const isLeft = (row: { state: string } | null | undefined, kept: boolean | undefined) =>
-    kept === true && (!row || row.state === "deleted");
+  const isLeft = (row: { status: string } | null | undefined, kept: boolean | undefined) =>
+    kept === true && (!row || row.status === "deleted");
   if (config.voiceId && !isLeft(voice, config.voiceId === before?.voiceId)) {
     const [path, id] = ["voiceId", config.voiceId];
-    if (!voice || voice.state === "deleted") throw refuse("voice_not_found", path, `There is no voice ${id}.`);
-    if (voice.state !== "active" || !voice.providerVoiceId)
-      throw refuse("voice_not_active", path, `Voice ${id} is ${voice.state}; wait until it is active.`);
+    if (!voice || voice.status === "deleted") throw refuse("voice_not_found", path, `There is no voice ${id}.`);
+    if (voice.status !== "active" || !voice.providerVoiceId)
+      throw refuse("voice_not_active", path, `Voice ${id} is ${voice.status}; wait until it is active.`);
     sameAccount(path, `Voice ${id}`, voice, accountId);
   }
   for (const [index, id] of config.knowledgeBaseIds.entries()) {
     const [path, base] = [`knowledgeBaseIds.${index}`, found.knowledgeBases[index]];
     if (isLeft(base, before?.knowledgeBaseIds.includes(id))) continue;
-    if (!base || base.state === "deleted")
+    if (!base || base.status === "deleted")
       throw refuse("knowledge_base_not_found", path, `There is no knowledge base ${id}.`);
     if (!isUsable(base))
-      throw refuse("knowledge_base_not_ready", path, `Knowledge base ${id} is ${base.state}: no file of it is ready.`);
+      throw refuse("knowledge_base_not_ready", path, `Knowledge base ${id} is ${base.status}: no file of it is ready.`);
     sameAccount(path, `Knowledge base ${id}`, base, accountId);
   }
   for (const [index, { toolId, parameterOverrides }] of config.tools.entries()) {
@@ -127,14 +127,14 @@ export function checkReferences(
     checkTarget(`tools.${index}.parameterOverrides.target`, found.tools[index], parameterOverrides.target);
   }
   for (const { path, name } of clashes(config, found)) {
-    throw refuse("invalid_input", path, `Two tools of this agent would be called ${name}.`);
+    throw refuse("input_invalid", path, `Two tools of this agent would be called ${name}.`);
   }
 }
 
 function checkTool(path: string, id: string, found: References, index: number, accountId: string | null) {
   const tool = found.tools[index];
-  if (!tool || tool.state === "deleted") throw refuse("tool_not_found", path, `There is no tool ${id}.`);
-  if (tool.state !== "active") throw refuse("tool_not_active", path, `Tool ${id} is ${tool.state}.`);
+  if (!tool || tool.status === "deleted") throw refuse("tool_not_found", path, `There is no tool ${id}.`);
+  if (tool.status !== "active") throw refuse("tool_not_active", path, `Tool ${id} is ${tool.status}.`);
   const credential = credentialOf(tool);
   if (credential && !found.credentials.has(credential)) {
     throw refuse("credential_not_found", path, `Tool ${id} needs the credential ${credential}, which is not there.`);
@@ -148,13 +148,13 @@ function checkTarget(path: string, tool: ToolRow | null | undefined, target: unk
   const { definition } = Config.parse(tool.config);
   if (definition.type !== "builtin" || !isTransfer(definition.name)) return;
   const objection = typeof target === "string" ? objectionToTarget(target) : "Write it as text.";
-  if (objection) throw refuse("invalid_input", path, objection);
+  if (objection) throw refuse("input_invalid", path, objection);
 }
 
 function sameAccount(path: string, what: string, row: { providerAccountId: string }, accountId: string | null) {
   if (accountId === null || row.providerAccountId === accountId) return;
   const message = `${what} was made in another account at the voice provider than this agent. Make it anew.`;
-  throw refuse("invalid_input", path, message);
+  throw refuse("input_invalid", path, message);
 }
 
 /** What the model calls the tools that a config brings by itself, by the field that does. */
@@ -188,7 +188,7 @@ function* clashes(config: AgentConfig, found: References) {
   for (const index of bases.keys()) seen.add(ownTools.knowledgeBase(index, bases.length));
   for (const { name } of transferTargets) seen.add(ownTools.transfer(name));
   for (const [index, tool] of found.tools.entries()) {
-    if (tool?.state === "deleted") continue; // its name may be another's by now
+    if (tool?.status === "deleted") continue; // its name may be another's by now
     if (tool && seen.has(tool.name)) yield { path: `tools.${index}.toolId`, name: tool.name };
     if (tool) seen.add(tool.name);
   }

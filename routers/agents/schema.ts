@@ -1,14 +1,14 @@
 import { z } from "zod";
-import { boundedRecord } from "../bounds.ts";
-import { PageInput, pageOf } from "../page.ts";
-import { examples, Id, Instant, Metadata } from "../words.ts";
+import { boundedRecord } from "../core/bounds.ts";
+import { examples, Id, Metadata, Timestamp } from "../core/fields.ts";
+import { PageInput, pageOf } from "../core/pagination.ts";
 import { AgentConfig, configFields, givenFields } from "./config.ts";
 import { objectionsToSchema } from "./output-schema.ts";
 
 export { AgentConfig } from "./config.ts";
 
 const agentId = Id("agent", examples.agent);
-const states = ["provisioning", "active", "failed"] as const;
+const statuses = ["provisioning", "active", "failed"] as const;
 const Name = z
   .string()
   .trim()
@@ -78,8 +78,8 @@ export type DuplicateAgent = z.output<typeof DuplicateAgent>;
 
 export const ListAgents = z.strictObject({
   ...PageInput,
-  state: z
-    .enum(states)
+  status: z
+    .enum(statuses)
     .optional()
     .meta({ description: "Those that stand thus at present.", examples: ["active"] }),
   search: z
@@ -106,14 +106,14 @@ export const Agent = z
     name: Name,
     ...configFields,
     metadata: z.record(z.string(), z.string()).meta({ examples: [{ team: "north" }] }),
-    state: z.enum([...states, "deleted"]).meta({ examples: ["active"] }),
-    stateReason: z
+    status: z.enum([...statuses, "deleted"]).meta({ examples: ["active"] }),
+    statusReason: z
       .string()
       .nullable()
       .meta({ examples: [null] }),
     version: z.int().meta({ description: "Grows by one with every change; 0 until the agent is live.", examples: [1] }),
-    createdAt: Instant,
-    updatedAt: Instant,
+    createdAt: Timestamp,
+    updatedAt: Timestamp,
   })
   .meta({ id: "Agent" });
 export type Agent = z.output<typeof Agent>;
@@ -131,7 +131,7 @@ const versionFields = {
   agentId,
   version: Version,
   name: Name,
-  state: z.enum(["pending", "live", "retired", "failed"]).meta({
+  status: z.enum(["pending", "live", "retired", "failed"]).meta({
     description: "`live`: calls use it. `retired`: they did. `failed`: the voice provider never took it.",
     examples: ["live"],
   }),
@@ -140,7 +140,7 @@ const versionFields = {
     examples: [["systemPrompt"]],
   }),
   createdBy: z.string().meta({ examples: [examples.apiKey] }),
-  createdAt: Instant,
+  createdAt: Timestamp,
   providerRevisionId: z
     .string()
     .nullable()

@@ -7,16 +7,16 @@ import { knowledgeBases } from "../../db/schema/knowledge.ts";
 import { inboundRoutes } from "../../db/schema/telephony.ts";
 import { tools } from "../../db/schema/tools.ts";
 import { voices } from "../../db/schema/voices.ts";
-import { Fault } from "../fault.ts";
-import { type ListKey, readCursor, toPage } from "../page.ts";
-import { wire } from "../words.ts";
+import { ApiError } from "../core/errors.ts";
+import { toIso } from "../core/fields.ts";
+import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
 import { type Agent, AgentConfig, type ListAgents, type RemoveAgent } from "./schema.ts";
 
 export type AgentRow = typeof agents.$inferSelect;
 type Shown = { agent: AgentRow; config: unknown };
 
-export const agentNotFound = (id: string) => new Fault("agent_not_found", `There is no agent ${id}.`);
-const busy = () => new Fault("agent_busy", undefined, { retryAfterSeconds: 1 });
+export const agentNotFound = (id: string) => new ApiError("agent_not_found", `There is no agent ${id}.`);
+const busy = () => new ApiError("agent_busy", undefined, { retryAfterSeconds: 1 });
 
 /** The version that is shown: the live one, or the first while it is being made. */
 const shown = and(
@@ -26,24 +26,24 @@ const shown = and(
 );
 
 /** An agent and what it is now. */
-export async function shownAgent(tx: Tx, id: string): Promise<{ agent: AgentRow; config: AgentConfig }> {
+export async function toAgent(tx: Tx, id: string): Promise<{ agent: AgentRow; config: AgentConfig }> {
   const [found] = await tx
     .select({ agent: agents, config: agentVersions.config })
     .from(agents)
     .innerJoin(agentVersions, shown)
-    .where(and(eq(agents.id, id), ne(agents.state, "deleted")));
+    .where(and(eq(agents.id, id), ne(agents.status, "deleted")));
   if (!found) throw agentNotFound(id);
   return { agent: found.agent, config: AgentConfig.parse(found.config) };
 }
 
 export async function getAgent(tx: Tx, id: string): Promise<Agent> {
-  return onTheWire(await shownAgent(tx, id));
+  return onTheWire(await toAgent(tx, id));
 }
 
 export async function listAgents(tx: Tx, { limit, cursor, ...filters }: ListAgents, key: ListKey) {
   const before = readCursor(key, cursor);
   await mustExist(tx, filters);
-  const { state, search, voiceId, toolId, knowledgeBaseId, metadata = {} } = filters;
+  const { status, search, voiceId, toolId, knowledgeBaseId, metadata = {} } = filters;
   const rows = await tx
     .select({ agent: agents, config: agentVersions.config })
     .from(agents)
@@ -51,7 +51,7 @@ export async function listAgents(tx: Tx, { limit, cursor, ...filters }: ListAgen
     .where(
       and(
         before === null ? undefined : lt(agents.id, before),
-        state ? eq(agents.state, state) : ne(agents.state, "deleted"),
+        status ? eq(agents.status, status) : ne(agents.status, "deleted"),
         search ? sql`strpos(lower(${agents.name}), lower(${search})) > 0` : undefined,
         voiceId ? uses(tx, "voice", voiceId) : undefined,
         toolId ? uses(tx, "tool", toolId) : undefined,
@@ -90,29 +90,29 @@ async function mustExist(tx: Tx, { voiceId, toolId, knowledgeBaseId }: Omit<List
   for (const [id, table, code, word] of wanted) {
     if (!id) continue;
     const [found] = await tx.select({ id: table.id }).from(table).where(eq(table.id, id));
-    if (!found) throw new Fault(code, `There is no ${word} ${id}.`);
+    if (!found) throw new ApiError(code, `There is no ${word} ${id}.`);
   }
 }
 
 /** One agent in one statement, for the hottest door; the text is constant and $4 the id. */
 export const hotAgent = `
-  select a.id, a.name, a.state, a.state_reason, a.version, a.metadata, v.config,
+  select a.id, a.name, a.status, a.status_reason, a.version, a.metadata, v.config,
          a.created_at, a.updated_at
   from agents a
   join agent_versions v on v.client_id = a.client_id and v.agent_id = a.id and v.version = greatest(a.version, 1)
-  where a.id = $4 and a.state <> 'deleted'`;
+  where a.id = $4 and a.status <> 'deleted'`;
 
 /** A row of `hotAgent`, as the driver gives it: timestamps are text. */
 export function fromHotRow(row: Record<string, unknown>): Agent {
-  const { id, name, state, state_reason, version, metadata, config, created_at, updated_at } = row as HotRow;
+  const { id, name, status, status_reason, version, metadata, config, created_at, updated_at } = row as HotRow;
   const instant = (text: string) => new Date(text).toISOString();
   return {
     id,
     name,
     ...AgentConfig.parse(config),
     metadata,
-    state,
-    stateReason: state_reason,
+    status,
+    statusReason: status_reason,
     version,
     createdAt: instant(created_at),
     updatedAt: instant(updated_at),
@@ -122,8 +122,8 @@ export function fromHotRow(row: Record<string, unknown>): Agent {
 type HotRow = {
   id: string;
   name: string;
-  state: Agent["state"];
-  state_reason: string | null;
+  status: Agent["status"];
+  status_reason: string | null;
   version: number;
   metadata: Record<string, string>;
   config: unknown;
@@ -146,12 +146,12 @@ export async function agentForCall(
     .innerJoin(agentVersions, shown)
     .leftJoin(
       intents,
-      and(eq(intents.clientId, agents.clientId), eq(intents.subjectId, agents.id), eq(intents.state, "open")),
+      and(eq(intents.clientId, agents.clientId), eq(intents.subjectId, agents.id), eq(intents.status, "open")),
     )
-    .where(and(eq(agents.id, id), ne(agents.state, "deleted")));
+    .where(and(eq(agents.id, id), ne(agents.status, "deleted")));
   if (!found) throw agentNotFound(id);
   const { agent } = found;
-  if (agent.state !== "active") throw new Fault("agent_not_active", `Agent ${id} is ${agent.state}.`);
+  if (agent.status !== "active") throw new ApiError("agent_not_active", `Agent ${id} is ${agent.status}.`);
   if (found.busy) throw busy();
   if (version === undefined || version === agent.version) {
     return { agent, config: AgentConfig.parse(found.config), version: agent.version };
@@ -166,24 +166,24 @@ export async function versionOf(tx: Tx, agentId: string, version: number) {
     .select()
     .from(agentVersions)
     .where(and(eq(agentVersions.agentId, agentId), eq(agentVersions.version, version)));
-  if (!row) throw new Fault("agent_version_not_found", `Agent ${agentId} has no version ${version}.`);
+  if (!row) throw new ApiError("agent_version_not_found", `Agent ${agentId} has no version ${version}.`);
   return row;
 }
 
 /** A version that calls have, or could have, used. */
 export async function onceLive(tx: Tx, agentId: string, version: number) {
   const row = await versionOf(tx, agentId, version);
-  if (row.state === "live" || row.state === "retired") return row;
-  throw new Fault(
+  if (row.status === "live" || row.status === "retired") return row;
+  throw new ApiError(
     "agent_version_not_live",
-    `Version ${version} of agent ${agentId} is ${row.state}: it never went live.`,
+    `Version ${version} of agent ${agentId} is ${row.status}: it never went live.`,
   );
 }
 
 /** Locks an agent: whoever changes one comes through here. */
 export async function lockAgent(tx: Tx, id: string): Promise<AgentRow> {
   const [agent] = await tx.select().from(agents).where(eq(agents.id, id)).for("update");
-  if (!agent || agent.state === "deleted") throw agentNotFound(id);
+  if (!agent || agent.status === "deleted") throw agentNotFound(id);
   return agent;
 }
 
@@ -195,7 +195,7 @@ export async function refuseBusy(tx: Tx, agentId: string) {
   const [open] = await tx
     .select({ id: intents.id })
     .from(intents)
-    .where(and(eq(intents.subjectId, agentId), eq(intents.state, "open")));
+    .where(and(eq(intents.subjectId, agentId), eq(intents.status, "open")));
   if (open) throw busy();
 }
 
@@ -206,7 +206,7 @@ export async function removeAgent(tx: Tx, { id, force }: RemoveAgent) {
   if (!force) await refuseRouted(tx, id);
   await tx
     .update(agents)
-    .set({ state: "deleted", updatedAt: sql`clock_timestamp()` as unknown as Date })
+    .set({ status: "deleted", updatedAt: sql`clock_timestamp()` as unknown as Date })
     .where(eq(agents.id, id));
   await tx.delete(agentUses).where(eq(agentUses.agentId, id));
   const { providerAgentId, providerAccountId: accountId, name, version } = agent;
@@ -215,7 +215,7 @@ export async function removeAgent(tx: Tx, { id, force }: RemoveAgent) {
     await enqueue(tx, "upstream.remove", removal, { key: providerAgentId });
     await enqueue(tx, "telephony.sync", { accountId }, { key: accountId, delaySeconds: 1 }); // it may have answered a number
   }
-  await emit(tx, "agent.deleted", id, { id, name, state: "deleted", version });
+  await emit(tx, "agent.deleted", id, { id, name, status: "deleted", version });
 }
 
 /** The inbound routes that are switched on and lead to this agent: twenty of them at most. */
@@ -236,7 +236,7 @@ async function refuseRouted(tx: Tx, id: string) {
     message: `The route ${route.pattern} leads to this agent.`,
   }));
   const message = `Inbound routes lead to agent ${id} (see details). Give them another agent, or delete with force=true.`;
-  throw new Fault("agent_in_use", message, { details });
+  throw new ApiError("agent_in_use", message, { details });
 }
 
 function onTheWire({ agent, config }: Shown): Agent {
@@ -245,10 +245,10 @@ function onTheWire({ agent, config }: Shown): Agent {
     name: agent.name,
     ...AgentConfig.parse(config),
     metadata: agent.metadata,
-    state: agent.state,
-    stateReason: agent.stateReason,
+    status: agent.status,
+    statusReason: agent.statusReason,
     version: agent.version,
-    createdAt: wire(agent.createdAt),
-    updatedAt: wire(agent.updatedAt),
+    createdAt: toIso(agent.createdAt),
+    updatedAt: toIso(agent.updatedAt),
   };
 }

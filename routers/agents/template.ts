@@ -1,9 +1,9 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Tx } from "../../db/client.ts";
-import { languageName } from "../languages.ts";
-import type { Deadline } from "../providers/provider.ts";
-import type { AgentTemplate, ProviderAgent, SelectedTool } from "../providers/ultravox.ts";
-import type { Providers } from "../providers.ts";
+import { languageName } from "../core/languages.ts";
+import type { Providers } from "../ports/index.ts";
+import type { Deadline } from "../ports/provider-error.ts";
+import type { AgentTemplate, ProviderAgent, SelectedTool } from "../ports/ultravox.ts";
 import { Config } from "../tools/definition.ts";
 import { describedTool, filledTool } from "../tools/templated.ts";
 import { authTokensOf, toolDefinition } from "../tools/upstream.ts";
@@ -55,7 +55,7 @@ export async function standingTemplate(tx: Tx, config: AgentConfig): Promise<Sea
 
 /** What is left of it: what was deleted is not there. */
 export function standing(found: References): References {
-  const there = <Row extends { state: string }>(row: Row | null) => (row?.state === "deleted" ? null : row);
+  const there = <Row extends { status: string }>(row: Row | null) => (row?.status === "deleted" ? null : row);
   const { voice, knowledgeBases, tools } = found;
   return { ...found, voice: there(voice), knowledgeBases: knowledgeBases.map(there), tools: tools.map(there) };
 }

@@ -11,7 +11,7 @@ import {
   type Use,
   usesIn,
   type Values,
-} from "../template-text.ts";
+} from "../core/template-text.ts";
 import { builtinOverrides, describedTool, usesOfTool } from "../tools/templated.ts";
 import type { AgentConfig } from "./config.ts";
 
@@ -59,7 +59,7 @@ const templatedFields = {
 const templatedConfig = objectOf<AgentConfig>(templatedFields);
 
 /** A tool as an agent uses it: the row, or null where there is none. */
-export type ToolOfAgent = { name: string; description: string; config: unknown; state: string } | null;
+export type ToolOfAgent = { name: string; description: string; config: unknown; status: string } | null;
 /** `tool`: whose text it is, where it is not the agent's own. */
 export type AgentUse = Use & { tool?: string };
 
@@ -73,7 +73,7 @@ export function usesOf(config: AgentConfig, tools: readonly ToolOfAgent[]): Agen
 
 /** What the agent says instead of the tool is the agent's own, and takes the place of the tool's text. */
 function usesOfUsed({ description, parameterOverrides }: UsedTool, index: number, tool?: ToolOfAgent): AgentUse[] {
-  if (!tool || tool.state === "deleted") return [];
+  if (!tool || tool.status === "deleted") return [];
   const described = describedTool(tool);
   const { definition } = described;
   const at = `tools.${index}.toolId`;

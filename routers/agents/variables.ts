@@ -1,12 +1,12 @@
-import { objectionToHeaderValue } from "../addresses.ts";
-import { Fault, type FaultDetail } from "../fault.ts";
-import { readLanguage } from "../languages.ts";
-import { objectionToCallee } from "../sip-address.ts";
-import { oddMarksIn, render, type Value, type ValueJudge, type Values, variablesIn } from "../template-text.ts";
+import { ApiError, type FaultDetail } from "../core/errors.ts";
+import { readLanguage } from "../core/languages.ts";
+import { objectionToCallee } from "../core/sip-address.ts";
+import { oddMarksIn, render, type Value, type ValueJudge, type Values, variablesIn } from "../core/template-text.ts";
+import { objectionToHeaderValue } from "../ports/addresses.ts";
 import type { AgentConfig, Variable } from "./config.ts";
 import { type AgentUse, type ToolOfAgent, usesOf } from "./templated.ts";
 
-export { oddMarksIn, render, type Value, type Values, variableName, variablesIn } from "../template-text.ts";
+export { oddMarksIn, render, type Value, type Values, variableName, variablesIn } from "../core/template-text.ts";
 
 const needed = (name: string): Variable => ({ name, type: "string", required: true, default: null, description: null });
 
@@ -50,7 +50,7 @@ function wrongUse({ path, tool }: AgentUse, name: string, why: string): FaultDet
 
 /**
  * The value of every variable that is declared, for one call: what it was given, else the default. One that is not needed
- * and not given is an empty text, which is what the provider makes of nothing. Throws Fault `invalid_input`.
+ * and not given is an empty text, which is what the provider makes of nothing. Throws Fault `input_invalid`.
  */
 export function fillVariables(declared: readonly Variable[], given: Readonly<Record<string, unknown>>): Values {
   const known = new Map(declared.map((variable) => [variable.name, variable]));
@@ -71,7 +71,7 @@ export function fillVariables(declared: readonly Variable[], given: Readonly<Rec
     else wrong(name, `This variable is a ${type}.`);
   }
   const [first] = details;
-  if (first) throw new Fault("invalid_input", `${first.path}: ${first.message}`, { details });
+  if (first) throw new ApiError("input_invalid", `${first.path}: ${first.message}`, { details });
   return { ...values };
 }
 
@@ -85,7 +85,7 @@ const judges: Record<ValueJudge, (text: string) => string | null> = {
   callee: objectionToCallee,
 };
 
-/** What a value makes of a field that cannot hold every text. Throws Fault `invalid_input`, which names the variable. */
+/** What a value makes of a field that cannot hold every text. Throws Fault `input_invalid`, which names the variable. */
 export function judgeValues(uses: readonly AgentUse[], values: Readonly<Values>): void {
   const details = uses.flatMap(({ text, judge, path, tool }): FaultDetail[] => {
     const [name] = variablesIn(text);
@@ -95,5 +95,5 @@ export function judgeValues(uses: readonly AgentUse[], values: Readonly<Values>)
     return [{ path: `variables.${name}`, message: `It is used in ${place}: ${message}` }];
   });
   const [first] = details;
-  if (first) throw new Fault("invalid_input", `${first.path}: ${first.message}`, { details });
+  if (first) throw new ApiError("input_invalid", `${first.path}: ${first.message}`, { details });
 }

@@ -1,7 +1,7 @@
 import type { Tx } from "../../db/client.ts";
-import { asFault } from "../fault.ts";
-import type { KeyRing } from "../providers/vault.ts";
-import type { Providers } from "../providers.ts";
+import { toApiError } from "../core/errors.ts";
+import type { Providers } from "../ports/index.ts";
+import type { Cipher } from "../ports/vault.ts";
 import type { CreateApiKey } from "./schema.ts";
 import { type Creator, createApiKey } from "./service.ts";
 
@@ -18,8 +18,8 @@ export function making({ name, scopes, expiresAt }: CreateApiKey, creator: Creat
 
 /** Asked for only where there is something to seal: a key for this API is made also while the key service is away. */
 export function ringLater({ vault }: Pick<Providers, "vault">, { clientId }: { clientId: string }) {
-  return (): Promise<KeyRing> =>
+  return (): Promise<Cipher> =>
     vault.keys(clientId, "provider_credential").catch((error: unknown) => {
-      throw asFault(error);
+      throw toApiError(error);
     });
 }

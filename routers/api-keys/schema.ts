@@ -1,8 +1,8 @@
 import { z } from "zod";
+import { examples, Id, Timestamp } from "../core/fields.ts";
+import { PageInput, pageOf } from "../core/pagination.ts";
+import { Scope } from "../core/scopes.ts";
 import { Credential, checkSecret, ProviderName, Secret } from "../credentials/schema.ts";
-import { PageInput, pageOf } from "../page.ts";
-import { Scope } from "../scopes.ts";
-import { examples, Id, Instant } from "../words.ts";
 
 const Name = z
   .string()
@@ -86,10 +86,10 @@ export const ApiKey = z
     prefix: z.string().meta({ description: "How the key begins.", examples: ["pb_live_3kTz"] }),
     scopes: z.array(Scope).meta({ examples: [["calls:read", "calls:write"]] }),
     createdBy: z.string().meta({ description: "The person or the key that made it.", examples: [examples.user] }),
-    createdAt: Instant,
-    expiresAt: Instant.nullable(),
-    lastUsedAt: Instant.nullable().meta({ description: "To the minute." }),
-    revokedAt: Instant.nullable(),
+    createdAt: Timestamp,
+    expiresAt: Timestamp.nullable(),
+    lastUsedAt: Timestamp.nullable().meta({ description: "To the minute." }),
+    revokedAt: Timestamp.nullable(),
     replacedBy: Id("apiKey", examples.apiKey)
       .nullable()
       .meta({ description: "The key that took its place when it was rotated.", examples: [null] }),

@@ -3,13 +3,13 @@ import { and, count, desc, eq, isNull, lt, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { apiKeys } from "../../db/schema/clients.ts";
-import { Fault } from "../fault.ts";
-import { activeKeysPerClient } from "../limits.ts";
-import { type ListKey, readCursor, toPage } from "../page.ts";
-import { grants, type Scope } from "../scopes.ts";
-import { wire, wireOrNull } from "../words.ts";
+import { ApiError } from "../core/errors.ts";
+import { toIso, toIsoOrNull } from "../core/fields.ts";
+import { activeKeysPerClient } from "../core/limits.ts";
+import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
+import { grants, type Scope } from "../core/scopes.ts";
+import { isActive, lockMaker } from "./creators.ts";
 import { say } from "./events.ts";
-import { isActive, lockMaker } from "./makers.ts";
 import type { ApiKey, CreatedApiKey, ListApiKeys, NewApiKey, RotateApiKey } from "./schema.ts";
 
 export type Creator = { id: string; scopes: readonly string[] };
@@ -21,7 +21,7 @@ type Hash = (key: string) => string;
 export async function createApiKey(tx: Tx, wanted: NewApiKey, creator: Creator, hash: Hash): Promise<CreatedApiKey> {
   await refuseBeyond(tx, wanted.scopes, creator);
   if (wanted.expiresAt && new Date(wanted.expiresAt) <= new Date()) {
-    throw new Fault("invalid_input", "expiresAt: This lies in the past.", {
+    throw new ApiError("input_invalid", "expiresAt: This lies in the past.", {
       details: [{ path: "expiresAt", message: "This lies in the past." }],
     });
   }
@@ -33,7 +33,8 @@ export async function createApiKey(tx: Tx, wanted: NewApiKey, creator: Creator, 
 async function refuseBeyond(tx: Tx, scopes: readonly Scope[], creator: Creator) {
   const held = await lockMaker(tx, creator.id);
   const beyond = scopes.find((scope) => !grants(creator.scopes, scope) || !grants(held, scope));
-  if (beyond) throw new Fault("scope_missing", `You do not have ${beyond} yourself, so a key of yours cannot have it.`);
+  if (beyond)
+    throw new ApiError("scope_missing", `You do not have ${beyond} yourself, so a key of yours cannot have it.`);
 }
 
 /** Counted under a lock, so that two at the same moment do not both become the last. */
@@ -43,8 +44,8 @@ async function refuseTooMany(tx: Tx) {
   );
   const [active] = await tx.select({ n: count() }).from(apiKeys).where(isActive);
   if (active!.n < activeKeysPerClient) return;
-  throw new Fault(
-    "api_keys_too_many",
+  throw new ApiError(
+    "api_key_limit_reached",
     `A client has at most ${activeKeysPerClient} API keys that are neither revoked nor expired. Revoke one first.`,
   );
 }
@@ -100,7 +101,7 @@ export async function rotateApiKey(
   const [old] = await tx.select().from(apiKeys).where(eq(apiKeys.id, id)).for("update");
   if (!old) throw apiKeyNotFound(id);
   const isOver = old.revokedAt !== null || (old.expiresAt !== null && old.expiresAt <= new Date());
-  if (isOver || old.replacedBy) throw new Fault("api_key_not_active");
+  if (isOver || old.replacedBy) throw new ApiError("api_key_not_active");
   const scopes = old.scopes as Scope[];
   await refuseBeyond(tx, scopes, creator);
   if (graceSeconds === 0) await revokeApiKey(tx, id); // before they are counted: a client with all its keys can rotate one
@@ -115,7 +116,7 @@ export async function rotateApiKey(
   return created;
 }
 
-const apiKeyNotFound = (id: string) => new Fault("api_key_not_found", `There is no API key ${id}.`);
+const apiKeyNotFound = (id: string) => new ApiError("api_key_not_found", `There is no API key ${id}.`);
 
 /** Revoking it again changes nothing. */
 export async function revokeApiKey(tx: Tx, id: string) {
@@ -136,10 +137,10 @@ function onTheWire(row: Row): ApiKey {
     prefix: row.prefix,
     scopes: row.scopes as Scope[],
     createdBy: row.createdBy,
-    createdAt: wire(row.createdAt),
-    expiresAt: wireOrNull(row.expiresAt),
-    lastUsedAt: wireOrNull(row.lastUsedAt),
-    revokedAt: wireOrNull(row.revokedAt),
+    createdAt: toIso(row.createdAt),
+    expiresAt: toIsoOrNull(row.expiresAt),
+    lastUsedAt: toIsoOrNull(row.lastUsedAt),
+    revokedAt: toIsoOrNull(row.revokedAt),
     replacedBy: row.replacedBy,
   };
 }

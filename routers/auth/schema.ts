@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { examples, Id } from "../words.ts";
+import { examples, Id } from "../core/fields.ts";
 
 export const Me = z
   .object({

@@ -1,8 +1,8 @@
 import { and, eq } from "drizzle-orm";
 import type { Database } from "../../db/client.ts";
 import { apiKeys, clients, memberships, users } from "../../db/schema/clients.ts";
-import { Fault } from "../fault.ts";
-import type { Caller } from "../trpc/context.ts";
+import type { Caller } from "../core/context.ts";
+import { ApiError } from "../core/errors.ts";
 import type { Me, OwnClients } from "./schema.ts";
 
 type Known = Extract<Caller, { kind: "key" | "user" }>;
@@ -11,14 +11,14 @@ type Known = Extract<Caller, { kind: "key" | "user" }>;
 export async function describeCaller(db: Database, caller: Known): Promise<Me> {
   if (caller.kind === "user") {
     const [user] = await db.asUser(caller.userId, (tx) => tx.select().from(users).where(eq(users.id, caller.userId)));
-    if (!user) throw new Fault("unauthenticated");
+    if (!user) throw new ApiError("unauthenticated");
     return { kind: "user", id: user.id, email: user.email, name: user.name, scopes: null };
   }
   const { clientId, keyId } = caller;
   const [key] = await db.asClient({ clientId, keyId }, (tx) => tx.select().from(apiKeys).where(eq(apiKeys.id, keyId)), {
     mode: "read",
   });
-  if (!key) throw new Fault("unauthenticated");
+  if (!key) throw new ApiError("unauthenticated");
   return { kind: "key", id: key.id, email: null, name: key.name, scopes: key.scopes };
 }
 

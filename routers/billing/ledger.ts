@@ -10,7 +10,7 @@ import {
   ledgerTransactions,
   prices,
 } from "../../db/schema/billing.ts";
-import { Fault } from "../fault.ts";
+import { ApiError } from "../core/errors.ts";
 import type { Price } from "./price.ts";
 
 /*
@@ -70,7 +70,7 @@ export async function balancesOf(tx: Tx): Promise<{ availableMicros: number; hel
 export async function holdCredits(tx: Tx, subjectId: string, amountMicros: number, price: Price) {
   const refuse = async () => {
     const { availableMicros } = await balancesOf(tx);
-    throw new Fault(
+    throw new ApiError(
       "credits_insufficient",
       `This may cost up to ${credits(amountMicros)} credits, and ${credits(availableMicros)} are available. Add credits, or lower maxDurationSeconds.`,
     );
@@ -87,7 +87,7 @@ export async function holdIfCovered(tx: Tx, subjectId: string, amountMicros: num
     throw new Error(`The balance changed while credits were held for ${subjectId}. Try again.`);
   };
   if (await takeHold(tx, subjectId, amountMicros, price, changed)) return true;
-  await tx.insert(holds).values({ subjectId, amountMicros: 0, priceId: price.id, state: "settled" });
+  await tx.insert(holds).values({ subjectId, amountMicros: 0, priceId: price.id, status: "settled" });
   return false;
 }
 
@@ -116,8 +116,8 @@ async function takeHold(
 export async function releaseHold(tx: Tx, subjectId: string) {
   const [hold] = await tx
     .update(holds)
-    .set({ state: "released" })
-    .where(and(eq(holds.subjectId, subjectId), eq(holds.state, "held")))
+    .set({ status: "released" })
+    .where(and(eq(holds.subjectId, subjectId), eq(holds.status, "held")))
     .returning();
   if (!hold) return;
   const { amountMicros, priceId } = hold;
@@ -136,13 +136,13 @@ export async function settleBill(tx: Tx, subjectId: string, revision: number, bi
   if (!hold) throw new Error(`Nothing was held for ${subjectId}.`);
   if (hold.amountMicros === 0) await openAccounts(tx); // nothing was held: this may be the client's first posting
   const difference = billMicros - hold.capturedMicros;
-  const freed = hold.state === "held" ? hold.amountMicros : 0;
-  if (difference === 0 && hold.state !== "held") return;
+  const freed = hold.status === "held" ? hold.amountMicros : 0;
+  if (difference === 0 && hold.status !== "held") return;
   const entries = { held: -freed, revenue: difference, available: freed - difference };
   const sourceId = `${subjectId}:${revision}`;
   const { priceId } = hold;
   if (!(await writeTransaction(tx, { kind: "settlement", sourceId, subjectId, priceId, entries }))) return;
-  await tx.update(holds).set({ state: "settled", capturedMicros: billMicros }).where(eq(holds.subjectId, subjectId));
+  await tx.update(holds).set({ status: "settled", capturedMicros: billMicros }).where(eq(holds.subjectId, subjectId));
   const said: CreditsEvent[] = [
     { type: "credits.debited", amountMicros: difference, subjectId },
     { type: "credits.released", amountMicros: freed > 0 ? freed - Math.max(difference, 0) : 0, subjectId },
@@ -175,7 +175,7 @@ async function refuseBeyondRange(tx: Tx, amountMicros: number) {
   const granted = Math.abs(account?.balanceMicros ?? 0);
   if (Math.max(availableMicros, granted) + amountMicros <= highestBalanceMicros) return;
   const message = `A client is given and holds at most ${credits(highestBalanceMicros)} credits. Give less.`;
-  throw new Fault("invalid_input", `amountMicros: ${message}`, { details: [{ path: "amountMicros", message }] });
+  throw new ApiError("input_invalid", `amountMicros: ${message}`, { details: [{ path: "amountMicros", message }] });
 }
 
 /** The six accounts of a client; opened when they are first needed. */

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { accountNames } from "../../db/schema/billing.ts";
-import { PageInput, pageOf } from "../page.ts";
-import { examples, Id, Instant } from "../words.ts";
+import { examples, Id, Timestamp } from "../core/fields.ts";
+import { PageInput, pageOf } from "../core/pagination.ts";
 
 const Micros = z.int().meta({ description: "Millionths of a credit.", examples: [250000000] });
 
@@ -25,7 +25,7 @@ export const PriceInForce = z
     }),
     voiceCloneMicros: Micros.meta({ description: "Of one voice trained from samples.", examples: [50000000] }),
     roundingSeconds: z.int().meta({ description: "Durations are rounded up to this.", examples: [6] }),
-    effectiveFrom: Instant,
+    effectiveFrom: Timestamp,
   })
   .meta({ id: "PriceInForce" });
 export type PriceInForce = z.output<typeof PriceInForce>;
@@ -61,7 +61,7 @@ export const LedgerTransaction = z
     entries: z
       .array(z.object({ account: z.enum(accountNames), amountMicros: Micros }))
       .meta({ description: "Sums to zero." }),
-    createdAt: Instant,
+    createdAt: Timestamp,
   })
   .meta({ id: "LedgerTransaction" });
 export type LedgerTransaction = z.output<typeof LedgerTransaction>;

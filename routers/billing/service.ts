@@ -1,9 +1,9 @@
 import { and, desc, eq, lt, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { holds, ledgerEntries, ledgerTransactions } from "../../db/schema/billing.ts";
-import { Fault } from "../fault.ts";
-import { type ListKey, readCursor, toPage } from "../page.ts";
-import { wire } from "../words.ts";
+import { ApiError } from "../core/errors.ts";
+import { toIso } from "../core/fields.ts";
+import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
 import { currentPrice } from "./ledger.ts";
 import type { LedgerTransaction, ListLedger, PriceInForce } from "./schema.ts";
 
@@ -17,7 +17,7 @@ export async function listLedger(tx: Tx, { limit, cursor, subjectId }: ListLedge
   const before = readCursor(key, cursor);
   if (subjectId) {
     const [held] = await tx.select({ id: holds.subjectId }).from(holds).where(eq(holds.subjectId, subjectId));
-    if (!held) throw new Fault("subject_not_found", `Nothing was ever posted for ${subjectId}.`);
+    if (!held) throw new ApiError("resource_not_found", `Nothing was ever posted for ${subjectId}.`);
   }
   const rows = await tx
     .select({ transaction: ledgerTransactions, entries: entriesOf })
@@ -32,7 +32,7 @@ export async function listLedger(tx: Tx, { limit, cursor, subjectId }: ListLedge
     .limit(limit + 1);
   const items = rows.map(({ transaction, entries }): LedgerTransaction => {
     const { id, kind, sourceId, subjectId, priceId, memo, createdAt } = transaction;
-    return { id, kind, sourceId, subjectId, priceId, memo, entries, createdAt: wire(createdAt) };
+    return { id, kind, sourceId, subjectId, priceId, memo, entries, createdAt: toIso(createdAt) };
   });
   return toPage(key, items, limit, ({ id }) => id);
 }
@@ -41,5 +41,5 @@ export async function priceInForce(tx: Tx): Promise<PriceInForce> {
   const { id, creditUsdMicros, callMicrosPerMinute, telephoneMicrosPerMinute, ...rest } = await currentPrice(tx);
   const { voiceCloneMicros, roundingSeconds, effectiveFrom } = rest;
   const perMinute = { callMicrosPerMinute, telephoneMicrosPerMinute };
-  return { id, creditUsdMicros, ...perMinute, voiceCloneMicros, roundingSeconds, effectiveFrom: wire(effectiveFrom) };
+  return { id, creditUsdMicros, ...perMinute, voiceCloneMicros, roundingSeconds, effectiveFrom: toIso(effectiveFrom) };
 }

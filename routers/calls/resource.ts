@@ -3,8 +3,8 @@ import type { Tx } from "../../db/client.ts";
 import { holds, prices } from "../../db/schema/billing.ts";
 import { calls } from "../../db/schema/calls.ts";
 import { costLines } from "../billing/price.ts";
-import { wire, wireOrNull } from "../words.ts";
-import { shownEndReason } from "./outcome.ts";
+import { toIso, toIsoOrNull } from "../core/fields.ts";
+import { shownEndReason } from "./lifecycle/outcome.ts";
 import type { Call } from "./schema.ts";
 
 const { finalState: _, overrides: __, ...shown } = getTableColumns(calls);
@@ -12,11 +12,11 @@ const { finalState: _, overrides: __, ...shown } = getTableColumns(calls);
 const heldFor = and(eq(holds.clientId, calls.clientId), eq(holds.subjectId, calls.id));
 
 /** The rows of calls as the world sees them: with what is held, and the price that their cost was made from. */
-export const shownCalls = (tx: Tx) =>
+export const toCalls = (tx: Tx) =>
   tx
     .select({
       call: shown,
-      hold: { state: holds.state, amountMicros: holds.amountMicros },
+      hold: { status: holds.status, amountMicros: holds.amountMicros },
       price: {
         id: prices.id,
         callMicrosPerMinute: prices.callMicrosPerMinute,
@@ -29,9 +29,9 @@ export const shownCalls = (tx: Tx) =>
     .leftJoin(holds, heldFor)
     .leftJoin(prices, eq(prices.id, holds.priceId));
 
-export type ShownCall = Awaited<ReturnType<typeof shownCalls>>[number];
+export type ShownCall = Awaited<ReturnType<typeof toCalls>>[number];
 
-export function onTheWire({ call, hold, price }: ShownCall): Call {
+export function toCall({ call, hold, price }: ShownCall): Call {
   const { costMicros, billedSeconds, sipBilledSeconds } = call;
   const isBilled = price !== null && billedSeconds !== null && sipBilledSeconds !== null;
   return {
@@ -57,20 +57,20 @@ export function onTheWire({ call, hold, price }: ShownCall): Call {
     joinTimeoutSeconds: call.joinTimeoutSeconds,
     recordingEnabled: call.recordingEnabled,
     joinUrl: call.joinUrl,
-    heldMicros: hold?.state === "held" ? hold.amountMicros : null,
+    heldMicros: hold?.status === "held" ? hold.amountMicros : null,
     costMicros,
     costLines: isBilled ? costLines(price, { billedSeconds, sipBilledSeconds }) : [],
     billedSeconds,
     durationSeconds: call.durationSeconds,
     summary: call.summary,
-    transcriptState: call.transcriptState,
-    recordingState: call.recordingState,
+    transcriptStatus: call.transcriptStatus,
+    recordingStatus: call.recordingStatus,
     output: call.output,
-    outputState: call.outputState,
+    outputStatus: call.outputStatus,
     outputProblems: call.outputProblems ?? [],
-    createdAt: wire(call.createdAt),
-    joinedAt: wireOrNull(call.joinedAt),
-    endedAt: wireOrNull(call.endedAt),
-    erasedAt: wireOrNull(call.erasedAt),
+    createdAt: toIso(call.createdAt),
+    joinedAt: toIsoOrNull(call.joinedAt),
+    endedAt: toIsoOrNull(call.endedAt),
+    erasedAt: toIsoOrNull(call.erasedAt),
   };
 }

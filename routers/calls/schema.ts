@@ -1,10 +1,10 @@
 import { z } from "zod";
-import { boundedRecord } from "../bounds.ts";
-import { PageInput, pageOf } from "../page.ts";
-import { legCauses } from "../providers/carriers.ts";
-import { CalleeField } from "../sip-address.ts";
-import { examples, FreeNumber, Id, Instant, Metadata, When } from "../words.ts";
-import { wordsOf } from "./words.ts";
+import { boundedRecord } from "../core/bounds.ts";
+import { examples, FreeNumber, Id, Metadata, Timestamp, TimestampInput } from "../core/fields.ts";
+import { PageInput, pageOf } from "../core/pagination.ts";
+import { CalleeField } from "../core/sip-address.ts";
+import { legCauses } from "../ports/carriers.ts";
+import { wordsOf } from "./list/search-terms.ts";
 
 export const statuses = ["queued", "ringing", "active", "ended", "failed", "unknown"] as const;
 export const outcomes = [
@@ -147,8 +147,11 @@ const filters = {
     examples: ["+14155550100"],
   }),
   from: Text.optional().meta({ description: "Who showed as calling.", examples: ["+14155550199"] }),
-  createdAfter: When.optional().meta({ description: "At this moment or later.", examples: [examples.instant] }),
-  createdBefore: When.optional().meta({ description: "Before this moment.", examples: [examples.instant] }),
+  createdAfter: TimestampInput.optional().meta({
+    description: "At this moment or later.",
+    examples: [examples.instant],
+  }),
+  createdBefore: TimestampInput.optional().meta({ description: "Before this moment.", examples: [examples.instant] }),
   minDurationSeconds: Seconds.optional().meta({
     description: "From answer to end; calls that have not ended have none.",
     examples: [30],
@@ -266,21 +269,21 @@ export const Call = z
       .nullable()
       .meta({ description: "From answer to end; null until it has ended.", examples: [37] }),
     summary: z.string().nullable(),
-    transcriptState: z.enum(["pending", "ready", "missing", "erased"]).meta({ examples: ["ready"] }),
-    recordingState: z.enum(["none", "pending", "ready", "missing", "erased"]).meta({ examples: ["ready"] }),
+    transcriptStatus: z.enum(["pending", "ready", "missing", "erased"]).meta({ examples: ["ready"] }),
+    recordingStatus: z.enum(["none", "pending", "ready", "missing", "erased"]).meta({ examples: ["ready"] }),
     output: z
       .record(z.string(), z.unknown())
       .nullable()
       .meta({ description: "What the agent's output schema made of the conversation." }),
-    outputState: z.enum(["none", "ready", "invalid"]).meta({ examples: ["none"] }),
+    outputStatus: z.enum(["none", "ready", "invalid"]).meta({ examples: ["none"] }),
     outputProblems: z.array(z.object({ path: z.string().meta({ examples: ["date"] }), message: z.string() })).meta({
       description: "Why it is `invalid`: what was left out of the output, or is missing from it.",
       examples: [[]],
     }),
-    createdAt: Instant,
-    joinedAt: Instant.nullable(),
-    endedAt: Instant.nullable(),
-    erasedAt: Instant.nullable().meta({ description: "What was said is gone, here and at the voice provider." }),
+    createdAt: Timestamp,
+    joinedAt: Timestamp.nullable(),
+    endedAt: Timestamp.nullable(),
+    erasedAt: Timestamp.nullable().meta({ description: "What was said is gone, here and at the voice provider." }),
   })
   .meta({ id: "Call" });
 export type Call = z.output<typeof Call>;
@@ -310,7 +313,7 @@ export const CallLeg = z
       .meta({ examples: ["outgoing"] }),
     from: Told("+14155550199"),
     to: Told("+14155550100"),
-    state: z.enum(["initiated", "answered", "ended"]).meta({ examples: ["ended"] }),
+    status: z.enum(["initiated", "answered", "ended"]).meta({ examples: ["ended"] }),
     cause: z
       .enum(legCauses)
       .nullable()
@@ -318,9 +321,9 @@ export const CallLeg = z
     hangupCause: Told("user_busy"),
     hangupSource: Told("callee"),
     sipHangupCause: Told("486"),
-    startedAt: Instant.nullable(),
-    answeredAt: Instant.nullable(),
-    endedAt: Instant.nullable(),
+    startedAt: Timestamp.nullable(),
+    answeredAt: Timestamp.nullable(),
+    endedAt: Timestamp.nullable(),
     durationSeconds: z
       .int()
       .nullable()
@@ -340,7 +343,7 @@ export const LegPage = pageOf(CallLeg);
 export const Transcript = z
   .object({
     callId: Id("call", examples.call),
-    state: z.enum(["pending", "ready", "missing", "erased"]).meta({
+    status: z.enum(["pending", "ready", "missing", "erased"]).meta({
       description: "`missing`: nothing was said, or the voice provider has not given it.",
       examples: ["ready"],
     }),

@@ -7,13 +7,12 @@ import { callMessages, calls } from "../../db/schema/calls.ts";
 import { voicemailTool } from "../agents/references.ts";
 import { priceById, releaseHold, settleBill } from "../billing/ledger.ts";
 import { billMicros } from "../billing/price.ts";
+import { ApiError } from "../core/errors.ts";
+import { toIso, toIsoOrNull } from "../core/fields.ts";
 import { isClientsOwn } from "../credentials/accounts.ts";
-import { Fault } from "../fault.ts";
-import type { ProviderCall, ProviderMessage } from "../providers/ultravox.ts";
-import { wire, wireOrNull } from "../words.ts";
-import { leaveProvider, settleArtifacts, wishesOf, withSummaries } from "./artifacts.ts";
-import { soundOut } from "./legs.ts";
-import { after, type CallMove } from "./machine.ts";
+import type { ProviderCall, ProviderMessage } from "../ports/ultravox.ts";
+import { leaveProvider, settleArtifacts, wishesOf, withSummaries } from "./artifacts/artifacts.ts";
+import { soundOut } from "./lifecycle/legs.ts";
 import {
   conclusionOf,
   type Outcome,
@@ -21,8 +20,9 @@ import {
   refinedOutcome,
   shownEndReason,
   talkedSeconds,
-} from "./outcome.ts";
-import { onTheWire, shownCalls } from "./resource.ts";
+} from "./lifecycle/outcome.ts";
+import { after, type CallMove } from "./lifecycle/transitions.ts";
+import { toCall, toCalls } from "./resource.ts";
 import type { Call, Transcript } from "./schema.ts";
 
 export type CallRow = typeof calls.$inferSelect;
@@ -30,21 +30,24 @@ type Change = Partial<typeof calls.$inferInsert>;
 /** `told`: by an event, which may be older than what we know, or forged; `asked`: the provider says so at this moment. */
 export type How = "told" | "asked";
 
-export const callNotFound = (id: string) => new Fault("call_not_found", `There is no call ${id}.`);
+export const callNotFound = (id: string) => new ApiError("call_not_found", `There is no call ${id}.`);
 
 export async function getCall(tx: Tx, id: string): Promise<Call> {
-  const [found] = await shownCalls(tx).where(eq(calls.id, id));
+  const [found] = await toCalls(tx).where(eq(calls.id, id));
   if (!found) throw callNotFound(id);
-  return onTheWire(found);
+  return toCall(found);
 }
 
 export async function getTranscript(tx: Tx, id: string): Promise<Transcript> {
   const [call] = await tx.select().from(calls).where(eq(calls.id, id));
   if (!call) throw callNotFound(id);
-  const { transcriptState: state } = call;
-  if (state === "erased") return { callId: id, state, messages: [], text: "" };
+  const { transcriptStatus: status } = call;
+  if (status === "erased") return { callId: id, status, messages: [], text: "" };
   if (call.status !== "failed" && !call.outcomeFinal) {
-    throw new Fault("call_not_ended", "The transcript is not ready: the call goes on, or its messages are being read.");
+    throw new ApiError(
+      "call_not_ended",
+      "The transcript is not ready: the call goes on, or its messages are being read.",
+    );
   }
   const rows = await tx
     .select()
@@ -55,7 +58,7 @@ export async function getTranscript(tx: Tx, id: string): Promise<Transcript> {
     return { index, role, text, toolName, startSeconds, endSeconds };
   });
   const spoken = messages.filter(({ role }) => role === "user" || role === "agent");
-  return { callId: id, state, messages, text: spoken.map(({ role, text }) => `${role}: ${text}`).join("\n") };
+  return { callId: id, status, messages, text: spoken.map(({ role, text }) => `${role}: ${text}`).join("\n") };
 }
 
 /** Locks a call: whoever changes one comes through here. */
@@ -75,8 +78,8 @@ export async function acceptCall(tx: Tx, call: CallRow, seen: ProviderCall): Pro
     outcomeFinal: false,
     ...nextCheck(30, call.joinTimeoutSeconds),
   });
-  await say(tx, "call.created", moved);
-  await say(tx, "call.started", moved);
+  await emitCallEvent(tx, "call.created", moved);
+  await emitCallEvent(tx, "call.started", moved);
   return applyCall(tx, moved, seen);
 }
 
@@ -86,11 +89,11 @@ export async function failCall(tx: Tx, call: CallRow, reason: string) {
     outcome: "failed",
     outcomeFinal: true,
     failureReason: reason,
-    transcriptState: "missing",
+    transcriptStatus: "missing",
     checkAt: null,
   });
   await releaseHold(tx, call.id);
-  await say(tx, "call.failed", moved);
+  await emitCallEvent(tx, "call.failed", moved);
 }
 
 /** Nobody knows whether the provider accepted it. */
@@ -105,7 +108,7 @@ export async function applyCall(tx: Tx, call: CallRow, seen: ProviderCall, how: 
   if (now.status === "ringing" && seen.joinedAt) {
     now = await move(tx, now, "join", { joinedAt: seen.joinedAt, ...nextCheck(60, 60) });
     if (now.hangUpWhenJoined && !seen.endedAt) await enqueue(tx, "calls.hangUp", { callId: now.id }, { key: now.id });
-    await say(tx, "call.joined", now);
+    await emitCallEvent(tx, "call.joined", now);
   }
   if ((now.status === "ringing" || now.status === "active") && seen.endedAt) {
     const legs = seen.joinedAt ? null : await soundOut(tx, now.id);
@@ -116,14 +119,14 @@ export async function applyCall(tx: Tx, call: CallRow, seen: ProviderCall, how: 
       durationSeconds: talkedSeconds(seen),
       summary: seen.summary,
       shortSummary: seen.shortSummary,
-      recordingState: now.recordingEnabled && seen.joinedAt ? "pending" : "none",
+      recordingStatus: now.recordingEnabled && seen.joinedAt ? "pending" : "none",
       ...nextCheck(30, 30),
     });
-    await say(tx, "call.ended", now);
+    await emitCallEvent(tx, "call.ended", now);
     // A leg that is not over yet: its end will say why nobody answered.
     const delaySeconds = legs?.isOpen ? legsEndSeconds : 0;
     await enqueue(tx, "calls.finalise", { callId: now.id }, { key: now.id, ...(delaySeconds ? { delaySeconds } : {}) });
-    if (now.recordingState === "pending")
+    if (now.recordingStatus === "pending")
       await enqueue(tx, "calls.fetchRecording", { callId: now.id }, { key: now.id, delaySeconds: 2 });
   }
   if (now.status === "ended") now = await applyBill(tx, now, seen, how);
@@ -166,7 +169,7 @@ async function applyBill(tx: Tx, call: CallRow, seen: ProviderCall, how: How): P
   });
   // What is erased here can go at the provider too, now that nothing more is to be asked.
   await leaveProvider(tx, changed);
-  await say(tx, "call.billed", changed);
+  await emitCallEvent(tx, "call.billed", changed);
   return changed;
 }
 
@@ -207,8 +210,8 @@ export async function finaliseCall(tx: Tx, id: string, messages: ProviderMessage
   const { outcome, reached } = conclusionOf(provisional, call, messages, voicemailTool(wishes));
   const artifacts = await settleArtifacts(tx, { ...call, outcome }, messages);
   const changed = await change(tx, call, { outcome, outcomeFinal: true, ...artifacts });
-  if (changed.transcriptState === "ready") await say(tx, "call.transcript.ready", changed);
-  await say(tx, reached ? "call.completed" : "call.failed", changed);
+  if (changed.transcriptStatus === "ready") await emitCallEvent(tx, "call.transcript.ready", changed);
+  await emitCallEvent(tx, reached ? "call.completed" : "call.failed", changed);
 }
 
 const vanishedAfterSeconds = 600;
@@ -239,7 +242,7 @@ export async function mustBeOver(
 ): Promise<boolean> {
   const longest = joinTimeoutSeconds + maxDurationSeconds + vanishedAfterSeconds;
   const [row] = await tx.execute<{ over: boolean }>(
-    sql`select ${wire(createdAt)}::timestamptz + make_interval(secs => ${longest}) < clock_timestamp() as over`,
+    sql`select ${toIso(createdAt)}::timestamptz + make_interval(secs => ${longest}) < clock_timestamp() as over`,
   );
   return row?.over === true;
 }
@@ -302,7 +305,7 @@ function nextCheck(graceSeconds: number, seconds: number): Change {
   };
 }
 
-export async function say(tx: Tx, type: EventType & `call.${string}`, call: CallRow) {
+export async function emitCallEvent(tx: Tx, type: EventType & `call.${string}`, call: CallRow) {
   await emit(tx, type, call.id, {
     id: call.id,
     agentId: call.agentId,
@@ -316,9 +319,9 @@ export async function say(tx: Tx, type: EventType & `call.${string}`, call: Call
     endReason: shownEndReason(call.endReason),
     failureReason: call.failureReason,
     metadata: call.metadata,
-    createdAt: wire(call.createdAt),
-    joinedAt: wireOrNull(call.joinedAt),
-    endedAt: wireOrNull(call.endedAt),
+    createdAt: toIso(call.createdAt),
+    joinedAt: toIsoOrNull(call.joinedAt),
+    endedAt: toIsoOrNull(call.endedAt),
     billedSeconds: call.billedSeconds,
     costMicros: call.costMicros,
     output: call.output,

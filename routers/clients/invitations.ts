@@ -3,13 +3,13 @@ import { and, desc, eq, isNull, lt, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { invitations, memberships, users } from "../../db/schema/clients.ts";
-import { lockMaker } from "../api-keys/makers.ts";
-import { Fault } from "../fault.ts";
-import { type ListKey, readCursor, toPage } from "../page.ts";
-import { grants, scopes } from "../scopes.ts";
-import type { Person, Principal } from "../trpc/context.ts";
-import { requireScope } from "../trpc/entrance.ts";
-import { wire } from "../words.ts";
+import { lockMaker } from "../api-keys/creators.ts";
+import { requireScope } from "../core/authorize.ts";
+import type { Person, Principal } from "../core/context.ts";
+import { ApiError } from "../core/errors.ts";
+import { toIso } from "../core/fields.ts";
+import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
+import { grants, scopes } from "../core/scopes.ts";
 import { refuseBeyond, refuseMember } from "./members.ts";
 import type { CreatedInvitation, Invitation, Invite, Joined, ListInvitations } from "./schema.ts";
 
@@ -66,7 +66,7 @@ export async function listInvitations(tx: Tx, { limit, cursor }: ListInvitations
 /** Doing so again changes nothing; one that was accepted stays so. */
 export async function withdrawInvitation(tx: Tx, id: string) {
   const [known] = await tx.select().from(invitations).where(eq(invitations.id, id)).for("update");
-  if (!known) throw new Fault("invitation_not_found", `There is no invitation ${id}.`);
+  if (!known) throw new ApiError("invitation_not_found", `There is no invitation ${id}.`);
   await tx
     .update(invitations)
     .set({ revokedAt: now })
@@ -87,8 +87,8 @@ export async function acceptInvitation(tx: Tx, tokenHash: string, person: Person
       ),
     )
     .returning();
-  if (!open) throw new Fault("invitation_not_found");
-  if (person.email !== null && person.email !== open.email) throw new Fault("invitation_not_yours");
+  if (!open) throw new ApiError("invitation_not_found");
+  if (person.email !== null && person.email !== open.email) throw new ApiError("invitation_forbidden");
   const userId = await userOf(tx, person, open.email);
   await refuseMember(tx, open.clientId, userId);
   const { clientId, role, id } = open;
@@ -111,14 +111,14 @@ async function userOf(tx: Tx, { subject, name, email }: Person, invited: string)
 
 function onTheWire(row: Row, seenAt: Date): Invitation {
   const { id, email, role, invitedBy, expiresAt, createdAt } = row;
-  const state = row.acceptedAt ? "accepted" : row.revokedAt ? "withdrawn" : expiresAt <= seenAt ? "expired" : "open";
+  const status = row.acceptedAt ? "accepted" : row.revokedAt ? "withdrawn" : expiresAt <= seenAt ? "expired" : "open";
   return {
     id,
     email,
     role: role as Invitation["role"],
-    state,
+    status,
     invitedBy,
-    expiresAt: wire(expiresAt),
-    createdAt: wire(createdAt),
+    expiresAt: toIso(expiresAt),
+    createdAt: toIso(createdAt),
   };
 }

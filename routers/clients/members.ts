@@ -1,18 +1,18 @@
 import { and, desc, eq, lt, ne } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { memberships, users } from "../../db/schema/clients.ts";
-import { settleMadeBy } from "../api-keys/makers.ts";
-import { Fault } from "../fault.ts";
-import { type ListKey, readCursor, toPage } from "../page.ts";
-import { grants, scopes } from "../scopes.ts";
-import type { Principal } from "../trpc/context.ts";
-import { wire } from "../words.ts";
+import { settleMadeBy } from "../api-keys/creators.ts";
+import type { Principal } from "../core/context.ts";
+import { ApiError } from "../core/errors.ts";
+import { toIso } from "../core/fields.ts";
+import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
+import { grants, scopes } from "../core/scopes.ts";
 import type { ChangedMember, ListMembers, Member, RemovedMember, RemoveMember, UpdateMember } from "./schema.ts";
 import { scopesOfRole } from "./service.ts";
 
 type Actor = Pick<Principal, "id" | "kind" | "scopes">;
 
-const notFound = (id: string) => new Fault("member_not_found", `There is no member ${id}.`);
+const notFound = (id: string) => new ApiError("member_not_found", `There is no member ${id}.`);
 const isMember = (clientId: string, id: string) =>
   and(eq(memberships.clientId, clientId), eq(memberships.id, id), eq(memberships.status, "active"));
 
@@ -77,13 +77,13 @@ export async function removeMember(
 export async function refuseBeyond(tx: Tx, actor: Actor, role: string) {
   const held = await scopesOfRole(tx, role);
   const beyond = scopes.find((scope) => grants(held, scope) && !grants(actor.scopes, scope));
-  if (beyond) throw new Fault("scope_missing", `The role ${role} has ${beyond}, which you do not have yourself.`);
+  if (beyond) throw new ApiError("scope_missing", `The role ${role} has ${beyond}, which you do not have yourself.`);
   if (role !== "owner") return;
   const [own] = await tx
     .select({ role: memberships.role })
     .from(memberships)
     .where(and(eq(memberships.userId, actor.id), eq(memberships.status, "active"), eq(memberships.role, "owner")));
-  if (actor.kind !== "user" || !own) throw new Fault("scope_missing", "Only an owner makes or unmakes an owner.");
+  if (actor.kind !== "user" || !own) throw new ApiError("scope_missing", "Only an owner makes or unmakes an owner.");
 }
 
 /** All owners are locked, in the order of their ids: two who leave at once do not both find the other. */
@@ -94,7 +94,7 @@ async function refuseLastOwner(tx: Tx, clientId: string, id: string) {
     .where(and(eq(memberships.clientId, clientId), eq(memberships.role, "owner"), eq(memberships.status, "active")))
     .orderBy(memberships.id)
     .for("update");
-  if (!others.some((other) => other.id !== id)) throw new Fault("member_last_owner");
+  if (!others.some((other) => other.id !== id)) throw new ApiError("owner_required");
 }
 
 async function lockMember(tx: Tx, clientId: string, id: string) {
@@ -121,7 +121,7 @@ type Found = { member: typeof memberships.$inferSelect; email: string | null; na
 
 function onTheWire({ member, email, name }: Found): Member {
   const { id, userId, role, createdAt } = member;
-  return { id, userId, email, name, role: role as Member["role"], createdAt: wire(createdAt) };
+  return { id, userId, email, name, role: role as Member["role"], createdAt: toIso(createdAt) };
 }
 
 /** Is this person a member already? */
@@ -130,5 +130,5 @@ export async function refuseMember(tx: Tx, clientId: string, userId: string) {
     .select({ id: memberships.id })
     .from(memberships)
     .where(and(eq(memberships.clientId, clientId), eq(memberships.userId, userId), ne(memberships.status, "disabled")));
-  if (known) throw new Fault("member_exists", undefined, { details: [{ path: "id", message: known.id }] });
+  if (known) throw new ApiError("member_exists", undefined, { details: [{ path: "id", message: known.id }] });
 }

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { KeyRef } from "../api-keys/schema.ts";
-import { PageInput, pageOf } from "../page.ts";
-import { examples, Id, Instant, Metadata } from "../words.ts";
+import { examples, Id, Metadata, Timestamp } from "../core/fields.ts";
+import { PageInput, pageOf } from "../core/pagination.ts";
 
 const fields = {
   name: z
@@ -35,8 +35,8 @@ export const Client = z
       .string()
       .nullable()
       .meta({ examples: [null] }),
-    createdAt: Instant,
-    updatedAt: Instant,
+    createdAt: Timestamp,
+    updatedAt: Timestamp,
   })
   .meta({ id: "Client" });
 export type Client = z.output<typeof Client>;
@@ -75,7 +75,7 @@ export const Member = z
       .nullable()
       .meta({ examples: ["Ada"] }),
     role: Role,
-    createdAt: Instant,
+    createdAt: Timestamp,
   })
   .meta({ id: "Member" });
 export type Member = z.output<typeof Member>;
@@ -138,10 +138,10 @@ const invitation = {
   id: Id("invitation", examples.invitation),
   email: z.string().meta({ examples: ["grace@example.com"] }),
   role: Role,
-  state: z.enum(["open", "accepted", "withdrawn", "expired"]).meta({ examples: ["open"] }),
+  status: z.enum(["open", "accepted", "withdrawn", "expired"]).meta({ examples: ["open"] }),
   invitedBy: z.string().meta({ examples: [examples.user] }),
-  expiresAt: Instant,
-  createdAt: Instant,
+  expiresAt: Timestamp,
+  createdAt: Timestamp,
 };
 export const Invitation = z.object(invitation).meta({ id: "Invitation" });
 export type Invitation = z.output<typeof Invitation>;

@@ -1,7 +1,7 @@
 import { eq, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { clients, roles } from "../../db/schema/clients.ts";
-import { wire } from "../words.ts";
+import { toIso } from "../core/fields.ts";
 import { type Client, roleNames, type UpdateClient } from "./schema.ts";
 
 export type ClientRow = typeof clients.$inferSelect;
@@ -11,7 +11,7 @@ const here = sql`${clients.id} = current_setting('app.client_id')`;
 /** The client of this transaction. */
 export async function currentClientOf(tx: Tx): Promise<Client> {
   const [row] = await tx.select().from(clients).where(here);
-  return clientOnTheWire(row!);
+  return toClient(row!);
 }
 
 export async function updateClient(tx: Tx, changes: UpdateClient): Promise<Client> {
@@ -21,7 +21,7 @@ export async function updateClient(tx: Tx, changes: UpdateClient): Promise<Clien
     .set({ ...given, updatedAt: sql`clock_timestamp()` as unknown as Date })
     .where(here)
     .returning();
-  return clientOnTheWire(row!);
+  return toClient(row!);
 }
 
 export async function listRoles(tx: Tx) {
@@ -39,7 +39,7 @@ export async function scopesOfRole(tx: Tx, name: string): Promise<string[]> {
   return row.scopes;
 }
 
-export function clientOnTheWire({
+export function toClient({
   id,
   name,
   timezone,
@@ -56,7 +56,7 @@ export function clientOnTheWire({
     metadata,
     status,
     suspendedReason,
-    createdAt: wire(createdAt),
-    updatedAt: wire(updatedAt),
+    createdAt: toIso(createdAt),
+    updatedAt: toIso(updatedAt),
   };
 }

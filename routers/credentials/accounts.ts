@@ -3,8 +3,8 @@ import type { Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { enqueue } from "../../db/queue.ts";
 import { credentials, providerAccounts } from "../../db/schema/credentials.ts";
-import { Fault } from "../fault.ts";
-import type { KeyRing } from "../providers/vault.ts";
+import { ApiError } from "../core/errors.ts";
+import type { Cipher } from "../ports/vault.ts";
 import { ttsProviders } from "./kinds.ts";
 import { type AccountRow, activeAccount } from "./service.ts";
 import { refuseInhabited, refuseLiveCalls, refuseUnbilledCalls } from "./uses.ts";
@@ -31,7 +31,7 @@ export async function isClientsOwn(tx: Tx, accountId: string): Promise<boolean> 
  */
 export async function takeAccount(
   tx: Tx,
-  ring: KeyRing,
+  ring: Cipher,
   { apiKey, providerName }: { apiKey: string; providerName: string },
 ) {
   const present = await activeAccount(tx);
@@ -46,7 +46,7 @@ export async function takeAccount(
       .values({ id, providerName, apiKey: sealed })
       .onConflictDoNothing()
       .returning({ id: providerAccounts.id });
-    if (made.length === 0) throw new Fault("account_taken");
+    if (made.length === 0) throw new ApiError("provider_account_in_use");
     await publishAll(tx);
   }
   await enqueue(tx, "accounts.connect", { accountId: id }, { key: id });
@@ -59,7 +59,7 @@ export async function retireAccount(tx: Tx, account: AccountRow, { force }: { fo
     await refuseInhabited(tx, account);
     await refuseUnbilledCalls(tx, account);
   }
-  await tx.update(providerAccounts).set({ state: "retired" }).where(eq(providerAccounts.id, account.id));
+  await tx.update(providerAccounts).set({ status: "retired" }).where(eq(providerAccounts.id, account.id));
   await enqueue(tx, "accounts.disconnect", { accountId: account.id }, { key: account.id });
 }
 
@@ -80,7 +80,7 @@ export async function getAccount(tx: Tx, id: string): Promise<AccountRow | null>
 /** Keeps the secret of an account's webhook; the first one stays. */
 export async function keepWebhookSecret(tx: Tx, id: string, sealed: Buffer): Promise<Buffer | null> {
   const account = await getAccount(tx, id);
-  if (account?.state !== "active" || account.webhookSecret) return account?.webhookSecret ?? null;
+  if (account?.status !== "active" || account.webhookSecret) return account?.webhookSecret ?? null;
   await tx.update(providerAccounts).set({ webhookSecret: sealed }).where(eq(providerAccounts.id, id));
   return sealed;
 }
@@ -91,8 +91,8 @@ export async function recordWebhook(tx: Tx, id: string, providerWebhookId: strin
     .update(providerAccounts)
     .set({ providerWebhookId })
     .where(eq(providerAccounts.id, id))
-    .returning({ state: providerAccounts.state });
-  if (rows[0]?.state === "active") return true;
+    .returning({ status: providerAccounts.status });
+  if (rows[0]?.status === "active") return true;
   await enqueue(tx, "accounts.disconnect", { accountId: id }, { key: id });
   return false;
 }
@@ -100,7 +100,7 @@ export async function recordWebhook(tx: Tx, id: string, providerWebhookId: strin
 /** Is nobody left who could be asked about what was made there? */
 export async function isForgotten(tx: Tx, accountId: string): Promise<boolean> {
   const account = accountId === platformAccount ? null : await getAccount(tx, accountId);
-  return account?.state === "retired" && account.apiKey === null;
+  return account?.status === "retired" && account.apiKey === null;
 }
 
 /** What opened the account is forgotten; from now on nothing that was made there can be reached. */
@@ -108,5 +108,5 @@ export async function forgetAccount(tx: Tx, id: string) {
   await tx
     .update(providerAccounts)
     .set({ apiKey: null, webhookSecret: null, providerWebhookId: null })
-    .where(and(eq(providerAccounts.id, id), eq(providerAccounts.state, "retired")));
+    .where(and(eq(providerAccounts.id, id), eq(providerAccounts.status, "retired")));
 }

@@ -1,4 +1,4 @@
-import { type CredentialProvider, credentialProviders } from "../providers/vendors.ts";
+import { type CredentialProvider, credentialProviders } from "../ports/vendors.ts";
 
 /** What each provider wants to be shown, and what of it is told to people. The first secret one gives the prefix. */
 type Kind = { secret: readonly SecretField[]; optional?: readonly SecretField[]; open?: readonly SecretField[] };

@@ -3,12 +3,12 @@ import type { Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { enqueue } from "../../db/queue.ts";
 import { credentials } from "../../db/schema/credentials.ts";
-import { resendAgentsUsing } from "../agents/resend.ts";
-import { Fault } from "../fault.ts";
-import { type Deadline, ProviderError } from "../providers/provider.ts";
-import type { KeyRing } from "../providers/vault.ts";
-import type { Providers } from "../providers.ts";
-import { rekeyVoices } from "../voices/rekey.ts";
+import { ApiError } from "../core/errors.ts";
+import { resyncAgentsUsing } from "../core/resync-agents.ts";
+import { resyncVoices } from "../core/resync-voices.ts";
+import type { Providers } from "../ports/index.ts";
+import { type Deadline, ProviderError } from "../ports/provider-error.ts";
+import type { Cipher } from "../ports/vault.ts";
 import { retireAccount, takeAccount } from "./accounts.ts";
 import { isKnown, isTts, kindOf, prefixOf } from "./kinds.ts";
 import type { Credential, PutCredential, RemoveCredential, Secret } from "./schema.ts";
@@ -26,7 +26,7 @@ import { refuseInUse } from "./uses.ts";
 type Fields = Record<string, string>;
 type World = Pick<Providers, "vendors" | "ultravox">;
 /** What trying it came to. `providerName`: of Ultravox, whose account it opens. */
-type Tried = { state: "verified" | "unverified"; reason: string | null; providerName: string | null };
+type Tried = { status: "verified" | "unverified"; reason: string | null; providerName: string | null };
 
 /** Longer nobody waits for a company to say whether it knows a key: it is saved all the same. */
 const tryMs = 8_000;
@@ -35,7 +35,7 @@ const mostOfOnesOwn = 100;
 /** Tries it where it comes from, then keeps it. Refused there, nothing is kept. `at`: the field of the input. */
 export function saving(
   { provider, secret }: PutCredential,
-  ring: KeyRing | (() => Promise<KeyRing>),
+  ring: Cipher | (() => Promise<Cipher>),
   world: World,
   at = "secret",
 ) {
@@ -46,13 +46,13 @@ export function saving(
       const tried = await tryOut(world, provider, fields, deadline, { at });
       return { tried, ring: typeof ring === "function" ? await ring() : ring };
     },
-    record: (tx: Tx, _: unknown, { tried, ring }: { tried: Tried; ring: KeyRing }) =>
+    record: (tx: Tx, _: unknown, { tried, ring }: { tried: Tried; ring: Cipher }) =>
       keep(tx, ring, provider, fields, tried),
   };
 }
 
 /** Tries what is kept once more, and keeps what came of it. */
-export function verifying(provider: string, ring: KeyRing, world: World) {
+export function verifying(provider: string, ring: Cipher, world: World) {
   return {
     async read(tx: Tx) {
       const row = await findCredential(tx, provider);
@@ -63,19 +63,19 @@ export function verifying(provider: string, ring: KeyRing, world: World) {
       try {
         return await tryOut(world, provider, openRow(ring, row), deadline, { orThrow: true });
       } catch (error) {
-        if (error instanceof Fault && error.fault === "credential_refused") return { refused: error.message };
+        if (error instanceof ApiError && error.errorCode === "credential_refused") return { refused: error.message };
         throw error;
       }
     },
     async record(tx: Tx, row: CredentialRow, tried: Tried | { refused: string }): Promise<Credential> {
-      if ("refused" in tried) await markCredential(tx, row, { state: "invalid", stateReason: tried.refused });
-      else await markCredential(tx, row, { ...outcome(tried), stateReason: tried.reason });
+      if ("refused" in tried) await markCredential(tx, row, { status: "invalid", statusReason: tried.refused });
+      else await markCredential(tx, row, { ...outcome(tried), statusReason: tried.reason });
       return getCredential(tx, provider);
     },
   };
 }
 
-const outcome = ({ state }: Tried) => ({ state, ...(state === "verified" ? { verifiedAt: new Date() } : {}) });
+const outcome = ({ status }: Tried) => ({ status, ...(status === "verified" ? { verifiedAt: new Date() } : {}) });
 
 /** Throws Fault `credential_refused`; of Ultravox, and with `orThrow`, ProviderError when it cannot be asked now. */
 async function tryOut(
@@ -87,13 +87,13 @@ async function tryOut(
 ): Promise<Tried> {
   const deadline = { signal: AbortSignal.any([signal, AbortSignal.timeout(tryMs)]) };
   if (provider === "ultravox") return tryUltravox(ultravox, fields.apiKey ?? "", deadline, at);
-  const unasked = (reason: string): Tried => ({ state: "unverified", reason, providerName: null });
+  const unasked = (reason: string): Tried => ({ status: "unverified", reason, providerName: null });
   if (!isKnown(provider)) return unasked("A secret of your own: there is nobody to ask.");
   try {
     const answer = await vendors.verify(provider, fields, deadline);
     if (answer.verdict === "refused") throw refused(answer.reason, at);
     if (answer.verdict === "unverifiable") return unasked(`${provider} offers no way to ask about this one.`);
-    return { state: "verified", reason: null, providerName: null };
+    return { status: "verified", reason: null, providerName: null };
   } catch (error) {
     if (!(error instanceof ProviderError) || orThrow) throw error;
     return unasked(`${provider} could not be asked just now; POST /auth/providers/${provider}/verify asks again.`);
@@ -110,12 +110,12 @@ async function tryUltravox(
   deadline: Deadline,
   at: string,
 ): Promise<Tried> {
-  if (ultravox.webhookUrl("pacc_new") === null) throw new Fault("account_unreachable");
+  if (ultravox.webhookUrl("pacc_new") === null) throw new ApiError("provider_account_unreachable");
   try {
     const { providerName, isInstallations } = await ultravox.describeAccount(apiKey, deadline);
     if (isInstallations)
-      throw new Fault("account_taken", installations, { details: [{ path: at, message: installations }] });
-    return { state: "verified", reason: null, providerName };
+      throw new ApiError("provider_account_in_use", installations, { details: [{ path: at, message: installations }] });
+    return { status: "verified", reason: null, providerName };
   } catch (error) {
     if (error instanceof ProviderError && error.kind === "refused") throw refused(error.message, at);
     throw error;
@@ -123,15 +123,15 @@ async function tryUltravox(
 }
 
 const refused = (reason: string, path: string) =>
-  new Fault("credential_refused", reason, { details: [{ path, message: reason }] });
+  new ApiError("credential_refused", reason, { details: [{ path, message: reason }] });
 
-async function keep(tx: Tx, ring: KeyRing, provider: string, fields: Fields, tried: Tried): Promise<Credential> {
+async function keep(tx: Tx, ring: Cipher, provider: string, fields: Fields, tried: Tried): Promise<Credential> {
   const { secret, open = [] } = kindOf(provider);
   const shown = {
     provider,
     prefix: prefixOf(fields[secret[0] ?? ""] ?? ""),
     details: Object.fromEntries(open.map((name) => [name, fields[name] ?? ""])),
-    stateReason: tried.reason,
+    statusReason: tried.reason,
     verifiedAt: null,
     ...outcome(tried),
     updatedAt: sql`clock_timestamp()` as unknown as Date,
@@ -154,7 +154,7 @@ async function keep(tx: Tx, ring: KeyRing, provider: string, fields: Fields, tri
     await takeAccount(tx, ring, { apiKey: fields.apiKey ?? "", providerName: tried.providerName });
   }
   await publish(tx, provider, rowId);
-  await resendAgentsUsing(tx, "credential", rowId);
+  await resyncAgentsUsing(tx, "credential", rowId);
   return getCredential(tx, provider);
 }
 
@@ -177,7 +177,7 @@ async function lock(tx: Tx, provider: string): Promise<CredentialRow> {
 /** The key of a company of voices goes into the client's own account, and never into the shared one. */
 async function publish(tx: Tx, provider: string, credentialId: string) {
   if (!isTts(provider)) return;
-  await rekeyVoices(tx, provider);
+  await resyncVoices(tx, provider);
   if (!(await activeAccount(tx))) return;
   await enqueue(tx, "credentials.publish", { provider }, { key: credentialId });
 }
@@ -189,7 +189,7 @@ async function refuseTooMany(tx: Tx, provider: string) {
     .from(credentials)
     .where(and(like(credentials.provider, "custom-%"), ne(credentials.provider, provider)))
     .limit(mostOfOnesOwn);
-  if (others.length >= mostOfOnesOwn) throw new Fault("credentials_too_many");
+  if (others.length >= mostOfOnesOwn) throw new ApiError("credential_limit_reached");
 }
 
 /** As it is sealed: texts by name; a file is its text. */

@@ -1,8 +1,8 @@
 import { z } from "zod";
-import { boundedRecord } from "../bounds.ts";
-import { pageOf } from "../page.ts";
-import { readSipHost } from "../sip-address.ts";
-import { examples, Id, Instant } from "../words.ts";
+import { boundedRecord } from "../core/bounds.ts";
+import { examples, Id, Timestamp } from "../core/fields.ts";
+import { pageOf } from "../core/pagination.ts";
+import { readSipHost } from "../core/sip-address.ts";
 import { kindOf, providerPattern, secretFields, ttsProviders } from "./kinds.ts";
 
 /** Visible ASCII: what a header, an address or a command line carries unchanged. */
@@ -161,15 +161,15 @@ export const Credential = z
     details: z
       .record(z.string(), z.string())
       .meta({ description: "What of it is no secret.", examples: [{ accountSid: "AC0123" }] }),
-    state: z.enum(["unverified", "verified", "invalid"]).meta({
+    status: z.enum(["unverified", "verified", "invalid"]).meta({
       description: "`unverified`: the provider offers no way to ask, or could not be asked; the reason says which.",
       examples: ["verified"],
     }),
-    stateReason: z
+    statusReason: z
       .string()
       .nullable()
       .meta({ examples: [null] }),
-    verifiedAt: Instant.nullable(),
+    verifiedAt: Timestamp.nullable(),
     account: z
       .object({
         id: z.string().meta({ examples: ["pacc_01m82knxfbfrssk0x3en012rbf"] }),
@@ -180,8 +180,8 @@ export const Credential = z
       })
       .nullable()
       .meta({ description: "Of ultravox: your own account there, in which all is made from now on." }),
-    createdAt: Instant,
-    updatedAt: Instant,
+    createdAt: Timestamp,
+    updatedAt: Timestamp,
   })
   .meta({ id: "Credential" });
 export type Credential = z.output<typeof Credential>;

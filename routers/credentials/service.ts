@@ -1,10 +1,10 @@
 import { and, asc, eq } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { credentials, providerAccounts } from "../../db/schema/credentials.ts";
-import { Fault } from "../fault.ts";
-import type { KeyRing } from "../providers/vault.ts";
-import { credentialProviders } from "../providers/vendors.ts";
-import { wire, wireOrNull } from "../words.ts";
+import { ApiError } from "../core/errors.ts";
+import { toIso, toIsoOrNull } from "../core/fields.ts";
+import type { Cipher } from "../ports/vault.ts";
+import { credentialProviders } from "../ports/vendors.ts";
 import { isKnown } from "./kinds.ts";
 import type { Credential, ProviderStatus } from "./schema.ts";
 
@@ -12,13 +12,13 @@ export type CredentialRow = typeof credentials.$inferSelect;
 export type AccountRow = typeof providerAccounts.$inferSelect;
 
 export const credentialNotFound = (provider: string) =>
-  new Fault(
+  new ApiError(
     "credential_not_found",
     `You have no credential for ${provider}. PUT /auth/providers/${provider} saves one.`,
   );
 
 /** What this client shows at a provider's door; null where it has nothing to show. */
-export async function openCredential(tx: Tx, ring: KeyRing, provider: string): Promise<Record<string, string> | null> {
+export async function openCredential(tx: Tx, ring: Cipher, provider: string): Promise<Record<string, string> | null> {
   const row = await findCredential(tx, provider);
   return row ? openRow(ring, row) : null;
 }
@@ -35,11 +35,11 @@ export async function findCredential(tx: Tx, provider: string): Promise<Credenti
   return row ?? null;
 }
 
-export const openRow = (ring: KeyRing, { sealed, id }: Pick<CredentialRow, "sealed" | "id">) =>
+export const openRow = (ring: Cipher, { sealed, id }: Pick<CredentialRow, "sealed" | "id">) =>
   JSON.parse(ring.open(sealed, id).toString()) as Record<string, string>; // sealed by us, in this shape
 
 export async function activeAccount(tx: Tx): Promise<AccountRow | null> {
-  const [row] = await tx.select().from(providerAccounts).where(eq(providerAccounts.state, "active"));
+  const [row] = await tx.select().from(providerAccounts).where(eq(providerAccounts.status, "active"));
   return row ?? null;
 }
 
@@ -61,28 +61,28 @@ export async function providerStatus(tx: Tx, provider: string): Promise<Provider
 function statusOf(provider: string, rows: CredentialRow[], account: AccountRow | null): ProviderStatus {
   const row = rows.find((each) => each.provider === provider);
   const usesShared = isKnown(provider) && !row && !account;
-  return { provider, credential: row ? onTheWire(row, account) : null, usesShared };
+  return { provider, credential: row ? toCredential(row, account) : null, usesShared };
 }
 
 export async function getCredential(tx: Tx, provider: string): Promise<Credential> {
   const row = await findCredential(tx, provider);
   if (!row) throw credentialNotFound(provider);
-  return onTheWire(row, await activeAccount(tx));
+  return toCredential(row, await activeAccount(tx));
 }
 
-export function onTheWire(row: CredentialRow, account: AccountRow | null): Credential {
+export function toCredential(row: CredentialRow, account: AccountRow | null): Credential {
   const webhook = account?.providerWebhookId ? ("registered" as const) : ("pending" as const);
   return {
     id: row.id,
     provider: row.provider,
     prefix: row.prefix,
     details: row.details,
-    state: row.state,
-    stateReason: row.stateReason,
-    verifiedAt: wireOrNull(row.verifiedAt),
+    status: row.status,
+    statusReason: row.statusReason,
+    verifiedAt: toIsoOrNull(row.verifiedAt),
     account: row.provider === "ultravox" && account ? { id: account.id, webhook } : null,
-    createdAt: wire(row.createdAt),
-    updatedAt: wire(row.updatedAt),
+    createdAt: toIso(row.createdAt),
+    updatedAt: toIso(row.updatedAt),
   };
 }
 
@@ -90,7 +90,7 @@ export function onTheWire(row: CredentialRow, account: AccountRow | null): Crede
 export async function markCredential(
   tx: Tx,
   { id, sealed }: Pick<CredentialRow, "id" | "sealed">,
-  set: Pick<CredentialRow, "state" | "stateReason"> & { verifiedAt?: Date },
+  set: Pick<CredentialRow, "status" | "statusReason"> & { verifiedAt?: Date },
 ) {
   await tx
     .update(credentials)

@@ -1,7 +1,7 @@
 import type { Tx } from "../../db/client.ts";
-import type { Deadline } from "../providers/provider.ts";
-import type { KeyRing } from "../providers/vault.ts";
-import type { Providers } from "../providers.ts";
+import type { Providers } from "../ports/index.ts";
+import type { Deadline } from "../ports/provider-error.ts";
+import type { Cipher } from "../ports/vault.ts";
 import { removeCredential, saving } from "./save.ts";
 import { type PatchTts, type ProviderStatus, Secret, ttsFields } from "./schema.ts";
 import { findCredential, providerStatus } from "./service.ts";
@@ -12,7 +12,7 @@ type Asked = Awaited<ReturnType<Saving["ask"]>>;
 /** One text for any company of voices: the key is saved, null takes it away. */
 export function changingTts(
   { provider, apiKey }: PatchTts,
-  ring: KeyRing,
+  ring: Cipher,
   world: Pick<Providers, "vendors" | "ultravox">,
 ) {
   const secret = apiKey === null ? null : Secret.parse(ttsFields(provider, apiKey));

@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { waitingJobs } from "../../db/queue.ts";
-import { Fault } from "../fault.ts";
+import { ApiError } from "../core/errors.ts";
 import type { AccountRow, CredentialRow } from "./service.ts";
 
 type Use = { kind: string; id: string; name: string };
@@ -14,13 +14,13 @@ export async function refuseInUse(tx: Tx, row: CredentialRow) {
   refuse(
     await tx.execute<Use>(sql`
       select 'agents' as kind, a.id, a.name from agent_uses u join agents a on a.client_id = u.client_id and a.id = u.agent_id
-        where u.kind = 'credential' and u.target_id = ${row.id} and a.state in ('provisioning', 'active')
+        where u.kind = 'credential' and u.target_id = ${row.id} and a.status in ('provisioning', 'active')
       union all
-      select 'tools', t.id, t.name from tools t where t.state in ('provisioning', 'active')
+      select 'tools', t.id, t.name from tools t where t.status in ('provisioning', 'active')
         and jsonb_path_exists(jsonb_build_array(t.config, t.pending), '$[*].**.auth.** ? (@ == $provider || @ == $id)'::jsonpath,
           jsonb_build_object('provider', ${row.provider}::text, 'id', ${row.id}::text))
       union all
-      select 'voices', v.id, v.name from voices v where v.state in ('pending', 'training', 'active')
+      select 'voices', v.id, v.name from voices v where v.status in ('pending', 'training', 'active')
         and v.kind = 'external' and lower(v.provider) = ${row.provider}
       order by 1, 2 limit ${named}`),
     `Something still needs the credential for ${row.provider}.`,
@@ -29,9 +29,9 @@ export async function refuseInUse(tx: Tx, row: CredentialRow) {
 
 /** Refuses while something that was made in this account is there. */
 export async function refuseInhabited(tx: Tx, account: AccountRow) {
-  const made = (table: string, states: string) => sql`
+  const made = (table: string, statuses: string) => sql`
     select ${table}::text as kind, id, name from ${sql.identifier(table)}
-    where provider_account_id = ${account.id} and state = any(string_to_array(${states}::text, ','))`;
+    where provider_account_id = ${account.id} and status = any(string_to_array(${statuses}::text, ','))`;
   refuse(
     await tx.execute<Use>(sql`
       ${made("agents", "provisioning,active")} union all ${made("tools", "provisioning,active")} union all
@@ -70,7 +70,7 @@ export async function isNeeded(tx: Tx, accountId: string): Promise<boolean> {
   const [row] = await tx.execute<{ needed: boolean }>(sql`
     select exists (
       select from calls where provider_account_id = ${accountId}
-        and (check_at is not null or transcript_state = 'pending' or recording_state = 'pending')
+        and (check_at is not null or transcript_status = 'pending' or recording_status = 'pending')
     ) or exists (
       select from ${waitingJobs(removals)} job left join calls c on c.id = job.body->>'callId'
       where coalesce(job.body->>'accountId', c.provider_account_id) = ${accountId}
@@ -80,5 +80,5 @@ export async function isNeeded(tx: Tx, accountId: string): Promise<boolean> {
 
 function refuse(uses: Iterable<Use>, message: string) {
   const details = [...uses].map(({ kind, id, name }) => ({ path: kind, message: `${id} (${name})` }));
-  if (details.length > 0) throw new Fault("credential_in_use", message, { details });
+  if (details.length > 0) throw new ApiError("credential_in_use", message, { details });
 }

@@ -1,16 +1,16 @@
 import { z } from "zod";
 import { eventTypes, subjectTypes } from "../../db/events.ts";
-import { PageInput, pageOf } from "../page.ts";
-import { couldMatch } from "../webhooks/match.ts";
-import { DeliveryError } from "../webhooks/reasons.ts";
-import { examples, Id, Instant, When } from "../words.ts";
+import { canMatch } from "../core/event-pattern.ts";
+import { examples, Id, Timestamp, TimestampInput } from "../core/fields.ts";
+import { PageInput, pageOf } from "../core/pagination.ts";
+import { DeliveryError } from "../core/webhook-error-codes.ts";
 
 /** What happened, the same on this door and in the body of a webhook. */
 export const Event = z
   .object({
     id: Id("event", examples.event).meta({ description: "The `webhook-id` of its deliveries." }),
     type: z.string().meta({ examples: ["call.ended"] }),
-    createdAt: Instant,
+    createdAt: Timestamp,
     clientId: Id("client", examples.client),
     subject: z.object({
       type: z.string().meta({ examples: ["call"] }),
@@ -30,16 +30,16 @@ const EventDelivery = z
   .object({
     id: Id("delivery", examples.delivery),
     endpointId: Id("endpoint", examples.endpoint),
-    state: z.enum(["pending", "delivered", "dead"]).meta({ examples: ["delivered"] }),
+    status: z.enum(["pending", "delivered", "dead"]).meta({ examples: ["delivered"] }),
     attemptCount: z.int().meta({ description: "Attempts made so far.", examples: [1] }),
     lastStatus: z
       .int()
       .nullable()
       .meta({ description: "Of the last answer; null when none came.", examples: [200] }),
     lastError: DeliveryError,
-    nextAttemptAt: Instant.nullable(),
-    createdAt: Instant,
-    finishedAt: Instant.nullable(),
+    nextAttemptAt: Timestamp.nullable(),
+    createdAt: Timestamp,
+    finishedAt: Timestamp.nullable(),
   })
   .meta({ id: "EventDelivery" });
 
@@ -56,7 +56,7 @@ const types = z
   .max(100)
   .superRefine((patterns, check) => {
     for (const [index, pattern] of patterns.entries()) {
-      if (couldMatch(pattern, eventTypes)) continue;
+      if (canMatch(pattern, eventTypes)) continue;
       check.addIssue({
         code: "custom",
         path: [index],
@@ -92,11 +92,14 @@ export const ListEvents = z.strictObject({
     .optional()
     .meta({ description: "Events about things of this kind.", examples: ["call"] }),
   subjectId: subjectId.optional().meta({ description: "Events about this one thing.", examples: [examples.call] }),
-  since: When.optional().meta({
+  since: TimestampInput.optional().meta({
     description: "Stated at this moment or later.",
     examples: ["2026-01-01T00:00:00.000Z"],
   }),
-  until: When.optional().meta({ description: "Stated before this moment.", examples: ["2030-01-01T00:00:00.000Z"] }),
+  until: TimestampInput.optional().meta({
+    description: "Stated before this moment.",
+    examples: ["2030-01-01T00:00:00.000Z"],
+  }),
 });
 export type ListEvents = z.output<typeof ListEvents>;
 

@@ -3,11 +3,11 @@ import type { Tx } from "../../db/client.ts";
 import { eventTypes } from "../../db/events.ts";
 import { idFloor } from "../../db/ids.ts";
 import { deliveries, eventCounters, events } from "../../db/schema/events.ts";
-import { Fault } from "../fault.ts";
-import { type ListKey, readCursor, toPage, writeCursor } from "../page.ts";
-import type { Page } from "../reply.ts";
-import { wants } from "../webhooks/match.ts";
-import { wire, wireOrNull } from "../words.ts";
+import { ApiError } from "../core/errors.ts";
+import { matchesAny } from "../core/event-pattern.ts";
+import { toIso, toIsoOrNull } from "../core/fields.ts";
+import { type ListKey, readCursor, toPage, writeCursor } from "../core/pagination.ts";
+import type { Page } from "../core/reply.ts";
 import type { Event, EventWithDeliveries, ListEvents } from "./schema.ts";
 
 export type EventRow = Omit<typeof events.$inferSelect, "txid">;
@@ -20,7 +20,7 @@ export async function listEvents(tx: Tx, input: ListEvents, key: ListKey): Promi
 /** Whatever is made says so: a subject without a single event is none of this client's. */
 async function mustHaveSpoken(tx: Tx, subjectId: string) {
   const [counter] = await tx.select().from(eventCounters).where(eq(eventCounters.subjectId, subjectId));
-  if (!counter) throw new Fault("subject_not_found", `There is no ${subjectId} with events.`);
+  if (!counter) throw new ApiError("resource_not_found", `There is no ${subjectId} with events.`);
 }
 
 /** The event, and how far it has come on its way to each endpoint that wanted it. */
@@ -29,19 +29,19 @@ export async function getEvent(tx: Tx, id: string): Promise<EventWithDeliveries>
     tx.select().from(events).where(eq(events.id, id)),
     tx.select().from(deliveries).where(eq(deliveries.eventId, id)).orderBy(asc(deliveries.id)),
   ]);
-  if (!found) throw new Fault("event_not_found", `There is no event ${id}, or it is past its age.`);
+  if (!found) throw new ApiError("event_not_found", `There is no event ${id}, or it is past its age.`);
   return {
     ...eventEnvelope(found),
     deliveries: sent.map((row) => ({
       id: row.id,
       endpointId: row.endpointId,
-      state: row.state,
+      status: row.status,
       attemptCount: row.attempts,
       lastStatus: row.lastStatus,
       lastError: row.lastError,
-      nextAttemptAt: wireOrNull(row.nextAttemptAt),
-      createdAt: wire(row.createdAt),
-      finishedAt: wireOrNull(row.finishedAt),
+      nextAttemptAt: toIsoOrNull(row.nextAttemptAt),
+      createdAt: toIso(row.createdAt),
+      finishedAt: toIsoOrNull(row.finishedAt),
     })),
   };
 }
@@ -57,7 +57,7 @@ export type EventFilter = Partial<Pick<ListEvents, "type" | "types" | "subjectTy
 export const chosenBy = ({ type, types, subjectType, subjectId, since, until }: EventFilter) =>
   and(
     type && eq(events.type, type),
-    types && sql`${events.type} = any(${textArray(eventTypes.filter((each) => wants(types, each)))})`,
+    types && sql`${events.type} = any(${textArray(eventTypes.filter((each) => matchesAny(types, each)))})`,
     subjectType && eq(events.subjectType, subjectType),
     subjectId ? eq(events.subjectId, subjectId) : undefined,
     since === undefined
@@ -134,7 +134,7 @@ export function eventEnvelope(row: EventRow): Event {
   return {
     id: row.id,
     type: row.type,
-    createdAt: wire(row.createdAt),
+    createdAt: toIso(row.createdAt),
     clientId: row.clientId,
     subject: { type: row.subjectType, id: row.subjectId, sequence: row.sequence },
     data: row.data as Event["data"], // emit() wrote it through the catalogue: always an object

@@ -1,10 +1,10 @@
 import { z } from "zod";
-import { PageInput, pageOf } from "../page.ts";
-import { examples, Id, Instant, When } from "../words.ts";
-import { ingressProviders, ingressStates } from "./service.ts";
+import { examples, Id, Timestamp, TimestampInput } from "../core/fields.ts";
+import { PageInput, pageOf } from "../core/pagination.ts";
+import { ingressProviders, ingressStatuses } from "./service.ts";
 
 const Provider = z.enum(ingressProviders).meta({ examples: ["telnyx"] });
-const State = z.enum(ingressStates).meta({ examples: ["failed"] });
+const State = z.enum(ingressStatuses).meta({ examples: ["failed"] });
 const EventType = z
   .string()
   .max(300)
@@ -15,7 +15,7 @@ export const IngressId = z.strictObject({ id: Id("ingress", examples.ingress) })
 export const ListIngress = z.strictObject({
   ...PageInput,
   provider: Provider.optional().meta({ description: "What this company sent.", examples: ["telnyx"] }),
-  state: State.optional().meta({ description: "What stands thus at present.", examples: ["failed"] }),
+  status: State.optional().meta({ description: "What stands thus at present.", examples: ["failed"] }),
   eventType: EventType.optional(),
   account: z
     .string()
@@ -31,8 +31,11 @@ export const ListIngress = z.strictObject({
     .max(64)
     .optional()
     .meta({ description: "What it was about.", examples: [examples.call] }),
-  since: When.optional().meta({ description: "Received at this moment or later.", examples: [examples.instant] }),
-  until: When.optional().meta({ description: "Received before this moment.", examples: [examples.instant] }),
+  since: TimestampInput.optional().meta({
+    description: "Received at this moment or later.",
+    examples: [examples.instant],
+  }),
+  until: TimestampInput.optional().meta({ description: "Received before this moment.", examples: [examples.instant] }),
 });
 export type ListIngress = z.output<typeof ListIngress>;
 
@@ -42,7 +45,7 @@ const message = {
   account: z.string().meta({ examples: ["pacc_platform"] }),
   key: z.string().meta({ description: "What makes it one, however often it is sent.", examples: ["evt_1PqX2k"] }),
   eventType: EventType,
-  state: State,
+  status: State,
   stale: z.boolean().meta({
     description: "Rightly signed, but outside the time window: the provider was asked instead.",
     examples: [false],
@@ -58,8 +61,8 @@ const message = {
     .string()
     .nullable()
     .meta({ examples: [examples.call] }),
-  receivedAt: Instant,
-  appliedAt: Instant.nullable(),
+  receivedAt: Timestamp,
+  appliedAt: Timestamp.nullable(),
 };
 
 export const IngressMessage = z.object(message).meta({ id: "IngressMessage" });
@@ -84,14 +87,14 @@ export type IngressDetail = z.output<typeof IngressDetail>;
 export const ReprocessIngress = z.strictObject({
   provider: Provider.optional(),
   eventType: EventType.optional(),
-  states: z
+  statuses: z
     .array(State)
     .min(1)
-    .max(ingressStates.length)
+    .max(ingressStatuses.length)
     .default(["failed"])
-    .meta({ description: "Those in one of these states.", examples: [["failed", "ignored"]] }),
-  since: When.meta({ description: "Received at this moment or later.", examples: [examples.instant] }),
-  until: When.optional().meta({
+    .meta({ description: "Those in one of these statuses.", examples: [["failed", "ignored"]] }),
+  since: TimestampInput.meta({ description: "Received at this moment or later.", examples: [examples.instant] }),
+  until: TimestampInput.optional().meta({
     description: "Received before this moment; now, if left out.",
     examples: ["2026-11-23T10:15:30.000Z"],
   }),
@@ -102,9 +105,9 @@ export const Reprocessing = z
   .object({
     provider: Provider.nullable(),
     eventType: EventType.nullable(),
-    states: z.array(State).meta({ examples: [["failed"]] }),
-    since: Instant,
-    until: Instant,
+    statuses: z.array(State).meta({ examples: [["failed"]] }),
+    since: Timestamp,
+    until: Timestamp,
     found: z.int().meta({ description: "How many the filter finds now, counted up to 100 000.", examples: [17] }),
   })
   .meta({ id: "IngressReprocessing" });

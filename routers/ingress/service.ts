@@ -6,7 +6,7 @@ import { calls } from "../../db/schema/calls.ts";
 import { ingressEvents } from "../../db/schema/platform.ts";
 
 export const ingressProviders = ["ultravox", "stripe", "telnyx"] as const;
-export const ingressStates = ["received", "applied", "ignored", "failed"] as const;
+export const ingressStatuses = ["received", "applied", "ignored", "failed"] as const;
 export type IngressProvider = (typeof ingressProviders)[number];
 
 /** Among what is kept of a message: the call that the address named which it came to. */
@@ -81,7 +81,7 @@ export async function readReceived(tx: Tx, id: string, receivedAt: string): Prom
 }
 
 export type Mark = {
-  state: "applied" | "ignored" | "failed";
+  status: "applied" | "ignored" | "failed";
   clientId?: string | null;
   subjectId?: string | null;
   note?: string;
@@ -103,7 +103,7 @@ export async function markReceived(tx: Tx, row: Pick<IngressRow, "id" | "receive
 /** What comes of a call that is erased already is applied, and not kept. */
 const unlessErased = (clientId: string, callId: string) =>
   sql`case when exists (select from calls c where c.client_id = ${clientId} and c.id = ${callId}
-    and (c.erased_at is not null or c.transcript_state = 'erased')) then ''::bytea else body end` as unknown as Buffer;
+    and (c.erased_at is not null or c.transcript_status = 'erased')) then ''::bytea else body end` as unknown as Buffer;
 
 /** The body went with the call that it was about: there is nothing left to apply. */
 export const isErased = ({ body }: Pick<IngressRow, "body">) => body.length === 0;

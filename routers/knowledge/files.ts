@@ -4,13 +4,12 @@ import { newId } from "../../db/ids.ts";
 import { enqueue } from "../../db/queue.ts";
 import { knowledgeFiles } from "../../db/schema/knowledge.ts";
 import { workflowRuns } from "../../db/schema/workflows.ts";
-import { Fault } from "../fault.ts";
-import { type ListKey, readCursor, toPage } from "../page.ts";
+import { ApiError } from "../core/errors.ts";
+import { toIso } from "../core/fields.ts";
+import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
 import { dropUploads, findUploads, openUploads, type UploadRow, useUploads } from "../uploads/service.ts";
-import { wire } from "../words.ts";
 import { closeWorkflow, startWorkflow } from "../workflows/service.ts";
-import { isOpen, maxFiles, mayMove } from "./machine.ts";
-import { forgetSource } from "./reading.ts";
+import { forgetSource } from "./ingestion.ts";
 import { beginFiles, changeFile, newDeadline, recount, roundOf } from "./rounds.ts";
 import type {
   IngestFiles,
@@ -22,10 +21,11 @@ import type {
   PresignKnowledgeFiles,
 } from "./schema.ts";
 import { type BaseRow, type FileRow, findBase, getKnowledgeBase, lockBase } from "./service.ts";
+import { isOpen, maxFiles, mayMove } from "./transitions.ts";
 import { pageAddress } from "./url.ts";
 
 const fileNotFound = ({ id, fileId }: KnowledgeFileId) =>
-  new Fault("knowledge_file_not_found", `There is no file ${fileId} in knowledge base ${id}.`);
+  new ApiError("knowledge_file_not_found", `There is no file ${fileId} in knowledge base ${id}.`);
 
 export async function presignKnowledgeFiles(tx: Tx, { id, files }: PresignKnowledgeFiles) {
   await findBase(tx, id);
@@ -65,22 +65,22 @@ async function roomIn(tx: Tx, id: string, wanted: number): Promise<BaseRow> {
     .select({ taken: sql<number>`count(*)::int` })
     .from(knowledgeFiles)
     .where(
-      and(eq(knowledgeFiles.knowledgeBaseId, id), inArray(knowledgeFiles.state, ["pending", "ingesting", "ready"])),
+      and(eq(knowledgeFiles.knowledgeBaseId, id), inArray(knowledgeFiles.status, ["pending", "ingesting", "ready"])),
     );
   const room = maxFiles - (counted?.taken ?? 0);
   if (wanted <= room) return base;
   const message = `A knowledge base holds at most ${maxFiles} files and addresses; there is room for ${room} in ${id}, and this would be ${wanted}.`;
-  throw new Fault("knowledge_base_full", message);
+  throw new ApiError("knowledge_base_full", message);
 }
 
-function refuseUnmade({ id, state, stateReason, providerCorpusId }: BaseRow) {
-  if (state === "provisioning") throw new Fault("knowledge_base_busy", undefined, { retryAfterSeconds: 1 });
+function refuseUnmade({ id, status, statusReason, providerCorpusId }: BaseRow) {
+  if (status === "provisioning") throw new ApiError("knowledge_base_busy", undefined, { retryAfterSeconds: 1 });
   if (providerCorpusId) return;
-  const message = `Knowledge base ${id} could not be made. Delete it and make another. ${stateReason ?? ""}`.trim();
-  throw new Fault("knowledge_base_not_ready", message);
+  const message = `Knowledge base ${id} could not be made. Delete it and make another. ${statusReason ?? ""}`.trim();
+  throw new ApiError("knowledge_base_not_ready", message);
 }
 
-export async function listKnowledgeFiles(tx: Tx, { id, limit, cursor, state }: ListKnowledgeFiles, key: ListKey) {
+export async function listKnowledgeFiles(tx: Tx, { id, limit, cursor, status }: ListKnowledgeFiles, key: ListKey) {
   await findBase(tx, id);
   const before = readCursor(key, cursor);
   const rows = await tx
@@ -90,7 +90,7 @@ export async function listKnowledgeFiles(tx: Tx, { id, limit, cursor, state }: L
       and(
         eq(knowledgeFiles.knowledgeBaseId, id),
         before === null ? undefined : lt(knowledgeFiles.id, before),
-        state ? eq(knowledgeFiles.state, state) : ne(knowledgeFiles.state, "deleted"),
+        status ? eq(knowledgeFiles.status, status) : ne(knowledgeFiles.status, "deleted"),
       ),
     )
     .orderBy(desc(knowledgeFiles.id))
@@ -112,7 +112,7 @@ async function fileIn(tx: Tx, which: KnowledgeFileId): Promise<FileRow> {
       and(
         eq(knowledgeFiles.id, which.fileId),
         eq(knowledgeFiles.knowledgeBaseId, which.id),
-        ne(knowledgeFiles.state, "deleted"),
+        ne(knowledgeFiles.status, "deleted"),
       ),
     );
   if (!file) throw fileNotFound(which);
@@ -124,7 +124,7 @@ export async function removeKnowledgeFile(tx: Tx, which: KnowledgeFileId): Promi
   await closeWorkflow(tx, "knowledge-ingest", which.fileId, "failed");
   const base = await lockBase(tx, which.id);
   const file = await fileIn(tx, which);
-  await changeFile(tx, file.id, { state: "deleted" });
+  await changeFile(tx, file.id, { status: "deleted" });
   await forgetSource(tx, base, file);
   if (file.uploadId) await dropUploads(tx, [file.uploadId]);
   await recount(tx, base);
@@ -142,29 +142,29 @@ export async function retryKnowledgeFile(tx: Tx, which: KnowledgeFileId): Promis
 /** The run of a file that failed was taken up again by those who run the installation, and the file is with it. */
 export async function reopenFile(tx: Tx, { runId, fileId }: { runId: string; fileId: string }): Promise<void> {
   const [file] = await tx.select().from(knowledgeFiles).where(eq(knowledgeFiles.id, fileId));
-  if (file?.state !== "failed") return;
+  if (file?.status !== "failed") return;
   const [run] = await tx.select().from(workflowRuns).where(eq(workflowRuns.id, runId)).for("share");
-  if (run?.state !== "running") return;
+  if (run?.status !== "running") return;
   const locked = await lockRetried(tx, { id: file.knowledgeBaseId, fileId });
   await beginAgain(tx, locked.base, locked.file);
   await recount(tx, locked.base);
 }
 
-function beginAgain(tx: Tx, base: BaseRow, { id, state, attempt }: FileRow): Promise<FileRow> {
-  const begun = { round: roundOf(base), deadlineAt: newDeadline, askedAt: null, stateReason: null };
-  if (state === "ready") return changeFile(tx, id, { ...begun, state: "ingesting" });
-  return changeFile(tx, id, { ...begun, state: "pending", attempt: attempt + 1 });
+function beginAgain(tx: Tx, base: BaseRow, { id, status, attempt }: FileRow): Promise<FileRow> {
+  const begun = { round: roundOf(base), deadlineAt: newDeadline, askedAt: null, statusReason: null };
+  if (status === "ready") return changeFile(tx, id, { ...begun, status: "ingesting" });
+  return changeFile(tx, id, { ...begun, status: "pending", attempt: attempt + 1 });
 }
 
 async function lockRetried(tx: Tx, which: KnowledgeFileId) {
   const base = await lockBase(tx, which.id);
   const file = await fileIn(tx, which);
-  const next = file.state === "failed" ? "pending" : "ingesting";
-  if (isOpen(file.state) || !mayMove(file.state, next) || (file.state === "ready" && file.kind === "file")) {
-    const message = `File ${file.id} is ${file.state}; one that has failed can be tried again, and pages also when they are ready.`;
-    throw new Fault("knowledge_file_not_failed", message);
+  const next = file.status === "failed" ? "pending" : "ingesting";
+  if (isOpen(file.status) || !mayMove(file.status, next) || (file.status === "ready" && file.kind === "file")) {
+    const message = `File ${file.id} is ${file.status}; one that has failed can be tried again, and pages also when they are ready.`;
+    throw new ApiError("knowledge_file_not_failed", message);
   }
-  if (file.state === "failed") await roomIn(tx, base.id, 1);
+  if (file.status === "failed") await roomIn(tx, base.id, 1);
   return { base, file };
 }
 
@@ -173,7 +173,7 @@ export async function refreshKnowledgeBase(tx: Tx, id: string): Promise<Knowledg
   await findBase(tx, id);
   const files = await tx.select().from(knowledgeFiles).where(eq(knowledgeFiles.knowledgeBaseId, id));
   for (const file of files) {
-    if (!isOpen(file.state)) continue;
+    if (!isOpen(file.status)) continue;
     const runId = await startWorkflow(tx, "knowledge-ingest", file.id);
     await enqueue(tx, "workflows.advance", { runId }, { key: runId });
   }
@@ -184,10 +184,10 @@ function onTheWire(file: FileRow): KnowledgeFile {
   const { id, knowledgeBaseId, kind, fileName, contentType, bytes, url, maxDepth, maxDocuments } = file;
   return {
     ...{ id, knowledgeBaseId, kind, fileName, contentType, bytes, url, maxDepth, maxDocuments },
-    state: file.state,
-    stateReason: file.stateReason,
+    status: file.status,
+    statusReason: file.statusReason,
     documents: file.documents,
-    createdAt: wire(file.createdAt),
-    updatedAt: wire(file.updatedAt),
+    createdAt: toIso(file.createdAt),
+    updatedAt: toIso(file.updatedAt),
   };
 }

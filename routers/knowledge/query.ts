@@ -1,12 +1,12 @@
 import { eq, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { knowledgeFiles } from "../../db/schema/knowledge.ts";
-import { Fault } from "../fault.ts";
-import type { Deadline } from "../providers/provider.ts";
-import type { Providers } from "../providers.ts";
-import { isUsable } from "./machine.ts";
+import { ApiError } from "../core/errors.ts";
+import type { Providers } from "../ports/index.ts";
+import type { Deadline } from "../ports/provider-error.ts";
 import type { KnowledgeAnswer, QueryKnowledge } from "./schema.ts";
 import { findBase } from "./service.ts";
+import { isUsable } from "./transitions.ts";
 
 type Asked = {
   accountId: string;
@@ -34,13 +34,13 @@ export function queryKnowledge({ ultravox }: Pick<Providers, "ultravox">, { id, 
 async function askable(tx: Tx, id: string): Promise<Asked> {
   const base = await findBase(tx, id);
   if (!base.providerCorpusId || !isUsable(base)) {
-    const why = base.stateReason ?? "Nothing has been read into it yet.";
-    throw new Fault("knowledge_base_not_ready", `Knowledge base ${id} is ${base.state}. ${why}`);
+    const why = base.statusReason ?? "Nothing has been read into it yet.";
+    throw new ApiError("knowledge_base_not_ready", `Knowledge base ${id} is ${base.status}. ${why}`);
   }
   const files = await tx
     .select({ fileId: knowledgeFiles.id, name: knowledgeFiles.fileName, sourceId: knowledgeFiles.providerSourceId })
     .from(knowledgeFiles)
-    .where(sql`${eq(knowledgeFiles.knowledgeBaseId, id)} and ${knowledgeFiles.state} <> 'deleted'`);
+    .where(sql`${eq(knowledgeFiles.knowledgeBaseId, id)} and ${knowledgeFiles.status} <> 'deleted'`);
   const sources = files.flatMap(({ sourceId, ...file }) => (sourceId ? [[sourceId, file] as const] : []));
   return { accountId: base.providerAccountId, corpusId: base.providerCorpusId, sources: new Map(sources) };
 }

@@ -1,13 +1,13 @@
 import { z } from "zod";
-import { PageInput, pageOf } from "../page.ts";
+import { examples, Id, Metadata, Timestamp } from "../core/fields.ts";
+import { PageInput, pageOf } from "../core/pagination.ts";
 import { PresignedUpload, PresignFiles } from "../uploads/schema.ts";
-import { examples, Id, Instant, Metadata } from "../words.ts";
-import { fileStates, maxDocumentsPerSource } from "./machine.ts";
+import { fileStatuses, maxDocumentsPerSource } from "./transitions.ts";
 
 const baseId = Id("knowledgeBase", examples.knowledgeBase);
 const fileId = Id("knowledgeFile", examples.knowledgeFile);
 const baseStates = ["provisioning", "empty", "ingesting", "ready", "failed"] as const;
-const shownFileStates = fileStates.filter((state) => state !== "deleted");
+const shownFileStates = fileStatuses.filter((status) => status !== "deleted");
 
 const fields = {
   name: z
@@ -50,14 +50,14 @@ export type RemoveKnowledgeBase = z.output<typeof RemoveKnowledgeBase>;
 
 export const ListKnowledgeBases = z.strictObject({
   ...PageInput,
-  state: z
+  status: z
     .enum(baseStates)
     .optional()
     .meta({ description: "Those that stand thus at present.", examples: ["ready"] }),
 });
 export type ListKnowledgeBases = z.output<typeof ListKnowledgeBases>;
 
-const stateReason = z
+const statusReason = z
   .string()
   .nullable()
   .meta({ description: "Why, where it is not as one would wish.", examples: [null] });
@@ -66,19 +66,19 @@ export const KnowledgeBase = z
   .object({
     id: baseId,
     ...fields,
-    state: z.enum([...baseStates, "deleted"]).meta({
+    status: z.enum([...baseStates, "deleted"]).meta({
       description: "Follows from its files: `ingesting` while one is being read in, else `ready` if one is ready.",
       examples: ["ready"],
     }),
-    stateReason,
+    statusReason,
     isUsable: z.boolean().meta({
       description: "Something is in it that agents can ask; also while more is being read in.",
       examples: [true],
     }),
     readyFiles: z.int().meta({ description: "Files and addresses that have been read in.", examples: [3] }),
     metadata: Metadata,
-    createdAt: Instant,
-    updatedAt: Instant,
+    createdAt: Timestamp,
+    updatedAt: Timestamp,
   })
   .meta({ id: "KnowledgeBase" });
 export type KnowledgeBase = z.output<typeof KnowledgeBase>;
@@ -139,7 +139,7 @@ export type KnowledgeFileId = z.output<typeof KnowledgeFileId>;
 export const ListKnowledgeFiles = z.strictObject({
   ...PageInput,
   id: baseId,
-  state: z
+  status: z
     .enum(shownFileStates)
     .optional()
     .meta({ description: "Those that stand thus at present.", examples: ["failed"] }),
@@ -175,14 +175,14 @@ export const KnowledgeFile = z
       .int()
       .nullable()
       .meta({ examples: [null] }),
-    state: z.enum(fileStates).meta({ examples: ["ready"] }),
-    stateReason,
+    status: z.enum(fileStatuses).meta({ examples: ["ready"] }),
+    statusReason,
     documents: z
       .int()
       .nullable()
       .meta({ description: "How many the provider made of it.", examples: [1] }),
-    createdAt: Instant,
-    updatedAt: Instant,
+    createdAt: Timestamp,
+    updatedAt: Timestamp,
   })
   .meta({ id: "KnowledgeFile" });
 export type KnowledgeFile = z.output<typeof KnowledgeFile>;

@@ -4,44 +4,44 @@ import { emit } from "../../db/events.ts";
 import { enqueue } from "../../db/queue.ts";
 import { agents, agentUses } from "../../db/schema/agents.ts";
 import { knowledgeBases, knowledgeFiles } from "../../db/schema/knowledge.ts";
-import { resendAgentsUsing } from "../agents/resend.ts";
-import { Fault } from "../fault.ts";
-import { type ListKey, readCursor, toPage } from "../page.ts";
+import { ApiError } from "../core/errors.ts";
+import { toIso } from "../core/fields.ts";
+import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
+import { resyncAgentsUsing } from "../core/resync-agents.ts";
 import { dropUploads } from "../uploads/service.ts";
-import { wire } from "../words.ts";
 import { closeWorkflow } from "../workflows/service.ts";
-import { isOpen, isUsable } from "./machine.ts";
 import type { KnowledgeBase, ListKnowledgeBases, RemoveKnowledgeBase, UpdateKnowledgeBase } from "./schema.ts";
+import { isOpen, isUsable } from "./transitions.ts";
 
 export type BaseRow = typeof knowledgeBases.$inferSelect;
 export type FileRow = typeof knowledgeFiles.$inferSelect;
 
 export const knowledgeBaseNotFound = (id: string) =>
-  new Fault("knowledge_base_not_found", `There is no knowledge base ${id}.`);
+  new ApiError("knowledge_base_not_found", `There is no knowledge base ${id}.`);
 
-export const now = sql`clock_timestamp()` as unknown as Date; // drizzle takes an expression where its types ask for a value
+export const dbNow = sql`clock_timestamp()` as unknown as Date; // drizzle takes an expression where its types ask for a value
 
 export async function findBase(tx: Tx, id: string): Promise<BaseRow> {
   const [base] = await tx
     .select()
     .from(knowledgeBases)
-    .where(and(eq(knowledgeBases.id, id), ne(knowledgeBases.state, "deleted")));
+    .where(and(eq(knowledgeBases.id, id), ne(knowledgeBases.status, "deleted")));
   if (!base) throw knowledgeBaseNotFound(id);
   return base;
 }
 
-/** Whoever changes a file of a base holds the base: its state is counted from all of them. */
+/** Whoever changes a file of a base holds the base: its status is counted from all of them. */
 export async function lockBase(tx: Tx, id: string): Promise<BaseRow> {
   const [base] = await tx.select().from(knowledgeBases).where(eq(knowledgeBases.id, id)).for("update");
-  if (!base || base.state === "deleted") throw knowledgeBaseNotFound(id);
+  if (!base || base.status === "deleted") throw knowledgeBaseNotFound(id);
   return base;
 }
 
 export async function getKnowledgeBase(tx: Tx, id: string): Promise<KnowledgeBase> {
-  return onTheWire(await findBase(tx, id));
+  return toKnowledgeBase(await findBase(tx, id));
 }
 
-export async function listKnowledgeBases(tx: Tx, { limit, cursor, state }: ListKnowledgeBases, key: ListKey) {
+export async function listKnowledgeBases(tx: Tx, { limit, cursor, status }: ListKnowledgeBases, key: ListKey) {
   const before = readCursor(key, cursor);
   const rows = await tx
     .select()
@@ -49,24 +49,24 @@ export async function listKnowledgeBases(tx: Tx, { limit, cursor, state }: ListK
     .where(
       and(
         before === null ? undefined : lt(knowledgeBases.id, before),
-        state ? eq(knowledgeBases.state, state) : ne(knowledgeBases.state, "deleted"),
+        status ? eq(knowledgeBases.status, status) : ne(knowledgeBases.status, "deleted"),
       ),
     )
     .orderBy(desc(knowledgeBases.id))
     .limit(limit + 1);
-  return toPage(key, rows.map(onTheWire), limit, ({ id }) => id);
+  return toPage(key, rows.map(toKnowledgeBase), limit, ({ id }) => id);
 }
 
 /** These words are ours alone: the provider's corpus bears our id, and its description is never heard. */
 export async function updateKnowledgeBase(tx: Tx, { id, ...changes }: UpdateKnowledgeBase): Promise<KnowledgeBase> {
   await lockBase(tx, id);
-  return onTheWire(await changeBase(tx, id, changes));
+  return toKnowledgeBase(await changeBase(tx, id, changes));
 }
 
 export async function changeBase(tx: Tx, id: string, set: Partial<typeof knowledgeBases.$inferInsert>) {
   const [changed] = await tx
     .update(knowledgeBases)
-    .set({ ...set, updatedAt: now })
+    .set({ ...set, updatedAt: dbNow })
     .where(eq(knowledgeBases.id, id))
     .returning();
   return changed!;
@@ -76,13 +76,13 @@ export async function removeKnowledgeBase(tx: Tx, { id, force }: RemoveKnowledge
   // The engine of the workflows locks a run before its subject, and so do we.
   await closeRuns(tx, id);
   const base = await lockBase(tx, id);
-  if (base.state === "provisioning") throw new Fault("knowledge_base_busy", undefined, { retryAfterSeconds: 1 });
+  if (base.status === "provisioning") throw new ApiError("knowledge_base_busy", undefined, { retryAfterSeconds: 1 });
   if (!force) await refuseInUse(tx, id);
   await closeRuns(tx, id);
   const gone = await tx
     .update(knowledgeFiles)
-    .set({ state: "deleted", updatedAt: now })
-    .where(and(eq(knowledgeFiles.knowledgeBaseId, id), ne(knowledgeFiles.state, "deleted")))
+    .set({ status: "deleted", updatedAt: dbNow })
+    .where(and(eq(knowledgeFiles.knowledgeBaseId, id), ne(knowledgeFiles.status, "deleted")))
     .returning({ uploadId: knowledgeFiles.uploadId });
   await dropUploads(
     tx,
@@ -90,8 +90,12 @@ export async function removeKnowledgeBase(tx: Tx, { id, force }: RemoveKnowledge
   );
   const { providerAccountId: accountId, providerCorpusId: providerId } = base;
   if (providerId) await enqueue(tx, "upstream.remove", { kind: "corpus", accountId, providerId });
-  await resendAgentsUsing(tx, "knowledge_base", id);
-  await say(tx, "knowledge_base.deleted", await changeBase(tx, id, { state: "deleted", readyFiles: 0 }));
+  await resyncAgentsUsing(tx, "knowledge_base", id);
+  await emitKnowledgeEvent(
+    tx,
+    "knowledge_base.deleted",
+    await changeBase(tx, id, { status: "deleted", readyFiles: 0 }),
+  );
 }
 
 async function closeRuns(tx: Tx, baseId: string) {
@@ -100,7 +104,7 @@ async function closeRuns(tx: Tx, baseId: string) {
     .from(knowledgeFiles)
     .where(eq(knowledgeFiles.knowledgeBaseId, baseId))
     .orderBy(knowledgeFiles.id);
-  for (const { id, state } of files) if (isOpen(state)) await closeWorkflow(tx, "knowledge-ingest", id, "failed");
+  for (const { id, status } of files) if (isOpen(status)) await closeWorkflow(tx, "knowledge-ingest", id, "failed");
 }
 
 async function refuseInUse(tx: Tx, id: string) {
@@ -108,11 +112,11 @@ async function refuseInUse(tx: Tx, id: string) {
     .select({ id: agents.id, name: agents.name })
     .from(agentUses)
     .innerJoin(agents, and(eq(agents.clientId, agentUses.clientId), eq(agents.id, agentUses.agentId)))
-    .where(and(eq(agentUses.kind, "knowledge_base"), eq(agentUses.targetId, id), ne(agents.state, "deleted")))
+    .where(and(eq(agentUses.kind, "knowledge_base"), eq(agentUses.targetId, id), ne(agents.status, "deleted")))
     .orderBy(agents.id);
   if (users.length === 0) return;
   const message = `Knowledge base ${id} is used by ${users.length} agent${users.length === 1 ? "" : "s"}. Take it from them, or use \`force\`.`;
-  throw new Fault("knowledge_base_in_use", message, {
+  throw new ApiError("knowledge_base_in_use", message, {
     details: users.map((agent) => ({ path: agent.id, message: agent.name })),
   });
 }
@@ -120,15 +124,15 @@ async function refuseInUse(tx: Tx, id: string) {
 type Said =
   `knowledge_base.${"created" | "deleted" | "ingestion.started" | "ingestion.completed" | "ingestion.failed"}`;
 
-export function say(tx: Tx, type: Said, { id, name, state, stateReason }: BaseRow): Promise<void> {
-  return emit(tx, type, id, { id, name, state, stateReason });
+export function emitKnowledgeEvent(tx: Tx, type: Said, { id, name, status, statusReason }: BaseRow): Promise<void> {
+  return emit(tx, type, id, { id, name, status, statusReason });
 }
 
-export function onTheWire(base: BaseRow): KnowledgeBase {
-  const { id, name, description, state, stateReason, readyFiles, metadata, createdAt, updatedAt } = base;
+export function toKnowledgeBase(base: BaseRow): KnowledgeBase {
+  const { id, name, description, status, statusReason, readyFiles, metadata, createdAt, updatedAt } = base;
   return {
-    ...{ id, name, description, state, stateReason, isUsable: isUsable(base), readyFiles, metadata },
-    createdAt: wire(createdAt),
-    updatedAt: wire(updatedAt),
+    ...{ id, name, description, status, statusReason, isUsable: isUsable(base), readyFiles, metadata },
+    createdAt: toIso(createdAt),
+    updatedAt: toIso(updatedAt),
   };
 }

@@ -1,5 +1,5 @@
-import { objectionTo } from "../addresses.ts";
-import { Fault } from "../fault.ts";
+import { ApiError } from "../core/errors.ts";
+import { objectionTo } from "../ports/addresses.ts";
 
 /**
  * The address of a page as the provider is given it. The provider reads it, not we: one that leads into a private
@@ -7,7 +7,8 @@ import { Fault } from "../fault.ts";
  */
 export function pageAddress(text: string, path: string): string {
   const objection = objectionToPage(text);
-  if (objection) throw new Fault("url_forbidden", `${path}: ${objection}`, { details: [{ path, message: objection }] });
+  if (objection)
+    throw new ApiError("url_forbidden", `${path}: ${objection}`, { details: [{ path, message: objection }] });
   const url = new URL(text);
   url.hash = "";
   return url.href;

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { Client } from "../clients/schema.ts";
-import { PageInput, pageOf } from "../page.ts";
-import { Id, Instant } from "../words.ts";
+import { Id, Timestamp } from "../core/fields.ts";
+import { PageInput, pageOf } from "../core/pagination.ts";
 
 const example = "sap_01m82knxfbfrssk0x3en012rbf";
 const id = Id("setApart", example);
@@ -26,7 +26,7 @@ export const SetApartRow = z
     reason: z
       .string()
       .meta({ description: "What went wrong, at most 500 characters.", examples: ["Invalid time value"] }),
-    createdAt: Instant,
+    createdAt: Timestamp,
   })
   .meta({ id: "SetApartRow" });
 export type SetApartRow = z.output<typeof SetApartRow>;

@@ -3,9 +3,9 @@ import type { Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { setApart } from "../../db/schema/platform.ts";
 import { storable } from "../../db/text.ts";
-import { Fault } from "../fault.ts";
-import { type ListKey, readCursor, toPage } from "../page.ts";
-import { wire } from "../words.ts";
+import { ApiError } from "../core/errors.ts";
+import { toIso } from "../core/fields.ts";
+import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
 import type { ListSetApart, SetApartRow } from "./schema.ts";
 
 /** A row as its loop names it, and the client that it belongs to, if it belongs to one. */
@@ -72,7 +72,7 @@ export async function listSetApart(tx: Tx, { limit, cursor, loop }: ListSetApart
 /** The next run of its loop takes it up; if it fails again, it is set apart again, under another id. */
 export async function retrySetApart(tx: Tx, id: string): Promise<SetApartRow> {
   const [gone] = await tx.delete(setApart).where(eq(setApart.id, id)).returning();
-  if (!gone) throw new Fault("set_apart_not_found", `No row is set apart under ${id}.`);
+  if (!gone) throw new ApiError("set_apart_not_found", `No row is set apart under ${id}.`);
   return describe(gone);
 }
 
@@ -86,5 +86,5 @@ export async function retryAllSetApart(tx: Tx, loop: string | null): Promise<num
 }
 
 function describe({ id, loop, subject, clientId, reason, createdAt }: typeof setApart.$inferSelect): SetApartRow {
-  return { id, loop, subject, clientId, reason, createdAt: wire(createdAt) };
+  return { id, loop, subject, clientId, reason, createdAt: toIso(createdAt) };
 }

@@ -1,13 +1,13 @@
 import { eq } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { credentials } from "../../db/schema/credentials.ts";
-import { Fault, type FaultDetail } from "../fault.ts";
-import type { Deadline } from "../providers/provider.ts";
-import type { ProviderCarrier, ProviderRegistration, ProviderSip } from "../providers/ultravox.ts";
-import type { KeyRing } from "../providers/vault.ts";
-import type { Providers } from "../providers.ts";
+import { ApiError, type FaultDetail } from "../core/errors.ts";
+import type { Providers } from "../ports/index.ts";
+import type { Deadline } from "../ports/provider-error.ts";
+import type { ProviderCarrier, ProviderRegistration, ProviderSip } from "../ports/ultravox.ts";
+import type { Cipher } from "../ports/vault.ts";
 import { ownNumbers } from "./numbers.ts";
-import { newestRegistrations, noteRegistered, registrationOnTheWire } from "./registrations.ts";
+import { newestRegistrations, noteRegistered, toRegistration } from "./registrations.ts";
 import type { TelephonyConfig, UpdateTelephony } from "./schema.ts";
 import { configOf, isShared, newestRoutes, saveConfig } from "./service.ts";
 
@@ -38,7 +38,7 @@ export async function describeTelephony(tx: Tx, { shared }: Account, seen: Seen)
       secretPrefix: shared ? null : secretPrefix,
     })),
     ...(await configOf(tx)),
-    registrations: registrations.map(registrationOnTheWire),
+    registrations: registrations.map(toRegistration),
     routes: await newestRoutes(tx),
     numbers: await ownNumbers(tx),
   };
@@ -51,7 +51,7 @@ export type Wanted = Account & {
 };
 
 /** Reads what the change needs, and refuses what is not the client's to change. */
-export async function planChange(tx: Tx, input: UpdateTelephony, ring: KeyRing): Promise<Wanted> {
+export async function planChange(tx: Tx, input: UpdateTelephony, ring: Cipher): Promise<Wanted> {
   const account = await isShared(tx);
   const foreign = (["allowedCidrRanges", "carriers"] as const).filter((name) => input[name] !== undefined);
   if (account.shared && foreign.length > 0) throw notYours(foreign);
@@ -91,11 +91,11 @@ export async function recordChange(tx: Tx, wanted: Wanted, seen: Seen): Promise<
   return describeTelephony(tx, wanted, seen);
 }
 
-async function secretOf(tx: Tx, ring: KeyRing, provider: "twilio" | "telnyx" | "plivo") {
+async function secretOf(tx: Tx, ring: Cipher, provider: "twilio" | "telnyx" | "plivo") {
   const [row] = await tx.select().from(credentials).where(eq(credentials.provider, provider));
   if (!row) {
     const message = `Store a credential for ${provider} first: PUT /auth/providers/${provider}.`;
-    throw new Fault("credential_not_found", message, { details: [{ path: `carriers.${provider}`, message }] });
+    throw new ApiError("credential_not_found", message, { details: [{ path: `carriers.${provider}`, message }] });
   }
   const secret = JSON.parse(ring.open(row.sealed, row.id).toString()) as Record<string, string>;
   return { ...row.details, ...secret };
@@ -104,9 +104,9 @@ async function secretOf(tx: Tx, ring: KeyRing, provider: "twilio" | "telnyx" | "
 const pick = (fields: Record<string, string>, names: string[]) =>
   Object.fromEntries(names.flatMap((name) => (fields[name] === undefined ? [] : [[name, fields[name]]])));
 
-function notYours(names: readonly string[]): Fault {
+function notYours(names: readonly string[]): ApiError {
   const message =
     "You share the installation's provider account. Give your own key first: PUT /auth/providers/ultravox.";
   const details: FaultDetail[] = names.map((path) => ({ path, message }));
-  return new Fault("invalid_input", `${names[0]}: ${message}`, { details });
+  return new ApiError("input_invalid", `${names[0]}: ${message}`, { details });
 }

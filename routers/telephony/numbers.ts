@@ -3,11 +3,11 @@ import type { Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { enqueueFor } from "../../db/queue.ts";
 import { assignedNumbers, inboundRoutes } from "../../db/schema/telephony.ts";
+import { ApiError } from "../core/errors.ts";
+import { toIso } from "../core/fields.ts";
+import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
+import { existingClient } from "../core/resolve-client.ts";
 import { platformAccount } from "../credentials/accounts.ts";
-import { Fault } from "../fault.ts";
-import { clientItself } from "../owners.ts";
-import { type ListKey, readCursor, toPage } from "../page.ts";
-import { wire } from "../words.ts";
 import type {
   AdminRoute,
   AssignedNumber,
@@ -15,17 +15,17 @@ import type {
   ListAllRoutes,
   ListNumbers,
   ReassignNumber,
-} from "./admin-schema.ts";
+} from "./numbers-schema.ts";
 import { normalised, overlap } from "./pattern.ts";
-import { routeOnTheWire } from "./service.ts";
+import { toRoute } from "./service.ts";
 
 /** What an operator does with the numbers of the shared account. All of it in a system transaction. */
 
 type Row = typeof assignedNumbers.$inferSelect;
-const notFound = (id: string) => new Fault("number_not_found", `There is no assigned number ${id}.`);
+const notFound = (id: string) => new ApiError("number_not_found", `There is no assigned number ${id}.`);
 
 export async function assignNumber(tx: Tx, input: AssignNumber, assignedBy: string): Promise<AssignedNumber> {
-  await clientItself(tx, input.clientId);
+  await existingClient(tx, input.clientId);
   const pattern = normalised(input.pattern);
   await lockAccount(tx);
   await refuseTaken(tx, { ...input, pattern });
@@ -47,7 +47,7 @@ export async function reassignNumber(
   const [old] = await tx.select().from(assignedNumbers).where(eq(assignedNumbers.id, id));
   if (!old) throw notFound(id);
   const clientId = changes.clientId ?? old.clientId;
-  await clientItself(tx, clientId);
+  await existingClient(tx, clientId);
   await refuseTaken(tx, { clientId, pattern: old.pattern, ownId: id });
   const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
   const [row] = await tx
@@ -84,7 +84,7 @@ export async function listNumbers(tx: Tx, { limit, cursor, clientId, pattern }: 
 }
 
 /** The routes of the shared account, whoever's: those that wait are what clients ask for. */
-export async function listAllRoutes(tx: Tx, { limit, cursor, clientId, state }: ListAllRoutes, key: ListKey) {
+export async function listAllRoutes(tx: Tx, { limit, cursor, clientId, status }: ListAllRoutes, key: ListKey) {
   const before = readCursor(key, cursor);
   const rows = await tx
     .select()
@@ -94,12 +94,12 @@ export async function listAllRoutes(tx: Tx, { limit, cursor, clientId, state }: 
         eq(inboundRoutes.providerAccountId, platformAccount),
         before === null ? undefined : lt(inboundRoutes.id, before),
         clientId ? eq(inboundRoutes.clientId, clientId) : undefined,
-        state ? eq(inboundRoutes.state, state) : undefined,
+        status ? eq(inboundRoutes.status, status) : undefined,
       ),
     )
     .orderBy(desc(inboundRoutes.id))
     .limit(limit + 1);
-  const shown = rows.map((row): AdminRoute => ({ clientId: row.clientId, ...routeOnTheWire(row) }));
+  const shown = rows.map((row): AdminRoute => ({ clientId: row.clientId, ...toRoute(row) }));
   return toPage(key, shown, limit, ({ id }) => id);
 }
 
@@ -135,12 +135,14 @@ async function refuseTaken(tx: Tx, wanted: { clientId: string; pattern: string; 
       message: `${id}: ${pattern} is assigned to ${clientId}.`,
     }));
   if (details.length === 0) return;
-  throw new Fault("number_taken", `${wanted.pattern} fits what is assigned already. Release that first.`, { details });
+  throw new ApiError("number_taken", `${wanted.pattern} fits what is assigned already. Release that first.`, {
+    details,
+  });
 }
 
 const tellProvider = (tx: Tx, clientId: string) =>
   enqueueFor(tx, clientId, "telephony.sync", { accountId: platformAccount }, { key: platformAccount, delaySeconds: 1 });
 
 function onTheWire({ providerAccountId: _, createdAt, ...row }: Row): AssignedNumber {
-  return { ...row, createdAt: wire(createdAt) };
+  return { ...row, createdAt: toIso(createdAt) };
 }

@@ -3,13 +3,13 @@ import type { Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { enqueue } from "../../db/queue.ts";
 import { sipRegistrations } from "../../db/schema/telephony.ts";
+import { ApiError } from "../core/errors.ts";
+import { toIso } from "../core/fields.ts";
+import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
+import type { ProviderCommand } from "../core/provider-command.ts";
 import { accountFor } from "../credentials/accounts.ts";
-import { Fault } from "../fault.ts";
-import type { Outbound } from "../intents/outbound.ts";
-import { type ListKey, readCursor, toPage } from "../page.ts";
-import { ProviderError } from "../providers/provider.ts";
-import type { ProviderRegistration } from "../providers/ultravox.ts";
-import { wire } from "../words.ts";
+import { ProviderError } from "../ports/provider-error.ts";
+import type { ProviderRegistration } from "../ports/ultravox.ts";
 import type { CreateRegistration, ListRegistrations, Registration } from "./schema.ts";
 
 type Row = typeof sipRegistrations.$inferSelect;
@@ -21,42 +21,42 @@ type Account = Pick<CreateRegistration, "username" | "proxy">;
 const now = sql`clock_timestamp()` as unknown as Date; // drizzle takes an expression where its types ask for a value
 
 /** Has the voice provider register with a SIP server. The password is in what is asked, and in no row. */
-export const createRegistration: Outbound<CreateRegistration, Asked, ProviderRegistration, Registration> = {
+export const createRegistration: ProviderCommand<CreateRegistration, Asked, ProviderRegistration, Registration> = {
   kind: "telephony.registrations.create",
   status: 201,
-  busy: "registration_busy",
+  busyCode: "registration_busy",
   unnamed: true,
 
-  async intend(tx, { password, ...fields }) {
+  async prepare(tx, { password, ...fields }) {
     const providerAccountId = await accountFor(tx);
     const id = newId("sipRegistration");
     const [row] = await tx
       .insert(sipRegistrations)
-      .values({ id, ...fields, state: "provisioning", providerAccountId })
+      .values({ id, ...fields, status: "provisioning", providerAccountId })
       .onConflictDoNothing()
       .returning();
-    if (!row) throw new Fault("registration_taken");
+    if (!row) throw new ApiError("registration_taken");
     return { subjectId: id, providerAccountId, asked: { ...fields, password, earlier: await earlierOf(tx, fields) } };
   },
 
   /** One that somebody else made there is looked for first: afterwards, should the answer be lost, it could pass for this one. */
-  async ask({ ultravox }, accountId, { earlier, ...asked }, deadline) {
+  async execute({ ultravox }, accountId, { earlier, ...asked }, deadline) {
     const there = await ultravox.listRegistrations(accountId, deadline);
     if (there.some((each) => isOf(asked, each) && !earlier.includes(each.providerRegistrationId)))
       throw takenThere(asked);
     return ultravox.createRegistration(accountId, asked, deadline);
   },
 
-  async accepted(tx, subjectId, { providerRegistrationId, registered }) {
-    await change(tx, subjectId, { state: "active", stateReason: null, providerRegistrationId, registered });
+  async onAccepted(tx, subjectId, { providerRegistrationId, registered }) {
+    await change(tx, subjectId, { status: "active", statusReason: null, providerRegistrationId, registered });
   },
 
-  failed: (tx, subjectId, { message }) => change(tx, subjectId, { state: "failed", stateReason: message }),
-  lost: async () => {}, // it stays `provisioning` until the safety job knows
+  onFailed: (tx, subjectId, { message }) => change(tx, subjectId, { status: "failed", statusReason: message }),
+  onUnknown: async () => {}, // it stays `provisioning` until the safety job knows
   read: getRegistration,
 
   /** Never to ask again with: the password is gone. It is only looked for. */
-  async recall(tx, subjectId) {
+  async rebuildRequest(tx, subjectId) {
     const [row] = await tx.select().from(sipRegistrations).where(eq(sipRegistrations.id, subjectId));
     const { username, proxy, outboundProxy, authUser } = row!;
     const earlier = await earlierOf(tx, { username, proxy });
@@ -67,7 +67,7 @@ export const createRegistration: Outbound<CreateRegistration, Asked, ProviderReg
    * A create happens once, so at most one can be ours. Older ones are somebody's who was there before; and of several
    * nobody can say whose is whose, so none is taken, and none removed.
    */
-  async find({ ultravox }, accountId, { earlier, ...asked }, since, deadline) {
+  async lookup({ ultravox }, accountId, { earlier, ...asked }, since, deadline) {
     const all = await ultravox.listRegistrations(accountId, deadline);
     const found = all.filter(
       (each) => isOf(asked, each) && each.createdAt >= since && !earlier.includes(each.providerRegistrationId),
@@ -75,7 +75,7 @@ export const createRegistration: Outbound<CreateRegistration, Asked, ProviderReg
     return found.length === 1 ? found : [];
   },
 
-  async stray(tx, subjectId, accountId, { providerRegistrationId }) {
+  async onOrphan(tx, subjectId, accountId, { providerRegistrationId }) {
     const [row] = await tx.select().from(sipRegistrations).where(eq(sipRegistrations.id, subjectId));
     if (row?.providerRegistrationId === providerRegistrationId) return;
     await enqueue(tx, "upstream.remove", { kind: "registration", accountId, providerId: providerRegistrationId });
@@ -107,28 +107,28 @@ function takenThere({ username, proxy }: Account): ProviderError {
 export async function getRegistration(tx: Tx, id: string): Promise<Registration> {
   const [row] = await tx.select().from(sipRegistrations).where(shown(id));
   if (!row) throw notFound(id);
-  return registrationOnTheWire(row);
+  return toRegistration(row);
 }
 
 export async function listRegistrations(tx: Tx, { limit, cursor }: ListRegistrations, key: ListKey) {
   const before = readCursor(key, cursor);
   const rows = await newestRegistrations(tx, limit + 1, before);
-  return toPage(key, rows.map(registrationOnTheWire), limit, ({ id }) => id);
+  return toPage(key, rows.map(toRegistration), limit, ({ id }) => id);
 }
 
 export const newestRegistrations = (tx: Tx, limit: number, before: string | null = null) =>
   tx
     .select()
     .from(sipRegistrations)
-    .where(and(ne(sipRegistrations.state, "deleted"), before === null ? undefined : lt(sipRegistrations.id, before)))
+    .where(and(ne(sipRegistrations.status, "deleted"), before === null ? undefined : lt(sipRegistrations.id, before)))
     .orderBy(desc(sipRegistrations.id))
     .limit(limit);
 
 export async function removeRegistration(tx: Tx, id: string) {
   const [row] = await tx.select().from(sipRegistrations).where(shown(id)).for("update");
   if (!row) throw notFound(id);
-  if (row.state === "provisioning") throw new Fault("registration_busy", undefined, { retryAfterSeconds: 1 });
-  await change(tx, id, { state: "deleted" });
+  if (row.status === "provisioning") throw new ApiError("registration_busy", undefined, { retryAfterSeconds: 1 });
+  await change(tx, id, { status: "deleted" });
   if (!row.providerRegistrationId) return;
   await enqueue(tx, "upstream.remove", {
     kind: "registration",
@@ -158,20 +158,20 @@ async function change(tx: Tx, id: string, set: Partial<typeof sipRegistrations.$
     .where(eq(sipRegistrations.id, id));
 }
 
-const shown = (id: string) => and(eq(sipRegistrations.id, id), ne(sipRegistrations.state, "deleted"));
-const notFound = (id: string) => new Fault("registration_not_found", `There is no SIP registration ${id}.`);
+const shown = (id: string) => and(eq(sipRegistrations.id, id), ne(sipRegistrations.status, "deleted"));
+const notFound = (id: string) => new ApiError("registration_not_found", `There is no SIP registration ${id}.`);
 
-export function registrationOnTheWire(row: Row): Registration {
-  const { id, username, proxy, outboundProxy, authUser, state, stateReason, registered, createdAt } = row;
+export function toRegistration(row: Row): Registration {
+  const { id, username, proxy, outboundProxy, authUser, status, statusReason, registered, createdAt } = row;
   return {
     id,
     username,
     proxy,
     outboundProxy,
     authUser,
-    state: state as Registration["state"],
-    stateReason,
+    status: status as Registration["status"],
+    statusReason,
     registered,
-    createdAt: wire(createdAt),
+    createdAt: toIso(createdAt),
   };
 }

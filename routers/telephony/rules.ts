@@ -3,7 +3,7 @@ import type { Tx } from "../../db/client.ts";
 import { agents } from "../../db/schema/agents.ts";
 import { clients } from "../../db/schema/clients.ts";
 import { assignedNumbers, inboundRoutes } from "../../db/schema/telephony.ts";
-import type { Context, Principal } from "../trpc/context.ts";
+import type { Context, Principal } from "../core/context.ts";
 import { bySpecificity, covers } from "./pattern.ts";
 
 /** What is assigned on a shared account; of what is not the client's own, not whose it is. */
@@ -16,7 +16,7 @@ export function assignments({
   requestId,
 }: Pick<Context, "db" | "requestId"> & { principal: Principal }) {
   const look: Assignments = (accountId) =>
-    db.asHouse(
+    db.asSystem(
       async (tx) => {
         const { pattern, clientId, providerAccountId } = assignedNumbers;
         const rows = await tx
@@ -37,7 +37,7 @@ export const rulesOfAccount = (tx: Tx, accountId: string) =>
     .select({
       ...getTableColumns(inboundRoutes),
       providerAgentId: agents.providerAgentId,
-      agentState: agents.state,
+      agentState: agents.status,
       requiredVariables: agents.requiredVariables,
       clientStatus: clients.status,
     })
@@ -61,13 +61,13 @@ export async function numbersOfAccount(tx: Tx, accountId: string) {
 export type AccountRule = Awaited<ReturnType<typeof rulesOfAccount>>[number];
 export type AccountNumber = Awaited<ReturnType<typeof numbersOfAccount>>[number];
 type Answering = AccountRule & { providerAgentId: string };
-export type Silence = { state: "waiting" | "failed"; reason: string };
+export type Silence = { status: "waiting" | "failed"; reason: string };
 
 /** openapi: SipConfig.allowedAgents. */
 export const mostRules = 20;
 const noPlace = `The provider account takes ${mostRules} rules at most. Use a pattern for several numbers, or an account of your own.`;
 export const notAssigned: Silence = {
-  state: "waiting",
+  status: "waiting",
   reason:
     "The number is not assigned to you on the shared provider account. Ask the operator to assign it, or use a provider account of your own.",
 };
@@ -79,7 +79,7 @@ export const notAssigned: Silence = {
  */
 export function whoAnswers(rules: readonly AccountRule[], numbers: readonly AccountNumber[] | null, places: number) {
   const silent = new Map<string, Silence>();
-  const fail = ({ id }: AccountRule, reason: string) => silent.set(id, { state: "failed", reason });
+  const fail = ({ id }: AccountRule, reason: string) => silent.set(id, { status: "failed", reason });
   const able = rules.filter((rule): rule is Answering => {
     const reason = silenceOf(rule);
     if (reason) fail(rule, reason);

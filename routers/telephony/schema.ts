@@ -1,7 +1,7 @@
 import { z } from "zod";
-import { PageInput, pageOf } from "../page.ts";
-import { NumberField, SipAuthUserField, SipHostField, SipUserField } from "../sip-address.ts";
-import { examples, Id, Instant } from "../words.ts";
+import { examples, Id, Timestamp } from "../core/fields.ts";
+import { PageInput, pageOf } from "../core/pagination.ts";
+import { NumberField, SipAuthUserField, SipHostField, SipUserField } from "../core/sip-address.ts";
 
 const carrierNames = ["sip", "twilio", "telnyx", "plivo"] as const;
 const Carrier = z.enum(carrierNames).meta({ examples: ["sip"] });
@@ -27,8 +27,8 @@ export const Registration = z
       .string()
       .nullable()
       .meta({ description: "Where it differs from the user name.", examples: [null] }),
-    state: z.enum(["provisioning", "active", "failed"]).meta({ examples: ["active"] }),
-    stateReason: z
+    status: z.enum(["provisioning", "active", "failed"]).meta({ examples: ["active"] }),
+    statusReason: z
       .string()
       .nullable()
       .meta({ examples: [null] }),
@@ -39,7 +39,7 @@ export const Registration = z
         description: "Whether the other side lets it in; null while that has not been tried.",
         examples: [true],
       }),
-    createdAt: Instant,
+    createdAt: Timestamp,
   })
   .meta({ id: "SipRegistration" });
 export type Registration = z.output<typeof Registration>;
@@ -104,17 +104,17 @@ export const Route = z
   .object({
     id: routeId,
     ...routeFields,
-    state: z.enum(routeStates).meta({
+    status: z.enum(routeStates).meta({
       description:
         "Whether the voice provider knows of it. `waiting`: on the shared account the number is not assigned to you, so the route answers nobody; an operator assigns it.",
       examples: ["live"],
     }),
-    stateReason: z
+    statusReason: z
       .string()
       .nullable()
       .meta({ examples: [null] }),
-    createdAt: Instant,
-    updatedAt: Instant,
+    createdAt: Timestamp,
+    updatedAt: Timestamp,
   })
   .meta({ id: "InboundRoute" });
 export type Route = z.output<typeof Route>;

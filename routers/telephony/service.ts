@@ -5,19 +5,19 @@ import { enqueue, enqueueEach } from "../../db/queue.ts";
 import { agents } from "../../db/schema/agents.ts";
 import { inboundRoutes, telephonyConfigs } from "../../db/schema/telephony.ts";
 import { toolsOf } from "../agents/references.ts";
-import { agentNotFound, shownAgent } from "../agents/service.ts";
+import { agentNotFound, toAgent } from "../agents/service.ts";
 import { requiredOf } from "../agents/variables.ts";
+import { ApiError } from "../core/errors.ts";
+import { toIso } from "../core/fields.ts";
+import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
 import { accountFor, platformAccount } from "../credentials/accounts.ts";
-import { Fault } from "../fault.ts";
-import { type ListKey, readCursor, toPage } from "../page.ts";
-import { wire } from "../words.ts";
 import { covers, normalised, objectionToWidth, overlap } from "./pattern.ts";
 import { type Assignments, needsVariables, notAssigned } from "./rules.ts";
 import type { CreateRoute, ListRoutes, Route, UpdateRoute } from "./schema.ts";
 
 type Row = typeof inboundRoutes.$inferSelect;
 const now = sql`clock_timestamp()` as unknown as Date; // drizzle takes an expression where its types ask for a value
-const notFound = (id: string) => new Fault("route_rule_not_found", `There is no inbound routing rule ${id}.`);
+const notFound = (id: string) => new ApiError("inbound_route_not_found", `There is no inbound routing rule ${id}.`);
 
 /** The row of this client; what it would be, where there is none. */
 export async function configOf(tx: Tx) {
@@ -45,7 +45,7 @@ export async function createRoute(tx: Tx, input: CreateRoute, assignments: Assig
     .values({ id: newId("route"), ...input, pattern, providerAccountId: accountId, ...standing })
     .returning();
   await tellProvider(tx, accountId);
-  return routeOnTheWire(row!);
+  return toRoute(row!);
 }
 
 export async function updateRoute(tx: Tx, { id, ...changes }: UpdateRoute, assignments: Assignments): Promise<Route> {
@@ -61,7 +61,7 @@ export async function updateRoute(tx: Tx, { id, ...changes }: UpdateRoute, assig
   const field = changes.pattern === undefined ? "agentId" : "pattern";
   const isSame = pattern === old.pattern && accountId === old.providerAccountId;
   // What waits for an operator goes on waiting when something else of it changes.
-  const unchanged = old.state === "waiting" ? {} : pending;
+  const unchanged = old.status === "waiting" ? {} : pending;
   const standing = isSame ? unchanged : await standingOf(tx, { accountId, pattern, field, ownId: id }, assignments);
   const [row] = await tx
     .update(inboundRoutes)
@@ -70,7 +70,7 @@ export async function updateRoute(tx: Tx, { id, ...changes }: UpdateRoute, assig
     .returning();
   await tellProvider(tx, accountId);
   if (accountId !== old.providerAccountId) await tellProvider(tx, old.providerAccountId);
-  return routeOnTheWire(row!);
+  return toRoute(row!);
 }
 
 export async function removeRoute(tx: Tx, id: string) {
@@ -82,7 +82,7 @@ export async function removeRoute(tx: Tx, id: string) {
 export async function getRoute(tx: Tx, id: string): Promise<Route> {
   const [row] = await tx.select().from(inboundRoutes).where(eq(inboundRoutes.id, id));
   if (!row) throw notFound(id);
-  return routeOnTheWire(row);
+  return toRoute(row);
 }
 
 export async function listRoutes(tx: Tx, { limit, cursor, agentId }: ListRoutes, key: ListKey) {
@@ -99,7 +99,7 @@ export async function listRoutes(tx: Tx, { limit, cursor, agentId }: ListRoutes,
     )
     .orderBy(desc(inboundRoutes.id))
     .limit(limit + 1);
-  return toPage(key, rows.map(routeOnTheWire), limit, ({ id }) => id);
+  return toPage(key, rows.map(toRoute), limit, ({ id }) => id);
 }
 
 /** The provider account that has the agent: a call that comes in there can be answered by no other. */
@@ -107,7 +107,7 @@ async function accountOfAgent(tx: Tx, agentId: string): Promise<string> {
   const [agent] = await tx
     .select({ accountId: agents.providerAccountId })
     .from(agents)
-    .where(and(eq(agents.id, agentId), ne(agents.state, "deleted")));
+    .where(and(eq(agents.id, agentId), ne(agents.status, "deleted")));
   if (!agent) throw agentNotFound(agentId);
   return agent.accountId;
 }
@@ -115,11 +115,11 @@ async function accountOfAgent(tx: Tx, agentId: string): Promise<string> {
 /** As `accountOfAgent`, for an agent that is to answer. It is held, so that it is not deleted meanwhile. */
 async function accountToAnswer(tx: Tx, agentId: string, enabled: boolean): Promise<string> {
   await tx.select({ id: agents.id }).from(agents).where(eq(agents.id, agentId)).for("share");
-  const { agent, config } = await shownAgent(tx, agentId);
+  const { agent, config } = await toAgent(tx, agentId);
   const required = enabled ? requiredOf(config, await toolsOf(tx, config)) : [];
   if (required.length > 0) {
     const message = needsVariables(required);
-    throw new Fault("agent_needs_variables", `agentId: ${message}`, { details: [{ path: "agentId", message }] });
+    throw new ApiError("agent_needs_variables", `agentId: ${message}`, { details: [{ path: "agentId", message }] });
   }
   return agent.providerAccountId;
 }
@@ -134,19 +134,22 @@ async function lockRoutes(tx: Tx) {
 async function refuseTooMany(tx: Tx) {
   const [found] = await tx.select({ routes: count() }).from(inboundRoutes);
   if ((found?.routes ?? 0) < mostRoutes) return;
-  throw new Fault("routes_too_many", `A client has ${mostRoutes} inbound routes at most. Delete one first.`);
+  throw new ApiError(
+    "inbound_route_limit_reached",
+    `A client has ${mostRoutes} inbound routes at most. Delete one first.`,
+  );
 }
 
 type Wanted = { accountId: string; pattern: string; field: "pattern" | "agentId"; ownId?: string };
-const pending = { state: "pending", stateReason: null } as const;
+const pending = { status: "pending", statusReason: null } as const;
 
 /**
  * How a route with this pattern begins. On a shared account it answers within what an operator assigned to its client. What
  * is assigned to another is refused; what is assigned to nobody can be asked for, and takes nothing from anybody.
  */
 async function standingOf(tx: Tx, { accountId, pattern, field, ownId }: Wanted, assignments: Assignments) {
-  const refuse = (code: "route_taken" | "invalid_input", message: string) => {
-    throw new Fault(code, `${field}: ${message}`, { details: [{ path: field, message }] });
+  const refuse = (code: "inbound_route_taken" | "input_invalid", message: string) => {
+    throw new ApiError(code, `${field}: ${message}`, { details: [{ path: field, message }] });
   };
   const [twin] = await tx
     .select({ id: inboundRoutes.id })
@@ -158,19 +161,19 @@ async function standingOf(tx: Tx, { accountId, pattern, field, ownId }: Wanted, 
         ownId ? ne(inboundRoutes.id, ownId) : undefined,
       ),
     );
-  if (twin) refuse("route_taken", `${pattern} is answered by your route ${twin.id}: change that one.`);
+  if (twin) refuse("inbound_route_taken", `${pattern} is answered by your route ${twin.id}: change that one.`);
   if (accountId !== platformAccount) return pending;
   const objection = objectionToWidth(pattern);
-  if (objection) refuse("invalid_input", `${objection} On the shared provider account a pattern is no wider.`);
+  if (objection) refuse("input_invalid", `${objection} On the shared provider account a pattern is no wider.`);
   const assigned = await assignments(accountId);
   if (assigned.some((each) => each.isOwn && covers(each.pattern, pattern))) return pending;
   if (assigned.some((each) => !each.isOwn && overlap(each.pattern, pattern))) {
     refuse(
-      "route_taken",
+      "inbound_route_taken",
       `${pattern} fits what is assigned to another client. If the number is yours, ask the operator; or use a provider account of your own.`,
     );
   }
-  return { state: notAssigned.state, stateReason: notAssigned.reason };
+  return { status: notAssigned.status, statusReason: notAssigned.reason };
 }
 
 /** At most one such job waits per account; it tells all there is by then. */
@@ -195,9 +198,9 @@ export async function isShared(tx: Tx): Promise<{ accountId: string; shared: boo
 /** The newest hundred, for the overview. */
 export async function newestRoutes(tx: Tx): Promise<Route[]> {
   const rows = await tx.select().from(inboundRoutes).orderBy(desc(inboundRoutes.id)).limit(100);
-  return rows.map(routeOnTheWire);
+  return rows.map(toRoute);
 }
 
-export function routeOnTheWire({ clientId: _, providerAccountId: __, createdAt, updatedAt, ...row }: Row): Route {
-  return { ...row, createdAt: wire(createdAt), updatedAt: wire(updatedAt) };
+export function toRoute({ clientId: _, providerAccountId: __, createdAt, updatedAt, ...row }: Row): Route {
+  return { ...row, createdAt: toIso(createdAt), updatedAt: toIso(updatedAt) };
 }

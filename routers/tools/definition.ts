@@ -1,9 +1,9 @@
 import { z } from "zod";
-import { isHeaderValue, objectionToHeader } from "../addresses.ts";
-import { jsonObject } from "../bounds.ts";
-import { objectionToCallee } from "../sip-address.ts";
-import { isTemplate } from "../template-text.ts";
-import { FreeNumber } from "../words.ts";
+import { jsonObject } from "../core/bounds.ts";
+import { FreeNumber } from "../core/fields.ts";
+import { objectionToCallee } from "../core/sip-address.ts";
+import { isTemplate } from "../core/template-text.ts";
+import { isHeaderValue, objectionToHeader } from "../ports/addresses.ts";
 import { objectionToSchema, schemaBytes, schemaDepth } from "./json-schema.ts";
 import { objectionToPattern, placeholdersOf } from "./url-pattern.ts";
 

@@ -1,5 +1,5 @@
-import { isHeaderValue } from "../addresses.ts";
-import type { FaultDetail } from "../fault.ts";
+import type { FaultDetail } from "../core/errors.ts";
+import { isHeaderValue } from "../ports/addresses.ts";
 import type { AutomaticValue, HttpDefinition } from "./definition.ts";
 import { patience, problemsWith } from "./json-schema.ts";
 import type { TestTool } from "./schema.ts";

@@ -1,7 +1,7 @@
 import { z } from "zod";
-import { jsonObject } from "../bounds.ts";
-import { PageInput, pageOf } from "../page.ts";
-import { examples, Id, Instant, Metadata } from "../words.ts";
+import { jsonObject } from "../core/bounds.ts";
+import { examples, Id, Metadata, Timestamp } from "../core/fields.ts";
+import { PageInput, pageOf } from "../core/pagination.ts";
 import { Definition, GivenDefinition } from "./definition.ts";
 
 const kinds = ["http", "client", "builtin"] as const;
@@ -54,7 +54,7 @@ export const ListTools = z.strictObject({
     .enum(kinds)
     .optional()
     .meta({ description: "Those whose `definition` is of this type.", examples: ["http"] }),
-  state: z
+  status: z
     .enum(["provisioning", "active", "failed"])
     .optional()
     .meta({ description: "Those that stand thus at present.", examples: ["active"] }),
@@ -74,15 +74,15 @@ export const Tool = z
     description: fields.description,
     kind: z.enum(kinds).meta({ examples: ["http"] }),
     definition: Definition,
-    state: z.enum(["provisioning", "active", "failed", "deleted"]).meta({ examples: ["active"] }),
-    stateReason: z
+    status: z.enum(["provisioning", "active", "failed", "deleted"]).meta({ examples: ["active"] }),
+    statusReason: z
       .string()
       .nullable()
       .meta({ examples: [null] }),
     version: z.int().meta({ description: "Grows by one with every change; 0 until the tool is live.", examples: [1] }),
     metadata: fields.metadata,
-    createdAt: Instant,
-    updatedAt: Instant,
+    createdAt: Timestamp,
+    updatedAt: Timestamp,
   })
   .meta({ id: "Tool" });
 export type Tool = z.output<typeof Tool>;
@@ -134,7 +134,7 @@ export const ToolTest = z
       .object({
         status: z.int().meta({ examples: [200] }),
         headers: Texts.meta({ examples: [{ "content-type": "application/json" }] }),
-        body: z.string().meta({ description: "Its first 4 kB.", examples: ['{"state":"shipped"}'] }),
+        body: z.string().meta({ description: "Its first 4 kB.", examples: ['{"status":"shipped"}'] }),
         truncated: z.boolean().meta({ examples: [false] }),
       })
       .nullable()

@@ -4,27 +4,27 @@ import { type EventType, emit } from "../../db/events.ts";
 import { enqueue } from "../../db/queue.ts";
 import { agents, agentUses, intents } from "../../db/schema/agents.ts";
 import { tools } from "../../db/schema/tools.ts";
-import { resendAgentsUsing } from "../agents/resend.ts";
-import { Fault } from "../fault.ts";
-import { type ListKey, readCursor, toPage } from "../page.ts";
-import { wire } from "../words.ts";
+import { ApiError } from "../core/errors.ts";
+import { toIso } from "../core/fields.ts";
+import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
+import { resyncAgentsUsing } from "../core/resync-agents.ts";
 import { Config } from "./definition.ts";
 import type { ListTools, RemoveTool, Tool } from "./schema.ts";
 
 export type ToolRow = typeof tools.$inferSelect;
 
-export const toolNotFound = (id: string) => new Fault("tool_not_found", `There is no tool ${id}.`);
+export const toolNotFound = (id: string) => new ApiError("tool_not_found", `There is no tool ${id}.`);
 
 export async function getTool(tx: Tx, id: string): Promise<Tool> {
   const [found] = await tx
     .select()
     .from(tools)
-    .where(and(eq(tools.id, id), ne(tools.state, "deleted")));
+    .where(and(eq(tools.id, id), ne(tools.status, "deleted")));
   if (!found) throw toolNotFound(id);
-  return onTheWire(found);
+  return toTool(found);
 }
 
-export async function listTools(tx: Tx, { limit, cursor, kind, state, name }: ListTools, key: ListKey) {
+export async function listTools(tx: Tx, { limit, cursor, kind, status, name }: ListTools, key: ListKey) {
   const before = readCursor(key, cursor);
   const rows = await tx
     .select()
@@ -32,14 +32,14 @@ export async function listTools(tx: Tx, { limit, cursor, kind, state, name }: Li
     .where(
       and(
         before === null ? undefined : lt(tools.id, before),
-        state ? eq(tools.state, state) : ne(tools.state, "deleted"),
+        status ? eq(tools.status, status) : ne(tools.status, "deleted"),
         kind ? eq(tools.kind, kind) : undefined,
         name ? sql`starts_with(${tools.name}, ${name})` : undefined,
       ),
     )
     .orderBy(desc(tools.id))
     .limit(limit + 1);
-  return toPage(key, rows.map(onTheWire), limit, ({ id }) => id);
+  return toPage(key, rows.map(toTool), limit, ({ id }) => id);
 }
 
 /** Deletes a tool here, at once; at the provider it is removed by a job. */
@@ -47,10 +47,10 @@ export async function removeTool(tx: Tx, { id, force }: RemoveTool) {
   const tool = await lockTool(tx, id);
   await refuseBusy(tx, id);
   if (!force) await refuseInUse(tx, id);
-  await changeTool(tx, id, { state: "deleted", pending: null });
+  await changeTool(tx, id, { status: "deleted", pending: null });
   if (tool.providerToolId) await removeUpstream(tx, tool.providerAccountId, tool.providerToolId);
-  await resendAgentsUsing(tx, "tool", id);
-  await say(tx, "tool.deleted", { ...tool, state: "deleted" });
+  await resyncAgentsUsing(tx, "tool", id);
+  await emitToolEvent(tx, "tool.deleted", { ...tool, status: "deleted" });
 }
 
 /** An agent that takes the tool up locks it too, so that it is seen here, or finds the tool gone. */
@@ -59,17 +59,17 @@ async function refuseInUse(tx: Tx, id: string) {
     .select({ id: agents.id, name: agents.name })
     .from(agentUses)
     .innerJoin(agents, and(eq(agents.clientId, agentUses.clientId), eq(agents.id, agentUses.agentId)))
-    .where(and(eq(agentUses.kind, "tool"), eq(agentUses.targetId, id), ne(agents.state, "deleted")))
+    .where(and(eq(agentUses.kind, "tool"), eq(agentUses.targetId, id), ne(agents.status, "deleted")))
     .orderBy(agents.id)
     .limit(20);
   if (users.length === 0) return;
   const details = users.map((agent) => ({ path: agent.id, message: `The agent “${agent.name}” uses it.` }));
-  throw new Fault("tool_in_use", undefined, { details });
+  throw new ApiError("tool_in_use", undefined, { details });
 }
 
 export async function lockTool(tx: Tx, id: string): Promise<ToolRow> {
   const [tool] = await tx.select().from(tools).where(eq(tools.id, id)).for("update");
-  if (!tool || tool.state === "deleted") throw toolNotFound(id);
+  if (!tool || tool.status === "deleted") throw toolNotFound(id);
   return tool;
 }
 
@@ -78,8 +78,8 @@ export async function refuseBusy(tx: Tx, id: string) {
   const [open] = await tx
     .select({ id: intents.id })
     .from(intents)
-    .where(and(eq(intents.subjectId, id), eq(intents.state, "open")));
-  if (open) throw new Fault("tool_busy", undefined, { retryAfterSeconds: 1 });
+    .where(and(eq(intents.subjectId, id), eq(intents.status, "open")));
+  if (open) throw new ApiError("tool_busy", undefined, { retryAfterSeconds: 1 });
 }
 
 export async function changeTool(tx: Tx, id: string, set: Partial<typeof tools.$inferInsert>): Promise<ToolRow> {
@@ -95,24 +95,24 @@ export async function changeTool(tx: Tx, id: string, set: Partial<typeof tools.$
 export const removeUpstream = (tx: Tx, accountId: string, providerId: string) =>
   enqueue(tx, "upstream.remove", { kind: "tool", accountId, providerId });
 
-export async function say(tx: Tx, type: Extract<EventType, `tool.${string}`>, row: ToolRow) {
-  const { id, name, kind, state, version } = row;
-  await emit(tx, type, id, { id, name, kind, state, version });
+export async function emitToolEvent(tx: Tx, type: Extract<EventType, `tool.${string}`>, row: ToolRow) {
+  const { id, name, kind, status, version } = row;
+  await emit(tx, type, id, { id, name, kind, status, version });
 }
 
-export function onTheWire(row: ToolRow): Tool {
-  const { id, name, description, kind, config, state, stateReason, version, metadata } = row;
+export function toTool(row: ToolRow): Tool {
+  const { id, name, description, kind, config, status, statusReason, version, metadata } = row;
   return {
     id,
     name,
     description,
     kind,
     definition: Config.parse(config).definition,
-    state,
-    stateReason,
+    status,
+    statusReason,
     version,
     metadata,
-    createdAt: wire(row.createdAt),
-    updatedAt: wire(row.updatedAt),
+    createdAt: toIso(row.createdAt),
+    updatedAt: toIso(row.updatedAt),
   };
 }

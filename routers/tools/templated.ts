@@ -1,4 +1,14 @@
-import { anyJson, type Field, filledIn, listOf, objectOf, plain, text, usesIn, type Values } from "../template-text.ts";
+import {
+  anyJson,
+  type Field,
+  filledIn,
+  listOf,
+  objectOf,
+  plain,
+  text,
+  usesIn,
+  type Values,
+} from "../core/template-text.ts";
 import {
   type BuiltinDefinition,
   type ClientDefinition,

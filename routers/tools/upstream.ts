@@ -1,4 +1,4 @@
-import type { ToolDefinition } from "../providers/ultravox.ts";
+import type { ToolDefinition } from "../ports/ultravox.ts";
 import {
   type AutomaticValue,
   type ClientDefinition,

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { examples, Id, Instant } from "../words.ts";
+import { examples, Id, Timestamp } from "../core/fields.ts";
 
 const megabyte = 1_000_000;
 
@@ -81,7 +81,7 @@ export const PresignedUpload = z
         { "Content-Type": "audio/wav", "x-amz-checksum-sha256": "uU0nuZNNPgilLlLX2n2r+sSE7+N6U4DukIj3rOLvzek=" },
       ],
     }),
-    expiresAt: Instant.meta({ description: "Until when the link works: 15 minutes.", examples: [examples.instant] }),
+    expiresAt: Timestamp.meta({ description: "Until when the link works: 15 minutes.", examples: [examples.instant] }),
   })
   .meta({ id: "PresignedUpload" });
 export type PresignedUpload = z.output<typeof PresignedUpload>;

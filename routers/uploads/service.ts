@@ -4,10 +4,10 @@ import type { Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { enqueue } from "../../db/queue.ts";
 import { uploads } from "../../db/schema/files.ts";
-import { Fault } from "../fault.ts";
-import type { Files } from "../providers/files.ts";
-import { type Deadline, ProviderError } from "../providers/provider.ts";
-import { wire } from "../words.ts";
+import { ApiError } from "../core/errors.ts";
+import { toIso } from "../core/fields.ts";
+import type { Files } from "../ports/files.ts";
+import { type Deadline, ProviderError } from "../ports/provider-error.ts";
 import type { PresignedUpload, PresignFile, UploadPurpose } from "./schema.ts";
 
 export type UploadRow = typeof uploads.$inferSelect;
@@ -40,7 +40,7 @@ export async function openUploads(
 /** What a stored answer keeps of a link: the object, its size, and what else will be signed. */
 function unsignedLink({ id, objectKey, bytes, contentType, sha256, expiresAt }: UploadRow): PresignedUpload {
   const headers = { "Content-Type": contentType, "x-amz-checksum-sha256": sha256 };
-  return { id, url: `${unsigned}${objectKey}?${bytes}`, method: "PUT", headers, expiresAt: wire(expiresAt) };
+  return { id, url: `${unsigned}${objectKey}?${bytes}`, method: "PUT", headers, expiresAt: toIso(expiresAt) };
 }
 
 /** Signs every link of `openUploads` in an answer, wherever it stands. Never while a transaction is open. */
@@ -59,7 +59,7 @@ async function sign(files: Files, upload: PresignedUpload, now: Date): Promise<P
   const [key = "", bytes] = upload.url.slice(unsigned.length).split("?");
   const { "Content-Type": contentType = "", "x-amz-checksum-sha256": sha256 = "" } = upload.headers;
   const link = await files.presignUpload({ key, contentType, bytes: Number(bytes), sha256 }, linkSeconds);
-  return { id: upload.id, ...link, expiresAt: wire(new Date(now.getTime() + linkSeconds * 1000)) };
+  return { id: upload.id, ...link, expiresAt: toIso(new Date(now.getTime() + linkSeconds * 1000)) };
 }
 
 /** What may be used for this: the client's own, not yet used and not run out. Throws `upload_not_found` for any other. */
@@ -71,7 +71,7 @@ export function findUploads(tx: Tx, ids: readonly string[], wanted: Wanted): Pro
 export async function useUploads(tx: Tx, ids: readonly string[], wanted: Wanted): Promise<UploadRow[]> {
   const rows = await usable(tx, ids, wanted, true);
   const verifiedAt = sql`clock_timestamp()` as SQL<Date>;
-  await tx.update(uploads).set({ state: "used", verifiedAt }).where(anyOf(ids));
+  await tx.update(uploads).set({ status: "used", verifiedAt }).where(anyOf(ids));
   return rows;
 }
 
@@ -87,7 +87,7 @@ async function usable(tx: Tx, ids: readonly string[], wanted: Wanted, lock: bool
       and(
         anyOf(ids),
         eq(uploads.purpose, purpose),
-        inArray(uploads.state, ["pending", "verified"]),
+        inArray(uploads.status, ["pending", "verified"]),
         sql`${uploads.expiresAt} > clock_timestamp()`,
         sql`${uploads.subjectId} is not distinct from ${subjectId}::text`,
       ),
@@ -97,7 +97,7 @@ async function usable(tx: Tx, ids: readonly string[], wanted: Wanted, lock: bool
   return [...new Set(ids)].map((id) => {
     const row = rows.get(id);
     if (row) return row;
-    throw new Fault("upload_not_found", `There is no upload ${id} for this: it is used already, or has run out.`);
+    throw new ApiError("upload_not_found", `There is no upload ${id} for this: it is used already, or has run out.`);
   });
 }
 
@@ -113,7 +113,7 @@ async function verify(files: Files, row: UploadRow, deadline: Deadline) {
   const { id, fileName, bytes, contentType, sha256 } = row;
   const there = await files.head(row.objectKey, deadline);
   if (!there) {
-    throw new Fault(
+    throw new ApiError(
       "upload_not_complete",
       `${fileName} (${id}) is not in storage yet: PUT it to the URL that was given.`,
     );
@@ -126,7 +126,7 @@ async function verify(files: Files, row: UploadRow, deadline: Deadline) {
   ].filter((each) => each !== false);
   if (differs.length === 0) return;
   const message = `${fileName} (${id}) is not what was announced: ${differs.join(" and ")} differs. Ask for a new link.`;
-  throw new Fault("upload_mismatch", message);
+  throw new ApiError("upload_mismatch", message);
 }
 
 /** The bytes, if they are what was announced. Throws ProviderError: `refused` when they are not, or not there. */
@@ -141,8 +141,8 @@ export async function dropUploads(tx: Tx, ids: readonly string[]): Promise<void>
   if (ids.length === 0) return;
   const rows = await tx
     .update(uploads)
-    .set({ state: "gone" })
-    .where(and(anyOf(ids), sql`${uploads.state} <> 'gone'`))
+    .set({ status: "gone" })
+    .where(and(anyOf(ids), sql`${uploads.status} <> 'gone'`))
     .returning({ key: uploads.objectKey });
   if (rows.length > 0) await enqueue(tx, "files.remove", { keys: rows.map(({ key }) => key) });
 }

@@ -2,15 +2,15 @@ import type { Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { voices } from "../../db/schema/voices.ts";
 import { currentPrice, holdCredits } from "../billing/ledger.ts";
+import type { ProviderQuery } from "../core/call-provider.ts";
+import { ApiError } from "../core/errors.ts";
 import { accountFor } from "../credentials/accounts.ts";
-import { Fault } from "../fault.ts";
-import type { Files } from "../providers/files.ts";
-import type { KeyRing } from "../providers/vault.ts";
-import type { Consultation } from "../trpc/asking.ts";
+import type { Files } from "../ports/files.ts";
+import type { Cipher } from "../ports/vault.ts";
 import { findUploads, type UploadRow, useUploads, verifyUploads } from "../uploads/service.ts";
 import { startWorkflow } from "../workflows/service.ts";
 import type { ExternalVoice } from "./definition.ts";
-import { onTheWire, say, type VoiceRow } from "./row.ts";
+import { emitVoiceEvent, toVoice, type VoiceRow } from "./row.ts";
 import { maxSampleBytes } from "./samples.ts";
 import type { CreateVoice, Voice } from "./schema.ts";
 import { workflowOf } from "./training.ts";
@@ -18,7 +18,7 @@ import { workflowOf } from "./training.ts";
 const samples = { purpose: "voice_sample" } as const;
 
 /** Looks whether the samples lie in storage as announced, then writes the voice and sets its workflow going. */
-export function createVoice(input: CreateVoice, files: Files, ring: KeyRing): Consultation<UploadRow[], void, Voice> {
+export function createVoice(input: CreateVoice, files: Files, ring: Cipher): ProviderQuery<UploadRow[], void, Voice> {
   const { source } = input;
   const fileIds = source.type === "clone" ? source.fileIds : [];
   return {
@@ -27,14 +27,14 @@ export function createVoice(input: CreateVoice, files: Files, ring: KeyRing): Co
       refuseTooMuch(rows);
       return rows;
     },
-    ask: (rows, deadline) => verifyUploads(files, rows, deadline),
+    execute: (rows, deadline) => verifyUploads(files, rows, deadline),
     async record(tx) {
       await useUploads(tx, fileIds, samples);
       const row = await insertVoice(tx, input, ring);
       if (row.kind === "clone") await holdForClone(tx, row.id);
       await startWorkflow(tx, workflowOf(row), row.id);
-      await say(tx, "voice.created", row);
-      return onTheWire(row);
+      await emitVoiceEvent(tx, "voice.created", row);
+      return toVoice(row);
     },
   };
 }
@@ -44,12 +44,12 @@ function refuseTooMuch(rows: UploadRow[]) {
   if (bytes <= maxSampleBytes) return;
   const path = "source.fileIds";
   const message = `The samples are ${(bytes / 1_000_000).toFixed(1)} MB together; at most 10 MB are taken.`;
-  throw new Fault("invalid_input", `${path}: ${message}`, { details: [{ path, message }] });
+  throw new ApiError("input_invalid", `${path}: ${message}`, { details: [{ path, message }] });
 }
 
-async function insertVoice(tx: Tx, { source, ...words }: CreateVoice, ring: KeyRing): Promise<VoiceRow> {
+async function insertVoice(tx: Tx, { source, ...words }: CreateVoice, ring: Cipher): Promise<VoiceRow> {
   const id = newId("voice");
-  const common = { id, ...words, state: "pending", providerAccountId: await accountFor(tx) } as const;
+  const common = { id, ...words, status: "pending", providerAccountId: await accountFor(tx) } as const;
   if (source.type === "clone") {
     const clone = { ...common, kind: "clone", provider: "ultravox", sampleIds: source.fileIds } as const;
     const [row] = await tx.insert(voices).values(clone).returning();

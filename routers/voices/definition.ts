@@ -1,6 +1,6 @@
-import { objectionsToHeaders, objectionToProviderUrl } from "../addresses.ts";
-import type { VoiceDefinition } from "../providers/ultravox.ts";
-import type { CredentialProvider } from "../providers/vendors.ts";
+import { objectionsToHeaders, objectionToProviderUrl } from "../ports/addresses.ts";
+import type { VoiceDefinition } from "../ports/ultravox.ts";
+import type { CredentialProvider } from "../ports/vendors.ts";
 
 /** A voice of another company as we keep it: in our words, and without any secret. */
 export type ExternalVoice = {

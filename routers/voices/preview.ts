@@ -1,7 +1,7 @@
 import type { Tx } from "../../db/client.ts";
-import type { Deadline } from "../providers/provider.ts";
-import type { Ultravox } from "../providers/ultravox.ts";
-import type { Chunks } from "../reply.ts";
+import type { Chunks } from "../core/reply.ts";
+import type { Deadline } from "../ports/provider-error.ts";
+import type { Ultravox } from "../ports/ultravox.ts";
 import { findVoice, notActive } from "./service.ts";
 
 const previewMs = 20_000;
@@ -9,7 +9,7 @@ const previewMs = 20_000;
 /** What the provider is asked for: only an active voice can speak. */
 export async function speaker(tx: Tx, id: string): Promise<[accountId: string, providerVoiceId: string]> {
   const row = await findVoice(tx, id);
-  if (row.state !== "active" || !row.providerVoiceId) throw notActive(row);
+  if (row.status !== "active" || !row.providerVoiceId) throw notActive(row);
   return [row.providerAccountId, row.providerVoiceId];
 }
 

@@ -3,19 +3,19 @@ import type { Tx } from "../../db/client.ts";
 import { type EventType, emit } from "../../db/events.ts";
 import { enqueue } from "../../db/queue.ts";
 import { voices } from "../../db/schema/voices.ts";
-import { Fault } from "../fault.ts";
-import { wire } from "../words.ts";
+import { ApiError } from "../core/errors.ts";
+import { toIso } from "../core/fields.ts";
 import type { ExternalVoice } from "./definition.ts";
 import type { Voice } from "./schema.ts";
 
 export type VoiceRow = typeof voices.$inferSelect;
 
-export const voiceNotFound = (id: string) => new Fault("voice_not_found", `There is no voice ${id}.`);
+export const voiceNotFound = (id: string) => new ApiError("voice_not_found", `There is no voice ${id}.`);
 
 /** For as long as the transaction lasts nobody else moves it. One that is deleted is not there. */
 export async function lockVoice(tx: Tx, id: string): Promise<VoiceRow> {
   const row = await lockWhatever(tx, id);
-  if (!row || row.state === "deleted") throw voiceNotFound(id);
+  if (!row || row.status === "deleted") throw voiceNotFound(id);
   return row;
 }
 
@@ -40,20 +40,20 @@ export async function setVoice(tx: Tx, id: string, set: Partial<typeof voices.$i
   return row!;
 }
 
-export async function say(tx: Tx, type: Extract<EventType, `voice.${string}`>, row: VoiceRow) {
-  const { id, name, kind, provider, language, state, stateReason } = row;
-  await emit(tx, type, id, { id, name, kind, provider, language, state, stateReason });
+export async function emitVoiceEvent(tx: Tx, type: Extract<EventType, `voice.${string}`>, row: VoiceRow) {
+  const { id, name, kind, provider, language, status, statusReason } = row;
+  await emit(tx, type, id, { id, name, kind, provider, language, status, statusReason });
 }
 
-export function onTheWire(row: VoiceRow): Voice {
-  const { id, name, description, language, metadata, kind, state, stateReason } = row;
+export function toVoice(row: VoiceRow): Voice {
+  const { id, name, description, language, metadata, kind, status, statusReason } = row;
   return {
     ...{ id, name, description, language, metadata, kind },
     provider: row.provider as Voice["provider"], // written from the same list
     source: kind === "clone" ? { type: "clone", fileIds: row.sampleIds } : { type: "external", ...externalOf(row) },
-    ...{ state, stateReason },
-    createdAt: wire(row.createdAt),
-    updatedAt: wire(row.updatedAt),
+    ...{ status, statusReason },
+    createdAt: toIso(row.createdAt),
+    updatedAt: toIso(row.updatedAt),
   };
 }
 

@@ -1,15 +1,15 @@
 import { z } from "zod";
-import { objectionsToHeaders, objectionToProviderUrl } from "../addresses.ts";
-import { boundedRecord, jsonObject } from "../bounds.ts";
-import { LanguageField } from "../languages.ts";
-import { PageInput, pageOf } from "../page.ts";
+import { boundedRecord, jsonObject } from "../core/bounds.ts";
+import { examples, Id, Metadata, Timestamp } from "../core/fields.ts";
+import { LanguageField } from "../core/languages.ts";
+import { PageInput, pageOf } from "../core/pagination.ts";
+import { objectionsToHeaders, objectionToProviderUrl } from "../ports/addresses.ts";
 import { PresignedUpload, PresignFiles } from "../uploads/schema.ts";
-import { examples, Id, Instant, Metadata } from "../words.ts";
 import { externalProviders } from "./definition.ts";
 import { checkSettings } from "./settings.ts";
 
 const voiceId = Id("voice", examples.voice);
-const states = ["pending", "training", "active", "failed", "deleted"] as const;
+const statuses = ["pending", "training", "active", "failed", "deleted"] as const;
 const providers = ["ultravox", ...externalProviders] as const;
 
 const Language = LanguageField().meta({ description: "BCP 47, of the sample's speaker.", examples: ["en-GB"] });
@@ -159,7 +159,7 @@ export type RemoveVoice = z.output<typeof RemoveVoice>;
 
 export const ListVoices = z.strictObject({
   ...PageInput,
-  state: z
+  status: z
     .enum(["pending", "training", "active", "failed"])
     .optional()
     .meta({ description: "Those that stand thus at present.", examples: ["active"] }),
@@ -199,13 +199,13 @@ export const Voice = z
         generic: z.object({ ...genericFields, responseMimeType: z.string().optional() }).nullable(),
       }),
     ]),
-    state: z.enum(states).meta({ description: "Calls can use it once it is `active`.", examples: ["active"] }),
-    stateReason: z
+    status: z.enum(statuses).meta({ description: "Calls can use it once it is `active`.", examples: ["active"] }),
+    statusReason: z
       .string()
       .nullable()
       .meta({ description: "Why it failed.", examples: [null] }),
-    createdAt: Instant,
-    updatedAt: Instant,
+    createdAt: Timestamp,
+    updatedAt: Timestamp,
   })
   .meta({ id: "Voice" });
 export type Voice = z.output<typeof Voice>;

@@ -3,24 +3,24 @@ import type { Tx } from "../../db/client.ts";
 import { enqueue } from "../../db/queue.ts";
 import { agents, agentUses } from "../../db/schema/agents.ts";
 import { voices } from "../../db/schema/voices.ts";
-import { resendAgentsUsing } from "../agents/resend.ts";
-import { Fault } from "../fault.ts";
-import { canonical, type ListKey, readCursor, toPage } from "../page.ts";
+import { ApiError } from "../core/errors.ts";
+import { canonical, type ListKey, readCursor, toPage } from "../core/pagination.ts";
+import { resyncAgentsUsing } from "../core/resync-agents.ts";
 import { dropUploads } from "../uploads/service.ts";
-import { isBeingMade } from "./machine.ts";
-import { lockVoice, onTheWire, removeUpstream, say, setVoice, type VoiceRow, voiceNotFound } from "./row.ts";
+import { emitVoiceEvent, lockVoice, removeUpstream, setVoice, toVoice, type VoiceRow, voiceNotFound } from "./row.ts";
 import type { ListVoices, RemoveVoice, UpdateVoice, Voice } from "./schema.ts";
 import { endWorkflow, giveBack } from "./training.ts";
+import { isBeingMade } from "./transitions.ts";
 
 export async function getVoice(tx: Tx, id: string): Promise<Voice> {
-  return onTheWire(await findVoice(tx, id));
+  return toVoice(await findVoice(tx, id));
 }
 
 export async function findVoice(tx: Tx, id: string): Promise<VoiceRow> {
   const [row] = await tx
     .select()
     .from(voices)
-    .where(and(eq(voices.id, id), ne(voices.state, "deleted")));
+    .where(and(eq(voices.id, id), ne(voices.status, "deleted")));
   if (!row) throw voiceNotFound(id);
   return row;
 }
@@ -33,7 +33,7 @@ export async function listVoices(tx: Tx, { limit, cursor, ...filters }: ListVoic
     .where(
       and(
         before === null ? undefined : lt(voices.id, before),
-        filters.state ? eq(voices.state, filters.state) : ne(voices.state, "deleted"),
+        filters.status ? eq(voices.status, filters.status) : ne(voices.status, "deleted"),
         filters.kind && eq(voices.kind, filters.kind),
         filters.provider && eq(voices.provider, filters.provider),
         filters.language ? sql`lower(${voices.language}) = lower(${filters.language})` : undefined,
@@ -42,7 +42,7 @@ export async function listVoices(tx: Tx, { limit, cursor, ...filters }: ListVoic
     )
     .orderBy(desc(voices.id))
     .limit(limit + 1);
-  return toPage(key, rows.map(onTheWire), limit, ({ id }) => id);
+  return toPage(key, rows.map(toVoice), limit, ({ id }) => id);
 }
 
 /** The provider hears of a new language or description by a job: its copy of them changes nothing about the voice. */
@@ -50,16 +50,16 @@ export async function updateVoice(tx: Tx, { id, ...changes }: UpdateVoice): Prom
   const row = await lockVoice(tx, id);
   const given = Object.entries(changes).filter(([, value]) => value !== undefined);
   const changed = given.filter(([name, value]) => !same(value, row[name as keyof typeof changes]));
-  if (changed.length === 0) return onTheWire(row);
+  if (changed.length === 0) return toVoice(row);
   const isToldUpstream = changed.some(([name]) => name === "language" || name === "description");
-  if (isToldUpstream && row.state === "training") {
+  if (isToldUpstream && row.status === "training") {
     const message = `Voice ${id} is being trained with its language and description. Change them once it is active.`;
-    throw new Fault("voice_busy", message, { retryAfterSeconds: 10 });
+    throw new ApiError("voice_busy", message, { retryAfterSeconds: 10 });
   }
   const updated = await setVoice(tx, id, Object.fromEntries(changed));
-  if (isToldUpstream && updated.state === "active") await enqueue(tx, "voices.sync", { voiceId: id }, { key: id });
-  await say(tx, "voice.updated", updated);
-  return onTheWire(updated);
+  if (isToldUpstream && updated.status === "active") await enqueue(tx, "voices.sync", { voiceId: id }, { key: id });
+  await emitVoiceEvent(tx, "voice.updated", updated);
+  return toVoice(updated);
 }
 
 const same = (one: unknown, other: unknown) => JSON.stringify(canonical(one)) === JSON.stringify(canonical(other));
@@ -69,12 +69,12 @@ export async function removeVoice(tx: Tx, { id, force }: RemoveVoice): Promise<v
   await endWorkflow(tx, id, "failed");
   const row = await lockVoice(tx, id);
   if (!force) await refuseUsed(tx, id);
-  const deleted = await setVoice(tx, id, { state: "deleted", sealedHeaders: null });
-  if (isBeingMade(row.state)) await giveBack(tx, row);
+  const deleted = await setVoice(tx, id, { status: "deleted", sealedHeaders: null });
+  if (isBeingMade(row.status)) await giveBack(tx, row);
   if (row.providerVoiceId) await removeUpstream(tx, row, row.providerVoiceId);
   await dropUploads(tx, row.sampleIds);
-  await resendAgentsUsing(tx, "voice", id);
-  await say(tx, "voice.deleted", deleted);
+  await resyncAgentsUsing(tx, "voice", id);
+  await emitVoiceEvent(tx, "voice.deleted", deleted);
 }
 
 /** The row is locked by now, and an agent that begins to use it must lock it too: none slips in between. */
@@ -83,7 +83,7 @@ async function refuseUsed(tx: Tx, id: string) {
     .selectDistinct({ id: agents.id, name: agents.name })
     .from(agentUses)
     .innerJoin(agents, and(eq(agents.clientId, agentUses.clientId), eq(agents.id, agentUses.agentId)))
-    .where(and(eq(agentUses.kind, "voice"), eq(agentUses.targetId, id), ne(agents.state, "deleted")))
+    .where(and(eq(agentUses.kind, "voice"), eq(agentUses.targetId, id), ne(agents.status, "deleted")))
     .orderBy(agents.id)
     .limit(100);
   if (users.length === 0) return;
@@ -92,10 +92,10 @@ async function refuseUsed(tx: Tx, id: string) {
     message: `The agent ${agent.name} speaks with this voice.`,
   }));
   const message = `Agents speak with voice ${id}: ${users.length}. Give them another one, or delete with force=true.`;
-  throw new Fault("voice_in_use", message, { details });
+  throw new ApiError("voice_in_use", message, { details });
 }
 
-export function notActive({ id, state, stateReason }: VoiceRow): Fault {
-  const why = stateReason ? `: ${stateReason}` : "";
-  return new Fault("voice_not_active", `Voice ${id} is ${state}${why}.`);
+export function notActive({ id, status, statusReason }: VoiceRow): ApiError {
+  const why = statusReason ? `: ${statusReason}` : "";
+  return new ApiError("voice_not_active", `Voice ${id} is ${status}${why}.`);
 }

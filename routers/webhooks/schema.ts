@@ -1,11 +1,11 @@
 import { z } from "zod";
 import { eventTypes } from "../../db/events.ts";
-import { mostHeaders } from "../addresses.ts";
-import { PageInput, pageOf } from "../page.ts";
-import { examples, Id, Instant } from "../words.ts";
-import { objectionsToHeaders } from "./headers.ts";
-import { couldMatch } from "./match.ts";
-import { AttemptError, disableCodes } from "./reasons.ts";
+import { canMatch } from "../core/event-pattern.ts";
+import { examples, Id, Timestamp } from "../core/fields.ts";
+import { PageInput, pageOf } from "../core/pagination.ts";
+import { AttemptError, disableCodes } from "../core/webhook-error-codes.ts";
+import { mostHeaders } from "../ports/addresses.ts";
+import { objectionsToHeaders } from "./endpoints/headers.ts";
 
 export const endpointId = Id("endpoint", examples.endpoint);
 const statuses = ["enabled", "disabled"] as const;
@@ -32,7 +32,7 @@ export const fields = {
     .max(100)
     .superRefine((patterns, check) => {
       for (const [index, pattern] of patterns.entries()) {
-        if (couldMatch(pattern, eventTypes)) continue;
+        if (canMatch(pattern, eventTypes)) continue;
         check.addIssue({
           code: "custom",
           path: [index],
@@ -140,7 +140,7 @@ const endpoint = {
     .nullable()
     .meta({ description: "Verifies what is signed with `v1a`; null with `v1`.", examples: [null] }),
   previousSecrets: z
-    .array(z.object({ validUntil: Instant }))
+    .array(z.object({ validUntil: Timestamp }))
     .meta({ description: "Secrets that were replaced and still sign, each until its time is over.", examples: [[]] }),
   status: fields.status,
   disabledReason: z
@@ -155,7 +155,7 @@ const endpoint = {
         "The same for machines. `request`: somebody asked for it. `gone`: the receiver answered 410. `failures`: a hundred attempts failed in a row. `days`: nothing but failure came for five days.",
       examples: [null],
     }),
-  disabledAt: Instant.nullable().meta({ examples: [null] }),
+  disabledAt: Timestamp.nullable().meta({ examples: [null] }),
   paused: z.boolean().meta({
     description:
       "The operator of this installation holds its deliveries back. They wait, use up no attempt and are sent afterwards.",
@@ -163,23 +163,23 @@ const endpoint = {
   }),
   health: z
     .object({
-      state: z.enum(["healthy", "failing", "disabled"]).meta({ examples: ["healthy"] }),
+      status: z.enum(["healthy", "failing", "disabled"]).meta({ examples: ["healthy"] }),
       failuresInRow: z.int().meta({ description: "Attempts that failed since one last succeeded.", examples: [0] }),
-      failingSince: Instant.nullable().meta({ examples: [null] }),
-      lastSuccessAt: Instant.nullable().meta({ description: "To the minute." }),
-      lastFailureAt: Instant.nullable().meta({ description: "To the minute.", examples: [null] }),
+      failingSince: Timestamp.nullable().meta({ examples: [null] }),
+      lastSuccessAt: Timestamp.nullable().meta({ description: "To the minute." }),
+      lastFailureAt: Timestamp.nullable().meta({ description: "To the minute.", examples: [null] }),
     })
     .meta({ id: "WebhookHealth" }),
   missed: z
-    .object({ since: Instant, until: Instant.nullable().meta({ description: "null: it is still switched off." }) })
+    .object({ since: Timestamp, until: Timestamp.nullable().meta({ description: "null: it is still switched off." }) })
     .nullable()
     .meta({
       description:
         "While it was switched off nothing was queued for it: replay `missed` sends it all. null: nothing was missed.",
       examples: [null],
     }),
-  createdAt: Instant,
-  updatedAt: Instant,
+  createdAt: Timestamp,
+  updatedAt: Timestamp,
 };
 
 export const Endpoint = z.object(endpoint).meta({ id: "WebhookEndpoint" });

@@ -1,9 +1,9 @@
 import { and, asc, desc, eq, inArray, lt } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { workflowRuns, workflowSteps } from "../../db/schema/workflows.ts";
-import { Fault } from "../fault.ts";
-import { type ListKey, readCursor, toPage } from "../page.ts";
-import { wire, wireOrNull } from "../words.ts";
+import { ApiError } from "../core/errors.ts";
+import { toIso, toIsoOrNull } from "../core/fields.ts";
+import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
 import type { ListWorkflows, Workflow } from "./schema.ts";
 import type { RunRow, StepRow } from "./service.ts";
 
@@ -16,7 +16,7 @@ export async function listWorkflows(tx: Tx, { limit, cursor, ...filters }: ListW
     .where(
       and(
         before === null ? undefined : lt(workflowRuns.id, before),
-        filters.state && eq(workflowRuns.state, filters.state),
+        filters.status && eq(workflowRuns.status, filters.status),
         filters.name && eq(workflowRuns.name, filters.name),
         filters.clientId ? eq(workflowRuns.clientId, filters.clientId) : undefined,
         filters.subjectId ? eq(workflowRuns.subjectId, filters.subjectId) : undefined,
@@ -30,7 +30,7 @@ export async function listWorkflows(tx: Tx, { limit, cursor, ...filters }: ListW
 export async function getWorkflow(tx: Tx, id: string): Promise<Workflow> {
   const runs = await tx.select().from(workflowRuns).where(eq(workflowRuns.id, id));
   const [found] = await withSteps(tx, runs);
-  if (!found) throw new Fault("workflow_not_found", `There is no workflow run ${id}.`);
+  if (!found) throw new ApiError("workflow_not_found", `There is no workflow run ${id}.`);
   return found;
 }
 
@@ -51,7 +51,7 @@ async function withSteps(tx: Tx, runs: RunRow[]): Promise<Workflow[]> {
 }
 
 function onTheWire(
-  { id, clientId, name, subjectId, state, createdAt, finishedAt }: RunRow,
+  { id, clientId, name, subjectId, status, createdAt, finishedAt }: RunRow,
   steps: StepRow[],
 ): Workflow {
   return {
@@ -59,17 +59,17 @@ function onTheWire(
     clientId,
     name,
     subjectId,
-    state,
+    status,
     steps: steps.map((step) => ({
       name: step.name,
-      state: step.state,
+      status: step.status,
       attempts: step.attempts,
       error: step.error,
-      nextAt: wireOrNull(step.nextAt),
-      startedAt: wireOrNull(step.startedAt),
-      finishedAt: wireOrNull(step.finishedAt),
+      nextAt: toIsoOrNull(step.nextAt),
+      startedAt: toIsoOrNull(step.startedAt),
+      finishedAt: toIsoOrNull(step.finishedAt),
     })),
-    createdAt: wire(createdAt),
-    finishedAt: wireOrNull(finishedAt),
+    createdAt: toIso(createdAt),
+    finishedAt: toIsoOrNull(finishedAt),
   };
 }

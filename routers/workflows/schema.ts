@@ -1,6 +1,6 @@
 import { z } from "zod";
-import { PageInput, pageOf } from "../page.ts";
-import { examples, Id, Instant } from "../words.ts";
+import { examples, Id, Timestamp } from "../core/fields.ts";
+import { PageInput, pageOf } from "../core/pagination.ts";
 import { type WorkflowName, workflowNames } from "./service.ts";
 
 const names = Object.keys(workflowNames) as [WorkflowName, ...WorkflowName[]];
@@ -10,7 +10,7 @@ export const WorkflowId = z.strictObject({ id: Id("workflow", examples.workflow)
 
 export const ListWorkflows = z.strictObject({
   ...PageInput,
-  state: z
+  status: z
     .enum(runStates)
     .optional()
     .meta({ examples: ["failed"] }),
@@ -33,23 +33,23 @@ export const Workflow = z
     clientId: Id("client", examples.client),
     name: z.string().meta({ examples: ["voice-clone-native"] }),
     subjectId: z.string().meta({ examples: [examples.voice] }),
-    state: z.enum(runStates).meta({ examples: ["running"] }),
+    status: z.enum(runStates).meta({ examples: ["running"] }),
     steps: z.array(
       z.object({
         name: z.string().meta({ examples: ["train"] }),
-        state: z.enum(["waiting", "running", "done", "failed"]).meta({ examples: ["running"] }),
+        status: z.enum(["waiting", "running", "done", "failed"]).meta({ examples: ["running"] }),
         attempts: z.int().meta({ examples: [1] }),
         error: z
           .string()
           .nullable()
           .meta({ examples: [null] }),
-        nextAt: Instant.nullable(),
-        startedAt: Instant.nullable(),
-        finishedAt: Instant.nullable(),
+        nextAt: Timestamp.nullable(),
+        startedAt: Timestamp.nullable(),
+        finishedAt: Timestamp.nullable(),
       }),
     ),
-    createdAt: Instant,
-    finishedAt: Instant.nullable(),
+    createdAt: Timestamp,
+    finishedAt: Timestamp.nullable(),
   })
   .meta({ id: "Workflow" });
 export type Workflow = z.output<typeof Workflow>;

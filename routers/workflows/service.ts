@@ -3,7 +3,7 @@ import type { Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { enqueue } from "../../db/queue.ts";
 import { workflowRuns, workflowSteps } from "../../db/schema/workflows.ts";
-import { Fault } from "../fault.ts";
+import { ApiError } from "../core/errors.ts";
 
 /** Every workflow there is, and its steps in order. `jobs/workflows.ts` must do each one, or the house does not compile. */
 export const workflowNames = {
@@ -37,7 +37,7 @@ export async function startWorkflow<N extends WorkflowName>(
   if (!started) return runningOf(tx, name, subjectId);
   const steps = workflowNames[name].map((step, position) => ({ runId: id, position, name: step }));
   await tx.insert(workflowSteps).values(steps);
-  await tx.update(workflowSteps).set({ state: "running", nextAt: now }).where(stepIs(id, 0));
+  await tx.update(workflowSteps).set({ status: "running", nextAt: now }).where(stepIs(id, 0));
   await enqueue(tx, "workflows.advance", { runId: id }, { key: id });
   return id;
 }
@@ -46,8 +46,8 @@ async function runningOf(tx: Tx, name: WorkflowName, subjectId: string): Promise
   const [run] = await tx
     .select({ id: workflowRuns.id })
     .from(workflowRuns)
-    .where(and(eq(workflowRuns.name, name), eq(workflowRuns.subjectId, subjectId), eq(workflowRuns.state, "running")));
-  if (!run) throw new Fault("overloaded", undefined, { retryAfterSeconds: 1 }); // it ended in this very moment
+    .where(and(eq(workflowRuns.name, name), eq(workflowRuns.subjectId, subjectId), eq(workflowRuns.status, "running")));
+  if (!run) throw new ApiError("server_overloaded", undefined, { retryAfterSeconds: 1 }); // it ended in this very moment
   return run.id;
 }
 
@@ -57,7 +57,7 @@ async function runningOf(tx: Tx, name: WorkflowName, subjectId: string): Promise
 
 async function lockRunning(tx: Tx, runId: string): Promise<RunRow | null> {
   const [run] = await tx.select().from(workflowRuns).where(eq(workflowRuns.id, runId)).for("update");
-  return run?.state === "running" ? run : null;
+  return run?.status === "running" ? run : null;
 }
 
 /** The run with its present step, both locked; null when nothing is left to be done. */
@@ -67,7 +67,7 @@ export async function presentStep(tx: Tx, runId: string): Promise<{ run: RunRow;
   const [step] = await tx
     .select()
     .from(workflowSteps)
-    .where(and(eq(workflowSteps.runId, runId), eq(workflowSteps.state, "running")))
+    .where(and(eq(workflowSteps.runId, runId), eq(workflowSteps.status, "running")))
     .orderBy(asc(workflowSteps.position))
     .limit(1);
   return step ? { run, step } : null;
@@ -92,13 +92,13 @@ export async function finishStep(tx: Tx, { runId, position, attempts }: StepRow)
   if (!(await lockRunning(tx, runId))) return false;
   const [done] = await tx
     .update(workflowSteps)
-    .set({ state: "done", finishedAt: now, error: null, nextAt: null })
-    .where(and(stepIs(runId, position), eq(workflowSteps.state, "running"), eq(workflowSteps.attempts, attempts)))
+    .set({ status: "done", finishedAt: now, error: null, nextAt: null })
+    .where(and(stepIs(runId, position), eq(workflowSteps.status, "running"), eq(workflowSteps.attempts, attempts)))
     .returning();
   if (!done) return false;
   const [next] = await tx
     .update(workflowSteps)
-    .set({ state: "running", nextAt: now })
+    .set({ status: "running", nextAt: now })
     .where(stepIs(runId, position + 1))
     .returning();
   if (next) await enqueue(tx, "workflows.advance", { runId }, { key: runId });
@@ -111,7 +111,7 @@ export async function postponeStep(tx: Tx, { runId, position, attempts }: StepRo
   await tx
     .update(workflowSteps)
     .set({ attempts: attempts - 1, error: null, nextAt: inSeconds(seconds) })
-    .where(and(stepIs(runId, position), eq(workflowSteps.state, "running")));
+    .where(and(stepIs(runId, position), eq(workflowSteps.status, "running")));
   await enqueue(tx, "workflows.advance", { runId }, { key: runId, delaySeconds: seconds });
 }
 
@@ -120,7 +120,7 @@ export async function retryStep(tx: Tx, { runId, position }: StepRow, error: str
   await tx
     .update(workflowSteps)
     .set({ error: error.slice(0, 1000), nextAt: inSeconds(seconds) })
-    .where(and(stepIs(runId, position), eq(workflowSteps.state, "running")));
+    .where(and(stepIs(runId, position), eq(workflowSteps.status, "running")));
   await enqueue(tx, "workflows.advance", { runId }, { key: runId, delaySeconds: seconds });
 }
 
@@ -129,8 +129,8 @@ export async function failStep(tx: Tx, { runId, position, attempts }: StepRow, e
   if (!(await lockRunning(tx, runId))) return false;
   const [failed] = await tx
     .update(workflowSteps)
-    .set({ state: "failed", error: error.slice(0, 1000), finishedAt: now, nextAt: null })
-    .where(and(stepIs(runId, position), eq(workflowSteps.state, "running"), eq(workflowSteps.attempts, attempts)))
+    .set({ status: "failed", error: error.slice(0, 1000), finishedAt: now, nextAt: null })
+    .where(and(stepIs(runId, position), eq(workflowSteps.status, "running"), eq(workflowSteps.attempts, attempts)))
     .returning();
   if (!failed) return false;
   await endRun(tx, runId, "failed");
@@ -143,25 +143,25 @@ export async function rememberInRun(tx: Tx, runId: string, input: Record<string,
 }
 
 /** Ends the run about a thing that is settled otherwise, by a service or by a deletion. */
-export async function closeWorkflow(tx: Tx, name: WorkflowName, subjectId: string, state: "succeeded" | "failed") {
+export async function closeWorkflow(tx: Tx, name: WorkflowName, subjectId: string, status: "succeeded" | "failed") {
   const closed = await tx
     .update(workflowRuns)
-    .set({ state, updatedAt: now, finishedAt: now })
-    .where(and(eq(workflowRuns.name, name), eq(workflowRuns.subjectId, subjectId), eq(workflowRuns.state, "running")))
+    .set({ status, updatedAt: now, finishedAt: now })
+    .where(and(eq(workflowRuns.name, name), eq(workflowRuns.subjectId, subjectId), eq(workflowRuns.status, "running")))
     .returning({ id: workflowRuns.id });
   for (const { id } of closed) {
     await tx
       .update(workflowSteps)
-      .set({ state: state === "succeeded" ? "done" : "failed", finishedAt: now, nextAt: null })
-      .where(and(eq(workflowSteps.runId, id), eq(workflowSteps.state, "running")));
+      .set({ status: status === "succeeded" ? "done" : "failed", finishedAt: now, nextAt: null })
+      .where(and(eq(workflowSteps.runId, id), eq(workflowSteps.status, "running")));
   }
 }
 
 /** Takes a failed run up again at the step that failed, with all its attempts before it. */
 export async function retryWorkflow(tx: Tx, runId: string): Promise<RunRow> {
   const [run] = await tx.select().from(workflowRuns).where(eq(workflowRuns.id, runId)).for("update");
-  if (!run) throw new Fault("workflow_not_found", `There is no workflow run ${runId}.`);
-  if (run.state !== "failed") throw new Fault("workflow_not_failed", `Run ${runId} is ${run.state}.`);
+  if (!run) throw new ApiError("workflow_not_found", `There is no workflow run ${runId}.`);
+  if (run.status !== "failed") throw new ApiError("workflow_not_failed", `Run ${runId} is ${run.status}.`);
   const [other] = await tx
     .select({ id: workflowRuns.id })
     .from(workflowRuns)
@@ -169,25 +169,25 @@ export async function retryWorkflow(tx: Tx, runId: string): Promise<RunRow> {
       and(
         eq(workflowRuns.name, run.name),
         eq(workflowRuns.subjectId, run.subjectId),
-        eq(workflowRuns.state, "running"),
+        eq(workflowRuns.status, "running"),
       ),
     );
-  if (other) throw new Fault("workflow_not_failed", `Run ${other.id} is under way about the same thing.`);
+  if (other) throw new ApiError("workflow_not_failed", `Run ${other.id} is under way about the same thing.`);
   const [again] = await tx
     .update(workflowRuns)
-    .set({ state: "running", finishedAt: null, updatedAt: now })
+    .set({ status: "running", finishedAt: null, updatedAt: now })
     .where(eq(workflowRuns.id, runId))
     .returning();
   await tx
     .update(workflowSteps)
-    .set({ state: "running", attempts: 0, nextAt: now, finishedAt: null })
-    .where(and(eq(workflowSteps.runId, runId), eq(workflowSteps.state, "failed")));
+    .set({ status: "running", attempts: 0, nextAt: now, finishedAt: null })
+    .where(and(eq(workflowSteps.runId, runId), eq(workflowSteps.status, "failed")));
   await enqueue(tx, "workflows.advance", { runId }, { key: runId });
   return again!;
 }
 
-async function endRun(tx: Tx, runId: string, state: "succeeded" | "failed") {
-  await tx.update(workflowRuns).set({ state, updatedAt: now, finishedAt: now }).where(eq(workflowRuns.id, runId));
+async function endRun(tx: Tx, runId: string, status: "succeeded" | "failed") {
+  await tx.update(workflowRuns).set({ status, updatedAt: now, finishedAt: now }).where(eq(workflowRuns.id, runId));
 }
 
 const stepIs = (runId: string, position: number) =>

@@ -1,9 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Database, Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
-import { getClient } from "../../routers/admin/service.ts";
-import { recordAudit } from "../../routers/audit/service.ts";
-import { countDeadByClient, listDead } from "../../routers/dispatch/dead.ts";
+import { countDeadByClient, listDead } from "../../routers/admin/deliveries/dead-letters.ts";
 import {
   clearPause,
   countInFlight,
@@ -11,11 +9,13 @@ import {
   listInFlight,
   listPauses,
   setPause,
-} from "../../routers/dispatch/pauses.ts";
-import type { DispatchOverview, Pause } from "../../routers/dispatch/schema.ts";
-import { lookOver } from "../../routers/dispatch/service.ts";
-import { platformClientId } from "../../routers/trpc/entrance.ts";
-import type { Hands } from "./hands.ts";
+} from "../../routers/admin/deliveries/pauses.ts";
+import type { DispatchOverview, Pause } from "../../routers/admin/deliveries/schema.ts";
+import { lookOver } from "../../routers/admin/deliveries/service.ts";
+import { getClient } from "../../routers/admin/service.ts";
+import { recordAudit } from "../../routers/core/audit.ts";
+import { platformClientId } from "../../routers/core/authorize.ts";
+import type { CliContext } from "./cli-context.ts";
 import { duration, table } from "./table.ts";
 
 const actor = "operator:cli";
@@ -26,11 +26,11 @@ const lookEveryMs = 250;
 type Status = { at: string; overview: DispatchOverview; pauses: Pause[] };
 
 export async function status(
-  { db, say, clear }: Hands,
+  { db, say, clear }: CliContext,
   { json = false, everySeconds }: { json?: boolean; everySeconds?: number },
 ) {
   for (;;) {
-    const seen = await db.asHouse(lookAround, { mode: "read" });
+    const seen = await db.asSystem(lookAround, { mode: "read" });
     if (everySeconds && !json) clear();
     say(json ? JSON.stringify(seen) : describe(seen));
     if (!everySeconds) return;
@@ -46,7 +46,7 @@ async function lookAround(tx: Tx): Promise<Status> {
   return { at: now.toISOString(), overview, pauses };
 }
 
-export async function pause({ db, say }: Hands, scope: string, reason: string) {
+export async function pause({ db, say }: CliContext, scope: string, reason: string) {
   const { inFlight, pausedAt } = await makePause(db, scope, reason);
   say(`Paused: ${scope}, since ${pausedAt}. In flight and ending: ${inFlight}.`);
 }
@@ -55,7 +55,7 @@ async function makePause(db: Database, scope: string, reason: string): Promise<P
   return command(db, "admin.dispatch.pauses.set", { scope, reason }, (tx) => setPause(tx, { scope, reason }, actor));
 }
 
-export async function resume({ db, say }: Hands, scope: string) {
+export async function resume({ db, say }: CliContext, scope: string) {
   await command(db, "admin.dispatch.pauses.clear", { scope }, (tx) => clearPause(tx, scope));
   say(`Resumed: ${scope}.`);
 }
@@ -68,7 +68,7 @@ function command<T>(
   work: (tx: Tx) => Promise<T>,
 ): Promise<T> {
   const requestId = newId("request");
-  return db.asHouse(
+  return db.asSystem(
     async (tx) => {
       const done = await work(tx);
       await recordAudit(tx, { actor, action, subjectId: null, input, requestId });
@@ -80,12 +80,12 @@ function command<T>(
 
 /** Pauses, and waits until nothing is in flight; false when the time was over before. */
 export async function drain(
-  { db, say }: Hands,
+  { db, say }: CliContext,
   scope: string,
   { reason, timeoutSeconds }: { reason?: string; timeoutSeconds: number },
 ): Promise<boolean> {
   // Whoever drains what is paused already does not put another reason in the place of the one that was given.
-  const earlier = reason ? null : await db.asHouse((tx) => findPause(tx, scope), { mode: "read" });
+  const earlier = reason ? null : await db.asSystem((tx) => findPause(tx, scope), { mode: "read" });
   const { pausedAt } = earlier ?? (await makePause(db, scope, reason ?? "Drained."));
   say(`Paused: ${scope}, since ${pausedAt}. Waiting for what is in flight, ${timeoutSeconds} s at most.`);
   const interrupted = () => {
@@ -103,12 +103,16 @@ export async function drain(
 const staysPaused = (scope: string) => `It stays paused until \`operate deliveries resume ${flagOf(scope)}\`.`;
 
 /** Is nothing in flight any more, at every look of a whole second? false when the time is over. */
-async function untilCalm({ db, say }: Omit<Hands, "clear">, scope: string, timeoutSeconds: number): Promise<boolean> {
+async function untilCalm(
+  { db, say }: Omit<CliContext, "clear">,
+  scope: string,
+  timeoutSeconds: number,
+): Promise<boolean> {
   const end = performance.now() + timeoutSeconds * 1000;
   let told: number | undefined;
   let calmSince: number | undefined;
   while (performance.now() < end) {
-    const left = await db.asHouse((tx) => countInFlight(tx, scope), { mode: "read" });
+    const left = await db.asSystem((tx) => countInFlight(tx, scope), { mode: "read" });
     if (left !== told) say(`In flight: ${left}`);
     told = left;
     const now = performance.now();
@@ -119,8 +123,8 @@ async function untilCalm({ db, say }: Omit<Hands, "clear">, scope: string, timeo
   return false;
 }
 
-async function sayWhatIsLeft({ db, say }: Omit<Hands, "clear">, scope: string, timeoutSeconds: number) {
-  const left = await db.asHouse((tx) => listInFlight(tx, scope), { mode: "read" });
+async function sayWhatIsLeft({ db, say }: Omit<CliContext, "clear">, scope: string, timeoutSeconds: number) {
+  const left = await db.asSystem((tx) => listInFlight(tx, scope), { mode: "read" });
   say(`Not drained after ${timeoutSeconds} s. In flight, with the end of the last lease:`);
   say(
     table(
@@ -139,7 +143,7 @@ function flagOf(scope: string): string {
 
 type DeadOptions = { client?: string; hours: number; limit: number; json?: boolean };
 
-export async function dead({ db, say }: Hands, { client, hours, limit, json = false }: DeadOptions) {
+export async function dead({ db, say }: CliContext, { client, hours, limit, json = false }: DeadOptions) {
   const window = { minutes: hours * 60, limit };
   const shown = client ? await deadOf(db, client, window) : await deadOfAll(db, window);
   if (json) return say(JSON.stringify(shown.rows));
@@ -148,7 +152,7 @@ export async function dead({ db, say }: Hands, { client, hours, limit, json = fa
 }
 
 async function deadOf(db: Database, clientId: string, window: { minutes: number; limit: number }) {
-  const rows = await db.asHouse(
+  const rows = await db.asSystem(
     async (tx) => {
       await getClient(tx, clientId);
       return listDead(tx, clientId, window);
@@ -168,7 +172,7 @@ async function deadOf(db: Database, clientId: string, window: { minutes: number;
 }
 
 async function deadOfAll(db: Database, window: { minutes: number; limit: number }) {
-  const rows = await db.asHouse((tx) => countDeadByClient(tx, window), { mode: "read" });
+  const rows = await db.asSystem((tx) => countDeadByClient(tx, window), { mode: "read" });
   const lines = rows.map(({ clientId, name, dead, capped, last }) => [
     clientId,
     name,

@@ -1,16 +1,16 @@
 import { newId } from "../../db/ids.ts";
-import { recordAudit } from "../../routers/audit/service.ts";
+import { recordAudit } from "../../routers/core/audit.ts";
+import { platformClientId } from "../../routers/core/authorize.ts";
 import { countSetApart, listSetApart, retryAllSetApart, retrySetApart } from "../../routers/set-apart/service.ts";
-import { platformClientId } from "../../routers/trpc/entrance.ts";
-import type { Hands } from "./hands.ts";
+import type { CliContext } from "./cli-context.ts";
 import { table } from "./table.ts";
 
 const actor = "operator:cli";
 
-export async function list({ db, say }: Hands, { json = false }: { json?: boolean }) {
+export async function list({ db, say }: CliContext, { json = false }: { json?: boolean }) {
   // One page: whoever needs more asks the API.
   const key = { secret: Buffer.alloc(32), clientId: platformClientId, procedure: "operate", filters: {} };
-  const seen = await db.asHouse(
+  const seen = await db.asSystem(
     async (tx) => ({ loops: await countSetApart(tx), oldest: (await listSetApart(tx, { limit: 50 }, key)).items }),
     { mode: "read" },
   );
@@ -21,9 +21,9 @@ export async function list({ db, say }: Hands, { json = false }: { json?: boolea
 }
 
 /** Audited as the operation of the API is. */
-export async function retry({ db, say }: Hands, input: { id?: string; loop?: string }) {
+export async function retry({ db, say }: CliContext, input: { id?: string; loop?: string }) {
   const requestId = newId("request");
-  const rows = await db.asHouse(
+  const rows = await db.asSystem(
     async (tx) => {
       const { id, loop = null } = input;
       if (id !== undefined) await retrySetApart(tx, id);

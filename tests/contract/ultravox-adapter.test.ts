@@ -1,12 +1,12 @@
 import { createServer } from "node:http";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { z } from "zod";
-import { ProviderError } from "../../routers/providers/provider.ts";
-import type { AgentTemplate, CallMedium, CallRequest } from "../../routers/providers/ultravox.ts";
-import { startUltravox } from "../../server/dev/ultravox.ts";
-import { closeConnections } from "../../server/providers/http.ts";
-import { type UltravoxOptions, ultravox } from "../../server/providers/ultravox.ts";
-import { verifyUltravoxSignature } from "../../server/providers/ultravox-webhook.ts";
+import { startUltravox } from "../../dev/simulators/ultravox/index.ts";
+import { ProviderError } from "../../routers/ports/provider-error.ts";
+import type { AgentTemplate, CallMedium, CallRequest } from "../../routers/ports/ultravox.ts";
+import { closeConnections } from "../../server/adapters/http.ts";
+import { type UltravoxOptions, ultravox } from "../../server/adapters/ultravox/index.ts";
+import { verifyUltravoxSignature } from "../../server/adapters/ultravox/webhook.ts";
 import { ultravoxContract } from "./validator.ts";
 
 const apiKey = "abcd1234.0123456789abcdef0123456789abcdef";

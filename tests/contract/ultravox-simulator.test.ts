@@ -13,7 +13,7 @@ import {
   startUltravox,
   type Ultravox,
   type WebhookEvent,
-} from "../../server/dev/ultravox.ts";
+} from "../../dev/simulators/ultravox/index.ts";
 import { nouns } from "./simulator/nouns.ts";
 import { ultravoxContract } from "./validator.ts";
 

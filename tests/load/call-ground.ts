@@ -41,7 +41,7 @@ async function seedClient(owner: Owner, count: number): Promise<Crowd> {
   const clientId = newId("client");
   await owner`insert into clients (id, name) values (${clientId}, 'Crowd')`;
   const agentIds = Array.from({ length: 5 }, () => newId("agent"));
-  await owner`insert into agents (client_id, id, name, state, version, provider_account_id)
+  await owner`insert into agents (client_id, id, name, status, version, provider_account_id)
     select ${clientId}, id, 'Agent', 'active', 1, 'pacc_platform' from unnest(${agentIds}::text[]) id`;
   const until = new Date();
   const since = new Date(until.getTime() - days * 86_400_000);
@@ -75,7 +75,7 @@ const callsSql = `
   )
   insert into calls (client_id, id, agent_id, agent_version, direction, medium, "to", "from", status, outcome, outcome_final,
     variables, metadata, max_duration_seconds, join_timeout_seconds, recording_enabled, provider_account_id, provider_call_id,
-    duration_seconds, recording_state, transcript_state, created_at)
+    duration_seconds, recording_status, transcript_status, created_at)
   select $1::text, ${idAt("ms", "$1::text || i")}, ($2::text[])[1 + (a * 7 + b) % 5], 1, direction,
     case when direction = 'web' then 'web' else 'sip' end,
     case direction when 'outbound' then '+1415555' || lpad((b * 9 % 10000)::text, 4, '0') when 'inbound' then '+14155550042' end,
@@ -91,7 +91,7 @@ const callsSql = `
 
 /** As after the bill: every call was held for. */
 const holdsSql = `
-  insert into holds (client_id, subject_id, price_id, amount_micros, captured_micros, state)
+  insert into holds (client_id, subject_id, price_id, amount_micros, captured_micros, status)
   select client_id, id, (select id from prices where client_id is null limit 1), 105000000, 6000000, 'settled'
   from calls where client_id = $1`;
 

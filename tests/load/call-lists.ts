@@ -1,6 +1,6 @@
 import { type SQLWrapper, sql } from "drizzle-orm";
 import type { Database, Tx } from "../../db/client.ts";
-import { pageOfCalls } from "../../routers/calls/list.ts";
+import { pageOfCalls } from "../../routers/calls/list/list.ts";
 import type { CallFilters } from "../../routers/calls/schema.ts";
 import type { Crowd } from "./call-ground.ts";
 

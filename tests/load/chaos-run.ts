@@ -1,8 +1,8 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { beatingDefaults } from "../../jobs/heartbeat.ts";
-import type { WorkerOptions } from "../../jobs/worker.ts";
+import { beatingDefaults } from "../../jobs/runtime/heartbeat.ts";
+import type { WorkerOptions } from "../../jobs/runtime/worker.ts";
 import { readEnv } from "../../server/env.ts";
 import type { Child } from "./child.ts";
 import { clock } from "./clock.ts";
@@ -179,7 +179,7 @@ async function acceptAll(
   return accepted;
 }
 
-/** Where a try has failed nobody knows whether it was committed: the next one finds out, and states it if it was not. */
+/** Where a try has failed nobody knows whether it was committed: the next one finds out, and statuses it if it was not. */
 async function accept(
   ground: Ground,
   fact: Parameters<typeof stateOnce>[1],
@@ -307,7 +307,7 @@ async function arriveAll({ owner }: Ground, patienceMs: number, over: AbortSigna
     await owner`
       with later as (
         select client_id, id from deliveries
-        where state = 'pending' and admitted_until is null and next_attempt_at > clock_timestamp() + interval '2 seconds'
+        where status = 'pending' and admitted_until is null and next_attempt_at > clock_timestamp() + interval '2 seconds'
         order by client_id, id for update skip locked
       )
       update deliveries d set next_attempt_at = clock_timestamp() from later
@@ -317,7 +317,7 @@ async function arriveAll({ owner }: Ground, patienceMs: number, over: AbortSigna
       where t.id = j.task_id and t.identifier in ('events.fanOut', 'webhooks.deliver')
         and j.locked_at is null and j.run_at > now() + interval '5 seconds'`;
     const [left] = await owner<{ pending: number; queued: number }[]>`
-      select (select count(*)::int from deliveries where state = 'pending') as pending,
+      select (select count(*)::int from deliveries where status = 'pending') as pending,
         (select count(*)::int from graphile_worker._private_jobs j join graphile_worker._private_tasks t on t.id = j.task_id
          where t.identifier in ('events.fanOut', 'webhooks.deliver')) as queued`;
     if (left!.pending + left!.queued === 0) return true;
@@ -348,18 +348,18 @@ async function disturbancesInLogs({ home }: Ground, { workers, tempo }: ChaosOpt
 async function recordsOf({ owner }: Ground, customers: Customer[]) {
   const endpointOf = new Map(customers.map(({ id, endpoint }) => [id, endpoint]));
   const rows = await owner`
-    select d.endpoint_id, d.event_id, d.state, d.attempts,
+    select d.endpoint_id, d.event_id, d.status, d.attempts,
       coalesce((select json_agg(a.status order by a.attempt) from delivery_attempts a
                 where a.client_id = d.client_id and a.delivery_id = d.id), '[]') as statuses
     from deliveries d`;
   const recorded = rows.map(
-    ({ endpoint_id, event_id, state, attempts, statuses }): Recorded => ({
-      ...{ endpoint: endpointOf.get(endpoint_id) ?? -1, eventId: event_id, state, attempts, statuses },
+    ({ endpoint_id, event_id, status, attempts, statuses }): Recorded => ({
+      ...{ endpoint: endpointOf.get(endpoint_id) ?? -1, eventId: event_id, status, attempts, statuses },
     }),
   );
   const stated = (await owner`select id from events where subject_type = 'call'`).map(({ id }) => String(id));
   const lost = await owner`
-    select task, error from gave_up_jobs where task in ('events.fanOut', 'webhooks.deliver')`;
+    select task, error from dead_jobs where task in ('events.fanOut', 'webhooks.deliver')`;
   const off = await owner`select id, disabled_reason from webhook_endpoints where status <> 'enabled'`;
   return {
     ...{ recorded, stated },

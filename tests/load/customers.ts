@@ -1,8 +1,8 @@
 import { sql } from "drizzle-orm";
 import { type EventData, type EventType, emit, eventTypes } from "../../db/events.ts";
 import { newId } from "../../db/ids.ts";
-import { createEndpoint } from "../../routers/webhooks/service.ts";
-import { seedClient } from "../../server/dev/seed.ts";
+import { seedClient } from "../../dev/seed.ts";
+import { createEndpoint } from "../../routers/webhooks/endpoints/service.ts";
 import type { Ground } from "./ground.ts";
 
 /** A type of event whose data is a call. */

@@ -19,7 +19,7 @@ async function run({ clientIds, seconds }: Emitting) {
   const loop = async () => {
     while (performance.now() < until) {
       const n = count++;
-      await one.state(clientIds[n % clientIds.length]!, n);
+      await one.status(clientIds[n % clientIds.length]!, n);
     }
   };
   await Promise.all(Array.from({ length: connections }, loop));
@@ -32,7 +32,7 @@ function ofOurs() {
   const deps = openDeps(readEnv(process.env));
   return {
     close: () => deps.close(),
-    async state(clientId: string, n: number) {
+    async status(clientId: string, n: number) {
       const subjectId = newSubject();
       await deps.db.asClient({ clientId }, (tx) => emit(tx, "call.created", subjectId, callNumbered(subjectId, n)));
     },
@@ -45,7 +45,7 @@ function ofBare() {
   const task = sql`select id from graphile_worker._private_tasks where identifier = 'events.fanOut'`;
   return {
     close: () => sql.end({ timeout: 1 }),
-    async state(clientId: string, n: number) {
+    async status(clientId: string, n: number) {
       const subjectId = newSubject();
       await sql`
         with counted as (

@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import postgres from "postgres";
 import { migrate } from "../../db/migrate.ts";
+import { startPostgres } from "../../dev/postgres.ts";
 import { openDeps } from "../../server/deps.ts";
-import { startPostgres } from "../../server/dev/postgres.ts";
 import { readEnv, roleUrls } from "../../server/env.ts";
 import { type Child, startChild } from "./child.ts";
 

@@ -1,6 +1,6 @@
 import { createHmac } from "node:crypto";
 import { newId } from "../../db/ids.ts";
-import { callControl, type TelnyxAccount, telnyxHeaders } from "../../server/dev/telnyx.ts";
+import { callControl, type TelnyxAccount, telnyxHeaders } from "../../dev/simulators/telnyx.ts";
 import { answer, given } from "./child.ts";
 import { sendAtPace, spreadOf } from "./connections.ts";
 

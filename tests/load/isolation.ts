@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
+import { seedClient } from "../../dev/seed.ts";
 import { createApiKey } from "../../routers/api-keys/service.ts";
-import { scopes } from "../../routers/scopes.ts";
-import { seedClient } from "../../server/dev/seed.ts";
+import { scopes } from "../../routers/core/scopes.ts";
 import { type Child, startChild } from "./child.ts";
 import { type Ground, openGround } from "./ground.ts";
 import { untilOver } from "./interruption.ts";

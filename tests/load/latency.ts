@@ -154,7 +154,7 @@ async function commitAtOnce(ground: Ground, customer: Customer, count: number, o
 /** Pending deliveries of one endpoint that could be sent now, those that are under way among them. */
 const dueOf = ({ owner }: Ground, { clientId, id }: Customer) => owner<{ n: number }[]>`
   select count(*)::int as n from deliveries
-  where client_id = ${clientId} and endpoint_id = ${id} and state = 'pending' and next_attempt_at <= clock_timestamp()`;
+  where client_id = ${clientId} and endpoint_id = ${id} and status = 'pending' and next_attempt_at <= clock_timestamp()`;
 
 /** A few may have been tried already, and wait for their retry. */
 async function untilDue(ground: Ground, customer: Customer, count: number, over: AbortSignal) {

@@ -75,8 +75,8 @@ function ofBare() {
         with amounts(name, amount) as (
           values ('available', ${held - captured}::bigint), ('held', ${-held}::bigint), ('revenue', ${captured}::bigint)
         ), closed as (
-          update holds set state = 'settled', captured_micros = ${captured}
-          where client_id = ${clientId} and subject_id = ${subjectId} and state = 'held' returning price_id
+          update holds set status = 'settled', captured_micros = ${captured}
+          where client_id = ${clientId} and subject_id = ${subjectId} and status = 'held' returning price_id
         ), locked as (
           select a.name from ledger_accounts a, closed
           where a.client_id = ${clientId} and a.name in ('available', 'held', 'revenue') order by a.name

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { telnyxAccount } from "../../server/dev/telnyx.ts";
+import { telnyxAccount } from "../../dev/simulators/telnyx.ts";
 import { agentBody, bearer, type Customer, create, openCustomer, request } from "./bench/world.ts";
 import { seedCalls } from "./call-ground.ts";
 import type { Child, Vitals } from "./child.ts";
@@ -150,10 +150,10 @@ async function settled({ owner }: Ground, logs: string[]): Promise<Left> {
   const until = performance.now() + settleMs;
   for (;;) {
     const [seen] = await owner`
-      select (select count(*)::int from deliveries where state <> 'delivered')
-          + (select count(*)::int from ingress_events where state = 'received') as pending,
+      select (select count(*)::int from deliveries where status <> 'delivered')
+          + (select count(*)::int from ingress_events where status = 'received') as pending,
         (select count(*)::int from graphile_worker._private_jobs where attempts >= max_attempts) as given_up,
-        (select count(*)::int from ingress_events where state = 'failed') as failed`;
+        (select count(*)::int from ingress_events where status = 'failed') as failed`;
     if (seen!.pending === 0 || performance.now() > until) {
       const logErrors = await errorsIn(logs);
       return { pending: seen!.pending, jobsGivenUp: seen!.given_up, messagesFailed: seen!.failed, logErrors };

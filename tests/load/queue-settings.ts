@@ -3,7 +3,7 @@ import pg from "pg";
 import { given } from "./child.ts";
 
 /**
- * What the queue's library runs with when it is measured by itself: as `jobs/pool.ts` sets it for prompt jobs. A larger
+ * What the queue's library runs with when it is measured by itself: as `jobs/runtime/worker-pool.ts` sets it for prompt jobs. A larger
  * local queue, a shorter pause between polls or more connections would be another contest.
  */
 export function queueSettings(): { pgPool: pg.Pool; options: RunnerOptions } {

@@ -1,4 +1,4 @@
-import { startUltravox } from "../../server/dev/ultravox.ts";
+import { startUltravox } from "../../dev/simulators/ultravox/index.ts";
 import { answer, given } from "./child.ts";
 
 /** The simulated provider in a process of its own: its work is not counted as that of another process, and it answers immediately. */

@@ -18,7 +18,7 @@ export type Accepted = { eventId: string; endpoints: number[] };
 export type Recorded = {
   endpoint: number;
   eventId: string;
-  state: string;
+  status: string;
   attempts: number;
   /** The status of every attempt in its record; null where no answer came. */
   statuses: (number | null)[];
@@ -141,7 +141,7 @@ export function judge(evidence: Evidence): Verdict {
   object("deliveries have two rows", recorded.length > rows.size ? [`${recorded.length - rows.size}`] : []);
   object(
     "rows are not delivered",
-    [...rows].filter(([, { state }]) => state !== "delivered").map(([key, { state }]) => `${key} ${state}`),
+    [...rows].filter(([, { status }]) => status !== "delivered").map(([key, { status }]) => `${key} ${status}`),
   );
   object(
     "rows count other attempts than were written down",

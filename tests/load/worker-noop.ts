@@ -1,6 +1,6 @@
 import { openDatabase } from "../../db/client.ts";
-import { startWorkers } from "../../jobs/worker.ts";
-import type { Providers } from "../../routers/providers.ts";
+import { startWorkers } from "../../jobs/runtime/worker.ts";
+import type { Providers } from "../../routers/ports/index.ts";
 import { readEnv, roleUrls } from "../../server/env.ts";
 import { openLog } from "../../server/log.ts";
 import { answer, given } from "./child.ts";

@@ -1,10 +1,10 @@
 import postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { cloneDatabase } from "../database.ts";
+import { cloneDatabase } from "../support/database.ts";
 
 let database: Awaited<ReturnType<typeof cloneDatabase>>;
 let owner: postgres.Sql;
-const logins = ["patchbay_tenant", "patchbay_house", "patchbay_worker"] as const;
+const logins = ["patchbay_tenant", "patchbay_system", "patchbay_worker"] as const;
 
 beforeAll(async () => {
   database = await cloneDatabase();
@@ -18,25 +18,25 @@ afterAll(async () => {
 
 /** Tables that the installation's own work reads or writes for all clients. */
 const systemTables =
-  "agents api_keys audit_log bus_positions calls clients data_keys deliveries delivery_attempts dispatch_pauses events gave_up_jobs idempotency_keys inbound_routes ingress_events ingress_keys intents invitations knowledge_bases knowledge_files memberships prices provider_accounts roles sip_registrations telephony_configs uploads users voices webhook_endpoints webhook_replays worker_heartbeats workflow_runs workflow_steps".split(
+  "agents api_keys audit_log bus_positions calls clients data_keys deliveries delivery_attempts delivery_pauses events dead_jobs idempotency_keys inbound_routes ingress_events ingress_keys intents invitations knowledge_bases knowledge_files memberships prices provider_accounts roles sip_registrations telephony_configs uploads users voices webhook_endpoints webhook_replays worker_heartbeats workflow_runs workflow_steps".split(
     " ",
   );
 /** Tables with a `client_id` whose rows no client's transaction may see by that alone. */
-const notByClient = ["prices", "gave_up_jobs", "ingress_events", "ingress_keys"];
+const notByClient = ["prices", "dead_jobs", "ingress_events", "ingress_keys"];
 
 const client = "( SELECT NULLIF(current_setting('app.client_id'::text, true), ''::text))";
 const user = "( SELECT NULLIF(current_setting('app.user_id'::text, true), ''::text))";
 const own = `(client_id = ${client})`;
 const ownRows = `own_rows to patchbay_tenant for ALL using ${own} check ${own}`;
-const system = "house to patchbay_house for ALL using true check true";
+const system = "house to patchbay_system for ALL using true check true";
 /** Everything that is not one of the two above. */
 const otherPolicies: Record<string, string[]> = {
   clients: [
     `own_changes to patchbay_tenant for UPDATE using (id = ${client}) check (id = ${client})`,
     `own_rows to patchbay_tenant for SELECT using ((id = ${client}) OR (EXISTS ( SELECT FROM memberships m WHERE (m.client_id = clients.id)))) check null`,
   ],
-  dispatch_pauses: [
-    `own_scopes to patchbay_tenant for SELECT using ((scope = ANY (ARRAY['all'::text, ${client}])) OR (EXISTS ( SELECT FROM webhook_endpoints e WHERE (e.id = dispatch_pauses.scope)))) check null`,
+  delivery_pauses: [
+    `own_scopes to patchbay_tenant for SELECT using ((scope = ANY (ARRAY['all'::text, ${client}])) OR (EXISTS ( SELECT FROM webhook_endpoints e WHERE (e.id = delivery_pauses.scope)))) check null`,
   ],
   memberships: [`own_memberships to patchbay_tenant for SELECT using (user_id = ${user}) check null`],
   prices: [
@@ -97,11 +97,11 @@ const grants: Record<string, Record<string, string>> = {
     "INSERT,SELECT": "audit_log delivery_attempts events ledger_entries ledger_transactions",
     SELECT: "clients prices roles users",
     "UPDATE of metadata,name,timezone,updated_at": "clients",
-    "SELECT of scope": "dispatch_pauses",
+    "SELECT of scope": "delivery_pauses",
   },
-  patchbay_house: {
+  patchbay_system: {
     [readWrite]:
-      "api_keys bus_positions clients data_keys deliveries dispatch_pauses gave_up_jobs idempotency_keys ingress_events ingress_keys invitations memberships roles users worker_heartbeats",
+      "api_keys bus_positions clients data_keys deliveries delivery_pauses dead_jobs idempotency_keys ingress_events ingress_keys invitations memberships roles users worker_heartbeats",
     "DELETE,SELECT": "webhook_replays",
     "INSERT,SELECT": "audit_log delivery_attempts prices",
     SELECT:
@@ -109,9 +109,9 @@ const grants: Record<string, Record<string, string>> = {
     "UPDATE of compared_at": "agents",
     "UPDATE of hash,position": "audit_log",
     "UPDATE of check_at": "calls",
-    "UPDATE of state,state_reason": "inbound_routes",
+    "UPDATE of status,status_reason": "inbound_routes",
     "UPDATE of deadline_at": "intents knowledge_files",
-    "UPDATE of state": "uploads",
+    "UPDATE of status": "uploads",
     "UPDATE of checked_at": "voices",
     "UPDATE of failing_since,failures_in_row,last_failure_at,last_success_at,rate_due_at": "webhook_endpoints",
     "UPDATE of next_at": "workflow_steps",
@@ -149,7 +149,7 @@ describe("rights", () => {
            and has_schema_privilege(r.oid, n.oid, 'create')) as "createsIn"
       from pg_roles r where r.rolname in ${owner(logins)} order by 1`;
     expect([...may]).toEqual([
-      { role: "patchbay_house", schemas: false, temporary: false, createsIn: "" },
+      { role: "patchbay_system", schemas: false, temporary: false, createsIn: "" },
       { role: "patchbay_tenant", schemas: false, temporary: false, createsIn: "" },
       { role: "patchbay_worker", schemas: false, temporary: false, createsIn: "graphile_worker" },
     ]);
@@ -180,9 +180,9 @@ describe("rights", () => {
       return `${schema}: ${others.toSorted().join(" ")}`;
     });
     expect(who).toEqual([
-      "app: patchbay_house patchbay_tenant patchbay_worker",
-      "graphile_worker: patchbay_house patchbay_tenant",
-      "public: patchbay_house patchbay_tenant patchbay_worker",
+      "app: patchbay_system patchbay_tenant patchbay_worker",
+      "graphile_worker: patchbay_system patchbay_tenant",
+      "public: patchbay_system patchbay_tenant patchbay_worker",
     ]);
     const given = await owner`
       select c.relname from pg_class c, aclexplode(c.relacl) r
@@ -199,7 +199,7 @@ const callable = {
     "*graphile_worker.patchbay_enqueue(json)",
     "*graphile_worker.patchbay_waiting(text)",
   ],
-  patchbay_house: [
+  patchbay_system: [
     "*app.applied_migrations()",
     "*app.drop_partitions(text,timestamp with time zone)",
     "*app.make_partitions(timestamp with time zone)",

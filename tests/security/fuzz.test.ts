@@ -1,16 +1,16 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, expect, test } from "vitest";
-import { doorsOf, isInternal, type RestDoor } from "../../edge/doors.ts";
+import type { SeededClient } from "../../dev/seed.ts";
+import { seedClient } from "../../dev/seed.ts";
+import { isInternal, operationsOf, type RestOperation } from "../../edge/rest/operations.ts";
 import { appRouter } from "../../routers/index.ts";
-import type { SeededClient } from "../../server/dev/seed.ts";
-import { seedClient } from "../../server/dev/seed.ts";
-import type { Noun, Things } from "../doors/noun.ts";
-import { nouns } from "../doors/nouns.ts";
-import { type ApiDocument, readerOf } from "../fixtures/fuzz/document.ts";
-import { type Input, type Mutation, mutationsOf } from "../fixtures/fuzz/mutations.ts";
-import { objectionTo } from "../fixtures/fuzz/verdict.ts";
-import { closeWire, sendWire, type Wire, type WireAnswer, wireOf } from "../fixtures/fuzz/wire.ts";
-import { house, serviceToken } from "../house.ts";
+import type { Noun, Things } from "../contract/endpoints/resource.ts";
+import { nouns } from "../contract/endpoints/resources.ts";
+import { serviceToken, startTestApp } from "../support/app.ts";
+import { type ApiDocument, readerOf } from "../support/fuzz/document.ts";
+import { type Input, type Mutation, mutationsOf } from "../support/fuzz/mutations.ts";
+import { objectionTo } from "../support/fuzz/verdict.ts";
+import { closeWire, sendWire, type Wire, type WireAnswer, wireOf } from "../support/fuzz/wire.ts";
 
 /**
  * Every operation of the document, on both transports, with requests that are wrong in one place. Which of them are sent
@@ -22,13 +22,13 @@ const runs = Number(process.env.FUZZ_RUNS ?? (process.env.npm_lifecycle_event ==
 const operationsEach = runs <= 20 ? 24 : 2;
 const mostShown = 8;
 
-const h = await house({
+const h = await startTestApp({
   credits: 100_000,
   env: { PLATFORM_SUBJECTS: Array.from({ length: 300 }, (_, n) => `auth0|operator-${n}`).join(",") },
 });
 const document = (await (await fetch(`${h.url}/openapi.json`)).json()) as ApiDocument;
 const reader = readerOf(document);
-const doors = doorsOf(appRouter);
+const doors = operationsOf(appRouter);
 const inputs = Object.assign({}, ...nouns.map(({ inputs }) => inputs)) as Noun["inputs"];
 const guest = await h.identity.token({ sub: "auth0|guest", clients: [] });
 const others = await furnish(h.bob);
@@ -60,17 +60,17 @@ async function openCrew(number: number): Promise<Crew> {
   return { who, own: await furnish(who), operator };
 }
 
-function keyFor({ type, meta: { access } }: RestDoor, { who, operator }: Crew): string {
+function keyFor({ type, meta: { access } }: RestOperation, { who, operator }: Crew): string {
   if (access === "operator") return operator;
   if (access === "service") return serviceToken;
   return access === "self" && type === "mutation" ? guest : who.key;
 }
 
 /** The order is the seed's alone. */
-function chance(state: number) {
+function chance(status: number) {
   return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    status = (status + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(status ^ (status >>> 15), 1 | status);
     mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
   };
@@ -91,14 +91,14 @@ async function answered(wire: Wire): Promise<WireAnswer> {
   }
 }
 
-function wireWith(transport: Wire["transport"], door: RestDoor, input: Input, key: string, mutation: Mutation) {
+function wireWith(transport: Wire["transport"], door: RestOperation, input: Input, key: string, mutation: Mutation) {
   const wire = wireOf(transport, door, mutation.apply?.(input) ?? input, key);
   const mutated = mutation.wire ? mutation.wire(wire) : wire;
   // Beyond what a server reads as a head nothing of an operation is tried any more.
   return mutated && mutated.path.length + mutated.query.length < 12_000 ? mutated : null;
 }
 
-async function objectionsOf(door: RestDoor, index: number, transport: Wire["transport"]): Promise<string[]> {
+async function objectionsOf(door: RestOperation, index: number, transport: Wire["transport"]): Promise<string[]> {
   const crew = await crewFor(index);
   const ground = { h, ...crew };
   const make = async (): Promise<Input> => {

@@ -2,12 +2,12 @@ import { once } from "node:events";
 import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, expect, test } from "vitest";
-import { makeAgent } from "../fixtures/calls.ts";
-import { house, until } from "../house.ts";
 import { startChild } from "../load/child.ts";
+import { startTestApp, until } from "../support/app.ts";
+import { makeAgent } from "../support/calls.ts";
 
 /** The server runs in a process of its own: what ends it, ends every request of every client. */
-const h = await house({ credits: 10_000 });
+const h = await startTestApp({ credits: 10_000 });
 const agentId = await makeAgent(h);
 for (let n = 0; n < 3; n++) await h.post("/calls", { agentId, medium: { type: "web" } });
 const server = await startChild("./server-ours.ts", { ...h.environment, LOG_LEVEL: "silent" });

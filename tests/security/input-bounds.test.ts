@@ -2,11 +2,11 @@ import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { describe, expect, test } from "vitest";
 import type { z } from "zod";
-import { doorsOf } from "../../edge/doors.ts";
+import { operationsOf } from "../../edge/rest/operations.ts";
 import { appRouter, internalRouter } from "../../routers/index.ts";
-import { hugeBodies } from "../fixtures/bad-bodies.ts";
-import { unboundedIn } from "../fixtures/bounds.ts";
-import { agent, house, serviceToken, until } from "../house.ts";
+import { agent, serviceToken, startTestApp, until } from "../support/app.ts";
+import { hugeBodies } from "../support/bad-bodies.ts";
+import { unboundedIn } from "../support/bounds.ts";
 
 type Procedure = { _def: { inputs: z.core.$ZodType[] } };
 
@@ -14,7 +14,7 @@ const procedures = [appRouter, internalRouter]
   .flatMap(({ _def }) => Object.entries(_def.procedures as unknown as Record<string, Procedure>))
   .flatMap(([name, { _def }]) => (_def.inputs[0] ? [[name, _def.inputs[0]] as const] : []));
 
-const h = await house();
+const h = await startTestApp();
 const operator = await h.operator();
 
 describe("every input schema", () => {
@@ -24,7 +24,7 @@ describe("every input schema", () => {
 });
 
 describe("a body of almost a megabyte that is wrong everywhere", () => {
-  const doors = [...doorsOf(appRouter), ...doorsOf(internalRouter)].filter(
+  const doors = [...operationsOf(appRouter), ...operationsOf(internalRouter)].filter(
     ({ takesBody, input }) => takesBody && input,
   );
 
@@ -97,22 +97,22 @@ describe("on both transports alike", () => {
 
   test("nesting beyond 64 levels is refused, and the path is named", async () => {
     for (const answer of await both(schema(nested(2_500)))) {
-      expect(failed(answer)).toMatchObject({ status: 400, code: "invalid_json" });
+      expect(failed(answer)).toMatchObject({ status: 400, code: "json_invalid" });
       expect(failed(answer).path).toMatch(/^outputSchema\.properties\.a\.enum\.0\.0/);
     }
     for (const answer of await both(schema(nested(50)))) {
-      expect(failed(answer)).toEqual({ status: 400, code: "invalid_input", path: "outputSchema" });
+      expect(failed(answer)).toEqual({ status: 400, code: "input_invalid", path: "outputSchema" });
     }
     const input = encodeURIComponent(`{"metadata":${nested(200)}}`);
     expect(failed(await h.get(`/trpc/agents.list?input=${input}`))).toMatchObject({
       status: 400,
-      code: "invalid_json",
+      code: "json_invalid",
     });
   });
 
   test.each(["__proto__", "constructor", "prototype", "\\u005f_proto__"])("the name %s is refused", async (name) => {
     for (const answer of await both(`{"name":"a","systemPrompt":"x","metadata":{"${name}":"1"}}`)) {
-      expect(failed(answer)).toMatchObject({ status: 400, code: "invalid_input" });
+      expect(failed(answer)).toMatchObject({ status: 400, code: "input_invalid" });
       expect(failed(answer).path).toMatch(/^metadata\./);
     }
     const input = encodeURIComponent(`{"${name}":1}`);
@@ -121,7 +121,7 @@ describe("on both transports alike", () => {
 
   test("a number beyond what a number can be is refused", async () => {
     for (const answer of await both(`{"name":"a","systemPrompt":"x","temperature":1e999}`)) {
-      expect(failed(answer)).toEqual({ status: 400, code: "invalid_input", path: "temperature" });
+      expect(failed(answer)).toEqual({ status: 400, code: "input_invalid", path: "temperature" });
     }
   });
 

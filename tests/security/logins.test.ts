@@ -1,6 +1,6 @@
 import postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { cloneDatabase } from "../database.ts";
+import { cloneDatabase } from "../support/database.ts";
 
 let database: Awaited<ReturnType<typeof cloneDatabase>>;
 let owner: postgres.Sql;
@@ -31,7 +31,7 @@ const definers = {
     `select graphile_worker.patchbay_enqueue('[{"task": "events.fanOut", "body": {}, "runAt": "2026-01-01", "key": "k"}]')`,
     `select * from graphile_worker.patchbay_waiting('events.fanOut')`,
   ],
-  houseUrl: [
+  systemUrl: [
     "select app.applied_migrations()",
     "select app.make_partitions()",
     "select app.make_partitions(now())",
@@ -46,7 +46,7 @@ const definers = {
   ],
 } as const;
 
-describe.each(["tenantUrl", "houseUrl", "workerUrl"] as const)("the login of %s", (login) => {
+describe.each(["tenantUrl", "systemUrl", "workerUrl"] as const)("the login of %s", (login) => {
   test("cannot make a temporary object of any kind, nor a schema", async () => {
     const attempts = [
       "create temp table t (a integer)",
@@ -70,7 +70,7 @@ describe("functions with the rights of their owner", () => {
     owner.unsafe("do $$ begin execute format('grant temporary on database %I to public', current_database()); end $$"),
   );
 
-  test.each(["tenantUrl", "houseUrl"] as const)(
+  test.each(["tenantUrl", "systemUrl"] as const)(
     "take no table, view or type of the caller for their own (%s)",
     async (login) => {
       const names = await owner<{ name: string }[]>`
@@ -122,7 +122,7 @@ describe("functions with the rights of their owner", () => {
   );
 
   test("the system login does not become the owner through a view named like a table of the catalogue", async () => {
-    await as(database.roles.houseUrl, async (sql) => {
+    await as(database.roles.systemUrl, async (sql) => {
       await sql.unsafe(`create function pg_temp.evil() returns pg_catalog.text language plpgsql as $$
         begin execute 'create table app.taken as select current_user::text as by'; return 'nothing_209901'; end $$`);
       await sql.unsafe("create temp view pg_class as select 0::oid as oid, pg_temp.evil() as relname");
@@ -155,7 +155,7 @@ describe("functions with the rights of their owner", () => {
 });
 
 describe("the queue", () => {
-  test.each(["tenantUrl", "houseUrl"] as const)("is closed to its own functions' callers (%s)", async (login) => {
+  test.each(["tenantUrl", "systemUrl"] as const)("is closed to its own functions' callers (%s)", async (login) => {
     const attempts = [
       "select graphile_worker.add_job('x')",
       "select graphile_worker.complete_jobs(array[1])",
@@ -173,7 +173,7 @@ describe("the queue", () => {
 
 describe("partitions", () => {
   const drop = (table: string, before: string) =>
-    as(database.roles.houseUrl, (sql) => sql.unsafe(`select app.drop_partitions('${table}', ${before}) as dropped`));
+    as(database.roles.systemUrl, (sql) => sql.unsafe(`select app.drop_partitions('${table}', ${before}) as dropped`));
   const old = async (table: string, months: number) => {
     const [row] = await owner.unsafe(
       `select to_char(date_trunc('month', now(), 'UTC') - interval '${months} months', 'YYYY-MM-DD') as day`,
@@ -212,7 +212,7 @@ describe("partitions", () => {
 
   test("the form in which the caller's connection writes dates changes nothing", async () => {
     const [young, past] = [await old("ingress_events", 2), await old("ingress_events", 6)];
-    await as(database.roles.houseUrl, async (sql) => {
+    await as(database.roles.systemUrl, async (sql) => {
       await sql.unsafe("set datestyle = 'SQL, DMY'; set timezone = 'Pacific/Kiritimati'");
       await sql.unsafe("select app.make_partitions()");
       await sql.unsafe("select app.drop_partitions('ingress_events')");
@@ -223,7 +223,7 @@ describe("partitions", () => {
   test("are made for the present alone", async () => {
     for (const at of ["null", "'infinity'", "now() + interval '2 months'", "'1999-01-01'"])
       await expect(
-        as(database.roles.houseUrl, (sql) => sql.unsafe(`select app.make_partitions(${at})`)),
+        as(database.roles.systemUrl, (sql) => sql.unsafe(`select app.make_partitions(${at})`)),
         at,
       ).rejects.toThrow("for the present");
   });

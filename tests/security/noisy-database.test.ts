@@ -5,10 +5,10 @@ import { beforeCommit, type Database, DatabaseBusy, openDatabase } from "../../d
 import { FairGate } from "../../db/fair-gate.ts";
 import { newId } from "../../db/ids.ts";
 import { currentPrice, holdCredits } from "../../routers/billing/ledger.ts";
-import { expectSoundBooks, makeAgent } from "../fixtures/calls.ts";
-import { agent, house, phone } from "../house.ts";
+import { agent, phone, startTestApp } from "../support/app.ts";
+import { expectSoundBooks, makeAgent } from "../support/calls.ts";
 
-const h = await house({ credits: 100_000, env: { DATABASE_POOL_SIZE: "5" } });
+const h = await startTestApp({ credits: 100_000, env: { DATABASE_POOL_SIZE: "5" } });
 const noisyAgent = await makeAgent(h);
 const quietAgent = await makeAgent(h, {}, h.bob.key);
 

@@ -1,12 +1,12 @@
 import { afterAll, expect, test } from "vitest";
 import { emit } from "../../db/events.ts";
 import { newId } from "../../db/ids.ts";
-import { type SeededClient, seedClient } from "../../server/dev/seed.ts";
-import { openReceiver } from "../fixtures/receiver.ts";
-import { house, phone, agent as someAgent, until } from "../house.ts";
+import { type SeededClient, seedClient } from "../../dev/seed.ts";
+import { phone, agent as someAgent, startTestApp, until } from "../support/app.ts";
+import { openReceiver } from "../support/receiver.ts";
 
 const slots = 40;
-const h = await house({
+const h = await startTestApp({
   workers: true,
   env: { WORKER_PROMPT_JOBS: "20", WORKER_DELIVERY_JOBS: String(slots), WORKER_SLOW_JOBS: "6" },
 });
@@ -22,7 +22,7 @@ async function happen({ clientId }: SeededClient, times: number) {
   for (let n = 0; n < times; n++) {
     const id = newId("agent");
     await h.deps.db.asClient({ clientId }, (tx) =>
-      emit(tx, "agent.created", id, { id, name: `Agent ${n}`, state: "active", version: 1 }),
+      emit(tx, "agent.created", id, { id, name: `Agent ${n}`, status: "active", version: 1 }),
     );
   }
 }
@@ -37,7 +37,7 @@ async function addEndpoints(who: SeededClient, count: number, name: string) {
 const inFlight = async () => {
   const rows = await h.owner<{ client_id: string; n: number; slow: number }[]>`
     select client_id, count(*)::int as n, count(*) filter (where slow)::int as slow
-    from deliveries where state = 'pending' and admitted_until is not null group by 1`;
+    from deliveries where status = 'pending' and admitted_until is not null group by 1`;
   const of = (who: SeededClient) => rows.find(({ client_id }) => client_id === who.clientId)?.n ?? 0;
   return {
     of,
@@ -109,7 +109,7 @@ test("endpoints that are known to be slow share a half of the slots, whoever the
     await addEndpoints(who, 4, `other${index}`);
     await h.owner`update webhook_endpoints set slow_at = now() where client_id = ${who.clientId}`;
   }
-  await h.owner`update deliveries set next_attempt_at = now() where state = 'pending' and admitted_until is null`;
+  await h.owner`update deliveries set next_attempt_at = now() where status = 'pending' and admitted_until is null`;
   await Promise.all(others.map((who) => happen(who, 12)));
   await until(async () => {
     const held = await inFlight();
@@ -146,7 +146,7 @@ test("a hundred thousand due deliveries of a thousand clients delay neither a bi
     select 'client_many' || n, 'wh_many' || n, ${`${receiver.url}/many`}, array['none'], '\\x00' from generate_series(1, 1000) n`;
   receiver.answer("/many", (response) => void setTimeout(() => response.end("ok"), 300));
   await h.owner`
-    insert into deliveries (client_id, id, endpoint_id, event_id, event_type, event_created_at, state, next_attempt_at)
+    insert into deliveries (client_id, id, endpoint_id, event_id, event_type, event_created_at, status, next_attempt_at)
     select 'client_many' || n, 'dlv_many' || n || '_' || k, 'wh_many' || n, 'evt_many' || n || '_' || k, 'call.ended', now(),
       'pending', now() - interval '1 minute' from generate_series(1, 1000) n, generate_series(1, 100) k`;
   await h.owner`analyze deliveries`;

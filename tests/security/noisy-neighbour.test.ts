@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, expect, test } from "vitest";
-import { makeKey } from "../doors/core.ts";
-import { finished, makeAgent } from "../fixtures/calls.ts";
-import { openReceiver } from "../fixtures/receiver.ts";
-import { house, until } from "../house.ts";
+import { makeKey } from "../contract/endpoints/core.ts";
 import { startChild } from "../load/child.ts";
 import { type Heard, type Noise, noiseKinds } from "../load/noise-kinds.ts";
+import { startTestApp, until } from "../support/app.ts";
+import { finished, makeAgent } from "../support/calls.ts";
+import { openReceiver } from "../support/receiver.ts";
 
 /**
  * One client does everything at once that may harm others: it floods calls, has webhook endpoints that answer just in
@@ -19,7 +19,7 @@ const webhookSeconds = 10;
 const billSeconds = 20;
 
 // Few slots and connections, so that one client could take them all.
-const h = await house({
+const h = await startTestApp({
   workers: true,
   credits: 100_000,
   env: { DATABASE_POOL_SIZE: "10", WORKER_PROMPT_JOBS: "20" },

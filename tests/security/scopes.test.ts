@@ -3,20 +3,20 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
 import type { Tx } from "../../db/client.ts";
 import { clients } from "../../db/schema/clients.ts";
-import { doorsOf, type RestDoor } from "../../edge/doors.ts";
+import { operationsOf, type RestOperation } from "../../edge/rest/operations.ts";
+import { requireComplete } from "../../routers/core/complete-metadata.ts";
+import type { Context } from "../../routers/core/context.ts";
+import { operatorCommand, operatorQuery, query, router, serviceQuery } from "../../routers/core/procedures.ts";
+import { type Access, type Meta, rest } from "../../routers/core/rest-metadata.ts";
+import { operatorScopes, scopes } from "../../routers/core/scopes.ts";
 import { appRouter } from "../../routers/index.ts";
-import { type Access, type Meta, rest } from "../../routers/rest.ts";
-import { houseScopes, scopes } from "../../routers/scopes.ts";
-import { requireComplete } from "../../routers/trpc/complete.ts";
-import type { Context } from "../../routers/trpc/context.ts";
-import { houseCommand, houseQuery, query, router, serviceQuery } from "../../routers/trpc.ts";
-import { type Answer, house } from "../house.ts";
+import { type Answer, startTestApp } from "../support/app.ts";
 
-const everything = [...scopes, ...houseScopes];
+const everything = [...scopes, ...operatorScopes];
 const serviceToken = (name: string) => `${name}-0123456789abcdef0123456789abcdef`;
 /** Services by what their tokens carry: everything, one scope, and a list that is there and empty. */
 const services = { all: "", read: ":internal:read", write: ":internal:write", none: ":" };
-const h = await house({
+const h = await startTestApp({
   env: {
     INTERNAL_SERVICE_TOKENS: Object.entries(services)
       .map(([name, limit]) => `${name}:${serviceToken(name)}${limit}`)
@@ -25,7 +25,7 @@ const h = await house({
 });
 
 type Claims = Record<string, unknown>;
-type Transport = (door: RestDoor, key: string) => Promise<Answer>;
+type Transport = (door: RestOperation, key: string) => Promise<Answer>;
 
 /** The input is never good: who may not call is refused before it is looked at, and who may is told so. */
 const transports: Record<string, Transport> = {
@@ -34,7 +34,7 @@ const transports: Record<string, Transport> = {
   tRPC: ({ procedure, type }, key) =>
     type === "query" ? h.query(procedure, { surprise: 1 }, { key }) : h.mutate(procedure, { surprise: 1 }, { key }),
 };
-const doors = doorsOf(appRouter);
+const doors = operationsOf(appRouter);
 const withAccess = (...wanted: Access[]) =>
   doors.filter(({ meta }) => wanted.includes(meta.access!)).map((door) => [door.procedure, door] as const);
 
@@ -68,7 +68,7 @@ const asOperator = (claims: Claims) => tokenOf("auth0|operator", [], claims);
 const codeOf = ({ body }: Answer): string => (body?.error?.data ?? body?.error)?.code ?? "none";
 
 /** What each transport answers, for each set of claims. */
-async function outcomes(door: RestDoor, as: (claims: Claims) => Promise<string>, given: [string, Claims][]) {
+async function outcomes(door: RestOperation, as: (claims: Claims) => Promise<string>, given: [string, Claims][]) {
   const found: string[] = [];
   for (const [what, claims] of given) {
     const key = await as(claims);
@@ -167,13 +167,13 @@ const allClients = async ({ ctx }: { ctx: { tx: Tx } }) => {
   return (await ctx.tx.select({ id: clients.id }).from(clients)).map(({ id }) => id);
 };
 
-describe("a builder states who may call", () => {
+describe("a builder statuses who may call", () => {
   const probes = router({
-    clients: houseQuery
+    clients: operatorQuery
       .meta(rest("GET", "/admin/probe", "platform:read", "Probe"))
       .output(Clients)
       .query(allClients),
-    forget: houseCommand
+    forget: operatorCommand
       .meta(rest("POST", "/admin/probe", "platform:write", "Probe"))
       .output(Clients)
       .mutation(allClients),
@@ -184,7 +184,7 @@ describe("a builder states who may call", () => {
   });
 
   test("so a procedure that says nothing of it is open to nobody else", async () => {
-    const p = await house({ router: probes });
+    const p = await startTestApp({ router: probes });
     const strangers = [p.ada.key, await p.token(p.ada), await p.token(p.ada, { scope: "platform:read" })];
     for (const key of strangers) {
       for (const answer of [await p.get("/admin/probe", { key }), await p.query("clients", {}, { key })])
@@ -204,15 +204,15 @@ describe("a builder states who may call", () => {
     Object.fromEntries(Object.entries(meta).filter(([name]) => !names.includes(name as keyof Meta))) as Meta;
   const bare = initTRPC.context<Context>().meta<Meta>().create().procedure;
   const incomplete = {
-    "without metadata": houseQuery.query(allClients),
-    "without a scope": houseQuery.meta(without("scope")).query(allClients),
-    "with no scope at all": houseQuery.meta({ ...meta, scope: null }).query(allClients),
-    "with a scope that is none": houseQuery.meta({ ...meta, scope: "platform:raed" as never }).query(allClients),
-    "with a tenant's scope": houseQuery.meta({ ...meta, scope: "agents:read" }).query(allClients),
-    "without a limit": houseQuery.meta(without("limit")).query(allClients),
-    "with another access than its builder's": houseQuery.meta({ ...meta, access: "tenant" }).query(allClients),
-    "of a tenant that states it is an operator's": query.meta({ ...meta, access: "operator" }).query(allClients),
-    "without faults": houseQuery.meta(without("faults")).query(allClients),
+    "without metadata": operatorQuery.query(allClients),
+    "without a scope": operatorQuery.meta(without("scope")).query(allClients),
+    "with no scope at all": operatorQuery.meta({ ...meta, scope: null }).query(allClients),
+    "with a scope that is none": operatorQuery.meta({ ...meta, scope: "platform:raed" as never }).query(allClients),
+    "with a tenant's scope": operatorQuery.meta({ ...meta, scope: "agents:read" }).query(allClients),
+    "without a limit": operatorQuery.meta(without("limit")).query(allClients),
+    "with another access than its builder's": operatorQuery.meta({ ...meta, access: "tenant" }).query(allClients),
+    "of a tenant that statuses it is an operator's": query.meta({ ...meta, access: "operator" }).query(allClients),
+    "without faults": operatorQuery.meta(without("faults")).query(allClients),
     "that no builder of ours made": bare.meta({ ...meta, access: "operator" }).query(() => ["all"]),
   };
 

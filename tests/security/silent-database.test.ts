@@ -10,10 +10,10 @@ import { ConnectionLost, type Database, openDatabase } from "../../db/client.ts"
 import { newId } from "../../db/ids.ts";
 import { clients } from "../../db/schema/clients.ts";
 import { eventCounters } from "../../db/schema/events.ts";
-import { fastAndForgetful, startPostgres } from "../../server/dev/postgres.ts";
+import { fastAndForgetful, startPostgres } from "../../dev/postgres.ts";
 import { roleUrls } from "../../server/env.ts";
-import { silentProxy } from "../fixtures/silent-proxy.ts";
-import { agent, type House, house, phone, until } from "../house.ts";
+import { agent, type House, phone, startTestApp, until } from "../support/app.ts";
+import { silentProxy } from "../support/silent-proxy.ts";
 
 type Proxy = Awaited<ReturnType<typeof silentProxy>>;
 
@@ -23,7 +23,7 @@ let db: Database;
 const seconds = (since: number) => (performance.now() - since) / 1000;
 
 beforeAll(async () => {
-  h = await house({
+  h = await startTestApp({
     workers: true,
     laneWaitMs: 5_000,
     databaseUrl: async (url) => {
@@ -80,7 +80,7 @@ describe("while the database is silent", () => {
     for (const path of ["/health", "/health/ready"]) {
       const began = performance.now();
       const { status, body } = await h.get(path, { key: null });
-      expect({ status, state: body.status }, path).toEqual({ status: 503, state: "down" });
+      expect({ status, status: body.status }, path).toEqual({ status: 503, status: "down" });
       expect(seconds(began)).toBeLessThan(5);
     }
     expect((await h.get("/health/live", { key: null })).status).toBe(200);
@@ -91,7 +91,7 @@ describe("while the database is silent", () => {
 
 describe("a connection that missed a deadline", () => {
   const clientId = newId("client");
-  beforeAll(() => db.asHouse((tx) => tx.insert(clients).values({ id: clientId, name: "silent" })));
+  beforeAll(() => db.asSystem((tx) => tx.insert(clients).values({ id: clientId, name: "silent" })));
   const put = (subjectId: string, wait: () => Promise<void> | void) =>
     db.asClient({ clientId }, async (tx) => {
       await tx.insert(eventCounters).values({ subjectId, sequence: 1 });
@@ -191,8 +191,8 @@ test("a server whose processes are stopped by a signal is given up within second
   await chmod(directory, 0o755); // as root, Postgres runs as another user
   const dataDir = join(directory, "data");
   const server = await startPostgres({ dataDir, port: 0, settings: fastAndForgetful, database: "postgres" });
-  const stopped = openDatabase({ tenantUrl: server.url, houseUrl: server.url, quickMs: 1_000, connectMs: 2_000 });
-  const look = () => stopped.asHouse((tx) => tx.execute<{ pid: number }>(sql`select pid from pg_stat_activity`));
+  const stopped = openDatabase({ tenantUrl: server.url, systemUrl: server.url, quickMs: 1_000, connectMs: 2_000 });
+  const look = () => stopped.asSystem((tx) => tx.execute<{ pid: number }>(sql`select pid from pg_stat_activity`));
   const pids = [Number((await readFile(join(dataDir, "postmaster.pid"), "utf8")).split("\n")[0])];
   for (const { pid } of await look()) pids.push(pid);
   try {

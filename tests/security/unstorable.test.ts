@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
-import { house } from "../house.ts";
+import { startTestApp } from "../support/app.ts";
 
-const h = await house();
+const h = await startTestApp();
 const operator = await h.operator();
 
 test("a token whose subject or claims the database cannot keep is no failure of ours", async () => {

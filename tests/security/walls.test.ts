@@ -6,9 +6,9 @@ import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import {
   ConnectionLost,
   type Database,
-  EntryRefused,
-  hotRead,
   openDatabase,
+  SessionRefused,
+  singleRowStatement,
   TransactionEnded,
   type Tx,
 } from "../../db/client.ts";
@@ -16,7 +16,7 @@ import { newId } from "../../db/ids.ts";
 import { clients } from "../../db/schema/clients.ts";
 import { eventCounters } from "../../db/schema/events.ts";
 import { hotAgent } from "../../routers/agents/service.ts";
-import { cloneDatabase } from "../database.ts";
+import { cloneDatabase } from "../support/database.ts";
 
 let database: Awaited<ReturnType<typeof cloneDatabase>>;
 let owner: postgres.Sql;
@@ -27,7 +27,7 @@ beforeAll(async () => {
   database = await cloneDatabase();
   owner = postgres(database.url, { max: 4, onnotice: () => {} });
   db = openDatabase({ ...database.roles, size: 4, maxWaitMs: 20_000, maxWaiting: 5000 });
-  await db.asHouse((tx) => tx.insert(clients).values(names.map((id) => ({ id, name: id }))));
+  await db.asSystem((tx) => tx.insert(clients).values(names.map((id) => ({ id, name: id }))));
   for (const clientId of names) await db.asClient({ clientId }, (tx) => put(tx, "mine", 1));
 });
 
@@ -50,7 +50,7 @@ const clientOf = (index: number) => names[index % names.length]!;
 async function inTransaction(): Promise<number> {
   const [row] = await owner`
     select count(*)::int as n from pg_stat_activity
-    where application_name like 'patchbay-%' and datname = current_database() and state like 'idle in transaction%'`;
+    where application_name like 'patchbay-%' and datname = current_database() and status like 'idle in transaction%'`;
   return row!.n;
 }
 
@@ -68,9 +68,9 @@ describe("the catalogue", () => {
     "ingress_events",
     "ingress_keys",
     "bus_positions",
-    "dispatch_pauses",
+    "delivery_pauses",
     "worker_heartbeats",
-    "gave_up_jobs",
+    "dead_jobs",
   ];
 
   test("every table is walled, by force, and no application login may pass the wall", async () => {
@@ -262,10 +262,10 @@ describe("a transaction", () => {
       door.listen(0, "127.0.0.1");
       await once(door, "listening");
       const url = `postgres://nobody:nothing@127.0.0.1:${(door.address() as AddressInfo).port}/nowhere`;
-      const closed = openDatabase({ tenantUrl: url, houseUrl: url, size: 2, maxWaitMs: 20_000 });
+      const closed = openDatabase({ tenantUrl: url, systemUrl: url, size: 2, maxWaitMs: 20_000 });
       try {
         const asked = Array.from({ length: 10 }, () =>
-          closed.asHouse(async (tx) => {
+          closed.asSystem(async (tx) => {
             await tx.execute(sql`select 1`);
             await tx.execute(sql`select 2`);
           }),
@@ -307,9 +307,9 @@ describe("a transaction", () => {
   test("a revoked key is refused inside the transaction, and its lane serves the next", async () => {
     const clientId = clientOf(0);
     const refused = db.asClient({ clientId, keyId: newId("apiKey") }, all, { mode: "read" });
-    await expect(refused).rejects.toBeInstanceOf(EntryRefused);
+    await expect(refused).rejects.toBeInstanceOf(SessionRefused);
     await expect(db.readOne({ clientId, keyId: newId("apiKey") }, hotAgent, [newId("agent")])).rejects.toBeInstanceOf(
-      EntryRefused,
+      SessionRefused,
     );
     expect(await db.asClient({ clientId }, all, { mode: "read" })).not.toEqual([]);
   });
@@ -319,7 +319,7 @@ describe("the hot read", () => {
   test("enters before it reads: the plan says so, and the wall stands inside it", async () => {
     const bare = postgres(database.roles.tenantUrl, { max: 1, onnotice: () => {} });
     const plan = await bare.unsafe(
-      `explain (costs off) ${hotRead(hotAgent)}`,
+      `explain (costs off) ${singleRowStatement(hotAgent)}`,
       ["c", null, null, "agent_x"] as never[],
       { prepare: true },
     );
@@ -336,8 +336,8 @@ describe("the hot read", () => {
     const ids = new Map<string, string>();
     for (const clientId of names.slice(0, 6)) {
       const id = newId("agent");
-      await owner`insert into agents (client_id, id, name, state, version, provider_account_id) values (${clientId}, ${id}, 'a', 'active', 1, 'pacc_x')`;
-      await owner`insert into agent_versions (client_id, agent_id, version, name, config, state, created_by) values (${clientId}, ${id}, 1, 'a', '{}', 'live', 'x')`;
+      await owner`insert into agents (client_id, id, name, status, version, provider_account_id) values (${clientId}, ${id}, 'a', 'active', 1, 'pacc_x')`;
+      await owner`insert into agent_versions (client_id, agent_id, version, name, config, status, created_by) values (${clientId}, ${id}, 1, 'a', '{}', 'live', 'x')`;
       ids.set(clientId, id);
     }
     const pairs = [...ids.keys()].flatMap((reader) => [...ids].map(([holder, id]) => ({ reader, holder, id })));

@@ -147,8 +147,8 @@ async function openBare({ environment, owner }: Ground) {
 const settled = ({ owner }: Ground) =>
   patiently(async () => {
     const [left] = await owner`
-      select exists (select from deliveries where state = 'pending' and admitted_until is null)
-          or exists (select from deliveries where state = 'pending' and admitted_until is not null)
+      select exists (select from deliveries where status = 'pending' and admitted_until is null)
+          or exists (select from deliveries where status = 'pending' and admitted_until is not null)
           or exists (select from graphile_worker._private_jobs j join graphile_worker._private_tasks t on t.id = j.task_id
                      where t.identifier in ('events.fanOut', 'webhooks.deliver')) as some`;
     return !left!.some;
@@ -164,7 +164,7 @@ async function patiently(isOver: () => Promise<boolean>) {
 
 async function records({ owner }: Ground) {
   const [seen] = await owner<{ delivered: number; attempts: number }[]>`
-    select (select count(*)::int from deliveries where state = 'delivered' and attempts = 1) as delivered,
+    select (select count(*)::int from deliveries where status = 'delivered' and attempts = 1) as delivered,
       (select count(*)::int from delivery_attempts where status = 200) as attempts`;
   return { ...seen! };
 }

@@ -1,8 +1,8 @@
 import { eventTypes } from "../../../db/events.ts";
 import { newId } from "../../../db/ids.ts";
+import { seedClient } from "../../../dev/seed.ts";
 import { eventEnvelope } from "../../../routers/events/service.ts";
-import { createEndpoint } from "../../../routers/webhooks/service.ts";
-import { seedClient } from "../../../server/dev/seed.ts";
+import { createEndpoint } from "../../../routers/webhooks/endpoints/service.ts";
 import type { Ground } from "../ground.ts";
 
 /** Enough of both that the places per endpoint and per client are never what is waited for. */
@@ -64,12 +64,16 @@ export async function insertHistory(ground: Ground, endpoints: Endpoint[]) {
 }
 
 /** As the fan-out leaves them where no place is free: the next sweep admits the first of each endpoint. */
-export async function insertDeliveries({ owner }: Ground, events: Event[], state: "pending" | "delivered" = "pending") {
+export async function insertDeliveries(
+  { owner }: Ground,
+  events: Event[],
+  status: "pending" | "delivered" = "pending",
+) {
   const column = (read: (event: Event) => string) => owner.array(events.map(read));
   await owner`
-    insert into deliveries (client_id, id, endpoint_id, event_id, event_type, event_created_at, state, next_attempt_at)
-    select e.client_id, made.id, made.endpoint_id, e.id, e.type, e.created_at, ${state},
-      case when ${state} = 'pending' then clock_timestamp() end
+    insert into deliveries (client_id, id, endpoint_id, event_id, event_type, event_created_at, status, next_attempt_at)
+    select e.client_id, made.id, made.endpoint_id, e.id, e.type, e.created_at, ${status},
+      case when ${status} = 'pending' then clock_timestamp() end
     from unnest(${owner.array(events.map(() => newId("delivery")))}::text[], ${column((e) => e.eventId)}::text[],
       ${column((e) => e.id)}::text[]) as made(id, event_id, endpoint_id)
     join events e on e.id = made.event_id`;

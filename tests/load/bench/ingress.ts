@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { telnyxAccount } from "../../../server/dev/telnyx.ts";
+import { telnyxAccount } from "../../../dev/simulators/telnyx.ts";
 import { seedCalls } from "../call-ground.ts";
 import type { BenchOptions, Ground } from "../ground.ts";
 import type { Sending, Sent } from "../ingress-sender.ts";
@@ -42,10 +42,10 @@ async function makeLive({ owner }: Ground, calls: Call[]) {
   const ids = calls.map(({ id }) => id);
   await owner`
     update calls set status = 'queued', outcome = null, outcome_final = false, duration_seconds = null,
-      recording_state = 'none', recording_enabled = false, transcript_state = 'pending' where id = any(${ids})`;
-  await owner`update holds set state = 'held', captured_micros = 0 where subject_id = any(${ids})`;
+      recording_status = 'none', recording_enabled = false, transcript_status = 'pending' where id = any(${ids})`;
+  await owner`update holds set status = 'held', captured_micros = 0 where subject_id = any(${ids})`;
   const [totals] =
-    await owner`select client_id, sum(amount_micros)::text as held from holds where state = 'held' group by 1`;
+    await owner`select client_id, sum(amount_micros)::text as held from holds where status = 'held' group by 1`;
   await owner`
     insert into ledger_accounts (client_id, name, balance_micros)
     select ${totals!.client_id}, name, case name when 'held' then ${totals!.held}::bigint else 0 end
@@ -116,7 +116,7 @@ type Owner = Ground["owner"];
 async function allApplied(owner: Owner) {
   const until = performance.now() + patienceMs;
   for (;;) {
-    const [left] = await owner`select count(*)::int as n from ingress_events where state = 'received'`;
+    const [left] = await owner`select count(*)::int as n from ingress_events where status = 'received'`;
     if (left!.n === 0) return;
     if (performance.now() > until)
       throw new Error(`${left!.n} messages were not applied within ${patienceMs / 1000} s`);
@@ -129,7 +129,7 @@ async function missing(owner: Owner, { acknowledged }: Sent): Promise<string[]> 
   const faults: string[] = [];
   for (const [provider, keys] of Object.entries(acknowledged)) {
     const [seen] = await owner`
-      select count(distinct key)::int as keys, count(*)::int as rows, count(*) filter (where state = 'failed')::int as failed
+      select count(distinct key)::int as keys, count(*)::int as rows, count(*) filter (where status = 'failed')::int as failed
       from ingress_events where provider = ${provider} and key = any(${keys})`;
     if (seen!.keys !== keys.length) faults.push(`${provider}: ${keys.length - seen!.keys} acknowledged and not kept`);
     if (seen!.rows !== seen!.keys) faults.push(`${provider}: ${seen!.rows - seen!.keys} kept twice`);

@@ -60,7 +60,7 @@ async function openAccounts({ owner }: Ground, count: number): Promise<string[]>
 async function mustBalance({ owner }: Ground, ids: string[]) {
   const [seen] = await owner`
     select (select sum(balance_micros) from ledger_accounts where client_id = any(${ids})) as total,
-      (select count(*) from holds where client_id = any(${ids}) and state = 'held') as held,
+      (select count(*) from holds where client_id = any(${ids}) and status = 'held') as held,
       (select count(*)::int from (
         select a.client_id from ledger_accounts a left join ledger_entries e
           on e.client_id = a.client_id and e.account = a.name

@@ -1,8 +1,8 @@
 import { newId } from "../../../db/ids.ts";
+import { seedClient } from "../../../dev/seed.ts";
 import { CreateAgent } from "../../../routers/agents/schema.ts";
 import { createApiKey } from "../../../routers/api-keys/service.ts";
-import { scopes } from "../../../routers/scopes.ts";
-import { seedClient } from "../../../server/dev/seed.ts";
+import { scopes } from "../../../routers/core/scopes.ts";
 import type { Child } from "../child.ts";
 import type { Ground } from "../ground.ts";
 

@@ -6,7 +6,8 @@ import { newId } from "../../../db/ids.ts";
  * of anything. Column names are the fields' names, so that nothing is renamed afterwards.
  */
 export function statements(sql: postgres.Sql, clientId: string) {
-  const columns = sql.unsafe(`a.id, a.name, a.state, a.state_reason as "stateReason", a.version, a.metadata, v.config,
+  const columns =
+    sql.unsafe(`a.id, a.name, a.status, a.status_reason as "statusReason", a.version, a.metadata, v.config,
     a.created_at as "createdAt", a.updated_at as "updatedAt"`);
   const flat = ({ config, ...agent }: postgres.Row) => ({ ...agent, ...config });
 
@@ -47,8 +48,8 @@ export function statements(sql: postgres.Sql, clientId: string) {
           c.join_timeout_seconds as "joinTimeoutSeconds", c.recording_enabled as "recordingEnabled",
           c.join_url as "joinUrl", h.amount_micros as "heldMicros", c.cost_micros as "costMicros",
           c.billed_seconds as "billedSeconds", c.duration_seconds as "durationSeconds", c.summary,
-          c.transcript_state as "transcriptState", c.recording_state as "recordingState", c.output,
-          c.output_state as "outputState", c.output_problems as "outputProblems", c.created_at as "createdAt",
+          c.transcript_status as "transcriptStatus", c.recording_status as "recordingStatus", c.output,
+          c.output_status as "outputStatus", c.output_problems as "outputProblems", c.created_at as "createdAt",
           c.joined_at as "joinedAt", c.ended_at as "endedAt", c.erased_at as "erasedAt"
         from calls c left join holds h on h.client_id = c.client_id and h.subject_id = c.id
         where c.client_id = ${clientId} and c.id = ${id}`;
@@ -59,11 +60,11 @@ export function statements(sql: postgres.Sql, clientId: string) {
       const id = newId("agent");
       const [row] = await sql`
         with agent as (
-          insert into agents (client_id, id, name, state, version, provider_account_id, metadata)
+          insert into agents (client_id, id, name, status, version, provider_account_id, metadata)
           values (${clientId}, ${id}, ${name}, 'active', 1, 'pacc_platform', ${sql.json(metadata)})
           returning *
         ), version as (
-          insert into agent_versions (client_id, agent_id, version, name, config, state, created_by)
+          insert into agent_versions (client_id, agent_id, version, name, config, status, created_by)
           values (${clientId}, ${id}, 1, ${name}, ${sql.json(config)}, 'live', 'bench')
           returning *
         )
@@ -83,8 +84,8 @@ export function statements(sql: postgres.Sql, clientId: string) {
           variables, metadata, max_duration_seconds as "maxDurationSeconds", join_timeout_seconds as "joinTimeoutSeconds",
           recording_enabled as "recordingEnabled", join_url as "joinUrl", cost_micros as "costMicros",
           billed_seconds as "billedSeconds", duration_seconds as "durationSeconds", summary,
-          transcript_state as "transcriptState", recording_state as "recordingState", output,
-          output_state as "outputState", output_problems as "outputProblems", created_at as "createdAt",
+          transcript_status as "transcriptStatus", recording_status as "recordingStatus", output,
+          output_status as "outputStatus", output_problems as "outputProblems", created_at as "createdAt",
           joined_at as "joinedAt", ended_at as "endedAt", erased_at as "erasedAt"`;
       return row!;
     },

@@ -33,8 +33,8 @@ export function tables(url: string, clientId: string) {
         ),
       );
   const asAgent = ({ agent, config }: Awaited<ReturnType<typeof shownAgents>>[number]) => {
-    const { id, name, state, stateReason, version, metadata, createdAt, updatedAt } = agent;
-    return { id, name, ...(config as object), metadata, state, stateReason, version, createdAt, updatedAt };
+    const { id, name, status, statusReason, version, metadata, createdAt, updatedAt } = agent;
+    return { id, name, ...(config as object), metadata, status, statusReason, version, createdAt, updatedAt };
   };
 
   return {
@@ -69,12 +69,20 @@ export function tables(url: string, clientId: string) {
           id,
           name,
           metadata,
-          state: "active" as const,
+          status: "active" as const,
           version: 1,
           providerAccountId: "pacc_platform",
         };
         const [agent] = await tx.insert(agents).values(row).returning();
-        const version = { clientId, agentId: id, version: 1, name, config, state: "live" as const, createdBy: "bench" };
+        const version = {
+          clientId,
+          agentId: id,
+          version: 1,
+          name,
+          config,
+          status: "live" as const,
+          createdBy: "bench",
+        };
         await tx.insert(agentVersions).values(version);
         return asAgent({ agent: agent!, config });
       }),

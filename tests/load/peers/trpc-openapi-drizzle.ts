@@ -15,7 +15,7 @@ const whole = z.int().nullable();
 const metadata = z.record(z.string(), z.string());
 
 const Agent = z.object({
-  ...{ id: z.string(), name: z.string(), ...AgentConfig.shape, metadata, state: z.string(), stateReason: text },
+  ...{ id: z.string(), name: z.string(), ...AgentConfig.shape, metadata, status: z.string(), statusReason: text },
   ...{ version: z.int(), createdAt: z.date(), updatedAt: z.date() },
 });
 const Webhook = z.object({
@@ -30,8 +30,8 @@ const Call = z.object({
   ...{ to: text, from: text, status: z.string(), outcome: text, outcomeFinal: z.boolean(), failureReason: text },
   ...{ endReason: text, variables: z.record(z.string(), z.unknown()), metadata, maxDurationSeconds: z.int() },
   ...{ joinTimeoutSeconds: z.int(), recordingEnabled: z.boolean(), joinUrl: text, heldMicros: whole.optional() },
-  ...{ costMicros: whole, billedSeconds: whole, durationSeconds: whole, summary: text, transcriptState: z.string() },
-  ...{ recordingState: z.string(), output: z.record(z.string(), z.unknown()).nullable(), outputState: z.string() },
+  ...{ costMicros: whole, billedSeconds: whole, durationSeconds: whole, summary: text, transcriptStatus: z.string() },
+  ...{ recordingStatus: z.string(), output: z.record(z.string(), z.unknown()).nullable(), outputStatus: z.string() },
   ...{ outputProblems: z.array(z.unknown()).nullable(), createdAt: z.date(), joinedAt: time, endedAt: time },
   erasedAt: time,
 });

@@ -1,0 +1,88 @@
+import { randomInt } from "node:crypto";
+import type { AddressInfo } from "node:net";
+import { parseArgs } from "node:util";
+import type { TelnyxAccount } from "../telnyx.ts";
+import { serveWorld } from "./http.ts";
+import { NUMBERS } from "./numbers.ts";
+import { keepThings } from "./persistence.ts";
+import { type Account, newWorld } from "./state.ts";
+
+export type { FaultPlan } from "./faults.ts";
+export { type Behaviour, type Ending, type EndReason, NUMBERS, type SipTermination } from "./numbers.ts";
+export type { WebhookEvent } from "./requests.ts";
+export type { Account, LoggedRequest } from "./state.ts";
+export type { CallView } from "./views.ts";
+
+export interface UltravoxOptions {
+  /** Absent or 0: one that is free. */
+  port?: number;
+  /** Same seed, same ids and stories. Absent: another one each time, since a database outlives the simulator. */
+  seed?: number;
+  /** Simulated seconds in a second of the clock on the wall. */
+  speed?: number;
+  /** Real milliseconds that a receiver of webhooks has to answer. */
+  webhookTimeoutMs?: number;
+  /** What is no call is kept in this file, since a database that outlives the simulator knows it by its id. */
+  keepFile?: string;
+  /** The Telnyx through which every account dials: it reports the legs of calls to their `StatusCallback`. */
+  telnyx?: TelnyxAccount;
+  accounts: Account[];
+}
+
+export interface Ultravox {
+  url: string;
+  port: number;
+  close(): Promise<void>;
+}
+
+/** A stand-in for the provider on 127.0.0.1; `docs/simulator.md` says what it does. */
+export async function startUltravox(options: UltravoxOptions): Promise<Ultravox> {
+  const { port = 0, seed = randomInt(2 ** 32), speed = 1, webhookTimeoutMs = 5000, accounts } = options;
+  if (!(speed > 0)) throw new Error(`speed must be more than 0, not ${speed}`);
+  const world = newWorld({ seed, speed, webhookTimeoutMs, telnyx: options.telnyx ?? null, accounts });
+  const keep = options.keepFile ? await keepThings(world, options.keepFile) : async () => {};
+  const server = serveWorld(world);
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject).listen(port, "127.0.0.1", resolve);
+  });
+  const listening = (server.address() as AddressInfo).port;
+  return {
+    url: `http://127.0.0.1:${listening}`,
+    port: listening,
+    async close() {
+      world.stopped.abort();
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      server.closeAllConnections();
+      await closed;
+      await keep();
+    },
+  };
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      port: { type: "string", default: "4010" },
+      seed: { type: "string" },
+      speed: { type: "string", default: "1" },
+      "api-key": { type: "string", default: "simulat1.0123456789abcdef0123456789abcdef" },
+      webhook: { type: "string" },
+      secret: { type: "string", default: "simulated-webhook-secret" },
+    },
+  });
+  const account: Account = {
+    id: "00000000-0000-4000-8000-000000000001",
+    apiKey: values["api-key"],
+    webhooks: values.webhook === undefined ? [] : [{ url: values.webhook, secrets: [values.secret] }],
+  };
+  const simulator = await startUltravox({
+    port: Number(values.port),
+    ...(values.seed !== undefined && { seed: Number(values.seed) }),
+    speed: Number(values.speed),
+    accounts: [account],
+  });
+  console.log(`Ultravox, simulated, at ${simulator.url}; X-API-Key: ${account.apiKey}`);
+  for (const [ending, { what }] of Object.entries(NUMBERS)) console.log(`  …${ending}  ${what}`);
+}
+
+if (import.meta.main) await main();

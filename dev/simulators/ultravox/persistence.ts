@@ -1,0 +1,48 @@
+import { readFile, rename, writeFile } from "node:fs/promises";
+import type { Agent, Thing, World } from "./state.ts";
+
+const everyMs = 500;
+
+type Kept = { agents: Agent[]; shelves: Record<string, Thing[]> };
+
+/** Takes up what the file has, and writes it there whenever it has changed. What is returned writes it once more. */
+export async function keepThings(world: World, file: string): Promise<() => Promise<void>> {
+  let written = await readFile(file, "utf8").catch(() => "{}"); // the first start has no file
+  const kept = readKept(written);
+  for (const agent of kept.agents) world.agents.set(agent.id, agent);
+  world.ordinals.agent = nextOrdinal(kept.agents);
+  for (const [noun, things] of Object.entries(kept.shelves)) {
+    world.shelves.set(noun, new Map(things.map((thing) => [thing.id, thing])));
+    world.ordinals[noun] = nextOrdinal(things);
+  }
+
+  async function write() {
+    const shelves = Object.fromEntries([...world.shelves].map(([noun, things]) => [noun, [...things.values()]]));
+    const text = JSON.stringify({ agents: [...world.agents.values()], shelves } satisfies Kept, writeBytes);
+    if (text === written) return;
+    written = text;
+    await writeFile(`${file}.new`, text);
+    await rename(`${file}.new`, file);
+  }
+  const timer = setInterval(
+    () => void write().catch((error) => console.error(`${file} was not written:`, error)),
+    everyMs,
+  ).unref();
+  return () => {
+    clearInterval(timer);
+    return write();
+  };
+}
+
+/** An earlier version kept agents alone, as a list. */
+function readKept(text: string): Kept {
+  const found: unknown = JSON.parse(text);
+  if (Array.isArray(found)) return { agents: found as Agent[], shelves: {} };
+  return { agents: [], shelves: {}, ...(found as Partial<Kept>) };
+}
+
+const nextOrdinal = (things: { ordinal: number }[]) => Math.max(0, ...things.map(({ ordinal }) => ordinal + 1));
+
+/** Audio and documents are not kept: they would be most of the file. */
+const writeBytes = (_: string, value: unknown) =>
+  typeof value === "object" && value !== null && "type" in value && value.type === "Buffer" ? undefined : value;

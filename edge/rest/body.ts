@@ -1,0 +1,88 @@
+import { isUtf8 } from "node:buffer";
+import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
+import { ApiError } from "../../routers/core/errors.ts";
+import { parseJsonObject } from "../json/limits.ts";
+
+export type BodyLimits = { maxBodyBytes: number; bodyDeadlineSeconds: number };
+
+/** The caller hung up in the middle of the body: nobody is left to hear an answer. */
+export class CallerGone extends Error {}
+
+/** Does the request announce a body? An announced length of zero is none. */
+export function hasBody({ headers }: IncomingMessage): boolean {
+  return headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0;
+}
+
+/** The body as it was sent, every value as JSON typed it. No body is an empty object. */
+export async function readJsonObject(req: IncomingMessage, limits: BodyLimits): Promise<Record<string, unknown>> {
+  return { ...parseJsonObject(await readJsonText(req, limits)) };
+}
+
+/** The text of a JSON body, before it is parsed. Empty: there is no body. */
+export async function readJsonText(req: IncomingMessage, limits: BodyLimits): Promise<string> {
+  if (!hasBody(req)) return "";
+  const wrongType = typeRefusal(req.headers);
+  const announced = Number(req.headers["content-length"] ?? 0);
+  if (wrongType && announced > 0) throw wrongType;
+  if (announced > limits.maxBodyBytes) throw tooLarge(limits);
+  const bytes = await readBytes(req, limits);
+  if (bytes.length === 0) return "";
+  if (wrongType) throw wrongType;
+  return textOf(bytes);
+}
+
+function typeRefusal({
+  "content-type": type,
+  "content-encoding": encoding,
+}: IncomingHttpHeaders): ApiError | undefined {
+  if (encoding && encoding.toLowerCase() !== "identity") {
+    return new ApiError("media_type_unsupported", "Send the body uncompressed, without Content-Encoding.");
+  }
+  if (type === "application/json") return;
+  const [media, ...parameters] = (type ?? "").toLowerCase().split(";");
+  const charsets = parameters.map((part) => part.trim()).filter((part) => part.startsWith("charset="));
+  if (media?.trim() === "application/json" && charsets.every((part) => /^charset="?utf-?8"?$/.test(part))) return;
+  return new ApiError("media_type_unsupported");
+}
+
+const tooLarge = ({ maxBodyBytes }: BodyLimits) =>
+  new ApiError("payload_too_large", `The body is larger than ${maxBodyBytes} bytes.`);
+
+/** All bytes, within a size and within a time: a body that drips in holds a connection, not a worker. */
+function readBytes(req: IncomingMessage, limits: BodyLimits): Promise<Buffer> {
+  if (req.readableEnded) throw new Error("Another middleware has read this body: mount the REST door before it.");
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    const onData = (chunk: Buffer) => {
+      chunks.push(chunk);
+      size += chunk.length;
+      if (size > limits.maxBodyBytes) fail(tooLarge(limits));
+    };
+    const onEnd = () => {
+      stop();
+      resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, size));
+    };
+    const fail = (error: Error) => {
+      stop();
+      reject(error);
+    };
+    const onGone = () => fail(new CallerGone());
+    const late = () =>
+      fail(new ApiError("json_invalid", `The body did not arrive within ${limits.bodyDeadlineSeconds} s.`));
+    const timer = setTimeout(late, limits.bodyDeadlineSeconds * 1000);
+    const stop = () => {
+      clearTimeout(timer);
+      req.off("data", onData).off("end", onEnd).off("error", onGone).off("close", onGone);
+    };
+    req.on("data", onData).on("end", onEnd).on("error", onGone).on("close", onGone);
+  });
+}
+
+function textOf(bytes: Buffer): string {
+  if (!isUtf8(bytes)) throw new ApiError("json_invalid", "The body is not valid UTF-8.");
+  if (bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf) {
+    throw new ApiError("json_invalid", "The body begins with a byte order mark. Send plain UTF-8.");
+  }
+  return bytes.toString("utf8");
+}

@@ -1,0 +1,86 @@
+import type { IncomingMessage } from "node:http";
+import { ApiError, type FaultDetail } from "../../routers/core/errors.ts";
+import { type BodyLimits, hasBody, readJsonObject } from "./body.ts";
+import type { RestOperation } from "./operations.ts";
+import { isForbiddenKey, type Reader, readerOf } from "./query.ts";
+
+export type InputReader = (req: IncomingMessage, query: string, params: Map<string, string>) => Promise<unknown>;
+
+/** How one door's input is put together; every look at the schema happens here, at the start, and none per request. */
+export function inputReader(door: RestOperation, limits: BodyLimits): InputReader {
+  const readers = new Map<string, Reader>();
+  for (const [name, schema] of Object.entries(door.input?._zod.def.shape ?? {})) {
+    if (!door.takesBody || door.params.includes(name))
+      readers.set(name, readerOf(schema, `${door.procedure}: ${name}`));
+  }
+  const finish = door.input ? (input: Record<string, unknown>) => input : refuseAnything;
+  if (door.takesBody) {
+    return async (req, query, params) => {
+      refuseQuery(query, door.rest.method);
+      const body = await readJsonObject(req, limits);
+      for (const name of params.keys()) if (Object.hasOwn(body, name)) throw refusal([inThePath(name)]);
+      return finish(withParams(body, params, readers));
+    };
+  }
+  return async (req, query, params) => {
+    if (hasBody(req)) throw new ApiError("input_invalid", `A ${door.rest.method} request takes no body.`);
+    return finish(withParams(query ? readQuery(query, params, readers) : {}, params, readers));
+  };
+}
+
+function withParams(input: Record<string, unknown>, params: Map<string, string>, readers: Map<string, Reader>) {
+  for (const [name, text] of params) input[name] = readers.get(name)?.([text], name) ?? text;
+  return input;
+}
+
+function readQuery(query: string, params: Map<string, string>, readers: Map<string, Reader>): Record<string, unknown> {
+  const input: Record<string, unknown> = {};
+  for (const [name, texts] of grouped(query)) {
+    if (isForbiddenKey(name)) throw refusal([{ path: name, message: "This name is not allowed." }]);
+    if (params.has(name)) throw refusal([inThePath(name)]);
+    const reader = readers.get(name);
+    // A name the schema does not know goes on as it came, so that the schema itself refuses it, by name.
+    input[name] = reader ? reader(texts, name) : texts.length > 1 ? texts : texts[0];
+  }
+  return input;
+}
+
+function grouped(query: string): Map<string, string[]> {
+  checkEscapes(query);
+  const groups = new Map<string, string[]>();
+  for (const [name, text] of new URLSearchParams(query)) {
+    const texts = groups.get(name);
+    if (texts) texts.push(text);
+    else groups.set(name, [text]);
+  }
+  return groups;
+}
+
+/** URLSearchParams repairs what is broken; a broken query is refused here instead. */
+function checkEscapes(query: string): void {
+  if (!query.includes("%")) return;
+  try {
+    decodeURIComponent(query);
+  } catch {
+    throw new ApiError("input_invalid", "The query string holds a malformed percent escape.");
+  }
+}
+
+function refuseQuery(query: string, method: string): void {
+  if (!query) return;
+  const details = [...grouped(query).keys()].map((path) => ({ path, message: "Send it in the body." }));
+  if (details.length > 0)
+    throw refusal(details, `A ${method} request takes no query string: send the fields in the body.`);
+}
+
+function refuseAnything(input: Record<string, unknown>): undefined {
+  const details = Object.keys(input).map((path) => ({ path, message: "There is no such field." }));
+  if (details.length > 0) throw refusal(details);
+}
+
+const inThePath = (path: string): FaultDetail => ({ path, message: "The path already says it. Leave it out." });
+
+function refusal(details: FaultDetail[], message?: string): ApiError {
+  const first = details[0];
+  return new ApiError("input_invalid", message ?? (first && `${first.path}: ${first.message}`), { details });
+}

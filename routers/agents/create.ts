@@ -1,0 +1,93 @@
+import { and, eq } from "drizzle-orm";
+import type { Tx } from "../../db/client.ts";
+import { newId } from "../../db/ids.ts";
+import { enqueue } from "../../db/queue.ts";
+import { agents, agentVersions } from "../../db/schema/agents.ts";
+import { ApiError } from "../core/errors.ts";
+import type { ProviderCommand } from "../core/provider-command.ts";
+import { accountFor } from "../credentials/accounts.ts";
+import type { ProviderAgent } from "../ports/ultravox.ts";
+import { checkReferences, dropUses, keepUses, referencesOf } from "./references.ts";
+import { type Agent, AgentConfig, type CreateAgent, type DuplicateAgent } from "./schema.ts";
+import { getAgent, toAgent } from "./service.ts";
+import { openTemplate, type SealedTemplate, standingTemplate, templateOf } from "./template.ts";
+import { change, checkConfig, emitAgentEvent, goLive, markVersion, pendingVersion } from "./versions/change.ts";
+
+export type Created = { id: string; template: SealedTemplate };
+type Wanted = { name: string; config: AgentConfig; metadata: Record<string, string> };
+
+/** What every outbound that makes an agent at the provider, where its name is our id, has in common. */
+const making = {
+  status: 201,
+  busyCode: "agent_busy",
+
+  async execute({ ultravox, vault }, accountId, { id, template }, deadline) {
+    return ultravox.createAgent(accountId, { id, template: await openTemplate(vault, template) }, deadline);
+  },
+
+  async onAccepted(tx, subjectId, got) {
+    await goLive(tx, subjectId, 1, got);
+    await emitAgentEvent(tx, "agent.created", subjectId);
+  },
+
+  async onFailed(tx, subjectId, { message }) {
+    await change(tx, subjectId, { status: "failed", statusReason: message });
+    await markVersion(tx, subjectId, 1, { status: "failed" });
+    await dropUses(tx, subjectId);
+  },
+
+  onUnknown: async () => {}, // it stays `provisioning` until the safety job knows
+  read: getAgent,
+
+  async rebuildRequest(tx, subjectId) {
+    const { config } = await pendingVersion(tx, subjectId);
+    return { id: subjectId, template: await standingTemplate(tx, AgentConfig.parse(config)) };
+  },
+
+  lookup: ({ ultravox }, accountId, asked, _since, deadline) => ultravox.findAgents(accountId, asked.id, deadline),
+  onOrphan: removeStray,
+} as const satisfies Omit<ProviderCommand<never, Created, ProviderAgent, Agent>, "kind" | "prepare">;
+
+/** Makes an agent here and at the provider. */
+export const createAgent: ProviderCommand<CreateAgent, Created, ProviderAgent, Agent> = {
+  ...making,
+  kind: "agents.create",
+  prepare: (tx, { name, metadata, ...config }, { actor }) => begin(tx, { name, config, metadata }, actor),
+};
+
+/** Makes a new agent of what another one is now. */
+export const duplicateAgent: ProviderCommand<DuplicateAgent, Created, ProviderAgent, Agent> = {
+  ...making,
+  kind: "agents.duplicate",
+
+  async prepare(tx, { id, name }, { actor }) {
+    const { agent, config } = await toAgent(tx, id);
+    if (agent.version === 0)
+      throw new ApiError("agent_not_active", `Agent ${id} was never live: there is nothing to copy.`);
+    const copy = name ?? `${agent.name.slice(0, 93)} (copy)`;
+    return begin(tx, { name: copy, config, metadata: agent.metadata }, actor);
+  },
+};
+
+async function begin(tx: Tx, { name, config, metadata }: Wanted, actor: string) {
+  const id = newId("agent");
+  const providerAccountId = await accountFor(tx);
+  const found = await referencesOf(tx, config, { lock: true });
+  checkConfig(config, found);
+  checkReferences(config, found, providerAccountId);
+  await tx.insert(agents).values({ id, name, metadata, status: "provisioning", providerAccountId });
+  await tx.insert(agentVersions).values({ agentId: id, version: 1, name, config, status: "pending", createdBy: actor });
+  await keepUses(tx, id, config, found);
+  return { subjectId: id, providerAccountId, asked: { id, template: templateOf(config, found) } };
+}
+
+/** A second agent of our name, or one that came to light too late: nobody here would ever use it. */
+export async function removeStray(tx: Tx, id: string, accountId: string, { providerAgentId }: ProviderAgent) {
+  const [agent] = await tx
+    .select({ ours: agents.providerAgentId })
+    .from(agents)
+    .where(and(eq(agents.id, id), eq(agents.status, "active")));
+  if (agent?.ours === providerAgentId) return;
+  const removal = { kind: "agent", accountId, providerId: providerAgentId } as const;
+  await enqueue(tx, "upstream.remove", removal, { key: providerAgentId });
+}

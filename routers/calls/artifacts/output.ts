@@ -1,0 +1,235 @@
+import { type Context, createContext, Script } from "node:vm";
+import { Ajv2020, type ErrorObject } from "ajv/dist/2020.js";
+import formats from "ajv-formats";
+import { shownEndReason } from "../lifecycle/outcome.ts";
+
+/** What a call left behind, of which an agent's output schema may ask. */
+export type OutputSources = {
+  summary: string | null;
+  shortSummary: string | null;
+  outcome: string | null;
+  endReason: string | null;
+  durationSeconds: number | null;
+  /** In order; the text of a tool call is its arguments, as JSON. */
+  messages: readonly { role: string; toolName: string | null; text: string }[];
+  finalState: Record<string, unknown> | null;
+  variables: Record<string, unknown>;
+};
+export type Problem = { path: string; message: string };
+export type Output = { output: Record<string, unknown>; problems: Problem[] };
+
+type Schema = Record<string, unknown>;
+type ToolCall = { toolName: string | null; given: Record<string, unknown> };
+
+/**
+ * Fills an agent's output schema from what the call left behind, and holds it against the schema. A property without
+ * `x-source` is looked for by its name: in the arguments of the last tool call that has it, else in the final status.
+ * What is not valid is left out and named among the problems.
+ */
+export function extractOutput(schema: Schema, sources: OutputSources): Output {
+  const found: Record<string, unknown> = {};
+  const calls = toolCalls(sources.messages);
+  for (const [name, property] of Object.entries(propertiesOf(schema))) {
+    const value = sourced(name, property, sources, calls);
+    if (value !== undefined) put(found, name, readAs(property, value));
+  }
+  const errors = check(schema, found);
+  if (typeof errors === "string") return { output: {}, problems: [{ path: "", message: errors }] };
+  const broken = new Set(errors.map(({ instancePath }) => namesIn(instancePath)[0]));
+  const output = Object.fromEntries(Object.entries(found).filter(([name]) => !broken.has(name)));
+  return { output, problems: errors.slice(0, mostProblems).map(problemOf) };
+}
+
+function toolCalls(messages: OutputSources["messages"]): ToolCall[] {
+  return messages
+    .filter(({ role }) => role === "tool_call")
+    .flatMap(({ toolName, text }) => {
+      const given = record(readOrUndefined(() => JSON.parse(text)));
+      return given ? [{ toolName, given }] : [];
+    });
+}
+
+function sourced(name: string, property: Schema, sources: OutputSources, calls: ToolCall[]): unknown {
+  const source = property["x-source"];
+  if (typeof source !== "string") {
+    const said = lastArgument(calls, name); // null is an answer too
+    return said === undefined ? own(sources.finalState ?? {}, name) : said;
+  }
+  const [kind, path] = [source.split(":")[0]!, source.slice(source.indexOf(":") + 1)];
+  switch (kind) {
+    case "summary":
+    case "shortSummary":
+    case "outcome":
+    case "durationSeconds":
+      return sources[kind] ?? undefined;
+    case "endReason":
+      return shownEndReason(sources.endReason) ?? undefined;
+    case "variable":
+      return own(sources.variables, path);
+    case "status":
+      return path.split(".").reduce<unknown>((at, key) => own(record(at) ?? {}, key), sources.finalState ?? {});
+    case "tool":
+      return ofTool(calls, path);
+    default:
+      return undefined;
+  }
+}
+
+/** `<tool>.<argument>`; the name of an argument may hold a dot, that of a tool may not (openapi: modelToolName). */
+function ofTool(calls: ToolCall[], path: string): unknown {
+  const dot = path.indexOf(".");
+  const [tool, argument] = [path.slice(0, dot), path.slice(dot + 1)];
+  return lastArgument(
+    calls.filter(({ toolName }) => toolName === tool),
+    argument,
+  );
+}
+
+const lastArgument = (calls: ToolCall[], name: string): unknown => {
+  const last = calls.findLast(({ given }) => Object.hasOwn(given, name));
+  return last && own(last.given, name);
+};
+
+/** Models write numbers and truths as text: read as such where the schema wants them. Nothing else is guessed at. */
+function readAs(schema: Schema, value: unknown): unknown {
+  if (typeof value === "string") return readText([schema.type].flat(), value);
+  if (Array.isArray(value)) {
+    const items = record(schema.items);
+    return items ? value.map((item) => readAs(items, item)) : value;
+  }
+  const fields = record(value);
+  if (!fields) return value;
+  const read: Record<string, unknown> = {};
+  const properties = propertiesOf(schema);
+  for (const [name, inner] of Object.entries(fields)) put(read, name, readAs(own(properties, name) ?? {}, inner));
+  return read;
+}
+
+function readText(types: unknown[], text: string): unknown {
+  if (types.includes("string")) return text;
+  const trimmed = text.trim();
+  if (types.includes("boolean") && /^(true|false)$/i.test(trimmed)) return trimmed.toLowerCase() === "true";
+  const isNumber = types.includes("number") || types.includes("integer");
+  return isNumber && /^-?(0|[1-9]\d{0,14})(\.\d{1,15})?$/.test(trimmed) ? Number(trimmed) : text;
+}
+
+type Validate = ((value: unknown) => boolean) & { errors?: ErrorObject[] | null };
+/** How one schema is checked; null: it cannot be. */
+type Checker = { validate: Validate | null; patienceMs: number };
+
+const mostSchemas = 200;
+const checkers = new Map<string, Checker>();
+
+/**
+ * The client wrote the schema, its patterns included; one that never comes to an end must not hold up everybody else. So
+ * long a value may take, and so long once a schema has run out of that.
+ */
+const patienceMs = 100;
+const littlePatienceMs = 10;
+/** A schema is small, and its patterns are not searched for while it is compiled. */
+const compilingMs = 1_000;
+const stage: Context = createContext({ act: null });
+const act = new Script("act()");
+
+/** What is wrong with the value; a sentence when the schema itself could not be used. */
+function check(schema: Schema, value: unknown): ErrorObject[] | string {
+  const checker = checkerOf(schema);
+  const { validate } = checker;
+  if (!validate) return "The output schema cannot be used.";
+  try {
+    return timed(checker.patienceMs, () => validate(value)) ? [] : (validate.errors ?? []);
+  } catch (error) {
+    if (!isTimeout(error)) return "The output schema cannot be used.";
+    checker.patienceMs = littlePatienceMs;
+    return "The output schema takes too long to be checked.";
+  }
+}
+
+/** Compiled once per text. Each has a compiler of its own: a shared one would keep every schema it ever saw. */
+function checkerOf(schema: Schema): Checker {
+  const key = JSON.stringify(schema);
+  const checker = checkers.get(key) ?? { validate: compiled(schema), patienceMs };
+  checkers.delete(key);
+  checkers.set(key, checker);
+  for (const oldest of checkers.keys()) {
+    if (checkers.size <= mostSchemas) break;
+    checkers.delete(oldest);
+  }
+  return checker;
+}
+
+function compiled(schema: Schema): Validate | null {
+  try {
+    return timed(compilingMs, () => formats.default(new Ajv2020(ajvOptions)).compile(schema));
+  } catch {
+    return null;
+  }
+}
+
+const ajvOptions = { allErrors: true, strict: false, validateSchema: false, logger: false } as const;
+
+/** Where the machine was busy with others, and we had less than half of the time, there is a second chance. */
+function timed<T>(withinMs: number, work: () => T): T {
+  const before = process.cpuUsage();
+  try {
+    return timedOnce(withinMs, work);
+  } catch (error) {
+    const { user, system } = process.cpuUsage(before);
+    if (isTimeout(error) && (user + system) / 1000 < withinMs / 2) return timedOnce(withinMs, work);
+    throw error;
+  }
+}
+
+// What is thrown inside is no Error of this realm.
+const isTimeout = (error: unknown) => (error as { code?: unknown } | null)?.code === "ERR_SCRIPT_EXECUTION_TIMEOUT";
+
+function timedOnce<T>(withinMs: number, work: () => T): T {
+  let result: { value: T } | undefined;
+  stage.act = () => {
+    result = { value: work() };
+  };
+  try {
+    act.runInContext(stage, { timeout: withinMs });
+  } finally {
+    stage.act = null;
+  }
+  if (!result) throw new Error("It did not come to an end.");
+  return result.value;
+}
+
+const mostProblems = 50;
+
+function problemOf({ instancePath, keyword, params, message }: ErrorObject): Problem {
+  const names = namesIn(instancePath);
+  if (keyword === "required" || keyword === "dependentRequired") {
+    return { path: [...names, String(params.missingProperty)].join("."), message: "It is missing." };
+  }
+  return { path: names.join("."), message: sentence(message ?? "is not valid") };
+}
+
+const namesIn = (pointer: string) => pointer.split("/").slice(1).map(unescaped);
+const unescaped = (pointer: string) => pointer.replaceAll("~1", "/").replaceAll("~0", "~");
+const sentence = (text: string) => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
+
+const propertiesOf = (schema: Schema): Record<string, Schema> =>
+  Object.fromEntries(
+    Object.entries(record(schema.properties) ?? {}).map(([name, property]) => [name, record(property) ?? {}]),
+  );
+
+const record = (value: unknown): Record<string, unknown> | undefined =>
+  typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : undefined;
+
+const own = <V>(fields: Record<string, V>, name: string): V | undefined =>
+  Object.hasOwn(fields, name) ? fields[name] : undefined;
+
+/** By definition, not by assignment: a field may be called `__proto__`. */
+const put = (fields: Record<string, unknown>, name: string, value: unknown) =>
+  Object.defineProperty(fields, name, { value, enumerable: true, writable: true, configurable: true });
+
+function readOrUndefined<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,123 @@
+import { and, eq, ne, sql } from "drizzle-orm";
+import type { Tx } from "../../../db/client.ts";
+import { newId } from "../../../db/ids.ts";
+import { agents, agentVersions } from "../../../db/schema/agents.ts";
+import { calls } from "../../../db/schema/calls.ts";
+import { clients } from "../../../db/schema/clients.ts";
+import { inboundRoutes } from "../../../db/schema/telephony.ts";
+import { AgentConfig } from "../../agents/schema.ts";
+import { currentPrice, holdIfCovered } from "../../billing/ledger.ts";
+import type { ProviderCall } from "../../ports/ultravox.ts";
+import { onlyCallee } from "../../telephony/pattern.ts";
+import { longestCost } from "../create/pinned-version.ts";
+import { acceptCall, type CallRow } from "../service.ts";
+import { readParty } from "./party.ts";
+
+const uncovered = "The balance did not cover this call: it is hung up as soon as it is answered.";
+const suspended = "The client is suspended: the call is hung up as soon as it is answered.";
+const notActive = "The agent is not active: the call is hung up as soon as it is answered.";
+
+/**
+ * Takes in a call that nobody here placed, because one of this client's agents has it. The provider has begun it
+ * already, so it is charged whatever the balance; one that may not be is ended as soon as that is possible. Exactly one
+ * row comes of a call of the provider, however many hear of it at once. Answers its id.
+ */
+export async function adoptCall(tx: Tx, agentId: string, accountId: string, seen: ProviderCall): Promise<string> {
+  const { agent, clientStatus, config } = await agentOf(tx, agentId);
+  const parties = seen.isInbound ? await partiesOf(tx, { agentId, accountId }, seen) : noParties;
+  const [call] = await tx
+    .insert(calls)
+    .values({
+      id: newId("call"),
+      agentId,
+      agentVersion: agent.version,
+      direction: seen.medium === "web" ? "web" : seen.isInbound ? "inbound" : "outbound",
+      medium: seen.medium,
+      ...parties,
+      status: "queued",
+      variables: {},
+      metadata: {},
+      maxDurationSeconds: config.maxDurationSeconds,
+      joinTimeoutSeconds: config.joinTimeoutSeconds,
+      recordingEnabled: seen.recordingEnabled,
+      providerAccountId: accountId,
+      providerCallId: seen.providerCallId,
+    })
+    .onConflictDoNothing({ target: [calls.providerAccountId, calls.providerCallId] })
+    .returning();
+  if (!call) return adoptedBefore(tx, accountId, seen);
+  const price = await currentPrice(tx);
+  const covered = await holdIfCovered(tx, call.id, await longestCost(tx, price, call, config), price);
+  const refusal = refusalOf({ covered, agentState: agent.status, clientStatus });
+  await acceptCall(tx, await refuseIf(tx, call, refusal), seen);
+  return call.id;
+}
+
+const noParties = { to: null, toRaw: null, from: null, fromRaw: null, fromState: null };
+
+/** Who called whom. The provider does not always say what was called; where one number alone leads to the agent, it was that. */
+async function partiesOf(tx: Tx, of: { agentId: string; accountId: string }, { fromRaw, toRaw }: ProviderCall) {
+  const called = readParty(toRaw);
+  const to = (await onlyNumberOf(tx, of)) ?? called.number;
+  const caller = readParty(fromRaw, to);
+  return { to, toRaw, from: caller.number, fromRaw, fromState: caller.status };
+}
+
+async function onlyNumberOf(tx: Tx, { agentId, accountId }: { agentId: string; accountId: string }) {
+  const routes = await tx
+    .select({ pattern: inboundRoutes.pattern })
+    .from(inboundRoutes)
+    .where(
+      and(
+        eq(inboundRoutes.agentId, agentId),
+        eq(inboundRoutes.providerAccountId, accountId),
+        eq(inboundRoutes.enabled, true),
+        ne(inboundRoutes.status, "waiting"),
+      ),
+    )
+    .limit(2);
+  return routes.length === 1 ? onlyCallee(routes[0]!.pattern) : null;
+}
+
+function refusalOf(at: { covered: boolean; agentState: string; clientStatus: string }): string | null {
+  if (at.clientStatus === "suspended") return suspended;
+  if (!at.covered) return uncovered;
+  return at.agentState === "active" ? null : notActive;
+}
+
+async function agentOf(tx: Tx, agentId: string) {
+  const [found] = await tx
+    .select({ agent: agents, clientStatus: clients.status, config: agentVersions.config })
+    .from(agents)
+    .innerJoin(clients, eq(clients.id, agents.clientId))
+    .innerJoin(
+      agentVersions,
+      and(
+        eq(agentVersions.clientId, agents.clientId),
+        eq(agentVersions.agentId, agents.id),
+        sql`${agentVersions.version} = greatest(${agents.version}, 1)`,
+      ),
+    )
+    .where(eq(agents.id, agentId));
+  if (!found) throw new Error(`No agent ${agentId}.`);
+  return { agent: found.agent, clientStatus: found.clientStatus, config: AgentConfig.parse(found.config) };
+}
+
+async function adoptedBefore(tx: Tx, accountId: string, { providerCallId }: ProviderCall): Promise<string> {
+  const [known] = await tx
+    .select({ id: calls.id })
+    .from(calls)
+    .where(and(eq(calls.providerAccountId, accountId), eq(calls.providerCallId, providerCallId)));
+  if (!known) throw new Error(`The provider's call ${providerCallId} is somebody else's.`);
+  return known.id;
+}
+
+async function refuseIf(tx: Tx, call: CallRow, refusal: string | null): Promise<CallRow> {
+  if (refusal === null) return call;
+  const [refused] = await tx
+    .update(calls)
+    .set({ hangUpWhenJoined: true, failureReason: refusal })
+    .where(eq(calls.id, call.id))
+    .returning();
+  return refused!;
+}

@@ -1,0 +1,68 @@
+import { z } from "zod";
+import { idPattern, type Kind } from "../../db/ids.ts";
+import { boundedRecord } from "./bounds.ts";
+
+/** An id of ours on the wire. A malformed one is refused as input; a well-formed one that is not yours is not found. */
+export const Id = (kind: Kind, example: string) =>
+  z
+    .string()
+    .regex(idPattern(kind), `This is not an id of this kind; one looks like ${example}.`)
+    .meta({ examples: [example] });
+
+export const examples = {
+  client: "client_01m82knxfbfrssk0x3en012rbf",
+  user: "user_01m82knxfbfrssk0x3en012rbf",
+  apiKey: "key_01m82knxfbfrssk0x3en012rbf",
+  agent: "agent_01m82knxfbfrssk0x3en012rbf",
+  call: "call_01m82knxfbfrssk0x3en012rbf",
+  leg: "leg_01m82knxfbfrssk0x3en012rbf",
+  ingress: "ing_01m82knxfbfrssk0x3en012rbf",
+  endpoint: "wh_01m82knxfbfrssk0x3en012rbf",
+  delivery: "dlv_01m82knxfbfrssk0x3en012rbf",
+  event: "evt_01m82knxfbfrssk0x3en012rbf",
+  transaction: "ltx_01m82knxfbfrssk0x3en012rbf",
+  voice: "voice_01m82knxfbfrssk0x3en012rbf",
+  upload: "file_01m82knxfbfrssk0x3en012rbf",
+  knowledgeBase: "kb_01m82knxfbfrssk0x3en012rbf",
+  knowledgeFile: "kbf_01m82knxfbfrssk0x3en012rbf",
+  tool: "tool_01m82knxfbfrssk0x3en012rbf",
+  credential: "cred_01m82knxfbfrssk0x3en012rbf",
+  registration: "sip_01m82knxfbfrssk0x3en012rbf",
+  route: "route_01m82knxfbfrssk0x3en012rbf",
+  number: "num_01m82knxfbfrssk0x3en012rbf",
+  member: "mem_01m82knxfbfrssk0x3en012rbf",
+  invitation: "inv_01m82knxfbfrssk0x3en012rbf",
+  workflow: "wf_01m82knxfbfrssk0x3en012rbf",
+  price: "price_01m82knxfbfrssk0x3en012rbf",
+  replay: "rpl_01m82knxfbfrssk0x3en012rbf",
+  instant: "2026-11-22T10:15:30.000Z",
+} as const;
+
+const isOfTheCalendar = (text: string) => {
+  const year = new Date(text).getUTCFullYear();
+  return year >= 1 && year <= 9999;
+};
+
+/** A moment that a caller names: with an offset, or in UTC by a `Z`. The database's calendar has no year 0. */
+export const TimestampInput = z.iso
+  .datetime({ offset: true, abort: true, error: "Write an instant as ISO 8601, such as 2026-11-22T10:15:30Z." })
+  .refine(isOfTheCalendar, "Write an instant of the years 1 to 9999, in UTC.")
+  .meta({ examples: [examples.instant] });
+
+const outOfRange = "Write a number between -9007199254740991 and 9007199254740991, or a text.";
+
+/** A number of the caller's own: within the range in which every whole number is exact. */
+export const FreeNumber = z.number().min(Number.MIN_SAFE_INTEGER, outOfRange).max(Number.MAX_SAFE_INTEGER, outOfRange);
+
+/** ISO 8601, UTC, milliseconds. */
+export const Timestamp = z.iso.datetime({ precision: 3 }).meta({ examples: [examples.instant] });
+
+export const toIso = (date: Date) => date.toISOString();
+export const toIsoOrNull = (date: Date | null) => date?.toISOString() ?? null;
+
+/** Text pairs that belong to the integrator: kept, given back, never read. */
+export const Metadata = boundedRecord(
+  z.string().regex(/^[A-Za-z0-9_.-]{1,40}$/, "Keys are 1 to 40 letters, digits, `_`, `.` or `-`."),
+  z.string().max(500),
+  50,
+).meta({ description: "Your own pairs, given back as they are.", examples: [{ orderId: "10248" }] });

@@ -1,0 +1,91 @@
+import { startBackfill } from "../calls/artifacts/backfill.ts";
+import { CallId } from "../calls/schema.ts";
+import { router, serviceCommand, serviceQuery } from "../core/procedures.ts";
+import { rest } from "../core/rest-metadata.ts";
+import { refreshKnowledgeBase } from "../knowledge/files.ts";
+import { KnowledgeBase, KnowledgeBaseId } from "../knowledge/schema.ts";
+import { UpdateVoiceStatus, Voice } from "../voices/schema.ts";
+import { reportStatus } from "../voices/training.ts";
+import { getWorkflow, listWorkflows } from "../workflows/list.ts";
+import { ListWorkflows, Workflow, WorkflowId, WorkflowPage } from "../workflows/schema.ts";
+import { retryWorkflow } from "../workflows/service.ts";
+
+/** For the installation's own services: the steps of the workflows one by one, should somebody else drive them. */
+export const internal = router({
+  voices: router({
+    updateStatus: serviceCommand
+      .meta(
+        rest("POST", "/internal/voices/{id}/update-status", "internal:write", "Say how far a voice has come", {
+          description:
+            "For a service that makes the voice itself, in place of our workflow: credits are settled or given back as by that.",
+          faults: ["voice_not_found", "voice_transition_invalid"],
+        }),
+      )
+      .input(UpdateVoiceStatus)
+      .output(Voice)
+      .mutation(({ ctx, input }) => reportStatus(ctx.tx, input)),
+  }),
+
+  calls: router({
+    syncArtifacts: serviceCommand
+      .meta(
+        rest("POST", "/internal/calls/{id}/sync-artifacts", "internal:write", "Fetch what a call left behind now", {
+          description: "Its transcript and its recording, as far as they are missing.",
+          status: 202,
+          faults: ["call_not_found", "call_not_ended"],
+        }),
+      )
+      .input(CallId)
+      .output(Workflow)
+      .mutation(async ({ ctx, input }) => getWorkflow(ctx.tx, await startBackfill(ctx.tx, input.id))),
+  }),
+
+  knowledge: router({
+    refresh: serviceCommand
+      .meta(
+        rest("POST", "/internal/knowledge/{id}/refresh", "internal:write", "Look at a knowledge base's files now", {
+          description: "At those that are being read in: whether the voice provider has them by now.",
+          faults: ["knowledge_base_not_found"],
+        }),
+      )
+      .input(KnowledgeBaseId)
+      .output(KnowledgeBase)
+      .mutation(({ ctx, input }) => refreshKnowledgeBase(ctx.tx, input.id)),
+  }),
+
+  workflows: router({
+    list: serviceQuery
+      .meta(
+        rest("GET", "/internal/workflows", "internal:read", "List workflow runs", {
+          faults: ["cursor_invalid"],
+        }),
+      )
+      .input(ListWorkflows)
+      .output(WorkflowPage)
+      .query(({ ctx, input }) => listWorkflows(ctx.tx, input, ctx.listKey)),
+
+    get: serviceQuery
+      .meta(
+        rest("GET", "/internal/workflows/{id}", "internal:read", "Get a workflow run", {
+          faults: ["workflow_not_found"],
+        }),
+      )
+      .input(WorkflowId)
+      .output(Workflow)
+      .query(({ ctx, input }) => getWorkflow(ctx.tx, input.id)),
+
+    retry: serviceCommand
+      .meta(
+        rest("POST", "/internal/workflows/{id}/retry", "internal:write", "Take a failed workflow run up again", {
+          description: "At the step that failed, with all its attempts before it.",
+          faults: ["workflow_not_found", "workflow_not_failed"],
+        }),
+      )
+      .input(WorkflowId)
+      .output(Workflow)
+      .mutation(async ({ ctx, input }) => {
+        await retryWorkflow(ctx.tx, input.id);
+        return getWorkflow(ctx.tx, input.id);
+      }),
+  }),
+});

@@ -1,0 +1,120 @@
+import { sql } from "drizzle-orm";
+import type { Tx } from "../../../db/client.ts";
+import { newId } from "../../../db/ids.ts";
+import { sharing, swiftly } from "./slots.ts";
+
+/** When an endpoint is switched off by itself. */
+export const disableAfter = { failuresInRow: 100, days: 5 } as const;
+
+/** Who holds an admission: its row, and the claim that must still be good when he writes. */
+export type Held = { clientId: string; deliveryId: string; endpointId: string; claim: number };
+
+export type Attempt = { status: number | null; error: string | null; latencyMs: number; response: string | null };
+
+export type Finding = {
+  /** null: nothing was sent, and no attempt is used up. */
+  attempt: Attempt | null;
+  outcome:
+    | { status: "delivered" }
+    | { status: "dead"; error?: string }
+    | { status: "pending"; inSeconds: number; error?: string };
+};
+
+/**
+ * Writes down what became of many admissions in one commit: of each that still holds, and of no other. True for those
+ * that were written. The health of the endpoints is kept, and one that is gone, or has failed for too long, is given to
+ * the job that switches it off. Endpoints are locked before deliveries, each in order: so nobody waits crosswise.
+ */
+export async function recordFindings(tx: Tx, findings: readonly (Held & Finding)[]): Promise<boolean[]> {
+  const [, , rows] = await Promise.all([
+    swiftly(tx),
+    lockHealth(tx, findings),
+    tx.execute<{ n: number }>(recording(findings)),
+  ]);
+  const written = new Set(rows.map(({ n }) => n));
+  return findings.map((_, n) => written.has(n));
+}
+
+/** Locks the endpoints whose health this will change: seldom any, while all is well. */
+function lockHealth(tx: Tx, findings: readonly (Held & Finding)[]) {
+  const given = findings.flatMap(({ clientId, endpointId, attempt, outcome }) =>
+    attempt
+      ? [
+          {
+            client_id: clientId,
+            endpoint_id: endpointId,
+            failed: outcome.status !== "delivered",
+            slow: attempt.latencyMs >= sharing.slowFromMs,
+          },
+        ]
+      : [],
+  );
+  return tx.execute(sql`
+    select from (
+      select client_id, endpoint_id, bool_or(failed) as failed, bool_or(slow) as slow
+      from json_to_recordset(${JSON.stringify(given)}::text::json)
+        as g(client_id text, endpoint_id text, failed boolean, slow boolean)
+      group by 1, 2 order by 1, 2
+    ) g cross join lateral (
+      select e.id from webhook_endpoints e
+      where e.client_id = g.client_id and e.id = g.endpoint_id and (g.failed or g.slow or ${isStale})
+      for no key update
+    ) e`);
+}
+
+/** Its last success is to be noted: to the minute, or at once where failures went before. */
+const isStale = sql`(e.failures_in_row > 0 or e.last_success_at is null or e.last_success_at < clock_timestamp() - interval '1 minute')`;
+
+function recording(findings: readonly (Held & Finding)[]) {
+  const given = findings.map(({ clientId, deliveryId, claim, attempt, outcome }, n) => ({
+    ...{ n, client_id: clientId, id: deliveryId, claim, status: outcome.status },
+    attempt_id: attempt ? newId("attempt") : null,
+    in_seconds: outcome.status === "pending" ? outcome.inSeconds : null,
+    reason: ("error" in outcome ? outcome.error : undefined) ?? attempt?.error ?? null,
+    ...{ status: attempt?.status ?? null, error: attempt?.error ?? null },
+    ...{ latency_ms: attempt?.latencyMs ?? 0, response: attempt?.response ?? null },
+  }));
+  return sql`
+    with given as materialized (
+      select * from json_to_recordset(${JSON.stringify(given)}::text::json) as g(n int, client_id text, id text,
+        claim bigint, status text, attempt_id text, in_seconds float8, reason text, status int, error text, latency_ms int,
+        response text) order by client_id, id -- the order in which they are locked
+    ), recorded as (
+      update deliveries d set
+        status = g.status, attempts = d.attempts + (g.attempt_id is not null)::int,
+        last_status = case when g.attempt_id is not null then g.status else d.last_status end,
+        last_error = g.reason, admitted_until = null,
+        next_attempt_at = clock_timestamp() + make_interval(secs => g.in_seconds),
+        finished_at = case when g.status <> 'pending' then clock_timestamp() end
+      from given g where d.client_id = g.client_id and d.id = g.id and d.claim = g.claim and d.status = 'pending'
+      returning g.*, d.endpoint_id, d.attempts as made
+    ), kept as (
+      insert into delivery_attempts (client_id, id, delivery_id, endpoint_id, attempt, status, error, latency_ms, response)
+      select client_id, attempt_id, id, endpoint_id, made, status, error, latency_ms, response
+      from recorded where attempt_id is not null
+    ), judged as materialized (
+      select client_id, endpoint_id, bool_or(status = 'delivered') as succeeded, bool_or(status <> 'delivered') as failed,
+        count(*) filter (where status <> 'delivered' and n > coalesce(last_success, -1)) as failures,
+        bool_or(reason = 'gone') as gone, bool_or(latency_ms >= ${sql.raw(String(sharing.slowFromMs))}) as slow
+      from (select r.*, max(n) filter (where status = 'delivered') over (partition by client_id, endpoint_id) as last_success
+            from recorded r where attempt_id is not null) r
+      group by 1, 2
+    ), health as (
+      update webhook_endpoints e set
+        failures_in_row = case when j.succeeded then 0 else e.failures_in_row end + j.failures,
+        failing_since = case when j.failures = 0 then null when j.succeeded then clock_timestamp()
+          else coalesce(e.failing_since, clock_timestamp()) end,
+        last_success_at = case when j.succeeded then clock_timestamp() else e.last_success_at end,
+        last_failure_at = case when j.failed then clock_timestamp() else e.last_failure_at end,
+        slow_at = case when j.slow then clock_timestamp() else e.slow_at end
+      from judged j where e.client_id = j.client_id and e.id = j.endpoint_id and (j.failed or j.slow or ${isStale})
+      returning e.client_id, e.id, e.status, e.deleted_at, case when j.gone then 'gone'
+        when e.failures_in_row >= ${sql.raw(String(disableAfter.failuresInRow))} then 'failures'
+        when e.failing_since < clock_timestamp() - make_interval(days => ${sql.raw(String(disableAfter.days))}) then 'days' end as why
+    ), told as materialized (
+      select case when count(*) > 0 then graphile_worker.patchbay_enqueue_all('webhooks.disable', array_agg(client_id),
+        array_agg(json_build_object('endpointId', id, 'why', why)), array_agg(null::timestamptz)) end
+      from health where why is not null and status = 'enabled' and deleted_at is null
+    )
+    select recorded.n from recorded cross join told`;
+}

@@ -1,0 +1,109 @@
+import { z } from "zod";
+import { eventTypes } from "../../../db/events.ts";
+import { canMatch } from "../../core/event-pattern.ts";
+import { examples, Id, Timestamp, TimestampInput } from "../../core/fields.ts";
+import { PageInput, pageOf } from "../../core/pagination.ts";
+import { AttemptError, DeliveryError, deliveryErrors } from "../../core/webhook-error-codes.ts";
+import { endpointId } from "../schema.ts";
+
+const statuses = ["pending", "delivered", "dead"] as const;
+
+const filters = {
+  status: z
+    .enum(statuses)
+    .optional()
+    .meta({ description: "`dead`: the dead letters.", examples: ["dead"] }),
+  eventType: z
+    .string()
+    .max(100)
+    .refine((pattern) => canMatch(pattern, eventTypes), "No event has this type; see GET /webhooks/event-types.")
+    .optional()
+    .meta({ description: "An event type, or `call.*` for all of a kind.", examples: ["call.ended"] }),
+  eventId: Id("event", examples.event).optional().meta({ description: "Of this event, to whatever endpoint." }),
+  subjectId: z
+    .string()
+    .min(1)
+    .max(100)
+    .optional()
+    .meta({ description: "Of events about this, such as a call.", examples: [examples.call] }),
+  lastStatus: z
+    .int()
+    .min(100)
+    .max(599)
+    .optional()
+    .meta({ description: "What the receiver answered last.", examples: [503] }),
+  lastError: z
+    .enum(Object.keys(deliveryErrors))
+    .optional()
+    .meta({ description: "Why there was no answer at last, or why it did not count.", examples: ["timeout"] }),
+  since: TimestampInput.optional().meta({
+    description: "Made at this moment or later.",
+    examples: ["2026-11-01T00:00:00Z"],
+  }),
+  until: TimestampInput.optional().meta({
+    description: "Made before this moment.",
+    examples: ["2099-01-01T00:00:00Z"],
+  }),
+};
+
+export const ListDeliveries = z.strictObject({ ...PageInput, id: endpointId, ...filters });
+export type ListDeliveries = z.output<typeof ListDeliveries>;
+
+export const SearchDeliveries = z.strictObject({
+  ...PageInput,
+  endpointId: endpointId
+    .optional()
+    .meta({ description: "To this endpoint, also one that was deleted.", examples: [examples.endpoint] }),
+  ...filters,
+});
+export type SearchDeliveries = z.output<typeof SearchDeliveries>;
+
+export const DeliveryId = z.strictObject({ id: Id("delivery", examples.delivery) });
+
+const status = z
+  .int()
+  .nullable()
+  .meta({ description: "Of the answer; null when none came.", examples: [200] });
+
+const delivery = {
+  id: Id("delivery", examples.delivery),
+  endpointId,
+  eventId: Id("event", examples.event),
+  eventType: z.string().meta({ examples: ["call.ended"] }),
+  status: z.enum(statuses).meta({ examples: ["delivered"] }),
+  attemptCount: z
+    .int()
+    .meta({ description: "Attempts made so far: ten at most each time that it is sent.", examples: [1] }),
+  lastStatus: status,
+  lastError: DeliveryError,
+  replayId: Id("replay", examples.replay)
+    .nullable()
+    .meta({ description: "The replay that sent it last, if one did.", examples: [null] }),
+  nextAttemptAt: Timestamp.nullable(),
+  createdAt: Timestamp,
+  finishedAt: Timestamp.nullable(),
+};
+
+export const Delivery = z.object(delivery).meta({ id: "WebhookDelivery" });
+export type Delivery = z.output<typeof Delivery>;
+export const DeliveryPage = pageOf(Delivery);
+
+export const DeliveryWithAttempts = z
+  .object({
+    ...delivery,
+    attempts: z.array(
+      z.object({
+        attempt: z.int().meta({ examples: [1] }),
+        status,
+        error: AttemptError,
+        latencyMs: z.int().meta({ examples: [87] }),
+        response: z
+          .string()
+          .nullable()
+          .meta({ description: "The first kilobyte of the answer.", examples: ["ok"] }),
+        createdAt: Timestamp,
+      }),
+    ),
+  })
+  .meta({ id: "WebhookDeliveryWithAttempts" });
+export type DeliveryWithAttempts = z.output<typeof DeliveryWithAttempts>;

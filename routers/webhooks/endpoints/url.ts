@@ -1,0 +1,1 @@
+export { type AddressRules, isPublicAddress, objectionTo } from "../../ports/addresses.ts";

@@ -1,1 +1,0 @@
-export { type AddressRules, isPublicAddress, objectionTo } from "../addresses.ts";

@@ -1,0 +1,150 @@
+import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject, randomBytes } from "node:crypto";
+import { eq } from "drizzle-orm";
+import type { Database, Tx } from "../../db/client.ts";
+import { newId } from "../../db/ids.ts";
+import { dataKeys } from "../../db/schema/clients.ts";
+import {
+  type Cipher,
+  KeysUnavailable,
+  type MasterKeys,
+  type Vault,
+  type VaultPurpose,
+} from "../../routers/ports/vault.ts";
+
+/** What a wrapped data key is bound to: in another place it does not open. */
+export type KeyContext = { clientId: string; purpose: string; id: string };
+
+/** A key that wraps data keys, and never leaves its place. Throws KeysUnavailable when that cannot be reached. */
+export type Master = {
+  /** As rows of `data_keys` name it. */
+  name: string;
+  generate(context: KeyContext): Promise<{ plain: Buffer; wrapped: string }>;
+  wrap(plain: Buffer, context: KeyContext): Promise<string>;
+  unwrap(wrapped: string, context: KeyContext): Promise<Buffer>;
+};
+
+const cacheMs = 5 * 60_000;
+const cacheSize = 10_000;
+
+type Options = {
+  db: Database;
+  master: Master;
+  /** Those that came before: what they wrapped still opens, until it is wrapped anew. */
+  previous?: Master[];
+  /** A clock that only goes forward, in milliseconds. */
+  now?: () => number;
+  size?: number;
+};
+
+/** Data keys, wrapped in rows of each client, open in memory for five minutes at most. */
+export function openVault({ db, master, previous = [], now = () => performance.now(), size = cacheSize }: Options) {
+  const masters = new Map([...previous, master].map((each) => [each.name, each]));
+  const cache = new Map<string, { ring: Promise<Cipher>; until: number }>();
+  let isSweeping = false;
+
+  function masterOf(name: string): Master {
+    const found = masters.get(name);
+    if (found) return found;
+    throw new KeysUnavailable(`A data key was wrapped by ${name}, which is not among the configured master keys.`);
+  }
+
+  async function open(clientId: string, purpose: VaultPurpose): Promise<Cipher> {
+    const row = await db.asClient({ clientId }, (tx) => readKey(tx, purpose), { mode: "read" });
+    const plain = row
+      ? await masterOf(row.master).unwrap(row.wrapped, { clientId, purpose, id: row.id })
+      : await make(clientId, purpose);
+    return ringOf(plain, clientId, purpose);
+  }
+
+  /** Whoever is first makes the key; everybody else opens that one. */
+  async function make(clientId: string, purpose: VaultPurpose): Promise<Buffer> {
+    const id = newId("dataKey");
+    const { plain, wrapped } = await master.generate({ clientId, purpose, id });
+    const kept = await db.asClient({ clientId }, async (tx) => {
+      await tx.insert(dataKeys).values({ id, purpose, master: master.name, wrapped }).onConflictDoNothing();
+      return readKey(tx, purpose);
+    });
+    if (!kept) throw new Error(`The data key of ${clientId} for ${purpose} was not kept.`);
+    if (kept.id === id) return plain;
+    return masterOf(kept.master).unwrap(kept.wrapped, { clientId, purpose, id: kept.id });
+  }
+
+  /** The oldest entries stand first, and all live equally long. */
+  function forgetExpired() {
+    for (const [name, { until }] of cache) {
+      if (until > now()) break;
+      cache.delete(name);
+    }
+  }
+
+  function sweepLater() {
+    if (isSweeping) return;
+    isSweeping = true;
+    setTimeout(() => {
+      isSweeping = false;
+      forgetExpired();
+      if (cache.size > 0) sweepLater();
+    }, cacheMs).unref();
+  }
+
+  function keys(clientId: string, purpose: VaultPurpose): Promise<Cipher> {
+    forgetExpired();
+    const name = `${clientId}|${purpose}`;
+    const known = cache.get(name);
+    if (known) return known.ring;
+    const ring = open(clientId, purpose);
+    if (cache.size >= size) cache.delete(cache.keys().next().value!);
+    cache.set(name, { ring, until: now() + cacheMs });
+    sweepLater();
+    ring.catch(() => {
+      if (cache.get(name)?.ring === ring) cache.delete(name); // a failure is not remembered
+    });
+    return ring;
+  }
+
+  /** What comes out was opened once more before it may replace what is there: a key lost here is lost for good. */
+  const rewrap: MasterKeys["rewrap"] = async ({ master: name, wrapped, ...context }) => {
+    const plain = await masterOf(name).unwrap(wrapped, context);
+    const anew = await master.wrap(plain, context);
+    if (!plain.equals(await master.unwrap(anew, context))) throw new Error("What was wrapped anew does not open.");
+    return anew;
+  };
+
+  return {
+    vault: { keys } satisfies Vault,
+    masterKeys: { present: master.name, rewrap } satisfies MasterKeys,
+    /** How many keys are open in memory. */
+    opened: () => cache.size,
+  };
+}
+
+async function readKey(tx: Tx, purpose: VaultPurpose) {
+  const [row] = await tx.select().from(dataKeys).where(eq(dataKeys.purpose, purpose));
+  return row;
+}
+
+/** The row that a secret belongs to is part of what is authenticated: a sealed secret opens nowhere else. */
+export function ringOf(bytes: Buffer, clientId: string, purpose: VaultPurpose): Cipher {
+  const key = createSecretKey(bytes); // made once: from bytes the library makes it anew each time
+  const context = (rowId: string) => `${clientId}|${purpose}|${rowId}`;
+  return {
+    seal: (plain, rowId) => encrypt(key, Buffer.from(plain as string), context(rowId)),
+    open: (sealed, rowId) => decrypt(key, sealed, context(rowId)),
+  };
+}
+
+const version = 1;
+
+/** One byte of version, 12 of nonce, the text, 16 of tag. */
+export function encrypt(key: Buffer | KeyObject, plain: Buffer, context: string): Buffer {
+  const nonce = randomBytes(12);
+  const cipher = createCipheriv("aes-256-gcm", key, nonce).setAAD(Buffer.from(context));
+  return Buffer.concat([Buffer.of(version), nonce, cipher.update(plain), cipher.final(), cipher.getAuthTag()]);
+}
+
+export function decrypt(key: Buffer | KeyObject, sealed: Buffer, context: string): Buffer {
+  if (sealed[0] !== version || sealed.length < 29) throw new Error("These bytes were not sealed by this vault.");
+  const decipher = createDecipheriv("aes-256-gcm", key, sealed.subarray(1, 13)).setAAD(Buffer.from(context));
+  decipher.setAuthTag(sealed.subarray(-16));
+  return Buffer.concat([decipher.update(sealed.subarray(13, -16)), decipher.final()]);
+}

@@ -1,0 +1,150 @@
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { pino } from "pino";
+import { afterAll, expect, test } from "vitest";
+import { seedClient } from "../../dev/seed.ts";
+import { sweepDeliveries } from "../../jobs/webhooks.ts";
+import { openWorkers } from "../../server/workers.ts";
+import { startTestApp, until } from "../support/app.ts";
+
+const received: string[] = [];
+const receiver = createServer((request, response) => {
+  received.push(String(request.url));
+  request.resume();
+  response.writeHead(204).end();
+});
+await new Promise<void>((resolve) => receiver.listen(0, "127.0.0.1", resolve));
+afterAll(() => receiver.close());
+const h = await startTestApp();
+const url = (path: string) => `http://127.0.0.1:${(receiver.address() as AddressInfo).port}${path}`;
+
+test("the deliveries of a suspended client wait, with no attempt used up, while others' go out; resumed, they go too", async () => {
+  for (const [who, path] of [
+    [h.ada, "/ada"],
+    [h.bob, "/bob"],
+  ] as const) {
+    await h.post("/webhooks", { url: url(path), eventTypes: ["api_key.*"] }, { key: who.key });
+    await h.post("/auth/api-keys", { name: "said", scopes: ["agents:read"] }, { key: who.key });
+  }
+  const operator = { key: await h.operator() };
+  await h.post(`/admin/clients/${h.ada.clientId}/suspend`, { reason: "The invoice is open." }, operator);
+
+  const workers = await openWorkers(h.deps);
+  try {
+    await until(async () => received.includes("/bob"));
+    const waiting = await until(async () => {
+      const rows = await h.owner`select j.run_at > now() as later, j.payload->>'attempt' as attempt
+        from graphile_worker._private_jobs j where j.payload->>'clientId' = ${h.ada.clientId}`;
+      return rows.length > 0 && rows.every(({ later }) => later) && rows;
+    });
+    expect(waiting.map(({ attempt }) => attempt)).toEqual(waiting.map(() => "0"));
+    expect(received).not.toContain("/ada");
+    const [attempts] =
+      await h.owner`select count(*)::int as n from delivery_attempts where client_id = ${h.ada.clientId}`;
+    expect(attempts!.n).toBe(0);
+
+    await h.post(`/admin/clients/${h.ada.clientId}/resume`, {}, operator);
+    await until(async () => {
+      await h.owner`update graphile_worker._private_jobs set run_at = now()
+        where payload->>'clientId' = ${h.ada.clientId} and locked_at is null and run_at > now()`;
+      const left = await h.owner`select from graphile_worker._private_jobs
+        where payload->>'clientId' = ${h.ada.clientId}`;
+      return received.includes("/ada") && left.length === 0;
+    });
+    expect(received.filter((path) => path === "/ada")).toHaveLength(1);
+  } finally {
+    await workers.stop();
+  }
+});
+
+const events = 10;
+
+/** An endpoint for which so many deliveries are due, held back by a pause; no worker runs. */
+async function withDueDeliveries(name: string) {
+  const { clientId, key } = await seedClient(h.deps, { name, subject: `auth0|${name}`, credits: 10 });
+  const path = `/${name}`;
+  const { body } = await h.post("/webhooks", { url: url(path), eventTypes: ["api_key.*"] }, { key });
+  const operator = { key: await h.operator() };
+  await h.send("PUT", `/admin/dispatch/pauses/${body.data.id}`, { reason: "They asked for it." }, operator);
+  for (let n = 0; n < events; n++)
+    await h.post("/auth/api-keys", { name: `said ${n}`, scopes: ["agents:read"] }, { key });
+  const deliveries = () =>
+    h.owner`select status, attempts, claim::int, admitted_until from deliveries where client_id = ${clientId}`;
+  const workers = await openWorkers(h.deps);
+  try {
+    await until(async () => (await deliveries()).length === events);
+  } finally {
+    await workers.stop();
+  }
+  return {
+    deliveries,
+    received: () => received.filter((each) => each === path).length,
+    jobs: () => h.owner`select j.payload->'body' as body from graphile_worker._private_jobs j
+      where j.payload->>'clientId' = ${clientId} and j.payload->'body'->>'claim' is not null`,
+    goOn: () => h.remove(`/admin/dispatch/pauses/${body.data.id}`, operator),
+    suspend: () => h.post(`/admin/clients/${clientId}/suspend`, { reason: "The invoice is open." }, operator),
+    resume: () => h.post(`/admin/clients/${clientId}/resume`, {}, operator),
+  };
+}
+
+test("what is due for a suspended client takes no place and no job, while others' goes out; resumed, it goes within seconds", async () => {
+  const [carla, dan] = [await withDueDeliveries("carla"), await withDueDeliveries("dan")];
+  await carla.suspend();
+  await carla.goOn();
+  await dan.goOn();
+  const workers = await openWorkers(h.deps);
+  try {
+    await until(async () => dan.received() === events); // one sweep looks after both
+    expect(await carla.jobs()).toHaveLength(0);
+    const waiting = { status: "pending", attempts: 0, claim: 0, admitted_until: null };
+    expect(await carla.deliveries()).toEqual(Array.from({ length: events }, () => waiting));
+    expect(carla.received()).toBe(0);
+
+    await carla.resume();
+    await until(async () => carla.received() === events, 15);
+    await until(async () => (await carla.deliveries()).every(({ status }) => status === "delivered"));
+    expect(carla.received()).toBe(events);
+  } finally {
+    await workers.stop();
+  }
+});
+
+test("a delivery that had a place when its client was suspended gives it back: it has one job at most, and no attempt is used up", async () => {
+  const eli = await withDueDeliveries("eli");
+  await eli.goOn();
+  await sweepDeliveries({ db: h.deps.db, log: pino({ level: "silent" }) });
+  expect(await eli.jobs()).toHaveLength(events);
+  await eli.suspend();
+  const workers = await openWorkers(h.deps);
+  try {
+    await until(async () => {
+      const places = await eli.deliveries();
+      expect((await eli.jobs()).length).toBeLessThanOrEqual(events);
+      return places.every(({ admitted_until }) => admitted_until === null) && (await eli.jobs()).length === 0;
+    }, 15);
+    for (const delivery of await eli.deliveries()) expect(delivery).toMatchObject({ status: "pending", attempts: 0 });
+    expect(eli.received()).toBe(0);
+
+    await eli.resume();
+    await until(async () => eli.received() === events, 15);
+    await until(async () => (await eli.deliveries()).every(({ status }) => status === "delivered"));
+    expect(eli.received()).toBe(events);
+  } finally {
+    await workers.stop();
+  }
+});
+
+test("a job of a suspended client whose place was given to another by now ends, and takes that one nothing away", async () => {
+  const finn = await withDueDeliveries("finn");
+  await finn.goOn();
+  await sweepDeliveries({ db: h.deps.db, log: pino({ level: "silent" }) });
+  await finn.suspend();
+  await h.owner`update deliveries set claim = claim + 1 where admitted_until is not null`; // as when a lease had run out
+  const workers = await openWorkers(h.deps);
+  try {
+    await until(async () => (await finn.jobs()).length === 0, 15);
+    for (const { admitted_until } of await finn.deliveries()) expect(admitted_until).not.toBeNull();
+  } finally {
+    await workers.stop();
+  }
+});

@@ -1,0 +1,699 @@
+import { connect } from "node:net";
+import { createTRPCUntypedClient, httpBatchStreamLink, TRPCClientError } from "@trpc/client";
+import { beforeAll, describe, expect, test } from "vitest";
+import { z } from "zod";
+import { newId } from "../../db/ids.ts";
+import type { SeededClient } from "../../dev/seed.ts";
+import { bytesOf } from "../../edge/client.ts";
+import { openApiDocument } from "../../edge/openapi/document.ts";
+import type { Operation } from "../../edge/openapi/source.ts";
+import { isInternal, operationsOf, type RestOperation } from "../../edge/rest/operations.ts";
+import type { Streamed } from "../../routers/core/reply.ts";
+import { definition, unwrapped } from "../../routers/core/schema-kind.ts";
+import { type Scope, scopes } from "../../routers/core/scopes.ts";
+import { appRouter, internalRouter } from "../../routers/index.ts";
+import { type Answer, agent, serviceToken, startTestApp } from "../support/app.ts";
+import { hook, makeKey } from "./endpoints/core.ts";
+import type { Input, Noun, Things } from "./endpoints/resource.ts";
+import { nouns } from "./endpoints/resources.ts";
+
+const h = await startTestApp({ credits: 100_000 });
+
+let ada: Things;
+let bob: Things;
+let operator: string;
+/** A token of somebody whom the identity provider knows and nobody here. */
+let guest: string;
+/** A key of Ada's that has this scope alone (by procedure, where it needs more), and one that has every other. */
+const only = new Map<string, string>();
+const allBut = new Map<Scope, string>();
+const elsewhere: Record<string, readonly string[]> = Object.assign(
+  {},
+  ...nouns.map(({ elsewhere }) => elsewhere ?? {}),
+);
+const needs: Record<string, readonly Scope[]> = Object.assign({}, ...nouns.map(({ needs }) => needs ?? {}));
+const inputs = Object.assign({}, ...nouns.map(({ inputs }) => inputs)) as Noun["inputs"];
+
+const doors = [...operationsOf(appRouter), ...operationsOf(internalRouter)];
+const each = doors.map((door) => [door.procedure, door] as const);
+
+beforeAll(async () => {
+  ada = await furnish(h.ada);
+  bob = await furnish(h.bob);
+  operator = await h.operator();
+  guest = await h.identity.token({ sub: "auth0|guest", clients: [] });
+  for (const door of doors) {
+    const more = needs[door.procedure];
+    if (more) only.set(door.procedure, (await makeKey(h, h.ada, [door.meta.scope as Scope, ...more])).key);
+  }
+  for (const scope of scopes) {
+    only.set(scope, (await makeKey(h, h.ada, [scope])).key);
+    const others = scopes.filter((other) => other !== scope);
+    allBut.set(scope, (await makeKey(h, h.ada, others)).key);
+  }
+}, 60_000);
+
+/** The credential that opens this door, and no more than it. */
+function keyFor({ procedure, type, meta: { scope, access } }: RestOperation): string {
+  if (access === "operator") return operator;
+  if (access === "service") return serviceToken;
+  if (access === "self" && type === "mutation") return guest;
+  return only.get(procedure) ?? only.get(scope ?? "") ?? h.ada.key;
+}
+
+const isTenants = ({ meta }: RestOperation) => meta.access === "tenant" || meta.access === "self";
+
+describe("the table of inputs", () => {
+  test("has every procedure, every procedure has both doors, and each says which scope it takes", () => {
+    // tests/events/stream.test.ts asks of the one subscription what is asked of all others here.
+    const procedures = [appRouter, internalRouter]
+      .flatMap(({ _def }) => Object.keys(_def.procedures))
+      .filter((name) => name !== "events.stream");
+    expect(doors.map(({ procedure }) => procedure)).toEqual(procedures);
+    expect(Object.keys(inputs).toSorted()).toEqual(procedures.toSorted());
+    const open = doors.filter(({ meta }) => meta.scope === null).map(({ procedure }) => procedure);
+    expect(open).toEqual(["auth.me", "auth.clients", "clients.invitations.accept"]);
+  });
+
+  test.each(each)("names every field of %s", async (_, door) => {
+    const left = elsewhere[door.procedure] ?? [];
+    const known = Object.keys(shapeOf(door))
+      .filter((name) => !left.includes(name))
+      .toSorted();
+    expect(Object.keys(await inputs[door.procedure]!(adas())).toSorted()).toEqual(known);
+  });
+});
+
+describe("every procedure", () => {
+  test.each(each)("%s works on both doors, with its own scope and no other", async (_, door) => {
+    const key = keyFor(door);
+    const rest = await viaRest(door, await good(door), key);
+    expect(rest).toMatchObject({ status: door.meta.status });
+    const trpc = await viaTrpc(door, await good(door), key);
+    if (!isInternal(door)) expect(trpc).toMatchObject({ status: 200, body: { result: {} } });
+    for (const answer of [rest, trpc]) expect(answer.headers.get("x-request-id")).toMatch(/^req_/);
+  });
+
+  test.each(each.filter(([, door]) => isInternal(door)))(
+    "%s does not exist on /trpc, for any caller",
+    async (_, door) => {
+      for (const key of [serviceToken, operator, h.ada.key]) {
+        const { procedure, type } = door;
+        const asked = type === "mutation" ? h.mutate : h.query;
+        expect(failure(await asked(procedure, await good(door), { key }))).toMatchObject({
+          status: 404,
+          code: "route_not_found",
+        });
+      }
+    },
+  );
+
+  test.each(each)("%s refuses a key that has every other scope, and names the one that is missing", async (_, door) => {
+    const { scope, access } = door.meta;
+    if (!scope) return;
+    const key = isTenants(door) ? allBut.get(scope as Scope)! : h.ada.key;
+    for (const answer of await onBothDoors(door, () => good(door), key)) {
+      const code = access === "operator" ? "platform_required" : "scope_missing";
+      expect(failure(answer)).toMatchObject({ status: 403, code });
+      if (access !== "operator") expect(failure(answer).message).toContain(scope);
+    }
+  });
+
+  test.each(each)("%s refuses who shows no key, and does not say what is wrong with his input", async (_, door) => {
+    for (const input of [await good(door), { surprise: 1 }]) {
+      for (const answer of await onBothDoors(door, () => input, null)) {
+        expect(failure(answer)).toMatchObject({ status: 401, code: "unauthenticated" });
+      }
+    }
+  });
+
+  test.each(each.filter(([, door]) => door.takesBody))("%s does not read what a stranger sends", async (_, door) => {
+    const path = door.rest.path.replace(/\{\w+\}/g, "x");
+    for (const body of ["{", JSON.stringify({ constructor: 1 }), `{"name":"${"x".repeat(1_100_000)}"}`]) {
+      for (const answer of [
+        await h.send(door.rest.method, path, body, { key: null }),
+        await h.mutate(door.procedure, body, { key: null }),
+      ]) {
+        expect(failure(answer)).toMatchObject({ status: 401, code: "unauthenticated" });
+      }
+    }
+  });
+
+  test.each(each)("%s knows nothing of a stranger's ids, and leaves his rows alone", async (_, door) => {
+    const mine = await good(door);
+    for (const field of Object.keys(mine).filter((name) => /(^id|Ids?)$/.test(name))) {
+      if (!isTenants(door) && field !== "id") continue; // a filter over all clients finds nothing, and that is its answer
+      const before = await checksums(h.bob.clientId);
+      // Who serves the whole house knows everybody's.
+      const foreign = isTenants(door) ? [strangers(mine[field]), unknown(mine[field])] : [unknown(mine[field])];
+      for (const theirs of foreign) {
+        const given = Array.isArray(mine[field]) ? [theirs] : theirs;
+        for (const answer of await onBothDoors(door, () => ({ ...mine, [field]: given }))) {
+          expect(failure(answer)).toMatchObject({ status: 404, code: expect.stringMatching(/_not_found$/) });
+        }
+      }
+      expect(await checksums(h.bob.clientId)).toEqual(before);
+    }
+  });
+
+  test.each(each.filter(([, door]) => door.takesBody))("%s does nothing twice under one key", async (_, door) => {
+    const input = await good(door);
+    const idempotencyKey = `replay-${door.procedure}`;
+    const first = await viaRest(door, input, keyFor(door), { idempotencyKey });
+    expect(first).toMatchObject({ status: door.meta.status });
+    for (const again of [
+      await viaRest(door, input, keyFor(door), { idempotencyKey }),
+      await viaTrpc(door, input, keyFor(door), { idempotencyKey }),
+    ]) {
+      expect(again.headers.get("idempotency-replayed")).toBe("true");
+      if (again.body?.result) expect(unsigned(again.body.result.data)).toEqual(unsigned(first.body.data));
+      else expect(unsigned(again)).toMatchObject(unsigned({ status: first.status, body: first.body }));
+    }
+    const other = await viaRest(door, { ...(await good(door)), ...different(door, input) }, keyFor(door), {
+      idempotencyKey,
+    });
+    if (Object.keys(different(door, input)).length > 0)
+      expect(failure(other)).toMatchObject({ status: 422, code: "idempotency_key_reused" });
+  });
+
+  test.each(each)("%s refuses an unknown field by its name, at any depth", async (_, door) => {
+    for (const [path, input] of withSurprise(await good(door), shapeOf(door))) {
+      const answers = door.input ? await onBothDoors(door, () => input) : [await viaRest(door, input)];
+      for (const answer of answers) expect(named(answer)).toEqual([path]);
+    }
+  });
+
+  test.each(each)("%s names a field that is missing", async (_, door) => {
+    const input = await good(door);
+    const required = Object.entries(shapeOf(door)).filter(([, schema]) => !isOptional(schema));
+    for (const [name] of required) {
+      const { [name]: _left, ...rest } = input;
+      expect(named(await viaTrpc(door, rest))).toEqual([name]);
+      if (!door.params.includes(name)) expect(named(await viaRest(door, rest))).toEqual([name]);
+    }
+  });
+
+  test.each(each)("%s coerces no value, on either door, before and after a query string was read", async (_, door) => {
+    for (const _round of ["before", "after"]) {
+      for (const [path, input] of withWrongTypes(await good(door))) {
+        if (!isInternal(door)) expect([path, named(await viaTrpc(door, input))]).toEqual([path, [path]]);
+        if (!door.takesBody || door.params.includes(path)) continue;
+        expect([path, named(await viaRest(door, input))]).toEqual([path, [path]]);
+      }
+      const list = door.item ? door : doors.find(({ procedure }) => procedure === "agents.list")!;
+      expect(await viaRest(list, await good(list))).toMatchObject({ status: 200 });
+    }
+  });
+
+  test.each(each)("%s refuses text with a NUL, which the database cannot keep", async (_, door) => {
+    const input = await good(door);
+    for (const [name, value] of Object.entries(input)) {
+      if (typeof value !== "string") continue;
+      for (const answer of await onBothDoors(door, () => ({ ...input, [name]: `a\u0000b` }))) {
+        expect([name, failure(answer).status]).toEqual([name, 400]);
+      }
+    }
+  });
+
+  test("finds what the database cannot keep at any depth, in a value and in a name, and says where", async () => {
+    for (const text of ["\u0000", "\ud83d"]) {
+      const valued = { ...agent, outputSchema: { type: "object", properties: { a: { description: text } } } };
+      const keyed = { ...agent, outputSchema: { type: "object", properties: { [`a${text}`]: {} } } };
+      for (const [given, path] of [
+        [valued, "outputSchema.properties.a.description"],
+        [keyed, "outputSchema.properties.a\ufffd"],
+      ] as const) {
+        for (const answer of [await h.post("/agents", given), await h.mutate("agents.create", given)]) {
+          expect(named(answer)).toEqual([path]);
+          expect(failure(answer).message).toMatch(/surrogate pair .* Leave it out\.$/);
+        }
+      }
+    }
+  });
+
+  test.each(each)(
+    "%s never takes what a caller writes for a failure of its own",
+    { timeout: 20_000 },
+    async (_, door) => {
+      const failures: string[] = [];
+      let input = await good(door);
+      for (const [path, set] of placesIn(door.input, input)) {
+        const given = set(input);
+        const isInPath = door.params.includes(path.split(".")[0]!);
+        const answers = isInPath ? [] : [await viaRest(door, given)];
+        if (!isInternal(door) && (isInPath || !door.takesBody)) answers.push(await viaTrpc(door, given));
+        for (const { status } of answers) {
+          if (status >= 500 || status === 429) failures.push(`${path} of ${JSON.stringify(given)}: ${status}`);
+          if (status < 300 && door.type === "mutation") input = await good(door);
+        }
+      }
+      expect(failures).toEqual([]); // and none was turned away unlooked at, for having asked too often
+    },
+  );
+});
+
+describe("the documentation", () => {
+  const document = openApiDocument(appRouter, { baseUrl: "https://api.patchbay.test/api/v1", version: "1" });
+  const shown = each.filter(([, door]) => !isInternal(door));
+
+  test.each(shown)("of %s shows an example that is accepted", async (_, door) => {
+    const operation = document.paths[door.rest.path]![door.rest.method.toLowerCase()]!;
+    const made = await good(door);
+    const example = door.takesBody ? operation.requestBody?.content["application/json"]?.example : queryOf(operation);
+    const own = Object.fromEntries(door.params.map((name) => [name, made[name]]));
+    const left = elsewhere[door.procedure] ?? [];
+    const given = Object.entries(withOwnIds(example ?? {}, made) as Input).filter(([name]) => !left.includes(name));
+    const answer = await viaRest(door, { ...own, ...Object.fromEntries(given) });
+    expect(answer).toMatchObject({ status: door.meta.status });
+  });
+
+  function queryOf({ parameters }: Operation): Input {
+    const named = parameters.flatMap((each) => ("$ref" in each || each.in !== "query" ? [] : [each]));
+    const values = named.map(({ name, schema }) => [name, schema.examples?.[0]] as const);
+    return Object.fromEntries(
+      values.filter(([name, value]) => name !== "cursor" && value !== undefined && value !== null),
+    );
+  }
+
+  /** The ids of the examples are nobody's: those of the good input stand in for them, or others of Ada's. */
+  function withOwnIds(value: unknown, made: Input): unknown {
+    if (Array.isArray(value)) return value.map((item) => withOwnIds(item, made));
+    if (isPlain(value)) return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, withOwnIds(v, made)]));
+    if (typeof value !== "string" || !/^[a-z]+_[0-9a-z]{26}$/.test(value)) return value;
+    const known = [...JSON.stringify(made).matchAll(/"([a-z]+_[0-9a-z]{26})"/g)].map(([, id]) => id!);
+    return [...known, ...Object.values(ada)].find((id) => prefix(id) === prefix(value)) ?? value;
+  }
+});
+
+describe("a failure that the caller caused", () => {
+  const json = { "content-type": "application/json" };
+  const cases: [string, number, string, () => Promise<Answer>][] = [
+    ["an unknown path under /api/v1", 404, "route_not_found", () => h.get("/nothing")],
+    ["an unknown path elsewhere", 404, "route_not_found", () => bare("GET", "/nothing")],
+    ["an unknown path with a broken escape", 404, "route_not_found", () => bare("GET", "/docs/%ff")],
+    ["an unknown procedure", 404, "route_not_found", () => h.query("agents.nothing", {})],
+    ["a wrong method", 405, "method_not_allowed", () => h.send("PUT", "/agents")],
+    ["a query asked as a mutation", 405, "method_not_allowed", () => h.mutate("agents.list", {})],
+    ["bad JSON", 400, "json_invalid", () => h.post("/agents", "{")],
+    ["bad JSON on /trpc", 400, "json_invalid", () => h.mutate("agents.create", "{")],
+    ["an input on /trpc that is no JSON", 400, "json_invalid", () => h.get("/trpc/agents.list?input=%7B")],
+    ["no input on /trpc where one is needed", 400, "input_invalid", () => h.send("GET", "/trpc/agents.get")],
+    ["a list as the body", 400, "json_invalid", () => h.post("/agents", "[]")],
+    ["too large a body", 413, "payload_too_large", () => h.post("/agents", { name: "x".repeat(1_100_000) })],
+    [
+      "too large a body on /trpc",
+      413,
+      "payload_too_large",
+      () => h.mutate("agents.create", { name: "x".repeat(1_100_000) }),
+    ],
+    [
+      "another media type",
+      415,
+      "media_type_unsupported",
+      () => h.post("/agents", "<a/>", { headers: { "content-type": "text/xml" } }),
+    ],
+    [
+      "another media type on /trpc",
+      415,
+      "media_type_unsupported",
+      () => h.mutate("agents.create", "<a/>", { headers: { "content-type": "text/xml" } }),
+    ],
+    ["a malformed key", 400, "header_invalid", () => h.post("/agents", agent, { idempotencyKey: "a b" })],
+    [
+      "a malformed key on /trpc",
+      400,
+      "header_invalid",
+      () => h.mutate("agents.create", agent, { idempotencyKey: "a b" }),
+    ],
+    ["limit 0", 400, "input_invalid", () => h.get("/agents?limit=0")],
+    ["limit 101", 400, "input_invalid", () => h.get("/agents?limit=101")],
+    ["a limit that is a word", 400, "input_invalid", () => h.get("/agents?limit=abc")],
+    ["limit 0 on /trpc", 400, "input_invalid", () => h.query("agents.list", { limit: 0 })],
+    ["limit 101 on /trpc", 400, "input_invalid", () => h.query("agents.list", { limit: 101 })],
+    ["a bad cursor", 400, "cursor_invalid", () => h.get("/agents?cursor=x")],
+    ["a bad cursor on /trpc", 400, "cursor_invalid", () => h.query("agents.list", { cursor: "x.y" })],
+    ["a malformed id", 400, "input_invalid", () => h.get("/agents/agent_1")],
+    ["a malformed client", 403, "client_forbidden", () => h.get("/agents", { headers: { "x-client-id": "x" } })],
+  ];
+
+  test.each(cases)("such as %s has its status, its code and the envelope", async (_, status, code, ask) => {
+    const answer = await ask();
+    expect(failure(answer)).toMatchObject({ status, code });
+    if (status === 405 && answer.body.error.docUrl)
+      expect(answer.headers.get("allow")).toBe("POST, GET, HEAD, OPTIONS");
+    if (status === 400 && /limit/.test(answer.body.error.message)) expect(named(answer)).toEqual(["limit"]);
+  });
+
+  test("says on both doors how to show who one is, and keeps the caller's own request id", async () => {
+    const ask = { key: null, headers: { ...json, "x-request-id": "mine-1" } };
+    for (const answer of [await h.get("/agents", ask), await h.query("agents.list", {}, ask)]) {
+      expect(answer.headers.get("www-authenticate")).toBe("Bearer");
+      expect(failure(answer)).toMatchObject({ status: 401, requestId: "mine-1" });
+    }
+  });
+});
+
+describe("a list", () => {
+  const lists: [string, string, () => Promise<unknown>][] = [
+    ["agents", "agents.list", () => insertAgent(h.ada)],
+    ["auth/api-keys", "apiKeys.list", addRevokedKey],
+    ["webhooks", "webhooks.list", () => h.post("/webhooks", hook)],
+  ];
+
+  /** Revoked ones are listed too, and do not count against what a client may have. */
+  async function addRevokedKey() {
+    const { id } = await makeKey(h, h.ada, ["calls:read"]);
+    await h.owner`update api_keys set revoked_at = now() where id = ${id}`;
+  }
+
+  test.each(lists)(
+    "of %s is walked newest first without a gap or a repeat while rows are added",
+    async (path, procedure, add) => {
+      for (let n = 0; n < 5; n++) await add();
+      const before = (await h.get(`/${path}?limit=100`)).body;
+      expect(before.meta).toMatchObject({ hasMore: false, nextCursor: null });
+      const ids: string[] = before.data.map(({ id }: { id: string }) => id);
+      expect(ids).toEqual(ids.toSorted().reverse());
+      const seen: string[] = [];
+      let cursor: string | null = null;
+      for (let asked = 0; asked < 100; asked++) {
+        const { data, meta } = await pageAfter(asked % 2 ? procedure : path, cursor, 2);
+        seen.push(...data.map(({ id }: { id: string }) => id));
+        expect(meta.hasMore).toBe(meta.nextCursor !== null);
+        expect(meta.hasMore).toBe(seen.length < ids.length);
+        if (!meta.hasMore) break;
+        cursor = meta.nextCursor;
+        await add();
+      }
+      expect(seen).toEqual(ids);
+    },
+  );
+
+  test("answers a cursor that is good there alone: for this client, this list, these filters, as it was written", async () => {
+    for (let n = 0; n < 3; n++) {
+      await insertAgent(h.ada);
+      await insertAgent(h.bob);
+      await h.post("/webhooks", hook);
+    }
+    const { nextCursor } = (await h.get("/agents?limit=1&status=active")).body.meta;
+    const good = await h.get(`/agents?limit=2&status=active&cursor=${nextCursor}`);
+    expect(good).toMatchObject({ status: 200 });
+    const [position, signature] = nextCursor.split(".");
+    const other = Buffer.from(newId("agent")).toString("base64url");
+    const bad = [
+      await h.get(`/agents?status=active&cursor=${nextCursor}`, { key: h.bob.key }),
+      await h.query("agents.list", { status: "active", cursor: nextCursor }, { key: h.bob.key }),
+      await h.get(`/webhooks?cursor=${nextCursor}`),
+      await h.get(`/agents?cursor=${nextCursor}`),
+      await h.get(`/agents?status=failed&cursor=${nextCursor}`),
+      await h.get(`/agents?status=active&cursor=${other}.${signature}`),
+      await h.get(`/agents?status=active&cursor=${position}.${signature.slice(1)}A`),
+      await h.get(`/agents?status=active&cursor=${position}`),
+      await h.get(`/agents?status=active&cursor=${nextCursor}.x`),
+      await h.get("/agents?status=active&cursor="),
+    ];
+    for (const answer of bad) expect(failure(answer)).toMatchObject({ status: 400, code: "cursor_invalid" });
+  });
+
+  async function pageAfter(where: string, cursor: string | null, limit: number) {
+    if (!where.includes(".")) return (await h.get(`/${where}?limit=${limit}${cursor ? `&cursor=${cursor}` : ""}`)).body;
+    const { items, ...meta } = (await h.query(where, { limit, ...(cursor ? { cursor } : {}) })).body.result.data;
+    return { data: items, meta };
+  }
+});
+
+async function furnish(who: SeededClient): Promise<Things> {
+  const own: Things = {};
+  for (const noun of nouns) Object.assign(own, await noun.furnish?.({ h, who, own }));
+  return own;
+}
+
+const adas = () => ({ h, who: h.ada, own: ada });
+
+/** A field of the input with another value that is as good, if one is easily found. */
+function different(door: RestOperation, input: Input): Input {
+  const name = Object.keys(input).find((field) => field === "name" || field === "description");
+  return name && !door.params.includes(name) ? { [name]: `${input[name]} too` } : {};
+}
+
+/** Links that are signed anew in every answer differ in their signature and its end, and in nothing else. */
+function unsigned<T>(value: T): T {
+  const text = JSON.stringify(value);
+  const anew = text.includes("?X-Amz-") ? text.replace(/"expiresAt":"[^"]*"/g, '"expiresAt":"anew"') : text;
+  return JSON.parse(anew.replace(/\?X-Amz-[^"]*/g, "?signed")) as T;
+}
+
+/** An agent without the provider: lists need many. */
+async function insertAgent({ clientId }: SeededClient) {
+  const id = newId("agent");
+  await h.owner`insert into agents (client_id, id, name, status, version, provider_account_id)
+    values (${clientId}, ${id}, 'Listed', 'active', 1, 'pacc_platform')`;
+  await h.owner`insert into agent_versions (client_id, agent_id, version, name, config, status, created_by)
+    select client_id, ${id}, 1, 'Listed', config, 'live', created_by from agent_versions
+    where client_id = ${clientId} and version = 1 limit 1`;
+}
+
+/** Ada's input for a door. What may differ per call is filled in here: a cursor of that list, scopes that the key has. */
+async function good(door: RestOperation): Promise<Input> {
+  const { cursor, ...input } = await inputs[door.procedure]!(adas());
+  return input;
+}
+
+/** As a URL carries it: a list and a record are repeated. */
+function inQuery(value: unknown): string[] {
+  if (Array.isArray(value)) return value.map(String);
+  return isPlain(value) ? Object.entries(value).map(([key, inner]) => `${key}:${inner}`) : [String(value)];
+}
+
+async function viaRest(
+  door: RestOperation,
+  input: Input,
+  key: string | null = keyFor(door),
+  ask: { idempotencyKey?: string } = {},
+): Promise<Answer> {
+  const { rest, params, takesBody } = door;
+  const path = rest.path.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(String(input[name])));
+  const left = Object.entries(input).filter(([name]) => !params.includes(name));
+  if (takesBody) return h.send(rest.method, path, Object.fromEntries(left), { key, ...ask });
+  const query = new URLSearchParams(
+    left.flatMap(([name, value]) => inQuery(value).map((text): [string, string] => [name, text])),
+  );
+  return h.send(rest.method, query.size ? `${path}?${query}` : path, undefined, { key });
+}
+
+function viaTrpc(
+  door: RestOperation,
+  input: Input,
+  key: string | null = keyFor(door),
+  ask: { idempotencyKey?: string } = {},
+) {
+  const { procedure, type, input: schema } = door;
+  if (isInternal(door)) return viaRest(door, input, key, ask); // it has no other transport
+  if (type === "mutation") return h.mutate(procedure, input, { key, ...ask });
+  if (door.meta.produces) return viaStream(procedure, input, key);
+  return schema ? h.query(procedure, input, { key }) : h.send("GET", `/trpc/${procedure}`, undefined, { key });
+}
+
+/** A stream on /trpc, read to its end, told as any other answer is. */
+async function viaStream(procedure: string, input: Input, key: string | null): Promise<Answer> {
+  let headers = new Headers();
+  const link = httpBatchStreamLink({
+    url: `${h.url}/trpc`,
+    headers: key ? { authorization: `Bearer ${key}` } : {},
+    fetch: async (url, init) => {
+      const response = await fetch(url, init as RequestInit);
+      headers = response.headers;
+      return response;
+    },
+  });
+  try {
+    const given = await createTRPCUntypedClient({ links: [link] }).query(procedure, input);
+    for await (const _ of bytesOf(given as Streamed));
+    return { status: 200, headers, body: { result: {} } };
+  } catch (error) {
+    if (!(error instanceof TRPCClientError)) throw error;
+    return { status: error.data.httpStatus, headers, body: { error: error.shape } };
+  }
+}
+
+async function onBothDoors(
+  door: RestOperation,
+  input: () => Input | Promise<Input>,
+  key: string | null = keyFor(door),
+) {
+  return [await viaRest(door, await input(), key), await viaTrpc(door, await input(), key)];
+}
+
+function bare(method: string, path: string): Promise<Answer> {
+  return fetch(h.url + path, { method }).then(async (response) => {
+    return { status: response.status, headers: response.headers, body: await response.json() };
+  });
+}
+
+/** A failure as both doors must tell it, whichever it was. */
+function failure({ status, headers, body }: Answer) {
+  const { error } = body;
+  expect(headers.get("x-request-id")).toBeTruthy();
+  expect(Object.keys(body)).toEqual(["error"]);
+  const { code, requestId, docUrl, details } = error.data ?? error;
+  if (error.data) expect(error.data.httpStatus).toBe(status);
+  else
+    expect(Object.keys(error).filter((name) => name !== "details")).toEqual(["code", "message", "requestId", "docUrl"]);
+  expect({ requestId, docUrl }).toEqual({ requestId: headers.get("x-request-id"), docUrl: `/docs/errors#${code}` });
+  expect(error.message.length).toBeGreaterThan(5);
+  expect(headers.get("content-type")).toMatch(/^application\/json/);
+  return { status, code, message: error.message as string, details, requestId };
+}
+
+/** The fields that a refusal of the input names. */
+function named(answer: Answer): string[] {
+  const { status, code, details } = failure(answer);
+  expect({ status, code }).toEqual({ status: 400, code: "input_invalid" });
+  return [...new Set<string>(details.map(({ path }: { path: string }) => path))];
+}
+
+type Schema = Parameters<typeof definition>[0];
+
+const shapeOf = (door: RestOperation): Record<string, Schema> => door.input?._zod.def.shape ?? {};
+const isOptional = (schema: Schema) => ["optional", "default", "prefault"].includes(definition(schema).type);
+
+function strangers(mine: unknown): string {
+  const kind = Object.entries(ada).find(([, id]) => prefix(id) === prefix(String(mine)));
+  if (!kind) throw new Error(`Bob has nothing like ${mine}.`);
+  return bob[kind[0]]!;
+}
+
+const prefix = (id: string) => id.split("_", 1)[0];
+const unknown = (mine: unknown) => `${prefix(String(mine))}_${newId("call").split("_")[1]}`;
+
+/** The input with a field too many, at every place where an object of ours stands, and the path of that field. */
+function* withSurprise(input: Input, shape: Record<string, Schema>): Generator<[string, Input]> {
+  yield ["surprise", { ...input, surprise: "1" }];
+  for (const [name, value] of Object.entries(input)) {
+    const schema = shape[name];
+    if (!schema || !isPlain(value) || definition(unwrapped(schema)).type === "record") continue;
+    yield [`${name}.surprise`, { ...input, [name]: { ...value, surprise: "1" } }];
+  }
+}
+
+/** The input with one leaf of another type that a lenient reader would convert, and the path of the leaf. */
+function* withWrongTypes(input: Input, path: string[] = []): Generator<[string, Input]> {
+  for (const [name, value] of Object.entries(input)) {
+    const at = [...path, name].join(".");
+    for (const wrong of wrongFor(value)) yield [at, { ...input, [name]: wrong }];
+    if (Array.isArray(value)) yield [`${at}.0`, { ...input, [name]: [5] }];
+    if (!isPlain(value)) continue;
+    for (const [inner, changed] of withWrongTypes(value, [...path, name])) yield [inner, { ...input, [name]: changed }];
+  }
+}
+
+function wrongFor(value: unknown): unknown[] {
+  if (typeof value === "number") return [String(value), true];
+  if (typeof value === "boolean") return ["true", "false", null, 1];
+  if (typeof value === "string") return [5, true];
+  return ["x", 5];
+}
+
+type Place = [path: string, set: (input: Input) => Input];
+
+/** Every place that a schema has, with a value that no column of the database takes. */
+function* placesIn(schema: Schema | null | undefined, value: unknown, path: string[] = []): Generator<Place> {
+  if (!schema) return;
+  const def = definition(unwrapped(schema));
+  const here = function* (...bad: unknown[]): Generator<Place> {
+    for (const each of bad) yield [path.join("."), (input) => withAt(input, path, each) as Input];
+  };
+  switch (def.type) {
+    case "string":
+      if ("format" in def && def.format === "datetime") yield* here(...moments);
+      else yield* here("a\0b", "half \ud83d");
+      return;
+    case "number":
+      return yield* here(...numbers);
+    case "object":
+      for (const [name, inner] of Object.entries(def.shape)) {
+        yield* placesIn(inner, isPlain(value) ? value[name] : undefined, [...path, name]);
+      }
+      return;
+    case "record":
+      yield* here(...oddNames.map((name) => ({ [name]: "x" })));
+      for (const [name, inner] of Object.entries(isPlain(value) ? value : {})) {
+        yield* placesIn(def.valueType, inner, [...path, name]);
+      }
+      return;
+    case "array":
+      return yield* placesIn(def.element, Array.isArray(value) ? value[0] : undefined, [...path, "0"]);
+    case "union":
+      for (const option of def.options) {
+        const isMine = z.safeParse(option, value).success || definition(unwrapped(option)).type !== "object";
+        if (isMine) yield* placesIn(option, value, path);
+      }
+      return;
+    case "unknown":
+    case "any":
+      return yield* here("a\0b", "half \ud83d", ...oddNames.map((name) => ({ [name]: 1 })));
+  }
+}
+
+const oddNames = ["a\0b", "half\ud83d"];
+const numbers = [2 ** 53 - 1, 1 - 2 ** 53, 2 ** 31, -(2 ** 31) - 1, 1e308];
+const moments = [
+  ...["0000-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00Z"],
+  ...["9999-12-31T23:59:59.999Z", "9999-12-31T23:59:59-14:00"],
+];
+
+/** The value with another one at a place within. */
+function withAt(value: unknown, [name, ...deeper]: string[], given: unknown): unknown {
+  if (name === undefined) return given;
+  if (Array.isArray(value)) return [withAt(value[0], deeper, given), ...value.slice(1)];
+  const fields = isPlain(value) ? value : {};
+  if (name === "0" && !isPlain(value)) return [withAt(undefined, deeper, given)];
+  return { ...fields, [name]: withAt(fields[name], deeper, given) };
+}
+
+const isPlain = (value: unknown): value is Input =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+/** A fingerprint of all rows of a client, table by table. */
+async function checksums(clientId: string): Promise<Record<string, string>> {
+  const tables = await h.owner<{ name: string }[]>`
+    select c.relname as name from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attname = 'client_id'
+    join pg_namespace n on n.oid = c.relnamespace and n.nspname = 'public'
+    where c.relkind in ('r', 'p') and not c.relispartition order by 1`;
+  expect(tables.length).toBeGreaterThan(15);
+  const sums: Record<string, string> = {};
+  for (const { name } of tables) {
+    const [row] = await h.owner`select md5(coalesce(string_agg(t::text, '|' order by t::text), '')) as sum
+      from ${h.owner(name)} t where client_id = ${clientId}`;
+    sums[name] = row!.sum;
+  }
+  return sums;
+}
+
+test("what cannot be read as HTTP is answered in the envelope all the same", async () => {
+  for (const [request, status, code] of [
+    [`GET /api/v1/agents HTTP/1.1\r\nHost: x\r\nX-Long: ${"a".repeat(20_000)}\r\n\r\n`, 431, "headers_too_large"],
+    ["NONSENSE\r\n\r\n", 400, "request_malformed"],
+  ] as const) {
+    const text = await rawly(request);
+    const [head, body] = text.split("\r\n\r\n");
+    expect(head).toContain(`HTTP/1.1 ${status} `);
+    const { error } = JSON.parse(body ?? "");
+    expect(error).toMatchObject({ code, docUrl: `/docs/errors#${code}` });
+    expect(head).toContain(`X-Request-Id: ${error.requestId}`);
+  }
+});
+
+/** Bytes to the port, and what comes back until it closes. */
+function rawly(request: string): Promise<string> {
+  const { hostname, port } = new URL(h.url);
+  return new Promise((resolve, reject) => {
+    let text = "";
+    const socket = connect(Number(port), hostname, () => socket.write(request));
+    socket.on("data", (chunk) => {
+      text += chunk;
+    });
+    socket.on("close", () => resolve(text)).on("error", reject);
+    socket.setTimeout(50_000, () => socket.destroy(new Error("nothing came")));
+  });
+}

@@ -1,0 +1,58 @@
+import type { SeededClient } from "../../../dev/seed.ts";
+import type { House } from "../../support/app.ts";
+import { type Noun, page } from "./resource.ts";
+
+let numbers = 1000;
+const number = () => `+49301234${++numbers}`;
+
+const registration = () => ({
+  username: `reception${++numbers}`,
+  password: "sip-password",
+  proxy: "sip.example.com",
+  outboundProxy: "edge.example.com",
+  authUser: "reception",
+});
+
+async function makeRegistration(h: House, { key }: SeededClient): Promise<string> {
+  return (await h.post("/telephony/registrations", registration(), { key })).body.data.id;
+}
+
+async function makeRoute(h: House, { key }: SeededClient, agentId: string): Promise<string> {
+  return (await h.post("/telephony/routes", { pattern: number(), agentId }, { key })).body.data.id;
+}
+
+export const telephony: Noun = {
+  async furnish({ h, who }) {
+    // An agent of its own: one that answers a line may not come to need variables.
+    const body = { name: "Line", systemPrompt: "Be brief." };
+    const lineAgent = (await h.post("/agents", body, { key: who.key })).body.data.id as string;
+    return { registration: await makeRegistration(h, who), route: await makeRoute(h, who, lineAgent), lineAgent };
+  },
+  elsewhere: { "telephony.update": ["allowedCidrRanges", "carriers"] }, // a client's own only in an account of its own
+  inputs: {
+    "telephony.config": () => ({}),
+    "telephony.update": () => ({ defaultCarrier: "sip", defaultFrom: "+493012345678" }),
+    "telephony.registrations.create": registration,
+    "telephony.registrations.list": () => page,
+    "telephony.registrations.get": ({ own }) => ({ id: own.registration }),
+    "telephony.registrations.remove": async ({ h, who }) => ({ id: await makeRegistration(h, who) }),
+    "telephony.routes.create": ({ own }) => ({
+      pattern: number(),
+      agentId: own.lineAgent,
+      rank: 1,
+      enabled: true,
+      description: "Main line",
+    }),
+    "telephony.routes.list": ({ own }) => ({ ...page, agentId: own.lineAgent }),
+    "telephony.routes.get": ({ own }) => ({ id: own.route }),
+    "telephony.routes.update": ({ own }) => ({
+      id: own.route,
+      pattern: number(),
+      agentId: own.lineAgent,
+      rank: 2,
+      enabled: true,
+      description: "Main line",
+    }),
+    "telephony.routes.remove": async ({ h, who, own }) => ({ id: await makeRoute(h, who, own.lineAgent!) }),
+  },
+};

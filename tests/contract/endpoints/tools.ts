@@ -1,0 +1,59 @@
+import { newId } from "../../../db/ids.ts";
+import type { House } from "../../support/app.ts";
+import { type Noun, page } from "./resource.ts";
+
+let count = 0;
+/** Every tool has a name of its own. */
+const name = () => `lookup_${++count}`;
+
+const answering = { timeoutSeconds: 5, reaction: "speaks", staticResponse: "One moment." };
+
+/** Nobody listens there: that too is an answer of a test. */
+export const definition = {
+  type: "http",
+  url: "http://127.0.0.1:1/orders/{orderId}",
+  method: "POST",
+  parameters: [
+    { name: "orderId", in: "path", description: "As on the receipt.", schema: { type: "string" }, required: true },
+    { name: "city", in: "body", description: "", schema: { type: "string", maxLength: 40 }, required: false },
+  ],
+  staticParameters: [{ name: "source", in: "query", value: "voice" }],
+  automaticParameters: [{ name: "x-call", in: "header", value: "call_id" }],
+  auth: { type: "header", name: "x-api-key", credential: "custom-doors" },
+  ...answering,
+};
+
+// The description stands first: it may be changed to any other text, a name may not.
+const whole = () => ({ description: "Finds an order.", name: name(), definition, metadata: { team: "desk" } });
+
+/** The secret that the tool shows. */
+async function keepCredential(h: House, clientId: string): Promise<void> {
+  const id = newId("credential");
+  const ring = await h.deps.providers.vault.keys(clientId, "provider_credential");
+  const sealed = ring.seal(JSON.stringify({ value: "a-secret-of-the-doors" }), id);
+  await h.owner`insert into credentials (client_id, id, provider, prefix, sealed)
+    values (${clientId}, ${id}, 'custom-doors', 'a-sec', ${sealed})`;
+}
+
+export const tools: Noun = {
+  async furnish({ h, who }) {
+    await keepCredential(h, who.clientId);
+    const made = await h.post("/tools", whole(), { key: who.key });
+    return { tool: made.body.data.id };
+  },
+  inputs: {
+    "tools.create": whole,
+    "tools.get": ({ own }) => ({ id: own.tool }),
+    "tools.list": () => ({ ...page, kind: "http", status: "active", name: "lookup_" }),
+    "tools.update": ({ own }) => ({ id: own.tool, ...whole() }),
+    "tools.remove": async ({ h, who }) => ({
+      id: (await h.post("/tools", whole(), { key: who.key })).body.data.id,
+      force: true,
+    }),
+    "tools.test": ({ own }) => ({
+      id: own.tool,
+      parameters: { orderId: "10248", city: "Oslo" },
+      samples: { callId: "a-call", callState: {}, callMetadata: { order: "1" } },
+    }),
+  },
+};

@@ -1,0 +1,263 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeEach, expect, test } from "vitest";
+import type { Tx } from "../../db/client.ts";
+import { emit } from "../../db/events.ts";
+import { newId } from "../../db/ids.ts";
+import { type BusEvent, startEventBridge } from "../../dev/simulators/eventbridge.ts";
+import type { Event } from "../../routers/events/schema.ts";
+import { eventBridge } from "../../server/adapters/event-bus-eventbridge.ts";
+import { readEnv } from "../../server/env.ts";
+import { openWorkers } from "../../server/workers.ts";
+import { startTestApp, until } from "../support/app.ts";
+
+process.env.AWS_ACCESS_KEY_ID = "stand-in";
+process.env.AWS_SECRET_ACCESS_KEY = "stand-in";
+
+const bridge = await startEventBridge();
+afterAll(() => bridge.close());
+const log: string[] = [];
+const env = { EVENT_BUS_NAME: "patchbay-test", EVENT_BUS_REGION: "us-east-1", EVENT_BUS_ENDPOINT: bridge.url };
+const h = await startTestApp({ env, log });
+// A call whose answer is late for want of a processor is none that failed, which would be made once more.
+const patient = eventBridge({
+  ...{ name: "patchbay-test", region: "us-east-1", source: "patchbay", endpoint: bridge.url },
+  requestTimeoutMs: 60_000,
+});
+h.deps.providers.bus = patient;
+afterAll(() => patient.close());
+const workers = await openWorkers(h.deps);
+afterAll(() => workers.stop());
+const { ada, bob } = h;
+await until(async () => position());
+
+beforeEach(async () => {
+  bridge.recover();
+  await hurry();
+  await until(idle, 40);
+  bridge.calls.length = 0;
+  bridge.accepted.length = 0;
+});
+
+async function position() {
+  const [row] = await h.owner`select * from bus_positions where bus = 'patchbay-test'`;
+  return row;
+}
+
+/** A bus that failed is left in peace for a while. */
+const hurry = () => h.owner`update bus_positions set free_at = clock_timestamp() where holder is null`;
+
+/** Is everything told that there is? */
+async function idle() {
+  const [row] =
+    await h.owner`select not exists (select from events e where (e.txid, e.id) > (p.txid, p.event_id)) as idle
+    from bus_positions p where failures = 0 and holder is null`;
+  return row?.idle as boolean | undefined;
+}
+
+type Fact = { name: string; who?: typeof ada; id?: string };
+
+/** States that agents were made, in one transaction, which stays open as long as `before` says. */
+function say(facts: Fact[], { who = ada, before = async (_: Tx) => {} } = {}) {
+  return h.deps.db.asClient({ clientId: who.clientId }, async (tx) => {
+    for (const { name, id = newId("agent") } of facts) {
+      await emit(tx, "agent.created", id, { id, name, status: "active", version: 1 });
+    }
+    await before(tx);
+  });
+}
+
+const facts = (count: number, prefix = "n") => Array.from({ length: count }, (_, n) => ({ name: `${prefix}${n}` }));
+const detailOf = ({ Detail }: BusEvent) => JSON.parse(Detail) as Event & { truncated?: true };
+const nameOf = (entry: BusEvent) => detailOf(entry).data.name as string;
+const names = () => bridge.accepted.map(nameOf);
+const told = (count: number) => until(async () => names().length >= count && names(), 40);
+
+test("the bus is told of the events of all clients, as GET /events shows them", async () => {
+  await say([{ name: "of ada" }]);
+  await say([{ name: "of bob" }], { who: bob });
+  expect(await told(2)).toEqual(["of ada", "of bob"]);
+  const [event] = (await h.get("/events?limit=1")).body.data;
+  const [entry] = bridge.accepted;
+  expect(entry).toMatchObject({ Source: "patchbay", DetailType: "agent.created", EventBusName: "patchbay-test" });
+  expect(detailOf(entry!)).toEqual(event);
+  expect(Math.abs(entry!.Time * 1000 - Date.parse(event.createdAt))).toBeLessThan(1000); // AWS counts in seconds
+  expect(bridge.accepted.map(detailOf).map(({ clientId }) => clientId)).toEqual([ada.clientId, bob.clientId]);
+});
+
+test("ten events go in a call", async () => {
+  await say(facts(25));
+  await told(25);
+  expect(bridge.calls.map(({ entries }) => entries.length)).toEqual([10, 10, 5]);
+});
+
+test("of a call only the entries that failed are sent once more", async () => {
+  const failures = new Map([
+    ["n2", 1],
+    ["n7", 2],
+  ]);
+  bridge.judge((entry) => {
+    const left = failures.get(nameOf(entry)) ?? 0;
+    failures.set(nameOf(entry), left - 1);
+    return left > 0 ? "ThrottlingException" : null;
+  });
+  await say(facts(10));
+  await told(10);
+  expect(bridge.calls.map(({ entries }) => entries.map(nameOf))).toEqual([
+    facts(10).map(({ name }) => name),
+    ["n2", "n7"],
+    ["n7"],
+  ]);
+});
+
+test("an event is not told before the one of its subject that came first is accepted", async () => {
+  const id = newId("agent");
+  let refusals = 3;
+  bridge.judge((entry) => (nameOf(entry) === "first" && refusals-- > 0 ? "InternalFailure" : null));
+  await say([{ name: "first", id }, { name: "other" }, { name: "second", id }, { name: "third", id }]);
+  await told(4);
+  const ofSubject = bridge.accepted.map(detailOf).filter(({ subject }) => subject.id === id);
+  expect(ofSubject.map(({ subject }) => subject.sequence)).toEqual([1, 2, 3]);
+  expect(names()[0]).toBe("other");
+});
+
+test("a bus that throttles or is away is told later, and nothing is lost, repeated or turned around", async () => {
+  bridge.fail("ThrottlingException", 3);
+  await say(facts(3, "throttled"));
+  expect(await told(3)).toEqual(["throttled0", "throttled1", "throttled2"]);
+
+  bridge.fail("AccessDeniedException", Number.POSITIVE_INFINITY);
+  const before = await until(async () => (await idle()) && (await position()));
+  const id = newId("agent");
+  await say([{ name: "one", id }]);
+  await say([{ name: "two", id }]);
+  const failing = await until(async () => {
+    const row = await position();
+    return row?.failing_since && row;
+  });
+  expect(failing).toMatchObject({ txid: before.txid, event_id: before.event_id });
+  expect(failing.error).toContain("AccessDeniedException");
+  await say([{ name: "three", id }]);
+  bridge.recover();
+  await hurry();
+  expect((await told(6)).slice(3)).toEqual(["one", "two", "three"]);
+  expect(await until(async () => (await idle()) && (await position()))).toMatchObject({
+    failing_since: null,
+    error: null,
+  });
+});
+
+test("an event too large for the bus goes without its data, and a call holds no more than the bus takes", async () => {
+  const large = (name: string, kilobytes: number) => ({ name: `${name} ${"é".repeat(kilobytes * 512)}` });
+  await say([large("too large", 257), large("half", 130), large("half", 130), { name: "small" }]);
+  await until(async () => bridge.accepted.length >= 4);
+  expect(
+    bridge.calls.map(({ entries, answered }) => [entries.length, answered.includes("ValidationException")]),
+  ).toEqual([
+    [2, false],
+    [2, false],
+  ]);
+  const [thin, ...full] = bridge.accepted.map(detailOf);
+  expect(thin).toMatchObject({ type: "agent.created", truncated: true, subject: { sequence: 1 } });
+  expect(thin).not.toHaveProperty("data");
+  for (const detail of full) expect(detail).not.toHaveProperty("truncated");
+});
+
+test("what the bus refuses for good is kept for people to look at, and the rest goes on", async () => {
+  const id = newId("agent");
+  bridge.judge((entry) => (nameOf(entry) === "bad" ? "MalformedDetail" : null));
+  await say([{ name: "bad", id }, { name: "good" }, { name: "after", id }]);
+  expect(await told(2)).toEqual(["good", "after"]);
+  await until(idle);
+  const kept = await h.owner`select client_id, payload, error from dead_jobs where task = 'bus.publish'`;
+  expect(kept).toEqual([
+    {
+      client_id: ada.clientId,
+      payload: expect.objectContaining({ bus: "patchbay-test", type: "agent.created", eventId: expect.any(String) }),
+      error: expect.stringContaining("MalformedDetail"),
+    },
+  ]);
+  expect(log.some((line) => line.includes('"alert":true') && line.includes("refused an event"))).toBe(true);
+});
+
+test("a call that is refused as a whole is taken apart, so that one bad entry keeps back no other", async () => {
+  await h.owner`delete from dead_jobs`;
+  bridge.fail("ValidationException", 1);
+  await say(facts(4));
+  expect(await told(4)).toEqual(["n0", "n1", "n2", "n3"]);
+  expect(bridge.calls.map(({ entries }) => entries.length)).toEqual([4, 1, 1, 1, 1]);
+  await until(idle, 40);
+  expect(await h.owner`select from dead_jobs`).toEqual([]);
+});
+
+test("several workers tell each event once, and in order", async () => {
+  const others = await Promise.all([openWorkers(h.deps), openWorkers(h.deps)]);
+  try {
+    bridge.dawdle(100); // so that the others come by while one is at it
+    const id = newId("agent");
+    for (let round = 0; round < 20; round++) {
+      await say([...facts(10, `r${round}-`), { name: `subject ${round}`, id }]);
+    }
+    await told(220);
+    await until(idle);
+    expect(new Set(names()).size).toBe(names().length);
+    const ofSubject = bridge.accepted.map(detailOf).filter(({ subject }) => subject.id === id);
+    expect(ofSubject.map(({ subject }) => subject.sequence)).toEqual(Array.from({ length: 20 }, (_, n) => n + 1));
+  } finally {
+    await Promise.all(others.map((other) => other.stop()));
+  }
+});
+
+test("a bus that is named without its region is refused at the start", () => {
+  expect(() => readEnv({ ...h.environment, EVENT_BUS_REGION: "" })).toThrow("EVENT_BUS_REGION is not set.");
+  expect(() => readEnv({ ...h.environment, EVENT_BUS_SOURCE: "aws.events" })).toThrow("EVENT_BUS_SOURCE");
+});
+
+test("a transaction that commits late is not skipped", async () => {
+  const begun = Promise.withResolvers<void>();
+  const overtaken = Promise.withResolvers<void>();
+  const slow = say([{ name: "slow" }], {
+    before: async () => {
+      begun.resolve();
+      await overtaken.promise;
+      await sleep(2_000); // time for the bus to be told of the other
+    },
+  });
+  await begun.promise;
+  await say([{ name: "quick" }]);
+  overtaken.resolve();
+  await slow;
+  expect(await told(2)).toEqual(["slow", "quick"]);
+});
+
+test("a worker that is killed between the call and its record loses nothing: another tells it once more", async () => {
+  await workers.stop();
+  bridge.fallSilent();
+  await say(facts(12, "k"));
+  const child = spawn(process.execPath, ["server/worker.ts"], {
+    env: { PATH: process.env.PATH, ...process.env, ...h.environment },
+    stdio: "ignore",
+  });
+  try {
+    await until(async () => bridge.accepted.length >= 10, 30);
+  } finally {
+    child.kill("SIGKILL");
+    await once(child, "exit");
+  }
+  bridge.recover();
+  const before = bridge.accepted.map(detailOf).map(({ id }) => id);
+  const heirs = await openWorkers(h.deps);
+  try {
+    // The lease of the dead worker holds the others up, until it is over.
+    await sleep(1_500);
+    expect(bridge.accepted).toHaveLength(before.length);
+    await h.owner`update bus_positions set free_at = clock_timestamp()`;
+    await until(async () => new Set(names()).size === 12 && (await idle()), 40);
+  } finally {
+    await heirs.stop();
+  }
+  const after = bridge.accepted.slice(before.length).map(detailOf);
+  expect(after.map(({ data }) => data.name)).toEqual(facts(12, "k").map(({ name }) => name));
+  expect(after.map(({ id }) => id).slice(0, before.length)).toEqual(before);
+}, 90_000);

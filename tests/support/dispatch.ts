@@ -1,0 +1,64 @@
+import { idFloor, newId } from "../../db/ids.ts";
+import type { House } from "./app.ts";
+
+type Owner = House["owner"];
+type EndpointRow = {
+  url?: string;
+  status?: "enabled" | "disabled";
+  reason?: string | null;
+  disabledHoursAgo?: number | null;
+  failures?: number;
+  ratePerSecond?: number | null;
+};
+
+/** An endpoint as it lies in the database, whose secret nobody will open. */
+export async function addEndpoint(owner: Owner, clientId: string, given: EndpointRow = {}): Promise<string> {
+  const id = newId("endpoint");
+  const { url = "https://hooks.example.com/in?token=swordfish", status = "enabled", failures = 0 } = given;
+  await owner`
+    insert into webhook_endpoints (client_id, id, url, event_types, status, disabled_reason, disabled_at, secret,
+      failures_in_row, failing_since, rate_per_second)
+    values (${clientId}, ${id}, ${url}, array['*'], ${status}, ${given.reason ?? null},
+      now() - make_interval(hours => ${given.disabledHoursAgo ?? null}::int), '\\x00',
+      ${failures}, case when ${failures}::int > 0 then now() - interval '1 hour' end, ${given.ratePerSecond ?? null})`;
+  return id;
+}
+
+export type DeliveryRow = {
+  count?: number;
+  status?: "pending" | "delivered" | "dead";
+  /** When it is or was due; negative: in the future. */
+  dueSecondsAgo?: number;
+  inFlight?: boolean;
+  finishedMinutesAgo?: number;
+};
+
+/** Deliveries to one endpoint, as many as asked for, all alike. */
+export async function addDeliveries(owner: Owner, clientId: string, endpointId: string, given: DeliveryRow) {
+  const { count = 1, status = "pending", dueSecondsAgo = 0, inFlight = false, finishedMinutesAgo = 0 } = given;
+  const stem = newId("delivery").slice(0, -6);
+  await owner`
+    insert into deliveries (client_id, id, endpoint_id, event_id, event_type, event_created_at, status, next_attempt_at,
+      admitted_until, finished_at)
+    select ${clientId}, ${stem} || lpad(n::text, 6, '0'), ${endpointId}, ${stem} || n, 'call.ended', now(), ${status},
+      case when ${status} = 'pending' then now() - make_interval(secs => ${dueSecondsAgo}::float8) end,
+      case when ${inFlight} then now() + interval '1 minute' end,
+      case when ${status} <> 'pending' then now() - make_interval(mins => ${finishedMinutesAgo}::int) end
+    from generate_series(1, ${count}::int) n`;
+}
+
+/** Attempts that began so long ago. */
+export async function addAttempts(
+  owner: Owner,
+  clientId: string,
+  endpointId: string,
+  given: { count?: number; minutesAgo: number; status: number | null },
+) {
+  const { count = 1, minutesAgo, status } = given;
+  const at = new Date(Date.now() - minutesAgo * 60_000);
+  const stem = idFloor("attempt", at).slice(0, 14) + newId("attempt").slice(-10);
+  await owner`
+    insert into delivery_attempts (client_id, id, delivery_id, endpoint_id, attempt, status, latency_ms, created_at)
+    select ${clientId}, ${stem} || lpad(n::text, 6, '0'), 'dlv_' || n, ${endpointId}, 1, ${status}, 5, ${at}
+    from generate_series(1, ${count}::int) n`;
+}

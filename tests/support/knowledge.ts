@@ -1,0 +1,85 @@
+import { createHash } from "node:crypto";
+import { expect } from "vitest";
+import { type House, until } from "./app.ts";
+
+export const priceList = "Rye bread costs 4.20.\n\nCroissants cost 2.10.\n\nWe open at seven.";
+
+export async function makeBase(h: House, key = h.ada.key, name = "Prices"): Promise<string> {
+  const { status, body } = await h.post("/kb", { name, description: "What callers ask." }, { key });
+  expect(status, JSON.stringify(body)).toBe(201);
+  return body.data.id;
+}
+
+type Content = { fileName?: string; content?: string | Buffer; contentType?: string; send?: boolean };
+
+/** The id of an upload that lies in storage. */
+export async function putFile(h: House, baseId: string, options: Content = {}, key = h.ada.key): Promise<string> {
+  const { fileName = "prices.txt", content = priceList, contentType = "text/plain", send = true } = options;
+  const bytes = Buffer.from(content);
+  const sha256 = createHash("sha256").update(bytes).digest("base64");
+  const file = { fileName, contentType, bytes: bytes.length, sha256 };
+  const { status, body } = await h.post(`/kb/${baseId}/files/presign`, { files: [file] }, { key });
+  expect(status, JSON.stringify(body)).toBe(200);
+  const [{ id, url, method, headers }] = body.data.files;
+  if (send) expect((await fetch(url, { method, headers, body: bytes })).status).toBe(200);
+  return id;
+}
+
+/** The id of a file that is being read in. */
+export async function ingest(h: House, baseId: string, options: Content = {}): Promise<string> {
+  const upload = await putFile(h, baseId, options);
+  const { status, body } = await h.post(`/kb/${baseId}/files/ingest`, { fileIds: [upload] });
+  expect(status, JSON.stringify(body)).toBe(202);
+  return body.data.files[0].id;
+}
+
+export const fileOf = async (h: House, baseId: string, fileId: string) =>
+  (await h.get(`/kb/${baseId}/files/${fileId}`)).body.data;
+export const baseOf = async (h: House, baseId: string) => (await h.get(`/kb/${baseId}`)).body.data;
+
+/** Waits for a file to come to a status; whatever waits for its time does not have to. */
+export function settled(h: House, baseId: string, fileId: string, status = "ready", seconds = 40) {
+  return until(async () => {
+    await hurrySteps(h);
+    const file = await fileOf(h, baseId, fileId);
+    return file?.status === status ? file : null;
+  }, seconds);
+}
+
+/** Steps that are to be looked at again later are due now; who was asked has had time to answer. */
+export async function hurrySteps({ owner }: House) {
+  await owner`
+    update graphile_worker._private_jobs j set run_at = now() from graphile_worker._private_tasks t
+    where t.id = j.task_id and t.identifier in ('workflows.advance', 'knowledge.forget', 'upstream.remove')
+      and j.locked_at is null and j.run_at > now()`;
+  await owner`select pg_notify('jobs:insert', '{"r":0,"count":1}')`;
+}
+
+export const letAnswersBeOverdue = ({ owner }: House) =>
+  owner`update knowledge_files set asked_at = asked_at - interval '1 minute' where provider_source_id is null`;
+
+export async function storyOf({ owner }: House, baseId: string): Promise<string[]> {
+  const rows = await owner`select type from events where subject_id = ${baseId} order by sequence`;
+  return rows.map(({ type }) => type.replace("knowledge_base.", ""));
+}
+
+/** What the provider has, asked with the account's own key. */
+export async function upstream(h: House, path: string, post?: object) {
+  const headers = { "x-api-key": h.env.ULTRAVOX_API_KEY, "content-type": "application/json" };
+  const sent = post ? { method: "POST", headers, body: JSON.stringify(post) } : { headers };
+  const response = await fetch(`${h.simulator.url}/api${path}`, sent);
+  // biome-ignore lint/suspicious/noExplicitAny: what came over the wire, to be looked into
+  return { status: response.status, body: (await response.json()) as any };
+}
+
+export async function corpusOf({ owner }: House, baseId: string): Promise<string> {
+  const [row] = await owner`select provider_corpus_id from knowledge_bases where id = ${baseId}`;
+  return row!.provider_corpus_id;
+}
+
+export async function sourceNames(h: House, baseId: string): Promise<string[]> {
+  const { status, body } = await upstream(h, `/corpora/${await corpusOf(h, baseId)}/sources?pageSize=100`);
+  if (status === 404) return []; // the corpus is gone, and all that was in it
+  if (status !== 200) throw new Error(`The provider answered ${status}: ${JSON.stringify(body)}`);
+  return body.results.map(({ name }: { name: string }) => name);
+}
