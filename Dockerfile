@@ -1,4 +1,5 @@
-FROM node:24-slim AS build
+# Both stages name the same image by digest: a tag can be moved, a digest cannot. docs/operations.md says how to update it.
+FROM node:24.19.0-bookworm-slim@sha256:a9f5f7c91a432850b2a8a7797adf5eadb6c733ceed61167806cee7ea7fbc29df AS build
 WORKDIR /src
 COPY package.json package-lock.json ./
 RUN npm ci
@@ -11,7 +12,7 @@ COPY jobs jobs
 COPY dev dev
 RUN npm run build
 
-FROM node:24-slim
+FROM node:24.19.0-bookworm-slim@sha256:a9f5f7c91a432850b2a8a7797adf5eadb6c733ceed61167806cee7ea7fbc29df
 ENV NODE_ENV=production HOST=0.0.0.0 PORT=3000
 WORKDIR /app
 COPY --from=build /src/dist ./

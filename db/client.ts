@@ -2,11 +2,12 @@ import { PgDatabase, PgDialect } from "drizzle-orm/pg-core";
 import { type PostgresJsQueryResultHKT, PostgresJsSession } from "drizzle-orm/postgres-js";
 import type { Sql } from "postgres";
 import type { Connection } from "./connection.ts";
-import { ConnectionPool } from "./connection-pool.ts";
+import { ConnectionPool, type Lease } from "./connection-pool.ts";
+import type { Owner } from "./fair-gate.ts";
 import { SharedReadConnections } from "./shared-read-connections.ts";
 
 export { ConnectionLost } from "./connection.ts";
-export { DatabaseBusy } from "./connection-pool.ts";
+export { DatabaseBusy } from "./fair-gate.ts";
 
 /** Somebody held on to a transaction that is over. */
 export class TransactionEnded extends Error {
@@ -42,6 +43,11 @@ export type DatabaseOptions = {
   maxWaiting?: number;
   maxWaitMs?: number;
   planLifeMs?: number;
+  /** Deadlines of our own, for a server that says nothing: see `LaneOptions`. */
+  connectMs?: number;
+  quickMs?: number;
+  /** A transaction as a whole. */
+  transactionMs?: number;
 };
 
 /**
@@ -51,6 +57,10 @@ export type DatabaseOptions = {
 const planLifeMs = 10_000;
 
 const readerLanes = 3;
+/** A single read is of one row; one that is not answered by then will not be. */
+const readMs = 5_000;
+/** The server's own timeout comes first, with its own words, as long as the server is there. */
+const answerGraceMs = 500;
 const dialect = new PgDialect({ casing: "snake_case" });
 const enter = "select app.enter($1, $2, $3)";
 const enterUser = "select app.enter_user($1, $2)";
@@ -59,10 +69,14 @@ const enterSystem = "select set_config('app.request_id', $1, true), set_config('
 /** Opens the database. Nobody holds a bare connection: tenants' work runs behind the wall of row level security. */
 export function openDatabase(options: DatabaseOptions) {
   const { tenantUrl, systemUrl, size = 10, statementTimeoutMs = 10_000, idleInTransactionTimeoutMs = 15_000 } = options;
+  const transactionMs = options.transactionMs ?? 30_000;
   const common = {
     statementTimeoutMs,
     idleInTransactionTimeoutMs,
-    maxWaiting: options.maxWaiting ?? 500,
+    connectMs: options.connectMs ?? 5_000,
+    quickMs: options.quickMs ?? 3_000,
+    answerMs: statementTimeoutMs + answerGraceMs,
+    maxWaiting: options.maxWaiting ?? 1_000,
     maxWaitMs: options.maxWaitMs ?? 5_000,
     planLifeMs: options.planLifeMs ?? planLifeMs,
   };
@@ -71,8 +85,9 @@ export function openDatabase(options: DatabaseOptions) {
     ...common,
     url: tenantUrl,
     name: "patchbay-reader",
+    answerMs: Math.min(readMs, statementTimeoutMs),
     lanes: readerLanes,
-    maxUnderWayPerLane: 500,
+    underWayPerLane: 50,
   });
   const house = new ConnectionPool({
     ...common,
@@ -84,15 +99,20 @@ export function openDatabase(options: DatabaseOptions) {
   return {
     /** A transaction that sees one client's rows and can write no others. */
     asClient: <T>(entry: TenantSession, work: (tx: Tx) => Promise<T>, { mode = "write" }: Mode = {}) =>
-      transact(tenants, [enter, [entry.clientId, entry.keyId ?? null, entry.requestId ?? null]], mode, work),
+      transact(
+        { pool: tenants, owner: entry.clientId, transactionMs, mode },
+        [enter, [entry.clientId, entry.keyId ?? null, entry.requestId ?? null]],
+        work,
+      ),
 
     /** A transaction that sees what is one person's own: memberships, before a client is chosen. Read only. */
     asUser: <T>(userId: string, work: (tx: Tx) => Promise<T>) =>
-      transact(tenants, [enterUser, [userId, null]], "read", work),
+      transact({ pool: tenants, owner: userId, transactionMs, mode: "read" }, [enterUser, [userId, null]], work),
 
     /**
      * A transaction of the house, which sees every client. For authentication, sweeps and workers; tests list who may.
      * `clientId`: whose the rows are that are written without saying so; it hides nobody's.
+     * `owner`: on whose behalf, if it is somebody's: one owner holds no more than a share of the connections.
      */
     asSystem: <T>(
       work: (tx: Tx) => Promise<T>,
@@ -100,8 +120,9 @@ export function openDatabase(options: DatabaseOptions) {
         mode = "write",
         requestId = null,
         clientId = null,
-      }: Mode & { requestId?: string | null; clientId?: string | null } = {},
-    ) => transact(house, [enterSystem, [requestId ?? "", clientId ?? ""]], mode, work),
+        owner = null,
+      }: Mode & { requestId?: string | null; clientId?: string | null; owner?: Owner } = {},
+    ) => transact({ pool: house, owner, transactionMs, mode }, [enterSystem, [requestId ?? "", clientId ?? ""]], work),
 
     /**
      * A hot single read in one statement, behind the same wall: the CTE makes the setting before the lateral part is read,
@@ -114,7 +135,7 @@ export function openDatabase(options: DatabaseOptions) {
       parameters: readonly unknown[],
     ): Promise<Record<string, unknown> | null> {
       try {
-        const [row] = await readers.send(singleRowStatement(body), [
+        const [row] = await readers.send(entry.clientId, singleRowStatement(body), [
           entry.clientId,
           entry.keyId ?? null,
           entry.requestId ?? null,
@@ -145,24 +166,49 @@ export function singleRowStatement(body: string): string {
   return text;
 }
 
+const lastWork = new WeakMap<Tx, (() => Promise<unknown>)[]>();
+
+/**
+ * Runs this right before the commit, in the order given. For rows that many transactions change, such as a balance: a
+ * transaction that touches one last holds its lock for one round trip, and not for all that follows. What it throws undoes the transaction.
+ */
+export function beforeCommit(tx: Tx, work: () => Promise<unknown>) {
+  const waiting = lastWork.get(tx);
+  if (!waiting) throw new TransactionEnded();
+  waiting.push(work);
+}
+
+async function finish(tx: Tx) {
+  const waiting = lastWork.get(tx) ?? [];
+  for (let work = waiting.shift(); work; work = waiting.shift()) await work();
+  lastWork.delete(tx);
+}
+
+type Setting = { pool: ConnectionPool; owner: Owner; transactionMs: number; mode: "read" | "write" };
+
 async function transact<T>(
-  pool: ConnectionPool,
+  setting: Setting,
   entry: readonly [text: string, parameters: readonly unknown[]],
-  mode: "read" | "write",
   work: (tx: Tx) => Promise<T>,
-  lanesLeft = pool.size, // each may hold a stale plan of its own
+  lanesLeft = setting.pool.size, // each may hold a stale plan of its own
 ): Promise<T> {
-  const lane = await pool.acquire();
+  const { pool, owner, transactionMs, mode } = setting;
+  const lease = await pool.acquire(owner);
+  const { lane } = lease;
   const statements = new Statements(lane);
+  const late = setTimeout(() => lane.abort(`The transaction took longer than ${transactionMs} ms.`), transactionMs);
   let result: T;
   try {
     result = await new Promise<T>((resolve, reject) => {
       lane.listen(reject);
       // Sent ahead, not awaited: they travel with the first query. What fails in them fails every later statement too.
       const opening = statements.open(mode, entry);
-      work(handle(statements))
+      const tx = handle(statements);
+      lastWork.set(tx, []);
+      work(tx)
         .then(async (value) => {
           await opening;
+          await finish(tx);
           resolve(value);
         })
         .catch((error) => opening.then(() => reject(error), reject));
@@ -171,14 +217,14 @@ async function transact<T>(
     if (mode === "write") await commit(lane);
     else settleQuietly(pool, lane);
   } catch (error) {
-    await abandon(pool, lane, statements, error);
-    if (mode === "read" && lanesLeft > 0 && isStalePlan(error)) return transact(pool, entry, mode, work, lanesLeft - 1);
+    await abandon(pool, lease, statements, error);
+    if (mode === "read" && lanesLeft > 0 && isStalePlan(error)) return transact(setting, entry, work, lanesLeft - 1);
     throw refusal(error) ?? error;
+  } finally {
+    clearTimeout(late);
   }
-  if (mode === "write") {
-    lane.listen(undefined);
-    pool.release(lane);
-  }
+  lane.listen(undefined);
+  lease.giveBack();
   return result;
 }
 
@@ -252,27 +298,27 @@ function handle(statements: Statements): Tx {
 }
 
 async function commit(lane: Connection) {
-  const { command } = await lane.command("commit");
+  const { command } = await lane.command("commit", true);
   if (command !== "COMMIT") throw new Error("Nothing was written: a statement of this transaction had failed.");
 }
 
 /** A read has nothing to lose: its commit is on its way, and the lane goes to the next, who queues behind it. */
 function settleQuietly(pool: ConnectionPool, lane: Connection) {
-  lane.listen(undefined);
   lane.command("commit").catch(() => pool.destroy(lane));
-  pool.release(lane);
 }
 
-async function abandon(pool: ConnectionPool, lane: Connection, statements: Statements, error: unknown) {
+async function abandon(pool: ConnectionPool, lease: Lease, statements: Statements, error: unknown) {
+  const { lane } = lease;
   const ended = statements.end();
   lane.listen(undefined);
-  if (lane.dead || isStalePlan(error)) return pool.destroy(lane);
   try {
+    if (lane.dead || isStalePlan(error)) return pool.destroy(lane);
     await ended;
     await lane.command("rollback");
-    pool.release(lane);
   } catch {
     pool.destroy(lane); // whatever state it is in, nobody shall see it again
+  } finally {
+    lease.giveBack();
   }
 }
 

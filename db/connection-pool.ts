@@ -1,65 +1,49 @@
 import { Connection, type ConnectionOptions } from "./connection.ts";
+import { FairGate, type Owner } from "./fair-gate.ts";
 
-/** Every connection is in use, and the line of those who wait is full or too slow. */
-export class DatabaseBusy extends Error {
-  constructor(message: string) {
-    super(message);
-    this.name = "DatabaseBusy";
-  }
-}
-
-type Waiter = { give: (lane: Connection) => void; refuse: (error: DatabaseBusy) => void; timer: NodeJS.Timeout };
 type PoolOptions = ConnectionOptions & { size: number; maxWaiting: number; maxWaitMs: number };
 
-/** Lends lanes, each to one transaction at a time. Waiting is bounded in length and in time. */
+/** One connection, lent for one transaction. */
+export type Lease = { lane: Connection; giveBack(): void };
+
+/** Lends lanes, each to one transaction at a time. No client can hold all of them; waiting is bounded in length and in time. */
 export class ConnectionPool {
   /** How many lanes it opens at most. */
   readonly size: number;
   readonly #options: PoolOptions;
+  readonly #gate: FairGate;
   readonly #lanes = new Set<Connection>();
   readonly #free: Connection[] = [];
-  readonly #waiting: Waiter[] = [];
-  #closing = false;
 
   constructor(options: PoolOptions) {
     this.size = options.size;
     this.#options = options;
+    this.#gate = new FairGate({ ...options, places: options.size });
   }
 
-  acquire(): Connection | Promise<Connection> {
-    if (this.#closing) throw new DatabaseBusy("The database pool is closing.");
-    const free = this.#free.pop();
-    if (free) return free;
-    if (this.#lanes.size < this.size) return this.#open();
-    if (this.#waiting.length >= this.#options.maxWaiting) {
-      throw new DatabaseBusy(`More than ${this.#options.maxWaiting} requests wait for the database.`);
-    }
-    return new Promise((give, refuse) => {
-      const timer = setTimeout(() => {
-        this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
-        refuse(new DatabaseBusy(`No database connection came free within ${this.#options.maxWaitMs} ms.`));
-      }, this.#options.maxWaitMs);
-      const waiter = { give, refuse, timer };
-      this.#waiting.push(waiter);
-    });
+  /** Throws DatabaseBusy. */
+  async acquire(owner: Owner): Promise<Lease> {
+    const waited = this.#gate.enter(owner);
+    if (waited) await waited;
+    const lane = this.#free.pop() ?? this.#open();
+    let isLent = true;
+    const giveBack = () => {
+      if (!isLent) return;
+      isLent = false;
+      if (!lane.dead) this.#free.push(lane);
+      this.#gate.leave(owner);
+    };
+    return { lane, giveBack };
   }
 
-  release(lane: Connection) {
-    if (lane.dead) return this.#forget(lane);
-    this.#lend(lane);
-  }
-
+  /** Closes it. The lease must still be given back. */
   destroy(lane: Connection) {
     lane.destroy();
     this.#forget(lane);
   }
 
   async close() {
-    this.#closing = true;
-    for (const { refuse, timer } of this.#waiting.splice(0)) {
-      clearTimeout(timer);
-      refuse(new DatabaseBusy("The database pool is closing."));
-    }
+    this.#gate.close();
     await Promise.all([...this.#lanes].map((lane) => lane.close()));
   }
 
@@ -69,18 +53,9 @@ export class ConnectionPool {
     return lane;
   }
 
-  #lend(lane: Connection) {
-    const next = this.#waiting.shift();
-    if (!next) return void this.#free.push(lane);
-    clearTimeout(next.timer);
-    next.give(lane);
-  }
-
-  /** A lane that is gone makes room for a new one, which goes to whoever waits. */
   #forget(lane: Connection) {
-    if (!this.#lanes.delete(lane)) return;
+    this.#lanes.delete(lane);
     const place = this.#free.indexOf(lane);
     if (place >= 0) this.#free.splice(place, 1);
-    if (this.#waiting.length > 0 && !this.#closing) this.#lend(this.#open());
   }
 }

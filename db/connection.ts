@@ -16,6 +16,12 @@ export type ConnectionOptions = {
   statementTimeoutMs: number;
   idleInTransactionTimeoutMs: number;
   planLifeMs: number;
+  /** How long a connection may take until its first statement is answered. */
+  connectMs: number;
+  /** How long `begin`, and what else does no work, may go unanswered. */
+  quickMs: number;
+  /** How long any other statement may: the server's own timeout cannot fire when the server has stopped. */
+  answerMs: number;
 };
 
 /**
@@ -24,11 +30,15 @@ export type ConnectionOptions = {
  */
 export class Connection {
   readonly #sql: postgres.Sql;
-  readonly #underWay = new Set<Sent>();
+  /** Statements that were sent and not yet answered, oldest first, and how long each may stay the oldest. */
+  readonly #underWay = new Map<Sent, number>();
+  readonly #options: ConnectionOptions;
   readonly #onDeath: (lane: Connection) => void;
+  #socket: Socket | undefined;
+  #clock: NodeJS.Timeout | undefined;
+  #silentMs = 0;
   #dead = false;
   #isMourned = false;
-  readonly #planLifeMs: number;
   #plannedAt = performance.now();
   #waiter: ((error: ConnectionLost) => void) | undefined;
   /** Why there is no connection: what the socket said, or the server while nobody had been let in yet. */
@@ -36,7 +46,7 @@ export class Connection {
   #isIn = false;
 
   constructor(options: ConnectionOptions, onDeath: (lane: Connection) => void) {
-    this.#planLifeMs = options.planLifeMs;
+    this.#options = options;
     this.#onDeath = onDeath;
     this.#sql = postgres(options.url, {
       max: 1,
@@ -44,7 +54,7 @@ export class Connection {
       fetch_types: false,
       idle_timeout: 0,
       max_lifetime: null,
-      connect_timeout: 10,
+      connect_timeout: Math.ceil(options.connectMs / 1000) + 1, // ours comes first
       onnotice: () => {},
       onclose: () => this.#die(),
       connection: {
@@ -78,18 +88,18 @@ export class Connection {
   /** Sends a statement now: its place in the line is decided before this returns. */
   send(text: string, parameters: readonly unknown[] = []) {
     if (this.#dead) throw new ConnectionLost();
-    return this.#watch(this.#sql.unsafe(text, parameters as never[], prepared));
+    return this.#watch(this.#sql.unsafe(text, parameters as never[], prepared), this.#options.answerMs);
   }
 
-  /** Begin, commit and rollback: without parameters, and cheaper unprepared. */
-  command(text: "begin" | "begin read only" | "commit" | "rollback" | "discard plans") {
+  /** Begin, commit and rollback: without parameters, and cheaper unprepared. A commit that writes has something to do. */
+  command(text: "begin" | "begin read only" | "commit" | "rollback" | "discard plans", writes = false) {
     if (this.#dead) throw new ConnectionLost();
-    return this.#watch(this.#sql.unsafe(text));
+    return this.#watch(this.#sql.unsafe(text), writes ? this.#options.answerMs : this.#options.quickMs);
   }
 
   /** Before a transaction, or a statement that is one: has statements planned anew that were planned some time ago. */
   forgetOldPlans() {
-    if (performance.now() - this.#plannedAt < this.#planLifeMs) return;
+    if (performance.now() - this.#plannedAt < this.#options.planLifeMs) return;
     this.#plannedAt = performance.now();
     this.command("discard plans").catch(() => {}); // it fails with the connection, and so does what follows
   }
@@ -105,25 +115,55 @@ export class Connection {
     this.#sql.end({ timeout: 0 }).catch(() => {}); // nothing is left to tell: the lane is gone either way
   }
 
-  #watch(sent: Sent): Sent {
-    this.#underWay.add(sent);
+  /** Gives the connection up: whatever is under way fails with the reason, and the server may do as it likes. */
+  abort(reason: string) {
+    if (this.#isMourned) return;
+    this.#reason = new Error(reason);
+    this.#die();
+    this.#socket?.destroy();
+    this.destroy();
+  }
+
+  #watch(sent: Sent, limitMs: number): Sent {
+    if (this.#underWay.size === 0) this.#silentMs = 0;
+    this.#underWay.set(sent, limitMs);
+    this.#clock ??= setInterval(() => this.#tick(), tickMs).unref();
     sent.execute();
+    const answered = () => {
+      this.#underWay.delete(sent);
+      this.#silentMs = 0;
+    };
     sent.then(
       () => {
         this.#isIn = true;
-        this.#underWay.delete(sent);
+        answered();
       },
       (error: unknown) => {
         if (!this.#isIn && !(error instanceof ConnectionLost)) this.#reason ??= error;
-        this.#underWay.delete(sent);
+        answered();
       },
     );
     return sent;
   }
 
+  /** Counts how long the oldest statement has been the oldest. In ticks: while this process itself stood still, none passed. */
+  #tick() {
+    const [limitMs] = this.#underWay.values();
+    if (limitMs === undefined || this.#dead) return this.#stopClock();
+    this.#silentMs += tickMs;
+    const mostMs = this.#isIn ? limitMs : this.#options.connectMs;
+    if (this.#silentMs >= mostMs) this.abort(`The database did not answer within ${mostMs} ms.`);
+  }
+
+  #stopClock() {
+    clearInterval(this.#clock);
+    this.#clock = undefined;
+  }
+
   /** Of a server that hangs up before it has let anybody in, postgres.js says nothing, and calls again: nobody answers. */
   #dial(target: Target): Socket {
     const socket = dial(target);
+    this.#socket = socket;
     socket.once("error", (error) => {
       this.#reason ??= error;
     });
@@ -134,12 +174,15 @@ export class Connection {
     if (this.#isMourned) return;
     this.#isMourned = true;
     this.#dead = true;
+    this.#stopClock();
     // What postgres.js had put aside it would now send over the next connection, which there is not: it would wait for ever.
-    for (const sent of this.#underWay) rejectNow(sent, this.#reason);
+    for (const sent of this.#underWay.keys()) rejectNow(sent, this.#reason);
     this.#waiter?.(new ConnectionLost(this.#reason));
     this.#onDeath(this);
   }
 }
+
+const tickMs = 250;
 
 type Sent = postgres.PendingQuery<postgres.Row[]>;
 

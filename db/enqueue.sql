@@ -1,6 +1,8 @@
 -- Run by the worker role, which owns the queue: the two ways into it. A tenant cannot name another client.
-create or replace function graphile_worker.patchbay_add(p_client text, p_jobs json) returns void
-language sql set search_path = '' as $$
+-- Every function sets its own search_path, with pg_temp last: left out, it would be searched first for tables and types, and a
+-- caller could put their own in the place of ours. The types of parameters are written with their schema for the same reason.
+create or replace function graphile_worker.patchbay_add(p_client pg_catalog.text, p_jobs pg_catalog.json) returns void
+language sql set search_path = pg_catalog, pg_temp as $$
   select count(*) from graphile_worker.add_jobs(array(
     select row(
       job->>'task',
@@ -15,24 +17,26 @@ language sql set search_path = '' as $$
     from json_array_elements(p_jobs) job))
 $$;
 
-create or replace function graphile_worker.patchbay_enqueue(p_jobs json) returns void
-language plpgsql security definer set search_path = '' as $$
-declare client text := nullif(current_setting('app.client_id', true), '');
+create or replace function graphile_worker.patchbay_enqueue(p_jobs pg_catalog.json) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare client pg_catalog.text := nullif(current_setting('app.client_id', true), '');
 begin
   if client is null then raise exception 'no client in this transaction: nothing can be queued for nobody'; end if;
   perform graphile_worker.patchbay_add(client, p_jobs);
 end $$;
 
-create or replace function graphile_worker.patchbay_enqueue_for(p_client text, p_jobs json) returns void
-language sql security definer set search_path = '' as $$ select graphile_worker.patchbay_add(p_client, p_jobs) $$;
+create or replace function graphile_worker.patchbay_enqueue_for(p_client pg_catalog.text, p_jobs pg_catalog.json) returns void
+language sql security definer set search_path = pg_catalog, pg_temp as $$
+  select graphile_worker.patchbay_add(p_client, p_jobs)
+$$;
 
 -- Many jobs of one task at once, each for its own client: for work that serves many clients in one commit. The queue's
 -- own way in is for jobs with keys and names of queues, and costs twice as much; these have neither. One is announced,
 -- whatever their number: whoever is idle fetches as many as there are.
 create or replace function graphile_worker.patchbay_enqueue_all(
-  p_task text, p_clients text[], p_bodies json[], p_run_at timestamptz[]
+  p_task pg_catalog.text, p_clients pg_catalog.text[], p_bodies pg_catalog.json[], p_run_at pg_catalog.timestamptz[]
 ) returns void
-language plpgsql security definer set search_path = '' as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare task integer;
 begin
   select id into task from graphile_worker._private_tasks where identifier = p_task;
@@ -48,16 +52,16 @@ end $$;
 
 -- One job for each of many keys, unless the key has one: what waits for its retry keeps its time and its attempt, and what
 -- is at work sees the world as it is. The subquery is one lookup by the key, however long the queue.
-create or replace function graphile_worker.patchbay_enqueue_missing(p_jobs json) returns void
-language sql security definer set search_path = '' as $$
+create or replace function graphile_worker.patchbay_enqueue_missing(p_jobs pg_catalog.json) returns void
+language sql security definer set search_path = pg_catalog, pg_temp as $$
   select count(graphile_worker.patchbay_add(job->>'clientId', json_build_array(job)))
   from json_array_elements(p_jobs) job
   where (select j.id from graphile_worker._private_jobs j where j.key = job->>'key') is null
 $$;
 
 -- What waits or runs of these tasks (names between spaces), of the client of this transaction alone. No index serves it.
-create or replace function graphile_worker.patchbay_waiting(p_tasks text) returns table (task text, body json)
-language sql security definer set search_path = '' stable as $$
+create or replace function graphile_worker.patchbay_waiting(p_tasks pg_catalog.text)
+returns table (task pg_catalog.text, body pg_catalog.json) language sql security definer set search_path = pg_catalog, pg_temp stable as $$
   select t.identifier, j.payload->'body'
   from graphile_worker._private_jobs j join graphile_worker._private_tasks t on t.id = j.task_id
   where t.identifier = any (string_to_array(p_tasks, ' '))
@@ -66,7 +70,7 @@ $$;
 
 -- What health asks: how old the oldest job is that should have begun.
 create or replace function graphile_worker.patchbay_oldest_due_seconds() returns double precision
-language sql security definer set search_path = '' stable as $$
+language sql security definer set search_path = pg_catalog, pg_temp stable as $$
   select coalesce(extract(epoch from now() - min(run_at)), 0) from graphile_worker._private_jobs
   where is_available and run_at <= now()
 $$;
@@ -74,7 +78,8 @@ $$;
 -- The queue completes jobs by id, and asks not who holds them: a process that was stopped, buried and woken again would
 -- remove the rows that its heir is working on. So: what is locked goes only by its holder, and a pool that no longer
 -- holds a row removes nothing. Each connection of a pool names it in `patchbay.pool`; people and functions name none.
-create or replace function graphile_worker.patchbay_keep() returns trigger language plpgsql as $$ begin return null; end $$;
+create or replace function graphile_worker.patchbay_keep() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp as $$ begin return null; end $$;
 do $$
 begin
   if not exists (select from pg_trigger where tgname = 'patchbay_only_the_holder_removes'
@@ -89,8 +94,8 @@ end $$;
 create index if not exists patchbay_unavailable on graphile_worker._private_jobs (locked_by) where not is_available;
 
 -- Removes a job on behalf of the pool that holds it. False: it is held no longer, and somebody else has it.
-create or replace function graphile_worker.patchbay_remove(p_job bigint, p_pool text) returns boolean
-language plpgsql security definer set search_path = '' as $$
+create or replace function graphile_worker.patchbay_remove(p_job bigint, p_pool pg_catalog.text) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   perform set_config('patchbay.pool', p_pool, true);
   delete from graphile_worker._private_jobs where id = p_job and locked_by = p_pool;
@@ -100,10 +105,10 @@ end $$;
 -- Puts the next attempt in the place of a job, in one commit: `put`, or `lost` when another pool has the job by now.
 -- `superseded`: since it began, a newer job of its key was queued (which takes the key away), and that one runs.
 create or replace function graphile_worker.patchbay_put_next(
-  p_job bigint, p_pool text, p_key text, p_payload json, p_seconds double precision
-) returns text
-language plpgsql set search_path = '' as $$
-declare old graphile_worker._private_jobs; task text;
+  p_job bigint, p_pool pg_catalog.text, p_key pg_catalog.text, p_payload pg_catalog.json, p_seconds double precision
+) returns pg_catalog.text
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare old graphile_worker._private_jobs; task pg_catalog.text;
 begin
   delete from graphile_worker._private_jobs where id = p_job and locked_by = p_pool returning * into old;
   if not found then return 'lost'; end if;
@@ -120,8 +125,10 @@ end $$;
 -- What was lost once runs again at once. What was lost more often comes back scattered over up to a minute: one of
 -- these may be killing its pool, and should take fewer and fewer neighbours with it.
 create or replace function graphile_worker.patchbay_rescue(p_dead_after_seconds double precision)
-returns table (pool text, jobs bigint) language plpgsql set search_path = '' as $$
-declare alive text[]; horizon timestamptz := clock_timestamp() - make_interval(secs => p_dead_after_seconds);
+returns table (pool pg_catalog.text, jobs bigint) language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  alive pg_catalog.text[];
+  horizon pg_catalog.timestamptz := clock_timestamp() - make_interval(secs => p_dead_after_seconds);
 begin
   if not pg_try_advisory_xact_lock(7234119, 2) then return; end if;
   delete from public.worker_heartbeats where beat_at < horizon;
@@ -143,8 +150,8 @@ begin
 end $$;
 
 -- Gives back at once what the given pools hold. Only for pools in which nothing runs any more.
-create or replace function graphile_worker.patchbay_retire(p_pools text[]) returns void
-language plpgsql set search_path = '' as $$
+create or replace function graphile_worker.patchbay_retire(p_pools pg_catalog.text[]) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
   delete from public.worker_heartbeats where pool_id = any (p_pools);
   update graphile_worker._private_jobs j set locked_by = null, locked_at = null
@@ -154,8 +161,10 @@ end $$;
 -- Takes out jobs that used up the queue's own attempts: they died with their pool each time, or could not be recorded.
 -- `superseded` ones had their key taken by a newer job while they ran: so the queue tells them not to run again.
 create or replace function graphile_worker.patchbay_take_exhausted(p_limit integer)
-returns table (id bigint, task text, payload json, attempts integer, error text, superseded boolean)
-language plpgsql security definer set search_path = '' as $$
+returns table (
+  id bigint, task pg_catalog.text, payload pg_catalog.json, attempts integer, error pg_catalog.text, superseded boolean
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   return query
     with found as (
@@ -171,10 +180,8 @@ begin
     from taken t join graphile_worker._private_tasks k on k.id = t.task_id;
 end $$;
 
-revoke all on function graphile_worker.patchbay_add, graphile_worker.patchbay_enqueue, graphile_worker.patchbay_enqueue_for,
-  graphile_worker.patchbay_enqueue_all, graphile_worker.patchbay_enqueue_missing, graphile_worker.patchbay_waiting,
-  graphile_worker.patchbay_oldest_due_seconds, graphile_worker.patchbay_remove, graphile_worker.patchbay_put_next,
-  graphile_worker.patchbay_rescue, graphile_worker.patchbay_retire, graphile_worker.patchbay_take_exhausted from public;
+-- The queue's own functions too: each is open to everybody when it is created.
+revoke all on all functions in schema graphile_worker from public;
 grant usage on schema graphile_worker to patchbay_tenant, patchbay_system;
 grant execute on function graphile_worker.patchbay_enqueue, graphile_worker.patchbay_waiting to patchbay_tenant;
 grant execute on function graphile_worker.patchbay_enqueue_for, graphile_worker.patchbay_enqueue_all,

@@ -1,4 +1,4 @@
-import { sql } from "drizzle-orm";
+import { type SQL, sql } from "drizzle-orm";
 import { z } from "zod";
 import type { Tx } from "./client.ts";
 import { newId } from "./ids.ts";
@@ -134,18 +134,25 @@ export const eventsChannel = "patchbay_events";
 /**
  * States a fact, in the transaction that made it true, and sends it on its way: one round trip.
  * The sequence grows by one per subject; the counter's row stays locked until the commit, so take it last.
+ * `more`: a jsonb expression whose fields take the place of those in `data`, for what only the database knows by then.
  */
-export async function emit<N extends EventType>(tx: Tx, type: N, subjectId: string, data: EventData<N>) {
+export async function emit<N extends EventType>(
+  tx: Tx,
+  type: N,
+  subjectId: string | SQL,
+  data: EventData<N>,
+  more: SQL = sql`'{}'::jsonb`,
+) {
   const { subject, data: shape } = catalogue[type];
   const body = JSON.stringify(shape.parse(data));
   await tx.execute(sql`
     with counted as (
       insert into event_counters (subject_id, sequence) values (${subjectId}, 1)
       on conflict (client_id, subject_id) do update set sequence = event_counters.sequence + 1
-      returning sequence
+      returning subject_id, sequence
     ), stated as (
       insert into events (id, type, subject_type, subject_id, sequence, data)
-      select ${newId("event")}, ${type}, ${subject}, ${subjectId}, sequence, ${body}::text::jsonb from counted
+      select ${newId("event")}, ${type}, ${subject}, subject_id, sequence, ${body}::text::jsonb || ${more} from counted
       returning id, client_id, created_at
     )
     select pg_notify(${eventsChannel}::text, client_id), case

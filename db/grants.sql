@@ -10,7 +10,14 @@ begin
   end loop;
 end $$;
 
-revoke all on schema public from public;
+revoke all on schema public, app from public;
+-- No login makes anything: neither schemas nor temporary objects, which functions of ours could mistake for their own.
+-- `PUBLIC` may by default make temporary ones. A database that was copied or restored has lost this: migrate it again.
+do $$
+begin
+  execute format('revoke create, temporary on database %I from public, patchbay_tenant, patchbay_system, patchbay_worker',
+                 current_database());
+end $$;
 grant usage on schema public, app to patchbay_tenant, patchbay_system, patchbay_worker;
 
 -- Tenants: their own rows. History is written once: no update, no delete.
@@ -24,7 +31,7 @@ grant select, insert, update on agent_versions, ledger_accounts to patchbay_tena
 grant update (name, timezone, metadata, updated_at) on clients to patchbay_tenant;
 grant select, insert, delete on call_messages to patchbay_tenant; -- erased when a client asks, or by retention
 grant select, insert on ledger_transactions, ledger_entries, events, delivery_attempts, audit_log to patchbay_tenant;
-grant select on clients, users, roles, prices to patchbay_tenant;
+grant select on clients, users, roles, prices, assigned_numbers to patchbay_tenant;
 
 -- Whether the operator holds back what goes to a client's own endpoints; why, and who did, is the operator's business.
 grant select (scope) on delivery_pauses to patchbay_tenant;
@@ -40,7 +47,7 @@ end $$;
 -- The house: authentication, and the sweeps that serve every client at once.
 grant select, insert, update, delete on
   clients, users, memberships, invitations, roles, api_keys, idempotency_keys, data_keys, ingress_events, ingress_keys,
-  worker_heartbeats, dead_jobs, delivery_pauses, bus_positions
+  worker_heartbeats, dead_jobs, delivery_pauses, bus_positions, assigned_numbers, set_apart, loop_heartbeats
   to patchbay_system;
 grant select on prices, intents, calls, deliveries, webhook_endpoints, audit_log, agents, voices, knowledge_bases,
   knowledge_files, uploads, provider_accounts, telephony_configs, sip_registrations, inbound_routes, workflow_runs,
@@ -50,7 +57,10 @@ grant select on prices, intents, calls, deliveries, webhook_endpoints, audit_log
 grant insert, update, delete on deliveries to patchbay_system;
 grant insert on delivery_attempts to patchbay_system;
 grant delete on webhook_replays to patchbay_system; -- past their age
-grant update (rate_due_at, failures_in_row, failing_since, last_success_at, last_failure_at) on webhook_endpoints
+-- Where a call is erased, what was told of it goes too.
+grant update (data) on events to patchbay_system;
+grant update (response) on delivery_attempts to patchbay_system;
+grant update (rate_due_at, failures_in_row, failing_since, last_success_at, last_failure_at, slow_at) on webhook_endpoints
   to patchbay_system;
 grant insert on prices, audit_log to patchbay_system;
 grant update (status, status_reason) on inbound_routes to patchbay_system;
@@ -73,8 +83,8 @@ begin
 end $$;
 
 -- Begins a tenant's transaction: whose rows, for which request, and is the key still good at this very moment.
-create or replace function app.enter(p_client text, p_key text, p_request text) returns boolean
-language plpgsql volatile as $$
+create or replace function app.enter(p_client pg_catalog.text, p_key pg_catalog.text, p_request pg_catalog.text)
+returns boolean language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 begin
   perform set_config('app.client_id', p_client, true), set_config('app.user_id', '', true),
           set_config('app.request_id', coalesce(p_request, ''), true);
@@ -88,8 +98,8 @@ begin
   return true;
 end $$;
 
-create or replace function app.enter_user(p_user text, p_request text) returns boolean
-language plpgsql volatile as $$
+create or replace function app.enter_user(p_user pg_catalog.text, p_request pg_catalog.text) returns boolean
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 begin
   perform set_config('app.client_id', '', true), set_config('app.user_id', p_user, true),
           set_config('app.request_id', coalesce(p_request, ''), true);
@@ -97,16 +107,18 @@ begin
 end $$;
 
 -- Every ledger transaction sums to zero when it commits, and no row of it is ever changed.
-create or replace function app.ledger_balances() returns trigger language plpgsql as $$
+create or replace function app.ledger_balances() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare total bigint;
 begin
   select sum(amount_micros) into total from public.ledger_entries
     where client_id = new.client_id and transaction_id = new.transaction_id;
-  if total <> 0 then raise exception 'ledger transaction % does not sum to zero but to %', new.transaction_id, total; end if;
+  if total is distinct from 0 then raise exception 'ledger transaction % does not sum to zero but to %', new.transaction_id, total; end if;
   return null;
 end $$;
 
-create or replace function app.is_history() returns trigger language plpgsql as $$
+create or replace function app.is_history() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
   raise exception 'rows of % are never changed or removed', tg_table_name using errcode = 'insufficient_privilege';
 end $$;
@@ -125,19 +137,27 @@ begin
   end loop;
 end $$;
 
--- Partitions by month: this month's and the next two, and none older than asked.
-create or replace function app.partitioned() returns setof text language sql immutable as $$
-  values ('events'), ('delivery_attempts'), ('audit_log'), ('call_messages'), ('ingress_events')
+-- Tables with a partition for each month, and how many months of each are kept at least. null: for ever.
+-- Trusts nothing of the caller: what may be dropped, and from when on, is written here and nowhere else.
+create or replace function app.partitioned_tables() returns table (name pg_catalog.text, months_kept integer)
+language sql immutable set search_path = pg_catalog, pg_temp as $$
+  values ('events', 13), ('delivery_attempts', 3), ('ingress_events', 3), ('audit_log', null), ('call_messages', null)
 $$;
+drop function if exists app.partitioned();
 
-create or replace function app.make_partitions(p_now timestamptz) returns integer
-language plpgsql security definer set search_path = pg_catalog, public as $$
-declare parent text; month timestamptz; made integer := 0; child text;
+-- Makes last month's, this month's and the next two partitions. Times are written and read in one fixed form.
+create or replace function app.make_partitions(p_now pg_catalog.timestamptz default pg_catalog.now()) returns integer
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp set timezone = 'UTC' set datestyle = 'ISO, YMD' as $$
+declare parent pg_catalog.text; month pg_catalog.timestamptz; made integer := 0; child pg_catalog.text;
 begin
-  for parent in select app.partitioned() loop
+  if p_now is null or abs(extract(epoch from p_now - now())) > 86400 then
+    raise exception 'partitions are made for the present, not for %', p_now;
+  end if;
+  for parent in select t.name from app.partitioned_tables() t loop
     for i in -1..2 loop
       month := date_trunc('month', p_now, 'UTC') + make_interval(months => i);
-      child := format('%s_%s', parent, to_char(month at time zone 'UTC', 'YYYYMM'));
+      child := format('%s_%s', parent, to_char(month, 'YYYYMM'));
       if to_regclass('public.' || child) is null then
         execute format('create table public.%I partition of public.%I for values from (%L) to (%L)',
                        child, parent, month, month + interval '1 month');
@@ -149,28 +169,40 @@ begin
   return made;
 end $$;
 
--- Drops partitions of one table that end before the given instant. What is dropped is gone.
-create or replace function app.drop_partitions(p_parent text, p_before timestamptz) returns integer
-language plpgsql security definer set search_path = pg_catalog, public as $$
-declare child text; dropped integer := 0;
+-- Drops the partitions of one table that ended before its time is over, by the bounds that the partition itself has.
+-- `p_before` may keep more than that, never less. What is dropped is gone.
+create or replace function app.drop_partitions(p_parent pg_catalog.text, p_before pg_catalog.timestamptz default null)
+returns integer language plpgsql security definer
+set search_path = pg_catalog, pg_temp set timezone = 'UTC' set datestyle = 'ISO, YMD' as $$
+declare child pg_catalog.text; dropped integer := 0; months integer; oldest pg_catalog.timestamptz;
 begin
-  if p_parent not in (select app.partitioned()) then raise exception '% is not partitioned by month', p_parent; end if;
-  if p_before > now() - interval '7 days' then raise exception 'a week at least is kept'; end if;
-  for child in select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
-               where i.inhparent = format('public.%I', p_parent)::regclass
-                 and c.relname ~ '_[0-9]{6}$'
-                 and (to_date(right(c.relname, 6), 'YYYYMM') + interval '1 month')::timestamp at time zone 'UTC' <= p_before loop
+  select t.months_kept into months from app.partitioned_tables() t where t.name = p_parent;
+  if months is null then raise exception 'partitions of % are never dropped', p_parent; end if;
+  oldest := now() - make_interval(months => months);
+  if p_before > oldest then raise exception '% months of % are kept', months, p_parent; end if;
+  for child in
+    select c.relname from pg_catalog.pg_inherits i
+    join pg_catalog.pg_class c on c.oid = i.inhrelid
+    join pg_catalog.pg_class p on p.oid = i.inhparent
+    join pg_catalog.pg_namespace n on n.oid = p.relnamespace and n.oid = c.relnamespace
+    where n.nspname = 'public' and p.relname = p_parent
+      and substring(pg_get_expr(c.relpartbound, c.oid) from 'TO \(''([^'']+)''\)')::pg_catalog.timestamptz
+        <= coalesce(p_before, oldest)
+  loop
     execute format('drop table public.%I', child);
     dropped := dropped + 1;
   end loop;
   return dropped;
 end $$;
 
-revoke all on function app.make_partitions, app.drop_partitions from public;
-grant execute on function app.make_partitions, app.drop_partitions to patchbay_system;
-select app.make_partitions(now());
+select app.make_partitions();
 
 create or replace function app.applied_migrations() returns bigint
-language sql security definer set search_path = '' stable as $$ select count(*) from drizzle.__drizzle_migrations $$;
-revoke all on function app.applied_migrations from public;
-grant execute on function app.applied_migrations to patchbay_system;
+language sql security definer set search_path = pg_catalog, pg_temp stable as $$
+  select count(*) from drizzle.__drizzle_migrations
+$$;
+
+-- A function is open to everybody when it is created.
+revoke all on all functions in schema app from public;
+grant execute on function app.enter, app.enter_user to patchbay_tenant;
+grant execute on function app.make_partitions, app.drop_partitions, app.applied_migrations to patchbay_system;

@@ -6,6 +6,10 @@ import postgres from "postgres";
 
 export type RoleUrls = { tenantUrl: string; systemUrl: string; workerUrl: string };
 
+/** Without "$user", the default's first: a schema of the owner's name, made by another login, would come before ours. */
+const ownSearchPath = "public, pg_temp";
+/** A server that accepts a connection and says nothing is not waited for. */
+const quiet = { max: 1, connect_timeout: 10, onnotice: () => {} };
 const lowestServerVersion = 150_000;
 const here = (file: string) => new URL(file, import.meta.url);
 
@@ -24,7 +28,7 @@ type Migration = {
  * The passwords of the three logins are set to those in their URLs. Throws MigrationRefused.
  */
 export async function migrate({ ownerUrl, roles, takeLogins = false }: Migration) {
-  const owner = postgres(ownerUrl, { max: 1, onnotice: () => {} });
+  const owner = postgres(ownerUrl, { ...quiet, connection: { search_path: ownSearchPath } });
   try {
     await owner`select pg_advisory_lock(7234119, 1)`;
     const [server] = await owner`select current_setting('server_version_num')::int as version`;
@@ -33,10 +37,11 @@ export async function migrate({ ownerUrl, roles, takeLogins = false }: Migration
     await owner.unsafe(await readFile(here("./roles.sql"), "utf8"));
     for (const url of [roles.tenantUrl, roles.systemUrl, roles.workerUrl]) await setPassword(owner, url);
     await runDrizzle(drizzle(owner), { migrationsFolder: here("./migrations").pathname });
-    await grantDatabase(owner, roles.workerUrl);
+    await grantDatabase(owner, roles.workerUrl); // until grants.sql takes it back
     await runWorker({ connectionString: roles.workerUrl });
     await runAs(roles.workerUrl, await readFile(here("./enqueue.sql"), "utf8"));
     await owner.unsafe(await readFile(here("./grants.sql"), "utf8"));
+    await refuseOpenDatabase(owner);
   } finally {
     await owner.end({ timeout: 5 });
   }
@@ -68,7 +73,7 @@ Give both installations the same APP_SECRET, or this one a server of its own. Wi
 
 /** Whether the server takes this password. */
 async function opens(url: string): Promise<boolean> {
-  const connection = postgres(url, { max: 1, onnotice: () => {} });
+  const connection = postgres(url, quiet);
   try {
     await connection`select`;
     return true;
@@ -96,8 +101,21 @@ async function grantDatabase(owner: postgres.Sql, workerUrl: string) {
   await owner.unsafe(statement!.text);
 }
 
+/** Rights on a database are taken by its owner alone; from anybody else Postgres takes the order and does nothing. */
+async function refuseOpenDatabase(owner: postgres.Sql) {
+  const open = await owner<{ role: string }[]>`
+    select rolname as role from pg_roles where rolname in ('patchbay_tenant', 'patchbay_system', 'patchbay_worker')
+      and has_database_privilege(rolname, current_database(), 'create, temporary') order by 1`;
+  if (open.length === 0) return;
+  const [row] = await owner<{ name: string }[]>`select quote_ident(current_database()) as name`;
+  throw new MigrationRefused(
+    `These logins may create schemas or temporary tables: ${open.map(({ role }) => role).join(", ")}. Only the owner of the database can change that.
+Run as its owner: revoke create, temporary on database ${row!.name} from public, patchbay_tenant, patchbay_system, patchbay_worker. Then migrate again.`,
+  );
+}
+
 async function runAs(url: string, text: string) {
-  const connection = postgres(url, { max: 1, onnotice: () => {} });
+  const connection = postgres(url, quiet);
   try {
     await connection.unsafe(text);
   } finally {

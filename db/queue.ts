@@ -2,14 +2,24 @@ import { sql } from "drizzle-orm";
 import { z } from "zod";
 import type { Tx } from "./client.ts";
 
+export const poolKinds = ["prompt", "deliveries", "slow"] as const;
+export type PoolKind = (typeof poolKinds)[number];
+
 type Job = {
   /** Whose rows the job sees: those of the client it was queued for, or everybody's. */
   wall: "client" | "house";
-  /** `prompt` work is short and wanted now; `slow` work must not stand in its way. */
-  pool: "prompt" | "slow";
+  /**
+   * `prompt` work is short and wanted now; `slow` work must not stand in its way, and `deliveries` wait for receivers of
+   * the clients' own choice: each kind has slots of its own.
+   */
+  pool: PoolKind;
   payload: z.ZodObject;
   /** When a failed attempt is tried again, counted from the failure; after the last, it has given up. */
   retryAfterSeconds: readonly number[];
+  /** Among what is due the lowest goes first; 0 without one. */
+  priority?: number;
+  /** It waits for somebody else's server: one client's may not take all the slots of a prompt pool. */
+  asksProvider?: true;
   /** Also for a client that is suspended: what a provider has begun is settled, and money is not left held. */
   evenSuspended?: true;
 };
@@ -23,6 +33,7 @@ export const jobs = {
     wall: "house",
     pool: "prompt",
     payload: z.object({ ingressId: z.string(), receivedAt: z.string() }),
+    priority: -10, // bills come this way
     retryAfterSeconds: patient,
   },
   /** Finds out what became of something asked of a provider, when the request itself could not. */
@@ -31,6 +42,8 @@ export const jobs = {
     pool: "prompt",
     payload: z.object({ intentId: z.string() }),
     // Credits are held, and an agent is busy, until it is known: so no pause is longer than a quarter of an hour.
+    priority: -10,
+    asksProvider: true,
     retryAfterSeconds: [1, 5, 15, 60, 300, 900, 900, 900, 900],
     evenSuspended: true,
   },
@@ -54,6 +67,7 @@ export const jobs = {
       /** It has told us of a refund, which counts when it has the call no more. */
       refundTold: z.boolean().optional(),
     }),
+    asksProvider: true,
     retryAfterSeconds: [5, 30, 120, 600],
     evenSuspended: true,
   },
@@ -62,6 +76,7 @@ export const jobs = {
     wall: "client",
     pool: "prompt",
     payload: z.object({ callId: z.string() }),
+    asksProvider: true,
     retryAfterSeconds: [2, 5, 10, 30, 60, 90, 120],
     evenSuspended: true,
   },
@@ -97,6 +112,8 @@ export const jobs = {
     wall: "client",
     pool: "prompt",
     payload: z.object({ callId: z.string(), providerAccountId: z.string(), providerCallId: z.string() }),
+    priority: -10,
+    asksProvider: true,
     retryAfterSeconds: [5, 30, 60, 120, 120, 300],
     evenSuspended: true,
   },
@@ -105,7 +122,17 @@ export const jobs = {
     wall: "client",
     pool: "prompt",
     payload: z.object({ callId: z.string() }),
+    priority: -10,
+    asksProvider: true,
     retryAfterSeconds: [1, 5, 15, 60, 300],
+    evenSuspended: true,
+  },
+  /** Erases what was told of a call that is erased: in events, in what providers sent, in answers that are kept. */
+  "calls.eraseCopies": {
+    wall: "client",
+    pool: "slow",
+    payload: z.object({ callId: z.string() }),
+    retryAfterSeconds: patient,
     evenSuspended: true,
   },
   /** Erases at the provider a call that is erased here; queued when its bill is known. */
@@ -128,7 +155,7 @@ export const jobs = {
   /** One attempt at one delivery. Its retries are rows of ours, not of the queue. */
   "webhooks.deliver": {
     wall: "client",
-    pool: "prompt",
+    pool: "deliveries",
     payload: z.object({ deliveryId: z.string(), claim: z.number().int() }),
     retryAfterSeconds: [1, 5, 15],
   },
@@ -258,6 +285,7 @@ export const jobs = {
     wall: "client",
     pool: "prompt",
     payload: z.object({ accountId: z.string() }),
+    asksProvider: true,
     retryAfterSeconds: patient,
   },
   /** Removes our webhook from an account that is given up, and forgets its key. */
@@ -273,6 +301,7 @@ export const jobs = {
     wall: "client",
     pool: "prompt",
     payload: z.object({ provider: z.string() }),
+    asksProvider: true,
     retryAfterSeconds: patient,
   },
   /** Wraps data keys anew that an earlier master key has wrapped. */
@@ -344,6 +373,7 @@ function row<N extends JobName>(name: N, payload: JobPayload<N>, { delaySeconds,
   return {
     task: name,
     body: jobs[name].payload.parse(payload),
+    ...("priority" in jobs[name] ? { priority: jobs[name].priority } : {}),
     ...(delaySeconds === undefined ? {} : { delaySeconds }),
     ...(runAt === undefined ? {} : { runAt: runAt.toISOString() }),
     ...(key === undefined ? {} : { key: `${name}:${key}` }),

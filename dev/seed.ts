@@ -25,15 +25,16 @@ export async function seedClient({ db, auth }: Pick<Deps, "db" | "auth">, option
     const id = known?.id ?? newId("user");
     if (!known)
       await tx.insert(users).values({ id, subject: options.subject, email: options.email ?? null, name: options.name });
-    await tx
-      .insert(memberships)
-      .values({ clientId, id: newId("membership"), userId: id, role: options.role ?? "owner" });
+    await tx.insert(memberships).values({ clientId, id: newId("membership"), userId: id, role: "owner" });
     return id;
   });
   const key = await db.asClient({ clientId }, async (tx) => {
     await grantCredits(tx, "welcome", (options.credits ?? 1000) * 1_000_000, "Welcome");
     const wanted = { name: "First key", scopes: [...(options.scopes ?? scopes)] };
-    return createApiKey(tx, wanted, { id: userId, scopes: ["*"] }, auth.hashKey);
+    const created = await createApiKey(tx, wanted, { id: userId, scopes: ["*"] }, auth.hashKey);
+    // Only now: an owner alone may make a key with all scopes.
+    if (options.role) await tx.update(memberships).set({ role: options.role }).where(eq(memberships.userId, userId));
+    return created;
   });
   return { clientId, userId, subject: options.subject, key: key.key, keyId: key.id };
 }

@@ -1,12 +1,14 @@
 import { sql } from "drizzle-orm";
-import { enqueue, enqueueEach } from "../db/queue.ts";
+import { enqueue } from "../db/queue.ts";
 import { removeStray } from "../routers/agents/create.ts";
 import { agentToCompare, type Compared, noteComparison, realignAgent, recreateAgent } from "../routers/agents/drift.ts";
 import { openTemplate } from "../routers/agents/template.ts";
+import { callProvider, type Settlement } from "../routers/core/attempt-provider-command.ts";
 import { ApiError } from "../routers/core/errors.ts";
-import { openIntent, type Settlement, settleIntent } from "../routers/core/intents.ts";
+import { openIntent, settleIntent } from "../routers/core/intents.ts";
 import type { AnyProviderCommand, ProviderCommand } from "../routers/core/provider-command.ts";
 import { ProviderError } from "../routers/ports/provider-error.ts";
+import { roundRobin, sweepInto } from "./runtime/sweep.ts";
 import type { JobContext, Task } from "./runtime/task.ts";
 
 const deadline = () => ({ signal: AbortSignal.timeout(20_000) });
@@ -15,17 +17,19 @@ const atOnce = 300;
 /** Finds agents whose copy at the provider nobody has looked at for a day. What it takes is not taken again for an hour. */
 export const sweep: Task<"agents.sweep"> = {
   async run(_payload, ctx) {
-    await ctx.asSystem(async (tx) => {
+    const isDue = sql`a.status = 'active' and a.compared_at < statement_timestamp() - interval '24 hours'`;
+    await sweepInto(ctx, "agents.sweep", "agents.compare", async (tx) => {
       const due = await tx.execute<{ clientId: string; agentId: string }>(sql`
         update agents a set compared_at = clock_timestamp() - interval '23 hours'
-        from (select a.client_id, a.id from agents a join clients c on c.id = a.client_id and c.status = 'active'
-          where a.status = 'active' and a.compared_at < statement_timestamp() - interval '24 hours'
-          order by a.compared_at limit ${atOnce} for no key update of a skip locked) due
+        from (select a.client_id, a.id from ${roundRobin(
+          sql`select a.client_id, a.id, a.compared_at as due_at
+            from agents a join clients c on c.id = a.client_id and c.status = 'active' where ${isDue} order by a.compared_at`,
+          atOnce,
+        )} first join agents a on a.client_id = first.client_id and a.id = first.id
+          where ${isDue} for no key update of a skip locked) due
         where a.client_id = due.client_id and a.id = due.id
         returning a.client_id as "clientId", a.id as "agentId"`);
-      const compared = (agentId: string) => ({ payload: { agentId, resend: false }, key: agentId });
-      const each = due.map(({ clientId, agentId }) => ({ clientId, ...compared(agentId) }));
-      await enqueueEach(tx, "agents.compare", each);
+      return due.map(({ clientId, agentId }) => ({ clientId, payload: { agentId, resend: false }, key: agentId }));
     });
   },
 };
@@ -104,14 +108,13 @@ async function ask<I, A, G, O>(
   const opened = await ctx.asClient((tx) => openIntent(tx, what, input, clientId, opening)).catch(leaveAlone);
   if (!opened) return "busy";
   ctx.fence.check();
-  const settlement = await what
-    .execute(ctx.providers, opened.providerAccountId, opened.asked, deadline())
-    .then((got): Settlement<G> => ({ outcome: "accepted", got }))
-    .catch((error: unknown): Settlement<G> | null => {
-      if (!(error instanceof ProviderError)) throw error;
-      ctx.log.warn({ err: error, kind: what.kind }, "an agent could not be put right at the provider");
-      return error.kind === "unknown" ? null : { outcome: error.kind, message: error.message };
-    });
+  const { providerAccountId: accountId, asked } = opened;
+  const call = { providers: ctx.providers, accountId, asked, deadline: deadline(), log: ctx.log };
+  const settlement = await callProvider(what, call);
+  if (settlement?.outcome !== "accepted") {
+    const reason = settlement?.message ?? "no clear answer";
+    ctx.log.warn({ reason, kind: what.kind }, "an agent could not be put right at the provider");
+  }
   if (!settlement) return "unknown";
   await ctx.asClient((tx) =>
     settleIntent(tx, what as unknown as AnyProviderCommand, opened.intentId, settlement as Settlement<never>, null),

@@ -1,5 +1,4 @@
 import { sql } from "drizzle-orm";
-import { enqueueEach } from "../db/queue.ts";
 import { recordingKey } from "../routers/calls/artifacts/artifacts.ts";
 import {
   endedLately,
@@ -15,6 +14,7 @@ import {
 import { fillBatch, keepBatch, readBatch } from "../routers/calls/artifacts/rerun-output.ts";
 import { lockCall } from "../routers/calls/service.ts";
 import { ProviderError } from "../routers/ports/provider-error.ts";
+import { roundRobin, sweepInto } from "./runtime/sweep.ts";
 import type { JobContext, Task } from "./runtime/task.ts";
 import type { Workflow } from "./workflows.ts";
 
@@ -150,19 +150,22 @@ export const backfill: Task<"artifacts.backfill"> = {
  */
 export const sweep: Task<"artifacts.sweep"> = {
   async run(_payload, ctx) {
-    await ctx.asSystem(async (tx) => {
+    await sweepInto(ctx, "artifacts.sweep", "artifacts.backfill", async (tx) => {
       const due = await tx.execute<{ clientId: string; callId: string }>(sql`
-        select c.client_id as "clientId", c.id as "callId"
+        select client_id as "clientId", id as "callId" from ${roundRobin(
+          sql`select c.client_id, c.id, clock_timestamp() - c.ended_at as due_at
         from calls c join clients owner on owner.id = c.client_id and owner.status = 'active' cross join lateral (
           select count(*) as runs, max(created_at) as latest from workflow_runs w
           where w.client_id = c.client_id and w.subject_id = c.id and w.name = 'artifacts-backfill') past
-        where (c.recording_status in ('pending', 'missing') or c.transcript_status in ('pending', 'missing'))
+        where (c.recording_status in ('pending', 'missing')
+            or c.transcript_status in ('pending', 'missing') and c.joined_at is not null)
           and c.status = 'ended' and c.provider_call_id is not null
           and c.ended_at between now() - interval '30 days' and now() - interval '15 minutes'
           and past.runs < 10 and (past.latest is null or past.latest < now() - interval '6 hours')
-        order by c.ended_at desc limit 500`);
-      const each = due.map(({ clientId, callId }) => ({ clientId, payload: { callId }, key: callId }));
-      await enqueueEach(tx, "artifacts.backfill", each);
+        order by c.ended_at desc`,
+          500,
+        )} due`);
+      return due.map(({ clientId, callId }) => ({ clientId, payload: { callId }, key: callId }));
     });
   },
 };

@@ -44,7 +44,7 @@ export function busTimer(): Timer {
         const outcome = await tellAll(rows, { ...round, told }, (entries, within) => bus.publish(entries, within));
         if (outcome === "over" && rows.length === window) continue;
         if (outcome !== "lost") await release(round);
-        return;
+        return outcome === "over" ? "done" : "skipped";
       }
     },
   };
@@ -60,7 +60,7 @@ async function tellAll(rows: readonly Row[], round: Round & { told: Set<string> 
   while (left.length > 0) {
     const wave = firstOfEachSubject(left);
     const within = AbortSignal.any([signal, AbortSignal.timeout(deadlineMs)]);
-    const verdicts = await publish(wave.map(entryOf), { signal: within });
+    const verdicts = await publishReadable(wave, publish, within);
     const refused: Refusal[] = [];
     let failure: string | undefined;
     for (const [place, row] of wave.entries()) {
@@ -83,6 +83,25 @@ async function tellAll(rows: readonly Row[], round: Round & { told: Set<string> 
   }
   told.clear();
   return "over";
+}
+
+/** An event that cannot be written as an entry is refused like one that the bus does not take: the others go on. */
+async function publishReadable(wave: readonly Row[], publish: Publish, signal: AbortSignal): Promise<BusVerdict[]> {
+  const entries = wave.map((row) => {
+    try {
+      return entryOf(row);
+    } catch (error) {
+      return error instanceof Error ? error : new Error(String(error));
+    }
+  });
+  const readable = entries.flatMap((entry) => (entry instanceof Error ? [] : [entry]));
+  const published = readable.length > 0 ? await publish(readable, { signal }) : [];
+  const verdicts = published.values();
+  return entries.map((entry) =>
+    entry instanceof Error
+      ? { is: "refused", why: `It cannot be written as JSON: ${entry.message}` }
+      : verdicts.next().value!,
+  );
 }
 
 function beforeFirstGap(rows: readonly Row[], told: ReadonlySet<string>): Row | undefined {

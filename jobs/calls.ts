@@ -1,5 +1,5 @@
 import { sql } from "drizzle-orm";
-import { enqueueEach } from "../db/queue.ts";
+import { eraseHouseCopies, eraseOwnCopies } from "../routers/calls/artifacts/erase-copies.ts";
 import { closeForgotten } from "../routers/calls/lifecycle/close-unbillable.ts";
 import {
   askAboutRefund,
@@ -10,6 +10,7 @@ import {
   refundVanished,
 } from "../routers/calls/service.ts";
 import { bringForward } from "./ingress.ts";
+import { roundRobin, sweepInto } from "./runtime/sweep.ts";
 import type { Task } from "./runtime/task.ts";
 
 const providerDeadlineMs = 20_000;
@@ -67,15 +68,17 @@ const talked = ({ joinedAt, endedAt }: { joinedAt: Date | null; endedAt: Date | 
  */
 export const sweep: Task<"calls.sweep"> = {
   async run(_payload, ctx) {
-    await ctx.asSystem(async (tx) => {
+    await sweepInto(ctx, "calls.sweep", "calls.refresh", async (tx) => {
       const due = await tx.execute<{ clientId: string; callId: string }>(sql`
         update calls c set check_at = clock_timestamp() + interval '20 minutes'
-        from (select client_id, id from calls where check_at <= statement_timestamp()
-          order by check_at limit 500 for no key update skip locked) due
+        from (select c.client_id, c.id from ${roundRobin(
+          sql`select client_id, id, check_at as due_at from calls where check_at <= statement_timestamp() order by check_at`,
+          500,
+        )} first join calls c on c.client_id = first.client_id and c.id = first.id
+          where c.check_at <= statement_timestamp() for no key update of c skip locked) due
         where c.client_id = due.client_id and c.id = due.id
         returning c.client_id as "clientId", c.id as "callId"`);
-      const each = due.map(({ clientId, callId }) => ({ clientId, payload: { callId }, key: callId }));
-      await enqueueEach(tx, "calls.refresh", each);
+      return due.map(({ clientId, callId }) => ({ clientId, payload: { callId }, key: callId }));
     });
   },
 };
@@ -103,6 +106,18 @@ export const hangUp: Task<"calls.hangUp"> = {
     const seen = await ultravox.getCall(providerAccountId, providerCallId, deadline());
     if (seen) await bringForward(ctx, clientId, callId, seen, "asked");
     if (seen?.joinedAt && !seen.endedAt) throw new Error("It goes on, and the provider would not end it yet.");
+  },
+};
+
+/** What was told of an erased call goes too, wherever it stands. */
+export const eraseCopies: Task<"calls.eraseCopies"> = {
+  async run({ callId }, ctx) {
+    const call = await ctx.asClient((tx) => lockCall(tx, callId));
+    if (call.erasedAt === null && call.transcriptStatus !== "erased") return;
+    const ring = await ctx.providers.vault.keys(call.clientId, "idempotency");
+    ctx.fence.check();
+    await ctx.asClient((tx) => eraseOwnCopies(tx, call, ring));
+    await ctx.asSystem((tx) => eraseHouseCopies(tx, call));
   },
 };
 

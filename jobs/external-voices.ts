@@ -4,7 +4,14 @@ import { openCredential } from "../routers/credentials/service.ts";
 import type { Deadline } from "../routers/ports/provider-error.ts";
 import type { VoiceDefinition } from "../routers/ports/ultravox.ts";
 import type { Cipher } from "../routers/ports/vault.ts";
-import { genericDefinition, keyedDefinition, plainDefinition, type Vendor } from "../routers/voices/definition.ts";
+import {
+  type GenericVoice,
+  genericDefinition,
+  keyedDefinition,
+  objectionToGeneric,
+  plainDefinition,
+  type Vendor,
+} from "../routers/voices/definition.ts";
 import { externalOf, type VoiceRow } from "../routers/voices/row.ts";
 import { StepRefused } from "./runtime/step-refused.ts";
 import type { JobContext } from "./runtime/task.ts";
@@ -27,7 +34,7 @@ export async function isVoiceUnknown(ctx: JobContext, row: VoiceRow, deadline: D
 export async function definitionOf(ctx: JobContext, row: VoiceRow, deadline: Deadline): Promise<VoiceDefinition> {
   const voice = externalOf(row);
   const ring = await ringOf(ctx, row);
-  if (voice.generic) return genericDefinition(voice.generic, headersOf(row, ring));
+  if (voice.generic) return judgedGeneric(voice.generic, headersOf(row, ring));
   const provider = row.provider as Vendor; // createVoice wrote it from the list of them
   const secret = await ctx.asClient((tx) => openCredential(tx, ring, provider), { mode: "read" });
   const apiKey = secret && ttsSecret(secret);
@@ -41,6 +48,13 @@ export async function definitionOf(ctx: JobContext, row: VoiceRow, deadline: Dea
   throw new StepRefused(
     `A key of your own for ${provider} works only in an Ultravox account of your own: save that account's key first, or take this one away.`,
   );
+}
+
+/** What was kept is judged again when it is sent: the rules may have become stricter since. */
+function judgedGeneric(generic: GenericVoice, headers: Record<string, string>): VoiceDefinition {
+  const objection = objectionToGeneric(generic, headers);
+  if (objection) throw new StepRefused(`${objection} Make the voice again with another address, or other headers.`);
+  return genericDefinition(generic, headers);
 }
 
 function headersOf({ sealedHeaders, id }: VoiceRow, ring: Cipher): Record<string, string> {

@@ -2,7 +2,7 @@ import type { JobName } from "../db/queue.ts";
 import { connect, disconnect, publish } from "./accounts.ts";
 import { compare as compareAgent, sweep as sweepAgents } from "./agents.ts";
 import { backfill, fetchRecording, sweep as sweepArtifacts } from "./artifacts.ts";
-import { eraseUpstream, finalise, hangUp, hangUpStray, refresh, sweep } from "./calls.ts";
+import { eraseCopies, eraseUpstream, finalise, hangUp, hangUpStray, refresh, sweep } from "./calls.ts";
 import { apply } from "./ingress.ts";
 import { reprocess } from "./ingress-reprocess.ts";
 import { resolve, sweep as sweepIntents } from "./intents.ts";
@@ -27,6 +27,7 @@ export const tasks: { [N in JobName]: Task<N> } = {
   "artifacts.sweep": sweepArtifacts,
   "accounts.connect": connect,
   "accounts.disconnect": disconnect,
+  "calls.eraseCopies": eraseCopies,
   "calls.eraseUpstream": eraseUpstream,
   "calls.fetchRecording": fetchRecording,
   "calls.finalise": finalise,

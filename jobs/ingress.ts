@@ -3,6 +3,7 @@ import { enqueueFor } from "../db/queue.ts";
 import { placeCall } from "../routers/calls/create/place.ts";
 import { hearOf, hearOfLeg } from "../routers/calls/lifecycle/apply-provider-event.ts";
 import { adoptCall } from "../routers/calls/lifecycle/inbound.ts";
+import { shownEndReason } from "../routers/calls/lifecycle/outcome.ts";
 import { openIntentOf, settleIntent } from "../routers/core/intents.ts";
 import type { AnyProviderCommand } from "../routers/core/provider-command.ts";
 import {
@@ -11,6 +12,7 @@ import {
   callInAddress,
   type IngressProvider,
   type IngressRow,
+  isErased,
   type Mark,
   markReceived,
   ownerOfCall,
@@ -35,6 +37,10 @@ export const apply: Task<"ingress.apply"> = {
     const left = await ctx.asSystem(async (tx) => {
       const row = await readReceived(tx, ingressId, receivedAt);
       if (row?.status !== "received") return null;
+      if (isErased(row)) {
+        await markReceived(tx, row, receivedAt, { status: "ignored", note: "Erased with its call." });
+        return null;
+      }
       const verdict = await appliers[row.provider as IngressProvider](tx, row, ctx); // written by the receivers of these alone
       if (typeof verdict === "function") return { row, work: verdict };
       await markReceived(tx, row, receivedAt, verdict);
@@ -60,17 +66,20 @@ async function applyUltravox(tx: Tx, row: IngressRow, ctx: JobContext): Promise<
   const { providerAccountId: accountId, stale } = row;
   const event = readOrNull(() => ctx.providers.ultravox.readEvent(row.body));
   if (!event) return unreadable;
-  const owner = await ownerOfCall(tx, accountId, event.call);
+  const { call } = event;
+  const owner = await ownerOfCall(tx, accountId, call);
   if (owner && stale) return askInstead(tx, owner);
-  if (owner) return () => tell(ctx, owner, event.call);
-  const agent = await agentOfCall(tx, accountId, event.call);
+  if (owner) return () => tell(ctx, owner, call);
+  const agent = await agentOfCall(tx, accountId, call);
   if (!agent) return noCall;
   return async () => {
-    const adopted = await adopt(ctx, row, agent, event.call);
+    const adopted = await adopt(ctx, row, agent, call);
     if (!adopted) return noCall;
-    return stale ? ctx.asSystem((tx) => askInstead(tx, adopted)) : tell(ctx, adopted, event.call);
+    return stale ? ctx.asSystem((tx) => askInstead(tx, adopted)) : tell(ctx, adopted, call);
   };
 }
+
+const unknownEnd = "Its end reason is not one that we know: it is kept as received, and shown as `other`.";
 
 const noCall: Mark = { status: "ignored", note: "No call of this provider account." };
 
@@ -82,7 +91,8 @@ async function askInstead(tx: Tx, { clientId, callId }: CallOwner): Promise<Mark
 
 async function tell(ctx: JobContext, { clientId, callId }: CallOwner, told: ProviderCall): Promise<Mark> {
   await bringForward(ctx, clientId, callId, told, "told");
-  return { status: "applied", clientId, subjectId: callId };
+  const note = told.endReason !== null && shownEndReason(told.endReason) === "other" ? unknownEnd : undefined;
+  return { status: "applied", clientId, subjectId: callId, ...(note ? { note } : {}) };
 }
 
 /** Kept word for word, so that it can be applied once something here acts on its type. */

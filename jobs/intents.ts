@@ -1,9 +1,12 @@
-import { and, eq, sql } from "drizzle-orm";
-import { enqueue, enqueueEach } from "../db/queue.ts";
+import { eq, sql } from "drizzle-orm";
+import { enqueue } from "../db/queue.ts";
 import { intents } from "../db/schema/agents.ts";
-import { cipherFor, type Settlement, settleIntent } from "../routers/core/intents.ts";
-import { ProviderError } from "../routers/ports/provider-error.ts";
+import type { Settlement } from "../routers/core/attempt-provider-command.ts";
+import { cipherFor, type IntentRow, removeStrays, settleIntent } from "../routers/core/intents.ts";
+import type { AnyProviderCommand } from "../routers/core/provider-command.ts";
+import { isPassing, ProviderError } from "../routers/ports/provider-error.ts";
 import { providerCommandOf } from "./provider-commands.ts";
+import { roundRobin, sweepInto } from "./runtime/sweep.ts";
 import type { JobContext, Task } from "./runtime/task.ts";
 
 const providerDeadlineMs = 20_000;
@@ -13,16 +16,18 @@ const secondLookSeconds = 60;
 /** Finds out what became of something asked of a provider, when the request that asked could not. */
 export const resolve: Task<"intents.resolve"> = {
   async run({ intentId }, ctx) {
-    const intent = await readOpen(ctx, intentId);
+    const intent = await readIntent(ctx, intentId);
     if (!intent) return;
     const outbound = providerCommandOf(intent.kind);
+    if (intent.status === "settled") return lookOnceMore(ctx, outbound, intent);
     const asked = await ctx.asClient((tx) => outbound.rebuildRequest(tx, intent.subjectId));
     const since = new Date(intent.createdAt.getTime() - 5 * 60_000); // their clock may be behind ours
     const deadline = { signal: AbortSignal.timeout(providerDeadlineMs) };
     const look = outbound.lookup(ctx.providers, intent.providerAccountId, asked, since, deadline);
     const found: never[] | ProviderError = await look.catch((error) => {
-      if (outbound.lookupRepeatsRequest && error instanceof ProviderError && error.kind === "refused") return error;
-      throw error;
+      if (!outbound.lookupRepeatsRequest || !(error instanceof ProviderError)) throw error;
+      if (error.kind !== "refused" || isPassing(error)) throw error;
+      return error;
     });
 
     const ring = await cipherFor(ctx.providers.vault, intent.clientId, intent.idempotencyKey);
@@ -32,8 +37,7 @@ export const resolve: Task<"intents.resolve"> = {
       if (found instanceof ProviderError) return close({ outcome: "refused", message: found.message });
       const [taken, ...strays] = found;
       if (taken !== undefined) {
-        await close({ outcome: "accepted", got: taken });
-        for (const stray of strays) await outbound.onOrphan?.(tx, intent.subjectId, intent.providerAccountId, stray);
+        await close({ outcome: "accepted", got: taken, strays });
         return;
       }
       const lookedBefore = intent.absentAt !== null && intent.absences > 0;
@@ -54,6 +58,7 @@ export const resolve: Task<"intents.resolve"> = {
 
   /** Somebody's credits are held for it, and perhaps a telephone rings: it is never let go. The log has raised the alarm. */
   async onExhausted({ intentId }, ctx) {
+    if ((await readIntent(ctx, intentId)) === null) return;
     await ctx.asClient((tx) => enqueue(tx, "intents.resolve", { intentId }, { key: intentId, delaySeconds: 900 }));
   },
 };
@@ -61,28 +66,39 @@ export const resolve: Task<"intents.resolve"> = {
 /** Its job row is the first line; this is the second. What it takes is not taken again for a quarter of an hour. */
 export const sweep: Task<"intents.sweep"> = {
   async run(_payload, ctx) {
-    await ctx.asSystem(async (tx) => {
+    const isLeft = sql`status = 'open' and deadline_at < statement_timestamp() - interval '15 minutes'`;
+    await sweepInto(ctx, "intents.sweep", "intents.resolve", async (tx) => {
       const left = await tx.execute<{ clientId: string; intentId: string }>(sql`
         update intents i set deadline_at = clock_timestamp()
-        from (select client_id, id from intents
-          where status = 'open' and deadline_at < statement_timestamp() - interval '15 minutes'
-          order by deadline_at limit 200 for no key update skip locked) due
+        from (select i.client_id, i.id from ${roundRobin(
+          sql`select client_id, id, deadline_at as due_at from intents where ${isLeft} order by deadline_at`,
+          200,
+        )} first join intents i on i.client_id = first.client_id and i.id = first.id
+          where ${isLeft} for no key update of i skip locked) due
         where i.client_id = due.client_id and i.id = due.id
         returning i.client_id as "clientId", i.id as "intentId"`);
-      const each = left.map(({ clientId, intentId }) => ({ clientId, payload: { intentId }, key: intentId }));
-      await enqueueEach(tx, "intents.resolve", each);
+      return left.map(({ clientId, intentId }) => ({ clientId, payload: { intentId }, key: intentId }));
     });
   },
 };
 
-const readOpen = (ctx: JobContext, intentId: string) =>
+const readIntent = (ctx: JobContext, intentId: string) =>
   ctx.asClient(async (tx) => {
-    const [intent] = await tx
-      .select()
-      .from(intents)
-      .where(and(eq(intents.id, intentId), eq(intents.status, "open")));
-    return intent ?? null;
+    const [intent] = await tx.select().from(intents).where(eq(intents.id, intentId));
+    const isDoubted = intent?.outcome === "unavailable" && intent.absences > 0;
+    return intent && (intent.status === "open" || isDoubted) ? intent : null;
   });
+
+/** It was given up after one look, and its key runs again: what the provider has of it after all is removed there. */
+async function lookOnceMore(ctx: JobContext, outbound: AnyProviderCommand, intent: IntentRow) {
+  if (outbound.lookupRepeatsRequest || outbound.unnamed) return;
+  const asked = await ctx.asClient((tx) => outbound.rebuildRequest(tx, intent.subjectId));
+  const since = new Date(intent.createdAt.getTime() - 5 * 60_000);
+  const deadline = { signal: AbortSignal.timeout(providerDeadlineMs) };
+  const found = await outbound.lookup(ctx.providers, intent.providerAccountId, asked, since, deadline);
+  ctx.fence.check();
+  await ctx.asClient((tx) => removeStrays(tx, outbound, intent, found));
+}
 
 async function noteAbsence(tx: Parameters<typeof settleIntent>[0], intentId: string) {
   await tx

@@ -1,5 +1,4 @@
 import { sql } from "drizzle-orm";
-import { enqueueEach } from "../db/queue.ts";
 import { reopenFile } from "../routers/knowledge/files.ts";
 import {
   claimSource,
@@ -21,6 +20,7 @@ import type { ProviderSource } from "../routers/ports/ultravox.ts";
 import { uploadRules } from "../routers/uploads/schema.ts";
 import { readUpload } from "../routers/uploads/service.ts";
 import { StepRefused } from "./runtime/step-refused.ts";
+import { roundRobin, sweepInto } from "./runtime/sweep.ts";
 import type { JobContext, Task } from "./runtime/task.ts";
 import type { Step, StepResult, Workflow } from "./workflows.ts";
 
@@ -109,8 +109,11 @@ async function createSource(ctx: JobContext, reading: Reading, documentId: strin
     const source = { id: sourceName(file), ...from };
     return await ctx.providers.ultravox.createSource(base.providerAccountId, corpusId, source, within(askSeconds));
   } catch (error) {
-    const surelyNot = error instanceof ProviderError && error.kind !== "unknown";
-    if (surelyNot) await ctx.asClient((tx) => releaseClaim(tx, reading));
+    if (!(error instanceof ProviderError)) throw error;
+    const isOverloaded = error.kind === "unknown" && error.status === 503;
+    const [there] = isOverloaded ? await sourcesOf(ctx, reading) : [];
+    if (there) return there;
+    if (isOverloaded || error.kind !== "unknown") await ctx.asClient((tx) => releaseClaim(tx, reading));
     throw error;
   }
 }
@@ -139,7 +142,10 @@ async function look(ctx: JobContext, fileId: string): Promise<StepResult> {
   const { base, corpusId } = reading;
   const source = await ctx.providers.ultravox.getSource(base.providerAccountId, corpusId, sourceId, within(askSeconds));
   if (!source) return gone(ctx, reading);
-  if (source.status === "ready" && source.documents > 0) {
+  const { seconds, isOver } = await ctx.asClient((tx) => patienceWith(tx, reading), { mode: "read" });
+  // A status that we do not know yet is waited for like the others. In the end what it has counts, and not its name.
+  const isKept = source.status === "ready" || (source.status === "other" && isOver);
+  if (isKept && source.documents > 0) {
     // An answer that never came may have been a source too: of all that bear this name, one stays.
     const strays = (await sourcesOf(ctx, reading)).filter(({ providerSourceId }) => providerSourceId !== sourceId);
     await ctx.asClient(async (tx) => {
@@ -152,7 +158,6 @@ async function look(ctx: JobContext, fileId: string): Promise<StepResult> {
     await ctx.asClient((tx) => recordEmpty(tx, reading));
     throw new StepRefused("The voice provider found nothing in it that it can read.");
   }
-  const { seconds, isOver } = await ctx.asClient((tx) => patienceWith(tx, reading), { mode: "read" });
   if (isOver) throw new StepRefused("The voice provider was not ready with it in time.");
   return { againInSeconds: Math.min(lookSeldomSeconds, Math.max(lookSoonSeconds, seconds / 4)) };
 }
@@ -181,19 +186,21 @@ export const expire: Task<"knowledge.expire"> = {
 /** The workflow of a file is the first line; this is the second. What it takes goes to the end of the line. */
 export const sweep: Task<"knowledge.sweep"> = {
   async run(_payload, ctx) {
-    await ctx.asSystem(async (tx) => {
+    const isLeft = sql`f.status in ('pending', 'ingesting') and f.deadline_at < statement_timestamp()
+      and not exists (select from workflow_runs r
+        where r.client_id = f.client_id and r.subject_id = f.id and r.status = 'running')`;
+    await sweepInto(ctx, "knowledge.sweep", "knowledge.expire", async (tx) => {
       const left = await tx.execute<{ clientId: string; fileId: string }>(sql`
         update knowledge_files f set deadline_at = clock_timestamp()
-        from (select f.client_id, f.id
-          from knowledge_files f join clients c on c.id = f.client_id and c.status = 'active'
-          where f.status in ('pending', 'ingesting') and f.deadline_at < statement_timestamp()
-            and not exists (select from workflow_runs r
-              where r.client_id = f.client_id and r.subject_id = f.id and r.status = 'running')
-          order by f.deadline_at limit 500 for no key update of f skip locked) due
+        from (select f.client_id, f.id from ${roundRobin(
+          sql`select f.client_id, f.id, f.deadline_at as due_at from knowledge_files f
+            join clients c on c.id = f.client_id and c.status = 'active' where ${isLeft} order by f.deadline_at`,
+          500,
+        )} first join knowledge_files f on f.client_id = first.client_id and f.id = first.id
+          where ${isLeft} for no key update of f skip locked) due
         where f.client_id = due.client_id and f.id = due.id
         returning f.client_id as "clientId", f.id as "fileId"`);
-      const each = left.map(({ clientId, fileId }) => ({ clientId, payload: { fileId }, key: fileId }));
-      await enqueueEach(tx, "knowledge.expire", each);
+      return left.map(({ clientId, fileId }) => ({ clientId, payload: { fileId }, key: fileId }));
     });
   },
 };

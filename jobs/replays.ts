@@ -1,8 +1,6 @@
-import { and, eq, lt, sql } from "drizzle-orm";
-import { enqueueEach } from "../db/queue.ts";
-import { clients } from "../db/schema/clients.ts";
-import { webhookReplays } from "../db/schema/events.ts";
+import { sql } from "drizzle-orm";
 import { advanceReplay } from "../routers/webhooks/replays/replay-batch.ts";
+import { roundRobin, sweepInto } from "./runtime/sweep.ts";
 import type { Task } from "./runtime/task.ts";
 
 /** One piece of a replay, and the job for the next, in one commit: it may die at any point and has lost and doubled nothing. */
@@ -16,22 +14,16 @@ const atMost = 500;
 /** A replay that says nothing of itself for so long has lost its job. */
 export const sweep: Task<"replays.sweep"> = {
   async run(_payload, ctx) {
-    await ctx.asSystem(async (tx) => {
-      const silent = await tx
-        .select({ id: webhookReplays.id, clientId: webhookReplays.clientId })
-        .from(webhookReplays)
-        .innerJoin(clients, and(eq(clients.id, webhookReplays.clientId), eq(clients.status, "active")))
-        .where(
-          and(
-            eq(webhookReplays.status, "running"),
-            lt(webhookReplays.updatedAt, sql`clock_timestamp() - ${silentFor}`),
-          ),
-        )
-        .orderBy(webhookReplays.updatedAt)
-        .limit(atMost);
-      const each = silent.map(({ id, clientId }) => ({ clientId, payload: { replayId: id }, key: id }));
-      await enqueueEach(tx, "webhooks.replay", each);
-      if (silent.length > 0) ctx.log.warn({ replays: silent.length }, "replays had lost their jobs");
+    const silent = await sweepInto(ctx, "replays.sweep", "webhooks.replay", async (tx) => {
+      const rows = await tx.execute<{ clientId: string; id: string }>(sql`
+        select client_id as "clientId", id from ${roundRobin(
+          sql`select r.client_id, r.id, r.updated_at as due_at
+            from webhook_replays r join clients c on c.id = r.client_id and c.status = 'active'
+            where r.status = 'running' and r.updated_at < clock_timestamp() - ${silentFor} order by r.updated_at`,
+          atMost,
+        )} silent`);
+      return rows.map(({ clientId, id }) => ({ clientId, payload: { replayId: id }, key: id }));
     });
+    if (silent > 0) ctx.log.warn({ replays: silent }, "replays had lost their jobs");
   },
 };

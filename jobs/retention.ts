@@ -1,22 +1,22 @@
 import { sql } from "drizzle-orm";
-import { enqueueEach } from "../db/queue.ts";
-import { eraseDue } from "../routers/calls/artifacts/retention.ts";
+import { eraseCalls, listDue } from "../routers/calls/artifacts/retention.ts";
+import { apartFor } from "../routers/set-apart/service.ts";
+import { eachOrApart } from "./runtime/set-apart.ts";
+import { sweepInto } from "./runtime/sweep.ts";
 import type { Task } from "./runtime/task.ts";
 
 const runForMs = 50_000;
 const atOnce = 50;
 
-/** Finds whose agents keep something no longer. What one run leaves over is the next one's. */
+/** Finds whose agents keep something no longer: each client once, however much of its is due. */
 export const sweep: Task<"retention.sweep"> = {
   async run(_payload, ctx) {
-    await ctx.asSystem(async (tx) => {
+    await sweepInto(ctx, "retention.sweep", "retention.erase", async (tx) => {
       const due = await tx.execute<{ clientId: string }>(sql`
-        select distinct client_id as "clientId" from (
-          (select client_id from calls where transcript_until <= now() order by transcript_until limit 10000)
-          union all
-          (select client_id from calls where recording_until <= now() order by recording_until limit 10000)) due`);
-      const each = due.map(({ clientId }) => ({ clientId, payload: {}, key: clientId }));
-      await enqueueEach(tx, "retention.erase", each);
+        select c.id as "clientId" from clients c
+        where exists (select from calls where client_id = c.id and transcript_until <= now())
+          or exists (select from calls where client_id = c.id and recording_until <= now())`);
+      return due.map(({ clientId }) => ({ clientId, payload: {}, key: clientId }));
     });
   },
 };
@@ -24,11 +24,22 @@ export const sweep: Task<"retention.sweep"> = {
 /** Batch by batch, each in a transaction of its own: whoever dies in between has erased some calls whole, and no half of one. */
 export const erase: Task<"retention.erase"> = {
   async run(_payload, ctx) {
+    const { clientId } = ctx;
     const until = performance.now() + runForMs;
     while (performance.now() < until && !ctx.signal.aborted) {
-      const erased = await ctx.asClient((tx) => eraseDue(tx, atOnce));
+      const apart = await ctx.asSystem((tx) => apartFor(tx, "retention.erase", clientId), { mode: "read" });
+      const rows = await ctx.asClient((tx) => listDue(tx, atOnce, apart), { mode: "read" });
+      let erased = 0;
+      await eachOrApart(ctx, {
+        loop: "retention.erase",
+        rows,
+        subjectOf: (id) => ({ id, clientId }),
+        work: async (ids) => {
+          erased += await ctx.asClient((tx) => eraseCalls(tx, ids));
+        },
+      });
       if (erased > 0) ctx.log.info({ erased }, "erased by retention");
-      if (erased < atOnce) return;
+      if (rows.length < atOnce || erased === 0) return;
     }
   },
 };

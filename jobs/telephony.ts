@@ -1,9 +1,11 @@
 import { and, asc, eq, isNotNull, sql } from "drizzle-orm";
-import { enqueueEach } from "../db/queue.ts";
 import { agents } from "../db/schema/agents.ts";
 import { inboundRoutes } from "../db/schema/telephony.ts";
+import { platformAccount } from "../routers/credentials/accounts.ts";
+import { ProviderError } from "../routers/ports/provider-error.ts";
 import { toUserPattern } from "../routers/telephony/pattern.ts";
-import { mostRules, rulesOfAccount, whoAnswers } from "../routers/telephony/rules.ts";
+import { mostRules, numbersOfAccount, rulesOfAccount, whoAnswers } from "../routers/telephony/rules.ts";
+import { sweepInto } from "./runtime/sweep.ts";
 import type { JobContext, Task } from "./runtime/task.ts";
 
 type Plan = Awaited<ReturnType<typeof readPlan>>;
@@ -29,31 +31,72 @@ export const sync: Task<"telephony.sync"> = {
 };
 
 /** What the provider is told depends on this, and so does the reason that a rule is given which answers nobody. */
-const essence = ({ rules, ours }: Plan) =>
+const essence = ({ rules, ours, numbers }: Plan) =>
   JSON.stringify([
+    numbers,
     rules.map(({ status: _, statusReason: __, updatedAt: ___, description: ____, ...rest }) => rest),
     ours,
   ]);
 
-async function tell(ctx: JobContext, accountId: string, { rules, ours }: Plan): Promise<Answers> {
+async function tell(ctx: JobContext, accountId: string, { rules, ours, numbers }: Plan): Promise<Answers> {
   const { ultravox } = ctx.providers;
   const deadline = { signal: AbortSignal.timeout(20_000) };
   const { allowedAgents: there } = await ultravox.getSip(accountId, deadline);
   const foreign = there.filter(({ providerAgentId }) => !ours.includes(providerAgentId));
-  const answers = whoAnswers(rules, Math.max(0, mostRules - foreign.length));
-  const wanted = [
+  const answers = whoAnswers(rules, numbers, Math.max(0, mostRules - foreign.length));
+  const listOf = (rules: Answers["answering"]) => [
     ...foreign,
-    ...answers.answering.map(({ providerAgentId, pattern }) => ({
-      providerAgentId,
-      toUserPattern: toUserPattern(pattern),
-    })),
+    ...rules.map(({ providerAgentId, pattern }) => ({ providerAgentId, toUserPattern: toUserPattern(pattern) })),
   ];
-  if (JSON.stringify(wanted) !== JSON.stringify(there)) {
+  const texts = there.map((rule) => JSON.stringify(rule));
+  if (JSON.stringify(listOf(answers.answering)) === JSON.stringify(there)) return answers;
+  const update = (rules: Answers["answering"]) => {
     ctx.fence.check();
-    await ultravox.updateSip(accountId, { allowedAgents: wanted }, deadline);
-  }
+    return ultravox.updateSip(accountId, { allowedAgents: listOf(rules) }, deadline);
+  };
+  const isThere = (rule: Answers["answering"][number]) => texts.includes(JSON.stringify(listOf([rule]).at(-1)));
+  const refused = await updateInParts(answers.answering, isThere, update);
+  for (const [id, reason] of refused) answers.silent.set(id, { status: "failed", reason });
   return answers;
 }
+
+/**
+ * Tells all rules at once. If the provider refuses the list, those that it has already stay, and the new ones are added in
+ * halves, so that a rule which it does not take keeps nobody else's from answering. The result: which it refused, and why.
+ */
+async function updateInParts<R extends { id: string }>(
+  rules: readonly R[],
+  isThere: (rule: R) => boolean,
+  update: (rules: R[]) => Promise<unknown>,
+): Promise<Map<string, string>> {
+  const refused = new Map<string, string>();
+  const taken = new Set(rules.filter(isThere));
+  const tryAlso = async (some: readonly R[]): Promise<void> => {
+    try {
+      await update(rules.filter((rule) => taken.has(rule) || some.includes(rule)));
+      for (const rule of some) taken.add(rule);
+    } catch (error) {
+      const isRefused = error instanceof ProviderError && error.kind === "refused" && mayBeOneRule(error);
+      const [first, ...others] = some;
+      if (!isRefused || !first) throw error;
+      if (others.length === 0) {
+        refused.set(first.id, `The voice provider does not take this rule: ${error.message}`.slice(0, 500));
+        return;
+      }
+      const middle = Math.ceil(some.length / 2);
+      await tryAlso(some.slice(0, middle));
+      await tryAlso(some.slice(middle));
+    }
+  };
+  const fresh = rules.filter((rule) => !taken.has(rule));
+  await tryAlso(fresh);
+  // Nothing of what is new was taken: what is to go is taken away all the same.
+  if (refused.size > 0 && refused.size === fresh.length) await update([...taken]);
+  return refused;
+}
+
+/** What is said about the list, and not about the key or the account. */
+const mayBeOneRule = ({ status }: ProviderError) => status === 400 || status === 409 || status === 422;
 
 const readPlan = (ctx: JobContext, accountId: string) =>
   ctx.asSystem(
@@ -64,17 +107,19 @@ const readPlan = (ctx: JobContext, accountId: string) =>
         .from(agents)
         .where(and(eq(agents.providerAccountId, accountId), isNotNull(agents.providerAgentId)))
         .orderBy(asc(agents.providerAgentId));
-      return { rules, ours: known.map(({ id }) => id ?? "") };
+      // An account of a client's own is the client's whole.
+      const numbers = accountId === platformAccount ? await numbersOfAccount(tx, accountId) : null;
+      return { rules, numbers, ours: known.map(({ id }) => id ?? "") };
     },
     { mode: "read" },
   );
 
 /** Only where it differs: a rule that was changed meanwhile is `pending` again, and its own job will say. */
-async function record(ctx: JobContext, { rules }: Plan, { reasons }: Answers) {
+async function record(ctx: JobContext, { rules }: Plan, { silent }: Answers) {
   await ctx.asSystem(async (tx) => {
     for (const row of rules) {
-      const statusReason = reasons.get(row.id) ?? null;
-      const said = { status: statusReason === null ? "live" : "failed", statusReason } as const;
+      const { status, reason: statusReason } = silent.get(row.id) ?? { status: "live", reason: null };
+      const said = { status, statusReason } as const;
       if (said.status === row.status && said.statusReason === row.statusReason) continue;
       await tx
         .update(inboundRoutes)
@@ -93,7 +138,7 @@ async function record(ctx: JobContext, { rules }: Plan, { reasons }: Answers) {
 
 export const sweep: Task<"telephony.sweep"> = {
   async run(_payload, ctx) {
-    await ctx.asSystem(async (tx) => {
+    await sweepInto(ctx, "telephony.sweep", "telephony.sync", async (tx) => {
       const accounts = await tx
         .selectDistinctOn([inboundRoutes.providerAccountId], {
           accountId: inboundRoutes.providerAccountId,
@@ -101,8 +146,7 @@ export const sweep: Task<"telephony.sweep"> = {
         })
         .from(inboundRoutes)
         .orderBy(inboundRoutes.providerAccountId);
-      const each = accounts.map(({ accountId, clientId }) => ({ clientId, payload: { accountId }, key: accountId }));
-      await enqueueEach(tx, "telephony.sync", each);
+      return accounts.map(({ accountId, clientId }) => ({ clientId, payload: { accountId }, key: accountId }));
     });
   },
 };

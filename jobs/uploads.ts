@@ -1,41 +1,59 @@
 import { sql } from "drizzle-orm";
-import type { Task } from "./runtime/task.ts";
+import type { Tx } from "../db/client.ts";
+import { isSetApart } from "../routers/set-apart/service.ts";
+import { eachOrApart } from "./runtime/set-apart.ts";
+import { roundRobin } from "./runtime/sweep.ts";
+import type { JobContext, Task } from "./runtime/task.ts";
+
+const loop = "uploads.clean";
 
 const runForMs = 50_000;
 const atOnce = 100;
 /** Longer than any transaction that may still be using one, and than any link that was signed in its last minute. */
 const grace = sql`interval '1 hour'`;
 
+type Stale = { clientId: string; id: string; key: string };
+
 /**
  * The stale upload cleaner. The object goes first: whoever dies in between leaves a row that says so, and the next run
- * removes what is gone already, which is no harm.
+ * removes what is gone already, which is no harm. One that storage will not remove is set apart, and the others go.
  */
 export const clean: Task<"uploads.clean"> = {
   async run(_, ctx) {
     const until = performance.now() + runForMs;
     while (performance.now() < until && !ctx.signal.aborted) {
-      const stale = await ctx.asSystem(
-        (tx) =>
-          tx.execute<{ clientId: string; id: string; key: string }>(sql`
-            select client_id as "clientId", id, object_key as key from uploads
-            where status in ('pending', 'verified') and expires_at < now() - ${grace} order by expires_at limit ${atOnce}`),
-        { mode: "read" },
-      );
-      if (stale.length === 0) return;
-      ctx.fence.check();
-      await ctx.providers.files.remove(
-        stale.map(({ key }) => key),
-        deadline(ctx.signal),
-      );
-      const ids = JSON.stringify(stale.map(({ clientId, id }) => ({ clientId, id })));
-      await ctx.asSystem((tx) =>
-        tx.execute(sql`
-          update uploads u set status = 'gone' from json_to_recordset(${ids}::text::json) as s("clientId" text, id text)
-          where u.client_id = s."clientId" and u.id = s.id and u.status in ('pending', 'verified')`),
-      );
+      const rows = await ctx.asSystem(listStale, { mode: "read" });
+      await eachOrApart(ctx, {
+        loop,
+        rows,
+        subjectOf: ({ id, clientId }) => ({ id, clientId }),
+        work: (some) => removeStale(ctx, some),
+      });
+      if (rows.length < atOnce) return;
     }
   },
 };
+
+const listStale = (tx: Tx) =>
+  tx.execute<Stale>(sql`
+    select u.client_id as "clientId", u.id, u.object_key as key from ${roundRobin(
+      sql`select client_id, id, expires_at as due_at from uploads
+        where status in ('pending', 'verified') and expires_at < now() - ${grace} and not ${isSetApart(loop, sql`uploads.id`)}
+        order by expires_at`,
+      atOnce,
+    )} first join uploads u on u.client_id = first.client_id and u.id = first.id`);
+
+async function removeStale(ctx: JobContext, some: readonly Stale[]) {
+  ctx.fence.check();
+  const keys = some.map(({ key }) => key);
+  await ctx.providers.files.remove(keys, deadline(ctx.signal));
+  const ids = JSON.stringify(some.map(({ clientId, id }) => ({ clientId, id })));
+  await ctx.asSystem((tx) =>
+    tx.execute(sql`
+      update uploads u set status = 'gone' from json_to_recordset(${ids}::text::json) as s("clientId" text, id text)
+      where u.client_id = s."clientId" and u.id = s.id and u.status in ('pending', 'verified')`),
+  );
+}
 
 /** Removes from storage what is deleted here already. A key that is not the client's own is a bug, and removes nothing. */
 export const remove: Task<"files.remove"> = {

@@ -1,5 +1,6 @@
-import { sql } from "drizzle-orm";
-import { enqueue, enqueueEach } from "../db/queue.ts";
+import { type SQL, sql } from "drizzle-orm";
+import type { Tx } from "../db/client.ts";
+import { enqueue } from "../db/queue.ts";
 import { uploads } from "../db/schema/files.ts";
 import { ProviderError } from "../routers/ports/provider-error.ts";
 import type { ProviderVoice } from "../routers/ports/ultravox.ts";
@@ -10,6 +11,7 @@ import { joinSamples, maxSampleBytes, type Sample } from "../routers/voices/samp
 import { beginTraining, failVoice, finishTraining, giveUpMaking } from "../routers/voices/training.ts";
 import { definitionOf, isVoiceUnknown } from "./external-voices.ts";
 import { StepRefused } from "./runtime/step-refused.ts";
+import { roundRobin, sweepInto } from "./runtime/sweep.ts";
 import type { JobContext, Task } from "./runtime/task.ts";
 import type { Step, Workflow } from "./workflows.ts";
 
@@ -205,25 +207,24 @@ async function putRight(ctx: JobContext, row: VoiceRow) {
 /** retry-voice-status. Those that were looked for longest ago go first; what it takes goes to the end of the line. */
 export const sweep: Task<"voices.sweep"> = {
   async run(_, ctx) {
-    await ctx.asSystem(async (tx) => {
-      const left = await tx.execute<{ clientId: string; id: string }>(sql`
+    const isLeft = sql`v.status in ('pending', 'training') and v.updated_at < statement_timestamp() - interval '5 minutes'
+      and not exists (select from workflow_runs r
+        where r.client_id = v.client_id and r.subject_id = v.id and r.status = 'running')`;
+    const isUnseen = sql`v.status = 'active' and v.checked_at < clock_timestamp() - interval '1 day'`;
+    const take = (tx: Tx, which: SQL, due: SQL, limit: number) =>
+      tx.execute<{ clientId: string; id: string }>(sql`
         update voices v set checked_at = clock_timestamp()
-        from (select v.client_id, v.id from voices v
-          where v.status in ('pending', 'training') and v.updated_at < statement_timestamp() - interval '5 minutes'
-            and not exists (select from workflow_runs r
-              where r.client_id = v.client_id and r.subject_id = v.id and r.status = 'running')
-          order by v.checked_at nulls first, v.updated_at limit 500 for no key update skip locked) due
+        from (select v.client_id, v.id from ${roundRobin(
+          sql`select v.client_id, v.id, ${due} as due_at from voices v where ${which} order by due_at`,
+          limit,
+        )} first join voices v on v.client_id = first.client_id and v.id = first.id
+          where ${which} for no key update of v skip locked) due
         where v.client_id = due.client_id and v.id = due.id
         returning v.client_id as "clientId", v.id`);
-      const unseen = await tx.execute<{ clientId: string; id: string }>(sql`
-        update voices v set checked_at = clock_timestamp()
-        from (select client_id, id from voices
-          where status = 'active' and checked_at < clock_timestamp() - interval '1 day'
-          order by checked_at limit 200 for update skip locked) due
-        where v.client_id = due.client_id and v.id = due.id
-        returning v.client_id as "clientId", v.id`);
-      const each = [...left, ...unseen].map(({ clientId, id }) => ({ clientId, payload: { voiceId: id }, key: id }));
-      await enqueueEach(tx, "voices.check", each);
+    await sweepInto(ctx, "voices.sweep", "voices.check", async (tx) => {
+      const left = await take(tx, isLeft, sql`coalesce(v.checked_at, '-infinity')`, 500);
+      const unseen = await take(tx, isUnseen, sql`v.checked_at`, 200);
+      return [...left, ...unseen].map(({ clientId, id }) => ({ clientId, payload: { voiceId: id }, key: id }));
     });
   },
 };

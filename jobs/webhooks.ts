@@ -4,6 +4,7 @@ import { enqueue } from "../db/queue.ts";
 import { eventEnvelope } from "../routers/events/service.ts";
 import type { Cipher } from "../routers/ports/vault.ts";
 import { SendFailed, type WebhookRequest } from "../routers/ports/webhook-sender.ts";
+import { apartFor, takeBack } from "../routers/set-apart/service.ts";
 import {
   clientsWithWork,
   dispatchLimits,
@@ -28,6 +29,7 @@ import { disableFailing } from "../routers/webhooks/endpoints/service.ts";
 import { createBatcher, isOfTheData } from "./runtime/batcher.ts";
 import { deadline } from "./runtime/deadline.ts";
 import { createPacer } from "./runtime/pacer.ts";
+import { eachOrApart, type SystemWork } from "./runtime/set-apart.ts";
 import type { JobContext, Task } from "./runtime/task.ts";
 
 /** What the jobs of one pool ask of the database in the same moment is asked together, behind that pool's fence. */
@@ -246,34 +248,60 @@ export const disable: Task<"webhooks.disable"> = {
 
 const clientsAtOnce = 50;
 const sweepBudgetMs = 5_000;
+const sweepLoop = "deliveries.sweep";
 
 /**
  * Admits what is due and frees what has expired, for every client a little: none gets more than its places, so the
- * longest backlog delays nobody else. For the worker's own timer, every second or two; one worker sweeps at a time.
+ * longest backlog delays nobody else. For the worker's own timer, every second or two; one worker sweeps at a time. A
+ * client whose deliveries cannot be swept is swept alone from then on, after the others, until that works again.
  */
-export async function sweepDeliveries({ db, log }: Pick<JobContext, "db" | "log">) {
-  const total = { clients: 0, freed: 0, admitted: 0 };
-  const sweepSome = async (clientIds: string[], lagSeconds: number) => {
-    try {
-      const done = await db.asSystem((tx) => refill(tx, { clientIds, lagSeconds }));
-      total.clients += done.clients;
-      total.freed += done.freed;
-      total.admitted += done.admitted;
-    } catch (error) {
-      log.error({ err: error, clients: clientIds.length }, "the deliveries of some clients could not be swept"); // the others shall be
-    }
+export async function sweepDeliveries({
+  db,
+  log,
+  signal = new AbortController().signal,
+}: Pick<JobContext, "db" | "log"> & { signal?: AbortSignal }) {
+  const total = { clients: 0, freed: 0, admitted: 0, isLed: false, failures: 0 };
+  const ctx: SystemWork = { asSystem: (work, options) => db.asSystem(work, options), log, signal };
+  const sweepSome = async (clientIds: readonly string[], lagSeconds: number) => {
+    const done = await db.asSystem((tx) => refill(tx, { clientIds, lagSeconds }));
+    total.clients += done.clients;
+    total.freed += done.freed;
+    total.admitted += done.admitted;
   };
+  const sweepBatch = (rows: readonly string[], lagSeconds: number) =>
+    eachOrApart(ctx, {
+      loop: sweepLoop,
+      rows,
+      subjectOf: (clientId) => ({ id: clientId, clientId }),
+      work: (some) => sweepSome(some, lagSeconds),
+    }).catch((error: unknown) => {
+      total.failures += 1;
+      log.error({ err: error, clients: rows.length }, "the deliveries of some clients could not be swept"); // the others shall be
+    });
   await db.asSystem(
     async (house) => {
-      if (!(await leadSweep(house))) return;
+      total.isLed = await leadSweep(house);
+      if (!total.isLed) return;
       const lagSeconds = await queueLagSeconds(house);
-      const line = fromAnywhere(await clientsWithWork(house, { lagSeconds }));
+      const apart = await apartFor(house, sweepLoop, null);
+      const all = fromAnywhere(await clientsWithWork(house, { lagSeconds }));
+      const line = all.filter((clientId) => !apart.includes(clientId));
       const until = performance.now() + sweepBudgetMs;
-      while (line.length > 0 && performance.now() < until) await sweepSome(line.splice(0, clientsAtOnce), lagSeconds);
+      while (line.length > 0 && performance.now() < until) await sweepBatch(line.splice(0, clientsAtOnce), lagSeconds);
+      for (const clientId of apart) if (performance.now() < until) await sweepAlone(clientId, lagSeconds);
     },
     { mode: "read" },
   );
   return total;
+
+  async function sweepAlone(clientId: string, lagSeconds: number) {
+    try {
+      await sweepSome([clientId], lagSeconds);
+      await db.asSystem((tx) => takeBack(tx, sweepLoop, [clientId]));
+    } catch (error) {
+      log.debug({ err: error, client_id: clientId }, "the deliveries of a client that is set apart could not be swept");
+    }
+  }
 }
 
 /** Begins the round anywhere, so that a sweep that runs out of time does not always leave out the same ones. */

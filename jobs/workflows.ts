@@ -1,7 +1,6 @@
 import { sql } from "drizzle-orm";
 import type { Tx } from "../db/client.ts";
-import { enqueueEach } from "../db/queue.ts";
-import { ProviderError } from "../routers/ports/provider-error.ts";
+import { isPassing, ProviderError } from "../routers/ports/provider-error.ts";
 import { KeysUnavailable } from "../routers/ports/vault.ts";
 import {
   beginAttempt,
@@ -17,6 +16,7 @@ import {
 import { artifactsBackfill, outputRerun } from "./artifacts.ts";
 import { knowledgeIngest } from "./knowledge.ts";
 import { StepRefused } from "./runtime/step-refused.ts";
+import { roundRobin, sweepInto } from "./runtime/sweep.ts";
 import { type JobContext, retryDelaySeconds, type Task } from "./runtime/task.ts";
 import { voiceCloneExternal, voiceCloneNative } from "./voices.ts";
 
@@ -77,7 +77,9 @@ export const advance: Task<"workflows.advance"> = {
       const error = thrown instanceof Error ? thrown : new Error(String(thrown));
       // Our own key service is away: that is no failure of the step's.
       if (error instanceof KeysUnavailable) return ctx.asClient((tx) => postponeStep(tx, step, keylessSeconds));
-      const isFinal = error instanceof StepRefused || (error instanceof ProviderError && error.kind === "refused");
+      const isFinal =
+        error instanceof StepRefused ||
+        (error instanceof ProviderError && error.kind === "refused" && !isPassing(error));
       const seconds = isFinal ? undefined : retryDelaySeconds(doing.retryAfterSeconds, step.attempts - 1);
       ctx.log.warn(
         { err: error, workflow: run.name, step: step.name, again_in: seconds ?? null },
@@ -94,17 +96,20 @@ export const advance: Task<"workflows.advance"> = {
 /** A run's job row is the first line; this is the second. What it takes is not taken again for five minutes. */
 export const sweep: Task<"workflows.sweep"> = {
   async run(_payload, ctx) {
-    await ctx.asSystem(async (tx) => {
+    const isLeft = sql`s.status = 'running' and s.next_at <= statement_timestamp() - interval '5 minutes'`;
+    await sweepInto(ctx, "workflows.sweep", "workflows.advance", async (tx) => {
       const left = await tx.execute<{ clientId: string; runId: string }>(sql`
         update workflow_steps s set next_at = clock_timestamp()
-        from (select s.client_id, s.run_id, s.position
-          from workflow_steps s join clients c on c.id = s.client_id and c.status = 'active'
-          where s.status = 'running' and s.next_at <= statement_timestamp() - interval '5 minutes'
-          order by s.next_at limit 500 for no key update of s skip locked) due
+        from (select s.client_id, s.run_id, s.position from ${roundRobin(
+          sql`select s.client_id, s.run_id as id, s.next_at as due_at
+            from workflow_steps s join clients c on c.id = s.client_id and c.status = 'active'
+            where ${isLeft} order by s.next_at`,
+          500,
+        )} first join workflow_steps s on s.client_id = first.client_id and s.run_id = first.id
+          where ${isLeft} for no key update of s skip locked) due
         where s.client_id = due.client_id and s.run_id = due.run_id and s.position = due.position
         returning s.client_id as "clientId", s.run_id as "runId"`);
-      const each = left.map(({ clientId, runId }) => ({ clientId, payload: { runId }, key: runId }));
-      await enqueueEach(tx, "workflows.advance", each);
+      return left.map(({ clientId, runId }) => ({ clientId, payload: { runId }, key: runId }));
     });
   },
 };

@@ -15,6 +15,7 @@ import { tools } from "./tools/router.ts";
 import { voices } from "./voices/router.ts";
 import { webhooks } from "./webhooks/router.ts";
 
+/** What the world may call: at /trpc, and at /api/v1. */
 export const appRouter = router({
   admin,
   agents,
@@ -25,7 +26,6 @@ export const appRouter = router({
   clients,
   credentials,
   events,
-  internal,
   knowledge,
   telephony,
   tools,
@@ -33,3 +33,6 @@ export const appRouter = router({
   webhooks,
 });
 export type AppRouter = typeof appRouter;
+
+/** For the installation's own services: at /internal alone. It is no part of /trpc, of the document or of the typed client. */
+export const internalRouter = router({ internal });

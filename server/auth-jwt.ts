@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { createRemoteJWKSet, customFetch, errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from "jose";
+import { isStorable } from "../db/text.ts";
 
 export type JwtOptions = {
   /** Exactly as in `iss`: Auth0's ends in a slash. */
@@ -49,6 +50,7 @@ export class IdentityUnavailable extends Error {
   override name = "IdentityUnavailable";
 }
 
+const longestSubject = 255;
 const fetchDeadlineMs = 5_000;
 const pauseAfterFailureMs = 1_000;
 const rememberedTokens = 10_000;
@@ -59,13 +61,14 @@ export function jwtVerifier(options: JwtOptions): (token: string) => Promise<Ver
   const { issuer, audience, leewaySeconds = 30, now = () => new Date() } = options;
   if (!(leewaySeconds >= 0 && leewaySeconds <= 60)) throw new RangeError("leewaySeconds must be between 0 and 60");
   const keys = keysOf(options);
-  const remembered = new Map<string, { verified: VerifiedToken; untilMs: number }>();
+  const remembered = new Map<string, { verified: VerifiedToken; fromMs: number; untilMs: number }>();
 
   return async (token) => {
     const at = now();
     const fingerprint = createHash("sha256").update(token).digest("base64");
     const known = remembered.get(fingerprint);
-    if (known && at.getTime() < known.untilMs) return known.verified;
+    // Not before it was verified either: then the clock was set back, and the five minutes would last for longer.
+    if (known && at.getTime() >= known.fromMs && at.getTime() < known.untilMs) return known.verified;
     remembered.delete(fingerprint);
 
     const rules = { algorithms: ["RS256"], issuer, audience, clockTolerance: leewaySeconds, currentDate: at };
@@ -74,7 +77,8 @@ export function jwtVerifier(options: JwtOptions): (token: string) => Promise<Ver
 
     const expiresMs = ((payload.exp ?? 0) + leewaySeconds) * 1000;
     // A signature costs a tenth of a millisecond, and the same token comes with every request of a session.
-    remembered.set(fingerprint, { verified, untilMs: Math.min(expiresMs, at.getTime() + rememberedMs) });
+    const untilMs = Math.min(expiresMs, at.getTime() + rememberedMs);
+    remembered.set(fingerprint, { verified, fromMs: at.getTime(), untilMs });
     const [oldest] = remembered.keys();
     if (remembered.size > rememberedTokens && oldest) remembered.delete(oldest);
     return verified;
@@ -134,7 +138,10 @@ function refusedClaim(claim: string): Refusal {
 }
 
 function subjectOf({ sub }: JWTPayload): string {
-  if (typeof sub !== "string" || sub === "") throw new TokenRefused("subject");
+  // As long as OpenID Connect allows, and a text that the database can keep: two that differ must not become one there.
+  if (typeof sub !== "string" || sub === "" || sub.length > longestSubject || !isStorable(sub)) {
+    throw new TokenRefused("subject");
+  }
   return sub;
 }
 

@@ -4,17 +4,19 @@ import type { Logger } from "pino";
 import type { Database } from "../db/client.ts";
 import { newId } from "../db/ids.ts";
 import { apiKeys, clients, memberships, roles, users } from "../db/schema/clients.ts";
+import { isStorable } from "../db/text.ts";
 import { type Caller, type Principal, unknownPersonError } from "../routers/core/context.ts";
 import { ApiError } from "../routers/core/errors.ts";
 import { grants, scopes } from "../routers/core/scopes.ts";
 import { IdentityUnavailable, TokenRefused, type VerifiedToken } from "./auth-jwt.ts";
 
+const longestClaim = 320;
 const keyPattern = /^pb_(live|test)_[A-Za-z0-9_-]{32}$/;
 const rememberMs = 60_000;
 const refuseMs = 5_000;
 const remembered = 10_000;
 
-type KeyFacts = { keyId: string; clientId: string; scopes: readonly string[] };
+type KeyFacts = { keyId: string; rootId: string; clientId: string; scopes: readonly string[] };
 type Options = {
   db: Database;
   log: Logger;
@@ -24,7 +26,8 @@ type Options = {
   /** The `sub` of everybody who runs the installation. */
   operators?: readonly string[];
   /** The installation's own services, by name. */
-  services?: readonly { name: string; token: string }[];
+  services?: readonly { name: string; token: string; scopes: readonly string[] | null }[];
+  /** Monotonic: a clock that is set must not make a key be remembered for longer. */
   now?: () => number;
 };
 
@@ -37,7 +40,7 @@ export function authenticator({
   pepper,
   operators = [],
   services = [],
-  now = Date.now,
+  now = () => performance.now(),
 }: Options) {
   const known = new Map<string, { facts: KeyFacts | null; until: number; used: number }>();
   const writes = new Set<Promise<unknown>>();
@@ -55,7 +58,7 @@ export function authenticator({
     if (!found || found.until <= now()) {
       const facts = await db.asSystem((tx) => findKey(tx, hashKey(key)), { mode: "read" });
       if (known.size >= remembered) known.delete(known.keys().next().value!);
-      found = { facts, until: now() + (facts ? rememberMs : refuseMs), used: found?.used ?? 0 };
+      found = { facts, until: now() + (facts ? rememberMs : refuseMs), used: found?.used ?? Number.NEGATIVE_INFINITY };
       known.set(name, found);
     }
     if (!found.facts) throw new ApiError("unauthenticated");
@@ -89,17 +92,25 @@ export function authenticator({
     const token = /^Bearer +(\S+)$/i.exec(authorization ?? "")?.[1];
     if (!token) throw new ApiError("unauthenticated", "Send `Authorization: Bearer` with a token or an API key.");
     const service = services.find(({ token: known }) => isSame(token, known));
-    if (service) return { kind: "service", name: service.name };
+    if (service) return { kind: "service", name: service.name, scopes: service.scopes };
     if (keyPattern.test(token)) return { kind: "key", ...(await keyFacts(token)) };
     try {
-      const { subject, scopes: own, claims } = await verifyJwt(token);
+      const verified = await verifyJwt(token);
+      const { subject, claims } = verified;
       const platform = operators.includes(subject);
       const claim = (name: string) => claims[name] ?? claims[namespace + name];
-      const known = await db.asSystem((tx) => findUser(tx, subject), { mode: "read" });
+      const known = await db.asSystem((tx) => findUser(tx, subject), { mode: "read", owner: subject });
       const userId = known ?? (platform ? await db.asSystem((tx) => addUser(tx, subject)) : null);
       const person = { subject, email: emailOf(claim), name: textOf(claim("name")) };
       if (!userId) return { kind: "stranger", ...person };
-      return { kind: "user", userId, ...person, clientIds: listOf(claims[clientsClaim]), scopes: own, platform };
+      return {
+        kind: "user",
+        userId,
+        ...person,
+        clientIds: listOf(claims[clientsClaim]),
+        scopes: limitOf(verified),
+        platform,
+      };
     } catch (error) {
       if (error instanceof TokenRefused) throw new ApiError("unauthenticated");
       if (error instanceof IdentityUnavailable)
@@ -117,7 +128,8 @@ export function authenticator({
     if (caller.kind === "stranger") throw unknownPersonError();
     if (caller.kind === "key") {
       if (clientHeader !== undefined && clientHeader !== caller.clientId) throw new ApiError("client_forbidden");
-      return { kind: "key", id: caller.keyId, clientId: caller.clientId, scopes: caller.scopes };
+      const { keyId: id, rootId, clientId, scopes } = caller;
+      return { kind: "key", id, clientId, scopes, idempotencyOwner: rootId };
     }
     const all = await db.asUser(caller.userId, (tx) => membershipsOf(tx, caller.userId));
     const mine = all.filter(({ clientId }) => caller.clientIds.includes(clientId));
@@ -125,12 +137,25 @@ export function authenticator({
     const chosen = clientHeader === undefined ? mine[0] : mine.find(({ clientId }) => clientId === clientHeader);
     if (!chosen) throw new ApiError("client_forbidden");
     if (chosen.status !== "active") throw new ApiError("client_suspended");
-    const ours = caller.scopes?.filter((scope) => (scopes as readonly string[]).includes(scope));
-    const held = scopes.filter((scope) => grants(chosen.scopes, scope) && (!ours?.length || ours.includes(scope)));
-    return { kind: "user", id: caller.userId, clientId: chosen.clientId, scopes: held };
+    const { userId: id, scopes: limit } = caller;
+    const held = scopes.filter((scope) => grants(chosen.scopes, scope) && (limit === null || limit.includes(scope)));
+    return { kind: "user", id, clientId: chosen.clientId, scopes: held, idempotencyOwner: id };
   }
 
   return { authenticate, choosePrincipal, hashKey, settled: () => Promise.allSettled(writes) };
+}
+
+/** Words of OpenID Connect. They ask for claims about the person, and say nothing about this API. */
+const identityScopes = ["openid", "profile", "email", "address", "phone", "offline_access"];
+
+/**
+ * What a token limits its bearer to. A claim that is there limits, also an empty one, and words that we do not know grant
+ * nothing. null only where the token says nothing about this API: no such claim, or words of OpenID Connect alone.
+ */
+function limitOf({ scopes, claims }: VerifiedToken): readonly string[] | null {
+  if (scopes === null) return null;
+  const isOfIdentity = scopes.length > 0 && scopes.every((scope) => identityScopes.includes(scope));
+  return isOfIdentity && claims.permissions === undefined ? null : scopes;
 }
 
 /** Both are hashed first: the comparison takes as long, however much of it is right, and however long it is. */
@@ -141,7 +166,10 @@ type Tx = Parameters<Parameters<Database["asSystem"]>[0]>[0];
 
 async function findKey(tx: Tx, hash: string): Promise<KeyFacts | null> {
   const [row] = await tx
-    .select({ keyId: apiKeys.id, clientId: apiKeys.clientId, scopes: apiKeys.scopes })
+    .select({
+      ...{ keyId: apiKeys.id, clientId: apiKeys.clientId, scopes: apiKeys.scopes },
+      rootId: sql<string>`coalesce(${apiKeys.rootId}, ${apiKeys.id})`,
+    })
     .from(apiKeys)
     .where(
       and(
@@ -167,7 +195,9 @@ async function addUser(tx: Tx, subject: string): Promise<string | null> {
   return findUser(tx, subject);
 }
 
-const textOf = (claim: unknown) => (typeof claim === "string" && claim !== "" ? claim : null);
+/** A claim that the database could not keep says nothing: it is no reason to fail. */
+const textOf = (claim: unknown) =>
+  typeof claim === "string" && claim !== "" && claim.length <= longestClaim && isStorable(claim) ? claim : null;
 
 /** Only one that the identity provider has verified says anything. */
 const emailOf = (claim: (name: string) => unknown) =>

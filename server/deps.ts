@@ -3,6 +3,7 @@ import { openDatabase } from "../db/client.ts";
 import { eventsChannel } from "../db/events.ts";
 import { openNotifications } from "../db/notifications.ts";
 import { openEventFollowers } from "../routers/core/event-followers.ts";
+import { openShares, streamLimits } from "../routers/core/shares.ts";
 import { platformAccount } from "../routers/credentials/accounts.ts";
 import type { Providers } from "../routers/ports/index.ts";
 import { ownAccounts } from "./adapters/client-accounts.ts";
@@ -14,6 +15,7 @@ import { stripe } from "./adapters/stripe-webhook.ts";
 import { publicKeyFrom, type TelnyxKey, telnyx } from "./adapters/telnyx-webhook.ts";
 import { ultravox } from "./adapters/ultravox/index.ts";
 import type { WebhookSecret } from "./adapters/ultravox/webhook.ts";
+import { countUnknownWords } from "./adapters/unknown-words.ts";
 import { openVault } from "./adapters/vault.ts";
 import { openKms } from "./adapters/vault-kms.ts";
 import { localMaster } from "./adapters/vault-local.ts";
@@ -40,6 +42,9 @@ export function openDeps(env: Env, given: { log?: Logger; laneWaitMs?: number } 
     onLoss: (reason) => log.warn({ reason }, "the connection that hears of events was lost"),
   });
   const live = openEventFollowers(notices);
+  const unknownWords = countUnknownWords((word) =>
+    log.warn({ ...word, alert: true }, "a provider used a word that is not known; it is kept, and mapped to other"),
+  );
   const accounts = [
     { id: platformAccount, apiKey: env.ULTRAVOX_API_KEY, webhookSecrets: env.ULTRAVOX_WEBHOOK_SECRETS },
     ...env.ULTRAVOX_ACCOUNTS,
@@ -107,6 +112,12 @@ export function openDeps(env: Env, given: { log?: Logger; laneWaitMs?: number } 
     limiter: limiter(),
     /** Who follows events. */
     live,
+    /** Responses that are being streamed. */
+    streams: openShares("streamed responses", streamLimits),
+    /** Aborted as soon as the process is told to stop, while it still serves. */
+    stopping: new AbortController(),
+    /** Words of providers that are not in our lists, and how often this process has met each. */
+    unknownWords: unknownWords.counts,
     /** Of the accounts of the environment; or of one account alone, by its id. Empty for an account that nobody knows. */
     async webhookSecretsOf(accountId: string | null): Promise<WebhookSecret[]> {
       if (accountId === null) return configured;
@@ -120,6 +131,7 @@ export function openDeps(env: Env, given: { log?: Logger; laneWaitMs?: number } 
     signingSecret: derive(env.APP_SECRET, "signing"),
     async close() {
       live.end();
+      unknownWords.close();
       await notices.close();
       await auth.settled();
       await providers.webhooks.close();

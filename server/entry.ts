@@ -5,11 +5,12 @@ import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Workers } from "../jobs/runtime/worker.ts";
 import { type Deps, openDeps } from "./deps.ts";
+import { drain, drainMs } from "./drain.ts";
 import { EnvironmentProblem, readEnv } from "./env.ts";
 import { openHttp } from "./http.ts";
+import { logWritten } from "./log.ts";
 import { openWorkers } from "./workers.ts";
 
-const drainMs = 20_000;
 const longestPauseMs = 10_000;
 
 /** Runs a process until it is told to stop: requests and jobs under way are finished first, within bounds. */
@@ -25,11 +26,14 @@ export async function run(parts: { http: boolean; workers: boolean }) {
 
   const signal = await told;
   log.info({ signal }, "stopping: what is under way is finished");
-  setTimeout(() => process.exit(1), 2 * drainMs).unref(); // whatever hangs, the process ends
+  const graceMs = signal === "SIGINT" ? 0 : env.SHUTDOWN_GRACE_SECONDS * 1000; // at a keyboard there is no balancer
+  setTimeout(() => process.kill(process.pid, "SIGKILL"), graceMs + 2 * drainMs).unref(); // whatever hangs, the process ends
+  deps.stopping.abort();
   deps.live.end(); // who follows events would never end by himself
-  await Promise.all([server && drain(server), workers?.stop()]);
+  await Promise.all([server && drain(server, graceMs), workers?.stop()]);
   await deps.close();
   log.info("stopped");
+  await logWritten();
 }
 
 /** Begins when the database can be asked; until then requests are answered, and health tells. null: told to stop first. */
@@ -58,16 +62,6 @@ export async function listen(server: Server, { HOST, PORT }: { HOST: string; POR
   server.listen(PORT, HOST);
   await once(server, "listening");
   return server;
-}
-
-/** Takes no new connection, lets the open requests end, then closes what is idle or too slow. */
-export async function drain(server: Server) {
-  const closed = new Promise((resolve) => server.close(resolve));
-  const idle = setInterval(() => server.closeIdleConnections(), 50); // a line kept alive is idle only once it was answered
-  const timer = setTimeout(() => server.closeAllConnections(), drainMs);
-  await closed;
-  clearInterval(idle);
-  clearTimeout(timer);
 }
 
 export const portOf = (server: Server) => (server.address() as AddressInfo).port;

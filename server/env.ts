@@ -51,6 +51,7 @@ export const Env = z.object({
   PORT: whole(0, 65_535).default(3000),
   PUBLIC_URL: z.url().optional(),
   LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "silent"]).default("info"),
+  SHUTDOWN_GRACE_SECONDS: whole(0, 300).default(5),
 
   DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }),
   DATABASE_TENANT_URL: z.url().optional(),
@@ -143,20 +144,26 @@ export const Env = z.object({
   INTERNAL_SERVICE_TOKENS: text
     .transform((value) =>
       value.split(",").map((part) => {
-        const [name = "", token = ""] = part.trim().split(":");
-        return { name, token };
+        const [name = "", token = "", ...limit] = part.trim().split(":");
+        return { name, token, scopes: limit.length > 0 ? limit.join(":").split(" ").filter(Boolean) : null };
       }),
     )
     .refine(
       (services) => services.every(({ name, token }) => /^[a-z0-9-]{1,40}$/.test(name) && token.length >= 32),
       "must be a list of name:token, separated by commas, with tokens of 32 characters or more",
     )
+    .refine(
+      (services) =>
+        services.every(({ scopes }) => scopes?.every((scope) => /^internal:(read|write)$/.test(scope)) ?? true),
+      "has an unknown scope. After name:token: there may be internal:read, internal:write, or both with a space between",
+    )
     .default([]),
 
   ALLOW_PRIVATE_WEBHOOKS: flag.default(false),
   PRIVATE_ADDRESSES_ALLOWED: text.transform(readBlocks).default([]),
   WORKER_PROMPT_JOBS: whole(1, 500).default(150),
-  WORKER_SLOW_JOBS: whole(1, 100).default(5),
+  WORKER_DELIVERY_JOBS: whole(1, 1_000).default(200),
+  WORKER_SLOW_JOBS: whole(1, 100).default(10),
 });
 export type Env = z.output<typeof Env>;
 

@@ -1,8 +1,10 @@
 import { sql } from "drizzle-orm";
 import { Router } from "express";
+import type { Tx } from "../db/client.ts";
 import { knownMigrations } from "../db/migrate.ts";
 import { oldestDueSeconds } from "../routers/admin/deliveries/backlog.ts";
 import type { Deps } from "./deps.ts";
+import { droppedLogLines } from "./log.ts";
 
 const staleSeconds = 300;
 const deadlineMs = 3_000;
@@ -15,13 +17,25 @@ type Report = {
   oldestDueJobSeconds: number | null;
   /** Also of one that its endpoint's rate or a pause holds back. */
   oldestDueDeliverySeconds: number | null;
+  /** Lines of this process that its output could not take. The service works; its log has a gap. */
+  logs: { dropped: number };
+  /** Periodic loops that have not succeeded for three of their periods and two minutes. */
+  lateLoops: string[] | null;
+  /** Rows that system loops go on without, until an operator has them retried. */
+  setApart: number | null;
+  /** Words of providers that are not in our lists, and how often this process has met each. */
+  unknownProviderWords: Record<string, number>;
 };
 
 /** `/health/live`: the process runs. `/health/ready`: it can serve. `/health`: how it stands. */
 export function health(deps: Deps, version: string): Router {
   const router = Router();
   router.get("/health/live", (_req, res) => void res.json({ status: "ok" }));
-  router.get(["/health", "/health/ready"], async (_req, res) => {
+  router.get(["/health", "/health/ready"], async (req, res) => {
+    if (deps.stopping.signal.aborted && req.path === "/health/ready") {
+      res.status(503).set("Cache-Control", "no-store").json({ status: "stopping", version });
+      return;
+    }
     const report = await look(deps, version);
     res
       .status(report.status === "down" ? 503 : 200)
@@ -31,7 +45,7 @@ export function health(deps: Deps, version: string): Router {
   return router;
 }
 
-async function look({ db, log }: Deps, version: string): Promise<Report> {
+async function look({ db, log, unknownWords }: Deps, version: string): Promise<Report> {
   const known = await knownMigrations();
   const down = {
     status: "down",
@@ -40,6 +54,10 @@ async function look({ db, log }: Deps, version: string): Promise<Report> {
     migrations: { known, applied: null },
     oldestDueJobSeconds: null,
     oldestDueDeliverySeconds: null,
+    logs: { dropped: droppedLogLines() },
+    lateLoops: null,
+    setApart: null,
+    unknownProviderWords: unknownWords(),
   } as const;
   try {
     const asked = db.asSystem(
@@ -49,7 +67,8 @@ async function look({ db, log }: Deps, version: string): Promise<Report> {
         );
         // An older database may not have what is read next.
         const isCurrent = Number(row!.applied) >= known;
-        return { ...row!, oldestDelivery: isCurrent ? await oldestDueSeconds(tx) : null };
+        const oldestDelivery = isCurrent ? await oldestDueSeconds(tx) : null;
+        return { ...row!, oldestDelivery, loops: isCurrent ? await lookAtLoops(tx) : null };
       },
       { mode: "read" },
     );
@@ -59,7 +78,11 @@ async function look({ db, log }: Deps, version: string): Promise<Report> {
     const oldest = Math.max(0, Math.round(Number(row.oldest)));
     const applied = Number(row.applied);
     const status =
-      applied < known ? "down" : Math.max(oldest, row.oldestDelivery ?? 0) > staleSeconds ? "degraded" : "ok";
+      applied < known
+        ? "down"
+        : Math.max(oldest, row.oldestDelivery ?? 0) > staleSeconds || hasProblem(row.loops)
+          ? "degraded"
+          : "ok";
     return {
       status,
       version,
@@ -67,9 +90,25 @@ async function look({ db, log }: Deps, version: string): Promise<Report> {
       migrations: { known, applied },
       oldestDueJobSeconds: oldest,
       oldestDueDeliverySeconds: row.oldestDelivery,
+      logs: { dropped: droppedLogLines() },
+      lateLoops: row.loops?.lateLoops ?? null,
+      setApart: row.loops?.setApart ?? null,
+      unknownProviderWords: unknownWords(),
     };
   } catch (error) {
     log.warn({ err: error }, "health: the database did not answer");
     return down;
   }
+}
+
+type Loops = { lateLoops: string[]; setApart: number };
+const hasProblem = (loops: Loops | null) => loops !== null && loops.lateLoops.length + loops.setApart > 0;
+
+async function lookAtLoops(tx: Tx): Promise<Loops> {
+  const late = await tx.execute<{ loop: string }>(sql`
+    select loop from loop_heartbeats
+    where greatest(last_success_at, watched_since) < clock_timestamp() - make_interval(secs => 3 * period_seconds + 120)
+    order by loop`);
+  const [apart] = await tx.execute<{ n: number }>(sql`select count(*)::int as n from set_apart`);
+  return { lateLoops: late.map(({ loop }) => loop), setApart: apart!.n };
 }

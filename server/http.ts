@@ -1,8 +1,7 @@
 import { readFileSync } from "node:fs";
 import { createServer, type Server, STATUS_CODES } from "node:http";
 import type { Duplex } from "node:stream";
-import type { AnyTRPCRouter, TRPCError } from "@trpc/server";
-import { createExpressMiddleware } from "@trpc/server/adapters/express";
+import type { AnyTRPCRouter } from "@trpc/server";
 import express, { type NextFunction, type Request, type Response } from "express";
 import type { Logger } from "pino";
 import type { z } from "zod";
@@ -11,11 +10,14 @@ import { docsRouter } from "../edge/openapi/docs.ts";
 import { openApiJson } from "../edge/openapi/document.ts";
 import { isAdmin, isInternal, type RestOperation } from "../edge/rest/operations.ts";
 import { restRouter, sendError } from "../edge/rest/router.ts";
+import { trpcHandler } from "../edge/trpc.ts";
+import { requireComplete } from "../routers/core/complete-metadata.ts";
 import type { Caller, Context } from "../routers/core/context.ts";
 import { ApiError, docUrl, toApiError } from "../routers/core/errors.ts";
 import type { Reply } from "../routers/core/reply.ts";
-import { appRouter } from "../routers/index.ts";
+import { appRouter, internalRouter } from "../routers/index.ts";
 import type { Deps } from "./deps.ts";
+import { trackResponses } from "./drain.ts";
 import { health } from "./health.ts";
 import { ingressDoors } from "./ingress.ts";
 import { scalarFile } from "./scalar.ts";
@@ -25,15 +27,18 @@ export const { version } = JSON.parse(readFileSync(new URL("../package.json", im
 };
 
 const maxBodyBytes = 1_000_000;
+const bodyDeadlineSeconds = 30;
 const streamIdleMs = 60_000;
 
 /** The whole application behind one port: both doors, what providers call, health and the reference. */
 export function openHttp(deps: Deps, router: AnyTRPCRouter = appRouter): Server {
+  requireComplete(router);
   const { env, log } = deps;
   const app = express();
   app.disable("x-powered-by");
   app.set("etag", false);
-  const contextOf = contextMaker(deps, inputsOf(router));
+  const contextOf = contextMaker(deps, inputsOf(router, internalRouter));
+  const callerOf = callerFinder(deps);
 
   const lines = unredacted(log);
   app.use((req, res, next) => {
@@ -44,9 +49,9 @@ export function openHttp(deps: Deps, router: AnyTRPCRouter = appRouter): Server 
 
   for (const [path, door] of ingressDoors(deps, requestIdOf)) app.all(path, door);
 
-  const rest = (only: (door: RestOperation) => boolean) =>
+  const rest = (from: AnyTRPCRouter, only: (door: RestOperation) => boolean) =>
     restRouter({
-      router,
+      router: from,
       only,
       createContext: async ({ req, res, reply }) => {
         const context = contextOf(req, res, "rest", reply);
@@ -54,37 +59,34 @@ export function openHttp(deps: Deps, router: AnyTRPCRouter = appRouter): Server 
         return context;
       },
       maxBodyBytes,
+      bodyDeadlineSeconds,
       streamIdleMs,
       requestIdOf,
       onError: ({ fault, error, procedure, req }) => logBug(log, fault, error, req, procedure),
     });
   app.use(
     "/api/v1",
-    rest((door) => !isInternal(door)),
+    rest(router, (door) => !isInternal(door)),
   );
-  const atTheRoot = rest((door) => isInternal(door) || isAdmin(door));
-  app.use((req, res, next) => (/^\/(admin|internal)\//.test(req.path) ? atTheRoot(req, res, next) : next()));
+  const admin = rest(router, isAdmin);
+  const internal = rest(internalRouter, isInternal);
+  app.use((req, res, next) => {
+    if (req.path.startsWith("/admin/")) return admin(req, res, next);
+    return req.path.startsWith("/internal/") ? internal(req, res, next) : next();
+  });
 
   app.use(
     "/trpc",
-    createExpressMiddleware({
+    trpcHandler({
       router,
-      maxBatchSize: 10,
-      maxBodySize: maxBodyBytes,
+      maxBodyBytes,
+      bodyDeadlineSeconds,
+      authenticate: callerOf,
       createContext: ({ req, res, info }) => {
         if (info.type === "subscription") res.setTimeout(streamIdleMs, () => res.socket?.resetAndDestroy());
         return contextOf(req, res, "trpc", { headers: {} }, info.calls.length);
       },
-      responseMeta: ({ ctx, errors }) => ({
-        ...(ctx?.reply.status ? { status: ctx.reply.status } : {}),
-        headers: {
-          ...(ctx ? {} : { "Content-Type": "application/json" }), // what tRPC refuses by itself goes out as plain text
-          ...ctx?.reply.headers,
-          ...headersOf(errors),
-          ...(ctx?.reply.firstRequestId ? { "Idempotency-Replayed": "true" } : {}),
-        },
-      }),
-      onError: ({ error, path, req }) => logBug(log, toApiError(error), error, req, path),
+      onError: ({ fault, error, procedure, req }) => logBug(log, fault, error, req, procedure),
     }),
   );
 
@@ -103,6 +105,7 @@ export function openHttp(deps: Deps, router: AnyTRPCRouter = appRouter): Server 
   });
 
   const server = createServer(app);
+  trackResponses(server);
   server.on("clientError", answerUnreadable);
   server.requestTimeout = 60_000;
   server.headersTimeout = 15_000;
@@ -127,7 +130,19 @@ function answerUnreadable(error: Error & { code?: string }, socket: Duplex) {
   socket.end(`${head.join("\r\n")}\r\n\r\n${body}`);
 }
 
-function contextMaker({ auth, db, providers, limiter, live, signingSecret, log }: Deps, inputOf: Context["inputOf"]) {
+/** Who sent the request. Found once per request, unless it is asked `anew`: a token may run out while a stream goes on. */
+const callerFinder =
+  ({ auth }: Deps) =>
+  (req: Request, anew?: "anew"): Promise<Caller> => {
+    const known = facts(req);
+    if (anew) delete known.caller;
+    known.caller ??= auth.authenticate(req.headers.authorization);
+    return known.caller;
+  };
+
+function contextMaker(deps: Deps, inputOf: Context["inputOf"]) {
+  const { auth, db, providers, limiter, live, streams, signingSecret, log } = deps;
+  const callerOf = callerFinder(deps);
   return function contextOf(
     req: Request,
     res: Response,
@@ -139,25 +154,20 @@ function contextMaker({ auth, db, providers, limiter, live, signingSecret, log }
     const takesStream = transport === "trpc" && one(req.headers["trpc-accept"]) === "application/jsonl";
     if (takesStream) res.setTimeout(streamIdleMs, () => res.socket?.resetAndDestroy());
     let giveBack = () => {};
-    let caller: Promise<Caller> | undefined;
     return {
       requestId,
       transport,
       takesStream,
       reply,
       idempotencyKey: () => readIdempotencyKey(req, calls),
-      authenticate: (anew) => {
-        if (anew) caller = undefined;
-        caller ??= auth.authenticate(req.headers.authorization);
-        return caller;
-      },
+      authenticate: (anew) => callerOf(req, anew),
       choosePrincipal: async (caller) => {
         const principal = await auth.choosePrincipal(caller, one(req.headers["x-client-id"]));
         facts(req).clientId = principal.clientId;
         return principal;
       },
-      spend: (principalId, limit) => {
-        const spent = limiter.spend(principalId, limit);
+      spend: (principalId, limit, clientId) => {
+        const spent = limiter.spend(principalId, limit, clientId);
         giveBack = spent.giveBack;
         // Of a stream on /trpc the head is out before anybody is asked.
         if (!res.headersSent) for (const [name, value] of Object.entries(spent.headers)) res.setHeader(name, value);
@@ -168,6 +178,7 @@ function contextMaker({ auth, db, providers, limiter, live, signingSecret, log }
       db,
       providers,
       live,
+      streams,
       signingSecret,
       hashKey: auth.hashKey,
       log: () => log.child({ request_id: requestId, client_id: facts(req).clientId ?? null }),
@@ -177,8 +188,10 @@ function contextMaker({ auth, db, providers, limiter, live, signingSecret, log }
 
 type Procedure = { _def: { inputs: z.ZodType[] } };
 
-function inputsOf(router: AnyTRPCRouter): Context["inputOf"] {
-  const procedures = Object.entries(router._def.procedures as unknown as Record<string, Procedure>);
+function inputsOf(...routers: AnyTRPCRouter[]): Context["inputOf"] {
+  const procedures = routers.flatMap(({ _def }) =>
+    Object.entries(_def.procedures as unknown as Record<string, Procedure>),
+  );
   const schemas = new Map(procedures.map(([path, { _def }]) => [path, _def.inputs[0]]));
   return (path) => schemas.get(path);
 }
@@ -197,24 +210,14 @@ function readIdempotencyKey(req: Request, calls: number): string | null {
   return key;
 }
 
-/** What the REST door says in headers of a failure, for /trpc. */
-function headersOf(errors: TRPCError[]): Record<string, string> {
-  const faults = errors.map(toApiError);
-  const waits = faults.flatMap(({ retryAfterSeconds }) => retryAfterSeconds ?? []);
-  return {
-    ...(waits.length > 0 ? { "Retry-After": String(Math.ceil(Math.max(...waits))) } : {}),
-    ...(faults.some(({ status }) => status === 401) ? { "WWW-Authenticate": "Bearer" } : {}),
-  };
-}
-
-type Facts = { requestId: string; clientId?: string };
+type Facts = { requestId: string; clientId?: string; caller?: Promise<Caller> };
 const known = new WeakMap<Request, Facts>();
 
 function facts(req: Request): Facts {
   const found = known.get(req);
   if (found) return found;
   const given = one(req.headers["x-request-id"]);
-  const made = { requestId: given && /^[\w.:-]{1,128}$/.test(given) ? given : newId("request") };
+  const made: Facts = { requestId: given && /^[\w.:-]{1,128}$/.test(given) ? given : newId("request") };
   known.set(req, made);
   return made;
 }

@@ -1,51 +1,58 @@
 import { ApiError } from "../routers/core/errors.ts";
-import { type LimitClass, limits as ofTheProduct } from "../routers/core/limits.ts";
+import { clientFactor, type LimitClass, limits as ofTheProduct } from "../routers/core/limits.ts";
 
 const tracked = 100_000;
 
 type Limits = Record<LimitClass, { requests: number; windowSeconds: number }>;
 type Spent = { headers: Record<string, string>; refusal?: ApiError; giveBack: () => void };
+type Window = { policy: string; requests: number; used: number; endsAt: number };
 
-/** Counts requests per principal and class in windows of this process. What a request took can be given back. */
-export function limiter(now: () => number = Date.now, limits: Limits = ofTheProduct) {
-  const windows = new Map<string, { used: number; endsAt: number }>();
+/**
+ * Counts requests in windows of this process: per principal and class, and per client and class. A request takes from both
+ * or from neither, and what it took can be given back. `now` is monotonic: a clock that is set must not stretch a window.
+ */
+export function limiter(now: () => number = () => performance.now(), limits: Limits = ofTheProduct) {
+  const windows = new Map<string, Window>();
 
-  function windowOf(name: string, seconds: number) {
+  function windowOf(policy: string, id: string, requests: number, seconds: number): Window {
+    const name = `${policy} ${id}`;
     const found = windows.get(name);
     if (found && found.endsAt > now()) return found;
     if (windows.size >= tracked) windows.delete(windows.keys().next().value!);
-    const fresh = { used: 0, endsAt: now() + seconds * 1000 };
+    const fresh = { policy, requests, used: 0, endsAt: now() + seconds * 1000 };
     windows.delete(name);
     windows.set(name, fresh);
     return fresh;
   }
 
   return {
-    /** The headers tell what is left, also of nothing. */
-    spend(principalId: string, limit: LimitClass): Spent {
+    /** The headers tell what is left of the window that has less, also of nothing. */
+    spend(principalId: string, limit: LimitClass, clientId?: string): Spent {
       const { requests, windowSeconds } = limits[limit];
-      const window = windowOf(`${limit} ${principalId}`, windowSeconds);
-      const resetSeconds = Math.max(1, Math.ceil((window.endsAt - now()) / 1000));
-      const isFull = window.used >= requests;
-      if (!isFull) window.used++;
+      const counted = [windowOf(limit, principalId, requests, windowSeconds)];
+      if (clientId) counted.push(windowOf(`${limit}_client`, clientId, requests * clientFactor, windowSeconds));
+      const isFull = counted.some((window) => window.used >= window.requests);
+      if (!isFull) for (const window of counted) window.used++;
+      const tighter = counted.reduce((one, other) => (left(other) < left(one) ? other : one));
+      const resetSeconds = Math.max(1, Math.ceil((tighter.endsAt - now()) / 1000));
       const headers = {
-        RateLimit: `"${limit}";r=${requests - window.used};t=${resetSeconds}`,
-        "RateLimit-Policy": `"${limit}";q=${requests};w=${windowSeconds}`,
+        RateLimit: `"${tighter.policy}";r=${left(tighter)};t=${resetSeconds}`,
+        "RateLimit-Policy": `"${tighter.policy}";q=${tighter.requests};w=${windowSeconds}`,
       };
       if (isFull) {
-        const message = `More than ${requests} requests in ${windowSeconds} seconds.`;
-        return {
-          headers,
-          refusal: new ApiError("rate_limit_exceeded", message, { retryAfterSeconds: resetSeconds }),
-          giveBack: () => {},
-        };
+        const whose = tighter === counted[0] ? "" : " by all keys and members of this client";
+        const message = `More than ${tighter.requests} requests in ${windowSeconds} seconds${whose}.`;
+        const refusal = new ApiError("rate_limit_exceeded", message, { retryAfterSeconds: resetSeconds });
+        return { headers, refusal, giveBack: () => {} };
       }
       return {
         headers,
         giveBack: () => {
-          window.used--;
+          for (const window of counted) window.used--;
         },
       };
     },
   };
 }
+
+const left = ({ requests, used }: Window) => requests - used;

@@ -1,4 +1,5 @@
 import { type DestinationStream, type Logger, pino } from "pino";
+import { type LogOutput, logOutput } from "./log-output.ts";
 
 /** Never in a log: what opens doors, and what belongs to people. Every place where they may stand, in one list. */
 export const redacted = [
@@ -36,6 +37,28 @@ function causesOf({ cause }: Error, found: Error[] = []): Error[] {
   return cause instanceof Error && found.length < 5 ? causesOf(cause, [...found, cause]) : found;
 }
 
+let output: LogOutput | undefined;
+
+/** One for the process: two buffers over one output would mix their lines. */
+function standardOutput(): LogOutput {
+  output ??= logOutput();
+  return output;
+}
+
+/** How many log lines of this process were dropped. */
+export const droppedLogLines = () => output?.dropped ?? 0;
+
+/** Until what was logged is written, or cannot be; at most so long. */
+export async function logWritten(ms = 1_000): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const timer = setTimeout(resolve, output ? ms : 0); // keeps the process alive: nothing of the output does
+    output?.flush(() => {
+      clearTimeout(timer);
+      resolve();
+    });
+  });
+}
+
 export function openLog(level: string, destination?: DestinationStream): Logger {
   const options = {
     level,
@@ -57,7 +80,5 @@ export function openLog(level: string, destination?: DestinationStream): Logger 
       },
     },
   };
-  // Written a few at a time, behind the request's back, a tenth of a second late at most; the rest as the process ends.
-  const out = () => pino.destination({ dest: 1, sync: false, minLength: 4096, periodicFlush: 100 });
-  return pino(options, destination ?? out());
+  return pino(options, destination ?? standardOutput());
 }

@@ -19,6 +19,8 @@ export const agents = pgTable(
     /** When the provider's copy was last compared with ours, and how often it had to be put right. */
     comparedAt: createdAt(),
     drifts: integer().notNull().default(0),
+    /** The variables without which the live version takes no call; null while that has not been looked at. */
+    requiredVariables: text().array(),
     createdAt: createdAt(),
     updatedAt: createdAt(),
   },
@@ -89,6 +91,8 @@ export const intents = pgTable(
     /** What the audit row and the stored answer need, whoever settles. */
     principal: text().notNull(),
     idempotencyKey: text(),
+    /** Whose the key is, where that is not `principal`: of a rotated API key, the first of its chain. */
+    idempotencyOwner: text(),
     requestId: text().notNull(),
     /** The input as the audit may keep it. */
     auditInput: jsonb().$type<unknown>().notNull(),

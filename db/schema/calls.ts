@@ -28,6 +28,10 @@ export const calls = pgTable(
     medium: text({ enum: ["web", "sip", "twilio", "telnyx", "plivo"] }).notNull(),
     to: text(),
     from: text(),
+    /** Of a call that came in: as the line gave them, whatever could be made of it. */
+    fromRaw: text(),
+    toRaw: text(),
+    fromState: text({ enum: ["known", "withheld", "unreadable"] }),
     status: text({ enum: ["queued", "ringing", "active", "ended", "failed", "unknown"] }).notNull(),
     outcome: text({
       enum: ["completed", "no_answer", "busy", "rejected", "voicemail", "invalid_number", "failed", "cancelled"],
@@ -154,7 +158,7 @@ export const callMessages = pgTable(
     clientId: clientId(),
     callId: text().notNull(),
     index: integer().notNull(),
-    role: text({ enum: ["user", "agent", "tool_call", "tool_result"] }).notNull(),
+    role: text({ enum: ["user", "agent", "tool_call", "tool_result", "other"] }).notNull(),
     text: text().notNull(),
     toolName: text(),
     startSeconds: doublePrecision(),

@@ -134,6 +134,9 @@ export const apiKeys = pgTable(
     lastUsedAt: at(),
     /** The key that took its place, which it may outlive for a while. */
     replacedBy: text(),
+    /** The first key of its chain of rotations, whose idempotency keys it goes on with. null: itself. */
+    rootId: text(),
+    /** A person (`user_…`) or another key (`key_…`). What a removed member made is found by it, along the chain. */
     createdBy: text().notNull(),
     createdAt: createdAt(),
   },
@@ -154,6 +157,8 @@ export const idempotencyKeys = pgTable(
     intentId: text(),
     /** `{ status, data }` or `{ status, fault, message, details }` as JSON, sealed by the vault. */
     answer: bytes(),
+    /** The call that the answer is about, if it is about one: should that be erased, so is the answer. */
+    subjectId: text(),
     leaseUntil: at(),
     createdAt: createdAt(),
     expiresAt: at().notNull(),
@@ -161,6 +166,7 @@ export const idempotencyKeys = pgTable(
   (t) => [
     primaryKey({ columns: [t.clientId, t.principal, t.key] }),
     index().on(t.expiresAt),
+    index("idempotency_keys_subject").on(t.clientId, t.subjectId).where(sql`subject_id is not null`),
     tenantPolicy(),
     systemPolicy(),
   ],

@@ -1,6 +1,7 @@
 import { sql } from "drizzle-orm";
 import {
   bigint,
+  boolean,
   foreignKey,
   index,
   integer,
@@ -86,6 +87,8 @@ export const webhookEndpoints = pgTable(
     ratePerSecond: integer(),
     /** When the next attempt may begin by that rate. */
     rateDueAt: at(),
+    /** When it last took longer than a quick receiver does: slow endpoints share a part of the slots. */
+    slowAt: at(),
     /** Attempts that failed since one last succeeded, and since when there are any. */
     failuresInRow: integer().notNull().default(0),
     failingSince: at(),
@@ -182,6 +185,8 @@ export const deliveries = pgTable(
     admittedUntil: at(),
     /** Names the admission: whoever records an attempt must still hold it. */
     claim: bigint({ mode: "number" }).notNull().default(0),
+    /** Its endpoint counted as slow when it was last admitted. */
+    slow: boolean().notNull().default(false),
     lastStatus: integer(),
     lastError: text(),
     createdAt: createdAt(),
@@ -205,7 +210,7 @@ export const deliveries = pgTable(
       .on(t.clientId, t.endpointId, t.nextAttemptAt)
       .where(sql`status = 'pending' and admitted_until is null`),
     index("deliveries_in_flight")
-      .on(t.clientId, t.endpointId, t.admittedUntil)
+      .on(t.clientId, t.endpointId, t.admittedUntil, t.slow)
       .where(sql`status = 'pending' and admitted_until is not null`),
     tenantPolicy(),
     systemPolicy(),
@@ -255,7 +260,7 @@ export const auditLog = pgTable(
   },
   (t) => [
     primaryKey({ columns: [t.clientId, t.id, t.createdAt] }),
-    index("audit_unchained").on(t.createdAt).where(sql`position is null`),
+    index("audit_unchained_of_client").on(t.clientId, t.createdAt, t.id).where(sql`position is null`),
     index().on(t.clientId, t.position),
     tenantPolicy(),
     systemPolicy(),

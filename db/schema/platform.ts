@@ -1,7 +1,8 @@
-import { boolean, index, integer, jsonb, pgTable, primaryKey, text } from "drizzle-orm/pg-core";
+import { sql } from "drizzle-orm";
+import { boolean, index, integer, jsonb, pgTable, primaryKey, text, unique } from "drizzle-orm/pg-core";
 import { at, bytes, createdAt, id, systemPolicy, xid8 } from "./columns.ts";
 
-/** What providers told us, word for word. Partitioned by month. Of no client until it has been read. */
+/** What providers told us, word for word but for secrets; the body is empty where it was erased with its call. Partitioned by month. Of no client until it has been read. */
 export const ingressEvents = pgTable(
   "ingress_events",
   {
@@ -31,6 +32,7 @@ export const ingressEvents = pgTable(
     primaryKey({ columns: [t.id, t.receivedAt] }),
     index().on(t.status, t.receivedAt),
     index().on(t.provider, t.status, t.id),
+    index("ingress_events_subject").on(t.subjectId).where(sql`subject_id is not null`),
     systemPolicy(),
   ],
 );
@@ -72,7 +74,14 @@ export const busPositions = pgTable(
 /** Pools of workers that are alive. One that stays silent loses its locks. */
 export const workerHeartbeats = pgTable(
   "worker_heartbeats",
-  { poolId: text().primaryKey(), beatAt: createdAt(), startedAt: createdAt() },
+  {
+    poolId: text().primaryKey(),
+    kind: text().notNull().default(""),
+    /** Jobs that it runs at once. The admission of deliveries counts the slots of the pools that are alive. */
+    slots: integer().notNull().default(0),
+    beatAt: createdAt(),
+    startedAt: createdAt(),
+  },
   () => [systemPolicy()],
 );
 
@@ -88,4 +97,32 @@ export const deadJobs = pgTable(
     createdAt: createdAt(),
   },
   (t) => [index().on(t.createdAt), systemPolicy()],
+);
+
+/** Rows that a system loop could not process: it goes on without them until an operator has them retried. */
+export const setApart = pgTable(
+  "set_apart",
+  {
+    id: id().primaryKey(),
+    /** The loop, such as `audit.chain`, and the row as that loop names it. */
+    loop: text().notNull(),
+    subject: text().notNull(),
+    clientId: text(),
+    reason: text().notNull(),
+    createdAt: createdAt(),
+  },
+  (t) => [unique().on(t.loop, t.subject), systemPolicy()],
+);
+
+/** When each periodic loop last succeeded, whichever worker ran it. */
+export const loopHeartbeats = pgTable(
+  "loop_heartbeats",
+  {
+    loop: text().primaryKey(),
+    periodSeconds: integer().notNull(),
+    /** Since when a worker is there to run it: a loop is not late while none was. */
+    watchedSince: createdAt(),
+    lastSuccessAt: at(),
+  },
+  () => [systemPolicy()],
 );

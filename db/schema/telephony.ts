@@ -62,9 +62,33 @@ export const sipRegistrations = pgTable(
 );
 
 /**
- * Who answers a call that comes in. Between clients who share an account no two patterns fit the same; within one, `rank`
- * decides.
+ * What an operator assigned to a client on an account that clients share: numbers, or the beginnings of numbers. Between
+ * clients no two fit the same. A route of that account answers within its client's own, and nowhere else.
  */
+export const assignedNumbers = pgTable(
+  "assigned_numbers",
+  {
+    clientId: clientId().references(() => clients.id),
+    id: id(),
+    providerAccountId: text().notNull(),
+    /** As in a route. */
+    pattern: text().notNull(),
+    /** The provider takes few routes in all: so many of them may be within this one. */
+    maxRoutes: integer().notNull().default(5),
+    note: text(),
+    assignedBy: text().notNull(),
+    createdAt: createdAt(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.clientId, t.id] }),
+    uniqueIndex("assigned_numbers_one").on(t.providerAccountId, t.pattern),
+    index().on(t.id),
+    tenantPolicy(),
+    systemPolicy(),
+  ],
+);
+
+/** Who answers a call that comes in. Of a client's own that fit the same, `rank` decides. */
 export const inboundRoutes = pgTable(
   "inbound_routes",
   {
@@ -78,7 +102,7 @@ export const inboundRoutes = pgTable(
     description: text(),
     providerAccountId: text().notNull(),
     /** Does the voice provider know of it? */
-    status: text({ enum: ["pending", "live", "failed"] })
+    status: text({ enum: ["pending", "waiting", "live", "failed"] })
       .notNull()
       .default("pending"),
     statusReason: text(),
@@ -88,7 +112,8 @@ export const inboundRoutes = pgTable(
   (t) => [
     primaryKey({ columns: [t.clientId, t.id] }),
     foreignKey({ columns: [t.clientId, t.agentId], foreignColumns: [agents.clientId, agents.id] }),
-    uniqueIndex("inbound_routes_one_owner").on(t.providerAccountId, t.pattern),
+    uniqueIndex("inbound_routes_one").on(t.clientId, t.providerAccountId, t.pattern),
+    index().on(t.providerAccountId, t.id),
     index().on(t.clientId, t.rank, t.id),
     tenantPolicy(),
     systemPolicy(),

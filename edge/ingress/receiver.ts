@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import type { Request, RequestHandler, Response } from "express";
 import type { Logger } from "pino";
 import { ApiError, toApiError } from "../../routers/core/errors.ts";
+import { withoutSecrets } from "../../routers/ingress/mask-body.ts";
 import type { Received } from "../../routers/ingress/service.ts";
 
 const maxBodyBytes = 5_000_000;
@@ -42,7 +43,7 @@ export function receiver({ keep, log, verify, mediaTypes, requestIdOf, sendError
         const told = verdict.told ?? "The signature does not match.";
         return sendError(res, new ApiError("unauthenticated", told), requestId);
       }
-      const received = named(verdict.received);
+      const received = withSecretsCut(named(verdict.received));
       const fresh = await keep(received, requestId);
       const { provider, eventType: type, key, stale, providerAccountId: account } = received;
       log.info({ request_id: requestId, provider, account, type, key, stale, fresh }, "a provider's webhook was kept");
@@ -124,6 +125,9 @@ function named(received: Received): Received {
   const isSound = key.length <= 1000 && eventType.length <= 300 && text.isWellFormed() && !text.includes("\0");
   return isSound ? received : { ...received, ...unreadable(body) };
 }
+
+/** A provider gives back what it was sent, a trunk's password among it. The signature has been checked on the bytes as they came. */
+const withSecretsCut = (received: Received): Received => ({ ...received, body: withoutSecrets(received.body) });
 
 /** A header that counts once; of several, the first. */
 export const header = (value: string | string[] | undefined) => (Array.isArray(value) ? value[0] : value);

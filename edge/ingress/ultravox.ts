@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import type { Received } from "../../routers/ingress/service.ts";
 import type { ProviderEvent } from "../../routers/ports/ultravox.ts";
 import { header, unreadable, type Verify } from "./receiver.ts";
@@ -53,7 +54,12 @@ export function ultravoxWebhook({ verifySignature, readEvent }: Options): Verify
 /** What is signed but not to be read is kept under its hash: it came from the provider, and somebody should look at it. */
 function nameOf(body: Buffer, readEvent: Options["readEvent"]): Pick<Received, "key" | "eventType"> {
   try {
-    const { event, call } = readEvent(body);
+    const told = readEvent(body);
+    // What makes an event of an unknown kind one, nobody can say: it is one by its bytes.
+    if (told.event === "other") {
+      return { key: `${told.name}:${createHash("sha256").update(body).digest("hex")}`, eventType: told.name };
+    }
+    const { event, call } = told;
     const bill = event === "call.billed" ? `:${call.billing}:${call.billedSeconds}:${call.sipBilledSeconds}` : "";
     return { key: `${event}:${call.providerCallId}${bill}`, eventType: event };
   } catch {

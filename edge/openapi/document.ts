@@ -112,8 +112,8 @@ function describeInput(operation: Operation, door: RestOperation, { components }
     return { ...each, description: description ?? meaningOf(each.name), schema };
   });
   const names: (keyof typeof parameters)[] = ["RequestId"];
-  if (door.meta.wall === "client") names.push("ClientId");
-  if (door.takesBody) names.push("IdempotencyKey", "XIdempotencyKey");
+  if (door.meta.scope !== null && door.meta.access !== "operator") names.push("ClientId");
+  if (door.type === "mutation") names.push("IdempotencyKey", "XIdempotencyKey");
   operation.parameters = [...inline, ...names.map((name) => ({ $ref: `#/components/parameters/${name}` }))];
 
   const schema = operation.requestBody?.content[json]?.schema;
@@ -137,10 +137,15 @@ function isStrict({ input }: RestOperation): boolean {
 }
 
 function describeSuccess(operation: Operation, door: RestOperation, { components }: ApiDocument): void {
-  const { meta, takesBody } = door;
+  const { meta, type } = door;
   const generated = operation.responses["200"];
   operation.responses = {};
-  const names = ["X-Request-Id", "RateLimit", "RateLimit-Policy", ...(takesBody ? ["Idempotency-Replayed"] : [])];
+  const names = [
+    "X-Request-Id",
+    "RateLimit",
+    "RateLimit-Policy",
+    ...(type === "mutation" ? ["Idempotency-Replayed"] : []),
+  ];
   const refs = Object.fromEntries(names.map((name) => [name, { $ref: `#/components/headers/${name}` }]));
   const json = generated && "content" in generated && meta.status !== 204 ? { content: generated.content } : {};
   const content = meta.produces ? { content: { [meta.produces]: { schema: streamed(meta.produces) } } } : json;

@@ -25,12 +25,12 @@ type Response = { description: string; headers: Record<string, object>; content:
 type Admission = { says: string; schemes: ("apiKey" | "accessToken")[]; faults: ErrorCode[] };
 
 /** Who may come in at a door, by what, and how others are refused. */
-export function admissionOf({ meta: { wall, scope }, type }: RestOperation): Admission {
-  if (wall === "house") {
+export function admissionOf({ meta: { access, scope }, type }: RestOperation): Admission {
+  if (access === "operator") {
     const says = `Operators of this installation only, by a person's token; one that names scopes of the platform must name \`${scope}\`.`;
     return { says, schemes: ["accessToken"], faults: ["platform_required", "scope_missing"] };
   }
-  if (wall === "client") {
+  if (scope !== null) {
     return {
       says: `Asks for the scope \`${scope}\`.`,
       schemes: ["apiKey", "accessToken"],
@@ -53,9 +53,8 @@ function commonFaults(door: RestOperation): ErrorCode[] {
   const codes: ErrorCode[] = ["input_invalid", "unauthenticated", ...admissionOf(door).faults];
   codes.push("rate_limit_exceeded", "internal_error", "server_overloaded");
   if (input?._zod.def.shape.cursor) codes.push("cursor_invalid");
-  if (type === "mutation") codes.push("header_invalid");
+  if (type === "mutation") codes.push("header_invalid", "idempotency_in_progress", "idempotency_key_reused");
   if (takesBody) codes.push("json_invalid", "payload_too_large", "media_type_unsupported");
-  if (takesBody) codes.push("idempotency_in_progress", "idempotency_key_reused");
   return codes;
 }
 

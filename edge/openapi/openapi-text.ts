@@ -1,4 +1,4 @@
-import { limits } from "../../routers/core/limits.ts";
+import { clientFactor, limits } from "../../routers/core/limits.ts";
 import { scopes } from "../../routers/core/scopes.ts";
 
 const limitLines = Object.entries(limits)
@@ -33,7 +33,8 @@ A failure is \`{ "error": { "code", "message", "requestId", "docUrl", "details" 
 \`message\` is for people and says what to do; \`details\` names each field that was refused. See the [error guide](/docs/errors).
 
 ## Rate limits
-Requests are counted for each key or person, by class of operation. The answer to one that was counted says in \`RateLimit\` and
+Requests are counted for each key or person, by class of operation; all keys and members of a client together may make
+${clientFactor} times as many. The answer to one that was counted says in \`RateLimit\` and
 \`RateLimit-Policy\` what is left, failures too; one that is refused before that (401, most of 403, a body that cannot be read) is
 not counted and says nothing of it. A 429 carries \`Retry-After\` in seconds. The classes:
 
@@ -56,7 +57,8 @@ export const securitySchemes = {
     type: "http",
     scheme: "bearer",
     bearerFormat: "JWT",
-    description: "A user's access token (RS256). The role in the client decides which scopes it has.",
+    description:
+      "A user's access token (RS256). The role in the client decides which scopes it has; a `scope` or `permissions` claim limits it to those it names.",
   },
 } as const;
 

@@ -1,6 +1,7 @@
 import { generateOpenApiDocument, type OpenApiRouter } from "trpc-to-openapi";
 import { z } from "zod";
-import { definition, isInternal, operationsOf, type RestOperation, unwrapped } from "../rest/operations.ts";
+import { definition, unwrapped } from "../../routers/core/schema-kind.ts";
+import { isInternal, operationsOf, type RestOperation } from "../rest/operations.ts";
 import { errorCodesOf } from "./errors.ts";
 import { type Components, exampleRequestId, type JsonSchema } from "./examples.ts";
 import { contact, introduction, license, securitySchemes } from "./openapi-text.ts";

@@ -1,5 +1,5 @@
 import type { z } from "zod";
-import { definition } from "../rest/operations.ts";
+import { definition } from "../../routers/core/schema-kind.ts";
 import type { Components, JsonSchema } from "./examples.ts";
 
 type Schema = z.core.$ZodType;

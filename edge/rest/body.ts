@@ -1,11 +1,9 @@
 import { isUtf8 } from "node:buffer";
 import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
 import { ApiError } from "../../routers/core/errors.ts";
-import { isForbiddenKey } from "./query.ts";
+import { parseJsonObject } from "../json/limits.ts";
 
 export type BodyLimits = { maxBodyBytes: number; bodyDeadlineSeconds: number };
-
-const deepest = 64;
 
 /** The caller hung up in the middle of the body: nobody is left to hear an answer. */
 export class CallerGone extends Error {}
@@ -17,20 +15,20 @@ export function hasBody({ headers }: IncomingMessage): boolean {
 
 /** The body as it was sent, every value as JSON typed it. No body is an empty object. */
 export async function readJsonObject(req: IncomingMessage, limits: BodyLimits): Promise<Record<string, unknown>> {
-  if (!hasBody(req)) return {};
+  return { ...parseJsonObject(await readJsonText(req, limits)) };
+}
+
+/** The text of a JSON body, before it is parsed. Empty: there is no body. */
+export async function readJsonText(req: IncomingMessage, limits: BodyLimits): Promise<string> {
+  if (!hasBody(req)) return "";
   const wrongType = typeRefusal(req.headers);
   const announced = Number(req.headers["content-length"] ?? 0);
   if (wrongType && announced > 0) throw wrongType;
   if (announced > limits.maxBodyBytes) throw tooLarge(limits);
   const bytes = await readBytes(req, limits);
-  if (bytes.length === 0) return {};
+  if (bytes.length === 0) return "";
   if (wrongType) throw wrongType;
-  const body = parse(bytes);
-  if (typeof body !== "object" || body === null || Array.isArray(body)) {
-    throw new ApiError("json_invalid", "The body must be a JSON object.");
-  }
-  inspect(body, "", 1);
-  return { ...body };
+  return textOf(bytes);
 }
 
 function typeRefusal({
@@ -81,29 +79,10 @@ function readBytes(req: IncomingMessage, limits: BodyLimits): Promise<Buffer> {
   });
 }
 
-function parse(bytes: Buffer): unknown {
+function textOf(bytes: Buffer): string {
   if (!isUtf8(bytes)) throw new ApiError("json_invalid", "The body is not valid UTF-8.");
   if (bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf) {
     throw new ApiError("json_invalid", "The body begins with a byte order mark. Send plain UTF-8.");
   }
-  try {
-    return JSON.parse(bytes.toString("utf8"));
-  } catch {
-    throw new ApiError("json_invalid");
-  }
-}
-
-/** Refuses what no schema should have to see: names that reach a prototype, and nesting that exhausts a stack. */
-function inspect(value: object, path: string, depth: number): void {
-  if (depth > deepest) throw new ApiError("json_invalid", `The body is nested deeper than ${deepest} levels.`);
-  const isArray = Array.isArray(value);
-  for (const [key, child] of Object.entries(value)) {
-    if (!isArray && isForbiddenKey(key)) throw forbidden(path ? `${path}.${key}` : key);
-    if (typeof child === "object" && child !== null) inspect(child, path ? `${path}.${key}` : key, depth + 1);
-  }
-}
-
-function forbidden(path: string): ApiError {
-  const message = "This name is not allowed.";
-  return new ApiError("input_invalid", `${path}: ${message}`, { details: [{ path, message }] });
+  return bytes.toString("utf8");
 }

@@ -1,6 +1,7 @@
 import type { AnyTRPCProcedure, AnyTRPCRouter } from "@trpc/server";
 import type { z } from "zod";
 import type { Meta } from "../../routers/core/rest-metadata.ts";
+import { definition, unwrapped } from "../../routers/core/schema-kind.ts";
 
 type Schema = z.core.$ZodType;
 type Definition = {
@@ -51,32 +52,6 @@ export function operationsOf(router: AnyTRPCRouter): RestOperation[] {
 /** tRPC types a procedure's schemas and meta as unknown and hides `output`: here, once, they get their names. */
 function definitionOf(procedure: AnyTRPCProcedure): Definition {
   return procedure._def as unknown as Definition;
-}
-
-/** zod's own union of all its schema classes, which a plain `$ZodType` is never narrowed to. */
-export function definition(schema: Schema): z.core.$ZodTypes["_zod"]["def"] {
-  return (schema as z.core.$ZodTypes)._zod.def;
-}
-
-/** The schema of the value itself, without the layers that only say what happens when it is absent. */
-export function unwrapped(schema: Schema): Schema {
-  const def = definition(schema);
-  switch (def.type) {
-    case "optional":
-    case "default":
-    case "prefault":
-    case "nullable":
-    case "nonoptional":
-    case "readonly":
-    case "catch":
-      return unwrapped(def.innerType);
-    case "pipe":
-      return unwrapped(def.in);
-    case "lazy":
-      return unwrapped(def.getter());
-    default:
-      return schema;
-  }
 }
 
 const isVoid = (schema: Schema) => ["void", "undefined", "never"].includes(definition(schema).type);

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { ApiError } from "../../routers/core/errors.ts";
-import { definition, unwrapped } from "./operations.ts";
+import { definition, unwrapped } from "../../routers/core/schema-kind.ts";
 
 /** Turns the texts that a URL gives for one name into what the field's schema expects. */
 export type Reader = (texts: string[], name: string) => unknown;

@@ -63,8 +63,11 @@ function paged(data: unknown, meta: { requestId: string }) {
   return { data: items, meta: { ...meta, nextCursor, hasMore } };
 }
 
-/** Closing at once would reset the line and lose the answer; reading on for ever would let a refused body cost us. */
-function cutOffSoon({ req }: ServerResponse): void {
+/**
+ * For an answer that went out before the body had come. Closing at once would reset the connection and lose the answer;
+ * reading on for ever would let a refused body cost us.
+ */
+export function cutOffSoon({ req }: ServerResponse): void {
   if (req.complete || !hasBody(req)) return;
   req.resume();
   const timer = setTimeout(() => req.destroy(), lingerMs);

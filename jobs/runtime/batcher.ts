@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { faultOf } from "./set-apart.ts";
 
 type Options<I, O> = {
   /** Does a batch together, all of it or none; answers in the order asked. */
@@ -59,8 +60,5 @@ async function settle<I, O>(batch: Waiting<I, O>[], work: Options<I, O>["work"])
   }
 }
 
-/** SQLSTATE classes 22 (data exception) and 23 (constraint): what one row can do. All else would meet each of them alone. */
-export function isOfTheData(error: unknown): boolean {
-  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  return cause instanceof Error && "code" in cause && /^2[23]/.test(String(cause.code));
-}
+/** What one row can do, and would do to each of its neighbours. All else would meet each of them alone. */
+export const isOfTheData = (error: unknown): boolean => faultOf(error) === "row";

@@ -7,22 +7,25 @@ import { Fence } from "./fence.ts";
 export type Beating = { everyMs: number; fenceAfterMs: number; deadAfterMs: number };
 export const beatingDefaults: Beating = { everyMs: 5_000, fenceAfterMs: 20_000, deadAfterMs: 30_000 };
 
+/** What others may know of a pool while it lives. */
+export type PoolFacts = { id: string; kind: string; slots: number };
 export type Heartbeat = { fence: Fence; stop(): Promise<void> };
 
-const insertBeat = "insert into public.worker_heartbeats (pool_id, beat_at) values ($1, clock_timestamp())";
+const insertBeat = `insert into public.worker_heartbeats (pool_id, kind, slots, beat_at)
+  values ($1, $2, $3, clock_timestamp())`;
 /** Who was silent for too long is not raised again, even if nobody has buried him yet. */
 const beatAgain = `update public.worker_heartbeats set beat_at = clock_timestamp()
   where pool_id = $1 and beat_at > clock_timestamp() - make_interval(secs => $2)`;
 
 /** Begins to beat, on a connection of its own. The first beat is confirmed when this resolves. */
 export async function startHeartbeat(
-  poolId: string,
+  { id: poolId, kind, slots }: PoolFacts,
   workerUrl: string,
   beating: Beating,
   log: Logger,
 ): Promise<Heartbeat> {
   const firstSentAt = performance.now();
-  await sayOnce(workerUrl, beating.fenceAfterMs, insertBeat, [poolId]); // nothing runs yet that would wait for it
+  await sayOnce(workerUrl, beating.fenceAfterMs, insertBeat, [poolId, kind, slots]); // nothing runs yet that would wait for it
   const fence = new Fence(beating.fenceAfterMs, firstSentAt);
   const line = new Line(workerUrl, beating.everyMs);
   const stopped = new AbortController();

@@ -4,6 +4,7 @@ import type { Logger } from "pino";
 import { z } from "zod";
 import type { Database } from "../../db/client.ts";
 import { deadJobs } from "../../db/schema/platform.ts";
+import { faultOf } from "./set-apart.ts";
 import { deadJobRow } from "./task.ts";
 import type { Timer } from "./timers.ts";
 
@@ -31,7 +32,11 @@ export function rescueTimer({ connections, deadAfterMs, everyMs = rescueEveryMs 
     everyMs,
     async run({ db, log }) {
       await freeLocks(connections, deadAfterMs, log);
-      await buryExhausted(db, log);
+      // A payload that cannot be kept is replaced by a note: it may not keep the others from being taken out.
+      await buryExhausted(db, log, toGaveUp).catch((error: unknown) => {
+        if (faultOf(error) !== "row") throw error;
+        return buryExhausted(db, log, withoutPayload);
+      });
     },
   };
 }
@@ -44,7 +49,9 @@ async function freeLocks(connections: pg.Pool, deadAfterMs: number, log: Logger)
   for (const { pool, jobs } of rows) log.warn({ pool, jobs: Number(jobs) }, "rescued the jobs of a silent pool");
 }
 
-async function buryExhausted(db: Database, log: Logger) {
+type Bury = (job: Exhausted) => ReturnType<typeof deadJobRow>;
+
+async function buryExhausted(db: Database, log: Logger, bury: Bury) {
   const atOnce = 100;
   for (let taken = atOnce; taken === atOnce; ) {
     const rows = await db.asSystem(async (tx) => {
@@ -52,7 +59,7 @@ async function buryExhausted(db: Database, log: Logger) {
         sql`select * from graphile_worker.patchbay_take_exhausted(${atOnce}::integer)`,
       );
       const lost = [...found].filter(({ superseded }) => !superseded);
-      if (lost.length > 0) await tx.insert(deadJobs).values(lost.map(toGaveUp));
+      if (lost.length > 0) await tx.insert(deadJobs).values(lost.map(bury));
       return [...found];
     });
     taken = rows.length;
@@ -62,6 +69,9 @@ async function buryExhausted(db: Database, log: Logger) {
     }
   }
 }
+
+const withoutPayload: Bury = (job) =>
+  toGaveUp({ ...job, payload: { clientId: Remains.parse(job.payload).clientId, body: { unreadable: true } } });
 
 function toGaveUp({ task, payload, error, attempts }: Exhausted) {
   const { clientId, body = payload } = Remains.parse(payload);

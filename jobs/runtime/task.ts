@@ -9,6 +9,7 @@ import { deadJobs } from "../../db/schema/platform.ts";
 import type { Providers } from "../../routers/ports/index.ts";
 import { KeysUnavailable } from "../../routers/ports/vault.ts";
 import { type Fence, Fenced } from "./fence.ts";
+import type { Place, Shares } from "./shares.ts";
 
 type Mode = { mode?: "read" | "write" };
 
@@ -50,6 +51,10 @@ export type TaskDeps = {
   signal: AbortSignal;
   /** Clients whose work waits. */
   isSuspended?: ((clientId: string) => boolean) | undefined;
+  /** Called with the name of a job that is done. */
+  onDone?: ((name: JobName) => void) | undefined;
+  /** Of the slots of this pool. */
+  shares?: Shares;
 };
 
 type Outcome = "done" | "retry" | "superseded" | "gave_up" | "waits";
@@ -88,7 +93,7 @@ export function toWorkerTask<N extends JobName>(name: N, task: Task<N>, deps: Ta
     const jobId = String(helpers.job.id);
     let told: object = { task: name, job_id: jobId };
     let attempt = 0;
-    const conclude = (outcome: string, level: "info" | "warn" | "error", extra?: object) => {
+    const conclude = (outcome: string, level: "debug" | "info" | "warn" | "error", extra?: object) => {
       const line = { ...told, attempt, outcome, ms: Math.round(performance.now() - began), ...extra };
       (extra ? deps.log : lines)[level](line, "job");
     };
@@ -105,10 +110,16 @@ export function toWorkerTask<N extends JobName>(name: N, task: Task<N>, deps: Ta
       const isSuspended = mustWait(name, read.clientId, deps);
       const run = isSuspended ? task.requeue : task.run;
       if (!run) return conclude(await putNext(helpers, read, suspendedSeconds, read.attempt), "info");
+      const place = placeFor(name, read.clientId, deps);
+      if (place && "againInSeconds" in place) {
+        const came = await putNext(helpers, read, place.againInSeconds, read.attempt);
+        return conclude(came === "waits" ? "shares" : came, "debug");
+      }
       const ctx = contextOf(name, jobId, read, told, deps);
-      const [came, err] = await attemptOnce(name, { ...task, run }, read, ctx, helpers);
+      const [came, err] = await attemptOnce(name, { ...task, run }, read, ctx, helpers).finally(() => place?.leave());
       const outcome = isSuspended && came === "done" ? "put_back" : came;
       deps.fence.check();
+      if (outcome === "done") deps.onDone?.(name);
       if (outcome === "gave_up") conclude(outcome, "error", { alert: true, err });
       else conclude(outcome, err ? "warn" : "info", err ? { err } : undefined);
     } catch (error) {
@@ -117,6 +128,12 @@ export function toWorkerTask<N extends JobName>(name: N, task: Task<N>, deps: Ta
       throw error; // the row stays, and the queue runs it again
     }
   };
+}
+
+/** A slot of the client's share, for jobs that may hold one for long; deliveries are admitted by shares already. */
+function placeFor(name: JobName, clientId: string | null, { shares }: TaskDeps): Place | null {
+  const isLong = jobs[name].pool === "slow" || "asksProvider" in jobs[name];
+  return isLong && clientId !== null && shares ? shares.enter(clientId) : null;
 }
 
 /** Work of a suspended client is put off and uses up no attempt. */

@@ -17,11 +17,17 @@ export type Timer = {
   everyMs: number;
   /** 30 s without one. */
   deadlineMs?: number;
+  /** `skipped`: another worker does it, or it could not be done; then it does not count as a success. */
   run(ctx: TimerContext): Promise<unknown>;
 };
 
+type TimerDeps = Omit<TimerContext, "signal"> & {
+  /** Called with the name of a timer after each round that did not fail. */
+  onSuccess?: (name: string) => void;
+};
+
 /** Runs each timer until stopped, and never over itself: a round that takes long delays the next. */
-export function startTimers(timers: readonly Timer[], deps: Omit<TimerContext, "signal">): { stop(): Promise<void> } {
+export function startTimers(timers: readonly Timer[], deps: TimerDeps): { stop(): Promise<void> } {
   const stopping = new AbortController();
   const rounds = timers.map((timer) => keepRound(timer, deps, stopping.signal));
   return {
@@ -34,7 +40,7 @@ export function startTimers(timers: readonly Timer[], deps: Omit<TimerContext, "
 
 const firstWithinMs = 2_000;
 
-async function keepRound(timer: Timer, deps: Omit<TimerContext, "signal">, stopping: AbortSignal) {
+async function keepRound(timer: Timer, deps: TimerDeps, stopping: AbortSignal) {
   const log = deps.log.child({ timer: timer.name });
   // Workers that started together need not knock together; but who follows a worker that died has much to find.
   let waitMs = Math.min(timer.everyMs, firstWithinMs) * Math.random();
@@ -47,7 +53,7 @@ async function keepRound(timer: Timer, deps: Omit<TimerContext, "signal">, stopp
   }
 }
 
-async function runOnce(timer: Timer, deps: Omit<TimerContext, "signal">, stopping: AbortSignal) {
+async function runOnce(timer: Timer, deps: TimerDeps, stopping: AbortSignal) {
   const deadlineMs = timer.deadlineMs ?? 30_000;
   const late = new AbortController();
   const watch = setTimeout(() => {
@@ -55,7 +61,9 @@ async function runOnce(timer: Timer, deps: Omit<TimerContext, "signal">, stoppin
     late.abort(new Error(`The timer ${timer.name} is past its deadline.`));
   }, deadlineMs);
   try {
-    await timer.run({ ...deps, signal: AbortSignal.any([late.signal, stopping]) });
+    const { onSuccess, ...context } = deps;
+    const came = await timer.run({ ...context, signal: AbortSignal.any([late.signal, stopping]) });
+    if (came !== "skipped" && !late.signal.aborted) onSuccess?.(timer.name);
   } catch (err) {
     if (!stopping.aborted) deps.log.error({ err }, "timer failed");
   } finally {

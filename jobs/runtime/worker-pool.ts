@@ -13,11 +13,12 @@ import {
 } from "graphile-worker";
 import pg from "pg";
 import type { Logger } from "pino";
+import type { PoolKind } from "../../db/queue.ts";
 import type { Fence } from "./fence.ts";
 import { type Beating, type Heartbeat, startHeartbeat } from "./heartbeat.ts";
 
 export type PoolOptions = {
-  kind: "prompt" | "slow";
+  kind: PoolKind;
   workerUrl: string;
   concurrency: number;
   beating: Beating;
@@ -44,14 +45,20 @@ const lastWordsMs = 5_000;
 const quietMs = 1_500;
 /** The first question for jobs is answered within this, or the pool has not started. */
 const firstAnswerMs = 15_000;
-/** Prefetched jobs that nobody here has come to are given back after this: another worker may be idle. */
-const prefetchMs = 5_000;
+/**
+ * How many jobs a pool fetches ahead for each of its slots, and when it gives back those that it has not begun: another
+ * worker may be idle. A delivery holds a slot of the whole installation, and may not wait behind busy ones.
+ */
+const prefetched: Partial<Record<PoolKind, { perSlot: number; ms: number }>> = {
+  prompt: { perSlot: 2, ms: 5_000 },
+  deliveries: { perSlot: 1, ms: 500 },
+};
 
 /** Starts to take jobs, under a new name, once the first beat has made it known. */
 export async function startPool(options: PoolOptions): Promise<Pool> {
   const { kind, workerUrl, beating, log } = options;
   const id = `pool-${kind}-${randomBytes(9).toString("hex")}`;
-  const heartbeat = await startHeartbeat(id, workerUrl, beating, log);
+  const heartbeat = await startHeartbeat({ id, kind, slots: options.concurrency }, workerUrl, beating, log);
   const connections = openConnections(id, options);
   try {
     return await runPool(id, heartbeat, connections, options);
@@ -79,6 +86,7 @@ async function runPool(id: string, heartbeat: Heartbeat, connections: pg.Pool, o
   });
   keepUntilReleased(events);
   const answered = firstAnswer(events);
+  const ahead = prefetched[options.kind];
   const runner = await run({
     pgPool: connections,
     taskList: running.watch(options.taskList(fence, AbortSignal.any([fence.signal, stopping.signal]))),
@@ -93,7 +101,7 @@ async function runPool(id: string, heartbeat: Heartbeat, connections: pg.Pool, o
         // Batched also where there is little to batch: an unbatched completion that fails is a rejection nobody hears.
         completeJobBatchDelay: 0,
         failJobBatchDelay: 0,
-        ...(options.kind === "prompt" && { localQueue: { size: options.concurrency * 2, ttl: prefetchMs } }),
+        ...(ahead && { localQueue: { size: options.concurrency * ahead.perSlot, ttl: ahead.ms } }),
       },
     },
   });
@@ -226,9 +234,10 @@ function openConnections(id: string, { workerUrl, kind, concurrency, log }: Pool
   const connections = new pg.Pool({
     connectionString: workerUrl,
     application_name: `patchbay-${kind}`,
-    max: kind === "prompt" ? 8 : concurrency + 3,
+    max: kind in prefetched ? 8 : concurrency + 3,
     connectionTimeoutMillis: 10_000,
     statement_timeout: 30_000,
+    query_timeout: 32_000, // ours: a server that has stopped ends no statement
     keepAlive: true,
     onConnect: async (client) => {
       await client.query("select set_config('patchbay.pool', $1, false)", [id]);
@@ -240,8 +249,27 @@ function openConnections(id: string, { workerUrl, kind, concurrency, log }: Pool
 
 /** A lost connection is replaced when it is next wanted; unheard, it would end the process. Of the error, the words. */
 export function onConnectionLoss(connections: pg.Pool, tell: (reason: string) => void) {
-  connections.on("connect", (client) => client.on("error", ({ message }) => tell(message)));
+  connections.on("connect", (client) => {
+    client.on("error", ({ message }) => tell(message));
+    endWhenSilent(client, tell);
+  });
   connections.on("error", () => {}); // an idle one: the same error once more
+}
+
+/** A query that missed its deadline (`query_timeout`) is still under way: its connection is closed, and never used again. */
+function endWhenSilent(client: pg.PoolClient, tell: (reason: string) => void) {
+  const query = client.query.bind(client) as (...given: unknown[]) => unknown;
+  const watched = (...given: unknown[]) => {
+    const sent = query(...given);
+    if (!(sent instanceof Promise)) return sent;
+    sent.catch(({ message }: Error) => {
+      if (message !== "Query read timeout") return;
+      tell(message);
+      (client as unknown as pg.Client).end().catch(() => {}); // gone already
+    });
+    return sent;
+  };
+  client.query = watched as typeof client.query; // it takes and gives what the original does
 }
 
 const levels = { error: "error", warning: "warn", info: "debug", debug: "trace" } as const;

@@ -3,11 +3,13 @@ import type { CronItem, TaskList } from "graphile-worker";
 import pg from "pg";
 import type { Logger } from "pino";
 import type { Database } from "../../db/client.ts";
-import { type JobName, jobs } from "../../db/queue.ts";
+import { type JobName, jobs, type PoolKind, poolKinds } from "../../db/queue.ts";
 import type { Providers } from "../../routers/ports/index.ts";
 import type { Fence } from "./fence.ts";
 import { type Beating, beatingDefaults } from "./heartbeat.ts";
+import { type PeriodicLoop, periodOf } from "./loops.ts";
 import { rescueEveryMs, rescueTimer } from "./rescue.ts";
+import { openShares, type Shares } from "./shares.ts";
 import { type Tasks, toWorkerTask } from "./task.ts";
 import { startTimers, type Timer } from "./timers.ts";
 import { onConnectionLoss, type Pool, type PoolOptions, startPool } from "./worker-pool.ts";
@@ -21,13 +23,15 @@ export type WorkerOptions = {
   /** Lines of five fields (UTC) and the name of a job of the house. Minutes without a worker are not made up for. */
   crontab?: string;
   /** Jobs at once. */
-  concurrency?: { prompt: number; slow: number };
+  concurrency?: Partial<Record<PoolKind, number>>;
   heartbeat?: Beating;
   rescueEveryMs?: number;
   pollIntervalMs?: number;
   /** How long running jobs may go on when the worker stops. */
   graceMs?: number;
   timers?: readonly Timer[];
+  /** Called with the name of a job of the crontab, or of a timer, whenever it has succeeded. */
+  onSuccess?: (name: string) => void;
   /** Clients whose work waits. */
   isSuspended?: (clientId: string) => boolean;
 };
@@ -41,11 +45,11 @@ export type Workers = {
   readonly pools: string[];
 };
 
-const kinds = ["prompt", "slow"] as const;
 /** What is queued begins at once, for it is told; this is how late at most begins what was queued for later. */
-const pollEveryMs = { prompt: 250, slow: 2_000 };
+const pollEveryMs = { prompt: 250, deliveries: 250, slow: 2_000 };
+const slotsUnlessGiven = { prompt: 50, deliveries: 50, slow: 4 };
 
-/** Runs the jobs, in two pools so that slow ones do not stand before prompt ones. One that is fenced or breaks is replaced. */
+/** Runs the jobs, in a pool for each kind, so that no kind takes the slots of another. A pool that is fenced or breaks is replaced. */
 export async function startWorkers(options: WorkerOptions): Promise<Workers> {
   const { db, providers, log, tasks, heartbeat: beating = beatingDefaults, graceMs = 25_000 } = options;
   const pools = poolsOf(options);
@@ -100,7 +104,10 @@ export async function startWorkers(options: WorkerOptions): Promise<Workers> {
     deadAfterMs: beating.deadAfterMs,
     everyMs: options.rescueEveryMs ?? rescueEveryMs,
   });
-  const timers = startTimers([rescue, ...(options.timers ?? [])], { db, providers, log });
+  const timers = startTimers([rescue, ...(options.timers ?? [])], {
+    ...{ db, providers, log },
+    ...(options.onSuccess ? { onSuccess: options.onSuccess } : {}),
+  });
 
   const halt = async (end: (pool: Pool) => void) => {
     if (stopping) return;
@@ -121,31 +128,39 @@ export async function startWorkers(options: WorkerOptions): Promise<Workers> {
     },
   };
 
-  function poolsOf({ workerUrl, concurrency = { prompt: 50, slow: 4 }, pollIntervalMs }: WorkerOptions): PoolOptions[] {
-    const served = kinds.filter((kind) => namesOf(tasks, kind).length > 0);
+  function poolsOf({ workerUrl, concurrency, pollIntervalMs }: WorkerOptions): PoolOptions[] {
+    const slots = { ...slotsUnlessGiven, ...concurrency };
+    const served = poolKinds.filter((kind) => namesOf(tasks, kind).length > 0);
     return served.map((kind) => ({
-      ...{ kind, workerUrl, beating, log, concurrency: concurrency[kind] },
+      ...{ kind, workerUrl, beating, log, concurrency: slots[kind] },
       pollIntervalMs: pollIntervalMs ?? pollEveryMs[kind],
       cronItems: kind === served.at(-1) ? cronItems(options.crontab ?? "") : [],
-      taskList: (fence, signal) => taskList(kind, fence, signal),
+      taskList: (fence, signal) => taskList(kind, fence, signal, openShares(slots[kind])),
     }));
   }
 
-  function taskList(kind: PoolOptions["kind"], fence: Fence, signal: AbortSignal): TaskList {
+  function taskList(kind: PoolKind, fence: Fence, signal: AbortSignal, shares: Shares): TaskList {
     const list: TaskList = {};
+    const { isSuspended, onSuccess } = options;
+    const ofCrontab = new Set(cronItems(options.crontab ?? "").map(({ task }) => task));
+    const onDone = (name: JobName) => (ofCrontab.has(name) ? onSuccess?.(name) : undefined);
     const add = <N extends JobName>(name: N) => {
       const task: Tasks[N] | undefined = tasks[name];
       if (task)
-        list[name] = toWorkerTask(name, task, { db, providers, log, fence, signal, isSuspended: options.isSuspended });
+        list[name] = toWorkerTask(name, task, { db, providers, log, fence, signal, isSuspended, shares, onDone });
     };
     for (const name of namesOf(tasks, kind)) add(name);
     return list;
   }
 }
 
-function namesOf(tasks: Partial<Tasks>, kind: PoolOptions["kind"]): JobName[] {
+function namesOf(tasks: Partial<Tasks>, kind: PoolKind): JobName[] {
   return (Object.keys(tasks) as JobName[]).filter((name) => tasks[name] && jobs[name].pool === kind);
 }
+
+/** The loops of a crontab, with their periods. */
+export const loopsOf = (crontab: string): PeriodicLoop[] =>
+  cronItems(crontab).map(({ task, match }) => ({ name: task, periodSeconds: periodOf(String(match)) }));
 
 /** At most one of a kind waits, and none disturbs one that runs. The queue's own reader knows no names with dots. */
 function cronItems(crontab: string): CronItem[] {

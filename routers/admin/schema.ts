@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { Client, Role } from "../clients/schema.ts";
+import { Client, keepApiKeys, Role } from "../clients/schema.ts";
 import { examples, Id, Metadata, Timestamp } from "../core/fields.ts";
 import { PageInput, pageOf } from "../core/pagination.ts";
 
@@ -63,8 +63,8 @@ const memberId = Id("membership", examples.member).meta({
   description: "The membership's id, not the person's.",
   examples: [examples.member],
 });
-export const ClientMemberId = z.strictObject({ id: clientId, memberId });
-export const UpdateClientMember = z.strictObject({ ...ClientMemberId.shape, role: Role });
+export const RemoveClientMember = z.strictObject({ id: clientId, memberId, keepApiKeys });
+export const UpdateClientMember = z.strictObject({ id: clientId, memberId, role: Role, keepApiKeys });
 export const InviteMember = z.strictObject({
   id: clientId,
   email,

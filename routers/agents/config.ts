@@ -1,14 +1,15 @@
-import { isPossiblePhoneNumber } from "libphonenumber-js";
 import { z } from "zod";
-import { examples, Id } from "../core/fields.ts";
-import { variableName } from "./variables.ts";
+import { jsonObject } from "../core/bounds.ts";
+import { examples, FreeNumber, Id } from "../core/fields.ts";
+import { canonicalLanguage, LanguageField, readLanguage } from "../core/languages.ts";
+import { CalleeField } from "../core/sip-address.ts";
+import { isTemplate, variableName } from "../core/template-text.ts";
+import { outputSchemaBytes } from "./output-schema.ts";
 
 /** What an agent is, besides its name: kept whole in every version. */
 
 const Text = (max: number) => z.string().trim().min(1).max(max);
 
-const e164 = /^\+[1-9][0-9]{6,14}$/;
-const sipUri = /^sips?:[A-Za-z0-9._~%+-]{1,64}@[A-Za-z0-9][A-Za-z0-9.-]{0,253}(:\d{1,5})?(;[a-z]+=[A-Za-z0-9.-]+)*$/;
 const toolName = z.string().regex(/^[A-Za-z0-9_-]{1,40}$/, "A name has 1 to 40 letters, digits, `_` or `-`.");
 
 export const Variable = z.strictObject({
@@ -16,7 +17,7 @@ export const Variable = z.strictObject({
   type: z.enum(["string", "number", "boolean"]).default("string"),
   required: z.boolean().default(true),
   default: z
-    .union([z.string().max(4000), z.number(), z.boolean()])
+    .union([z.string().max(4000), FreeNumber, z.boolean()])
     .nullable()
     .default(null)
     .meta({ description: "What a call has that gives none.", redact: "none" }),
@@ -30,8 +31,7 @@ const UsedTool = z.strictObject({
     .nullable()
     .default(null)
     .meta({ description: "Told to the model instead of the tool's own." }),
-  parameterOverrides: z
-    .record(z.string().min(1).max(100), z.unknown())
+  parameterOverrides: jsonObject({ bytes: 8_000, depth: 10 }, z.string().min(1).max(100))
     .default({})
     .meta({ description: "Parameters with a fixed value: the model does not see them." }),
 });
@@ -54,11 +54,7 @@ const TransferTarget = z.strictObject({
   description: Text(500).meta({ description: "When to transfer there.", examples: ["Questions about prices."] }),
   to: z
     .string()
-    .max(300)
-    .refine(
-      (text) => (e164.test(text) && isPossiblePhoneNumber(text)) || sipUri.test(text),
-      "Write an E.164 number such as +14155550100, or a SIP address such as sip:sales@pbx.example.com.",
-    )
+    .max(320)
     .meta({ redact: "personal", examples: ["+14155550100"] }),
   warm: z
     .boolean()
@@ -95,19 +91,12 @@ function unique<T>(name: string, of: (item: T) => unknown) {
   };
 }
 
-const Language = z
-  .string()
-  .max(16)
-  .refine(isLanguage, "This is not a language; one looks like en or pt-BR.")
-  .meta({ examples: ["en-GB"] });
-
-function isLanguage(text: string): boolean {
-  try {
-    return Intl.getCanonicalLocales(text).length === 1;
-  } catch {
-    return false;
-  }
-}
+const transferTargets = <T extends z.ZodType<{ name: string }>>(target: T) =>
+  z
+    .array(target)
+    .max(10)
+    .superRefine(unique("name", ({ name }) => name.toLowerCase()))
+    .meta({ examples: [[]] });
 
 /** Every field of a version. Defaults also stand for what versions of earlier days do not have. */
 export const configFields = {
@@ -141,18 +130,16 @@ export const configFields = {
     .meta({ description: "A voice of your own. Not together with `voice`.", examples: [null] }),
   languageHint: z
     .string()
-    .min(2)
-    .max(16)
     .nullable()
-    .meta({ description: "BCP 47. What is spoken at first; null: the first of `languages`.", examples: ["en-GB"] }),
-  languages: z
-    .array(Language)
-    .max(10)
-    .superRefine(unique("", (language) => language.toLowerCase()))
     .meta({
-      description: "BCP 47. The only ones that the agent speaks; it follows the person. Empty: whatever comes.",
-      examples: [["en-GB", "de"]],
+      description:
+        "BCP 47, or a `{{variable}}` that holds one. What is spoken at first; null: the first of `languages`.",
+      examples: ["en-GB"],
     }),
+  languages: z.array(z.string().meta({ examples: ["en-GB"] })).meta({
+    description: "BCP 47. The only ones that the agent speaks; it follows the person. Empty: whatever comes.",
+    examples: [["en-GB", "de"]],
+  }),
   temperature: z
     .number()
     .min(0)
@@ -207,21 +194,48 @@ export const configFields = {
     .nullable()
     .meta({ description: "Said when the call is about to end for its length.", examples: [null] }),
   voicemail: Voicemail.meta({ examples: [noVoicemail] }),
-  transferTargets: z
-    .array(TransferTarget)
-    .max(10)
-    .superRefine(unique("name", ({ name }) => name.toLowerCase()))
-    .meta({ examples: [[]] }),
+  transferTargets: transferTargets(TransferTarget),
   hangUpEnabled: z.boolean().meta({ description: "May the agent end the call by itself?", examples: [true] }),
   retention: Retention.meta({ examples: [forEver] }),
   outputSchema: z
-    .record(z.string(), z.unknown())
+    .record(z.string().max(200), z.unknown())
+    .meta({ json: { bytes: outputSchemaBytes, depth: 32 } })
     .nullable()
     .meta({
       description:
         "A JSON Schema (2020-12) of the object that is drawn from every call. `x-source` in a property says where it comes from.",
       examples: [{ type: "object", properties: { booked: { type: "boolean" } } }],
     }),
+};
+
+const refuse = (message: string | undefined, text: string, check: z.core.$RefinementCtx) => {
+  if (message !== undefined) check.addIssue({ code: "custom", message, input: text });
+};
+
+/** A language, in its canonical form, or a text whose variables make one in each call. */
+const LanguageHint = z
+  .string()
+  .max(200, { abort: true, error: "At most 200 characters." })
+  .superRefine((text, check) => refuse(isTemplate(text) ? undefined : readLanguage(text).objection, text, check))
+  .transform((text) => (isTemplate(text) ? text : canonicalLanguage(text)));
+
+/**
+ * The fields that are looked at more closely when they are given than when they are read again: what was stored before a
+ * rule came is still shown, and still answers calls.
+ */
+export const givenFields = {
+  languageHint: LanguageHint.nullable().meta({
+    description: configFields.languageHint.description,
+    examples: ["en-GB"],
+  }),
+  languages: z
+    .array(LanguageField())
+    .max(10)
+    .superRefine(unique("", (language) => language))
+    .meta({ description: configFields.languages.description, examples: [["en-GB", "de"]] }),
+  transferTargets: transferTargets(
+    TransferTarget.extend({ to: CalleeField().meta({ redact: "personal", examples: ["+14155550100"] }) }),
+  ),
 };
 
 /**

@@ -71,9 +71,9 @@ export const duplicateAgent: ProviderCommand<DuplicateAgent, Created, ProviderAg
 
 async function begin(tx: Tx, { name, config, metadata }: Wanted, actor: string) {
   const id = newId("agent");
-  checkConfig(config);
   const providerAccountId = await accountFor(tx);
   const found = await referencesOf(tx, config, { lock: true });
+  checkConfig(config, found);
   checkReferences(config, found, providerAccountId);
   await tx.insert(agents).values({ id, name, metadata, status: "provisioning", providerAccountId });
   await tx.insert(agentVersions).values({ agentId: id, version: 1, name, config, status: "pending", createdBy: actor });

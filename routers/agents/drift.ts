@@ -8,17 +8,18 @@ import type { Deadline } from "../ports/provider-error.ts";
 import type { ProviderAgent } from "../ports/ultravox.ts";
 import { namesOurVoice } from "./config.ts";
 import { type Created, removeStray } from "./create.ts";
+import { toolsOf } from "./references.ts";
 import type { Agent } from "./schema.ts";
 import { type AgentRow, getAgent, lockAgent, refuseBusy, toAgent, versionOf } from "./service.ts";
-import { openTemplate, type SealedTemplate, standingTemplate } from "./template.ts";
-import { change, markVersion, rewriteUses } from "./versions/change.ts";
+import { lookForSent, openTemplate, type Sent, standingTemplate } from "./template.ts";
+import { requiredOf } from "./variables.ts";
+import { change, keepRequired, markVersion, rewriteUses } from "./versions/change.ts";
 
 /**
  * The provider's copy of an agent can be changed there, or go, without us. It is put right as anything else is asked of the
  * provider: behind an intent, so that nobody changes the agent, or calls with it, while nobody knows which of the two it is.
  */
 
-type Realigned = { providerAgentId: string; template: SealedTemplate };
 /** What was compared: should it have been changed since, or put right by somebody else, the comparison is worth nothing. */
 export type Compared = { id: string; version: number; providerRevisionId: string | null };
 type Found = Compared & { providerAgentId: string };
@@ -29,6 +30,7 @@ const dayInHours = 24;
 export async function agentToCompare(tx: Tx, id: string) {
   const { agent, config } = await toAgent(tx, id);
   if (agent.status !== "active" || !agent.providerAgentId) return null;
+  await keepRequired(tx, id, requiredOf(config, await toolsOf(tx, config)));
   const { providerRevisionId } = await versionOf(tx, id, agent.version);
   const { providerAccountId: accountId, providerAgentId, version } = agent;
   const template = await standingTemplate(tx, config);
@@ -46,7 +48,7 @@ export async function noteComparison(tx: Tx, id: string, { again = false } = {})
 }
 
 /** Sends what is live once more: to the copy that is there, which is ours by its name. */
-export const realignAgent: ProviderCommand<Found, Realigned, ProviderAgent, Agent> = {
+export const realignAgent: ProviderCommand<Found, Sent, ProviderAgent, Agent> = {
   kind: "agents.realign",
   status: 200,
   busyCode: "agent_busy",
@@ -64,6 +66,7 @@ export const realignAgent: ProviderCommand<Found, Realigned, ProviderAgent, Agen
   read: getAgent,
   rebuildRequest: standing,
   lookupRepeatsRequest: true,
+  look: lookForSent,
   async lookup(providers, accountId, asked, _since, deadline) {
     return [await send(providers, accountId, asked, deadline)];
   },
@@ -94,7 +97,7 @@ export const recreateAgent: ProviderCommand<Compared, Created, ProviderAgent, Ag
   onOrphan: removeStray,
 };
 
-async function send({ ultravox, vault }: Providers, accountId: string, asked: Realigned, deadline: Deadline) {
+async function send({ ultravox, vault }: Providers, accountId: string, asked: Sent, deadline: Deadline) {
   const template = await openTemplate(vault, asked.template);
   return ultravox.updateAgent(accountId, asked.providerAgentId, template, deadline);
 }
@@ -108,9 +111,11 @@ async function lockActive(tx: Tx, { id, version, providerRevisionId }: Compared)
   return agent;
 }
 
-async function standing(tx: Tx, id: string): Promise<Realigned> {
+async function standing(tx: Tx, id: string): Promise<Sent> {
   const { agent, config } = await toAgent(tx, id);
-  return { providerAgentId: agent.providerAgentId ?? "", template: await standingTemplate(tx, config) };
+  const { providerRevisionId: liveRevisionId } = await versionOf(tx, id, agent.version);
+  const template = await standingTemplate(tx, config);
+  return { providerAgentId: agent.providerAgentId ?? "", template, liveRevisionId };
 }
 
 async function recreating(tx: Tx, id: string): Promise<Created> {
@@ -126,8 +131,8 @@ async function putRight(tx: Tx, id: string, { providerAgentId, revisionId }: Pro
 }
 
 /** Without an agent at the provider no call can be placed. One that it refuses to make will not come back by itself. */
-async function giveUp(tx: Tx, id: string, { outcome, message }: Failure) {
-  if (outcome !== "refused") return noteComparison(tx, id, { again: true });
+async function giveUp(tx: Tx, id: string, { outcome, passing, message }: Failure) {
+  if (outcome !== "refused" || passing) return noteComparison(tx, id, { again: true });
   const statusReason = `It is gone at the voice provider, which refuses to make it anew: ${message}`;
   await change(tx, id, { status: "failed", statusReason });
 }

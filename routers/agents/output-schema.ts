@@ -1,7 +1,7 @@
 import { Ajv2020 } from "ajv/dist/2020.js";
-import type { ErrorDetail } from "../core/errors.ts";
+import type { FaultDetail } from "../core/errors.ts";
 
-const maxBytes = 20_000;
+export const outputSchemaBytes = 20_000;
 const maxDepth = 8;
 const ajv = new Ajv2020({ strict: false, allErrors: true });
 
@@ -23,10 +23,10 @@ const plain = [
 const keywords = new Set([...one, ...many, ...named, ...plain]);
 
 /** What is wrong with the schema of an agent's output; paths begin at the schema. */
-export function objectionsToSchema(schema: Record<string, unknown>): ErrorDetail[] {
+export function objectionsToSchema(schema: Record<string, unknown>): FaultDetail[] {
   const bytes = Buffer.byteLength(JSON.stringify(schema));
-  if (bytes > maxBytes)
-    return [{ path: "", message: `A schema has ${maxBytes} bytes at most; this one has ${bytes}.` }];
+  if (bytes > outputSchemaBytes)
+    return [{ path: "", message: `A schema has ${outputSchemaBytes} bytes at most; this one has ${bytes}.` }];
   const found = [...walk(schema, [])];
   if (found.length > 0) return found;
   if (!ajv.validateSchema(schema)) {
@@ -41,7 +41,7 @@ export function objectionsToSchema(schema: Record<string, unknown>): ErrorDetail
 }
 
 /** Keywords that nobody knows are misspelt ones, and references are not followed. */
-function* walk(schema: unknown, path: string[]): Generator<ErrorDetail> {
+function* walk(schema: unknown, path: string[]): Generator<FaultDetail> {
   if (!isPlain(schema)) return; // a boolean, or something that the meta-schema refuses
   const at = (...more: string[]) => [...path, ...more].join(".");
   if (path.length > maxDepth * 2) return yield { path: at(), message: `A schema is at most ${maxDepth} levels deep.` };

@@ -8,7 +8,7 @@ import { tools } from "../../db/schema/tools.ts";
 import { voices } from "../../db/schema/voices.ts";
 import { ApiError, type ErrorCode } from "../core/errors.ts";
 import { isUsable } from "../knowledge/transitions.ts";
-import { Config } from "../tools/definition.ts";
+import { Config, isTransfer, objectionToTarget } from "../tools/definition.ts";
 import { credentialOf as shownBy } from "../tools/upstream.ts";
 import type { AgentConfig } from "./config.ts";
 
@@ -63,8 +63,15 @@ export async function referencesOf(
   };
 }
 
+/** The tools that a config names, in its order: what a call needs to know of them. */
+export async function toolsOf(tx: Tx, { tools: used }: Pick<AgentConfig, "tools">): Promise<(ToolRow | null)[]> {
+  if (used.length === 0) return [];
+  const ids = used.map(({ toolId }) => toolId);
+  return inOrder(ids, await tx.select().from(tools).where(among(tools.id, ids)));
+}
+
 const among = (column: PgColumn, ids: readonly string[]) => sql`${column} = any(${textArray(ids)})`;
-const textArray = (texts: readonly string[]) =>
+export const textArray = (texts: readonly string[]) =>
   sql`array(select json_array_elements_text(${JSON.stringify(texts)}::text::json))`;
 
 /** The provider name of the credential that a tool shows at its door; null where it shows none. */
@@ -78,10 +85,21 @@ function inOrder<Row extends { id: string }>(ids: readonly string[], rows: Row[]
 const refuse = (code: ErrorCode, path: string, message: string) =>
   new ApiError(code, `${path}: ${message}`, { details: [{ path, message }] });
 
-/** Throws unless all that a config names is there, can be used, and stands in this account of the provider. */
-export function checkReferences(config: AgentConfig, found: References, accountId: string | null) {
+/**
+ * Throws unless all that a config names is there, can be used, and stands in this account of the provider. What `before`
+ * names too and was deleted since does not stand in the way of a change of something else: the agent goes on without it at
+ * the provider.
+ */
+export function checkReferences(
+  config: AgentConfig,
+  found: References,
+  accountId: string | null,
+  before: AgentConfig | null = null,
+) {
   const { voice } = found;
-  if (config.voiceId) {
+  const isLeft = (row: { status: string } | null | undefined, kept: boolean | undefined) =>
+    kept === true && (!row || row.status === "deleted");
+  if (config.voiceId && !isLeft(voice, config.voiceId === before?.voiceId)) {
     const [path, id] = ["voiceId", config.voiceId];
     if (!voice || voice.status === "deleted") throw refuse("voice_not_found", path, `There is no voice ${id}.`);
     if (voice.status !== "active" || !voice.providerVoiceId)
@@ -90,14 +108,24 @@ export function checkReferences(config: AgentConfig, found: References, accountI
   }
   for (const [index, id] of config.knowledgeBaseIds.entries()) {
     const [path, base] = [`knowledgeBaseIds.${index}`, found.knowledgeBases[index]];
+    if (isLeft(base, before?.knowledgeBaseIds.includes(id))) continue;
     if (!base || base.status === "deleted")
       throw refuse("knowledge_base_not_found", path, `There is no knowledge base ${id}.`);
     if (!isUsable(base))
       throw refuse("knowledge_base_not_ready", path, `Knowledge base ${id} is ${base.status}: no file of it is ready.`);
     sameAccount(path, `Knowledge base ${id}`, base, accountId);
   }
-  for (const [index, { toolId }] of config.tools.entries())
+  for (const [index, { toolId, parameterOverrides }] of config.tools.entries()) {
+    if (
+      isLeft(
+        found.tools[index],
+        before?.tools.some((kept) => kept.toolId === toolId),
+      )
+    )
+      continue;
     checkTool(`tools.${index}.toolId`, toolId, found, index, accountId);
+    checkTarget(`tools.${index}.parameterOverrides.target`, found.tools[index], parameterOverrides.target);
+  }
   for (const { path, name } of clashes(config, found)) {
     throw refuse("input_invalid", path, `Two tools of this agent would be called ${name}.`);
   }
@@ -114,6 +142,15 @@ function checkTool(path: string, id: string, found: References, index: number, a
   if (tool.kind !== "builtin") sameAccount(path, `Tool ${id}`, tool, accountId);
 }
 
+/** An agent may send a tool's transfer elsewhere, and no further than the tool itself could. */
+function checkTarget(path: string, tool: ToolRow | null | undefined, target: unknown) {
+  if (!tool || target === undefined) return;
+  const { definition } = Config.parse(tool.config);
+  if (definition.type !== "builtin" || !isTransfer(definition.name)) return;
+  const objection = typeof target === "string" ? objectionToTarget(target) : "Write it as text.";
+  if (objection) throw refuse("input_invalid", path, objection);
+}
+
 function sameAccount(path: string, what: string, row: { providerAccountId: string }, accountId: string | null) {
   if (accountId === null || row.providerAccountId === accountId) return;
   const message = `${what} was made in another account at the voice provider than this agent. Make it anew.`;
@@ -123,19 +160,35 @@ function sameAccount(path: string, what: string, row: { providerAccountId: strin
 /** What the model calls the tools that a config brings by itself, by the field that does. */
 export const ownTools = {
   hangUp: "hangUp",
+  /** Beside `hangUp`, where the agent may end any call: which of the two was used tells a machine from a goodbye. */
+  hangUpOnVoicemail: "hangUpOnVoicemail",
   voicemail: "leaveVoicemail",
   knowledgeBase: (index: number, count: number) => (count === 1 ? "queryCorpus" : `queryCorpus_${index + 1}`),
   transfer: (name: string) => `transfer_to_${name}`,
 };
 
+type Voicemail = { behaviour?: string | undefined };
+
+/** The tool by whose use an agent says that a machine has answered; null: it is told nothing about machines. */
+export function voicemailTool(config: {
+  voicemail?: Voicemail | null | undefined;
+  hangUpEnabled?: boolean | null | undefined;
+}) {
+  const behaviour = config.voicemail?.behaviour;
+  if (behaviour === "leave_message") return ownTools.voicemail;
+  if (behaviour !== "hang_up") return null;
+  return config.hangUpEnabled ? ownTools.hangUpOnVoicemail : ownTools.hangUp;
+}
+
 function* clashes(config: AgentConfig, found: References) {
   const seen = new Set<string>();
-  const { hangUpEnabled, voicemail, knowledgeBaseIds: bases, transferTargets } = config;
-  if (hangUpEnabled || voicemail.behaviour === "hang_up") seen.add(ownTools.hangUp);
-  if (voicemail.behaviour === "leave_message") seen.add(ownTools.voicemail);
+  const { hangUpEnabled, knowledgeBaseIds: bases, transferTargets } = config;
+  if (hangUpEnabled) seen.add(ownTools.hangUp);
+  seen.add(voicemailTool(config) ?? "");
   for (const index of bases.keys()) seen.add(ownTools.knowledgeBase(index, bases.length));
   for (const { name } of transferTargets) seen.add(ownTools.transfer(name));
   for (const [index, tool] of found.tools.entries()) {
+    if (tool?.status === "deleted") continue; // its name may be another's by now
     if (tool && seen.has(tool.name)) yield { path: `tools.${index}.toolId`, name: tool.name };
     if (tool) seen.add(tool.name);
   }

@@ -11,6 +11,7 @@ import {
   DuplicateAgent,
   ListAgents,
   ListVersions,
+  RemoveAgent,
   UpdateAgent,
   VersionPage,
 } from "./schema.ts";
@@ -87,7 +88,7 @@ export const agents = router({
         description:
           "What is left out stays, lists are replaced whole. Writes a new version, which calls use as soon as the voice provider has it; where nothing changes, none.",
         accepted: unheardChange,
-        faults: ["agent_not_found", "agent_busy", "agent_not_active", ...publishing],
+        faults: ["agent_not_found", "agent_busy", "agent_not_active", "agent_needs_variables", ...publishing],
       }),
     )
     .input(UpdateAgent)
@@ -97,12 +98,13 @@ export const agents = router({
   remove: command
     .meta(
       rest("DELETE", "/agents/{id}", "agents:write", "Delete an agent", {
-        description: "It takes no more calls. Calls that go on are not ended, and all of its calls can still be read.",
-        faults: ["agent_not_found", "agent_busy"],
+        description:
+          "It takes no more calls. Calls that go on are not ended, and all of its calls can still be read. Refused while inbound routes that are switched on lead to it, unless `force` is given.",
+        faults: ["agent_not_found", "agent_busy", "agent_in_use"],
       }),
     )
-    .input(AgentId)
-    .mutation(({ ctx, input }) => removeAgent(ctx.tx, input.id)),
+    .input(RemoveAgent)
+    .mutation(({ ctx, input }) => removeAgent(ctx.tx, input)),
 
   duplicate: providerCommand
     .meta(
@@ -151,6 +153,7 @@ export const agents = router({
             "agent_version_not_live",
             "agent_busy",
             "agent_not_active",
+            "agent_needs_variables",
             ...publishing,
           ],
         }),

@@ -1,7 +1,8 @@
 import { z } from "zod";
+import { boundedRecord } from "../core/bounds.ts";
 import { examples, Id, Metadata, Timestamp } from "../core/fields.ts";
 import { PageInput, pageOf } from "../core/pagination.ts";
-import { AgentConfig, configFields } from "./config.ts";
+import { AgentConfig, configFields, givenFields } from "./config.ts";
 import { objectionsToSchema } from "./output-schema.ts";
 
 export { AgentConfig } from "./config.ts";
@@ -38,6 +39,9 @@ export const CreateAgent = z
   .strictObject({
     name: Name,
     ...AgentConfig.shape,
+    languageHint: givenFields.languageHint.default(null),
+    languages: givenFields.languages.default([]),
+    transferTargets: givenFields.transferTargets.default([]),
     outputSchema: OutputSchema.default(null),
     metadata: Metadata.default({}),
   })
@@ -48,13 +52,24 @@ export const UpdateAgent = z
   .strictObject({
     id: agentId,
     name: Name.optional(),
-    ...z.object({ ...configFields, outputSchema: OutputSchema }).partial().shape,
+    ...z.object({ ...configFields, ...givenFields, outputSchema: OutputSchema }).partial().shape,
     metadata: Metadata.optional(),
   })
   .refine(hasOneVoice, oneVoice);
 export type UpdateAgent = z.output<typeof UpdateAgent>;
 
 export const AgentId = z.strictObject({ id: agentId });
+export const RemoveAgent = z.strictObject({
+  id: agentId,
+  force: z
+    .boolean()
+    .default(false)
+    .meta({
+      description: "Delete it even though inbound routes lead to it: they then answer nobody.",
+      examples: [false],
+    }),
+});
+export type RemoveAgent = z.output<typeof RemoveAgent>;
 export const DuplicateAgent = z.strictObject({
   id: agentId,
   name: Name.optional().meta({ description: "The name of the copy.", examples: ["Reception, at night"] }),
@@ -79,9 +94,7 @@ export const ListAgents = z.strictObject({
   knowledgeBaseId: Id("knowledgeBase", examples.knowledgeBase)
     .optional()
     .meta({ description: "Those that look into it." }),
-  metadata: z
-    .record(z.string().max(40), z.string().max(500))
-    .refine((pairs) => Object.keys(pairs).length <= 5, "At most 5 pairs.")
+  metadata: boundedRecord(z.string().max(40), z.string().max(500), 5)
     .optional()
     .meta({ description: "All of these pairs: written `metadata=key:value`, and repeated." }),
 });

@@ -4,12 +4,13 @@ import { emit } from "../../db/events.ts";
 import { enqueue } from "../../db/queue.ts";
 import { agents, agentUses, agentVersions, intents } from "../../db/schema/agents.ts";
 import { knowledgeBases } from "../../db/schema/knowledge.ts";
+import { inboundRoutes } from "../../db/schema/telephony.ts";
 import { tools } from "../../db/schema/tools.ts";
 import { voices } from "../../db/schema/voices.ts";
 import { ApiError } from "../core/errors.ts";
 import { toIso } from "../core/fields.ts";
 import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
-import { type Agent, AgentConfig, type ListAgents } from "./schema.ts";
+import { type Agent, AgentConfig, type ListAgents, type RemoveAgent } from "./schema.ts";
 
 export type AgentRow = typeof agents.$inferSelect;
 type Shown = { agent: AgentRow; config: unknown };
@@ -199,9 +200,10 @@ export async function refuseBusy(tx: Tx, agentId: string) {
 }
 
 /** It takes no more calls; those that go on have a copy of their own at the provider. What it did is kept. */
-export async function removeAgent(tx: Tx, id: string) {
+export async function removeAgent(tx: Tx, { id, force }: RemoveAgent) {
   const agent = await lockAgent(tx, id);
   await refuseBusy(tx, id);
+  if (!force) await refuseRouted(tx, id);
   await tx
     .update(agents)
     .set({ status: "deleted", updatedAt: sql`clock_timestamp()` as unknown as Date })
@@ -214,6 +216,27 @@ export async function removeAgent(tx: Tx, id: string) {
     await enqueue(tx, "telephony.sync", { accountId }, { key: accountId, delaySeconds: 1 }); // it may have answered a number
   }
   await emit(tx, "agent.deleted", id, { id, name, status: "deleted", version });
+}
+
+/** The inbound routes that are switched on and lead to this agent: twenty of them at most. */
+export const enabledRoutes = (tx: Tx, agentId: string) =>
+  tx
+    .select({ id: inboundRoutes.id, pattern: inboundRoutes.pattern })
+    .from(inboundRoutes)
+    .where(and(eq(inboundRoutes.agentId, agentId), eq(inboundRoutes.enabled, true)))
+    .orderBy(inboundRoutes.id)
+    .limit(20);
+
+/** The agent's row is locked by now, and a route that is made locks it too: none slips in between. */
+async function refuseRouted(tx: Tx, id: string) {
+  const routes = await enabledRoutes(tx, id);
+  if (routes.length === 0) return;
+  const details = routes.map((route) => ({
+    path: route.id,
+    message: `The route ${route.pattern} leads to this agent.`,
+  }));
+  const message = `Inbound routes lead to agent ${id} (see details). Give them another agent, or delete with force=true.`;
+  throw new ApiError("agent_in_use", message, { details });
 }
 
 function onTheWire({ agent, config }: Shown): Agent {

@@ -1,11 +1,36 @@
+import { isDeepStrictEqual } from "node:util";
 import type { Tx } from "../../db/client.ts";
+import { languageName } from "../core/languages.ts";
 import type { Providers } from "../ports/index.ts";
-import type { AgentTemplate, SelectedTool } from "../ports/ultravox.ts";
+import type { Deadline } from "../ports/provider-error.ts";
+import type { AgentTemplate, ProviderAgent, SelectedTool } from "../ports/ultravox.ts";
 import { Config } from "../tools/definition.ts";
-import { authTokensOf } from "../tools/upstream.ts";
+import { describedTool, filledTool } from "../tools/templated.ts";
+import { authTokensOf, toolDefinition } from "../tools/upstream.ts";
 import { type AgentConfig, namesOurVoice } from "./config.ts";
-import { checkReferences, credentialOf, ownTools, type References, referencesOf } from "./references.ts";
-import { declaredOf, variablesIn } from "./variables.ts";
+import { checkReferences, credentialOf, ownTools, type References, referencesOf, voicemailTool } from "./references.ts";
+import { filledConfig } from "./templated.ts";
+import { declaredOf, type Values, variablesIn } from "./variables.ts";
+
+/** A template on its way to an agent of the provider, and the revision that was live there before. */
+export type Sent = { providerAgentId: string; template: SealedTemplate; liveRevisionId: string | null };
+
+/**
+ * Did the provider take this template? Each change there is a new revision, so the revision that was live says no; a copy
+ * that differs says no as well. null: the provider does not show enough to tell. Empty: it did not.
+ */
+export async function lookForSent(
+  { ultravox }: Providers,
+  accountId: string,
+  { providerAgentId, template, liveRevisionId }: Sent,
+  deadline: Deadline,
+): Promise<ProviderAgent[] | null> {
+  const copy = await ultravox.getAgent(accountId, providerAgentId, deadline);
+  if (!copy) return [];
+  if (!copy.callTemplate || copy.revisionId === null || liveRevisionId === null) return null;
+  const isTaken = copy.revisionId !== liveRevisionId && ultravox.differences(copy, template.template).length === 0;
+  return isTaken ? [copy] : [];
+}
 
 /** What the provider needs of a version, as a transaction may give it out: its secrets are sealed still. */
 export type SealedTemplate = {
@@ -13,27 +38,30 @@ export type SealedTemplate = {
   secrets: { tool: number; config: unknown; clientId: string; credentialId: string; sealed: Buffer }[];
 };
 
-/** The template of a config. Throws the fault of whatever it names that cannot be used. */
-export async function resolveTemplate(tx: Tx, config: AgentConfig): Promise<SealedTemplate> {
+/**
+ * The template of a config with everything filled in, for a call that is placed without the agent: the provider fills in
+ * nothing then. Throws the fault of whatever the config names that cannot be used.
+ */
+export async function filledTemplate(tx: Tx, config: AgentConfig, values: Values): Promise<SealedTemplate> {
   const found = await referencesOf(tx, config);
   checkReferences(config, found, null);
-  return templateOf(config, found);
+  return templateOf(filledConfig(config, values), found, values);
 }
 
-/** As `resolveTemplate`, for what is live or under way already: it goes on without what was deleted since. */
+/** For what is live or under way already: it goes on without what was deleted since. */
 export async function standingTemplate(tx: Tx, config: AgentConfig): Promise<SealedTemplate> {
-  const found = await referencesOf(tx, config);
+  return templateOf(config, standing(await referencesOf(tx, config)));
+}
+
+/** What is left of it: what was deleted is not there. */
+export function standing(found: References): References {
   const there = <Row extends { status: string }>(row: Row | null) => (row?.status === "deleted" ? null : row);
   const { voice, knowledgeBases, tools } = found;
-  return templateOf(config, {
-    ...found,
-    voice: there(voice),
-    knowledgeBases: knowledgeBases.map(there),
-    tools: tools.map(there),
-  });
+  return { ...found, voice: there(voice), knowledgeBases: knowledgeBases.map(there), tools: tools.map(there) };
 }
 
-export function templateOf(config: AgentConfig, found: References): SealedTemplate {
+/** `filled`: the config is filled in with these values already, and the tools are to be. */
+export function templateOf(config: AgentConfig, found: References, filled: Values | null = null): SealedTemplate {
   const secrets: SealedTemplate["secrets"] = [];
   const tools: SelectedTool[] = [];
   for (const [index, use] of config.tools.entries()) {
@@ -44,18 +72,19 @@ export function templateOf(config: AgentConfig, found: References): SealedTempla
       const { clientId, id: credentialId, sealed } = credential;
       secrets.push({ tool: tools.length, config: tool.config, clientId, credentialId, sealed });
     }
-    tools.push(selected(tool, use));
+    tools.push(filled ? selectedFilled(tool, use, filled) : selected(tool, use));
   }
   const { greeting } = config;
+  const isOpen: IsOpen = (text) => filled === null && variablesIn(text).length > 0;
   const template: AgentTemplate = {
-    systemPrompt: promptOf(config),
+    systemPrompt: promptOf(config, isOpen),
     model: config.model,
     // A version from before such a name was refused goes out without it.
     voice: found.voice?.providerVoiceId ?? (namesOurVoice(config.voice) ? null : config.voice),
     languageHint: config.languageHint ?? config.languages[0] ?? null,
     temperature: config.temperature,
     firstSpeaker: config.firstSpeaker,
-    greeting: greeting !== null && variablesIn(greeting).length > 0 ? null : greeting,
+    greeting: greeting !== null && isOpen(greeting) ? null : greeting,
     recordingEnabled: config.recordingEnabled,
     maxDurationSeconds: config.maxDurationSeconds,
     joinTimeoutSeconds: config.joinTimeoutSeconds,
@@ -65,16 +94,18 @@ export function templateOf(config: AgentConfig, found: References): SealedTempla
       then,
     })),
     timeExceededMessage: config.timeExceededMessage,
-    variables: declaredOf(config).map(({ name, required, default: instead }) => ({
+    variables: declaredOf(config, found.tools).map(({ name, required, default: instead }) => ({
       name,
       required: required && instead === null,
     })),
-    tools: [...tools, ...ownToolsOf(config, found)],
+    tools: [...tools, ...ownToolsOf(config, found, isOpen)],
   };
   return { template, secrets };
 }
 
 type ToolRow = NonNullable<References["tools"][number]>;
+/** Does the text hold variables that are still to be filled in? */
+type IsOpen = (text: string) => boolean;
 
 function selected(tool: ToolRow, { description, parameterOverrides }: AgentConfig["tools"][number]): SelectedTool {
   const { definition } = Config.parse(tool.config);
@@ -91,8 +122,22 @@ function selected(tool: ToolRow, { description, parameterOverrides }: AgentConfi
   };
 }
 
+/**
+ * A tool that was made at the provider has its variables filled in there, and only for a call of the agent. For any other
+ * call it goes along whole, filled in here.
+ */
+function selectedFilled(tool: ToolRow, use: AgentConfig["tools"][number], values: Values): SelectedTool {
+  const described = describedTool(tool);
+  const filled = filledTool(described, values);
+  const own = selected({ ...tool, description: filled.description, config: { definition: filled.definition } }, use);
+  const definition = toolDefinition({ name: tool.name, ...filled });
+  if (own.kind !== "tool" || definition === null || isDeepStrictEqual(filled, described)) return own;
+  const { providerToolId: _, ...rest } = own;
+  return { ...rest, kind: "temporary", definition };
+}
+
 /** The provider's own tools that stand for fields of ours (docs.ultravox.ai/tools/built-in-tools). */
-function ownToolsOf(config: AgentConfig, { knowledgeBases }: References): SelectedTool[] {
+function ownToolsOf(config: AgentConfig, { knowledgeBases }: References, isOpen: IsOpen): SelectedTool[] {
   const { voicemail, transferTargets, hangUpEnabled } = config;
   const tools: SelectedTool[] = knowledgeBases.flatMap((base, index): SelectedTool[] => {
     if (!base?.providerCorpusId) return [];
@@ -104,13 +149,14 @@ function ownToolsOf(config: AgentConfig, { knowledgeBases }: References): Select
     return [{ kind: "builtin", name: "queryCorpus", nameOverride, descriptionOverride, parameterOverrides: corpus }];
   });
   if (hangUpEnabled) tools.push({ kind: "builtin", name: "hangUp" });
-  else if (voicemail.behaviour === "hang_up") {
+  if (voicemail.behaviour === "hang_up") {
+    const nameOverride = hangUpEnabled ? { nameOverride: ownTools.hangUpOnVoicemail } : {};
     const descriptionOverride = "Ends the call. Use it for nothing but a voicemail or an answering machine.";
-    tools.push({ kind: "builtin", name: "hangUp", descriptionOverride });
+    tools.push({ kind: "builtin", name: "hangUp", ...nameOverride, descriptionOverride });
   }
   if (voicemail.behaviour === "leave_message") {
     const { message } = voicemail;
-    const isFixed = message !== null && variablesIn(message).length === 0;
+    const isFixed = message !== null && !isOpen(message);
     tools.push({
       kind: "builtin",
       name: "leaveVoicemail",
@@ -132,29 +178,29 @@ function ownToolsOf(config: AgentConfig, { knowledgeBases }: References): Select
 /** The provider takes a tool's description for a template: what people wrote elsewhere must not become variables. */
 const plain = (text: string) => text.replaceAll("{{", "{ {");
 
-const names = new Intl.DisplayNames("en", { type: "language" });
-
 /**
  * The prompt, and below it what the provider has no field for. It fills in the prompt's variables, but not those of a
  * greeting or of a fixed parameter (openapi: ultravox.v1.CallTemplate.contextSchema): such texts are said to the model.
  */
-function promptOf({ systemPrompt, greeting, firstSpeaker, voicemail, languages }: AgentConfig): string {
+function promptOf(config: AgentConfig, isOpen: IsOpen): string {
+  const { systemPrompt, greeting, firstSpeaker, voicemail, languages } = config;
   const notes: string[] = [];
   if (languages.length > 0) {
-    const known = languages.map((language) => names.of(language) ?? language).join(", ");
+    const known = languages.map(languageName).join(", ");
     const others = languages.length > 1 ? "Speak the one that the person speaks. " : "";
     notes.push(`Languages that you speak: ${known}. ${others}If the person speaks another, say so in one of yours.`);
   }
-  if (greeting !== null && variablesIn(greeting).length > 0) {
+  if (greeting !== null && isOpen(greeting)) {
     const when = firstSpeaker === "agent" ? "Open the call" : "If the person says nothing at first, open the call";
     notes.push(`${when} with exactly these words: "${greeting}"`);
   }
   const machine = "If a voicemail or an answering machine has picked up";
-  if (voicemail.behaviour === "hang_up") notes.push(`${machine}, say nothing and use the tool hangUp at once.`);
+  if (voicemail.behaviour === "hang_up") {
+    notes.push(`${machine}, say nothing and use the tool ${voicemailTool(config)} at once.`);
+  }
   if (voicemail.behaviour === "leave_message") {
     const { message } = voicemail;
-    const words =
-      message !== null && variablesIn(message).length > 0 ? ` with this message, word for word: "${message}"` : ".";
+    const words = message !== null && isOpen(message) ? ` with this message, word for word: "${message}"` : ".";
     notes.push(`${machine}, use the tool leaveVoicemail${words}`);
   }
   return notes.length === 0 ? systemPrompt : `${systemPrompt}\n\n${notes.join("\n")}`;

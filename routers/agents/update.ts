@@ -6,10 +6,21 @@ import type { ProviderCommand } from "../core/provider-command.ts";
 import type { Providers } from "../ports/index.ts";
 import type { Deadline } from "../ports/provider-error.ts";
 import type { ProviderAgent } from "../ports/ultravox.ts";
+import { needsVariables } from "../telephony/rules.ts";
 import { checkReferences, keepUses, referencesOf } from "./references.ts";
 import { type Agent, AgentConfig, type AgentVersionId, type UpdateAgent } from "./schema.ts";
-import { type AgentRow, getAgent, lockAgent, onceLive, refuseBusy, toAgent } from "./service.ts";
-import { openTemplate, type SealedTemplate, standingTemplate, templateOf } from "./template.ts";
+import {
+  type AgentRow,
+  enabledRoutes,
+  getAgent,
+  lockAgent,
+  onceLive,
+  refuseBusy,
+  toAgent,
+  versionOf,
+} from "./service.ts";
+import { lookForSent, openTemplate, type Sent, standing, standingTemplate, templateOf } from "./template.ts";
+import { requiredOf } from "./variables.ts";
 import {
   change,
   checkConfig,
@@ -23,7 +34,7 @@ import {
 } from "./versions/change.ts";
 
 /** null: nothing of it concerns the provider, and it is not asked. */
-type Revised = { providerAgentId: string; template: SealedTemplate } | null;
+type Revised = Sent | null;
 type Before = { agent: AgentRow; config: AgentConfig };
 type Wanted = { name: string; config: AgentConfig; metadata?: Record<string, string> | undefined };
 
@@ -63,10 +74,12 @@ const revising = {
     if (!pending) return null;
     const { providerAgentId } = await lockAgent(tx, subjectId);
     const template = await standingTemplate(tx, AgentConfig.parse(pending.config));
-    return { providerAgentId: providerAgentId ?? "", template };
+    return { providerAgentId: providerAgentId ?? "", template, liveRevisionId: null };
   },
 
   lookupRepeatsRequest: true,
+  look: async (providers, accountId, asked, deadline) =>
+    asked && (await lookForSent(providers, accountId, asked, deadline)),
   /** The whole template is sent, so asking again is harmless, and surer than comparing. */
   async lookup(providers, accountId, asked, _since, deadline) {
     return [await send(providers, accountId, asked, deadline)];
@@ -119,8 +132,10 @@ async function revise(tx: Tx, before: Before, { name, config, metadata }: Wanted
     if (metadata && differences(agent.metadata, metadata).length > 0) await change(tx, id, { metadata });
     return { subjectId: id, providerAccountId, asked: null };
   }
-  checkConfig(config);
-  checkReferences(config, found, providerAccountId);
+  checkConfig(config, found, changed);
+  // Another name is nothing to what the agent is made of.
+  if (changed.some((field) => field !== "name")) checkReferences(config, found, providerAccountId, before.config);
+  await refuseSilence(tx, agent, requiredOf(config, found.tools));
   const version = (await newestVersion(tx, id)) + 1;
   await tx.insert(agentVersions).values({
     ...{ agentId: id, version, name, config, changed, createdBy: actor },
@@ -131,8 +146,25 @@ async function revise(tx: Tx, before: Before, { name, config, metadata }: Wanted
   return {
     subjectId: id,
     providerAccountId,
-    asked: { providerAgentId: agent.providerAgentId, template: templateOf(config, found) },
+    asked: {
+      providerAgentId: agent.providerAgentId,
+      template: templateOf(config, standing(found)),
+      liveRevisionId: (await versionOf(tx, id, agent.version)).providerRevisionId,
+    },
   };
+}
+
+/** A change after which the agent could not answer its inbound routes any more is refused: callers would hear nothing. */
+async function refuseSilence(tx: Tx, { id, requiredVariables }: AgentRow, required: string[]) {
+  if (required.length === 0 || requiredVariables?.length) return;
+  const routes = await enabledRoutes(tx, id);
+  if (routes.length === 0) return;
+  const message = `${needsVariables(required)} Its inbound routes would answer nobody.`;
+  const details = routes.map((route) => ({
+    path: route.id,
+    message: `The route ${route.pattern} leads to this agent.`,
+  }));
+  throw new ApiError("agent_needs_variables", message, { details });
 }
 
 /** The names of the fields that differ. */

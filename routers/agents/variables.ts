@@ -1,74 +1,40 @@
-import { ApiError, type ErrorDetail } from "../core/errors.ts";
+import { ApiError, type FaultDetail } from "../core/errors.ts";
+import { readLanguage } from "../core/languages.ts";
+import { objectionToCallee } from "../core/sip-address.ts";
+import { oddMarksIn, render, type Value, type ValueJudge, type Values, variablesIn } from "../core/template-text.ts";
+import { objectionToHeaderValue } from "../ports/addresses.ts";
 import type { AgentConfig, Variable } from "./config.ts";
+import { type AgentUse, type ToolOfAgent, usesOf } from "./templated.ts";
 
-/** The `{{variables}}` of an agent's texts. The provider fills them in, as mustache without its sections. */
+export { oddMarksIn, render, type Value, type Values, variableName, variablesIn } from "../core/template-text.ts";
 
-export const variableName = /^[A-Za-z_][A-Za-z0-9_]{0,63}$/;
+const needed = (name: string): Variable => ({ name, type: "string", required: true, default: null, description: null });
 
-export type Value = string | number | boolean;
-export type Values = Record<string, Value>;
-
-/** What the provider fills in by itself, of the line that the call came in by. */
-const providersOwn = /^ultravox(\.|$)/;
-
-const marks = /\{\{\{\s*([^{}]*?)\s*\}\}\}|\{\{\s*&?\s*([^{}]*?)\s*\}\}/g;
-
-function namesIn(text: string): string[] {
-  const names = Array.from(text.matchAll(marks), ([, triple, double]) => triple ?? double ?? "");
-  return [...new Set(names)].filter((name) => !providersOwn.test(name));
+/**
+ * What a call of this agent may be given: what it declares, and, as required texts, what its texts and tools use besides.
+ * An agent that is saved declares all or nothing, but a tool may have come to use another since.
+ */
+export function declaredOf(config: AgentConfig, tools: readonly ToolOfAgent[]): Variable[] {
+  const declared = new Set(config.variables.map(({ name }) => name));
+  const used = new Set(usesOf(config, tools).flatMap(({ text }) => variablesIn(text)));
+  return [...config.variables, ...[...used].filter((name) => !declared.has(name)).map(needed)];
 }
 
-/** The variables that a text uses, each once, in order. */
-export const variablesIn = (text: string): string[] => namesIn(text).filter((name) => variableName.test(name));
-
-/** What stands in double braces and is no variable: the provider would make nothing of it, or something else. */
-export const oddMarksIn = (text: string): string[] => namesIn(text).filter((name) => !variableName.test(name));
-
-/** Every text of a config that is filled per call, with the path of its field. */
-export function* templatedTexts(config: AgentConfig): Generator<[path: string, text: string]> {
-  yield ["systemPrompt", config.systemPrompt];
-  if (config.greeting !== null) yield ["greeting", config.greeting];
-  if (config.languageHint !== null) yield ["languageHint", config.languageHint];
-  if (config.timeExceededMessage !== null) yield ["timeExceededMessage", config.timeExceededMessage];
-  if (config.voicemail.message !== null) yield ["voicemail.message", config.voicemail.message];
-  for (const [n, { message }] of config.inactivityMessages.entries())
-    yield [`inactivityMessages.${n}.message`, message];
-  for (const [n, { description }] of config.transferTargets.entries()) {
-    yield [`transferTargets.${n}.description`, description];
-  }
-  for (const [n, { description, parameterOverrides }] of config.tools.entries()) {
-    if (description !== null) yield [`tools.${n}.description`, description];
-    yield* textsIn(parameterOverrides, `tools.${n}.parameterOverrides`);
-  }
-}
-
-function* textsIn(value: unknown, path: string): Generator<[string, string]> {
-  if (typeof value === "string") yield [path, value];
-  else if (typeof value === "object" && value !== null) {
-    for (const [key, inner] of Object.entries(value)) yield* textsIn(inner, `${path}.${key}`);
-  }
-}
-
-/** What a call of this agent may be given. An agent that declares nothing needs what its texts use, as texts. */
-export function declaredOf(config: AgentConfig): Variable[] {
-  if (config.variables.length > 0) return config.variables;
-  const used = new Set([...templatedTexts(config)].flatMap(([, text]) => variablesIn(text)));
-  return [...used].map((name) => ({ name, type: "string", required: true, default: null, description: null }));
-}
+/** What a call must be given: a call that comes in brings nothing. */
+export const requiredOf = (config: AgentConfig, tools: readonly ToolOfAgent[]): string[] =>
+  declaredOf(config, tools)
+    .filter(({ required, default: instead }) => required && instead === null)
+    .map(({ name }) => name);
 
 /** Every use that is no variable, or none of those declared, and every default of another type; by field. */
-export function objectionsTo(config: AgentConfig): ErrorDetail[] {
-  const declared = new Set(declaredOf(config).map(({ name }) => name));
-  const details: ErrorDetail[] = [];
-  for (const [path, text] of templatedTexts(config)) {
-    for (const name of oddMarksIn(text)) {
-      details.push({ path, message: `uses {{${name}}}, which is no variable: a name is letters, digits and \`_\`.` });
-    }
-    for (const name of variablesIn(text)) {
-      if (!declared.has(name))
-        details.push({ path, message: `uses {{${name}}}, which is not declared in \`variables\`.` });
-    }
-  }
+export function objectionsTo(config: AgentConfig, tools: readonly ToolOfAgent[]): FaultDetail[] {
+  const declared = config.variables.length > 0 ? new Set(config.variables.map(({ name }) => name)) : null;
+  const details = usesOf(config, tools).flatMap((use) => [
+    ...oddMarksIn(use.text).map((name) => wrongUse(use, name, "is no variable: a name is letters, digits and `_`.")),
+    ...variablesIn(use.text)
+      .filter((name) => declared && !declared.has(name))
+      .map((name) => wrongUse(use, name, "is not declared in `variables`.")),
+  ]);
   for (const [index, variable] of config.variables.entries()) {
     const { type, default: given } = variable;
     if (given === null || typeof given === type) continue;
@@ -77,13 +43,18 @@ export function objectionsTo(config: AgentConfig): ErrorDetail[] {
   return details;
 }
 
+function wrongUse({ path, tool }: AgentUse, name: string, why: string): FaultDetail {
+  const user = tool === undefined ? "uses" : `The tool ${tool} uses`;
+  return { path, message: `${user} {{${name}}}, which ${why}` };
+}
+
 /**
  * The value of every variable that is declared, for one call: what it was given, else the default. One that is not needed
  * and not given is an empty text, which is what the provider makes of nothing. Throws Fault `input_invalid`.
  */
 export function fillVariables(declared: readonly Variable[], given: Readonly<Record<string, unknown>>): Values {
   const known = new Map(declared.map((variable) => [variable.name, variable]));
-  const details: ErrorDetail[] = [];
+  const details: FaultDetail[] = [];
   const wrong = (name: string, message: string) => details.push({ path: `variables.${name}`, message });
   for (const name of Object.keys(given)) {
     if (known.has(name)) continue;
@@ -107,10 +78,22 @@ export function fillVariables(declared: readonly Variable[], given: Readonly<Rec
 const isValue = (value: unknown, type: Variable["type"]): value is Value =>
   typeof value === type && (typeof value !== "number" || Number.isFinite(value));
 
-/** The text with its variables filled in, once: what a value itself holds is text. Of a name without a value nothing is left. */
-export function render(text: string, values: Readonly<Values>): string {
-  return text.replace(marks, (_, triple: string | undefined, double: string | undefined) => {
-    const name = triple ?? double ?? "";
-    return Object.hasOwn(values, name) ? String(values[name]) : "";
+const judges: Record<ValueJudge, (text: string) => string | null> = {
+  text: () => null,
+  language: (text) => (text === "" ? null : (readLanguage(text).objection ?? null)),
+  header: objectionToHeaderValue,
+  callee: objectionToCallee,
+};
+
+/** What a value makes of a field that cannot hold every text. Throws Fault `input_invalid`, which names the variable. */
+export function judgeValues(uses: readonly AgentUse[], values: Readonly<Values>): void {
+  const details = uses.flatMap(({ text, judge, path, tool }): FaultDetail[] => {
+    const [name] = variablesIn(text);
+    const message = name === undefined ? null : judges[judge](render(text, values));
+    if (name === undefined || message === null) return [];
+    const place = tool === undefined ? path : `the tool ${tool}`;
+    return [{ path: `variables.${name}`, message: `It is used in ${place}: ${message}` }];
   });
+  const [first] = details;
+  if (first) throw new ApiError("input_invalid", `${first.path}: ${first.message}`, { details });
 }

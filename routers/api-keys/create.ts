@@ -1,6 +1,5 @@
 import type { Tx } from "../../db/client.ts";
-import { ApiError, toApiError } from "../core/errors.ts";
-import { grants, type Scope } from "../core/scopes.ts";
+import { toApiError } from "../core/errors.ts";
 import type { Providers } from "../ports/index.ts";
 import type { Cipher } from "../ports/vault.ts";
 import type { CreateApiKey } from "./schema.ts";
@@ -15,12 +14,6 @@ export function making({ name, scopes, expiresAt }: CreateApiKey, creator: Creat
       // The schema has seen to it that a key for this API has both.
       createApiKey(tx, { name: name ?? "", scopes: scopes ?? [], expiresAt: expiresAt ?? undefined }, creator, hash),
   };
-}
-
-/** For what a door does beside its own purpose. */
-export function refuseWithout(scope: Scope, held: readonly string[]) {
-  if (!grants(held, scope))
-    throw new ApiError("scope_missing", `This takes the scope ${scope}, which you do not have.`);
 }
 
 /** Asked for only where there is something to seal: a key for this API is made also while the key service is away. */

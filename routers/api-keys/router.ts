@@ -1,7 +1,8 @@
+import { requireScope } from "../core/authorize.ts";
 import { command, providerQuery, query, router } from "../core/procedures.ts";
 import { rest } from "../core/rest-metadata.ts";
 import { saving } from "../credentials/save.ts";
-import { making, refuseWithout, ringLater } from "./create.ts";
+import { making, ringLater } from "./create.ts";
 import { ApiKeyId, ApiKeyPage, CreateApiKey, CreatedApiKey, CreatedKey, ListApiKeys, RotateApiKey } from "./schema.ts";
 import { listApiKeys, revokeApiKey, rotateApiKey } from "./service.ts";
 
@@ -11,6 +12,7 @@ export const apiKeys = router({
       rest("POST", "/auth/api-keys", "api_keys:write", "Create an API key, or save one of another company", {
         description: "For `kind: provider` the scope credentials:write is needed too; it answers a credential.",
         faults: [
+          "api_key_limit_reached",
           "credential_refused",
           "credential_in_use",
           "provider_account_in_use",
@@ -25,14 +27,15 @@ export const apiKeys = router({
     .mutation(({ ctx, input }) => {
       const { provider, secret } = input;
       if (!provider || !secret) return ctx.consult(making(input, ctx.principal, ctx.hashKey));
-      refuseWithout("credentials:write", ctx.principal.scopes);
+      requireScope(ctx.principal.scopes, "credentials:write");
       return ctx.consult(saving({ provider, secret }, ringLater(ctx.providers, ctx.principal), ctx.providers));
     }),
 
   list: query
     .meta(
       rest("GET", "/auth/api-keys", "api_keys:read", "List API keys", {
-        description: "Newest first, also those that are revoked or have expired. Of a key only how it begins is shown.",
+        description:
+          "Newest first, also those that are revoked or have expired. Of a key only how it begins is shown. `createdBy` lists what one person, or one key, has made.",
         faults: ["cursor_invalid"],
       }),
     )
@@ -44,8 +47,9 @@ export const apiKeys = router({
     .meta(
       rest("POST", "/auth/api-keys/{id}/rotate", "api_keys:write", "Replace an API key by a new one", {
         status: 201,
-        description: "The new key has the same name, scopes and expiry. You must have its scopes yourself.",
-        faults: ["api_key_not_found", "api_key_not_active"],
+        description:
+          "The new key has the same name, scopes and expiry, and goes on with the idempotency keys of the old one. You must have its scopes yourself.",
+        faults: ["api_key_not_found", "api_key_not_active", "api_key_limit_reached"],
       }),
     )
     .input(RotateApiKey)

@@ -67,7 +67,16 @@ export const RotateApiKey = z.strictObject({
 export type RotateApiKey = z.output<typeof RotateApiKey>;
 
 export const ApiKeyId = z.strictObject({ id: Id("apiKey", examples.apiKey) });
-export const ListApiKeys = z.strictObject({ ...PageInput });
+/** A person (`user_…`) or a key (`key_…`). */
+const Maker = z.string().regex(/^(user|key)_[0-9a-z]{26}$/, "This is neither the id of a user nor of an API key.");
+
+export const ListApiKeys = z.strictObject({
+  ...PageInput,
+  createdBy: Maker.optional().meta({
+    description: "Keys that this person or this key made.",
+    examples: [examples.user],
+  }),
+});
 export type ListApiKeys = z.output<typeof ListApiKeys>;
 
 export const ApiKey = z
@@ -76,6 +85,7 @@ export const ApiKey = z
     name: Name,
     prefix: z.string().meta({ description: "How the key begins.", examples: ["pb_live_3kTz"] }),
     scopes: z.array(Scope).meta({ examples: [["calls:read", "calls:write"]] }),
+    createdBy: z.string().meta({ description: "The person or the key that made it.", examples: [examples.user] }),
     createdAt: Timestamp,
     expiresAt: Timestamp.nullable(),
     lastUsedAt: Timestamp.nullable().meta({ description: "To the minute." }),
@@ -86,6 +96,15 @@ export const ApiKey = z
   })
   .meta({ id: "ApiKey" });
 export type ApiKey = z.output<typeof ApiKey>;
+
+/** A key as it is named in other answers. */
+export const KeyRef = z.object({
+  id: Id("apiKey", examples.apiKey),
+  name: ApiKey.shape.name,
+  prefix: ApiKey.shape.prefix,
+  createdBy: ApiKey.shape.createdBy,
+});
+export type KeyRef = z.output<typeof KeyRef>;
 
 export const CreatedApiKey = ApiKey.extend({
   key: z.string().meta({ description: "Shown this once, and kept nowhere.", examples: ["pb_live_…"] }),

@@ -9,7 +9,6 @@ export const auth = router({
       rest("GET", "/auth/me", null, "Who am I", {
         description:
           "The person or the API key that is calling, whatever the client. A key's scopes are among it; a person's follow from the role in each client.",
-        wall: "user",
       }),
     )
     .output(Me)
@@ -20,7 +19,6 @@ export const auth = router({
       rest("GET", "/auth/clients", null, "List the clients that I may act for", {
         description:
           "For a person those that both the token and an active membership name, with the role in each; for an API key the one that it belongs to.",
-        wall: "user",
       }),
     )
     .output(OwnClients)

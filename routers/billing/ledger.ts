@@ -1,5 +1,5 @@
 import { and, desc, eq, isNotNull, isNull, lte, type SQL, sql } from "drizzle-orm";
-import type { Tx } from "../../db/client.ts";
+import { beforeCommit, type Tx } from "../../db/client.ts";
 import { emit } from "../../db/events.ts";
 import { newId } from "../../db/ids.ts";
 import {
@@ -13,6 +13,21 @@ import {
 import { ApiError } from "../core/errors.ts";
 import type { Price } from "./price.ts";
 
+/*
+ * A client has one row per account, and every posting of theirs changes the same two or three. So the entries are written
+ * when they arise, and the balances are changed right before the commit, with the events that carry them: nothing waits for
+ * such a row while a transaction does anything else. The order of locks is: subject, balances, counters of events.
+ */
+
+type CreditsEvent = { type: CreditsEventType; amountMicros: number; subjectId: string | null };
+type CreditsEventType =
+  | "credits.held"
+  | "credits.released"
+  | "credits.debited"
+  | "credits.refunded"
+  | "credits.granted";
+type Amounts = Partial<Record<AccountName, number>>;
+
 type Posting = {
   kind: (typeof ledgerTransactions.$inferInsert)["kind"];
   /** With the kind, unique: what is posted once is never posted again. */
@@ -21,7 +36,7 @@ type Posting = {
   priceId: string | null;
   memo?: string;
   /** Sums to zero. */
-  entries: Partial<Record<AccountName, number>>;
+  entries: Amounts;
 };
 
 /** The price in force now: the client's own where the operator gave one, else that of the price book. */
@@ -53,42 +68,47 @@ export async function balancesOf(tx: Tx): Promise<{ availableMicros: number; hel
 
 /** Sets credits aside, or refuses: what is available is never overdrawn by a hold, whatever runs at the same time. */
 export async function holdCredits(tx: Tx, subjectId: string, amountMicros: number, price: Price) {
-  if (await takeHold(tx, subjectId, amountMicros, price)) return;
-  const { availableMicros } = await balancesOf(tx);
-  throw new ApiError(
-    "credits_insufficient",
-    `This may cost up to ${credits(amountMicros)} credits, and ${credits(availableMicros)} are available. Add credits, or lower maxDurationSeconds.`,
-  );
+  const refuse = async () => {
+    const { availableMicros } = await balancesOf(tx);
+    throw new ApiError(
+      "credits_insufficient",
+      `This may cost up to ${credits(amountMicros)} credits, and ${credits(availableMicros)} are available. Add credits, or lower maxDurationSeconds.`,
+    );
+  };
+  if (!(await takeHold(tx, subjectId, amountMicros, price, refuse))) await refuse();
 }
 
 /**
  * For what has begun without asking us: the hold where it is covered, else none, and false. What it comes to is settled
- * all the same, below zero if need be.
+ * all the same, below zero if need be. Throws before the commit if the balance has changed meanwhile: try again then.
  */
 export async function holdIfCovered(tx: Tx, subjectId: string, amountMicros: number, price: Price): Promise<boolean> {
-  if (await takeHold(tx, subjectId, amountMicros, price)) return true;
+  const changed = async () => {
+    throw new Error(`The balance changed while credits were held for ${subjectId}. Try again.`);
+  };
+  if (await takeHold(tx, subjectId, amountMicros, price, changed)) return true;
   await tx.insert(holds).values({ subjectId, amountMicros: 0, priceId: price.id, status: "settled" });
   return false;
 }
 
-async function takeHold(tx: Tx, subjectId: string, amountMicros: number, price: Price): Promise<boolean> {
+/** `uncovered` is called before the commit, if others took the credits after they were seen here. It throws. */
+async function takeHold(
+  tx: Tx,
+  subjectId: string,
+  amountMicros: number,
+  price: Price,
+  uncovered: () => Promise<void>,
+): Promise<boolean> {
   if (amountMicros === 0) await openAccounts(tx); // what is free needs no credits, and whoever never had any has no account
-  const [taken] = await tx
-    .update(ledgerAccounts)
-    .set({ balanceMicros: sql`${ledgerAccounts.balanceMicros} - ${amountMicros}` })
-    .where(and(eq(ledgerAccounts.name, "available"), sql`${ledgerAccounts.balanceMicros} >= ${amountMicros}`))
-    .returning();
-  if (!taken) return false;
-  await writeTransaction(tx, {
-    kind: "hold",
-    sourceId: subjectId,
-    subjectId,
-    priceId: price.id,
-    entries: { available: -amountMicros, held: amountMicros },
-  });
-  await addTo(tx, { held: amountMicros });
+  if ((await balancesOf(tx)).availableMicros < amountMicros) return false;
+  const entries = { available: -amountMicros, held: amountMicros };
+  const said = { type: "credits.held", amountMicros, subjectId } as const;
+  await writeTransaction(tx, { kind: "hold", sourceId: subjectId, subjectId, priceId: price.id, entries });
   await tx.insert(holds).values({ subjectId, amountMicros, priceId: price.id });
-  if (amountMicros > 0) await say(tx, "credits.held", amountMicros, subjectId);
+  if (amountMicros === 0) return true;
+  beforeCommit(tx, async () => {
+    if (!(await moveBalances(tx, entries, [said], amountMicros))) await uncovered();
+  });
   return true;
 }
 
@@ -100,14 +120,11 @@ export async function releaseHold(tx: Tx, subjectId: string) {
     .where(and(eq(holds.subjectId, subjectId), eq(holds.status, "held")))
     .returning();
   if (!hold) return;
-  await post(tx, {
-    kind: "release",
-    sourceId: subjectId,
-    subjectId,
-    priceId: hold.priceId,
-    entries: { available: hold.amountMicros, held: -hold.amountMicros },
-  });
-  if (hold.amountMicros > 0) await say(tx, "credits.released", hold.amountMicros, subjectId);
+  const { amountMicros, priceId } = hold;
+  const entries = { available: amountMicros, held: -amountMicros };
+  const said = { type: "credits.released", amountMicros, subjectId } as const;
+  if (await writeTransaction(tx, { kind: "release", sourceId: subjectId, subjectId, priceId, entries }))
+    beforeCommit(tx, () => moveBalances(tx, entries, [said]));
 }
 
 /**
@@ -121,32 +138,44 @@ export async function settleBill(tx: Tx, subjectId: string, revision: number, bi
   const difference = billMicros - hold.capturedMicros;
   const freed = hold.status === "held" ? hold.amountMicros : 0;
   if (difference === 0 && hold.status !== "held") return;
-  const posted = await post(tx, {
-    kind: "settlement",
-    sourceId: `${subjectId}:${revision}`,
-    subjectId,
-    priceId: hold.priceId,
-    entries: { held: -freed, revenue: difference, available: freed - difference },
-  });
-  if (!posted) return;
+  const entries = { held: -freed, revenue: difference, available: freed - difference };
+  const sourceId = `${subjectId}:${revision}`;
+  const { priceId } = hold;
+  if (!(await writeTransaction(tx, { kind: "settlement", sourceId, subjectId, priceId, entries }))) return;
   await tx.update(holds).set({ status: "settled", capturedMicros: billMicros }).where(eq(holds.subjectId, subjectId));
-  if (difference > 0) await say(tx, "credits.debited", difference, subjectId);
-  if (freed > difference && freed > 0) await say(tx, "credits.released", freed - Math.max(difference, 0), subjectId);
-  if (difference < 0) await say(tx, "credits.refunded", -difference, subjectId);
+  const said: CreditsEvent[] = [
+    { type: "credits.debited", amountMicros: difference, subjectId },
+    { type: "credits.released", amountMicros: freed > 0 ? freed - Math.max(difference, 0) : 0, subjectId },
+    { type: "credits.refunded", amountMicros: -difference, subjectId },
+  ];
+  beforeCommit(tx, () => moveBalances(tx, entries, said));
 }
 
-/** Gives credits. The same source gives once. */
+/** Gives credits, and changes the balance now, since the answer carries it. The same source gives once. */
 export async function grantCredits(tx: Tx, sourceId: string, amountMicros: number, memo: string) {
   await openAccounts(tx);
-  const posted = await post(tx, {
-    kind: "grant",
-    sourceId,
-    subjectId: null,
-    priceId: null,
-    memo,
-    entries: { available: amountMicros, grants: -amountMicros },
-  });
-  if (posted) await say(tx, "credits.granted", amountMicros, null);
+  await refuseBeyondRange(tx, amountMicros);
+  const entries = { available: amountMicros, grants: -amountMicros };
+  const posting = { kind: "grant", sourceId, subjectId: null, priceId: null, memo, entries } as const;
+  if (!(await writeTransaction(tx, posting))) return;
+  await moveBalances(tx, entries, [{ type: "credits.granted", amountMicros, subjectId: null }]);
+}
+
+/** Half of what a number holds exactly: what is held, and grants that run at the same time, still fit beside it. */
+const highestBalanceMicros = 4e15;
+
+/** A balance beyond the safe integers could not be told to anyone, nor reckoned with. */
+async function refuseBeyondRange(tx: Tx, amountMicros: number) {
+  const [account] = await tx
+    .select()
+    .from(ledgerAccounts)
+    .where(eq(ledgerAccounts.name, "grants"))
+    .for("no key update");
+  const { availableMicros } = await balancesOf(tx);
+  const granted = Math.abs(account?.balanceMicros ?? 0);
+  if (Math.max(availableMicros, granted) + amountMicros <= highestBalanceMicros) return;
+  const message = `A client is given and holds at most ${credits(highestBalanceMicros)} credits. Give less.`;
+  throw new ApiError("input_invalid", `amountMicros: ${message}`, { details: [{ path: "amountMicros", message }] });
 }
 
 /** The six accounts of a client; opened when they are first needed. */
@@ -158,14 +187,7 @@ async function openAccounts(tx: Tx) {
     .onConflictDoNothing();
 }
 
-/** False when this was posted before. */
-async function post(tx: Tx, posting: Posting): Promise<boolean> {
-  if (!(await writeTransaction(tx, posting))) return false;
-  await addTo(tx, posting.entries);
-  return true;
-}
-
-/** Of what moves no credits nothing is written: a hold and a bill at a price of zero. */
+/** False when this was posted before. Of what moves no credits nothing is written: a hold and a bill at a price of zero. */
 async function writeTransaction(tx: Tx, { entries, ...transaction }: Posting): Promise<boolean> {
   const lines = Object.entries(entries).filter(([, amount]) => amount !== 0) as [AccountName, number][];
   if (lines.length === 0) return true;
@@ -184,28 +206,41 @@ async function writeTransaction(tx: Tx, { entries, ...transaction }: Posting): P
 }
 
 /**
- * In one statement and in the order of the names, so that two settlements never wait for each other crosswise. `no key`,
- * since the entries' foreign key holds these rows shared already: a full `for update` would wait for the other's share.
+ * Changes the balances and says so with what they have become, in one round trip. false: less than `needed` is available,
+ * and nothing was changed. In the order of the names, so that two settlements never wait for each other crosswise.
+ * `no key`, since the entries' foreign key holds these rows shared already: a full `for update` would wait for the other's.
  */
-async function addTo(tx: Tx, amounts: Partial<Record<AccountName, number>>) {
-  await tx.execute(sql`
+async function moveBalances(tx: Tx, amounts: Amounts, said: CreditsEvent[], needed: number | null = null) {
+  if (Object.values(amounts).every((amount) => amount === 0)) return true;
+  const json = JSON.stringify({ available: 0, held: 0, ...amounts });
+  const moved = tx
+    .execute(sql`
     with locked as (
-      select name from ledger_accounts where name in (select key from json_each(${JSON.stringify(amounts)}::json))
+      select name, balance_micros from ledger_accounts where name in (select key from json_each(${json}::json))
       order by name for no key update
+    ), covered as (
+      select ${needed}::bigint is null
+        or coalesce((select balance_micros from locked where name = 'available'), 0) >= ${needed}::bigint as yes
     )
-    update ledger_accounts a set balance_micros = balance_micros + (${JSON.stringify(amounts)}::json->>a.name)::bigint
-    from locked where a.name = locked.name`);
+    update ledger_accounts a set balance_micros = a.balance_micros + (${json}::json->>a.name)::bigint
+    from locked, covered where a.name = locked.name and covered.yes returning a.name`)
+    .execute(); // sent now, before the events
+  const [rows] = await Promise.all([moved, ...said.filter(({ amountMicros }) => amountMicros > 0).map(sayTo(tx))]);
+  return rows.length > 0;
 }
 
-async function say(
-  tx: Tx,
-  type: "credits.held" | "credits.released" | "credits.debited" | "credits.refunded" | "credits.granted",
-  amountMicros: number,
-  subjectId: string | null,
-) {
-  const balances = await balancesOf(tx);
-  const [row] = await tx.execute<{ client: string }>(sql`select current_setting('app.client_id') as client`);
-  await emit(tx, type, row!.client, { amountMicros, subjectId, ...balances });
-}
+const balancesNow = sql`(
+  select jsonb_build_object(
+    'availableMicros', coalesce(sum(balance_micros) filter (where name = 'available'), 0)::bigint,
+    'heldMicros', coalesce(sum(balance_micros) filter (where name = 'held'), 0)::bigint)
+  from ledger_accounts)`;
+
+/** The balances are put in by the database: these statements follow the change without waiting for its answer. */
+const sayTo =
+  (tx: Tx) =>
+  ({ type, ...data }: CreditsEvent) => {
+    const unknownYet = { availableMicros: 0, heldMicros: 0 };
+    return emit(tx, type, sql`current_setting('app.client_id')`, { ...data, ...unknownYet }, balancesNow);
+  };
 
 const credits = (amount: number) => (amount / 1_000_000).toLocaleString("en-US", { maximumFractionDigits: 6 });

@@ -4,6 +4,7 @@ import { holds, prices } from "../../db/schema/billing.ts";
 import { calls } from "../../db/schema/calls.ts";
 import { costLines } from "../billing/price.ts";
 import { toIso, toIsoOrNull } from "../core/fields.ts";
+import { shownEndReason } from "./lifecycle/outcome.ts";
 import type { Call } from "./schema.ts";
 
 const { finalState: _, overrides: __, ...shown } = getTableColumns(calls);
@@ -41,11 +42,15 @@ export function toCall({ call, hold, price }: ShownCall): Call {
     carrier: call.medium,
     to: call.to,
     from: call.from,
+    fromState: call.fromState,
+    fromRaw: call.fromRaw,
+    toRaw: call.toRaw,
     status: call.status,
     outcome: call.outcome,
     outcomeFinal: call.outcomeFinal,
     failureReason: call.failureReason,
-    endReason: call.endReason,
+    endReason: shownEndReason(call.endReason),
+    providerEndReason: call.endReason,
     variables: call.variables,
     metadata: call.metadata,
     maxDurationSeconds: call.maxDurationSeconds,

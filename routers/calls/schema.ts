@@ -1,15 +1,10 @@
-import { isPossiblePhoneNumber } from "libphonenumber-js";
 import { z } from "zod";
-import { examples, Id, Metadata, Timestamp, TimestampInput } from "../core/fields.ts";
+import { boundedRecord } from "../core/bounds.ts";
+import { examples, FreeNumber, Id, Metadata, Timestamp, TimestampInput } from "../core/fields.ts";
 import { PageInput, pageOf } from "../core/pagination.ts";
+import { CalleeField } from "../core/sip-address.ts";
 import { legCauses } from "../ports/carriers.ts";
 import { wordsOf } from "./list/search-terms.ts";
-
-const Phone = z
-  .string()
-  .regex(/^\+[1-9][0-9]{6,14}$/, "Write the number in E.164: a plus sign, country code and number, digits only.")
-  .refine((text) => isPossiblePhoneNumber(text), "No such number can exist: check the country code and the length.")
-  .meta({ redact: "personal", examples: ["+14155550100"] });
 
 export const statuses = ["queued", "ringing", "active", "ended", "failed", "unknown"] as const;
 export const outcomes = [
@@ -23,29 +18,20 @@ export const outcomes = [
   "cancelled",
 ] as const;
 
-const sipUri =
-  /^sips?:[A-Za-z0-9._~%!*'()&=+$,;?/-]{1,64}@[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?(;transport=(udp|tcp|tls))?$/;
-
-const SipUri = z
-  .string()
-  .max(320)
-  .regex(sipUri, "Write a SIP address as `sip:user@host`, with `:port` and `;transport=tls` where they are needed.")
-  .meta({ redact: "personal", examples: ["sip:reception@pbx.example.com"] });
-
-const Address = z.union([Phone, SipUri], {
-  error: "Write an E.164 number such as +14155550100, or, for the carrier `sip`, an address such as sip:user@host.",
-});
+const Address = CalleeField().meta({ redact: "personal", examples: ["+14155550100"] });
 
 const VariableName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,63}$/, "Names are letters, digits and `_`.");
 
-const Variables = z
-  .record(VariableName, z.union([z.string().max(4000), z.number(), z.boolean()]))
-  .refine((pairs) => Object.keys(pairs).length <= 100, "At most 100 variables.")
-  .meta({
-    description: "Values for the variables that the agent declares, or that its prompt names.",
-    redact: "personal",
-    examples: [{ name: "Ada" }],
-  });
+const Variables = boundedRecord(
+  VariableName,
+  z.union([z.string().max(4000), FreeNumber, z.boolean()]),
+  100,
+  "variables",
+).meta({
+  description: "Values for the variables that the agent declares, or that its prompt names.",
+  redact: "personal",
+  examples: [{ name: "Ada" }],
+});
 
 const MaxDuration = z
   .int()
@@ -79,7 +65,7 @@ export const CreateCall = z.strictObject({
   agentId: Id("agent", examples.agent),
   medium: Medium,
   variables: Variables.default({}),
-  metadata: Metadata.default({}),
+  metadata: Metadata.meta({ redact: "personal" }).default({}),
   agentVersion: z
     .int()
     .min(1)
@@ -99,7 +85,7 @@ export const CreateCall = z.strictObject({
     .min(1)
     .max(2000)
     .optional()
-    .meta({ description: "The agent's own, if left out.", examples: ["Good morning, Ada!"] }),
+    .meta({ description: "The agent's own, if left out.", redact: "personal", examples: ["Good morning, Ada!"] }),
   maxDurationSeconds: MaxDuration.optional().meta({
     description: "The agent's own limit, if left out.",
     examples: [600],
@@ -178,9 +164,7 @@ const filters = {
     .boolean()
     .optional()
     .meta({ description: "A recording that can be downloaded.", examples: [true] }),
-  metadata: z
-    .record(z.string().max(40), z.string().max(500))
-    .refine((pairs) => Object.keys(pairs).length <= 5, "At most 5 pairs.")
+  metadata: boundedRecord(z.string().max(40), z.string().max(500), 5)
     .optional()
     .meta({ description: "All of these pairs: written `metadata=key:value`, and repeated." }),
   search: z
@@ -220,11 +204,31 @@ export const Call = z
     to: z
       .string()
       .nullable()
-      .meta({ examples: ["+14155550100"] }),
+      .meta({
+        description:
+          "What was called. Of a call that came in null where the voice provider does not say, and several numbers lead to the agent.",
+        examples: ["+14155550100"],
+      }),
     from: z
       .string()
       .nullable()
-      .meta({ examples: ["+14155550199"] }),
+      .meta({ description: "Who called: E.164, or a SIP address.", examples: ["+14155550199"] }),
+    fromState: z
+      .enum(["known", "withheld", "unreadable"])
+      .nullable()
+      .meta({
+        description:
+          "Of a call that came in. `withheld`: the caller hides the number. `unreadable`: no number can be made of `fromRaw`. null: the line said nothing.",
+        examples: [null],
+      }),
+    fromRaw: z
+      .string()
+      .nullable()
+      .meta({ description: "Of a call that came in: the caller exactly as the line gave it.", examples: [null] }),
+    toRaw: z
+      .string()
+      .nullable()
+      .meta({ description: "Of a call that came in: what was called, exactly as the line gave it.", examples: [null] }),
     status: z.enum(statuses).meta({ examples: ["ringing"] }),
     outcome: z
       .enum(outcomes)
@@ -232,7 +236,18 @@ export const Call = z
       .meta({ description: "Provisional until `outcomeFinal`.", examples: [null] }),
     outcomeFinal: z.boolean(),
     failureReason: z.string().nullable(),
-    endReason: z.string().nullable(),
+    endReason: z
+      .string()
+      .nullable()
+      .meta({
+        description:
+          "`unjoined`, `hangup` (the person), `agent_hangup`, `timeout`, `connection_error`, `system_error`, or `other`: one that came up since.",
+        examples: ["hangup"],
+      }),
+    providerEndReason: z
+      .string()
+      .nullable()
+      .meta({ description: "The voice provider's own word for it, as received.", examples: ["hangup"] }),
     variables: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
     metadata: z.record(z.string(), z.string()),
     maxDurationSeconds: z.int().meta({ examples: [600] }),
@@ -338,7 +353,10 @@ export const Transcript = z
     messages: z.array(
       z.object({
         index: z.int(),
-        role: z.enum(["user", "agent", "tool_call", "tool_result"]),
+        role: z.enum(["user", "agent", "tool_call", "tool_result", "other"]).meta({
+          description: "`other`: a role of the voice provider's that came up since.",
+          examples: ["user"],
+        }),
         text: z.string(),
         toolName: z.string().nullable(),
         startSeconds: z.number().nullable(),

@@ -4,15 +4,23 @@ import { type EventType, emit } from "../../db/events.ts";
 import { enqueue } from "../../db/queue.ts";
 import { holds } from "../../db/schema/billing.ts";
 import { callMessages, calls } from "../../db/schema/calls.ts";
+import { voicemailTool } from "../agents/references.ts";
 import { priceById, releaseHold, settleBill } from "../billing/ledger.ts";
 import { billMicros } from "../billing/price.ts";
 import { ApiError } from "../core/errors.ts";
 import { toIso, toIsoOrNull } from "../core/fields.ts";
 import { isClientsOwn } from "../credentials/accounts.ts";
 import type { ProviderCall, ProviderMessage } from "../ports/ultravox.ts";
-import { leaveProvider, settleArtifacts, withSummaries } from "./artifacts/artifacts.ts";
+import { leaveProvider, settleArtifacts, wishesOf, withSummaries } from "./artifacts/artifacts.ts";
 import { soundOut } from "./lifecycle/legs.ts";
-import { finalOutcome, type Outcome, provisionalOutcome, reached, refinedOutcome } from "./lifecycle/outcome.ts";
+import {
+  conclusionOf,
+  type Outcome,
+  provisionalOutcome,
+  refinedOutcome,
+  shownEndReason,
+  talkedSeconds,
+} from "./lifecycle/outcome.ts";
 import { after, type CallMove } from "./lifecycle/transitions.ts";
 import { toCall, toCalls } from "./resource.ts";
 import type { Call, Transcript } from "./schema.ts";
@@ -125,12 +133,6 @@ export async function applyCall(tx: Tx, call: CallRow, seen: ProviderCall, how: 
   return now;
 }
 
-/** From answer to end, in whole seconds; of a call that nobody answered, none. */
-function talkedSeconds({ joinedAt, endedAt }: ProviderCall): number {
-  if (!joinedAt || !endedAt) return 0;
-  return Math.max(0, Math.round((endedAt.getTime() - joinedAt.getTime()) / 1000));
-}
-
 function billOf({ billing, billedSeconds, sipBilledSeconds }: ProviderCall) {
   if (billing === "refunded") return { billedSeconds: 0, sipBilledSeconds: 0 };
   return { billedSeconds: billedSeconds ?? 0, sipBilledSeconds: sipBilledSeconds ?? 0 };
@@ -203,11 +205,13 @@ export async function refineOutcome(tx: Tx, call: CallRow) {
 export async function finaliseCall(tx: Tx, id: string, messages: ProviderMessage[] | null) {
   const call = await lockCall(tx, id);
   if (call.status !== "ended" || call.outcomeFinal) return;
-  const outcome = finalOutcome((call.outcome ?? "failed") as Outcome, messages ?? []);
+  const wishes = await wishesOf(tx, call.agentId, call.agentVersion);
+  const provisional = (call.outcome ?? "failed") as Outcome;
+  const { outcome, reached } = conclusionOf(provisional, call, messages, voicemailTool(wishes));
   const artifacts = await settleArtifacts(tx, { ...call, outcome }, messages);
   const changed = await change(tx, call, { outcome, outcomeFinal: true, ...artifacts });
-  if (messages) await emitCallEvent(tx, "call.transcript.ready", changed);
-  await emitCallEvent(tx, reached(outcome) ? "call.completed" : "call.failed", changed);
+  if (changed.transcriptStatus === "ready") await emitCallEvent(tx, "call.transcript.ready", changed);
+  await emitCallEvent(tx, reached ? "call.completed" : "call.failed", changed);
 }
 
 const vanishedAfterSeconds = 600;
@@ -265,8 +269,8 @@ export function lastWordOn(call: CallRow, { billing, seconds }: LastBill): Provi
     recordingEnabled: call.recordingEnabled,
     medium: call.medium,
     isInbound: call.direction === "inbound",
-    fromNumber: null,
-    toNumber: null,
+    fromRaw: null,
+    toRaw: null,
   };
 }
 
@@ -312,7 +316,7 @@ export async function emitCallEvent(tx: Tx, type: EventType & `call.${string}`, 
     status: call.status,
     outcome: call.outcome,
     outcomeFinal: call.outcomeFinal,
-    endReason: call.endReason,
+    endReason: shownEndReason(call.endReason),
     failureReason: call.failureReason,
     metadata: call.metadata,
     createdAt: toIso(call.createdAt),

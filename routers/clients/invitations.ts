@@ -3,10 +3,13 @@ import { and, desc, eq, isNull, lt, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { invitations, memberships, users } from "../../db/schema/clients.ts";
+import { lockMaker } from "../api-keys/creators.ts";
+import { requireScope } from "../core/authorize.ts";
 import type { Person, Principal } from "../core/context.ts";
 import { ApiError } from "../core/errors.ts";
 import { toIso } from "../core/fields.ts";
 import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
+import { grants, scopes } from "../core/scopes.ts";
 import { refuseBeyond, refuseMember } from "./members.ts";
 import type { CreatedInvitation, Invitation, Invite, Joined, ListInvitations } from "./schema.ts";
 
@@ -22,7 +25,7 @@ export async function invite(
   /** Only in a transaction of the house; else that of the transaction. */
   clientId?: string,
 ): Promise<CreatedInvitation> {
-  if (inviter.kind !== "operator") await refuseBeyond(tx, inviter, role);
+  if (inviter.kind !== "operator") await refuseInvitation(tx, inviter, role);
   const token = `pbi_${randomBytes(32).toString("base64url")}`;
   const [row] = await tx
     .insert(invitations)
@@ -37,6 +40,14 @@ export async function invite(
     })
     .returning();
   return { ...onTheWire(row!, new Date()), token };
+}
+
+/** An invitation outlives its maker, so it takes what the maker may do at this very moment. */
+async function refuseInvitation(tx: Tx, inviter: Pick<Principal, "id" | "kind" | "scopes">, role: string) {
+  const held = await lockMaker(tx, inviter.id);
+  requireScope(held, "members:write");
+  const both = scopes.filter((scope) => grants(held, scope) && grants(inviter.scopes, scope));
+  await refuseBeyond(tx, { ...inviter, scopes: both }, role);
 }
 
 export async function listInvitations(tx: Tx, { limit, cursor }: ListInvitations, key: ListKey) {

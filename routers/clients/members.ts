@@ -1,12 +1,13 @@
 import { and, desc, eq, lt, ne } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { memberships, users } from "../../db/schema/clients.ts";
+import { settleMadeBy } from "../api-keys/creators.ts";
 import type { Principal } from "../core/context.ts";
 import { ApiError } from "../core/errors.ts";
 import { toIso } from "../core/fields.ts";
 import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
 import { grants, scopes } from "../core/scopes.ts";
-import type { ListMembers, Member, UpdateMember } from "./schema.ts";
+import type { ChangedMember, ListMembers, Member, RemovedMember, RemoveMember, UpdateMember } from "./schema.ts";
 import { scopesOfRole } from "./service.ts";
 
 type Actor = Pick<Principal, "id" | "kind" | "scopes">;
@@ -39,7 +40,12 @@ export async function getMember(tx: Tx, clientId: string, id: string): Promise<M
 }
 
 /** Gives a member another role. `actor` null: an operator, who may do anything but leave a client without an owner. */
-export async function changeRole(tx: Tx, clientId: string, { id, role }: UpdateMember, actor: Actor | null) {
+export async function changeRole(
+  tx: Tx,
+  clientId: string,
+  { id, role, keepApiKeys }: UpdateMember,
+  actor: Actor | null,
+): Promise<ChangedMember> {
   const old = await lockMember(tx, clientId, id);
   if (actor) {
     await refuseBeyond(tx, actor, role);
@@ -47,15 +53,24 @@ export async function changeRole(tx: Tx, clientId: string, { id, role }: UpdateM
   }
   if (old.role === "owner" && role !== "owner") await refuseLastOwner(tx, clientId, id);
   await tx.update(memberships).set({ role }).where(isMember(clientId, id));
-  return getMember(tx, clientId, id);
+  const left = await settleMadeBy(tx, { userId: old.userId, role, keepApiKeys });
+  return { ...(await getMember(tx, clientId, id)), ...left };
 }
 
-/** The person is let in no more from this moment on: his role is read with every request. */
-export async function removeMember(tx: Tx, clientId: string, id: string, actor: Actor | null) {
+/** The person is let in no more from this moment on, and neither is what they made: the role is read with every request. */
+export async function removeMember(
+  tx: Tx,
+  clientId: string,
+  { id, keepApiKeys }: RemoveMember,
+  actor: Actor | null,
+): Promise<RemovedMember> {
   const old = await lockMember(tx, clientId, id);
   if (actor && actor.id !== old.userId) await refuseBeyond(tx, actor, old.role);
   if (old.role === "owner") await refuseLastOwner(tx, clientId, id);
+  const { email } = await getMember(tx, clientId, id);
   await tx.delete(memberships).where(isMember(clientId, id));
+  const left = await settleMadeBy(tx, { userId: old.userId, role: null, email, keepApiKeys });
+  return { id, userId: old.userId, ...left };
 }
 
 /** Nobody gives, or takes, more than he has himself; and only an owner makes or unmakes one. */

@@ -4,6 +4,7 @@ import { acceptInvitation, invite, listInvitations, withdrawInvitation } from ".
 import { changeRole, getMember, listMembers, removeMember } from "./members.ts";
 import {
   AcceptInvitation,
+  ChangedMember,
   Client,
   CreatedInvitation,
   InvitationId,
@@ -15,6 +16,8 @@ import {
   Member,
   MemberId,
   MemberPage,
+  RemovedMember,
+  RemoveMember,
   RoleList,
   UpdateClient,
   UpdateMember,
@@ -77,23 +80,27 @@ export const clients = router({
     update: command
       .meta(
         rest("PATCH", "/clients/current/members/{id}", "members:write", "Give a member another role", {
-          description: "It holds from his next request on. Only an owner makes or unmakes an owner.",
+          description:
+            "It holds from that person's next request on. API keys of theirs that may do more than the new role are revoked, and named in the answer. Only an owner makes or unmakes an owner.",
           faults: ["member_not_found", "owner_required"],
         }),
       )
       .input(UpdateMember)
-      .output(Member)
+      .output(ChangedMember)
       .mutation(({ ctx, input }) => changeRole(ctx.tx, ctx.principal.clientId, input, ctx.principal)),
 
     remove: command
       .meta(
         rest("DELETE", "/clients/current/members/{id}", "members:write", "Remove a member", {
-          description: "API keys that he made stay: revoke them apart.",
+          status: 200,
+          description:
+            "API keys that this person made are revoked with it, and named in the answer; invitations that they made are withdrawn.",
           faults: ["member_not_found", "owner_required"],
         }),
       )
-      .input(MemberId)
-      .mutation(({ ctx, input }) => removeMember(ctx.tx, ctx.principal.clientId, input.id, ctx.principal)),
+      .input(RemoveMember)
+      .output(RemovedMember)
+      .mutation(({ ctx, input }) => removeMember(ctx.tx, ctx.principal.clientId, input, ctx.principal)),
   }),
 
   invitations: router({
@@ -132,7 +139,6 @@ export const clients = router({
     accept: selfCommand
       .meta(
         rest("POST", "/invitations/{token}/accept", null, "Accept an invitation", {
-          wall: "user",
           description:
             "With a person's own token. Afterwards the identity provider must name the client in that person's tokens.",
           faults: ["invitation_not_found", "invitation_forbidden", "member_exists"],

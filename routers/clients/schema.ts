@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { KeyRef } from "../api-keys/schema.ts";
 import { examples, Id, Metadata, Timestamp } from "../core/fields.ts";
 import { PageInput, pageOf } from "../core/pagination.ts";
 
@@ -83,8 +84,37 @@ export const MemberPage = pageOf(Member);
 export const ListMembers = z.strictObject({ ...PageInput, role: Role.optional() });
 export type ListMembers = z.output<typeof ListMembers>;
 export const MemberId = z.strictObject({ id: Id("membership", examples.member) });
-export const UpdateMember = z.strictObject({ id: Id("membership", examples.member), role: Role });
+
+export const keepApiKeys = z
+  .boolean()
+  .default(false)
+  .meta({
+    description:
+      "Keys that this person made, or that keys of theirs made, go on working. Otherwise those that may do more than the person now are revoked.",
+    redact: "none",
+    examples: [false],
+  });
+export const UpdateMember = z.strictObject({ ...MemberId.shape, role: Role, keepApiKeys });
 export type UpdateMember = z.output<typeof UpdateMember>;
+export const RemoveMember = z.strictObject({ ...MemberId.shape, keepApiKeys });
+export type RemoveMember = z.output<typeof RemoveMember>;
+
+/** What becomes of what a person made, when they leave or get another role. */
+const leftBehind = {
+  revokedApiKeys: z.array(KeyRef).meta({ description: "Keys that were revoked with it." }),
+  keptApiKeys: z.array(KeyRef).meta({ description: "Keys of theirs that still work." }),
+  withdrawnInvitations: z.int().meta({
+    description:
+      "How many open invitations were withdrawn: those that the person made, and those to the person's address.",
+    examples: [0],
+  }),
+};
+export const ChangedMember = Member.extend(leftBehind).meta({ id: "ChangedMember" });
+export type ChangedMember = z.output<typeof ChangedMember>;
+export const RemovedMember = z
+  .object({ id: Member.shape.id, userId: Member.shape.userId, ...leftBehind })
+  .meta({ id: "RemovedMember" });
+export type RemovedMember = z.output<typeof RemovedMember>;
 
 const email = z
   .email()

@@ -4,8 +4,6 @@ import { type Deadline, ProviderError } from "../ports/provider-error.ts";
 import { type Cipher, KeysUnavailable } from "../ports/vault.ts";
 import type { Context } from "./context.ts";
 import { ApiError, type ErrorCode } from "./errors.ts";
-import { providerDeadlineSeconds, type Settlement } from "./intents.ts";
-import type { ProviderCommand } from "./provider-command.ts";
 import { signLinks } from "./sign-links.ts";
 
 /** That our own key service is away is no failure of the provider's: `asFault` knows it. */
@@ -49,25 +47,6 @@ export async function retryWhileBusy<T>(busyCode: ErrorCode, seconds = 0, open: 
       if (!isBusy || performance.now() + busyRetryMs > deadline) throw error;
     }
     await sleep(busyRetryMs);
-  }
-}
-
-/** Step 2: asks. null when the deadline passed, or the line broke, and nobody knows what became of it. */
-export async function executeProviderCommand<A, G>(
-  what: ProviderCommand<never, A, G, unknown>,
-  accountId: string,
-  asked: A,
-  ctx: Context,
-): Promise<Settlement<G> | null> {
-  const deadline = { signal: AbortSignal.timeout(providerDeadlineSeconds * 1000) };
-  try {
-    return { outcome: "accepted", got: await what.execute(ctx.providers, accountId, asked, deadline) };
-  } catch (error) {
-    if (!(error instanceof ProviderError))
-      ctx.log().error({ err: error }, `${what.kind}: the provider's adapter failed`);
-    if (!(error instanceof ProviderError) || error.kind === "unknown") return null;
-    const { kind: outcome, message, retryAfterSeconds } = error;
-    return { outcome, message, ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }) };
   }
 }
 

@@ -6,10 +6,18 @@ import { ApiError } from "./errors.ts";
 import type { EventFollowers } from "./event-followers.ts";
 import type { LimitClass } from "./limits.ts";
 import type { Reply } from "./reply.ts";
+import type { Shares } from "./shares.ts";
 
 /** Who calls, before a client is chosen. */
 export type Caller =
-  | { kind: "key"; keyId: string; clientId: string; scopes: readonly string[] }
+  | {
+      kind: "key";
+      keyId: string;
+      /** The first key of its chain of rotations: itself, if it took the place of none. */
+      rootId: string;
+      clientId: string;
+      scopes: readonly string[];
+    }
   | {
       kind: "user";
       userId: string;
@@ -18,6 +26,7 @@ export type Caller =
       email: string | null;
       name: string | null;
       clientIds: readonly string[];
+      /** What the token limits the person to. null: it limits nothing. An empty list grants nothing. */
       scopes: readonly string[] | null;
       /** An operator of the installation. */
       platform: boolean;
@@ -25,7 +34,7 @@ export type Caller =
   /** Somebody with a good token whom nobody here knows: he may accept an invitation, and nothing else. */
   | { kind: "stranger"; subject: string; email: string | null; name: string | null }
   /** One of the installation's own services, by the credential of the environment. */
-  | { kind: "service"; name: string };
+  | { kind: "service"; name: string; scopes: readonly string[] | null };
 
 export const unknownPersonError = () =>
   new ApiError("unauthenticated", "The token is good, but nobody here is known by it.");
@@ -37,6 +46,8 @@ export type Principal = {
   kind: Caller["kind"];
   clientId: string;
   scopes: readonly string[];
+  /** Whose idempotency keys the caller uses: a rotated API key goes on with those of the key that it replaced. */
+  idempotencyOwner: string;
 };
 
 export type Context = {
@@ -51,8 +62,8 @@ export type Context = {
   authenticate: (anew?: "anew") => Promise<Caller>;
   /** Throws Fault `client_required` or `client_forbidden`. */
   choosePrincipal: (caller: Caller) => Promise<Principal>;
-  /** Throws Fault `rate_limit_exceeded`; says in the reply's headers what is left. */
-  spend: (principalId: string, limit: LimitClass) => void;
+  /** Counts against the caller and against the client. Throws Fault `rate_limit_exceeded`; says in the reply's headers what is left. */
+  spend: (principalId: string, limit: LimitClass, clientId?: string) => void;
   /** A replay takes no quota. */
   unspend: () => void;
   /** The input schema of a procedure: the builders parse before a transaction opens, and redact for the audit. */
@@ -60,6 +71,8 @@ export type Context = {
   db: Database;
   providers: Providers;
   live: EventFollowers;
+  /** Responses that are being streamed. */
+  streams: Shares;
   /** For cursors and fingerprints: what is signed with it says which of the two it is. */
   signingSecret: Buffer;
   /** HMAC of an API key under the installation's pepper. */

@@ -2,6 +2,7 @@ import { TRPCError } from "@trpc/server";
 import { z } from "zod";
 import { ConnectionLost, DatabaseBusy, isDeadlock, SessionRefused } from "../../db/client.ts";
 import { KeysUnavailable } from "../ports/vault.ts";
+import { andMore, boundedDetails, boundedMessage, type FaultDetail } from "./error-details.ts";
 
 const codeOfStatus = {
   400: "BAD_REQUEST",
@@ -63,11 +64,13 @@ export const errorCodes = {
   replay_not_found: { status: 404, meaning: "No replay with this id in this client." },
   ingress_event_not_found: { status: 404, meaning: "No message of a provider with this id, or it is past its age." },
   delivery_pause_not_found: { status: 404, meaning: "Nothing is paused there." },
+  set_apart_not_found: { status: 404, meaning: "No row of a system loop is set apart under this id." },
   voice_not_found: { status: 404, meaning: "No voice with this id in this client." },
   knowledge_base_not_found: { status: 404, meaning: "No knowledge base with this id in this client." },
   knowledge_file_not_found: { status: 404, meaning: "No file with this id in this knowledge base." },
   tool_not_found: { status: 404, meaning: "No tool with this id in this client." },
   upload_not_found: { status: 404, meaning: "No upload with this id in this client, or it has run out." },
+  number_not_found: { status: 404, meaning: "No assigned number with this id." },
   agent_version_not_found: { status: 404, meaning: "This agent has no version of this number." },
   credential_not_found: { status: 404, meaning: "No credential for this provider in this client." },
   recording_not_found: {
@@ -143,6 +146,10 @@ export const errorCodes = {
     status: 409,
     meaning: "This API key is revoked, has expired or was replaced already. Make a new one.",
   },
+  api_key_limit_reached: {
+    status: 409,
+    meaning: "This client has as many active API keys as one may have. Revoke one first.",
+  },
   webhook_disabled: { status: 409, meaning: "The endpoint is switched off. Enable it first." },
   webhook_limit_reached: {
     status: 409,
@@ -163,7 +170,27 @@ export const errorCodes = {
   credential_in_use: { status: 409, meaning: "Something still needs this credential; `details` names it." },
   inbound_route_taken: {
     status: 409,
-    meaning: "Another rule answers this number, or something that this pattern fits, already.",
+    meaning:
+      "The number is not free: a route of yours answers it, or it is assigned to another client; the message says which. Ask the operator, or use a provider account of your own.",
+  },
+  inbound_route_limit_reached: {
+    status: 409,
+    meaning:
+      "This client has as many inbound routes as one may have. Delete one, or use a pattern for several numbers.",
+  },
+  number_taken: {
+    status: 409,
+    meaning:
+      "This number, or something that the pattern fits, is assigned already; `details` names it. Release that first.",
+  },
+  agent_in_use: {
+    status: 409,
+    meaning: "Inbound routes lead to this agent; `details` names them. Change them first, or use `force`.",
+  },
+  agent_needs_variables: {
+    status: 409,
+    meaning:
+      "The agent needs variables, and a call that comes in brings none. Give each a default, or make it not required; `details` says where.",
   },
   registration_taken: { status: 409, meaning: "This SIP account is registered here already." },
   registration_busy: {
@@ -227,15 +254,21 @@ export const errorCodes = {
   server_overloaded: { status: 503, meaning: "This server has too much to do at once. Try again in a moment." },
 } as const satisfies Record<string, Row>;
 
+export type { FaultDetail };
 export type ErrorCode = keyof typeof errorCodes;
-export type ErrorDetail = { path: string; message: string };
-type Extra = { details?: ErrorDetail[]; retryAfterSeconds?: number; cause?: unknown };
+type Extra = { details?: FaultDetail[]; retryAfterSeconds?: number; cause?: unknown };
 
-/** A deliberate failure: a code for machines, a sentence for people that says what to do. */
+/** Every 503 says when to come again, also where nobody knows it exactly. */
+const comeAgainSeconds = 5;
+
+/**
+ * A deliberate failure: a code for machines, a sentence for people that says what to do. Its size is bounded here, since both
+ * may repeat what a caller sent.
+ */
 export class ApiError extends TRPCError {
   readonly errorCode: ErrorCode;
   readonly status: number;
-  readonly details: ErrorDetail[] | undefined;
+  readonly details: FaultDetail[] | undefined;
   readonly retryAfterSeconds: number | undefined;
 
   constructor(
@@ -243,11 +276,14 @@ export class ApiError extends TRPCError {
     message: string = errorCodes[fault].meaning,
     { details, retryAfterSeconds, cause }: Extra = {},
   ) {
-    super({ code: codeOfStatus[errorCodes[fault].status], message, cause });
+    const kept = details && boundedDetails(details);
+    const more = andMore((details?.length ?? 0) - (kept?.length ?? 0));
+    super({ code: codeOfStatus[errorCodes[fault].status], message: boundedMessage(message) + more, cause });
     this.errorCode = fault;
     this.status = errorCodes[fault].status;
-    this.details = details;
-    this.retryAfterSeconds = retryAfterSeconds;
+    this.details = kept;
+    const wait = retryAfterSeconds ?? (this.status === 503 ? comeAgainSeconds : undefined);
+    this.retryAfterSeconds = wait === undefined ? undefined : Math.max(1, wait);
   }
 }
 
@@ -259,6 +295,8 @@ export function toApiError(error: unknown): ApiError {
     const known = fromDatabase(error.cause);
     if (known) return known;
     if (error.code === "BAD_REQUEST" && error.cause instanceof z.core.$ZodError) return invalidInput(error.cause);
+    if (error.code === "PARSE_ERROR")
+      return new ApiError("json_invalid", "`connectionParams` is not JSON. Leave it out.");
     if (error.code === "BAD_REQUEST" && error.cause instanceof SyntaxError) return new ApiError("json_invalid");
     if (error.code === "BAD_REQUEST")
       return new ApiError("input_invalid", "The input could not be read.", { cause: error });

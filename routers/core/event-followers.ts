@@ -2,9 +2,14 @@ import type { Tx } from "../../db/client.ts";
 import type { Notifications } from "../../db/notifications.ts";
 import { ApiError } from "./errors.ts";
 import type { ListKey } from "./pagination.ts";
+import { noRoom, openShares } from "./shares.ts";
 
-/** How many may follow at once, in one process, and how many of them by one key or person. */
-export const followerLimits = { perProcess: 500, perPrincipal: 20, looksAtOnce: 3 };
+type LiveLimits = { perProcess: number; perClient?: number; perPrincipal: number; looksAtOnce: number };
+
+/** How many may follow at once in one process: in all, of one client, and by one key or person. */
+export const followerLimits = { perProcess: 500, perClient: 50, perPrincipal: 20, looksAtOnce: 3 };
+
+const what = "streams of events";
 
 /** The place of one who follows the events of a client. */
 export type FollowerSlot = {
@@ -31,10 +36,10 @@ export type Follower = {
 export type EventFollowers = ReturnType<typeof openEventFollowers>;
 
 /** Who follows events in this process. */
-export function openEventFollowers(notices: Notifications, limits = followerLimits) {
+export function openEventFollowers(notices: Notifications, limits: LiveLimits = followerLimits) {
   const stopping = new AbortController();
-  const byPrincipal = new Map<string, number>();
-  let taken = 0;
+  const perClient = limits.perClient ?? Math.max(limits.perPrincipal, Math.floor(limits.perProcess / 10));
+  const shares = openShares(what, { ...limits, perClient });
   let looking = 0;
   const line: (() => void)[] = [];
 
@@ -53,37 +58,22 @@ export function openEventFollowers(notices: Notifications, limits = followerLimi
   return {
     /** Throws Fault `server_overloaded` or `rate_limit_exceeded`. */
     enter(principalId: string, clientId: string): FollowerSlot {
-      const own = byPrincipal.get(principalId) ?? 0;
-      if (stopping.signal.aborted || taken >= limits.perProcess) {
-        const message = "This server has no place for another stream of events. Try again in a moment.";
-        throw new ApiError("server_overloaded", message, { retryAfterSeconds: 5 });
-      }
-      if (own >= limits.perPrincipal) {
-        const message = `At most ${limits.perPrincipal} streams of events at once. Close one first.`;
-        throw new ApiError("rate_limit_exceeded", message, { retryAfterSeconds: 60 });
-      }
+      if (stopping.signal.aborted) throw new ApiError("server_overloaded", noRoom(what), { retryAfterSeconds: 5 });
+      const giveUp = shares.take(principalId, clientId);
       const watch = notices.watch(clientId);
-      byPrincipal.set(principalId, own + 1);
-      taken += 1;
-      let here = true;
       return {
         signal: stopping.signal,
         wait: (ms, signal) => watch.next(ms, signal),
         look,
         leave() {
-          if (!here) return;
-          here = false;
           watch.close();
-          taken -= 1;
-          const left = byPrincipal.get(principalId)! - 1;
-          if (left > 0) byPrincipal.set(principalId, left);
-          else byPrincipal.delete(principalId);
+          giveUp();
         },
       };
     },
 
     get taken() {
-      return taken;
+      return shares.taken;
     },
 
     /** The process stops: whoever follows is cut off, and comes back elsewhere where he was. */

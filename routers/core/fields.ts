@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { idPattern, type Kind } from "../../db/ids.ts";
+import { boundedRecord } from "./bounds.ts";
 
 /** An id of ours on the wire. A malformed one is refused as input; a well-formed one that is not yours is not found. */
 export const Id = (kind: Kind, example: string) =>
@@ -28,6 +29,7 @@ export const examples = {
   credential: "cred_01m82knxfbfrssk0x3en012rbf",
   registration: "sip_01m82knxfbfrssk0x3en012rbf",
   route: "route_01m82knxfbfrssk0x3en012rbf",
+  number: "num_01m82knxfbfrssk0x3en012rbf",
   member: "mem_01m82knxfbfrssk0x3en012rbf",
   invitation: "inv_01m82knxfbfrssk0x3en012rbf",
   workflow: "wf_01m82knxfbfrssk0x3en012rbf",
@@ -47,6 +49,11 @@ export const TimestampInput = z.iso
   .refine(isOfTheCalendar, "Write an instant of the years 1 to 9999, in UTC.")
   .meta({ examples: [examples.instant] });
 
+const outOfRange = "Write a number between -9007199254740991 and 9007199254740991, or a text.";
+
+/** A number of the caller's own: within the range in which every whole number is exact. */
+export const FreeNumber = z.number().min(Number.MIN_SAFE_INTEGER, outOfRange).max(Number.MAX_SAFE_INTEGER, outOfRange);
+
 /** ISO 8601, UTC, milliseconds. */
 export const Timestamp = z.iso.datetime({ precision: 3 }).meta({ examples: [examples.instant] });
 
@@ -54,10 +61,8 @@ export const toIso = (date: Date) => date.toISOString();
 export const toIsoOrNull = (date: Date | null) => date?.toISOString() ?? null;
 
 /** Text pairs that belong to the integrator: kept, given back, never read. */
-export const Metadata = z
-  .record(
-    z.string().regex(/^[A-Za-z0-9_.-]{1,40}$/, "Keys are 1 to 40 letters, digits, `_`, `.` or `-`."),
-    z.string().max(500),
-  )
-  .refine((pairs) => Object.keys(pairs).length <= 50, "At most 50 pairs.")
-  .meta({ description: "Your own pairs, given back as they are.", examples: [{ orderId: "10248" }] });
+export const Metadata = boundedRecord(
+  z.string().regex(/^[A-Za-z0-9_.-]{1,40}$/, "Keys are 1 to 40 letters, digits, `_`, `.` or `-`."),
+  z.string().max(500),
+  50,
+).meta({ description: "Your own pairs, given back as they are.", examples: [{ orderId: "10248" }] });

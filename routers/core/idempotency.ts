@@ -1,9 +1,10 @@
 import { createHmac } from "node:crypto";
 import { and, eq, getTableColumns, gt, isNull, type SQL, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
+import { idPattern } from "../../db/ids.ts";
 import { idempotencyKeys } from "../../db/schema/clients.ts";
 import type { Cipher } from "../ports/vault.ts";
-import { ApiError, type ErrorCode, type ErrorDetail } from "./errors.ts";
+import { ApiError, type ErrorCode, type FaultDetail } from "./errors.ts";
 import { canonical } from "./pagination.ts";
 
 /** One key of one principal, and what the request under it is. */
@@ -12,7 +13,7 @@ export type Claim = { principal: string; key: string; fingerprint: string; reque
 /** What a request was answered, kept so that the same request is answered the same again. */
 export type Answer =
   | { status: number; data: unknown }
-  | { status: number; fault: ErrorCode; message: string; details?: ErrorDetail[] };
+  | { status: number; fault: ErrorCode; message: string; details?: FaultDetail[] };
 
 export type StoredAnswer = { answer: Answer; requestId: string };
 
@@ -30,18 +31,31 @@ export function fingerprintOf(secret: Buffer, path: string, input: unknown): str
     .digest("hex");
 }
 
+/** What is answered under a key whose request has died while a provider was asked; null: what was asked is settled by now. */
+type AnswerForDead = (intentId: string) => Promise<Answer | null>;
+
 /**
  * Takes the key for this transaction. Returns the answer when it was given before; otherwise the caller does the work.
- * The lock comes in a statement of its own: one that looked as well would look with a snapshot older than the lock.
+ * A running request holds its key for a minute at most. After that it has died: without an intent the work may be done,
+ * with one `answerForDead` says how things stand. The lock comes in a statement of its own: one that looked as well would look with a snapshot older than the lock.
  */
-export async function claimKey(tx: Tx, claim: Claim, ring: Cipher): Promise<StoredAnswer | null> {
+export async function claimKey(
+  tx: Tx,
+  claim: Claim,
+  ring: Cipher,
+  answerForDead: AnswerForDead = async () => null,
+): Promise<StoredAnswer | null> {
   const name = `${claim.principal} ${claim.key}`;
   const [locked, [seen]] = await Promise.all([
     tx.execute<{ got: boolean }>(
       sql`select pg_try_advisory_xact_lock(hashtextextended(current_setting('app.client_id') || ' ' || ${name}, 1)) as got`,
     ),
     tx
-      .select({ ...getTableColumns(idempotencyKeys), abandoned: sql<boolean>`coalesce(${abandoned}, false)` })
+      .select({
+        ...getTableColumns(idempotencyKeys),
+        abandoned: sql<boolean>`coalesce(${abandoned}, false)`,
+        isOverdue: sql<boolean>`coalesce(${idempotencyKeys.leaseUntil} <= clock_timestamp(), false)`,
+      })
       .from(idempotencyKeys)
       .where(
         and(
@@ -55,25 +69,33 @@ export async function claimKey(tx: Tx, claim: Claim, ring: Cipher): Promise<Stor
   if (!seen) return null;
   if (locked[0]?.got && seen.abandoned) return null;
   if (seen.fingerprint !== claim.fingerprint) throw new ApiError("idempotency_key_reused");
+  if (seen.status === "running" && seen.intentId && seen.isOverdue) {
+    const answer = await answerForDead(seen.intentId);
+    if (answer) return { requestId: seen.requestId, answer };
+  }
   if (seen.status === "running" || !seen.answer) throw inProgress();
   return { requestId: seen.requestId, answer: JSON.parse(ring.open(seen.answer, rowOf(claim)).toString()) as Answer };
 }
 
 /** Keeps the answer of a command, in its commit. */
 export async function storeAnswer(tx: Tx, claim: Claim, ring: Cipher, answer: Answer) {
-  await upsert(tx, claim, { status: "answered", answer: seal(ring, claim, answer) });
+  await upsert(tx, claim, { status: "answered", answer: seal(ring, claim, answer), subjectId: subjectOf(answer) });
 }
 
 /**
- * Marks the key as taken before somebody else's machine is asked. With an intent it stays so until that is settled;
- * without one, a minute: then whoever took it has died, and nothing has come of it.
+ * Marks the key as taken before somebody else's machine is asked, for a minute: then whoever took it has died. Without an
+ * intent nothing has come of it. With one the same request is answered 202 until that is settled.
  */
 export async function reserveKey(tx: Tx, claim: Claim, intentId: string | null) {
   await upsert(tx, claim, { status: "running", intentId, leaseUntil: sql`clock_timestamp() + interval '60 seconds'` });
 }
 
-/** Gives a reserved key back: nothing was done under it. */
-export async function giveUpKey(tx: Tx, { principal, key }: Pick<Claim, "principal" | "key">) {
+/** Gives a reserved key back: nothing was done under it. `intentId`: by whose reservation; null: by one without an intent. */
+export async function giveUpKey(
+  tx: Tx,
+  { principal, key }: Pick<Claim, "principal" | "key">,
+  intentId: string | null = null,
+) {
   await tx
     .delete(idempotencyKeys)
     .where(
@@ -81,7 +103,7 @@ export async function giveUpKey(tx: Tx, { principal, key }: Pick<Claim, "princip
         eq(idempotencyKeys.principal, principal),
         eq(idempotencyKeys.key, key),
         eq(idempotencyKeys.status, "running"),
-        isNull(idempotencyKeys.intentId),
+        intentId === null ? isNull(idempotencyKeys.intentId) : eq(idempotencyKeys.intentId, intentId),
       ),
     );
 }
@@ -95,7 +117,12 @@ export async function answerReserved(
 ) {
   await tx
     .update(idempotencyKeys)
-    .set({ status: "answered", answer: seal(ring, { principal, key }, answer), leaseUntil: null })
+    .set({
+      status: "answered",
+      answer: seal(ring, { principal, key }, answer),
+      subjectId: subjectOf(answer),
+      leaseUntil: null,
+    })
     .where(and(eq(idempotencyKeys.principal, principal), eq(idempotencyKeys.key, key)));
 }
 
@@ -112,10 +139,13 @@ export async function storedAnswer(
   return row?.answer ? (JSON.parse(ring.open(row.answer, rowOf(claim)).toString()) as Answer) : null;
 }
 
-type Rest = { status: "answered"; answer: Buffer } | { status: "running"; intentId: string | null; leaseUntil: SQL };
+type Rest =
+  | { status: "answered"; answer: Buffer; subjectId: string | null }
+  | { status: "running"; intentId: string | null; leaseUntil: SQL };
 
 async function upsert(tx: Tx, { principal, key, fingerprint, requestId }: Claim, rest: Rest) {
-  const row = { fingerprint, requestId, answer: null, intentId: null, leaseUntil: null, ...rest, expiresAt: lifetime };
+  const none = { answer: null, subjectId: null, intentId: null, leaseUntil: null };
+  const row = { fingerprint, requestId, ...none, ...rest, expiresAt: lifetime };
   await tx
     .insert(idempotencyKeys)
     .values({ principal, key, ...row })
@@ -125,6 +155,40 @@ async function upsert(tx: Tx, { principal, key, fingerprint, requestId }: Claim,
       setWhere: sql`${idempotencyKeys.expiresAt} <= clock_timestamp() or ${abandoned}`,
     });
 }
+
+/** The answers that are kept about a thing. */
+export async function answersAbout(tx: Tx, subjectId: string, ring: Cipher) {
+  const { principal, key, answer } = idempotencyKeys;
+  const rows = await tx
+    .select({ principal, key, answer })
+    .from(idempotencyKeys)
+    .where(eq(idempotencyKeys.subjectId, subjectId));
+  return rows.flatMap(({ answer: sealed, ...claim }) =>
+    sealed ? [{ ...claim, answer: JSON.parse(ring.open(sealed, rowOf(claim)).toString()) as Answer }] : [],
+  );
+}
+
+/** Another answer for a key that has one: what the first was about is erased. */
+export async function replaceAnswer(tx: Tx, claim: Pick<Claim, "principal" | "key">, ring: Cipher, answer: Answer) {
+  await tx
+    .update(idempotencyKeys)
+    .set({ answer: seal(ring, claim, answer) })
+    .where(
+      and(
+        eq(idempotencyKeys.principal, claim.principal),
+        eq(idempotencyKeys.key, claim.key),
+        eq(idempotencyKeys.status, "answered"),
+      ),
+    );
+}
+
+/** The call that an answer shows, or that a failed one is about: it can be erased. Of all else the row tells nothing. */
+function subjectOf(answer: Answer): string | null {
+  const { id } = "fault" in answer ? { id: failedId(answer.details) } : ((answer.data ?? {}) as { id?: unknown });
+  return typeof id === "string" && idPattern("call").test(id) ? id : null;
+}
+
+const failedId = (details: FaultDetail[] | undefined) => details?.find(({ path }) => path === "id")?.message;
 
 const inProgress = () => new ApiError("idempotency_in_progress", undefined, { retryAfterSeconds: 1 });
 const rowOf = ({ principal, key }: Pick<Claim, "principal" | "key">) => `${principal} ${key}`;

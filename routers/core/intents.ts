@@ -4,17 +4,21 @@ import { newId } from "../../db/ids.ts";
 import { enqueue } from "../../db/queue.ts";
 import { intents } from "../../db/schema/agents.ts";
 import type { Cipher } from "../ports/vault.ts";
+import type { Settlement } from "./attempt-provider-command.ts";
 import { recordAudit } from "./audit.ts";
 import { ApiError, type ErrorCode } from "./errors.ts";
-import { type Answer, answerReserved, type Claim, reserveKey, storedAnswer } from "./idempotency.ts";
-import type { AnyProviderCommand, Failure, ProviderCommand } from "./provider-command.ts";
+import { type Answer, answerReserved, type Claim, giveUpKey, reserveKey, storedAnswer } from "./idempotency.ts";
+import type { AnyProviderCommand, ProviderCommand } from "./provider-command.ts";
 
 export type IntentRow = typeof intents.$inferSelect;
 
 /** How long a request waits for a provider, repeats included. */
 export const providerDeadlineSeconds = 20;
-/** When the safety job looks, counted from the intent: well after any request has given up. */
-const safetyAfterSeconds = 90;
+/**
+ * When the safety job first looks, counted from the intent. No request waits any more by then, and it is well within the
+ * minute for which a request holds its idempotency key. What is not found is looked for again a minute later.
+ */
+const safetyAfterSeconds = 30;
 
 type Opening = { principal: string; claim: Claim | null; requestId: string; auditInput: unknown };
 
@@ -37,6 +41,7 @@ export async function openIntent<I, A, G, O>(
       providerAccountId,
       principal,
       idempotencyKey: claim?.key ?? null,
+      idempotencyOwner: claim?.principal ?? null,
       requestId,
       auditInput: auditInput ?? {},
       deadlineAt: sql`clock_timestamp() + make_interval(secs => ${providerDeadlineSeconds})` as unknown as Date,
@@ -48,8 +53,6 @@ export async function openIntent<I, A, G, O>(
   await enqueue(tx, "intents.resolve", { intentId: id }, { key: id, delaySeconds: safetyAfterSeconds });
   return { intentId: id, subjectId, providerAccountId, asked };
 }
-
-export type Settlement<G> = { outcome: "accepted"; got: G } | Failure;
 
 /**
  * Step 3, in a transaction of its own. The first to come writes the outcome, the events, the audit row and the stored answer;
@@ -65,19 +68,42 @@ export async function settleIntent(
 ): Promise<Answer> {
   const [intent] = await tx
     .update(intents)
-    .set({ status: "settled", outcome: settlement.outcome, settledAt: sql`clock_timestamp()` as unknown as Date })
+    .set({ status: "settled", outcome: settlement.outcome, settledAt: now, ...doubtOf(settlement) })
     .where(and(eq(intents.id, intentId), eq(intents.status, "open")))
     .returning();
   if (!intent) return settledBefore(tx, outbound, intentId, settlement, ring);
-  if (settlement.outcome === "accepted") await outbound.onAccepted(tx, intent.subjectId, settlement.got);
-  else await outbound.onFailed(tx, intent.subjectId, settlement);
+  if (settlement.outcome === "accepted") {
+    await outbound.onAccepted(tx, intent.subjectId, settlement.got);
+    await removeStrays(tx, outbound, intent, settlement.strays ?? []);
+  } else await outbound.onFailed(tx, intent.subjectId, settlement);
   const answer = await answerOf(tx, outbound, intent, settlement);
   const { principal: actor, requestId, subjectId, auditInput: input } = intent;
   await recordAudit(tx, { actor, action: outbound.kind, subjectId, input, requestId });
-  if (intent.idempotencyKey && ring) {
-    await answerReserved(tx, { principal: intent.principal, key: intent.idempotencyKey }, ring, answer);
+  const claim = claimOf(intent);
+  if (claim) {
+    if (!isLastWord(settlement)) await giveUpKey(tx, claim, intent.id);
+    else if (ring) await answerReserved(tx, claim, ring, answer);
   }
   return answer;
+}
+
+/** The idempotency key of the request that opened it; null where it had none. */
+function claimOf({ principal, idempotencyOwner, idempotencyKey: key }: IntentRow) {
+  return key === null ? null : { principal: idempotencyOwner ?? principal, key };
+}
+
+const now = sql`clock_timestamp()` as unknown as Date; // drizzle takes an expression where its types ask for a value
+
+/** Only what was done, and a refusal of the request itself, answers its key from now on. Anything else runs again under it. */
+const isLastWord = (settlement: Settlement<never>) =>
+  settlement.outcome === "accepted" || (settlement.outcome === "refused" && !settlement.passing);
+
+/** Marks an intent of which one look found nothing: its recovery job looks once more. */
+const doubtOf = (settlement: Settlement<never>) =>
+  settlement.outcome !== "accepted" && settlement.lookedUp ? { absences: 1, absentAt: now } : {};
+
+export async function removeStrays(tx: Tx, outbound: AnyProviderCommand, intent: IntentRow, strays: readonly never[]) {
+  for (const stray of strays) await outbound.onOrphan?.(tx, intent.subjectId, intent.providerAccountId, stray);
 }
 
 /** The open intent about a subject, locked; null when there is none. */
@@ -110,9 +136,23 @@ export async function markIntentUnknown(
   return db.asClient(entry, async (tx) => {
     const open = await openIntentOf(tx, subjectId);
     if (open?.id !== intentId) return settledBefore(tx, outbound, intentId, null, ring);
-    await outbound.onUnknown(tx, subjectId);
-    return { status: 202, data: await outbound.read(tx, subjectId) };
+    return loseOpen(tx, outbound, subjectId);
   });
+}
+
+/** The answer under the key of a request that has died: what it would have been told at its deadline. null: it is settled. */
+export async function answerForDead(tx: Tx, outbound: AnyProviderCommand, intentId: string): Promise<Answer | null> {
+  const [intent] = await tx
+    .select()
+    .from(intents)
+    .where(and(eq(intents.id, intentId), eq(intents.status, "open")))
+    .for("update");
+  return intent ? loseOpen(tx, outbound, intent.subjectId) : null;
+}
+
+async function loseOpen(tx: Tx, outbound: AnyProviderCommand, subjectId: string): Promise<Answer> {
+  await outbound.onUnknown(tx, subjectId);
+  return { status: 202, data: await outbound.read(tx, subjectId) };
 }
 
 /** What the first settlement answered: word for word where it was kept, else as things stand. */
@@ -125,11 +165,12 @@ async function settledBefore(
 ): Promise<Answer> {
   const [intent] = await tx.select().from(intents).where(eq(intents.id, intentId));
   if (!intent) throw new Error(`No intent ${intentId}.`);
-  const { principal, idempotencyKey: key, subjectId, outcome } = intent;
+  const { subjectId, outcome } = intent;
+  const claim = claimOf(intent);
   if (settlement?.outcome === "accepted") {
-    await outbound.onOrphan?.(tx, subjectId, intent.providerAccountId, settlement.got);
+    await removeStrays(tx, outbound, intent, [settlement.got, ...(settlement.strays ?? [])]);
   }
-  const kept = key && ring ? await storedAnswer(tx, { principal, key }, ring) : null;
+  const kept = claim && ring ? await storedAnswer(tx, claim, ring) : null;
   if (kept) return kept;
   if (outcome === "accepted") return { status: outbound.status, data: await outbound.read(tx, subjectId) };
   return failureAnswer({ outcome: outcome ?? "absent", message: "The voice provider did not do it." }, subjectId);

@@ -6,3 +6,9 @@ export const limits = {
 } as const satisfies Record<string, { requests: number; windowSeconds: number }>;
 
 export type LimitClass = keyof typeof limits;
+
+/** What all keys and members of one client may do together: so many times the limit of one of them. */
+export const clientFactor = 3;
+
+/** A client's API keys that are neither revoked nor expired. */
+export const activeKeysPerClient = 100;

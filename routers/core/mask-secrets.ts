@@ -18,10 +18,19 @@ export function secretForms(secret: string): string[] {
   return [...new Set(written)].filter(Boolean).toSorted((a, b) => b.length - a.length);
 }
 
-/** One pass over the text: what stands there afterwards is not looked at again. */
+/** A shorter form is found inside words by chance, and a mask there would spell it out. */
+const shortestAnywhere = 8;
+/** A word begins after what is no letter or digit, and after an escape of JSON or of a URL, which may end in one. */
+const wordBegins = String.raw`(?:(?<![\p{L}\p{N}])|(?<=\\[bfnrt]|\\u[0-9a-fA-F]{4}|%[0-9a-fA-F]{2}))`;
+const wordEnds = String.raw`(?![\p{L}\p{N}])`;
+
+/** One pass over the text: what stands there afterwards is not looked at again. A short form is hidden as a whole word. */
 export function maskSecrets(text: string, forms: readonly string[]): string {
-  return forms.length === 0 ? text : text.replace(new RegExp(forms.map(patternOf).join("|"), "g"), mask);
+  return forms.length === 0 ? text : text.replace(new RegExp(forms.map(soughtOf).join("|"), "gu"), mask);
 }
+
+const soughtOf = (form: string) =>
+  form.length < shortestAnywhere ? `${wordBegins}${patternOf(form)}${wordEnds}` : patternOf(form);
 
 /** The digits after a percent sign may be of either case. */
 function patternOf(form: string): string {

@@ -1,26 +1,29 @@
 import { initTRPC } from "@trpc/server";
 import type { Tx } from "../../db/client.ts";
 import type { Deadline } from "../ports/provider-error.ts";
+import { callProvider, type Settlement } from "./attempt-provider-command.ts";
 import { recordAudit } from "./audit.ts";
-import { authorizeSystem, authorizeTenant, parseInput, platformClientId, procedureMeta } from "./authorize.ts";
 import {
-  executeProviderCommand,
-  fromProviderError,
-  noCipher,
-  type ProviderQuery,
-  retryWhileBusy,
-  withSignedLinks,
-} from "./call-provider.ts";
+  admitAgain,
+  authorizeSystem,
+  authorizeTenant,
+  membershipChecks,
+  parseInput,
+  platformClientId,
+  targetOf,
+} from "./authorize.ts";
+import { fromProviderError, noCipher, type ProviderQuery, retryWhileBusy, withSignedLinks } from "./call-provider.ts";
+import { completeMeta, statedBy } from "./complete-metadata.ts";
 import { type Context, type Person, type Principal, unknownPersonError } from "./context.ts";
 import { ApiError, docUrl, toApiError } from "./errors.ts";
 import type { Follower } from "./event-followers.ts";
 import { answerReserved, claimKey, giveUpKey, reserveKey } from "./idempotency.ts";
-import { markIntentUnknown, openIntent, providerDeadlineSeconds, type Settlement, settleIntent } from "./intents.ts";
+import { answerForDead, markIntentUnknown, openIntent, providerDeadlineSeconds, settleIntent } from "./intents.ts";
 import type { ListKey } from "./pagination.ts";
 import type { AnyProviderCommand, ProviderCommand } from "./provider-command.ts";
 import type { Chunks } from "./reply.ts";
 import { clientOwning, existingClient, invitingClient } from "./resolve-client.ts";
-import type { Meta } from "./rest-metadata.ts";
+import type { Access, Meta } from "./rest-metadata.ts";
 import {
   idempotencyClaim,
   redactedInput,
@@ -30,8 +33,7 @@ import {
   toResult,
   withTransactionRetry,
 } from "./run-command.ts";
-import { grants } from "./scopes.ts";
-import { bounded, Cut, inBase64, streamSeconds } from "./stream.ts";
+import { bounded, Cut, inBase64, safeToAbandon, streamSeconds } from "./stream.ts";
 
 const t = initTRPC
   .context<Context>()
@@ -58,37 +60,61 @@ const t = initTRPC
 
 export const router = t.router;
 
+/**
+ * Every builder begins here. It statuses who may call, and whose rows are seen. A procedure that does not status the rest
+ * is refused when it is called, and stops the start: see `requireComplete`.
+ */
+function accessible(access: Access) {
+  const complete = t.middleware(({ path, meta, next }) => next({ ctx: { door: completeMeta(path, meta, access) } }));
+  for (const middleware of complete._middlewares) statedBy(middleware, access);
+  return t.procedure.meta({ access } as Meta).use(complete); // the procedure's own metadata is merged into it
+}
+
 /** Before a client is chosen: the caller himself and his own memberships. */
-export const selfQuery = t.procedure.use(async ({ ctx, next }) => {
+export const selfQuery = accessible("self").use(async ({ ctx, next }) => {
   const caller = await ctx.authenticate();
   if (caller.kind === "service")
     throw new ApiError("scope_missing", "A service is nobody: it has no clients of its own.");
   if (caller.kind === "stranger") throw unknownPersonError();
-  ctx.spend(caller.kind === "key" ? caller.keyId : caller.userId, "read");
+  const { limit } = ctx.door;
+  if (caller.kind === "key") ctx.spend(caller.keyId, limit, caller.clientId);
+  else ctx.spend(caller.userId, limit);
   return next({ ctx: { caller } });
 });
 
-/** Reads what stands over all clients: the operator's doors, and those that list for the installation's own services. */
-export const operatorQuery = t.procedure.use(async (asked) => {
-  const { ctx, path, next } = asked;
-  await authorizeSystem(asked);
-  const { cursor: _, limit: __, ...filters } = ((await parseInput(asked)) ?? {}) as Record<string, unknown>;
-  const listKey: ListKey = { secret: ctx.signingSecret, clientId: platformClientId, procedure: path, filters };
-  return ctx.db.asSystem(
-    async (tx) => {
-      const result = await next({ ctx: { tx, listKey } });
-      if (!result.ok) throw result.error;
-      return result;
-    },
-    { mode: "read", requestId: ctx.requestId },
-  );
-});
+/** Reads what stands over all clients. */
+const readingAll = (access: "operator" | "service") =>
+  accessible(access).use(async (asked) => {
+    const { ctx, path, next } = asked;
+    await authorizeSystem(asked);
+    const { cursor: _, limit: __, ...filters } = ((await parseInput(asked)) ?? {}) as Record<string, unknown>;
+    const listKey: ListKey = { secret: ctx.signingSecret, clientId: platformClientId, procedure: path, filters };
+    return ctx.db.asSystem(
+      async (tx) => {
+        const result = await next({ ctx: { tx, listKey } });
+        if (!result.ok) throw result.error;
+        return result;
+      },
+      { mode: "read", requestId: ctx.requestId },
+    );
+  });
+
+/** An operator reads over all clients. */
+export const operatorQuery = readingAll("operator");
+
+/** One of the installation's own services reads over all clients. */
+export const serviceQuery = readingAll("service");
 
 /** The operator's command: one transaction of the house, replay-safe, audited under the operator's own client. */
-export const operatorCommand = t.procedure.use(async (asked) => {
+export const operatorCommand = accessible("operator").use(async (asked) => {
   const admitted = await authorizeSystem(asked);
-  const principal: Principal = { ...admitted, clientId: platformClientId, scopes: [] };
-  const ctx = { ...asked.ctx, principal, parsedInput: await parseInput(asked) };
+  const parsedInput = await parseInput(asked);
+  const principal: Principal = {
+    ...{ ...admitted, clientId: platformClientId, scopes: [] },
+    // These rows all stand under the operator's client: the client that the command is about tells the keys apart.
+    idempotencyOwner: [admitted.id, ...targetOf(parsedInput)].join(" "),
+  };
+  const ctx = { ...asked.ctx, principal, parsedInput };
   return runCommand(
     ctx,
     asked.path,
@@ -98,17 +124,18 @@ export const operatorCommand = t.procedure.use(async (asked) => {
 });
 
 /** A person's command before he belongs to a client: a transaction of the house, whose rows are the client's that `chooses` names. */
-export const selfCommand = t.procedure.use(async (asked) => {
+export const selfCommand = accessible("self").use(async (asked) => {
   const { ctx } = asked;
   const caller = await ctx.authenticate();
   if (caller.kind === "key" || caller.kind === "service") {
     throw new ApiError("client_forbidden", "This takes a person's own token, not an API key.");
   }
-  ctx.spend(caller.subject, procedureMeta(asked.meta).limit);
+  ctx.spend(caller.subject, ctx.door.limit);
   const parsedInput = await parseInput(asked);
   const clientId = await ctx.db.asSystem((tx) => invitingClient(tx, ctx.hashKey, parsedInput), { mode: "read" });
   // Not by the user's id: with the first answer a stranger has become a user, and his second request is the same one.
-  const principal: Principal = { id: `person:${caller.subject}`, kind: caller.kind, clientId, scopes: [] };
+  const id = `person:${caller.subject}`;
+  const principal: Principal = { id, kind: caller.kind, clientId, scopes: [], idempotencyOwner: id };
   return runCommand(
     { ...ctx, principal, parsedInput },
     asked.path,
@@ -121,14 +148,14 @@ export const selfCommand = t.procedure.use(async (asked) => {
  * A command of the house about one thing, which the input's `id` names: a transaction of the client that owns it, audited
  * there. `ownerOf`: whose it is, in a transaction of the house; throws the fault of the kind when it is nobody's.
  */
-const commandForOwner = (ownerOf: (tx: Tx, id: string) => Promise<string>) =>
-  t.procedure.use(async (asked) => {
+const commandForOwner = (access: "operator" | "service", ownerOf: (tx: Tx, id: string) => Promise<string>) =>
+  accessible(access).use(async (asked) => {
     const admitted = await authorizeSystem(asked);
     const parsedInput = await parseInput(asked);
     const { db, requestId } = asked.ctx;
     const { id } = parsedInput as { id: string };
     const clientId = await db.asSystem((tx) => ownerOf(tx, id), { mode: "read", requestId });
-    const principal: Principal = { ...admitted, clientId, scopes: [] };
+    const principal: Principal = { ...admitted, clientId, scopes: [], idempotencyOwner: admitted.id };
     return runCommand(
       { ...asked.ctx, principal, parsedInput },
       asked.path,
@@ -138,13 +165,13 @@ const commandForOwner = (ownerOf: (tx: Tx, id: string) => Promise<string>) =>
   });
 
 /** A service's command about one thing of a client. */
-export const serviceCommand = commandForOwner(clientOwning);
+export const serviceCommand = commandForOwner("service", clientOwning);
 
 /** An operator's command about one client. */
-export const operatorClientCommand = commandForOwner(existingClient);
+export const operatorClientCommand = commandForOwner("operator", existingClient);
 
 /** Reads inside the wall. */
-export const query = t.procedure.use(async (asked) => {
+export const query = accessible("tenant").use(async (asked) => {
   const { ctx, path, next } = asked;
   const { principal, entry } = await authorizeTenant(asked);
   const { cursor: _, limit: __, ...filters } = ((await parseInput(asked)) ?? {}) as Record<string, unknown>;
@@ -167,7 +194,7 @@ export const query = t.procedure.use(async (asked) => {
  * ends when the caller hangs up, or after half an hour. What fails before the first piece is answered like any failure; what
  * fails later breaks the line. On /trpc it takes httpBatchStreamLink, as `edge/client.ts` has it.
  */
-export const stream = t.procedure.use(async (asked) => {
+export const stream = accessible("tenant").use(async (asked) => {
   const { ctx, next, signal } = asked;
   const { principal, entry } = await authorizeTenant(asked);
   await parseInput(asked);
@@ -177,13 +204,22 @@ export const stream = t.procedure.use(async (asked) => {
       "This answer is a stream. Send `trpc-accept: application/jsonl`: httpBatchStreamLink.",
     );
   }
-  const page = <T>(work: (tx: Tx) => Promise<T>) => ctx.db.asClient(entry, work, { mode: "read" });
+  const checked = membershipChecks(asked, principal);
+  const page = async <T>(work: (tx: Tx) => Promise<T>) => {
+    await checked();
+    return ctx.db.asClient(entry, work, { mode: "read" });
+  };
   const over = AbortSignal.timeout(streamSeconds * 1000);
   const deadline: Deadline = { signal: signal ? AbortSignal.any([signal, over]) : over };
+  const close = ctx.streams.take(principal.id, principal.clientId);
+  deadline.signal.addEventListener("abort", close, { once: true }); // also where nobody ever reads the first piece
   const result = await next({ ctx: { principal, page, deadline } });
-  if (!result.ok) throw fromProviderError(result.error.cause) ?? result.error;
+  if (!result.ok) {
+    close();
+    throw fromProviderError(result.error.cause) ?? result.error;
+  }
   const given = result.data as Chunks;
-  const pieces = bounded(given, deadline.signal, (error) => fromProviderError(error) ?? error);
+  const pieces = bounded(given, deadline.signal, (error) => fromProviderError(error) ?? error, close);
   const data = { ...given, chunks: ctx.transport === "trpc" ? inBase64(pieces) : pieces };
   const answer: typeof result = { ...result, data }; // its type alone carries what the context has been given
   return answer;
@@ -194,8 +230,8 @@ export const stream = t.procedure.use(async (asked) => {
  * look asks anew whether the key still holds; a person's token, membership and scope are asked for every few seconds. A
  * token that has run out cuts the line, so that the client comes back with a fresh one; all else ends it with its fault.
  */
-export const liveQuery = t.procedure.use(async (asked) => {
-  const { ctx, meta, path, next } = asked;
+export const liveQuery = accessible("tenant").use(async (asked) => {
+  const { ctx, path, next } = asked;
   const { principal, entry } = await authorizeTenant(asked);
   await parseInput(asked);
   const check = async () => {
@@ -204,10 +240,7 @@ export const liveQuery = t.procedure.use(async (asked) => {
         ? new Cut("token run out")
         : error;
     });
-    const present = await ctx.choosePrincipal(caller);
-    const { scope } = procedureMeta(meta);
-    if (present.id !== principal.id || present.clientId !== principal.clientId) throw new ApiError("unauthenticated");
-    if (!scope || !grants(present.scopes, scope)) throw new ApiError("scope_missing");
+    await admitAgain(asked, caller, principal);
   };
   const follower: Follower = {
     enter: () => ctx.live.enter(principal.id, principal.clientId),
@@ -216,11 +249,14 @@ export const liveQuery = t.procedure.use(async (asked) => {
     key: { secret: ctx.signingSecret, clientId: principal.clientId, procedure: path, filters: {} },
     signal: asked.signal ?? new AbortController().signal,
   };
-  return next({ ctx: { principal, follower } });
+  const result = await next({ ctx: { principal, follower } });
+  if (!result.ok) return result;
+  const answer: typeof result = { ...result, data: safeToAbandon(result.data as AsyncIterable<unknown>) };
+  return answer;
 });
 
 /** Reads one row in one statement: for the hottest doors. Nothing is opened for it, so its input is parsed once. */
-export const singleRowQuery = t.procedure.use(async (asked) => {
+export const singleRowQuery = accessible("tenant").use(async (asked) => {
   const { entry } = await authorizeTenant(asked);
   const { db } = asked.ctx;
   return asked.next({
@@ -229,10 +265,10 @@ export const singleRowQuery = t.procedure.use(async (asked) => {
 });
 
 /** One transaction: all of it or none. Replay-safe, and audited under its own name in the same commit. */
-export const command = t.procedure.use(async (asked) => {
+export const command = accessible("tenant").use(async (asked) => {
   const { principal, entry } = await authorizeTenant(asked);
   const ctx = { ...asked.ctx, principal, parsedInput: await parseInput(asked) };
-  const { vault: purpose, signs } = procedureMeta(asked.meta);
+  const { vault: purpose, signs } = asked.ctx.door;
   const ring = purpose ? await ctx.providers.vault.keys(principal.clientId, purpose) : noCipher;
   const result = await runCommand(
     ctx,
@@ -244,7 +280,7 @@ export const command = t.procedure.use(async (asked) => {
 });
 
 /** Asks a provider before it answers. `ctx.perform` takes the three steps; a replay never comes so far. */
-export const providerCommand = t.procedure.use(async (asked) => {
+export const providerCommand = accessible("tenant").use(async (asked) => {
   const { path, next } = asked;
   const { principal, entry } = await authorizeTenant(asked);
   const ctx = { ...asked.ctx, principal, entry, parsedInput: await parseInput(asked) };
@@ -252,9 +288,11 @@ export const providerCommand = t.procedure.use(async (asked) => {
   const ring = claim ? await ctx.providers.vault.keys(ctx.principal.clientId, "idempotency") : null;
 
   async function perform<I, A, G, O>(what: ProviderCommand<I, A, G, O>, input: I): Promise<O> {
+    const anyOutbound = what as unknown as AnyProviderCommand;
     const open = () =>
       ctx.db.asClient(ctx.entry, async (tx) => {
-        const earlier = claim && ring ? await claimKey(tx, claim, ring) : null;
+        const dead = (intentId: string) => answerForDead(tx, anyOutbound, intentId);
+        const earlier = claim && ring ? await claimKey(tx, claim, ring, dead) : null;
         if (earlier) return { earlier };
         const opening = {
           principal: ctx.principal.id,
@@ -265,12 +303,17 @@ export const providerCommand = t.procedure.use(async (asked) => {
         return { earlier: null, ...(await openIntent(tx, what, input, ctx.principal.clientId, opening)) };
       });
     const opened = await retryWhileBusy(what.busyCode, what.waitWhileBusySeconds, () => withTransactionRetry(open));
-    if (opened.earlier) return replay(ctx, opened.earlier) as O;
+    if (opened.earlier) {
+      if (opened.earlier.answer.status === 202) ctx.reply.status = 202; // of a request that has died: it is not settled yet
+      return replay(ctx, opened.earlier) as O;
+    }
 
     // From here on the request is not the only one who may settle: a key revoked meanwhile changes nothing any more.
     const own = { clientId: principal.clientId, requestId: ctx.requestId };
-    const anyOutbound = what as unknown as AnyProviderCommand;
-    const settlement = await executeProviderCommand(what, opened.providerAccountId, opened.asked, ctx);
+    const deadline = { signal: AbortSignal.timeout(providerDeadlineSeconds * 1000) };
+    const { providerAccountId: accountId, asked: wanted } = opened;
+    const call = { providers: ctx.providers, accountId, asked: wanted, deadline, log: ctx.log() };
+    const settlement = await callProvider(what, call);
     if (!settlement) {
       const answer = await markIntentUnknown(ctx.db, own, anyOutbound, opened, ring);
       ctx.reply.status = answer.status;
@@ -291,14 +334,14 @@ export const providerCommand = t.procedure.use(async (asked) => {
  * For what may be asked twice without harm, and leaves nothing open when nobody answers. Unlike an outbound it writes no
  * intent: should the process die in between, nothing has happened, and the same key asks anew after a minute.
  */
-export const providerQuery = t.procedure.use(async (asked) => {
+export const providerQuery = accessible("tenant").use(async (asked) => {
   const { path, next, type } = asked;
   const { principal, entry } = await authorizeTenant(asked);
   const ctx = { ...asked.ctx, principal, entry, parsedInput: await parseInput(asked) };
   const claim = type === "mutation" ? idempotencyClaim(ctx, path) : null;
   const { vault } = ctx.providers;
   const ring = claim ? await vault.keys(principal.clientId, "idempotency") : null;
-  const { vault: purpose, signs } = procedureMeta(asked.meta);
+  const { vault: purpose, signs } = asked.ctx.door;
   const own = purpose ? await vault.keys(principal.clientId, purpose) : noCipher;
 
   async function consult<A, G, O = G>(what: ProviderQuery<A, G, O>): Promise<O> {
@@ -317,7 +360,7 @@ export const providerQuery = t.procedure.use(async (asked) => {
       if (!what.record && !claim) return got as unknown as O;
       const recorded = async (tx: Tx) => {
         const answer = what.record ? await what.record(tx, read, got) : (got as unknown as O);
-        if (type === "mutation" && !procedureMeta(asked.meta).reads) {
+        if (type === "mutation" && !asked.ctx.door.reads) {
           const subjectId = subjectIdOf(answer) ?? subjectIdOf(ctx.parsedInput);
           const input = redactedInput(ctx, path);
           await recordAudit(tx, { actor: principal.id, action: path, subjectId, input, requestId: ctx.requestId });

@@ -1,13 +1,5 @@
 import { z } from "zod";
-
-/** How the audit treats a leaf of the input. `none` is a decision too: somebody looked. */
-export type Redaction = "secret" | "personal" | "none";
-
-declare module "zod/v4/core" {
-  interface GlobalMeta {
-    redact?: Redaction;
-  }
-}
+import type { Redaction } from "./schema-kind.ts";
 
 /** The input as the audit may keep it: leaves marked `secret` are left out, `personal` ones are masked. */
 export function redact(schema: z.ZodType, value: unknown): unknown {

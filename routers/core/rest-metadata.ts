@@ -2,18 +2,21 @@ import type { OpenApiMeta } from "trpc-to-openapi";
 import type { VaultPurpose } from "../ports/vault.ts";
 import type { ErrorCode } from "./errors.ts";
 import type { LimitClass } from "./limits.ts";
-import type { OperatorScope, Scope } from "./scopes.ts";
+import type { Scope, SystemScope } from "./scopes.ts";
 
 type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
 
+/**
+ * Who may call a procedure, and whose rows it sees. `tenant`: rows of one client. `self`: the caller's own memberships.
+ * `operator`: over all clients, for those who run the installation. `service`: for the installation's own services.
+ */
+export type Access = "tenant" | "self" | "operator" | "service";
+
 /** What a door says of itself. `scope` null: any authenticated caller, before a client is chosen. */
 export type ProcedureOptions = {
-  scope: Scope | OperatorScope | null;
-  /**
-   * `client`: rows of one client. `user`: the caller's own memberships. `house`: the operator's, over all clients.
-   * `owner`: of the installation's own services: rows of the client that owns what the input's id names.
-   */
-  wall: "client" | "user" | "house" | "owner";
+  scope: Scope | SystemScope | null;
+  /** Stated by the builder in routers/core/procedures.ts. A procedure does not repeat it, and cannot change it. */
+  access: Access;
   status: 200 | 201 | 202 | 204;
   limit: LimitClass;
   /** The failures of its own, beside those that any door may answer. */
@@ -32,15 +35,18 @@ export type ProcedureOptions = {
 
 type Accepted = { says: string; shows: Readonly<Record<string, unknown>> };
 
-export type Meta = OpenApiMeta<ProcedureOptions>;
+/** As a procedure statuses it: its builder adds `access`. */
+export type Meta = OpenApiMeta<Omit<ProcedureOptions, "access">> & { access?: Access };
+/** With all that a procedure must status: see routers/core/complete-metadata.ts. */
+export type CompleteMeta = OpenApiMeta<ProcedureOptions>;
 
-type Options = Partial<Omit<ProcedureOptions, "scope">> & { description?: string };
+type Options = Partial<Omit<ProcedureOptions, "scope" | "access">> & { description?: string };
 
 /** Opens a procedure at /api/v1 too. The tag is the path's first word; a POST to a collection answers 201. */
 export function rest(
   method: Method,
   path: `/${string}`,
-  scope: Scope | OperatorScope | null,
+  scope: Scope | SystemScope | null,
   summary: string,
   options: Options = {},
 ): Meta {
@@ -48,7 +54,6 @@ export function rest(
   const created = method === "POST" && !path.includes("{");
   return {
     scope,
-    wall: "client",
     status: method === "DELETE" ? 204 : created ? 201 : 200,
     limit: method === "GET" ? "read" : "write",
     faults: [],
@@ -58,4 +63,4 @@ export function rest(
 }
 
 /** A subscription: on /trpc alone, where it answers with server-sent events. */
-export const subscription = (scope: Scope): Meta => ({ scope, wall: "client", status: 200, limit: "read", faults: [] });
+export const subscription = (scope: Scope): Meta => ({ scope, status: 200, limit: "read", faults: [] });

@@ -67,7 +67,7 @@ export function idempotencyClaim(
   const key = ctx.idempotencyKey();
   if (key === null) return null;
   const fingerprint = fingerprintOf(ctx.signingSecret, path, ctx.parsedInput);
-  return { principal: ctx.principal.id, key, fingerprint, requestId: ctx.requestId };
+  return { principal: ctx.principal.idempotencyOwner, key, fingerprint, requestId: ctx.requestId };
 }
 
 export function replay(ctx: Context, { answer, requestId }: { answer: Answer; requestId: string }): unknown {

@@ -29,15 +29,15 @@ export const scopes = [
 ] as const;
 
 /** Of the operator and of the installation's own services. No client's role or key can hold one, `*` included. */
-export const operatorScopes = ["platform:read", "platform:write", "internal:read", "internal:write"] as const;
-export type OperatorScope = (typeof operatorScopes)[number];
+export const systemScopes = ["platform:read", "platform:write", "internal:read", "internal:write"] as const;
+export type SystemScope = (typeof systemScopes)[number];
 
 export const Scope = z.enum(scopes);
 export type Scope = z.output<typeof Scope>;
 
 /** Does a list such as `["*:read", "calls:write"]` grant this scope? A scope of the house is never meant by a star. */
-export function grants(held: readonly string[], wanted: Scope | OperatorScope): boolean {
+export function grants(held: readonly string[], wanted: Scope | SystemScope): boolean {
   if (held.includes(wanted)) return true;
-  if ((operatorScopes as readonly string[]).includes(wanted)) return false;
+  if ((systemScopes as readonly string[]).includes(wanted)) return false;
   return held.includes("*") || held.includes(`*:${wanted.split(":")[1]}`);
 }

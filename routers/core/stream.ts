@@ -10,12 +10,14 @@ export const streamSeconds = 30 * 60;
 
 /**
  * The pieces until the signal says that nobody waits for more: then the source is told to stop, and the stream fails, so
- * that what has come so far does not look whole. `asFailure` says what the source's error is to the reader.
+ * that what has come so far does not look whole. `asFailure` says what the source's error is to the reader. `ended` is
+ * called when nothing more is read, for whatever reason.
  */
 export async function* bounded(
   { chunks }: Chunks,
   signal: AbortSignal,
   asFailure: (error: unknown) => unknown,
+  ended: () => void = () => {},
 ): AsyncGenerator<string | Buffer, void, void> {
   const source = chunks[Symbol.asyncIterator]();
   try {
@@ -27,6 +29,7 @@ export async function* bounded(
   } catch (error) {
     throw asFailure(error);
   } finally {
+    ended();
     source.return?.()?.catch(() => {}); // not awaited: a source that stands still never answers
   }
 }
@@ -46,4 +49,24 @@ async function unlessOver<T>(next: Promise<T>, signal: AbortSignal): Promise<T> 
 /** For /trpc, which speaks JSON: every piece in base64, since a piece of a file need not be whole text. */
 export async function* inBase64(pieces: AsyncIterable<string | Buffer>): Streamed["chunks"] & AsyncGenerator<string> {
   for await (const piece of pieces) yield Buffer.from(piece as string).toString("base64");
+}
+
+/**
+ * The same pieces, for a reader that may ask for the next one and then never look at the answer, as tRPC does when the
+ * connection closes: a failure that nobody awaits any more would end the whole process.
+ */
+export function safeToAbandon<T>(pieces: AsyncIterable<T>): AsyncIterable<T> {
+  return {
+    [Symbol.asyncIterator]() {
+      const source = pieces[Symbol.asyncIterator]();
+      return {
+        next() {
+          const next = source.next();
+          next.catch(() => {}); // a reader that awaits it still sees the failure
+          return next;
+        },
+        return: async (value?: unknown) => (await source.return?.(value)) ?? { done: true, value },
+      };
+    },
+  };
 }

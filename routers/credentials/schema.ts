@@ -1,6 +1,8 @@
 import { z } from "zod";
+import { boundedRecord } from "../core/bounds.ts";
 import { examples, Id, Timestamp } from "../core/fields.ts";
 import { pageOf } from "../core/pagination.ts";
+import { readSipHost } from "../core/sip-address.ts";
 import { kindOf, providerPattern, secretFields, ttsProviders } from "./kinds.ts";
 
 /** Visible ASCII: what a header, an address or a command line carries unchanged. */
@@ -11,6 +13,11 @@ const token = (max = 500) =>
     .max(max)
     .regex(/^[\x21-\x7e]+$/, "Visible ASCII, without spaces.");
 
+/** Cutting a shorter one out of what is shown would cut words, and so spell it out. */
+const shortest = 8;
+const tooShort = `At least ${shortest} characters.`;
+const secretToken = () => token().min(shortest, tooShort);
+
 export const ProviderName = z
   .string()
   .regex(providerPattern, "There is no such provider. `custom-<name>` is a secret of your own, for tools.")
@@ -20,17 +27,15 @@ export const ProviderName = z
     examples: ["elevenlabs"],
   });
 
-const ServiceAccount = z
-  .record(z.string().max(100), z.string().max(10_000))
-  .refine(
-    (file) => file.private_key && file.client_email,
-    "This is no service account's key: `private_key` and `client_email` are missing.",
-  );
+const ServiceAccount = boundedRecord(z.string().max(100), z.string().max(10_000), 30, "fields").refine(
+  (file) => file.private_key && file.client_email,
+  "This is no service account's key: `private_key` and `client_email` are missing.",
+);
 
 /** Every field that any provider knows. Which ones are wanted is the provider's: see `checkSecret`. */
 export const Secret = z
   .strictObject({
-    apiKey: token().meta({
+    apiKey: secretToken().meta({
       description: "ultravox, elevenlabs, cartesia, lmnt, inworld, respeecher, telnyx.",
       examples: ["sk_0123456789abcdef"],
     }),
@@ -40,7 +45,7 @@ export const Secret = z
     }),
     accountSid: token(64).meta({ description: "twilio.", examples: ["AC0123456789abcdef0123456789abcdef"] }),
     authId: token(64).meta({ description: "plivo.", examples: ["MAXXXXXXXXXXXXXXXXXX"] }),
-    authToken: token().meta({ description: "twilio, plivo.", examples: ["0123456789abcdef"] }),
+    authToken: secretToken().meta({ description: "twilio, plivo.", examples: ["0123456789abcdef"] }),
     host: token(253).meta({
       description: "sip: the trunk, with its port if need be.",
       examples: ["sip.example.com:5061"],
@@ -48,7 +53,7 @@ export const Secret = z
     username: token(100).meta({ description: "sip.", examples: ["patchbay"] }),
     password: z
       .string()
-      .min(1)
+      .min(shortest, tooShort)
       .max(200)
       .regex(/^[^\p{Cc}]+$/u, "No control characters.")
       .meta({ description: "sip.", examples: ["0123456789abcdef"] }),
@@ -64,9 +69,10 @@ export const Secret = z
     }),
     value: z
       .string()
-      .min(1)
+      .min(shortest, tooShort)
       .max(4000)
       .regex(/^[\x20-\x7e]+$/, "Printable ASCII.")
+      .refine((text) => !text.includes("{{"), "Without `{{`: the voice provider would take it for a variable.")
       .meta({ description: "custom-<name>: what a tool shows, as it is sent.", examples: ["0123456789abcdef"] }),
   })
   .partial()
@@ -91,6 +97,9 @@ export function checkSecret(provider: string, given: Secret, context: z.Refineme
   for (const name of wanted.filter((name) => given[name as keyof Secret] === undefined)) {
     context.addIssue({ code: "custom", path: ["secret", name], message: `${provider} needs this field.` });
   }
+  const missing = wanted.some((name) => given[name as keyof Secret] === undefined);
+  const objection = given.host === undefined || missing ? undefined : readSipHost(given.host).objection;
+  if (objection) context.addIssue({ code: "custom", path: ["secret", "host"], message: objection });
 }
 
 export const PutCredential = z

@@ -5,6 +5,7 @@ import { ingressEvents } from "../../db/schema/platform.ts";
 import { ApiError } from "../core/errors.ts";
 import { toIso, toIsoOrNull } from "../core/fields.ts";
 import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
+import { withoutSecrets } from "./mask-body.ts";
 import type { IngressDetail, IngressMessage, ListIngress, ReprocessIngress, Reprocessing } from "./schema.ts";
 import { type IngressProvider, type IngressRow, ingressStatuses } from "./service.ts";
 
@@ -41,7 +42,7 @@ export async function listIngress(tx: Tx, { limit, cursor, ...filters }: ListIng
 export async function getIngress(tx: Tx, id: string): Promise<IngressDetail> {
   const [row] = await tx.select().from(ingressEvents).where(eq(ingressEvents.id, id));
   if (!row) throw notFound(id);
-  return { ...onTheWire(row), headers: row.headers, body: row.body.toString("utf8") };
+  return { ...onTheWire(row), headers: row.headers, body: withoutSecrets(row.body).toString("utf8") };
 }
 
 /** Has one message applied once more. One that was applied before changes nothing: calls only ever move forward. */

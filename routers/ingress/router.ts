@@ -16,7 +16,6 @@ export const adminIngress = router({
   list: operatorQuery
     .meta(
       rest("GET", "/admin/ingress", "platform:read", "List what providers sent", {
-        wall: "house",
         description: "Every message whose signature was right, of the last three months, newest first.",
         faults: ["cursor_invalid"],
       }),
@@ -28,8 +27,8 @@ export const adminIngress = router({
   get: operatorQuery
     .meta(
       rest("GET", "/admin/ingress/{id}", "platform:read", "Get what a provider sent", {
-        wall: "house",
-        description: "Word for word. It may hold names and numbers of people who were called.",
+        description:
+          "Word for word but for secrets. It may hold names and numbers of people who were called; of an erased call it is empty.",
         faults: ["ingress_event_not_found"],
       }),
     )
@@ -40,7 +39,6 @@ export const adminIngress = router({
   reprocess: operatorCommand
     .meta(
       rest("POST", "/admin/ingress/{id}/reprocess", "platform:write", "Have a provider's message applied once more", {
-        wall: "house",
         description: "Whatever its status. What was applied before changes nothing the second time.",
         status: 202,
         accepted: { says: "It is queued to be applied.", shows: { status: "received" } },
@@ -54,7 +52,6 @@ export const adminIngress = router({
   reprocessMany: operatorCommand
     .meta(
       rest("POST", "/admin/ingress/reprocess", "platform:write", "Have many messages of providers applied once more", {
-        wall: "house",
         description: "Those that failed, if no other status is named: after whatever made them fail is put right.",
         status: 202,
         accepted: { says: "They are being queued, piece by piece.", shows: {} },

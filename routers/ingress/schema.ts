@@ -76,7 +76,10 @@ export const IngressDetail = z
       description: "Those that matter; no signature, no secret.",
       examples: [{ "telnyx-timestamp": "1795535000" }],
     }),
-    body: z.string().meta({ description: "Word for word.", examples: ['{"data":{"event_type":"call.hangup"}}'] }),
+    body: z.string().meta({
+      description: "Word for word but for secrets; empty where its call is erased.",
+      examples: ['{"data":{"event_type":"call.hangup"}}'],
+    }),
   })
   .meta({ id: "IngressDetail" });
 export type IngressDetail = z.output<typeof IngressDetail>;

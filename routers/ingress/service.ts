@@ -90,9 +90,23 @@ export type Mark = {
 export async function markReceived(tx: Tx, row: Pick<IngressRow, "id" | "receivedAt">, receivedAt: string, mark: Mark) {
   await tx
     .update(ingressEvents)
-    .set({ note: null, ...mark, attempts: sql`attempts + 1`, appliedAt: sql`clock_timestamp()` as unknown as Date })
+    .set({
+      note: null,
+      ...mark,
+      attempts: sql`attempts + 1`,
+      appliedAt: sql`clock_timestamp()` as unknown as Date,
+      ...(mark.clientId && mark.subjectId ? { body: unlessErased(mark.clientId, mark.subjectId) } : {}),
+    })
     .where(and(eq(ingressEvents.id, row.id), sql`${ingressEvents.receivedAt} = ${receivedAt}::timestamptz`));
 }
+
+/** What comes of a call that is erased already is applied, and not kept. */
+const unlessErased = (clientId: string, callId: string) =>
+  sql`case when exists (select from calls c where c.client_id = ${clientId} and c.id = ${callId}
+    and (c.erased_at is not null or c.transcript_status = 'erased')) then ''::bytea else body end` as unknown as Buffer;
+
+/** The body went with the call that it was about: there is nothing left to apply. */
+export const isErased = ({ body }: Pick<IngressRow, "body">) => body.length === 0;
 
 export type CallOwner = { clientId: string; callId: string };
 

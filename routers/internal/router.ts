@@ -1,6 +1,6 @@
 import { startBackfill } from "../calls/artifacts/backfill.ts";
 import { CallId } from "../calls/schema.ts";
-import { operatorQuery, router, serviceCommand } from "../core/procedures.ts";
+import { router, serviceCommand, serviceQuery } from "../core/procedures.ts";
 import { rest } from "../core/rest-metadata.ts";
 import { refreshKnowledgeBase } from "../knowledge/files.ts";
 import { KnowledgeBase, KnowledgeBaseId } from "../knowledge/schema.ts";
@@ -18,7 +18,6 @@ export const internal = router({
         rest("POST", "/internal/voices/{id}/update-status", "internal:write", "Say how far a voice has come", {
           description:
             "For a service that makes the voice itself, in place of our workflow: credits are settled or given back as by that.",
-          wall: "owner",
           faults: ["voice_not_found", "voice_transition_invalid"],
         }),
       )
@@ -32,7 +31,6 @@ export const internal = router({
       .meta(
         rest("POST", "/internal/calls/{id}/sync-artifacts", "internal:write", "Fetch what a call left behind now", {
           description: "Its transcript and its recording, as far as they are missing.",
-          wall: "owner",
           status: 202,
           faults: ["call_not_found", "call_not_ended"],
         }),
@@ -47,7 +45,6 @@ export const internal = router({
       .meta(
         rest("POST", "/internal/knowledge/{id}/refresh", "internal:write", "Look at a knowledge base's files now", {
           description: "At those that are being read in: whether the voice provider has them by now.",
-          wall: "owner",
           faults: ["knowledge_base_not_found"],
         }),
       )
@@ -57,10 +54,9 @@ export const internal = router({
   }),
 
   workflows: router({
-    list: operatorQuery
+    list: serviceQuery
       .meta(
         rest("GET", "/internal/workflows", "internal:read", "List workflow runs", {
-          wall: "owner",
           faults: ["cursor_invalid"],
         }),
       )
@@ -68,10 +64,9 @@ export const internal = router({
       .output(WorkflowPage)
       .query(({ ctx, input }) => listWorkflows(ctx.tx, input, ctx.listKey)),
 
-    get: operatorQuery
+    get: serviceQuery
       .meta(
         rest("GET", "/internal/workflows/{id}", "internal:read", "Get a workflow run", {
-          wall: "owner",
           faults: ["workflow_not_found"],
         }),
       )
@@ -83,7 +78,6 @@ export const internal = router({
       .meta(
         rest("POST", "/internal/workflows/{id}/retry", "internal:write", "Take a failed workflow run up again", {
           description: "At the step that failed, with all its attempts before it.",
-          wall: "owner",
           faults: ["workflow_not_found", "workflow_not_failed"],
         }),
       )

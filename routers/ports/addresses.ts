@@ -68,9 +68,32 @@ export function objectionTo(text: string, rules: AddressRules): string | null {
   if (url.port !== "" && Number(url.port) < 1024) return "This URL must use port 443, or one from 1024 on.";
   if (isIP(host)) return isPublicAddress(host) ? null : "This address is not on the open internet.";
   if (rules.allowed?.length) return null; // where names of the operator's own networks lead is seen when they are used
-  if (!host.includes(".") || /\.(localhost|local|internal|home\.arpa)$/i.test(host))
-    return "This host is not on the open internet.";
-  return null;
+  return isPublicName(host) ? null : "This host is not on the open internet.";
+}
+
+/** Names that no public name server answers, or that lead into the network of the machine that looks them up. */
+const privateNames =
+  /\.(localhost|localdomain|local|internal|intranet|private|corp|home|lan|svc|cluster|onion|home\.arpa)$/i;
+
+const isPublicName = (host: string) => host.includes(".") && !privateNames.test(host);
+
+/** The rules for an address that only the provider connects to: our own private networks are not reachable from there. */
+const openInternet: AddressRules = { allowPrivate: false };
+
+/** As `objectionTo`, for a URL that only the provider requests. */
+export const objectionToProviderUrl = (text: string) => objectionTo(text, openInternet);
+
+/**
+ * As `objectionToProviderUrl`, for a host without a URL around it. The URL parser reads the host, so that every spelling
+ * of an address (hexadecimal, octal, full-width digits) is the address that a connection would go to.
+ */
+export function objectionToProviderHost(host: string): string | null {
+  if (!/^[^\s/?#@\\%]+$/.test(host) || !URL.canParse(`https://${host}/`)) return "This is not the name of a host.";
+  const url = new URL(`https://${host}/`);
+  if (url.port !== "" || /:\d*$/.test(host.replace(/^\[.*\]/, ""))) return "This is not the name of a host.";
+  const name = hostOf(url);
+  if (isIP(name)) return isPublicAddress(name) ? null : "This address is not on the open internet.";
+  return isPublicName(name) ? null : "This host is not on the open internet.";
 }
 
 /**
@@ -90,13 +113,56 @@ const ofTheLine = new Set([
   "trailer",
   "transfer-encoding",
   "upgrade",
+  "via",
 ]);
+
+/**
+ * Headers by which proxies and cloud platforms say who a request is from, or which open the metadata service of a cloud:
+ * set by a client they would pass for the word of the provider's network, or of ours.
+ */
+const ofTheNetwork =
+  /^(proxy-.*|forwarded|x-forwarded-.*|x-real-ip|x-client-ip|true-client-ip|cf-connecting-ip|x-original-(url|host|uri)|x-rewrite-url|x-http-method(-override)?|x-method-override|metadata|metadata-flavor|x-google-metadata-request|x-metadata-token|x-aws-ec2-metadata-token.*)$/;
 
 /** What speaks against a header that a client chose, as a sentence; null if nothing does. */
 export function objectionToHeader(name: string): string | null {
   if (!/^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$/.test(name)) return "This is not the name of a header.";
-  return ofTheLine.has(name.toLowerCase()) ? `The header ${name} is not yours to set.` : null;
+  const lower = name.toLowerCase();
+  return ofTheLine.has(lower) || ofTheNetwork.test(lower) ? `The header ${name} is not yours to set.` : null;
 }
 
 /** Printable, without line ends: what a header may hold. */
 export const isHeaderValue = (text: string) => /^[\t\x20-\x7e\x80-\xff]*$/.test(text);
+
+export const mostHeaders = 20;
+const longestHeaderValue = 2000;
+
+export type HeaderObjection = { name: string | null; message: string };
+
+/**
+ * What speaks against headers that a client chose for requests to an address of its own; `name` null: against all of them
+ * together. `reserved` says of a name why the sender sets it itself. Counted before they are looked at.
+ */
+export function objectionsToHeaders(
+  headers: Readonly<Record<string, string>>,
+  reserved: (lowerCaseName: string, name: string) => string | null,
+): HeaderObjection[] {
+  const names = Object.keys(headers);
+  if (names.length > mostHeaders) return [{ name: null, message: `At most ${mostHeaders} headers.` }];
+  const first = new Map<string, string>();
+  return names.flatMap((name) => {
+    const lower = name.toLowerCase();
+    const twin = first.get(lower);
+    if (twin === undefined) first.set(lower, name);
+    const message =
+      reserved(lower, name) ??
+      objectionToHeader(name) ??
+      objectionToHeaderValue(headers[name]!) ??
+      (twin === undefined ? null : `${twin} is the same header.`);
+    return message === null ? [] : [{ name, message }];
+  });
+}
+
+export function objectionToHeaderValue(value: string): string | null {
+  if (value.length > longestHeaderValue) return `A value has at most ${longestHeaderValue} characters.`;
+  return isHeaderValue(value) ? null : "A value is one line of characters that a header can hold.";
+}

@@ -20,9 +20,13 @@ export type AgentTemplate = {
   tools: SelectedTool[];
 };
 
-/** One tool of an agent. `builtin` names one of the provider's own; `tool` one that was made there, by its id there. */
+/**
+ * One tool of an agent. `builtin` names one of the provider's own; `tool` one that was made there, by its id there;
+ * `temporary` is a whole tool, for one call.
+ */
 export type SelectedTool = (
   | { kind: "tool"; providerToolId: string }
+  | { kind: "temporary"; definition: ToolDefinition }
   | {
       kind: "builtin";
       name: "queryCorpus" | "hangUp" | "leaveVoicemail" | "playDtmfSounds" | "coldTransfer" | "warmTransfer";
@@ -65,6 +69,16 @@ export type CallRequest = {
   overrides?: { voice?: string; opening?: { firstSpeaker: "agent" | "user"; greeting: string | null } };
 };
 
+/** Why a call ended, as far as we know the provider's words. Another one is kept as received, and shown as `other`. */
+export const endReasons = [
+  "unjoined",
+  "hangup",
+  "agent_hangup",
+  "timeout",
+  "connection_error",
+  "system_error",
+] as const;
+
 /** A call as the provider sees it, in our words. Seconds are whole seconds, instants are Dates. */
 export type ProviderCall = {
   providerCallId: string;
@@ -73,7 +87,8 @@ export type ProviderCall = {
   createdAt: Date;
   joinedAt: Date | null;
   endedAt: Date | null;
-  endReason: "unjoined" | "hangup" | "agent_hangup" | "timeout" | "connection_error" | "system_error" | null;
+  /** As received: `endReasons` has those that we know, and there may be others. */
+  endReason: string | null;
   /** null until billing is final. */
   billedSeconds: number | null;
   billing: "pending" | "final" | "refunded";
@@ -99,13 +114,14 @@ export type ProviderCall = {
   medium: "web" | "sip" | "twilio" | "telnyx" | "plivo";
   /** Did it come in by telephone, rather than being placed by us? */
   isInbound: boolean;
-  /** Of an inbound call, as the line gave them; E.164 where that could be told. */
-  fromNumber: string | null;
-  toNumber: string | null;
+  /** Of an inbound call, exactly as the line gave them; what can be made of them is decided elsewhere. */
+  fromRaw: string | null;
+  toRaw: string | null;
 };
 
 export type ProviderMessage = {
-  role: "user" | "agent" | "tool_call" | "tool_result";
+  /** `other`: a role that we do not know yet. */
+  role: "user" | "agent" | "tool_call" | "tool_result" | "other";
   text: string;
   toolName: string | null;
   /** The status that the tools had built up by then; null where the provider gives none. */
@@ -114,10 +130,12 @@ export type ProviderMessage = {
   endSeconds: number | null;
 };
 
-export type ProviderEvent = {
-  event: "call.started" | "call.joined" | "call.ended" | "call.billed";
-  call: ProviderCall;
-};
+export const callEvents = ["call.started", "call.joined", "call.ended", "call.billed"] as const;
+
+/** `other`: an event that we do not know yet, by the `name` that it came with. It says how its call stands, like the others. */
+export type ProviderEvent =
+  | { event: (typeof callEvents)[number]; call: ProviderCall }
+  | { event: "other"; name: string; call: ProviderCall };
 
 /**
  * The Ultravox Realtime API. `accountId` is ours (`pacc_…`): one provider account, with its own key and webhook secrets.
@@ -229,7 +247,7 @@ export interface UltravoxVoices {
   ): Promise<void>;
 }
 
-export type ProviderTool = { providerToolId: string; name: string };
+export type ProviderTool = { providerToolId: string; name: string; definition?: ToolDefinition };
 
 /** The whole of a tool, in the provider's own words (openapi: ultravox.v1.BaseToolDefinition). Holds no secret. */
 export type ToolDefinition = Record<string, unknown>;
@@ -247,6 +265,8 @@ export interface UltravoxTools {
     tool: { id: string; definition: ToolDefinition },
     deadline: Deadline,
   ): Promise<ProviderTool>;
+  /** null when the provider has no such tool. */
+  getTool(accountId: string, providerToolId: string, deadline: Deadline): Promise<ProviderTool | null>;
   findTools(accountId: string, toolId: string, deadline: Deadline): Promise<ProviderTool[]>;
   deleteTool(accountId: string, providerToolId: string, deadline: Deadline): Promise<void>;
 }
@@ -254,14 +274,14 @@ export interface UltravoxTools {
 export type ProviderCorpus = {
   providerCorpusId: string;
   name: string;
-  status: "empty" | "initializing" | "ready" | "updating";
+  status: "empty" | "initializing" | "ready" | "updating" | "other";
   documents: number;
 };
 /** The provider knows no failed source: one that ends `ready` with no documents is one. */
 export type ProviderSource = {
   providerSourceId: string;
   name: string;
-  status: "initializing" | "ready" | "updating";
+  status: "initializing" | "ready" | "updating" | "other";
   documents: number;
 };
 export type ProviderHit = {

@@ -1,11 +1,12 @@
 import { eq } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { credentials } from "../../db/schema/credentials.ts";
-import { ApiError, type ErrorDetail } from "../core/errors.ts";
+import { ApiError, type FaultDetail } from "../core/errors.ts";
 import type { Providers } from "../ports/index.ts";
 import type { Deadline } from "../ports/provider-error.ts";
 import type { ProviderCarrier, ProviderRegistration, ProviderSip } from "../ports/ultravox.ts";
 import type { Cipher } from "../ports/vault.ts";
+import { ownNumbers } from "./numbers.ts";
 import { newestRegistrations, noteRegistered, toRegistration } from "./registrations.ts";
 import type { TelephonyConfig, UpdateTelephony } from "./schema.ts";
 import { configOf, isShared, newestRoutes, saveConfig } from "./service.ts";
@@ -39,6 +40,7 @@ export async function describeTelephony(tx: Tx, { shared }: Account, seen: Seen)
     ...(await configOf(tx)),
     registrations: registrations.map(toRegistration),
     routes: await newestRoutes(tx),
+    numbers: await ownNumbers(tx),
   };
 }
 
@@ -105,6 +107,6 @@ const pick = (fields: Record<string, string>, names: string[]) =>
 function notYours(names: readonly string[]): ApiError {
   const message =
     "You share the installation's provider account. Give your own key first: PUT /auth/providers/ultravox.";
-  const details: ErrorDetail[] = names.map((path) => ({ path, message }));
+  const details: FaultDetail[] = names.map((path) => ({ path, message }));
   return new ApiError("input_invalid", `${names[0]}: ${message}`, { details });
 }

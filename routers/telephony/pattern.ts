@@ -21,6 +21,28 @@ export function overlap(one: string, other: string): boolean {
   return (a.isOpen && b.text.startsWith(a.text)) || (b.isOpen && a.text.startsWith(b.text));
 }
 
+/** Does everything that fits `inner` fit `outer` too? */
+export function covers(outer: string, inner: string): boolean {
+  const [a, b] = [read(outer), read(inner)];
+  return a.isOpen ? b.text.startsWith(a.text) : !b.isOpen && a.text === b.text;
+}
+
+/** What one call can be made to: null where the pattern leaves something open. */
+export const onlyCallee = (pattern: string): string | null => (read(pattern).isOpen ? null : read(pattern).text);
+
+const fewestDigits = 4;
+const fewestCharacters = 3;
+
+/** On an account that clients share nobody asks for a large part of all numbers. */
+export function objectionToWidth(pattern: string): string | null {
+  const { text, isNumber, isOpen } = read(pattern);
+  if (!isOpen) return null;
+  if (isNumber && text.length - 1 < fewestDigits) return `Write at least ${fewestDigits} digits before the \`*\`.`;
+  if (!isNumber && text.length < fewestCharacters)
+    return `Write at least ${fewestCharacters} characters before the \`*\`.`;
+  return null;
+}
+
 /** For sorting: what says more about the number stands first. */
 export function bySpecificity(one: string, other: string): number {
   const [a, b] = [read(one), read(other)];

@@ -25,6 +25,7 @@ export const createRegistration: ProviderCommand<CreateRegistration, Asked, Prov
   kind: "telephony.registrations.create",
   status: 201,
   busyCode: "registration_busy",
+  unnamed: true,
 
   async prepare(tx, { password, ...fields }) {
     const providerAccountId = await accountFor(tx);

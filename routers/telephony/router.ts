@@ -2,7 +2,7 @@ import { command, providerCommand, providerQuery, query, router } from "../core/
 import { rest } from "../core/rest-metadata.ts";
 import { describeTelephony, planChange, recordChange, seeAccount, tellAccount } from "./config.ts";
 import { createRegistration, getRegistration, listRegistrations, removeRegistration } from "./registrations.ts";
-import { everyones } from "./rules.ts";
+import { assignments } from "./rules.ts";
 import {
   CreateRegistration,
   CreateRoute,
@@ -113,13 +113,14 @@ export const telephony = router({
     create: command
       .meta(
         rest("POST", "/telephony/routes", "telephony:write", "Say who answers a number", {
-          description: "The voice provider hears of it within seconds; `status` says when it has.",
-          faults: ["agent_not_found", "inbound_route_taken"],
+          description:
+            "The voice provider is told within seconds; `status` says when it was. On the shared account a route answers within the numbers that an operator has assigned to you; any other is `waiting`. An agent that needs variables answers no calls that come in.",
+          faults: ["agent_not_found", "agent_needs_variables", "inbound_route_taken", "inbound_route_limit_reached"],
         }),
       )
       .input(CreateRoute)
       .output(Route)
-      .mutation(({ ctx, input }) => createRoute(ctx.tx, input, everyones(ctx))),
+      .mutation(({ ctx, input }) => createRoute(ctx.tx, input, assignments(ctx))),
 
     list: query
       .meta(
@@ -148,12 +149,12 @@ export const telephony = router({
         rest("PATCH", "/telephony/routes/{id}", "telephony:write", "Change an inbound routing rule", {
           description:
             "What is left out stays. `status` is `pending` until the voice provider has heard of it, within seconds.",
-          faults: ["inbound_route_not_found", "agent_not_found", "inbound_route_taken"],
+          faults: ["inbound_route_not_found", "agent_not_found", "agent_needs_variables", "inbound_route_taken"],
         }),
       )
       .input(UpdateRoute)
       .output(Route)
-      .mutation(({ ctx, input }) => updateRoute(ctx.tx, input, everyones(ctx))),
+      .mutation(({ ctx, input }) => updateRoute(ctx.tx, input, assignments(ctx))),
 
     remove: command
       .meta(

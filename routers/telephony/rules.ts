@@ -2,38 +2,43 @@ import { and, asc, eq, getTableColumns } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { agents } from "../../db/schema/agents.ts";
 import { clients } from "../../db/schema/clients.ts";
-import { inboundRoutes } from "../../db/schema/telephony.ts";
+import { assignedNumbers, inboundRoutes } from "../../db/schema/telephony.ts";
 import type { Context, Principal } from "../core/context.ts";
-import { bySpecificity, overlap } from "./pattern.ts";
+import { bySpecificity, covers } from "./pattern.ts";
 
-/** Of an account, what is answered there by rule; of those that are not the client's own, not whose they are. */
-export type Everyones = (accountId: string) => Promise<{ id: string; pattern: string; isOwn: boolean }[]>;
+/** What is assigned on a shared account; of what is not the client's own, not whose it is. */
+export type Assignments = (accountId: string) => Promise<{ pattern: string; isOwn: boolean }[]>;
 
-/** The look over the wall that a client needs who wants a number of an account that he shares. */
-export function everyones({ db, principal, requestId }: Pick<Context, "db" | "requestId"> & { principal: Principal }) {
-  const look: Everyones = (accountId) =>
+/** The look across all clients that one needs who wants a number of an account that others share. */
+export function assignments({
+  db,
+  principal,
+  requestId,
+}: Pick<Context, "db" | "requestId"> & { principal: Principal }) {
+  const look: Assignments = (accountId) =>
     db.asSystem(
       async (tx) => {
-        const { id, pattern, clientId, providerAccountId } = inboundRoutes;
+        const { pattern, clientId, providerAccountId } = assignedNumbers;
         const rows = await tx
-          .select({ id, pattern, clientId })
-          .from(inboundRoutes)
+          .select({ pattern, clientId })
+          .from(assignedNumbers)
           .where(eq(providerAccountId, accountId))
-          .orderBy(asc(id));
-        return rows.map((row) => ({ id: row.id, pattern: row.pattern, isOwn: row.clientId === principal.clientId }));
+          .orderBy(asc(assignedNumbers.id));
+        return rows.map((row) => ({ pattern: row.pattern, isOwn: row.clientId === principal.clientId }));
       },
       { mode: "read", requestId },
     );
   return look;
 }
 
-/** In a transaction of the house: every rule of an account, whoever's, in the order in which they came. */
+/** In a system transaction: every route of an account, whoever's, in the order in which they came. */
 export const rulesOfAccount = (tx: Tx, accountId: string) =>
   tx
     .select({
       ...getTableColumns(inboundRoutes),
       providerAgentId: agents.providerAgentId,
       agentState: agents.status,
+      requiredVariables: agents.requiredVariables,
       clientStatus: clients.status,
     })
     .from(inboundRoutes)
@@ -42,47 +47,76 @@ export const rulesOfAccount = (tx: Tx, accountId: string) =>
     .where(eq(inboundRoutes.providerAccountId, accountId))
     .orderBy(asc(inboundRoutes.createdAt), asc(inboundRoutes.id));
 
+/** In a system transaction: what is assigned on an account, the narrowest first. */
+export async function numbersOfAccount(tx: Tx, accountId: string) {
+  const { clientId, id, pattern, maxRoutes } = assignedNumbers;
+  const rows = await tx
+    .select({ clientId, id, pattern, maxRoutes })
+    .from(assignedNumbers)
+    .where(eq(assignedNumbers.providerAccountId, accountId))
+    .orderBy(asc(id));
+  return rows.toSorted((a, b) => bySpecificity(a.pattern, b.pattern));
+}
+
 export type AccountRule = Awaited<ReturnType<typeof rulesOfAccount>>[number];
+export type AccountNumber = Awaited<ReturnType<typeof numbersOfAccount>>[number];
 type Answering = AccountRule & { providerAgentId: string };
+export type Silence = { status: "waiting" | "failed"; reason: string };
 
 /** openapi: SipConfig.allowedAgents. */
 export const mostRules = 20;
 const noPlace = `The provider account takes ${mostRules} rules at most. Use a pattern for several numbers, or an account of your own.`;
-const anothers =
-  "An earlier rule of this provider account answers what this one fits, or part of it. Change the pattern, or use an account of your own.";
+export const notAssigned: Silence = {
+  status: "waiting",
+  reason:
+    "The number is not assigned to you on the shared provider account. Ask the operator to assign it, or use a provider account of your own.",
+};
 
 /**
- * Which rules answer, in the order in which they are asked, and of the others why they do not. First come, first served:
- * what an earlier rule fits is its client's alone, even while that rule is off, and a later rule takes nobody's place. A
- * client's `rank` orders his own rules and fills his own places; between clients no order matters, for nothing fits both.
+ * Which routes answer, in the order in which they are asked, and of the others why they do not. `numbers`: what is assigned
+ * on a shared account, where a route answers within its client's own only; null on a client's own account. A later route
+ * takes nobody's place; a client's `rank` orders its own routes and fills its own places.
  */
-export function whoAnswers(rules: readonly AccountRule[], places: number) {
-  const reasons = new Map<string, string>();
-  const standing: AccountRule[] = [];
-  for (const rule of rules) {
-    if (standing.some((each) => each.clientId !== rule.clientId && overlap(each.pattern, rule.pattern))) {
-      reasons.set(rule.id, anothers);
-    } else standing.push(rule);
-  }
-  const able = standing.filter((rule): rule is Answering => {
+export function whoAnswers(rules: readonly AccountRule[], numbers: readonly AccountNumber[] | null, places: number) {
+  const silent = new Map<string, Silence>();
+  const fail = ({ id }: AccountRule, reason: string) => silent.set(id, { status: "failed", reason });
+  const able = rules.filter((rule): rule is Answering => {
     const reason = silenceOf(rule);
-    if (reason) reasons.set(rule.id, reason);
-    return reason === null;
+    if (reason) fail(rule, reason);
+    else if (numbers && !numberOf(rule, numbers)) silent.set(rule.id, notAssigned);
+    return !silent.has(rule.id);
   });
-  const placesOf = Map.groupBy(able.slice(0, places), ({ clientId }) => clientId);
+  for (const [number, within] of Map.groupBy(able, (rule) => numberOf(rule, numbers ?? []))) {
+    const over = number ? within.toSorted(byRank).slice(number.maxRoutes) : [];
+    for (const rule of over) fail(rule, `Within ${number?.pattern} ${number?.maxRoutes} routes answer at most.`);
+  }
+  const left = able.filter(({ id }) => !silent.has(id));
+  const placesOf = Map.groupBy(left.slice(0, places), ({ clientId }) => clientId);
   const answering = [...placesOf].flatMap(([clientId, { length }]) => {
-    const own = able.filter((rule) => rule.clientId === clientId).toSorted(byRank);
-    for (const { id } of own.slice(length)) reasons.set(id, noPlace);
+    const own = left.filter((rule) => rule.clientId === clientId).toSorted(byRank);
+    for (const rule of own.slice(length)) fail(rule, noPlace);
     return own.slice(0, length);
   });
-  for (const { id, clientId } of able) if (!placesOf.has(clientId)) reasons.set(id, noPlace);
-  return { answering, reasons };
+  for (const rule of left) if (!placesOf.has(rule.clientId)) fail(rule, noPlace);
+  return { answering, silent };
 }
 
-function silenceOf({ enabled, agentState, providerAgentId, clientStatus }: AccountRule): string | null {
+const numberOf = (rule: AccountRule, numbers: readonly AccountNumber[]) =>
+  numbers.find((number) => number.clientId === rule.clientId && covers(number.pattern, rule.pattern));
+
+function silenceOf(rule: AccountRule): string | null {
+  const { enabled, agentState, providerAgentId, clientStatus, requiredVariables } = rule;
   if (!enabled) return "The rule is switched off.";
   if (agentState !== "active" || providerAgentId === null) return `The agent is ${agentState}.`;
+  if (requiredVariables?.length) return needsVariables(requiredVariables);
   return clientStatus === "suspended" ? "The client is suspended." : null;
+}
+
+/** Why an agent cannot answer: a call that comes in brings no values. */
+export function needsVariables(names: readonly string[]): string {
+  const shown = names.slice(0, 5).map((name) => `\`${name}\``);
+  const more = names.length > shown.length ? ` and ${names.length - shown.length} more` : "";
+  return `The agent needs ${shown.join(", ")}${more}, and a call that comes in brings no values. Give each a default, or make it not required.`;
 }
 
 const byRank = (a: Answering, b: Answering) =>

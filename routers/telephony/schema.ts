@@ -1,42 +1,32 @@
-import { isPossiblePhoneNumber } from "libphonenumber-js";
 import { z } from "zod";
 import { examples, Id, Timestamp } from "../core/fields.ts";
 import { PageInput, pageOf } from "../core/pagination.ts";
+import { NumberField, SipAuthUserField, SipHostField, SipUserField } from "../core/sip-address.ts";
 
 const carrierNames = ["sip", "twilio", "telnyx", "plivo"] as const;
 const Carrier = z.enum(carrierNames).meta({ examples: ["sip"] });
 
-const OwnNumber = z
-  .string()
-  .regex(/^\+[1-9][0-9]{6,14}$/, {
-    error: "Write the number in E.164: a plus sign, country code and number, digits only.",
-    abort: true,
-  })
-  .refine((text) => isPossiblePhoneNumber(text), "No such number can exist: check the country code and the length.")
-  .meta({ redact: "none", examples: ["+493012345678"] }); // the client's own line, which every audit asks for
-
-const host = (maxLength: number) =>
-  z
-    .string()
-    .max(maxLength)
-    .regex(/^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?$/, "Write a host, with a port if need be.")
-    .meta({ examples: ["sip.example.com"] });
+const OwnNumber = NumberField().meta({ redact: "none", examples: ["+493012345678"] }); // the client's own line, which every audit asks for
+const Server = SipHostField(100).meta({ examples: ["sip.example.com"] });
+const SipUser = SipUserField(60).meta({ examples: ["reception"] });
+const AuthUser = SipAuthUserField(60);
 
 const registrationId = Id("sipRegistration", examples.registration);
-const SipUser = z
-  .string()
-  .regex(/^[^\s@]{1,60}$/, "1 to 60 characters, without spaces and @.")
-  .meta({ examples: ["reception"] });
 
 export const Registration = z
   .object({
     id: registrationId,
-    username: SipUser,
-    proxy: host(100),
-    outboundProxy: host(100)
+    // As they were given: what was taken before a rule came stays as it is.
+    username: z.string().meta({ examples: ["reception"] }),
+    proxy: z.string().meta({ examples: ["sip.example.com"] }),
+    outboundProxy: z
+      .string()
       .nullable()
       .meta({ examples: [null] }),
-    authUser: SipUser.nullable().meta({ description: "Where it differs from the user name.", examples: [null] }),
+    authUser: z
+      .string()
+      .nullable()
+      .meta({ description: "Where it differs from the user name.", examples: [null] }),
     status: z.enum(["provisioning", "active", "failed"]).meta({ examples: ["active"] }),
     statusReason: z
       .string()
@@ -62,29 +52,35 @@ export const CreateRegistration = z.strictObject({
     .min(1)
     .max(200)
     .meta({ description: "Goes to the voice provider, and is kept nowhere here.", redact: "secret", examples: ["…"] }),
-  proxy: host(100),
-  outboundProxy: host(100).nullable().default(null),
-  authUser: SipUser.nullable()
+  proxy: Server.meta({ description: "The server, with its port if need be: on the open internet." }),
+  outboundProxy: Server.nullable().default(null),
+  authUser: AuthUser.nullable()
     .default(null)
-    .meta({ redact: "none", examples: [null] }),
+    .meta({
+      description: "The name that goes with the password, where it is not `username`; some servers want `user@domain`.",
+      redact: "none",
+      examples: [null],
+    }),
 });
 export type CreateRegistration = z.output<typeof CreateRegistration>;
 export const RegistrationId = z.strictObject({ id: registrationId });
 export const ListRegistrations = z.strictObject({ ...PageInput });
 export type ListRegistrations = z.output<typeof ListRegistrations>;
 
+export const routeStates = ["pending", "waiting", "live", "failed"] as const;
+export const RoutePattern = z
+  .string()
+  .regex(
+    /^(\+?[0-9]{1,15}|[A-Za-z][A-Za-z0-9_.-]{0,59})\*?$/,
+    "Write a number or the user of a SIP address; `*` at the end stands for the rest.",
+  );
+
 const routeFields = {
-  pattern: z
-    .string()
-    .regex(
-      /^(\+?[0-9]{1,15}|[A-Za-z][A-Za-z0-9_.-]{0,59})\*?$/,
-      "Write a number or the user of a SIP address; `*` at the end stands for the rest.",
-    )
-    .meta({
-      description:
-        "What was called: `+493012345678`, `+4930*`, `reception`. A number is kept with its plus sign, and answered without it too.",
-      examples: ["+493012345678"],
-    }),
+  pattern: RoutePattern.meta({
+    description:
+      "What was called: `+493012345678`, `+4930*`, `reception`. A number is kept with its plus sign, and answered without it too.",
+    examples: ["+493012345678"],
+  }),
   agentId: Id("agent", examples.agent),
   rank: z
     .int()
@@ -108,9 +104,11 @@ export const Route = z
   .object({
     id: routeId,
     ...routeFields,
-    status: z
-      .enum(["pending", "live", "failed"])
-      .meta({ description: "Whether the voice provider knows of it.", examples: ["live"] }),
+    status: z.enum(routeStates).meta({
+      description:
+        "Whether the voice provider knows of it. `waiting`: on the shared account the number is not assigned to you, so the route answers nobody; an operator assigns it.",
+      examples: ["live"],
+    }),
     statusReason: z
       .string()
       .nullable()
@@ -175,9 +173,20 @@ export const TelephonyConfig = z
       }),
     ),
     defaultCarrier: Carrier.nullable(),
-    defaultFrom: OwnNumber.nullable(),
+    defaultFrom: z
+      .string()
+      .nullable()
+      .meta({ examples: ["+493012345678"] }),
     registrations: z.array(Registration).meta({ description: "The newest hundred." }),
     routes: z.array(Route).meta({ description: "The newest hundred." }),
+    numbers: z
+      .array(
+        z.object({
+          pattern: z.string().meta({ examples: ["+49301234*"] }),
+          maxRoutes: z.int().meta({ description: "So many routes within it answer.", examples: [5] }),
+        }),
+      )
+      .meta({ description: "What operators have assigned to you on the shared account: routes answer within it." }),
   })
   .meta({ id: "TelephonyConfig" });
 export type TelephonyConfig = z.output<typeof TelephonyConfig>;

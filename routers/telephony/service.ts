@@ -1,15 +1,18 @@
-import { and, desc, eq, lt, ne, sql } from "drizzle-orm";
+import { and, count, desc, eq, lt, ne, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { enqueue, enqueueEach } from "../../db/queue.ts";
 import { agents } from "../../db/schema/agents.ts";
 import { inboundRoutes, telephonyConfigs } from "../../db/schema/telephony.ts";
+import { toolsOf } from "../agents/references.ts";
+import { agentNotFound, toAgent } from "../agents/service.ts";
+import { requiredOf } from "../agents/variables.ts";
 import { ApiError } from "../core/errors.ts";
 import { toIso } from "../core/fields.ts";
 import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
 import { accountFor, platformAccount } from "../credentials/accounts.ts";
-import { normalised, overlap } from "./pattern.ts";
-import type { Everyones } from "./rules.ts";
+import { covers, normalised, objectionToWidth, overlap } from "./pattern.ts";
+import { type Assignments, needsVariables, notAssigned } from "./rules.ts";
 import type { CreateRoute, ListRoutes, Route, UpdateRoute } from "./schema.ts";
 
 type Row = typeof inboundRoutes.$inferSelect;
@@ -28,32 +31,41 @@ export async function saveConfig(tx: Tx, changes: Partial<typeof telephonyConfig
   await tx.insert(telephonyConfigs).values(set).onConflictDoUpdate({ target: telephonyConfigs.clientId, set });
 }
 
-/** A rule for calls that come in. The provider hears of it by a job; the rule says when it has. */
-export async function createRoute(tx: Tx, input: CreateRoute, everyones: Everyones): Promise<Route> {
-  const accountId = await accountOfAgent(tx, input.agentId);
+const mostRoutes = 100;
+
+/** A route for calls that come in. The provider is told by a job; the route says when it was. */
+export async function createRoute(tx: Tx, input: CreateRoute, assignments: Assignments): Promise<Route> {
+  const accountId = await accountToAnswer(tx, input.agentId, input.enabled);
   const pattern = normalised(input.pattern);
-  await refuseTaken(tx, { accountId, pattern, field: "pattern" }, everyones);
+  await lockRoutes(tx);
+  await refuseTooMany(tx);
+  const standing = await standingOf(tx, { accountId, pattern, field: "pattern" }, assignments);
   const [row] = await tx
     .insert(inboundRoutes)
-    .values({ id: newId("route"), ...input, pattern, providerAccountId: accountId })
+    .values({ id: newId("route"), ...input, pattern, providerAccountId: accountId, ...standing })
     .returning();
   await tellProvider(tx, accountId);
   return toRoute(row!);
 }
 
-export async function updateRoute(tx: Tx, { id, ...changes }: UpdateRoute, everyones: Everyones): Promise<Route> {
+export async function updateRoute(tx: Tx, { id, ...changes }: UpdateRoute, assignments: Assignments): Promise<Route> {
+  await lockRoutes(tx);
   const [old] = await tx.select().from(inboundRoutes).where(eq(inboundRoutes.id, id)).for("update");
   if (!old) throw notFound(id);
   const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
-  const accountId = changes.agentId ? await accountOfAgent(tx, changes.agentId) : old.providerAccountId;
+  const answers = changes.agentId !== undefined || changes.enabled !== undefined;
+  const accountId = answers
+    ? await accountToAnswer(tx, changes.agentId ?? old.agentId, changes.enabled ?? old.enabled)
+    : old.providerAccountId;
   const pattern = changes.pattern === undefined ? old.pattern : normalised(changes.pattern);
-  if (pattern !== old.pattern || accountId !== old.providerAccountId) {
-    const field = changes.pattern === undefined ? "agentId" : "pattern";
-    await refuseTaken(tx, { accountId, pattern, field, ownId: id }, everyones);
-  }
+  const field = changes.pattern === undefined ? "agentId" : "pattern";
+  const isSame = pattern === old.pattern && accountId === old.providerAccountId;
+  // What waits for an operator goes on waiting when something else of it changes.
+  const unchanged = old.status === "waiting" ? {} : pending;
+  const standing = isSame ? unchanged : await standingOf(tx, { accountId, pattern, field, ownId: id }, assignments);
   const [row] = await tx
     .update(inboundRoutes)
-    .set({ ...given, pattern, providerAccountId: accountId, status: "pending", statusReason: null, updatedAt: now })
+    .set({ ...given, pattern, providerAccountId: accountId, ...standing, updatedAt: now })
     .where(eq(inboundRoutes.id, id))
     .returning();
   await tellProvider(tx, accountId);
@@ -96,32 +108,72 @@ async function accountOfAgent(tx: Tx, agentId: string): Promise<string> {
     .select({ accountId: agents.providerAccountId })
     .from(agents)
     .where(and(eq(agents.id, agentId), ne(agents.status, "deleted")));
-  if (!agent) throw new ApiError("agent_not_found", `There is no agent ${agentId}.`);
+  if (!agent) throw agentNotFound(agentId);
   return agent.accountId;
 }
 
+/** As `accountOfAgent`, for an agent that is to answer. It is held, so that it is not deleted meanwhile. */
+async function accountToAnswer(tx: Tx, agentId: string, enabled: boolean): Promise<string> {
+  await tx.select({ id: agents.id }).from(agents).where(eq(agents.id, agentId)).for("share");
+  const { agent, config } = await toAgent(tx, agentId);
+  const required = enabled ? requiredOf(config, await toolsOf(tx, config)) : [];
+  if (required.length > 0) {
+    const message = needsVariables(required);
+    throw new ApiError("agent_needs_variables", `agentId: ${message}`, { details: [{ path: "agentId", message }] });
+  }
+  return agent.providerAccountId;
+}
+
+/** A client's own are made and changed one after another: so they can be counted, and none is made twice. */
+async function lockRoutes(tx: Tx) {
+  await tx.execute(
+    sql`select pg_advisory_xact_lock(hashtextextended('telephony.routes:' || current_setting('app.client_id'), 0))`,
+  );
+}
+
+async function refuseTooMany(tx: Tx) {
+  const [found] = await tx.select({ routes: count() }).from(inboundRoutes);
+  if ((found?.routes ?? 0) < mostRoutes) return;
+  throw new ApiError(
+    "inbound_route_limit_reached",
+    `A client has ${mostRoutes} inbound routes at most. Delete one first.`,
+  );
+}
+
 type Wanted = { accountId: string; pattern: string; field: "pattern" | "agentId"; ownId?: string };
+const pending = { status: "pending", statusReason: null } as const;
 
 /**
- * One account has one set of numbers, whoever shares it: between clients no two patterns may fit the same. Whoever wants
- * one of the same account waits here until this transaction ends: so what the look over the wall does not see yet is nobody's.
+ * How a route with this pattern begins. On a shared account it answers within what an operator assigned to its client. What
+ * is assigned to another is refused; what is assigned to nobody can be asked for, and takes nothing from anybody.
  */
-async function refuseTaken(tx: Tx, { accountId, pattern, field, ownId }: Wanted, everyones: Everyones) {
-  await tx.execute(sql`select pg_advisory_xact_lock(hashtextextended(${`telephony.routes:${accountId}`}, 0))`);
-  const others = (await everyones(accountId)).filter(({ id }) => id !== ownId);
-  const refuse = (reason: string) => {
-    const message = `${pattern} ${reason}`;
-    throw new ApiError("inbound_route_taken", `${field}: ${message}`, { details: [{ path: field, message }] });
+async function standingOf(tx: Tx, { accountId, pattern, field, ownId }: Wanted, assignments: Assignments) {
+  const refuse = (code: "inbound_route_taken" | "input_invalid", message: string) => {
+    throw new ApiError(code, `${field}: ${message}`, { details: [{ path: field, message }] });
   };
-  for (const { id, isOwn, pattern: answered } of others) {
-    if (isOwn && normalised(answered) === normalised(pattern))
-      refuse(`is answered by your rule ${id}: change that one.`);
-    if (!isOwn && overlap(answered, pattern)) {
-      refuse(
-        "fits what another client's rule answers already. Take another pattern, or a provider account of your own.",
-      );
-    }
+  const [twin] = await tx
+    .select({ id: inboundRoutes.id })
+    .from(inboundRoutes)
+    .where(
+      and(
+        eq(inboundRoutes.providerAccountId, accountId),
+        eq(inboundRoutes.pattern, pattern),
+        ownId ? ne(inboundRoutes.id, ownId) : undefined,
+      ),
+    );
+  if (twin) refuse("inbound_route_taken", `${pattern} is answered by your route ${twin.id}: change that one.`);
+  if (accountId !== platformAccount) return pending;
+  const objection = objectionToWidth(pattern);
+  if (objection) refuse("input_invalid", `${objection} On the shared provider account a pattern is no wider.`);
+  const assigned = await assignments(accountId);
+  if (assigned.some((each) => each.isOwn && covers(each.pattern, pattern))) return pending;
+  if (assigned.some((each) => !each.isOwn && overlap(each.pattern, pattern))) {
+    refuse(
+      "inbound_route_taken",
+      `${pattern} fits what is assigned to another client. If the number is yours, ask the operator; or use a provider account of your own.`,
+    );
   }
+  return { status: notAssigned.status, statusReason: notAssigned.reason };
 }
 
 /** At most one such job waits per account; it tells all there is by then. */

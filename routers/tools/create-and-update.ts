@@ -7,6 +7,7 @@ import { ApiError } from "../core/errors.ts";
 import { canonical } from "../core/pagination.ts";
 import type { ProviderCommand } from "../core/provider-command.ts";
 import { resyncAgentsUsing } from "../core/resync-agents.ts";
+import { oddMarksIn } from "../core/template-text.ts";
 import { accountFor } from "../credentials/accounts.ts";
 import { requireCredential } from "../credentials/service.ts";
 import { type AddressRules, objectionTo } from "../ports/addresses.ts";
@@ -16,12 +17,19 @@ import type { ToolDefinition } from "../ports/ultravox.ts";
 import { Config, Definition, providersNames } from "./definition.ts";
 import type { CreateTool, Tool, UpdateTool } from "./schema.ts";
 import { changeTool, emitToolEvent, getTool, lockTool, refuseBusy, removeUpstream, type ToolRow } from "./service.ts";
+import { usesOfTool } from "./templated.ts";
 import { credentialOf, toolDefinition } from "./upstream.ts";
 import { filledIn } from "./url-pattern.ts";
 
 type WithRules<I> = I & { rules: AddressRules };
 /** `definition` is null where the provider has nothing to do: it brings the tool itself, or need not know of the change. */
-type Asked = { id: string; providerToolId: string | null; definition: ToolDefinition | null };
+type Asked = {
+  id: string;
+  providerToolId: string | null;
+  definition: ToolDefinition | null;
+  /** What the provider has of it so far. */
+  before?: ToolDefinition;
+};
 type Got = { providerToolId: string | null };
 
 /** What the provider is being asked to make of a tool: kept in its row until it has. */
@@ -40,7 +48,7 @@ export const createTool: ProviderCommand<WithRules<CreateTool>, Asked, Got, Tool
   busyCode: "tool_busy",
 
   async prepare(tx, { rules, ...content }) {
-    await check(tx, content.definition, rules);
+    await check(tx, content, rules);
     await takeName(tx, content, null);
     const { name, description, definition, metadata } = content;
     const id = newId("tool");
@@ -92,12 +100,11 @@ export const updateTool: ProviderCommand<WithRules<UpdateTool>, Asked, Got, Tool
     if (tool.status !== "active") {
       throw new ApiError("tool_not_active", `Tool ${id} is ${tool.status}; only an active one can be changed.`);
     }
-    if (changes.definition) {
-      refuseOtherKind(tool, changes.definition);
-      await check(tx, changes.definition, rules);
-    }
+    if (changes.definition) refuseOtherKind(tool, changes.definition);
     const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
     const pending = Content.parse({ ...contentOf(tool), ...given });
+    if (changes.definition) await check(tx, pending, rules);
+    else refuseOddMarks(pending, Object.keys(given));
     if (pending.name !== tool.name) await takeName(tx, pending, id);
     await tx.update(tools).set({ pending }).where(eq(tools.id, id));
     return { subjectId: id, providerAccountId: tool.providerAccountId, asked: askedOf({ ...tool, pending }) };
@@ -121,6 +128,7 @@ export const updateTool: ProviderCommand<WithRules<UpdateTool>, Asked, Got, Tool
   rebuildRequest: async (tx, subjectId) => askedOf(await lockTool(tx, subjectId)),
 
   lookupRepeatsRequest: true,
+  look: lookForDefinition,
   /** The whole definition is sent, so asking again is harmless, and surer than comparing. */
   lookup: async (providers, accountId, asked, _since, deadline) => [
     await replace(providers, accountId, asked, deadline),
@@ -133,14 +141,30 @@ async function replace({ ultravox }: Providers, accountId: string, asked: Asked,
   return ultravox.replaceTool(accountId, providerToolId, { id, definition }, deadline);
 }
 
+/** Has the provider the new definition, or still the one before? One that is neither was put into other words: null. */
+async function lookForDefinition(
+  { ultravox }: Providers,
+  accountId: string,
+  { providerToolId, definition, before }: Asked,
+  deadline: Deadline,
+): Promise<Got[] | null> {
+  if (!providerToolId) return null;
+  const there = await ultravox.getTool(accountId, providerToolId, deadline);
+  if (!there) return [];
+  if (isSame(there.definition, definition)) return [there];
+  return isSame(there.definition, before) ? [] : null;
+}
+
 const contentOf = ({ name, description, config, metadata }: ToolRow): Content =>
   Content.parse({ name, description, ...Config.parse(config), metadata });
 
 /** What the provider is to be asked, by what stands in the row; nothing where it would hear what it knows. */
 function askedOf(tool: ToolRow): Asked {
   const wanted = toolDefinition(Content.parse(tool.pending));
-  const isKnown = tool.providerToolId !== null && isSame(wanted, toolDefinition(contentOf(tool)));
-  return { id: tool.id, providerToolId: tool.providerToolId, definition: isKnown ? null : wanted };
+  const before = toolDefinition(contentOf(tool));
+  const isKnown = tool.providerToolId !== null && isSame(wanted, before);
+  const known = before ? { before } : {};
+  return { id: tool.id, providerToolId: tool.providerToolId, definition: isKnown ? null : wanted, ...known };
 }
 
 const isSame = (one: unknown, other: unknown) => JSON.stringify(canonical(one)) === JSON.stringify(canonical(other));
@@ -173,8 +197,25 @@ function refuseOtherKind({ kind }: ToolRow, { type }: Definition) {
   throw new ApiError("input_invalid", message, { details: [{ path: "definition.type", message }] });
 }
 
+/** What stands in double braces and is no variable would be sent as nothing, or as something else. */
+function refuseOddMarks(content: Described, changed = ["description", "definition"]) {
+  const details = usesOfTool(content)
+    .filter(({ path }) => changed.includes(path.split(".")[0] ?? ""))
+    .flatMap(({ path, text }) =>
+      oddMarksIn(text).map((name) => {
+        return { path, message: `uses {{${name}}}, which is no variable: a name is letters, digits and \`_\`.` };
+      }),
+    );
+  const [first] = details;
+  if (first) throw new ApiError("input_invalid", `${first.path}: ${first.message}`, { details });
+}
+
+type Described = Pick<Content, "description" | "definition">;
+
 /** Looks at what the definition names outside itself. */
-async function check(tx: Tx, definition: Definition, rules: AddressRules) {
+async function check(tx: Tx, content: Described, rules: AddressRules) {
+  refuseOddMarks(content);
+  const { definition } = content;
   if (definition.type === "http") {
     const message = objectionTo(filledIn(definition.url), rules);
     if (message) throw new ApiError("url_forbidden", message, { details: [{ path: "definition.url", message }] });

@@ -1,15 +1,29 @@
 import { z } from "zod";
+import { jsonObject } from "../core/bounds.ts";
+import { FreeNumber } from "../core/fields.ts";
+import { objectionToCallee } from "../core/sip-address.ts";
+import { isTemplate } from "../core/template-text.ts";
 import { isHeaderValue, objectionToHeader } from "../ports/addresses.ts";
-import { objectionToSchema } from "./json-schema.ts";
+import { objectionToSchema, schemaBytes, schemaDepth } from "./json-schema.ts";
 import { objectionToPattern, placeholdersOf } from "./url-pattern.ts";
+
+/** Whom a transfer goes to; with variables in it, that is judged for each call, when they are filled in. */
+export const objectionToTarget = (text: string) => (isTemplate(text) ? null : objectionToCallee(text));
+const Target = z
+  .string()
+  .max(320)
+  .superRefine((text, check) => {
+    const message = objectionToTarget(text);
+    if (message) check.addIssue({ code: "custom", message, input: text });
+  });
 
 /** What the provider brings itself, and what of it may be fixed for the model. */
 export const builtins = {
   hangUp: { strict: z.boolean() },
   leaveVoicemail: { message: z.string().max(2000), strict: z.boolean(), result: z.string().max(500) },
   playDtmfSounds: { digits: z.string().regex(/^[0-9A-D*#wW]{1,60}$/, "Digits are 0-9, A-D, * and #.") },
-  coldTransfer: { target: z.string().min(3).max(200), sipVerb: z.enum(["REFER", "INVITE"]) },
-  warmTransfer: { target: z.string().min(3).max(200) },
+  coldTransfer: { target: Target, sipVerb: z.enum(["REFER", "INVITE"]) },
+  warmTransfer: { target: Target },
 } as const satisfies Record<string, Record<string, z.ZodType>>;
 export type BuiltinName = keyof typeof builtins;
 /** Does it hand the call on to somebody else? */
@@ -42,7 +56,8 @@ const spoken = {
     .max(1000)
     .default("")
     .meta({ description: "Tells the model what to put here.", examples: ["The order's number, as on the receipt."] }),
-  schema: z.record(z.string(), z.unknown()).meta({
+  schema: z.record(z.string().max(200), z.unknown()).meta({
+    json: { bytes: schemaBytes, depth: schemaDepth },
     description: "JSON Schema, draft 2020-12: at most 8000 bytes and 10 levels, and no references.",
     examples: [{ type: "string", minLength: 3 }],
   }),
@@ -57,7 +72,7 @@ const StaticParameter = z.strictObject({
   name: ParameterName,
   in: In,
   value: z
-    .union([z.string().max(2000), z.number(), z.boolean()])
+    .union([z.string().max(2000), FreeNumber, z.boolean()])
     .meta({ description: "Not for secrets: those go by `auth`.", redact: "secret", examples: ["voice"] }),
 });
 const AutomaticParameter = z.strictObject({
@@ -142,8 +157,7 @@ const BuiltinShape = z.strictObject({
   name: z
     .enum(builtinNames, `One of ${builtinNames.join(", ")}. What queryCorpus does, an agent's \`knowledgeBaseIds\` do.`)
     .meta({ examples: ["hangUp"] }),
-  parameterOverrides: z
-    .record(z.string(), z.unknown())
+  parameterOverrides: jsonObject({ bytes: 8_000, depth: 10 })
     .default({})
     .meta({ description: "Fixed for the model, by the provider's own names.", examples: [{ strict: true }] }),
 });

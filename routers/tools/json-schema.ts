@@ -4,8 +4,8 @@ import formats from "ajv-formats";
 
 export type JsonSchema = Record<string, unknown>;
 
-const maxBytes = 8_000;
-const maxDepth = 10;
+export const schemaBytes = 8_000;
+export const schemaDepth = 10;
 /** What leads out of a schema, or names places within it: one schema stands for itself. */
 const leading = new Set([
   "$ref",
@@ -76,8 +76,8 @@ function compile(schema: JsonSchema): ValidateFunction {
 
 /** What speaks against a schema that a client wrote, as a sentence; null if nothing does. */
 export function objectionToSchema(schema: JsonSchema): string | null {
-  if (Buffer.byteLength(JSON.stringify(schema)) > maxBytes) return `A schema has at most ${maxBytes} bytes.`;
-  if (depthOf(schema) > maxDepth) return `A schema is at most ${maxDepth} levels deep.`;
+  if (Buffer.byteLength(JSON.stringify(schema)) > schemaBytes) return `A schema has at most ${schemaBytes} bytes.`;
+  if (depthOf(schema) > schemaDepth) return `A schema is at most ${schemaDepth} levels deep.`;
   const lead = keysOf(schema).find((key) => leading.has(key));
   if (lead) return `A schema must not use ${lead}: write out what it would refer to.`;
   searchUntil = patience();

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { jsonObject } from "../core/bounds.ts";
 import { examples, Id, Metadata, Timestamp } from "../core/fields.ts";
 import { PageInput, pageOf } from "../core/pagination.ts";
 import { Definition, GivenDefinition } from "./definition.ts";
@@ -87,13 +88,9 @@ export const Tool = z
 export type Tool = z.output<typeof Tool>;
 export const ToolPage = pageOf(Tool);
 
-const maxParametersBytes = 16_000;
-
 export const TestTool = z.strictObject({
   id,
-  parameters: z
-    .record(z.string(), z.unknown())
-    .refine((given) => Buffer.byteLength(JSON.stringify(given)) <= maxParametersBytes, "At most 16 kB in all.")
+  parameters: jsonObject({ bytes: 16_000, depth: 32 })
     .default({})
     .meta({ description: "As the model would fill them in.", redact: "personal", examples: [{ orderId: "10248" }] }),
   samples: z
@@ -104,8 +101,7 @@ export const TestTool = z.strictObject({
         .max(100)
         .optional()
         .meta({ examples: ["0d0e6b51-6e5a-4a3c-9d8a-0a5c8f9b1a11"] }),
-      callState: z
-        .record(z.string(), z.unknown())
+      callState: jsonObject({ bytes: 16_000, depth: 32 })
         .optional()
         .meta({ examples: [{}] }),
       callMetadata: Metadata.optional(),

@@ -1,3 +1,4 @@
+import { objectionsToHeaders, objectionToProviderUrl } from "../ports/addresses.ts";
 import type { VoiceDefinition } from "../ports/ultravox.ts";
 import type { CredentialProvider } from "../ports/vendors.ts";
 
@@ -43,6 +44,10 @@ export function plainDefinition(provider: Vendor, { voiceId, model, settings }: 
   if (provider !== "cartesia") return { [provider]: { ...named, ...settings } };
   return { cartesia: { ...named, ...(isEmpty(settings) ? {} : { generationConfig: settings }) } };
 }
+
+/** What speaks against asking such an API, as a sentence; null if nothing does. */
+export const objectionToGeneric = ({ url }: GenericVoice, headers: Record<string, string>): string | null =>
+  objectionToProviderUrl(url) ?? objectionsToHeaders(headers, () => null)[0]?.message ?? null;
 
 export function genericDefinition(voice: GenericVoice, headers: Record<string, string>): VoiceDefinition {
   const { jsonByteEncoding: encoding, ...rest } = voice;

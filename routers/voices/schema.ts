@@ -1,6 +1,9 @@
 import { z } from "zod";
+import { boundedRecord, jsonObject } from "../core/bounds.ts";
 import { examples, Id, Metadata, Timestamp } from "../core/fields.ts";
+import { LanguageField } from "../core/languages.ts";
 import { PageInput, pageOf } from "../core/pagination.ts";
+import { objectionsToHeaders, objectionToProviderUrl } from "../ports/addresses.ts";
 import { PresignedUpload, PresignFiles } from "../uploads/schema.ts";
 import { externalProviders } from "./definition.ts";
 import { checkSettings } from "./settings.ts";
@@ -9,11 +12,7 @@ const voiceId = Id("voice", examples.voice);
 const statuses = ["pending", "training", "active", "failed", "deleted"] as const;
 const providers = ["ultravox", ...externalProviders] as const;
 
-const Language = z
-  .string()
-  .max(10)
-  .regex(/^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$/, "A language as BCP 47 has it; one looks like en or pt-BR.")
-  .meta({ description: "BCP 47, of the sample's speaker.", examples: ["en-GB"] });
+const Language = LanguageField().meta({ description: "BCP 47, of the sample's speaker.", examples: ["en-GB"] });
 
 const fields = {
   name: z
@@ -53,21 +52,19 @@ const vendor = {
     .min(1)
     .max(100)
     .meta({ examples: ["eleven_turbo_v2_5"] }),
-  settings: z
-    .record(z.string(), z.unknown())
-    .meta({ description: "How it speaks, by the names of that company; see the guide.", examples: [{ speed: 1.1 }] }),
+  settings: jsonObject({ bytes: 8_000, depth: 8 }).meta({
+    description: "How it speaks, by the names of that company; see the guide.",
+    examples: [{ speed: 1.1 }],
+  }),
 };
 
 const genericFields = {
   url: z
-    .url({ protocol: /^https$/, error: "An https address is needed." })
+    .string()
     .max(2048)
-    .refine((url) => !/^https:\/\/[^/]*@/.test(url), "Leave the password out of the address: it belongs in `headers`.")
-    .meta({ description: "Asked by POST, once per sentence.", examples: ["https://tts.example.com/speak"] }),
-  body: z
-    .record(z.string(), z.unknown())
+    .meta({ description: "Requested by POST, once per sentence.", examples: ["https://tts.example.com/speak"] }),
+  body: jsonObject({ bytes: 10_000, depth: 32 })
     .refine((body) => JSON.stringify(body).includes("{text}"), "Some field of the body must hold `{text}`.")
-    .refine((body) => JSON.stringify(body).length <= 10_000, "At most 10 kB.")
     .meta({ description: "`{text}` stands for what is to be said.", examples: [{ text: "{text}" }] }),
   responseSampleRate: z
     .int()
@@ -84,6 +81,7 @@ const genericFields = {
   responseMimeType: z
     .string()
     .max(100)
+    .regex(/^[A-Za-z0-9!#$&^_.+-]+\/[A-Za-z0-9!#$&^_.+-]+$/, "Write a media type such as audio/l16.")
     .optional()
     .meta({ description: "Where the API's own header is wrong; `audio/l16` is raw sound.", examples: ["audio/l16"] }),
   jsonAudioFieldPath: z
@@ -97,13 +95,25 @@ const genericFields = {
     .meta({ examples: ["base64"] }),
 };
 
+/** The provider sends a JSON document: what it is, and how long, is for the provider to say. */
+const setByProvider = (lower: string, name: string) =>
+  lower === "content-type" || lower === "user-agent" ? `The header ${name} is set by the voice provider.` : null;
+
 const Generic = z.strictObject({
   ...genericFields,
-  headers: z
-    .record(z.string().regex(/^[A-Za-z0-9-]{1,100}$/, "The name of a header."), z.string().max(2000))
+  url: genericFields.url.superRefine((url, check) => {
+    const message = objectionToProviderUrl(url);
+    if (message) check.addIssue({ code: "custom", message, input: url });
+  }),
+  headers: boundedRecord(z.string().max(100), z.string().max(2000), 20, "headers")
+    .superRefine((headers, check) => {
+      for (const { name, message } of objectionsToHeaders(headers, setByProvider)) {
+        check.addIssue({ code: "custom", path: name === null ? [] : [name], message, input: headers });
+      }
+    })
     .default({})
     .meta({
-      description: "Keys belong here: they are kept sealed and never shown.",
+      description: "Keys belong here, in at most 20 headers: they are kept sealed and never shown.",
       redact: "secret",
       examples: [{ Authorization: "Bearer your-key" }],
     }),
@@ -176,6 +186,7 @@ export const Voice = z
   .object({
     id: voiceId,
     ...fields,
+    language: z.string().meta({ description: fields.language.description, examples: ["en-GB"] }),
     kind: z.enum(["clone", "external"]).meta({ examples: ["clone"] }),
     provider: z.enum(providers).meta({ description: "`ultravox` for a clone.", examples: ["ultravox"] }),
     source: z.discriminatedUnion("type", [
@@ -185,7 +196,7 @@ export const Voice = z
         voiceId: vendor.voiceId.nullable(),
         model: vendor.model.nullable(),
         settings: vendor.settings,
-        generic: z.object(genericFields).nullable(),
+        generic: z.object({ ...genericFields, responseMimeType: z.string().optional() }).nullable(),
       }),
     ]),
     status: z.enum(statuses).meta({ description: "Calls can use it once it is `active`.", examples: ["active"] }),

@@ -4,6 +4,7 @@ import { canMatch } from "../core/event-pattern.ts";
 import { examples, Id, Timestamp } from "../core/fields.ts";
 import { PageInput, pageOf } from "../core/pagination.ts";
 import { AttemptError, disableCodes } from "../core/webhook-error-codes.ts";
+import { mostHeaders } from "../ports/addresses.ts";
 import { objectionsToHeaders } from "./endpoints/headers.ts";
 
 export const endpointId = Id("endpoint", examples.endpoint);
@@ -44,13 +45,14 @@ export const fields = {
       examples: [["call.*", "agent.created"]],
     }),
   headers: z
-    .record(z.string(), z.string())
+    .record(z.string().max(256), z.string().max(2000))
     .superRefine((headers, check) => {
       for (const { name, message } of objectionsToHeaders(headers)) {
         check.addIssue({ code: "custom", path: name === null ? [] : [name], message });
       }
     })
     .meta({
+      maxProperties: mostHeaders,
       description:
         "Headers of your own that every request carries, at most 20. They are kept sealed: answers show their names alone.",
       redact: "secret",

@@ -5,6 +5,7 @@ import { isStorable, storable } from "../../db/text.ts";
 import type { CarrierEvent, LegCause, LegReport, Telnyx } from "../../routers/ports/carriers.ts";
 import { parsed } from "./ultravox/http-client.ts";
 import { instant } from "./ultravox/schema.ts";
+import { translated } from "./unknown-words.ts";
 
 /** Whose key it is: `pacc_…`, the carrier of an account at the voice provider, or `cred_…`, a client's own credential. */
 export type TelnyxKey = { accountId: string; keyId: string; publicKey: KeyObject };
@@ -98,7 +99,7 @@ const Control = z.object({
         call_leg_id: optional,
         call_session_id: optional,
         client_state: optional.catch(null),
-        direction: z.enum(["incoming", "outgoing"]).nullish().catch(null),
+        direction: optional.catch(null),
         from: optional,
         to: optional,
         start_time: When,
@@ -139,7 +140,7 @@ function ofControl({ event_type: type, id, occurred_at: occurredAt, payload: tol
       carrierLegId,
       carrierSessionId: told.call_session_id,
       callId: callIn(told.client_state),
-      direction: told.direction ?? null,
+      direction: directionOf(told.direction),
       from: told.from,
       to: told.to,
       status,
@@ -163,6 +164,10 @@ function ofControl({ event_type: type, id, occurred_at: occurredAt, payload: tol
     },
   };
 }
+
+const directions = { incoming: "incoming", outgoing: "outgoing" } as const;
+const directionOf = (word: string | null) =>
+  word === null ? null : translated<LegReport["direction"]>(directions, word, null, ["telnyx", "direction"]);
 
 const Texml = z.looseObject({
   CallSid: Name,
@@ -188,7 +193,8 @@ const Texml = z.looseObject({
 });
 type Texml = z.output<typeof Texml>;
 
-const texmlStatuses: Record<string, { status: LegReport["status"]; cause: LegCause }> = {
+type TexmlStatus = { status: LegReport["status"]; cause: LegCause };
+const texmlStatuses: Record<string, TexmlStatus> = {
   queued: { status: "initiated", cause: "normal" },
   initiated: { status: "initiated", cause: "normal" },
   ringing: { status: "initiated", cause: "normal" },
@@ -207,10 +213,14 @@ function ofTexml(told: Texml, rawBody: Buffer): CarrierEvent {
   const type = `texml.${isCost ? source : (reported ?? source ?? "callback")}`;
   const number = told.SequenceNumber ?? createHash("sha256").update(rawBody).digest("hex");
   const key = `${carrierLegId}:${number}:${type}`;
-  const known =
-    isCost || source === null || source === "call-progress-events" ? texmlStatuses[reported ?? ""] : undefined;
-  const status = isCost ? null : known?.status;
-  if (status === undefined) return { type, key, leg: null };
+  const isProgress = source === null || source === "call-progress-events";
+  if (!isCost && !(isProgress && reported !== null)) return { type, key, leg: null };
+  // What it says of the leg is taken, whatever it calls the status that the leg is in.
+  const unknown = { status: null, cause: "failed" } as const;
+  const known = isCost
+    ? null
+    : translated<TexmlStatus>(texmlStatuses, reported ?? "", unknown, ["telnyx", "CallStatus"]);
+  const status = known?.status ?? null;
   const occurredAt = told.OccurredAt ?? told.Timestamp;
   const ended = status === "ended";
   const amount = isCost ? Decimal.safeParse(told[`CallCost[${carrierLegId}]`] ?? told.CallCost).data : null;
@@ -272,8 +282,12 @@ const sipCauses: Record<string, LegCause> = {
   "608": "rejected",
 };
 
-const causeOf = (hangupCause: string | null, sip: string | null, otherwise: LegCause): LegCause =>
-  causes[hangupCause ?? ""] ?? sipCauses[sip ?? ""] ?? otherwise;
+/** Telnyx' own word first. Where it has none, or one that says nothing or that we do not know, the answer of SIP. */
+function causeOf(hangupCause: string | null, sip: string | null, otherwise: LegCause): LegCause {
+  const untold = hangupCause === null || hangupCause === "unspecified";
+  const told = untold ? null : translated<LegCause | null>(causes, hangupCause, null, ["telnyx", "hangup_cause"]);
+  return told ?? sipCauses[sip ?? ""] ?? otherwise;
+}
 
 /** `client_state` is what we gave, in base64: the id of a call. */
 function callIn(clientState: string | null): string | null {

@@ -3,6 +3,8 @@ import { Command, CommanderError, InvalidArgumentError, Option } from "commander
 import { idPattern, prefixes } from "../../db/ids.ts";
 import type { CliContext } from "./cli-context.ts";
 import type * as Deliveries from "./deliveries.ts";
+import type * as Numbers from "./numbers.ts";
+import type * as SetApart from "./set-apart.ts";
 
 const misused = 2;
 
@@ -81,6 +83,78 @@ verb("dead", "show what was given up: how much for each client, or what for one"
   .action((options) => work((verbs, hands) => verbs.dead(hands, options)))
   .addHelpText("after", examples("operate deliveries dead", "operate deliveries dead --client client_… --hours 72"));
 
+const setApart = program
+  .command("set-apart")
+  .description("rows that system loops could not process, and go on without")
+  .addHelpText("after", examples("operate set-apart list", "operate set-apart retry --loop audit.chain"))
+  .exitOverride();
+
+setApart
+  .command("list")
+  .description("show the oldest rows, and how many there are of each loop")
+  .exitOverride()
+  .option("--json", "as JSON")
+  .action((options) => withSetApart((verbs, hands) => verbs.list(hands, options)))
+  .addHelpText("after", examples("operate set-apart list", "operate set-apart list --json"));
+
+const retry = setApart
+  .command("retry")
+  .description("have the loop take rows up again; what fails again is set apart again")
+  .usage("(--id <id> | --loop <name> | --all)")
+  .exitOverride()
+  .addOption(new Option("--id <id>", "one row").conflicts(["loop", "all"]))
+  .addOption(new Option("--loop <name>", "all rows of one loop").conflicts(["id", "all"]))
+  .addOption(new Option("--all", "all rows").conflicts(["id", "loop"]))
+  .action((options) => {
+    if (Object.keys(options).length === 0) retry.error("error: say which: --id <id>, --loop <name> or --all");
+    return withSetApart((verbs, hands) => verbs.retry(hands, options));
+  })
+  .addHelpText("after", examples("operate set-apart retry --id sap_…", "operate set-apart retry --all"));
+const numbers = program
+  .command("numbers")
+  .description("numbers of the shared provider account: whose they are, and who asks for one")
+  .addHelpText(
+    "after",
+    examples("operate numbers list --waiting", "operate numbers assign --client client_… +49301234*"),
+  )
+  .exitOverride();
+
+numbers
+  .command("list")
+  .description("show what is assigned to whom")
+  .option("--waiting", "the routes that ask for a number that is not assigned to their client")
+  .option("--client <id>", "of one client", scope("client"))
+  .option("--limit <n>", "rows at most", number(1, 100), 50)
+  .option("--json", "as JSON")
+  .action((options) => withNumbers((verbs, hands) => verbs.list(hands, options)))
+  .exitOverride();
+
+numbers
+  .command("assign")
+  .argument("<pattern>", "a number, or the user of a SIP address; `*` at the end stands for the rest", routePattern)
+  .description("give a client a number, or with `*` at the end all that begin so")
+  .requiredOption("--client <id>", "whose it is", scope("client"))
+  .option("--max-routes <n>", "so many routes within it answer", number(1, 20), 5)
+  .action((pattern, { client, maxRoutes }) =>
+    withNumbers((verbs, hands) => verbs.assign(hands, client, pattern, maxRoutes)),
+  )
+  .exitOverride();
+
+numbers
+  .command("reassign")
+  .argument("<id>", "of the assignment", scope("number"))
+  .description("give an assigned number to another client: routes of the first wait from then on")
+  .requiredOption("--client <id>", "whose it is", scope("client"))
+  .action((id, { client }) => withNumbers((verbs, hands) => verbs.reassign(hands, id, client)))
+  .exitOverride();
+
+numbers
+  .command("release")
+  .argument("<id>", "of the assignment", scope("number"))
+  .description("take an assigned number back: routes within it answer no more")
+  .action((id) => withNumbers((verbs, hands) => verbs.release(hands, id)))
+  .exitOverride();
+
 try {
   await program.parseAsync();
 } catch (error) {
@@ -116,11 +190,16 @@ function scopeOf({ client, endpoint }: ScopeOptions): string {
   return client ?? endpoint ?? "all";
 }
 
-function scope(kind: "client" | "endpoint") {
+function scope(kind: "client" | "endpoint" | "number") {
   return (value: string): string => {
     if (idPattern(kind).test(value)) return value;
     throw new InvalidArgumentError(`Such an id looks like ${prefixes[kind]}_01m82knxfbfrssk0x3en012rbf.`);
   };
+}
+
+function routePattern(value: string): string {
+  if (/^(\+?[0-9]{1,15}|[A-Za-z][A-Za-z0-9_.-]{0,59})\*?$/.test(value)) return value;
+  throw new InvalidArgumentError("A number or the user of a SIP address; `*` at the end stands for the rest.");
 }
 
 function reason(value: string): string {
@@ -138,6 +217,16 @@ function number(from: number, to: number) {
 
 function examples(...lines: string[]): string {
   return `\nExamples:\n${lines.map((line) => `  ${line}`).join("\n")}`;
+}
+
+async function withSetApart(run: (verbs: typeof SetApart, hands: CliContext) => Promise<void>) {
+  const [verbs, { withCliContext }] = await Promise.all([import("./set-apart.ts"), import("./cli-context.ts")]);
+  await withCliContext(process.env, (hands) => run(verbs, hands));
+}
+
+async function withNumbers(run: (verbs: typeof Numbers, hands: CliContext) => Promise<void>) {
+  const [verbs, { withCliContext }] = await Promise.all([import("./numbers.ts"), import("./cli-context.ts")]);
+  await withCliContext(process.env, (hands) => run(verbs, hands));
 }
 
 /** Opens the database for as long as the work takes. All that takes time to load is loaded here: help comes at once. */

@@ -222,25 +222,32 @@ describe("a create", () => {
     expect(performance.now() - startedAt).toBeLessThan(4_000); // connecting is given up after 5 s
   });
 
-  test.each([429, 503])("is repeated after %i, three times at most", async (status) => {
-    const { baseUrl, seen } = await provider(reply(status, { detail: "busy" }));
+  test("is repeated after 429, three times at most", async () => {
+    const { baseUrl, seen } = await provider(reply(429, { detail: "busy" }));
     const error = await failure(create(baseUrl));
-    expect(error).toMatchObject({ kind: "unavailable", status });
+    expect(error).toMatchObject({ kind: "unavailable", status: 429 });
     expect(seen).toHaveLength(3);
+  });
+
+  test("is unknown after 503, and not repeated: it may have been done", async () => {
+    const { baseUrl, seen } = await provider(reply(503, { detail: "busy" }));
+    const error = await failure(create(baseUrl));
+    expect(error).toMatchObject({ kind: "unknown", status: 503 });
+    expect(seen).toHaveLength(1);
   });
 
   test("is done when the repeat succeeds", async () => {
     const { baseUrl, seen } = await provider(
       reply(429, undefined, { "retry-after": "0" }),
-      reply(503),
+      reply(429),
       reply(201, call()),
     );
     expect(await create(baseUrl)).toMatchObject({ providerCallId: "upstream-call", callId });
     expect(seen).toHaveLength(3);
   });
 
-  test("is unknown when the repeat after a 503 is lost", async () => {
-    const { baseUrl, seen } = await provider(reply(503), reset);
+  test("is unknown when the repeat after a 429 is lost", async () => {
+    const { baseUrl, seen } = await provider(reply(429), reset);
     expect((await failure(create(baseUrl))).kind).toBe("unknown");
     expect(seen).toHaveLength(2);
   });
@@ -255,7 +262,7 @@ describe("a create", () => {
 
   test("gives up at once on a Retry-After that nobody waits for, in either form, and says how long", async () => {
     for (const header of ["3600", new Date(Date.now() + 3_600_000).toUTCString()]) {
-      const { baseUrl, seen } = await provider(reply(503, undefined, { "retry-after": header }));
+      const { baseUrl, seen } = await provider(reply(429, undefined, { "retry-after": header }));
       const startedAt = performance.now();
       const error = await failure(create(baseUrl));
       expect(error.kind).toBe("unavailable");
@@ -626,7 +633,8 @@ describe("the words of Ultravox", () => {
   test.each([
     ["PENDING", "42s", "pending", null],
     ["UNSPECIFIED", null, "pending", null],
-    ["INVENTED_LATER", "42s", "pending", null],
+    ["INVENTED_LATER", "42s", "final", 42],
+    ["INVENTED_LATER", null, "final", 0],
     ["BILLED", "42s", "final", 42],
     ["BILLED", "5.5s", "final", 6],
     ["FREE_ZERO_EFFECTIVE_DURATION", null, "final", 0],
@@ -666,8 +674,8 @@ describe("the words of Ultravox", () => {
         recordingEnabled: false,
         medium: "web",
         isInbound: false,
-        fromNumber: null,
-        toNumber: null,
+        fromRaw: null,
+        toRaw: null,
       },
     });
   });

@@ -101,7 +101,7 @@ test.each([
   [504, "unknown"],
   [400, "refused"],
   [429, "unavailable"],
-  [503, "unavailable"],
+  [503, "unknown"],
 ])("an upload that is answered %i is %s, and is sent once where it may have been made", async (status, kind) => {
   answer = { status, body: { detail: "no" } };
   const error = await failure(listening().cloneVoice("a", cloneOf(), soon()));

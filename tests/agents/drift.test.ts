@@ -375,5 +375,5 @@ function holdChanges() {
   };
 }
 
-/** The safety job looks after 90 seconds; here it looks now. */
+/** The safety job looks after 30 seconds; here it looks now. */
 const lookNow = () => hurry(h, "intents.resolve");

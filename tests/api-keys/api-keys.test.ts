@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { seedClient } from "../../dev/seed.ts";
+import { activeKeysPerClient } from "../../routers/core/limits.ts";
 import { scopes } from "../../routers/core/scopes.ts";
 import { startTestApp, until } from "../support/app.ts";
 
@@ -119,6 +120,31 @@ test("the keys of another client are neither listed nor revoked", async () => {
   expect((await h.get("/auth/api-keys", { key: eve.key })).body.data).toMatchObject([{ id: eve.keyId }]);
   expect((await h.remove(`/auth/api-keys/${h.ada.keyId}`, { key: eve.key })).status).toBe(404);
   expect((await h.get("/agents")).status).toBe(200);
+});
+
+test("a client has at most so many active keys, however they come about; revoking or rotating one makes room", async () => {
+  const { clientId, ...ivy } = await seedClient(h.deps, { name: "Ivy", subject: "auth0|ivy" });
+  const ask = { key: ivy.key };
+  const add = async (more: number) => {
+    await h.owner`insert into api_keys (client_id, id, name, prefix, hash, scopes, created_by)
+      select ${clientId}, 'key_filled' || n, 'Filled', 'pb_live_fill', ${clientId} || 'filled' || n, '{calls:read}', ${ivy.userId}
+      from generate_series(1, ${more}::int) n`;
+  };
+  await add(activeKeysPerClient - 4);
+  const crowd = await Promise.all(Array.from({ length: 8 }, () => create({}, ask)));
+  const made = crowd.filter(({ status }) => status === 201);
+  expect(made).toHaveLength(3);
+  const tooMany = { status: 409, body: { error: { code: "api_key_limit_reached" } } };
+  for (const answer of crowd.filter((each) => !made.includes(each))) expect(answer).toMatchObject(tooMany);
+  const { id } = made[0]!.body.data;
+  expect(await h.post(`/auth/api-keys/${id}/rotate`, { graceSeconds: 60 }, ask)).toMatchObject(tooMany);
+  expect(await h.post(`/auth/api-keys/${id}/rotate`, {}, ask)).toMatchObject({ status: 201 });
+  expect(await create({}, ask)).toMatchObject(tooMany);
+  expect(await h.remove(`/auth/api-keys/${made[1]!.body.data.id}`, ask)).toMatchObject({ status: 204 });
+  expect(await create({}, ask)).toMatchObject({ status: 201 });
+  await h.owner`update api_keys set expires_at = now() - interval '1 second' where id = 'key_filled1'`;
+  expect(await create({}, ask)).toMatchObject({ status: 201 });
+  expect(await create({}), "another client has its own").toMatchObject({ status: 201 });
 });
 
 /** Every row of every table, as text. */

@@ -1,14 +1,14 @@
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
 import { unwrap } from "../../routers/core/redact.ts";
-import type { Meta } from "../../routers/core/rest-metadata.ts";
+import type { Access, Meta } from "../../routers/core/rest-metadata.ts";
 import { scopes } from "../../routers/core/scopes.ts";
-import { appRouter } from "../../routers/index.ts";
+import { appRouter, internalRouter } from "../../routers/index.ts";
 
 type Definition = { type: "query" | "mutation" | "subscription"; meta?: Meta; inputs: z.ZodType[]; output?: z.ZodType };
-const procedures = Object.entries(appRouter._def.procedures as unknown as Record<string, { _def: Definition }>).map(
-  ([name, { _def }]) => ({ name, ..._def }),
-);
+const procedures = [appRouter, internalRouter]
+  .flatMap(({ _def }) => Object.entries(_def.procedures as unknown as Record<string, { _def: Definition }>))
+  .map(([name, { _def }]) => ({ name, ..._def }));
 const named = (found: { name: string }[]) => found.map(({ name }) => name);
 
 describe("every procedure", () => {
@@ -16,15 +16,15 @@ describe("every procedure", () => {
     expect(procedures.length).toBeGreaterThan(15);
   });
 
-  test("asks for a scope of those that its wall knows, or serves a person before a client is chosen", () => {
-    const known: Record<Meta["wall"], readonly string[]> = {
-      client: scopes,
-      user: [],
-      house: ["platform:read", "platform:write"],
-      owner: ["internal:read", "internal:write"],
+  test("asks for a scope of those that its access knows, or serves a person before a client is chosen", () => {
+    const known: Record<Access, readonly string[]> = {
+      tenant: scopes,
+      self: [],
+      operator: ["platform:read", "platform:write"],
+      service: ["internal:read", "internal:write"],
     };
     const without = procedures.filter(
-      ({ meta }) => !meta || (meta.scope ? !known[meta.wall].includes(meta.scope) : meta.wall !== "user"),
+      ({ meta }) => !meta?.access || (meta.scope ? !known[meta.access].includes(meta.scope) : meta.access !== "self"),
     );
     expect(named(without)).toEqual([]);
   });

@@ -151,8 +151,8 @@ const anyCall: fc.Arbitrary<ProviderCall> = fc.record({
   recordingEnabled: fc.boolean(),
   medium: fc.constantFrom("web", "sip" as const),
   isInbound: fc.boolean(),
-  fromNumber: fc.constant(null),
-  toNumber: fc.constant(null),
+  fromRaw: fc.constant(null),
+  toRaw: fc.constant(null),
 });
 const message = (role: ProviderMessage["role"], toolName: string | null): ProviderMessage => {
   return { role, toolName, text: "", startSeconds: null, endSeconds: null };

@@ -11,6 +11,7 @@ import {
   makeAgent,
   platformAccount,
   postingsOf,
+  queueForHouse,
   storyOf,
   waitingJobs,
 } from "../support/calls.ts";
@@ -37,6 +38,7 @@ async function dueFor(providerCallId: string): Promise<number> {
 const reached = { joined: true, last: "call.completed" };
 const dropped = { joined: true, last: "call.failed" };
 const unheard = { joined: false, last: "call.failed" };
+const wordless = { joined: true, last: "call.failed", said: false };
 
 const table = [
   ["0000", "completed", "agent_hangup", reached],
@@ -46,7 +48,7 @@ const table = [
   ["0004", "invalid_number", "unjoined", unheard],
   ["0005", "failed", "connection_error", dropped],
   ["0008", "completed", "timeout", reached],
-  ["0009", "completed", "hangup", reached],
+  ["0009", "no_answer", "hangup", wordless],
   ["0010", "completed", "hangup", reached],
   ["0011", "failed", "system_error", dropped],
   ["0012", "rejected", "unjoined", unheard],
@@ -65,7 +67,9 @@ test.for(table)("a number ending in %s: %s (%s)", async ([ending, outcome, endRe
   expect(postings.map(([kind]) => kind)).toEqual(["hold", "settlement"]);
   expect(postings.reduce((sum, [, available]) => sum + available, 0)).toBe(-due);
   const transcript = await h.get(`/calls/${id}/transcript`);
-  expect(transcript.body.data.messages.length > 0).toBe(story.joined && row.joined_at! < row.ended_at!);
+  const isSaid = story.joined && row.joined_at! < row.ended_at!;
+  expect(transcript.body.data.messages.length > 0).toBe(isSaid);
+  expect(transcript.body.data.status).toBe(isSaid ? "ready" : "missing");
   const shown = await h.get(`/calls/${id}`);
   expect(shown.body.data).toMatchObject({
     status: "ended",
@@ -124,6 +128,65 @@ test("a web call is joined by its link, and no line is billed", async () => {
   expect(row).toMatchObject({ outcome: "completed", end_reason: "hangup", sip_billed_seconds: 0 });
   expect(Number(row.cost_micros)).toBe(await dueFor(row.provider_call_id!));
   expect((await h.get(`/calls/${id}`)).body.data.joinUrl).toContain("/join/");
+});
+
+/** A machine (0003) or a person (0010) answers; what the agent is to do with machines; which tool it used, if any. */
+const machines = [
+  ["a machine", { behaviour: "hang_up" }, false, "hangUp", "voicemail", "call.failed"],
+  ["a machine", { behaviour: "hang_up" }, true, "hangUpOnVoicemail", "voicemail", "call.failed"],
+  ["a machine", { behaviour: "leave_message" }, false, "leaveVoicemail", "voicemail", "call.completed"],
+  ["a machine", { behaviour: "leave_message" }, true, "leaveVoicemail", "voicemail", "call.completed"],
+  ["a machine", { behaviour: "ignore" }, false, "leaveVoicemail", "voicemail", "call.completed"],
+  ["a person", { behaviour: "hang_up" }, false, null, "completed", "call.completed"],
+  ["a person", { behaviour: "hang_up" }, true, "hangUp", "completed", "call.completed"],
+  ["a person", { behaviour: "leave_message" }, true, "hangUp", "completed", "call.completed"],
+  ["a person", { behaviour: "ignore" }, true, "hangUp", "completed", "call.completed"],
+] as const;
+
+test.for(machines)("%s answers an agent with %j, hanging up allowed: %s, tool used: %s", async (row) => {
+  const [who, voicemail, hangUpEnabled, tool, outcome, last] = row;
+  const own = await makeAgent(h, { voicemail, hangUpEnabled, recordingEnabled: false });
+  const place = (to: string) => h.post("/calls", { agentId: own, medium: phone(to) });
+  let id: string;
+  if (who === "a machine") id = (await place("+14155550003")).body.data.id;
+  else {
+    id = (await place("+14155550015")).body.data.id;
+    await until(async () => (await callRow(h, id)).status === "active");
+    const { provider_call_id } = await callRow(h, id);
+    if (tool) await h.simulator.control(`calls/${provider_call_id}/tool`, { name: tool });
+    await h.simulator.control(`calls/${provider_call_id}/end`, { endReason: "agent_hangup" });
+  }
+  expect(await finished(h, id)).toMatchObject({ status: "ended", outcome });
+  await expectStory(h, id, { joined: true, last });
+  const messages = (await h.get(`/calls/${id}/transcript`)).body.data.messages;
+  const tools = messages.flatMap(({ toolName }: { toolName: string | null }) => toolName ?? []);
+  expect(tools.includes(tool ?? "none")).toBe(tool !== null);
+});
+
+test("hung up on a machine by hand: the tool that the agent was given for it says so", async () => {
+  const own = await makeAgent(h, { voicemail: { behaviour: "hang_up" }, recordingEnabled: false });
+  const { body } = await h.post("/calls", { agentId: own, medium: phone("+14155550015") });
+  const { id } = body.data;
+  await until(async () => (await callRow(h, id)).status === "active");
+  const { provider_call_id } = await callRow(h, id);
+  await h.simulator.control(`calls/${provider_call_id}/tool`, { name: "hangUp" });
+  await h.simulator.control(`calls/${provider_call_id}/end`, { endReason: "agent_hangup" });
+  expect(await finished(h, id)).toMatchObject({ outcome: "voicemail", outcome_final: true });
+  expect(await storyOf(h, id)).not.toContain("call.completed");
+  const [failed] = await h.owner`select data from events where subject_id = ${id} and type = 'call.failed'`;
+  expect(failed!.data).toMatchObject({ outcome: "voicemail", outcomeFinal: true });
+});
+
+test("nobody answered: there is no transcript, none is announced, and none is looked for later", async () => {
+  const id = await place(phone("+14155550002"), { recordingEnabled: false });
+  await finished(h, id);
+  expect((await h.get(`/calls/${id}`)).body.data.transcriptStatus).toBe("missing");
+  expect(await storyOf(h, id)).not.toContain("call.transcript.ready");
+  await h.owner`update calls set ended_at = now() - interval '1 hour' where id = ${id}`;
+  await queueForHouse(h, "artifacts.sweep");
+  await until(async () => (await waitingJobs(h, "artifacts.sweep")).length === 0);
+  await until(async () => (await waitingJobs(h, "artifacts.backfill")).length === 0);
+  expect(await h.owner`select id from workflow_runs where subject_id = ${id}`).toEqual([]);
 });
 
 test("a voicemail shows only once the messages were read", async () => {

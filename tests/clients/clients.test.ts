@@ -132,7 +132,7 @@ describe("a member", () => {
     const [first, second] = owners;
     expect(await h.get("/agents", { key: second!.key })).toMatchObject({ status: 200 });
     const gone = await h.remove(`/clients/current/members/${second!.memberId}`, { key: first!.key });
-    expect(gone).toMatchObject({ status: 204 });
+    expect(gone).toMatchObject({ status: 200, body: { data: { id: second!.memberId } } });
     for (const answer of [
       await h.get("/agents", { key: second!.key }),
       await h.query("agents.list", {}, { key: second!.key }),
@@ -285,6 +285,25 @@ describe("credits that an operator gives", () => {
     expect(await call()).toMatchObject({ status: 201 });
   });
 
+  test("are all there where several are given in one batch, or in requests with one id for tracing", async () => {
+    const client = await made();
+    const reasons = ["First", "Second", "Third"];
+    const batch = Object.fromEntries(
+      reasons.map((reason, index) => [index, { id: client.id, amountMicros: 5, reason }]),
+    );
+    const path = `/trpc/${reasons.map(() => "admin.credits.give").join()}?batch=1`;
+    const answers = (await h.send("POST", path, batch, await operator())).body as { result: unknown }[];
+    expect(answers.every(({ result }) => result !== undefined)).toBe(true);
+    const traced = { headers: { "x-request-id": "trace-1" } };
+    for (const reason of ["Fourth", "Fifth"])
+      expect(await give(client.id, { amountMicros: 5, reason }, traced)).toMatchObject({ status: 200 });
+    expect((await h.get("/billing/balance", client)).body.data).toMatchObject({ availableMicros: 25 });
+    const posted = (await h.get("/billing/ledger", client)).body.data as { memo: string }[];
+    expect(posted.map(({ memo }) => memo).toSorted()).toEqual([...reasons, "Fourth", "Fifth"].toSorted());
+    const events = (await h.get("/events?type=credits.granted", client)).body.data;
+    expect(events).toHaveLength(5);
+  });
+
   test("reach a suspended client, and nobody who is none; less than one is refused", async () => {
     const { id } = await made();
     const body = { amountMicros: 1, reason: "A trifle." };
@@ -302,6 +321,44 @@ describe("credits that an operator gives", () => {
       status: 403,
       code: "platform_required",
     });
+  });
+});
+
+describe("an idempotency key of an operator", () => {
+  test("is one of each client: the same key for another client is another request, for every command", async () => {
+    const names = ["One", "Two"];
+    const clients = await Promise.all(
+      names.map(async (name) => (await h.post("/admin/clients", { name }, await operator())).body.data.id as string),
+    );
+    const commands: [method: string, path: (id: string) => string, body: object][] = [
+      ["POST", (id) => `/admin/clients/${id}/prices`, { callMicrosPerMinute: 7 }],
+      ["POST", (id) => `/admin/clients/${id}/credits`, { amountMicros: 7, reason: "Seven." }],
+      ["POST", (id) => `/admin/clients/${id}/invitations`, { email: "seven@example.com", role: "viewer" }],
+      ["PUT", (id) => `/admin/dispatch/pauses/${id}`, { reason: "Seven." }],
+      ["POST", (id) => `/admin/clients/${id}/suspend`, { reason: "Seven." }],
+    ];
+    for (const [index, [method, path, body]] of commands.entries()) {
+      const ask = { ...(await operator()), idempotencyKey: `both-${index}` };
+      const first = [];
+      for (const id of clients) {
+        const answer = await h.send(method, path(id), body, ask);
+        expect(answer.status).toBeLessThan(300);
+        expect(answer.headers.get("idempotency-replayed")).toBeNull();
+        first.push(answer.body);
+      }
+      for (const [at, id] of clients.entries()) {
+        const again = await h.send(method, path(id), body, ask);
+        expect(again.headers.get("idempotency-replayed")).toBe("true");
+        expect(again.body).toEqual(first[at]);
+      }
+      const other = await h.send(method, path(clients[0]!), { ...body, reason: "Eight.", role: "member" }, ask);
+      expect(failed(other).status).toBeGreaterThanOrEqual(400);
+    }
+    const [made] = await h.owner`select
+      (select count(*)::int from prices where client_id in ${h.owner(clients)}) as prices,
+      (select count(*)::int from ledger_transactions where client_id in ${h.owner(clients)}) as grants,
+      (select count(*)::int from invitations where client_id in ${h.owner(clients)}) as invitations`;
+    expect(made).toEqual({ prices: 2, grants: 2, invitations: 2 });
   });
 });
 

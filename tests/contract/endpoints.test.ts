@@ -7,10 +7,11 @@ import type { SeededClient } from "../../dev/seed.ts";
 import { bytesOf } from "../../edge/client.ts";
 import { openApiDocument } from "../../edge/openapi/document.ts";
 import type { Operation } from "../../edge/openapi/source.ts";
-import { definition, isInternal, operationsOf, type RestOperation, unwrapped } from "../../edge/rest/operations.ts";
+import { isInternal, operationsOf, type RestOperation } from "../../edge/rest/operations.ts";
 import type { Streamed } from "../../routers/core/reply.ts";
+import { definition, unwrapped } from "../../routers/core/schema-kind.ts";
 import { type Scope, scopes } from "../../routers/core/scopes.ts";
-import { appRouter } from "../../routers/index.ts";
+import { appRouter, internalRouter } from "../../routers/index.ts";
 import { type Answer, agent, serviceToken, startTestApp } from "../support/app.ts";
 import { hook, makeKey } from "./endpoints/core.ts";
 import type { Input, Noun, Things } from "./endpoints/resource.ts";
@@ -33,7 +34,7 @@ const elsewhere: Record<string, readonly string[]> = Object.assign(
 const needs: Record<string, readonly Scope[]> = Object.assign({}, ...nouns.map(({ needs }) => needs ?? {}));
 const inputs = Object.assign({}, ...nouns.map(({ inputs }) => inputs)) as Noun["inputs"];
 
-const doors = operationsOf(appRouter);
+const doors = [...operationsOf(appRouter), ...operationsOf(internalRouter)];
 const each = doors.map((door) => [door.procedure, door] as const);
 
 beforeAll(async () => {
@@ -53,19 +54,21 @@ beforeAll(async () => {
 }, 60_000);
 
 /** The credential that opens this door, and no more than it. */
-function keyFor({ procedure, type, meta: { scope, wall } }: RestOperation): string {
-  if (wall === "house") return operator;
-  if (wall === "owner") return serviceToken;
-  if (wall === "user" && type === "mutation") return guest;
+function keyFor({ procedure, type, meta: { scope, access } }: RestOperation): string {
+  if (access === "operator") return operator;
+  if (access === "service") return serviceToken;
+  if (access === "self" && type === "mutation") return guest;
   return only.get(procedure) ?? only.get(scope ?? "") ?? h.ada.key;
 }
 
-const isTenants = ({ meta }: RestOperation) => meta.wall === "client" || meta.wall === "user";
+const isTenants = ({ meta }: RestOperation) => meta.access === "tenant" || meta.access === "self";
 
 describe("the table of inputs", () => {
   test("has every procedure, every procedure has both doors, and each says which scope it takes", () => {
     // tests/events/stream.test.ts asks of the one subscription what is asked of all others here.
-    const procedures = Object.keys(appRouter._def.procedures).filter((name) => name !== "events.stream");
+    const procedures = [appRouter, internalRouter]
+      .flatMap(({ _def }) => Object.keys(_def.procedures))
+      .filter((name) => name !== "events.stream");
     expect(doors.map(({ procedure }) => procedure)).toEqual(procedures);
     expect(Object.keys(inputs).toSorted()).toEqual(procedures.toSorted());
     const open = doors.filter(({ meta }) => meta.scope === null).map(({ procedure }) => procedure);
@@ -87,18 +90,32 @@ describe("every procedure", () => {
     const rest = await viaRest(door, await good(door), key);
     expect(rest).toMatchObject({ status: door.meta.status });
     const trpc = await viaTrpc(door, await good(door), key);
-    expect(trpc).toMatchObject({ status: 200, body: { result: {} } });
+    if (!isInternal(door)) expect(trpc).toMatchObject({ status: 200, body: { result: {} } });
     for (const answer of [rest, trpc]) expect(answer.headers.get("x-request-id")).toMatch(/^req_/);
   });
 
+  test.each(each.filter(([, door]) => isInternal(door)))(
+    "%s does not exist on /trpc, for any caller",
+    async (_, door) => {
+      for (const key of [serviceToken, operator, h.ada.key]) {
+        const { procedure, type } = door;
+        const asked = type === "mutation" ? h.mutate : h.query;
+        expect(failure(await asked(procedure, await good(door), { key }))).toMatchObject({
+          status: 404,
+          code: "route_not_found",
+        });
+      }
+    },
+  );
+
   test.each(each)("%s refuses a key that has every other scope, and names the one that is missing", async (_, door) => {
-    const { scope, wall } = door.meta;
+    const { scope, access } = door.meta;
     if (!scope) return;
     const key = isTenants(door) ? allBut.get(scope as Scope)! : h.ada.key;
     for (const answer of await onBothDoors(door, () => good(door), key)) {
-      const code = wall === "house" ? "platform_required" : "scope_missing";
+      const code = access === "operator" ? "platform_required" : "scope_missing";
       expect(failure(answer)).toMatchObject({ status: 403, code });
-      if (wall !== "house") expect(failure(answer).message).toContain(scope);
+      if (access !== "operator") expect(failure(answer).message).toContain(scope);
     }
   });
 
@@ -179,7 +196,7 @@ describe("every procedure", () => {
   test.each(each)("%s coerces no value, on either door, before and after a query string was read", async (_, door) => {
     for (const _round of ["before", "after"]) {
       for (const [path, input] of withWrongTypes(await good(door))) {
-        expect([path, named(await viaTrpc(door, input))]).toEqual([path, [path]]);
+        if (!isInternal(door)) expect([path, named(await viaTrpc(door, input))]).toEqual([path, [path]]);
         if (!door.takesBody || door.params.includes(path)) continue;
         expect([path, named(await viaRest(door, input))]).toEqual([path, [path]]);
       }
@@ -224,7 +241,7 @@ describe("every procedure", () => {
         const given = set(input);
         const isInPath = door.params.includes(path.split(".")[0]!);
         const answers = isInPath ? [] : [await viaRest(door, given)];
-        if (isInPath || !door.takesBody) answers.push(await viaTrpc(door, given));
+        if (!isInternal(door) && (isInPath || !door.takesBody)) answers.push(await viaTrpc(door, given));
         for (const { status } of answers) {
           if (status >= 500 || status === 429) failures.push(`${path} of ${JSON.stringify(given)}: ${status}`);
           if (status < 300 && door.type === "mutation") input = await good(door);
@@ -339,9 +356,15 @@ describe("a failure that the caller caused", () => {
 describe("a list", () => {
   const lists: [string, string, () => Promise<unknown>][] = [
     ["agents", "agents.list", () => insertAgent(h.ada)],
-    ["auth/api-keys", "apiKeys.list", () => makeKey(h, h.ada, ["calls:read"])],
+    ["auth/api-keys", "apiKeys.list", addRevokedKey],
     ["webhooks", "webhooks.list", () => h.post("/webhooks", hook)],
   ];
+
+  /** Revoked ones are listed too, and do not count against what a client may have. */
+  async function addRevokedKey() {
+    const { id } = await makeKey(h, h.ada, ["calls:read"]);
+    await h.owner`update api_keys set revoked_at = now() where id = ${id}`;
+  }
 
   test.each(lists)(
     "of %s is walked newest first without a gap or a repeat while rows are added",
@@ -465,6 +488,7 @@ function viaTrpc(
   ask: { idempotencyKey?: string } = {},
 ) {
   const { procedure, type, input: schema } = door;
+  if (isInternal(door)) return viaRest(door, input, key, ask); // it has no other transport
   if (type === "mutation") return h.mutate(procedure, input, { key, ...ask });
   if (door.meta.produces) return viaStream(procedure, input, key);
   return schema ? h.query(procedure, input, { key }) : h.send("GET", `/trpc/${procedure}`, undefined, { key });
@@ -515,9 +539,7 @@ function failure({ status, headers, body }: Answer) {
   if (error.data) expect(error.data.httpStatus).toBe(status);
   else
     expect(Object.keys(error).filter((name) => name !== "details")).toEqual(["code", "message", "requestId", "docUrl"]);
-  const isEarly = error.data && status === 415; // refused by tRPC before there is a context that knows the id
-  const id = isEarly ? undefined : headers.get("x-request-id");
-  expect({ requestId, docUrl }).toEqual({ requestId: id, docUrl: `/docs/errors#${code}` });
+  expect({ requestId, docUrl }).toEqual({ requestId: headers.get("x-request-id"), docUrl: `/docs/errors#${code}` });
   expect(error.message.length).toBeGreaterThan(5);
   expect(headers.get("content-type")).toMatch(/^application\/json/);
   return { status, code, message: error.message as string, details, requestId };

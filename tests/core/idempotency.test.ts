@@ -1,8 +1,10 @@
 import { once } from "node:events";
 import type { AddressInfo } from "node:net";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { seedClient } from "../../dev/seed.ts";
 import { grantCredits } from "../../routers/billing/ledger.ts";
+import { scopes } from "../../routers/core/scopes.ts";
+import { ProviderError } from "../../routers/ports/provider-error.ts";
 import { openHttp } from "../../server/http.ts";
 import { limiter } from "../../server/limiter.ts";
 import { type Answer, agent, phone, startTestApp, until } from "../support/app.ts";
@@ -213,6 +215,114 @@ describe("while the first is still running", () => {
   });
 });
 
+describe("a key that was rotated", () => {
+  const rotate = async (id: string, by: string, graceSeconds: number) =>
+    (await h.post(`/auth/api-keys/${id}/rotate`, { graceSeconds }, { key: by })).body.data as {
+      id: string;
+      key: string;
+    };
+
+  test.each([
+    ["with a grace", 3600],
+    ["at once", 0],
+  ])("%s is answered by its successors as before: one call, one command, one change", async (_, graceSeconds) => {
+    const first = (await h.post("/auth/api-keys", { name: "A", scopes: [...scopes] })).body.data;
+    const requests: [string, string, object][] = [
+      ["POST", "/calls", call("+14155550102")],
+      ["POST", "/webhooks", hook],
+      ["PATCH", `/agents/${reception}`, { name: "Rotated" }],
+      ["PUT", "/auth/providers/elevenlabs", { secret: { apiKey: "sk_good_elevenlabs_key_123456" } }],
+    ];
+    const keys = requests.map(() => fresh());
+    const ask = (key: string) =>
+      Promise.all(
+        requests.map(([method, path, body], index) =>
+          h.send(method, path, body, { key, idempotencyKey: keys[index]! }),
+        ),
+      );
+    const made = await ask(first.key);
+    for (const { status } of made) expect(status).toBeLessThan(300);
+    const before = await traces();
+    const second = await rotate(first.id, h.ada.key, graceSeconds);
+    const third = await rotate(second.id, second.key, graceSeconds);
+    for (const key of [second, third, ...(graceSeconds ? [first] : [])].slice(graceSeconds ? 0 : 1)) {
+      for (const [index, answer] of (await ask(key.key)).entries()) {
+        expect(answer).toMatchObject({ status: made[index]!.status, body: made[index]!.body });
+        expect(answer.headers.get("idempotency-replayed")).toBe("true");
+      }
+    }
+    const after = await traces();
+    expect([after.holds, after.accepted, after.endpoints]).toEqual([before.holds, before.accepted, before.endpoints]);
+    const other = await h.post("/calls", call("+14155550103"), { key: third.key, idempotencyKey: keys[0]! });
+    expect(other).toMatchObject({ status: 422, body: { error: { code: "idempotency_key_reused" } } });
+    const actors = await h.owner`select distinct actor from audit_log where actor in (${second.id}, ${third.id})`;
+    expect(
+      actors.map(({ actor }) => actor),
+      "who did it is still the key that did",
+    ).toEqual([second.id]);
+  });
+
+  test("holds its request while it runs, also for the successor, who gets its answer", async () => {
+    const first = (await h.post("/auth/api-keys", { name: "A", scopes: [...scopes] })).body.data;
+    const key = fresh();
+    const { ultravox } = h.deps.providers;
+    const { createCall } = ultravox;
+    const gate = Promise.withResolvers<void>();
+    ultravox.createCall = async (...asked) => {
+      await gate.promise;
+      return createCall(...asked);
+    };
+    const slow = h.post("/calls", call("+14155550104"), { key: first.key, idempotencyKey: key }).finally(() => {
+      ultravox.createCall = createCall;
+    });
+    await until(async () => (await h.owner`select from idempotency_keys where key = ${key}`).length === 1);
+    const successor = await rotate(first.id, first.key, 3600);
+    const again = () => h.post("/calls", call("+14155550104"), { key: successor.key, idempotencyKey: key });
+    expect(await again()).toMatchObject({ status: 409, body: { error: { code: "idempotency_in_progress" } } });
+    gate.resolve();
+    const placed = await slow;
+    expect(placed.status).toBe(201);
+    expect(await again()).toMatchObject({ status: 201, body: placed.body });
+    const [row] =
+      await h.owner`select actor from audit_log where action = 'calls.create' and subject_id = ${placed.body.data.id}`;
+    expect(row!.actor).toBe(first.id);
+  });
+});
+
+describe("a create whose process died", () => {
+  test("is looked into within the minute, and until it is settled its key answers 202 with what was made", async () => {
+    const key = fresh();
+    const ask = { idempotencyKey: key };
+    const { ultravox } = h.deps.providers;
+    const { createCall } = ultravox;
+    ultravox.createCall = async () => {
+      throw new ProviderError("unknown", "The process died here.");
+    };
+    const died = await h.post("/calls", call("+14155550105"), ask).finally(() => {
+      ultravox.createCall = createCall;
+    });
+    const { id } = died.body.data;
+    // As a process leaves it that is killed between its two transactions.
+    await h.owner`update calls set status = 'queued' where id = ${id}`;
+    const [job] =
+      await h.owner`select extract(epoch from run_at - now())::int as seconds from graphile_worker._private_jobs
+      where payload->'body'->>'intentId' = (select id from intents where subject_id = ${id})`;
+    expect(job!.seconds).toBeLessThanOrEqual(40);
+    expect(await h.post("/calls", call("+14155550105"), ask)).toMatchObject({ status: 409 });
+
+    await h.owner`update idempotency_keys set lease_until = now() - interval '1 second' where key = ${key}`;
+    const before = await traces();
+    for (let n = 0; n < 2; n++) {
+      const told = await h.post("/calls", call("+14155550105"), ask);
+      expect(told).toMatchObject({ status: 202, body: { data: { id, status: "unknown" }, meta: died.body.meta } });
+    }
+    const viaTrpc = await h.mutate("calls.create", call("+14155550105"), ask);
+    expect(viaTrpc).toMatchObject({ status: 202, body: { result: { data: { id, status: "unknown" } } } });
+    expect(await h.post("/calls", call("+14155550106"), ask)).toMatchObject({ status: 422 });
+    expect(await traces(), "nothing is dialled, held or written again").toEqual(before);
+  });
+});
+
 describe("what did not happen is not remembered", () => {
   test("a request that could not be paid for goes through under its key once it can", async () => {
     const poor = await seedClient(h.deps, { name: "Poor", subject: "auth0|poor", credits: 1 });
@@ -329,6 +439,72 @@ describe("a key", () => {
 });
 
 describe("the rate limit", () => {
+  test("of a client stands above those of its keys: more keys give no more requests, and what is replayed is given back", async () => {
+    const tight = { requests: 4, windowSeconds: 10 };
+    const limits = { read: tight, write: tight, dial: tight };
+    const deps = { ...h.deps, limiter: limiter(() => 1_000_000, limits) };
+    const server = openHttp(deps).listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/api/v1`;
+    const ask = async (key: string, idempotencyKey?: string) => {
+      const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
+      const response = await fetch(
+        idempotencyKey ? `${url}/webhooks` : `${url}/agents`,
+        idempotencyKey
+          ? { method: "POST", body: JSON.stringify(hook), headers: { ...headers, "idempotency-key": idempotencyKey } }
+          : { headers },
+      );
+      return { status: response.status, limit: response.headers.get("ratelimit"), body: await response.json() };
+    };
+    const made = await Promise.all(
+      Array.from({ length: 4 }, () =>
+        h.post("/auth/api-keys", { name: "K", scopes: ["agents:read", "webhooks:write"] }),
+      ),
+    );
+    const [one, two, three, four] = made.map(({ body }) => body.data.key as string);
+    const counts = [];
+    for (const key of [one!, two!, three!]) for (let n = 0; n < 4; n++) counts.push((await ask(key)).status);
+    expect(counts).toEqual(Array(12).fill(200));
+    const refused = await ask(four!);
+    expect(refused).toMatchObject({
+      status: 429,
+      limit: '"read_client";r=0;t=10',
+      body: { error: { code: "rate_limit_exceeded" } },
+    });
+    expect(await ask(await h.token(h.ada)), "members count too").toMatchObject({ status: 429 });
+    expect(await ask(h.bob.key), "another client has its own").toMatchObject({ status: 200, limit: '"read";r=3;t=10' });
+
+    const idempotencyKey = fresh();
+    for (let n = 0; n < 9; n++) expect(await ask(one!, idempotencyKey)).toMatchObject({ status: 201 });
+    for (let n = 0; n < 3; n++) expect(await ask(one!, fresh())).toMatchObject({ status: 201 });
+    expect(await ask(one!, fresh())).toMatchObject({ status: 429, limit: '"write";r=0;t=10' });
+    server.closeAllConnections();
+    await new Promise((closed) => server.close(closed));
+  });
+
+  test("of a person holds over all the clients that they act for", () => {
+    const tight = { requests: 2, windowSeconds: 10 };
+    const { spend } = limiter(() => 0, { read: tight, write: tight, dial: tight });
+    for (const client of ["client_1", "client_2"]) expect(spend("user_1", "read", client).refusal).toBeUndefined();
+    expect(spend("user_1", "read", "client_3").refusal).toMatchObject({ fault: "rate_limit_exceeded" });
+    expect(spend("user_2", "read", "client_1").refusal).toBeUndefined();
+  });
+
+  test("does not follow a wall clock that jumps forward and back", () => {
+    vi.useFakeTimers({ toFake: ["Date"] });
+    try {
+      const tight = { requests: 1, windowSeconds: 60 };
+      const { spend } = limiter(undefined, { read: tight, write: tight, dial: tight });
+      const now = Date.now();
+      vi.setSystemTime(now + 86_400_000);
+      spend("key_1", "read", "client_1");
+      vi.setSystemTime(now);
+      expect(spend("key_1", "read", "client_1").refusal!.retryAfterSeconds).toBeLessThanOrEqual(60);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
   test("is said in every answer in the form of the standard, and refuses with the time to come again, on both doors", async () => {
     let now = 1_000_000;
     const tight = { requests: 3, windowSeconds: 10 };

@@ -13,6 +13,8 @@ import { ApiError } from "../../routers/core/errors.ts";
 import { query, router, stream } from "../../routers/core/procedures.ts";
 import { Chunks } from "../../routers/core/reply.ts";
 import { rest } from "../../routers/core/rest-metadata.ts";
+import { scopes } from "../../routers/core/scopes.ts";
+import { streamLimits } from "../../routers/core/shares.ts";
 import { bounded } from "../../routers/core/stream.ts";
 import { appRouter } from "../../routers/index.ts";
 import { ProviderError } from "../../routers/ports/provider-error.ts";
@@ -112,6 +114,32 @@ async function open(
 }
 
 describe("a streaming door", () => {
+  test("is open so often at once for a key and for a client, and there is room again when one ends, however it ends", async () => {
+    play = () => interrupted(() => new Promise(() => {}));
+    const keys = [h.ada.key, ...(await Promise.all([1, 2].map(() => makeKey(h, h.ada, scopes)))).map(({ key }) => key)];
+    const gone = new AbortController();
+    const hang = (key: string) => open("/voices/v/preview", { key, signal: gone.signal });
+    for (let n = 0; n < streamLimits.perPrincipal; n++) expect((await hang(keys[0]!)).statusCode).toBe(200);
+    expect((await hang(keys[0]!)).statusCode).toBe(429);
+    for (let n = streamLimits.perPrincipal; n < streamLimits.perClient; n++)
+      expect((await hang(keys[1]!)).statusCode).toBe(200);
+    const refused = await h.get("/voices/v/preview", { key: keys[2]! });
+    expect(refused).toMatchObject({ status: 429, body: { error: { code: "rate_limit_exceeded" } } });
+    expect((await hang(h.bob.key)).statusCode, "another client has its own").toBe(200);
+    gone.abort();
+    await until(async () => h.deps.streams.taken === 0);
+    play = () => beeps(3);
+    const ways = [
+      () => h.get("/voices/v/preview"),
+      () => h.send("HEAD", "/voices/v/preview"),
+      () => h.get("/voices/voice_none/preview"),
+      () => h.get("/voices/voice_mute/preview"),
+      () => h.query("voices.preview", { id: "v" }, { headers: { "trpc-accept": "application/jsonl" } }),
+    ];
+    for (const way of ways) await way();
+    await until(async () => h.deps.streams.taken === 0);
+  });
+
   test("gives the whole file, page by page, with what every answer says", async () => {
     const answer = await h.get("/calls/export?rows=1234");
     expect(answer.status).toBe(200);

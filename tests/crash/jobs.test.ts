@@ -78,7 +78,7 @@ async function startHere(
   const workers = await startWorkers({
     ...{ workerUrl: base.urls.workerUrl, db: base.db, providers: {} as Providers, log: pino({ level: "silent" }) },
     tasks: { "webhooks.deliver": task, "calls.sweep": { run: async () => {} } },
-    concurrency: { prompt: options.concurrency ?? 5, slow: 1 },
+    concurrency: { prompt: options.concurrency ?? 5, deliveries: options.concurrency ?? 5, slow: 1 },
     heartbeat: options.beating ?? beating,
     ...{ rescueEveryMs: quickRescueMs, pollIntervalMs: 200, graceMs: 2_000 },
   });

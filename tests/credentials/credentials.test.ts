@@ -112,20 +112,39 @@ describe("a credential", () => {
     });
   });
 
+  test("is at least eight characters long, whatever it is: a shorter one could not be hidden", async () => {
+    const sip = { host: "sip.example.com", username: "desk" };
+    const cases: [string, object, string][] = [
+      ["elevenlabs", { apiKey: "1234567" }, "secret.apiKey"],
+      ["elevenlabs", { apiKey: " 1234567 " }, "secret.apiKey"],
+      ["twilio", { accountSid: "AC0123", authToken: "a" }, "secret.authToken"],
+      ["plivo", { authId: "MA0123", authToken: "a" }, "secret.authToken"],
+      ["sip", { ...sip, password: "1234567" }, "secret.password"],
+      ["custom-crm", { value: "a" }, "secret.value"],
+    ];
+    for (const [provider, secret, path] of cases) {
+      const answer = await put(provider, secret);
+      expect([provider, answer.status, paths(answer)]).toEqual([provider, 400, [path]]);
+      expect(answer.body.error.message).toContain("At least 8 characters.");
+    }
+    const short = await h.patch("/auth/providers/tts", { provider: "elevenlabs", apiKey: "1234567" });
+    expect([short.status, paths(short)]).toEqual([400, ["apiKey"]]);
+  });
+
   test("is one of its provider's fields, and each that is missing or strange is named", async () => {
     const cases: [string, unknown, string[]][] = [
       ["elevenlabs", {}, ["secret.apiKey"]],
-      ["elevenlabs", { apiKey: "a", authToken: "b" }, ["secret.authToken"]],
-      ["twilio", { authToken: "b" }, ["secret.accountSid"]],
+      ["elevenlabs", { apiKey: "long-enough", authToken: "long-enough" }, ["secret.authToken"]],
+      ["twilio", { authToken: "long-enough" }, ["secret.accountSid"]],
       ["sip", { host: "h" }, ["secret.username", "secret.password"]],
       ["elevenlabs", { apiKey: "two words" }, ["secret.apiKey"]],
       ["elevenlabs", { apiKey: "line\nfeed" }, ["secret.apiKey"]],
-      ["elevenlabs", { apikey: "a" }, ["secret.apikey", "secret.apiKey"]],
+      ["elevenlabs", { apikey: "long-enough" }, ["secret.apikey", "secret.apiKey"]],
       ["google", { serviceAccount: { type: "x" } }, ["secret.serviceAccount"]],
-      ["custom-crm", { apiKey: "a" }, ["secret.apiKey", "secret.value"]],
-      ["custom-", { value: "a" }, ["provider"]],
-      ["nobody", { apiKey: "a" }, ["provider"]],
-      ["constructor", { apiKey: "a" }, ["provider"]],
+      ["custom-crm", { apiKey: "long-enough" }, ["secret.apiKey", "secret.value"]],
+      ["custom-", { value: "long-enough" }, ["provider"]],
+      ["nobody", { apiKey: "long-enough" }, ["provider"]],
+      ["constructor", { apiKey: "long-enough" }, ["provider"]],
     ];
     for (const [provider, secret, wanted] of cases) {
       const answer = await put(provider, secret);
@@ -161,8 +180,8 @@ describe("a credential", () => {
   test("of one's own is bounded in number", async () => {
     await h.owner`insert into credentials (client_id, id, provider, prefix, sealed)
       select ${h.bob.clientId}, 'cred_' || n, 'custom-n' || n, '', '' from generate_series(1, 99) n`;
-    expect(await put("custom-race", { value: "again" }, bobs)).toMatchObject({ status: 200 });
-    expect(fault(await put("custom-more", { value: "more" }, bobs))).toEqual({
+    expect(await put("custom-race", { value: "once again" }, bobs)).toMatchObject({ status: 200 });
+    expect(fault(await put("custom-more", { value: "one too many" }, bobs))).toEqual({
       status: 422,
       code: "credential_limit_reached",
     });
@@ -213,7 +232,7 @@ describe("deleting", () => {
   });
 
   test("waits for whoever is about to use it", async () => {
-    await put("custom-tool", { value: "v" });
+    await put("custom-tool", { value: "of a tool" });
     let removed: Promise<Answer> | undefined;
     let isDone = false;
     await h.deps.db.asClient({ clientId: h.ada.clientId }, async (tx) => {
@@ -276,9 +295,12 @@ describe("the older doors", () => {
   test("POST /auth/api-keys names what does not fit the kind", async () => {
     const cases: [object, string[]][] = [
       [{ kind: "provider" }, ["provider", "secret"]],
-      [{ kind: "provider", provider: "lmnt", secret: { authToken: "x" } }, ["secret.authToken", "secret.apiKey"]],
       [
-        { kind: "provider", provider: "lmnt", secret: { apiKey: "x" }, name: "N", scopes: ["calls:read"] },
+        { kind: "provider", provider: "lmnt", secret: { authToken: "long-enough" } },
+        ["secret.authToken", "secret.apiKey"],
+      ],
+      [
+        { kind: "provider", provider: "lmnt", secret: { apiKey: "long-enough" }, name: "N", scopes: ["calls:read"] },
         ["name", "scopes"],
       ],
       [{}, ["name", "scopes"]],

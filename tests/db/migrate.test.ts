@@ -48,3 +48,20 @@ test("a second installation on the same server does not shut the first one out, 
   expect(await migrate("second", "--take-logins")).toMatchObject({ code: 0, out: "The database is current.\n" });
   expect(await isLetIn()).toBe(false);
 });
+
+test("a migrated database lets no login create schemas or temporary objects, whatever it allowed before", async () => {
+  const [row] = await base.owner`select current_database() as name`;
+  await base.owner.unsafe(`grant create, temporary on database ${row!.name} to public, patchbay_worker`);
+  expect(await migrate(String(row!.name), "--take-logins")).toMatchObject({ code: 0 });
+  const open = await base.owner`
+    select rolname from pg_roles where rolname like 'patchbay_%'
+      and has_database_privilege(rolname, current_database(), 'create, temporary')`;
+  expect([...open]).toEqual([]);
+});
+
+test("a login's schema named after the owner is not where the migration looks for tables", async () => {
+  const [row] = await base.owner`select current_database() as database, current_user as owner`;
+  await base.owner`create schema if not exists ${base.owner(row!.owner)}`;
+  await base.owner`create table ${base.owner(row!.owner)}.agents (id text)`;
+  expect(await migrate(String(row!.database), "--take-logins")).toMatchObject({ code: 0 });
+});

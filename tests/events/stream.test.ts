@@ -300,6 +300,26 @@ describe("the stream of events is refused", () => {
     expect((await follow()).errors).toEqual([]);
   });
 
+  test("beyond so many for one client, however many keys it has; another client is let in", async () => {
+    const keys = await Promise.all(Array.from({ length: 4 }, () => makeKey(h, ada, ["events:read"])));
+    const places = keys
+      .flatMap(({ id }) => Array.from({ length: followerLimits.perPrincipal }, () => id))
+      .slice(0, followerLimits.perClient)
+      .map((id) => h.deps.live.enter(id, ada.clientId));
+    try {
+      for (const who of [{ key: keys[3]!.key }, { key: await h.token(ada) }]) {
+        const { error } = await raw({}, who);
+        expect(error.data).toMatchObject({ code: "rate_limit_exceeded", httpStatus: 429 });
+      }
+      const others = await follow({}, { apiKey: bob.key });
+      expect(others.errors).toEqual([]);
+    } finally {
+      for (const place of places) place.leave();
+    }
+    expect(followerLimits.perClient * 10).toBeLessThanOrEqual(followerLimits.perProcess);
+    expect((await follow({}, { apiKey: keys[3]!.key })).errors).toEqual([]);
+  });
+
   test("beyond so many in one process", async () => {
     const notices = openNotifications({ url: h.deps.roles.tenantUrl, channel: "none" });
     const live = openEventFollowers(notices, { perProcess: 2, perPrincipal: 2, looksAtOnce: 1 });

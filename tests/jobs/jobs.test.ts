@@ -2,7 +2,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { sql } from "drizzle-orm";
 import { pino } from "pino";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import { auditHash, canonicalJson, chainAudit, expire, keepPartitions } from "../../jobs/maintenance.ts";
+import { auditHash, chainAudit } from "../../jobs/audit-chain.ts";
+import { canonicalJson } from "../../jobs/canonical-json.ts";
+import { expire, keepPartitions } from "../../jobs/maintenance.ts";
 import { Fence, Fenced } from "../../jobs/runtime/fence.ts";
 import { type JobContext, retryDelaySeconds, type Tasks } from "../../jobs/runtime/task.ts";
 import { startWorkers, type WorkerOptions, type Workers } from "../../jobs/runtime/worker.ts";
@@ -30,7 +32,12 @@ afterAll(() => base.close(), 30_000);
 async function start(tasks: Partial<Tasks>, options: Partial<WorkerOptions> = {}): Promise<Workers> {
   const workers = await startWorkers({
     ...{ workerUrl: base.urls.workerUrl, db: base.db, providers: {} as Providers, log, tasks },
-    ...{ concurrency: { prompt: 10, slow: 2 }, pollIntervalMs: 200, rescueEveryMs: 300, graceMs: 3_000 },
+    ...{
+      concurrency: { prompt: 10, deliveries: 10, slow: 2 },
+      pollIntervalMs: 200,
+      rescueEveryMs: 300,
+      graceMs: 3_000,
+    },
     ...options,
   });
   running.push(workers);
@@ -263,7 +270,7 @@ test("a worker that stops lets its running jobs finish, and gives back the other
         },
       },
     },
-    { concurrency: { prompt: 2, slow: 1 } },
+    { concurrency: { prompt: 2, deliveries: 2, slow: 1 } },
   );
   for (let n = 0; n < 10; n++) await deliver(`d${n}`);
   const locked = async () => (await base.jobs()).filter(({ locked_by }) => locked_by !== null).length;
@@ -357,7 +364,7 @@ test("every job is done although the queue's connections are cut again and again
   await start(
     { "webhooks.deliver": tracing("a", () => sleep(50)) },
     {
-      ...{ concurrency: { prompt: 5, slow: 1 }, graceMs: 500 },
+      ...{ concurrency: { prompt: 5, deliveries: 5, slow: 1 }, graceMs: 500 },
       // Where giving back the locks was cut off too, they wait for the rescue.
       heartbeat: { everyMs: 300, fenceAfterMs: 4_000, deadAfterMs: 6_000 },
     },

@@ -164,9 +164,9 @@ test("a call's artifacts are asked for although a helping of a suspended client'
   const { id } = await called(h, await agentThat(h, {}));
   await h.owner`update calls set transcript_status = 'missing', ended_at = now() - interval '2 hours' where id = ${id}`;
   await h.owner`insert into calls (client_id, id, agent_id, agent_version, direction, medium, status, variables, metadata,
-      max_duration_seconds, join_timeout_seconds, recording_enabled, transcript_status, provider_account_id, provider_call_id, ended_at)
+      max_duration_seconds, join_timeout_seconds, recording_enabled, transcript_status, provider_account_id, provider_call_id, joined_at, ended_at)
     select ${sam.clientId}, 'call_late' || n, 'agent_sam1', 1, direction, medium, 'ended', variables, metadata,
-      max_duration_seconds, join_timeout_seconds, false, 'missing', ${platformAccount}, 'sam' || n, now() - interval '1 hour'
+      max_duration_seconds, join_timeout_seconds, false, 'missing', ${platformAccount}, 'sam' || n, joined_at, now() - interval '1 hour'
     from calls, generate_series(1, 500) n where id = ${id}`;
   await swept("artifacts.sweep", 2);
   await until(async () => (await h.owner`select from workflow_runs where subject_id = ${id}`).length === 1, 10);

@@ -1,69 +1,95 @@
 import { mkdir } from "node:fs/promises";
-import { cpus, totalmem } from "node:os";
+import { cpus, loadavg, totalmem } from "node:os";
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { benchDeliveries } from "./deliveries.ts";
+import { benchDelivered } from "./bench/delivered.ts";
+import { benchDeliveries } from "./bench/deliveries.ts";
+import { benchEmit } from "./bench/emit.ts";
+import { type Group, tableOf } from "./bench/figures.ts";
+import { benchIngress } from "./bench/ingress.ts";
+import { benchBacklog, benchJobs } from "./bench/jobs.ts";
+import { benchLedger } from "./bench/ledger.ts";
+import { benchLists, benchReads } from "./bench/reads.ts";
+import { benchAgents, benchCalls } from "./bench/writes.ts";
 import { type BenchOptions, type Ground, openGround } from "./ground.ts";
-import { benchJobs } from "./jobs.ts";
-import { benchRequests } from "./requests.ts";
+import { stopAll, untilOver } from "./interruption.ts";
 
-const parts: Record<string, (ground: Ground, options: BenchOptions) => Promise<string>> = {
-  requests: benchRequests,
-  jobs: benchJobs,
+type Part = (ground: Ground, options: BenchOptions) => Promise<Group[]>;
+
+/** In the order of the table. Each finds a database that no other has used. */
+const parts: Record<string, Part> = {
+  reads: benchReads,
+  lists: benchLists,
+  agents: benchAgents,
+  calls: benchCalls,
+  ledger: benchLedger,
+  ingress: benchIngress,
   deliveries: benchDeliveries,
+  emit: benchEmit,
+  delivered: benchDelivered,
+  jobs: benchJobs,
+  backlog: benchBacklog,
 };
 
-const usage = `npm run bench -- [${Object.keys(parts).join("|")}] [--seconds n] [--profile folder]`;
+const usage = `npm run bench -- [${Object.keys(parts).join("] [")}] [--seconds 5] [--quick] [--profile folder]`;
+const quickSeconds = 1;
 
-/** Everything that was started is stopped, also when somebody has had enough. */
+/** Runs the parts that are named, or all, and prints one table of them. */
 async function main() {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { seconds: { type: "string", default: "5" }, profile: { type: "string" } },
+    options: {
+      seconds: { type: "string" },
+      quick: { type: "boolean", default: false },
+      profile: { type: "string" },
+    },
   });
+  const { quick } = values;
   const wanted = positionals.length > 0 ? positionals : Object.keys(parts);
-  const seconds = Number(values.seconds);
-  if (!(seconds > 0 && seconds <= 600) || wanted.some((name) => !Object.hasOwn(parts, name))) return refuse(usage);
+  const seconds = Number(values.seconds ?? (quick ? quickSeconds : 5));
+  if (!(seconds > 0 && seconds <= 600) || wanted.some((name) => !Object.hasOwn(parts, name))) {
+    console.error(usage);
+    process.exitCode = 2;
+    return;
+  }
   const profiles = values.profile === undefined ? null : resolve(values.profile);
   if (profiles) await mkdir(profiles, { recursive: true });
 
-  const stops: (() => Promise<unknown>)[] = [];
-  let interrupted = false;
-  const stopAll = async () => {
-    for (const stop of stops.splice(0).reverse()) await stop().catch((error: unknown) => console.error(error));
-  };
-  for (const signal of ["SIGINT", "SIGTERM"] as const) {
-    process.once(signal, () => {
-      interrupted = true;
-      process.exitCode = 130;
-      stopAll();
-    });
-  }
-  const say = (line: string) => console.error(`  ${line}`);
-  try {
+  await untilOver(async (stops, over) => {
+    const groups: Group[] = [];
+    const objections: string[] = [];
+    const object = (sentence: string) => objections.push(sentence);
+    let title = "";
+    over.addEventListener("abort", () => stopAll(stops)); // what is under way fails then, and ends
     for (const name of wanted) {
-      const ground = await openGround(stops); // each part finds a database that no other has used
-      if (name === wanted[0]) console.log(await machine(ground));
-      console.log(await parts[name]!(ground, { seconds, profiles, say }));
-      await stopAll();
+      over.throwIfAborted();
+      const began = performance.now();
+      const say = (line: string) => console.error(`  ${name}: ${line}`);
+      const ground = await openGround(stops);
+      title ||= await machine(ground);
+      try {
+        const made = await parts[name]!(ground, { seconds, quick, profiles, say, object });
+        say(`took ${Math.round((performance.now() - began) / 1000)} s`);
+        console.error(`\n${tableOf(name, made)}`); // a run that is interrupted has shown what it knows
+        groups.push(...made);
+      } catch (error) {
+        over.throwIfAborted();
+        object(`${name}: ${error instanceof Error ? error.message : String(error)}`); // the other parts are still worth it
+      }
+      await stopAll(stops);
     }
-  } catch (error) {
-    if (!interrupted) throw error; // else it is what the interruption broke
-  } finally {
-    await stopAll();
-  }
+    console.log(tableOf(title, groups));
+    for (const objection of objections) console.error(`BROKEN: ${objection}`);
+    if (objections.length > 0) process.exitCode = 1;
+  });
 }
 
 async function machine({ owner }: Ground): Promise<string> {
   const [server] = await owner`select current_setting('server_version') as version, current_setting('fsync') as fsync`;
   const memory = `${Math.round(totalmem() / 2 ** 30)} GB`;
   const processor = `${cpus().length} x ${cpus()[0]?.model.trim() ?? "?"}`;
-  return `${processor}, ${memory}; Node ${process.versions.node}; PostgreSQL ${server!.version}, fsync ${server!.fsync}\n`;
-}
-
-function refuse(sentence: string) {
-  console.error(sentence);
-  process.exitCode = 2;
+  const load = `load ${loadavg()[0]!.toFixed(1)}`;
+  return `${processor}, ${memory}, ${load}; Node ${process.versions.node}; PostgreSQL ${server!.version}, fsync ${server!.fsync}`;
 }
 
 await main();

@@ -9,20 +9,28 @@ export type Crowd = { clientId: string; calls: number; agentId: string; number: 
 const days = 180;
 const tables = ["calls", "call_pairs", "call_words", "holds", "agents"];
 
+type Seeding = {
+  calls: number;
+  clients: number;
+  /** Leaves the tables to Postgres' own care, as in production. Else plans rest on what is counted here, every time. */
+  autovacuum?: boolean;
+  /** How closely Postgres looks at the rows. A measurement takes what production has; a small test needs more. */
+  statistics?: number;
+};
+
 /**
  * Makes so many calls, of clients whose sizes differ as such sizes do: the largest has as many as the second and third
  * together. Every call has metadata, one in ten has the words of a transcript. Answers the clients, largest first.
  */
-export async function seedCalls(owner: Owner, { calls, clients }: { calls: number; clients: number }) {
+export async function seedCalls(owner: Owner, { calls, clients, autovacuum = false, statistics = 1_000 }: Seeding) {
   const harmonic = Array.from({ length: clients }, (_, rank) => 1 / (rank + 1)).reduce((sum, part) => sum + part, 0);
   const crowds: Crowd[] = [];
-  // The plans are to rest on what is counted below, every time.
-  for (const table of tables) await owner.unsafe(`alter table ${table} set (autovacuum_enabled = off)`);
+  for (const table of tables) await owner.unsafe(`alter table ${table} set (autovacuum_enabled = ${autovacuum})`);
   for (let rank = 0; rank < clients; rank += 1) {
     crowds.push(await seedClient(owner, Math.max(1, Math.round(calls / (rank + 1) / harmonic))));
   }
   await owner.begin(async (tx) => {
-    await tx`set local default_statistics_target = 1000`;
+    await tx.unsafe(`set local default_statistics_target = ${statistics}`);
     await tx.unsafe(`analyze ${tables.join(", ")}`);
   });
   await owner.unsafe("vacuum calls, call_pairs, call_words, holds");

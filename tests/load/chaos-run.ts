@@ -99,7 +99,7 @@ export async function runChaos(options: ChaosOptions, stops: (() => Promise<unkn
     await crew.stop();
     const fromLogs = await disturbancesInLogs(ground, options);
     const { arrivals, refused } = await receiver.ask<{ arrivals: Arrival[]; refused: string[] }>("arrivals");
-    const places = { perWorker: readEnv(ground.environment).WORKER_PROMPT_JOBS, workers: options.workers };
+    const places = { perWorker: readEnv(ground.environment).WORKER_DELIVERY_JOBS, workers: options.workers };
     const inDatabase = await recordsOf(ground, customers);
     const evidence = {
       settled,

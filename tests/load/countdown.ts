@@ -1,19 +1,25 @@
-/** Counts jobs as they begin. `once(n)` tells when, by the clock on the wall, the first of the next n began. */
+/** Counts jobs as they begin. `once(n)` tells when, by the machine's clock, the first of the next n began. */
 export function countdown() {
   let left = 0;
+  let count = 0;
   let firstAt = 0;
+  let lastAt = 0;
   let finish = (_firstAt: number) => {};
   return {
     begun() {
-      if (firstAt === 0) firstAt = performance.timeOrigin + performance.now();
+      lastAt = performance.timeOrigin + performance.now();
+      if (firstAt === 0) firstAt = lastAt;
+      count += 1;
       if (--left === 0) finish(firstAt);
     },
-    once(count: number) {
-      left = count;
+    once(wanted: number) {
+      left = wanted;
+      count = 0;
       firstAt = 0;
       return new Promise<number>((resolve) => {
         finish = resolve;
       });
     },
+    soFar: () => ({ count, firstAt, lastAt }),
   };
 }

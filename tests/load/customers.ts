@@ -70,7 +70,8 @@ export async function stateOnce({ deps }: Ground, { clientId, type, subjectId, n
 
 export const newSubject = () => newId("call");
 
-function callNumbered(id: string, n: number): EventData<CallEvent> {
+/** The data of an event about a call that was never placed. */
+export function callNumbered(id: string, n: number): EventData<CallEvent> {
   const unknown = { outcome: null, endReason: null, failureReason: null, billedSeconds: null, costMicros: null };
   const times = { createdAt: null, joinedAt: null, endedAt: null };
   return {

@@ -6,17 +6,20 @@ import { setTimeout as sleep } from "node:timers/promises";
 import postgres from "postgres";
 import { migrate } from "../../db/migrate.ts";
 import { startPostgres } from "../../dev/postgres.ts";
-import { startUltravox } from "../../dev/simulators/ultravox/index.ts";
 import { openDeps } from "../../server/deps.ts";
 import { readEnv, roleUrls } from "../../server/env.ts";
 import { type Child, startChild } from "./child.ts";
 
 export type BenchOptions = {
-  /** How long each row of the table is measured. */
+  /** How long each row of the table is measured, all its rounds together. */
   seconds: number;
+  /** Small numbers and few rounds: it shows that everything works, and measures little. */
+  quick: boolean;
   /** Where the profiles of our own processes go, if they are wanted. */
   profiles: string | null;
   say(line: string): void;
+  /** Something is slower than it may be, or broken: the run goes on, and fails at its end. */
+  object(sentence: string): void;
 };
 
 /** What the parts stand on: a database that keeps its promises, the simulated provider, and a way to start children. */
@@ -44,12 +47,8 @@ export async function openGround(
   const dataDir = join(home, "data");
   let server = await startPostgres({ dataDir, port: 0, settings });
   stops.push(() => server.stop());
-  const simulator = await startUltravox({
-    port: 0,
-    seed: 1,
-    accounts: [{ id: "bench", apiKey: providerKey, webhooks: [] }],
-  });
-  stops.push(() => simulator.close());
+  const simulator = await startChild("./simulator.ts", { PROVIDER_KEY: providerKey });
+  stops.push(() => simulator.stop());
 
   const environment = {
     PORT: "0",
@@ -60,7 +59,7 @@ export async function openGround(
     AUTH_ISSUER: "https://nobody.example/",
     AUTH_AUDIENCE: "https://api.patchbay.test",
     AUTH_CLIENTS_CLAIM: "https://patchbay.test/clients",
-    ULTRAVOX_BASE_URL: simulator.url,
+    ULTRAVOX_BASE_URL: await simulator.ask<string>("url"),
     ULTRAVOX_API_KEY: providerKey,
     ULTRAVOX_WEBHOOK_SECRETS: "bench-webhook-secret",
     SIP_TRUNK: "trunk.example",
@@ -80,6 +79,8 @@ export async function openGround(
     roles,
     deps,
     owner,
+    /** The simulated provider. */
+    simulator,
     /** Microseconds of processor time that the server and all its backends have used so far. null where /proc is missing. */
     postgresCpu: () => familyCpu(postmaster),
     /** `immediate` is a crash: nothing is written down, and the next start recovers from the log. `fast` ends in order. */

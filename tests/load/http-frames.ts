@@ -1,12 +1,14 @@
 const headEnd = Buffer.from("\r\n\r\n");
 
 /**
- * Cuts a stream of HTTP/1.1 messages at their ends, by Content-Length; `tell` gets each message's head. It knows nothing
- * else of the protocol, which is what makes it cheaper than what it measures.
+ * Cuts a stream of HTTP/1.1 messages at their ends, by Content-Length; `tell` gets each message's head and the length of
+ * its body. It knows nothing else of the protocol, which makes it cheaper than what it measures: a message of chunks, or
+ * anything that is not HTTP, is an error.
  */
-export function framesOf(tell: (head: string) => void): (chunk: Buffer) => void {
+export function framesOf(tell: (head: string, length: number) => void): (chunk: Buffer) => void {
   let held: Buffer | null = null;
   let skip = 0;
+  let length = 0;
   let head = "";
   return (chunk) => {
     let rest = held ? Buffer.concat([held, chunk]) : chunk;
@@ -17,7 +19,7 @@ export function framesOf(tell: (head: string) => void): (chunk: Buffer) => void 
         skip -= step;
         rest = rest.subarray(step);
         if (skip > 0) return;
-        tell(head);
+        tell(head, length);
       }
       if (rest.length === 0) return;
       const end = rest.indexOf(headEnd);
@@ -27,8 +29,17 @@ export function framesOf(tell: (head: string) => void): (chunk: Buffer) => void 
       }
       head = rest.toString("latin1", 0, end);
       rest = rest.subarray(end + headEnd.length);
-      skip = Number(/\r\ncontent-length: *(\d+)/i.exec(head)?.[1] ?? 0);
-      if (skip === 0) tell(head);
+      length = lengthIn(head);
+      skip = length;
+      if (skip === 0) tell(head, length);
     }
   };
+}
+
+function lengthIn(head: string): number {
+  const [, length] = /\r\ncontent-length: *(\d+)/i.exec(head) ?? [];
+  const isHttp = head.startsWith("HTTP/1.1 ") || head.includes(" HTTP/1.1\r\n");
+  if (!isHttp || /\r\ntransfer-encoding:/i.test(head))
+    throw new Error(`no message of known length: ${head.slice(0, 80)}`);
+  return Number(length ?? 0);
 }

@@ -1,10 +1,8 @@
 import { createHmac } from "node:crypto";
-import { connect, type Socket } from "node:net";
-import { performance } from "node:perf_hooks";
 import { newId } from "../../db/ids.ts";
 import { callControl, type TelnyxAccount, telnyxHeaders } from "../../dev/simulators/telnyx.ts";
 import { answer, given } from "./child.ts";
-import { framesOf } from "./http-frames.ts";
+import { sendAtPace, spreadOf } from "./connections.ts";
 
 export type Sending = { port: number; perSecond: number; seconds: number; calls: { id: string; upstream: string }[] };
 export type Sent = {
@@ -24,10 +22,7 @@ const connections = 64;
 /** Of every so many, one is sent twice over. */
 const repeats = 10;
 
-/**
- * Sends at a steady rate, whatever the answers do: what waits for a free connection has been waiting since the moment
- * when it should have been sent.
- */
+/** Sends at an even pace, whatever the responses do: a latency counts from the moment when a message was due. */
 async function run({ port, perSecond, seconds, calls }: Sending): Promise<Sent> {
   const count = perSecond * seconds;
   const made = Array.from({ length: count }, (_, index) => messageOf(index, calls));
@@ -35,65 +30,20 @@ async function run({ port, perSecond, seconds, calls }: Sending): Promise<Sent> 
   const answers: Record<string, number> = {};
   const acknowledged = { ultravox: new Set<string>(), stripe: new Set<string>(), telnyx: new Set<string>() };
   const latencies: number[] = [];
-  const waiting: { message: Message; dueAt: number }[] = [];
-  const free: ((next: { message: Message; dueAt: number }) => void)[] = [];
-  const sockets: Socket[] = [];
-
-  const line = () =>
-    new Promise<void>((opened, failed) => {
-      const socket = connect({ host: "127.0.0.1", port });
-      sockets.push(socket);
-      socket.setNoDelay(true);
-      let under: { message: Message; dueAt: number } | undefined;
-      const take = (next: { message: Message; dueAt: number }) => {
-        under = next;
-        socket.write(next.message.text);
-      };
-      const read = framesOf((head) => {
-        const { message, dueAt } = under!;
-        latencies.push(performance.now() - dueAt);
-        const status = head.slice(9, 12);
-        const name = `${message.provider} ${status}`;
-        answers[name] = (answers[name] ?? 0) + 1;
-        if (status.startsWith("2")) acknowledged[message.provider].add(message.key);
-        const next = waiting.shift();
-        if (next) take(next);
-        else free.push(take);
-      });
-      socket.once("connect", () => {
-        free.push(take);
-        opened();
-      });
-      socket.on("data", read).on("error", failed);
-    });
-  await Promise.all(Array.from({ length: connections }, line));
-
-  const began = performance.now();
-  const dueAt = (index: number) => began + (index * 1000) / perSecond;
-  for (let index = 0; index < count; ) {
-    for (; index < count && dueAt(index) <= performance.now(); index++) {
-      const next = { message: messages[index]!, dueAt: dueAt(index) };
-      const take = free.pop();
-      if (take) take(next);
-      else waiting.push(next);
-    }
-    await new Promise((resolve) => setTimeout(resolve, 1));
-  }
-  const end = performance.now() + 60_000;
-  while (latencies.length < count && performance.now() < end) await new Promise((resolve) => setTimeout(resolve, 10));
-  for (const socket of sockets) socket.destroy();
-
-  latencies.sort((a, b) => a - b);
-  const part = (share: number) =>
-    latencies[Math.min(latencies.length - 1, Math.floor(latencies.length * share))] ?? NaN;
-  return {
-    answers,
-    acknowledged: Object.fromEntries(Object.entries(acknowledged).map(([name, keys]) => [name, [...keys]])),
-    p50Ms: part(0.5),
-    p95Ms: part(0.95),
-    p99Ms: part(0.99),
-    slowestMs: part(1),
+  const sending = {
+    ...{ port, connections, request: (n: number) => messages[n]!.text },
+    seen(n: number, { head, ms }: { head: string; ms: number }) {
+      const { provider, key } = messages[n]!;
+      latencies.push(ms);
+      const status = head.slice(9, 12);
+      const name = `${provider} ${status}`;
+      answers[name] = (answers[name] ?? 0) + 1;
+      if (status.startsWith("2")) acknowledged[provider].add(key);
+    },
   };
+  await sendAtPace(sending, { perSecond, count });
+  const keys = Object.entries(acknowledged).map(([name, known]) => [name, [...known]]);
+  return { answers, acknowledged: Object.fromEntries(keys), ...spreadOf(latencies) };
 }
 
 const telnyx = JSON.parse(given("TELNYX_ACCOUNT")) as { privateKey: object };
@@ -101,21 +51,27 @@ const account = { privateKey: telnyx.privateKey } as unknown as TelnyxAccount;
 const [stripeSecret, ultravoxSecret] = [given("STRIPE_SECRET"), given("ULTRAVOX_SECRET")];
 
 function messageOf(index: number, calls: Sending["calls"]): Message {
-  const call = calls[Math.floor(index / 3) % calls.length]!;
-  if (index % 3 === 0) return ofUltravox(Math.floor(index / 3 / calls.length), call);
+  if (index % 3 === 0) return ofUltravox(Math.floor(index / 3), calls);
   if (index % 3 === 1) return ofStripe();
   return ofTelnyx(Math.floor(index / 3), calls);
 }
 
-function ofUltravox(round: number, { id, upstream }: { id: string; upstream: string }): Message {
-  const event = ["call.started", "call.joined", "call.ended"][round % 3]!;
+const steps = ["call.started", "call.joined", "call.ended"] as const;
+/** Calls that go on at the same time: all of them start, then all are joined, then all end. */
+const wave = 100;
+
+function ofUltravox(n: number, calls: Sending["calls"]): Message {
+  const ofWave = n % (wave * steps.length);
+  const place = Math.floor(n / (wave * steps.length)) * wave + (ofWave % wave);
+  const { id, upstream } = calls[place % calls.length]!;
+  const event = steps[Math.floor(ofWave / wave)]!;
   const now = new Date().toISOString();
   const call = {
     callId: upstream,
     created: now,
-    joined: null,
+    joined: event === "call.started" ? null : now,
     ended: event === "call.ended" ? now : null,
-    endReason: event === "call.ended" ? "unjoined" : null,
+    endReason: event === "call.ended" ? "hangup" : null,
     billingStatus: "BILLING_STATUS_PENDING",
     billedDuration: null,
     metadata: { callId: id },

@@ -16,7 +16,11 @@ async function main() {
   try {
     const { deps, owner } = await openGround(stops);
     const began = performance.now();
-    const crowds = await seedCalls(owner, { calls: Number(values.calls), clients: Number(values.clients) });
+    const crowds = await seedCalls(owner, {
+      calls: Number(values.calls),
+      clients: Number(values.clients),
+      statistics: 100,
+    });
     console.error(`  seeded in ${Math.round((performance.now() - began) / 1000)} s`);
     const faulty: string[] = [];
     for (const crowd of [crowds[0]!, crowds[Math.floor(crowds.length / 2)]!, crowds.at(-1)!]) {

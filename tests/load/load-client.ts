@@ -1,65 +1,70 @@
-import { connect } from "node:net";
+import { randomUUID } from "node:crypto";
 import { performance } from "node:perf_hooks";
 import { answer } from "./child.ts";
-import { framesOf } from "./http-frames.ts";
+import { sendAsFastAsPossible, sendAtPace, spreadOf } from "./connections.ts";
 
 export type Load = {
   port: number;
-  /** Whole requests, sent in turn. `%n%` becomes another number every time. */
+  /** Whole requests, sent in turn. `%n%` becomes another word every time, in this run and in every other. */
   requests: string[];
   connections: number;
   seconds: number;
   /** It may end before its time, after so many. */
   count?: number;
+  /** At an even pace instead of as fast as possible. */
+  perSecond?: number;
+  /** What every response must have: anything else is counted as wrong. */
+  expect: { status: number; leastBytes: number };
 };
 
 export type Loaded = {
   requests: number;
   seconds: number;
   p50Ms: number;
+  p95Ms: number;
   p99Ms: number;
-  /** Answers other than 2xx: how many of each status, and the first of them. */
-  refused: Record<string, number>;
+  slowestMs: number;
+  /** Responses of 503: the server was too busy, said so, and did nothing. They are not among the requests. */
+  refused: number;
+  /** Responses with another status, or a body that is too short: how many of each. */
+  wrong: Record<string, number>;
+  /** Responses that are the stored one of an earlier request: nothing was done for them. */
+  replayed: number;
 };
 
-/** Each connection keeps one request under way until the time is over; what is under way then is waited for. */
-async function run({ port, requests, connections, seconds, count = Number.POSITIVE_INFINITY }: Load): Promise<Loaded> {
+/** Keys of idempotency must never come twice, also not in another round, nor from another process. */
+const unique = randomUUID().slice(0, 13);
+let serial = 0;
+
+async function run(load: Load): Promise<Loaded> {
+  const { requests, connections, port, seconds, count = Number.POSITIVE_INFINITY, perSecond, expect } = load;
   const latencies: number[] = [];
-  const refused: Record<string, number> = {};
+  const wrong: Record<string, number> = {};
+  let replayed = 0;
+  let refused = 0;
+  const sending = {
+    ...{ port, connections },
+    request(n: number) {
+      const text = requests[n % requests.length]!;
+      return text.includes("%n%") ? text.replaceAll("%n%", `${unique}-${++serial}`) : text;
+    },
+    seen(_n: number, { head, length, ms }: { head: string; length: number; ms: number }) {
+      const status = head.slice(9, 12);
+      if (status === "503") {
+        refused += 1;
+        return;
+      }
+      latencies.push(ms);
+      const isRight = status === String(expect.status) && length >= expect.leastBytes;
+      if (!isRight) wrong[`${status}, ${length} bytes`] = (wrong[`${status}, ${length} bytes`] ?? 0) + 1;
+      if (/\r\nidempotency-replayed:/i.test(head)) replayed += 1;
+    },
+  };
   const began = performance.now();
-  const until = began + seconds * 1000;
-  let sent = 0;
-  let over = false;
-
-  const line = () =>
-    new Promise<void>((done, fail) => {
-      let at = 0;
-      const socket = connect({ host: "127.0.0.1", port });
-      socket.setNoDelay(true);
-      const next = () => {
-        at = performance.now();
-        if (at >= until || sent >= count) {
-          over = true;
-          return socket.end();
-        }
-        const text = requests[sent++ % requests.length]!;
-        socket.write(text.includes("%n%") ? text.replaceAll("%n%", `${process.pid}-${sent}`) : text, "latin1");
-      };
-      const read = framesOf((head) => {
-        latencies.push(performance.now() - at);
-        const status = head.slice(9, 12);
-        if (!status.startsWith("2")) refused[status] = (refused[status] ?? 0) + 1;
-        next();
-      });
-      socket.on("connect", next).on("data", read).on("error", fail);
-      socket.on("close", () => (over ? done() : fail(new Error("the server hung up"))));
-    });
-  await Promise.all(Array.from({ length: connections }, line));
-
+  if (perSecond === undefined) await sendAsFastAsPossible(sending, { seconds, count });
+  else await sendAtPace(sending, { perSecond, count: Math.min(count, Math.ceil(perSecond * seconds)) });
   const took = (performance.now() - began) / 1000;
-  latencies.sort((a, b) => a - b);
-  const part = (share: number) => latencies[Math.floor(latencies.length * share)] ?? Number.NaN;
-  return { requests: latencies.length, seconds: took, p50Ms: part(0.5), p99Ms: part(0.99), refused };
+  return { requests: latencies.length, seconds: took, ...spreadOf(latencies), wrong, replayed, refused };
 }
 
 answer({ run });

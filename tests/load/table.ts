@@ -1,11 +1,15 @@
 export type Row = readonly (string | number | null)[];
 
-/** Columns as wide as they need to be; numbers to the right, to three digits or so; null is a dash. */
+/** Columns as wide as they need to be; numbers to the right, to three digits or so; text to the left; null is a dash. */
 export function table(title: string, heads: readonly string[], rows: readonly Row[]): string {
   const cells = [heads, ...rows.map((row) => row.map(show))];
+  const isText = heads.map((_, column) => column === 0 || rows.every((row) => typeof row[column] === "string"));
   const widths = heads.map((_, column) => Math.max(...cells.map((row) => row[column]!.length)));
   const lines = cells.map((row) =>
-    row.map((cell, column) => (column === 0 ? cell.padEnd(widths[0]!) : cell.padStart(widths[column]!))).join("  "),
+    row
+      .map((cell, column) => (isText[column] ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!)))
+      .join("  ")
+      .trimEnd(),
   );
   const rule = widths.map((width) => "-".repeat(width)).join("  ");
   return [title, "", lines[0], rule, ...lines.slice(1), ""].join("\n");

@@ -3,11 +3,11 @@ import { startWorkers } from "../../jobs/runtime/worker.ts";
 import type { Providers } from "../../routers/ports/index.ts";
 import { readEnv, roleUrls } from "../../server/env.ts";
 import { openLog } from "../../server/log.ts";
-import { answer } from "./child.ts";
+import { answer, given } from "./child.ts";
 import { countdown } from "./countdown.ts";
 
 /** Our worker around a job that does nothing: what remains is the envelope, the parsing, the fence and the rescue. */
-const { begun, once } = countdown();
+const { begun, once, soFar } = countdown();
 const roles = roleUrls(readEnv(process.env));
 const db = openDatabase(roles);
 const workers = await startWorkers({
@@ -15,10 +15,11 @@ const workers = await startWorkers({
   db,
   providers: {} as Providers, // a job that does nothing asks nobody
   log: openLog("silent"),
+  concurrency: { prompt: Number(given("JOBS_AT_ONCE")), slow: 4 },
   tasks: { "webhooks.deliver": { run: async () => begun() } },
 });
 
-answer({ once }, async () => {
+answer({ once, soFar }, async () => {
   await workers.stop();
   await db.close();
 });

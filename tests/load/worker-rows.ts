@@ -1,29 +1,47 @@
-import { Logger, run } from "graphile-worker";
-import pg from "pg";
+import { run } from "graphile-worker";
 import postgres from "postgres";
 import { Agent, request } from "undici";
 import { newId } from "../../db/ids.ts";
-import { createBatcher } from "../../jobs/runtime/batcher.ts";
 import { answer, given } from "./child.ts";
+import { queueSettings } from "./queue-settings.ts";
 
 type Row = { id: string; status: number; latency_ms: number; response: string };
 
 /** The queue's library with the least that a delivery can be: the body lies in the job, is posted, and a row is kept. */
 const dispatcher = new Agent({ pipelining: 1 });
-const pgPool = new pg.Pool({ connectionString: given("DATABASE_URL"), max: 8 });
-pgPool.on("error", () => {});
-pgPool.on("connect", (client) => client.on("error", () => {}));
+const { pgPool, options } = queueSettings();
 const sql = postgres(given("DATABASE_URL"), { max: 2, onnotice: () => {} });
-const keep = createBatcher({
-  ...{ waitMs: 3, most: 200, atOnce: 2 },
-  work: async (rows: Row[]) => {
-    await sql`
-      insert into attempts (id, status, latency_ms, response)
-      select id, status, latency_ms, response from json_to_recordset(${JSON.stringify(rows)}::text::json)
-        as given(id text, status int, latency_ms int, response text)`;
-    return rows.map(() => undefined);
-  },
-});
+const gatherMs = 3;
+const most = 200;
+const line: { row: Row; resolve: () => void; reject: (error: unknown) => void }[] = [];
+let underWay = 0;
+
+/** Rows of the same moment go in one commit, two commits at a time. */
+const keep = (row: Row) =>
+  new Promise<void>((resolve, reject) => {
+    line.push({ row, resolve, reject });
+    if (underWay < 2) void write();
+  });
+
+async function write() {
+  underWay += 1;
+  while (line.length > 0) {
+    if (line.length < most) await new Promise((resolve) => setTimeout(resolve, gatherMs));
+    const batch = line.splice(0, most);
+    const rows = batch.map(({ row }) => row);
+    if (rows.length === 0) break;
+    try {
+      await sql`
+        insert into attempts (id, status, latency_ms, response)
+        select id, status, latency_ms, response from json_to_recordset(${JSON.stringify(rows)}::text::json)
+          as given(id text, status int, latency_ms int, response text)`;
+      for (const { resolve } of batch) resolve();
+    } catch (error) {
+      for (const { reject } of batch) reject(error);
+    }
+  }
+  underWay -= 1;
+}
 
 const post = async (payload: unknown) => {
   const { url, body } = payload as { url: string; body: string };
@@ -34,14 +52,7 @@ const post = async (payload: unknown) => {
   await keep({ id: newId("attempt"), status: statusCode, latency_ms: Math.round(performance.now() - began), response });
 };
 
-const runner = await run({
-  pgPool,
-  taskList: { "webhooks.deliver": post },
-  concurrency: 150,
-  noHandleSignals: true,
-  logger: new Logger(() => () => {}),
-  preset: { worker: { completeJobBatchDelay: 0, failJobBatchDelay: 0, localQueue: { size: 500, ttl: 5_000 } } },
-});
+const runner = await run({ ...options, taskList: { "webhooks.deliver": post } });
 
 answer({}, async () => {
   await runner.stop();

@@ -226,3 +226,27 @@ describe("used wrongly", () => {
     expect(resume!.out).toContain(`Usage: operate deliveries resume ${where}\n`);
   });
 });
+
+describe("numbers", () => {
+  const numbers = (...words: string[]) => operate(["numbers", ...words]).ended;
+
+  test("are assigned, shown, given to another client and released, and stand in the operator's audit", async () => {
+    const assigned = await numbers("assign", "--client", ada, "+49301234*");
+    expect(assigned).toMatchObject({ code: 0, out: expect.stringContaining(`+49301234* to ${ada}`) });
+    const id = /num_[0-9a-z]{26}/.exec(assigned.out)![0];
+    expect((await numbers("list")).out).toContain(id);
+    const taken = await numbers("assign", "--client", bob, "+493012345");
+    expect(taken).toMatchObject({ code: 1, err: expect.stringContaining("assigned already") });
+    expect((await numbers("reassign", id, "--client", bob)).out).toContain(bob);
+    expect(await numbers("release", id)).toMatchObject({ code: 0 });
+    expect((await numbers("list")).out).toBe("No number is assigned.\n");
+    expect((await numbers("list", "--waiting")).out).toBe("No route waits for a number.\n");
+    expect((await numbers("assign", "--client", ada, "*")).code).toBe(2);
+    const audited = await h.owner`select action from audit_log where action like 'admin.numbers.%' order by id`;
+    expect(audited.map(({ action }) => action)).toEqual([
+      "admin.numbers.assign",
+      "admin.numbers.reassign",
+      "admin.numbers.release",
+    ]);
+  });
+});

@@ -43,6 +43,10 @@ type Options = {
   seed?: number;
   credits?: number;
   log?: string[];
+  /** How long a request waits for a connection. Long, since many test files share the machine. */
+  laneWaitMs?: number;
+  /** Another way to the database than straight. */
+  databaseUrl?: (url: string) => Promise<string>;
   /** Other doors than the house's own, for tests of what all doors share. */
   router?: AnyTRPCRouter;
 };
@@ -71,7 +75,8 @@ export async function startTestApp(options: Options = {}) {
   const environment: Record<string, string> = {
     PORT: "0",
     LOG_LEVEL: options.log ? "debug" : "silent",
-    DATABASE_URL: database.url,
+    DATABASE_URL: (await options.databaseUrl?.(database.url)) ?? database.url,
+    SHUTDOWN_GRACE_SECONDS: "0",
     APP_SECRET: inject("appSecret"),
     VAULT_MASTER_KEY: Buffer.alloc(32, 7).toString("base64"),
     AUTH_ISSUER: identity.issuer,
@@ -99,7 +104,7 @@ export async function startTestApp(options: Options = {}) {
   };
   const env = readEnv(environment);
   const log = openLog(env.LOG_LEVEL, { write: (line: string) => void options.log?.push(line) });
-  const deps = openDeps(env, { log, laneWaitMs: 30_000 });
+  const deps = openDeps(env, { log, laneWaitMs: options.laneWaitMs ?? 30_000 });
   const server = openHttp(deps, options.router);
   server.listen(0, "127.0.0.1");
   await once(server, "listening");

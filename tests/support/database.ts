@@ -10,6 +10,8 @@ export async function cloneDatabase() {
   const name = `t_${randomBytes(6).toString("hex")}`;
   const root = postgres(ownerUrl.href, { max: 1, onnotice: () => {} });
   await root.unsafe(`create database ${name} template ${templateName}`);
+  // Rights on a database are no part of its template; db/grants.sql took this one from the template itself.
+  await root.unsafe(`revoke temporary on database ${name} from public`);
   const url = new URL(ownerUrl);
   url.pathname = `/${name}`;
   return {

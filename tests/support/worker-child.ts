@@ -35,7 +35,7 @@ const workers = await startWorkers({
   providers: {} as Providers,
   log,
   tasks: { "webhooks.deliver": tracing(options.name, work), "calls.sweep": { run: async () => {} } },
-  concurrency: { prompt: options.concurrency, slow: 1 },
+  concurrency: { prompt: options.concurrency, deliveries: options.concurrency, slow: 1 },
   heartbeat: options.beating,
   rescueEveryMs: options.rescueEveryMs,
   pollIntervalMs: 300,

@@ -4,6 +4,7 @@ import { seedClient } from "../../dev/seed.ts";
 import { ProviderError } from "../../routers/ports/provider-error.ts";
 import { startTestApp, until } from "../support/app.ts";
 import { makeAgent } from "../support/calls.ts";
+import { assign } from "../support/numbers.ts";
 
 const h = await startTestApp({ workers: true, credits: 1000 });
 
@@ -19,11 +20,14 @@ async function client(): Promise<Who> {
 /** Every test has the account, and its places, for itself. */
 beforeEach(async () => {
   await h.owner`delete from inbound_routes`;
+  await h.owner`delete from assigned_numbers`;
 });
 
 const post = (who: Who, pattern: string, more: object = {}) =>
   h.post("/telephony/routes", { pattern, agentId: who.agentId, ...more }, who.ask);
+/** A route within what is assigned to its client. */
 const made = async (who: Who, pattern: string, more: object = {}) => {
+  await assign(h, who.clientId, pattern);
   const { status, body } = await post(who, pattern, more);
   expect(status).toBe(201);
   return body.data as { id: string; pattern: string };
@@ -55,7 +59,7 @@ describe("on an account that clients share", () => {
     const [ada, bob] = [await client(), await client()];
     const number = await made(ada, "+493012345678", { rank: 10 });
     await made(ada, "reception*");
-    const fits = ["493012345678", "+493012345678", "+4930*", "4930*", "+493012345678*", "4*", "reception", "rec*"];
+    const fits = ["493012345678", "+493012345678", "+4930*", "4930*", "+493012345678*", "reception", "rec*"];
     for (const pattern of [...fits, "reception-2*"]) {
       const { status, body } = await post(bob, pattern);
       expect(status, pattern).toBe(409);
@@ -75,10 +79,77 @@ describe("on an account that clients share", () => {
 
   test("of two who want the same at the same time one gets it", async () => {
     const [ada, bob] = [await client(), await client()];
+    const operator = { key: await h.operator() };
+    const wanted = (clientId: string, pattern: string) => h.post("/admin/numbers", { clientId, pattern }, operator);
     for (let n = 0; n < 5; n++) {
-      const answers = await Promise.all([post(ada, `+4940${n}12345`), post(bob, `4940${n}*`)]);
+      const answers = await Promise.all([wanted(ada.clientId, `+4940${n}12345`), wanted(bob.clientId, `4940${n}*`)]);
       expect(answers.map(({ status }) => status).toSorted()).toEqual([201, 409]);
     }
+  });
+
+  test("a pattern of nearly all numbers is refused, and says how narrow one must be", async () => {
+    const ada = await client();
+    for (const pattern of ["1*", "+4*", "493*", "a*", "re*"]) {
+      const { status, body } = await post(ada, pattern);
+      expect([pattern, status, body.error?.code]).toEqual([pattern, 400, "input_invalid"]);
+      expect(body.error.details[0]).toMatchObject({ path: "pattern", message: expect.stringMatching(/at least/) });
+    }
+  });
+
+  test("what is assigned to nobody can be asked for by all, answers nobody, and takes nothing from anybody", async () => {
+    const [ada, bob] = [await client(), await client()];
+    for (let n = 1; n <= 9; n++) {
+      const { status, body } = await post(ada, `+${n}123*`, { enabled: false });
+      expect([status, body.data.status]).toEqual([201, "waiting"]);
+    }
+    expect((await post(ada, "+4930*")).body.data.status).toBe("waiting");
+    const asked = (await post(bob, "+493012345678")).body.data;
+    expect(asked).toMatchObject({ status: "waiting", statusReason: expect.stringMatching(/Ask the operator/) });
+    const number = await assign(h, bob.clientId, "+493012345678");
+    await until(async () => (await settled(bob, asked.id)).status === "live");
+    expect(await answererOf("+493012345678")).toBe(bob.upstream);
+    expect(number.clientId).toBe(bob.clientId);
+    expect((await h.get("/telephony/config", bob.ask)).body.data.numbers).toEqual([
+      { pattern: "+493012345678", maxRoutes: 5 },
+    ]);
+    expect((await h.get("/telephony/config", ada.ask)).body.data.numbers).toEqual([]);
+  });
+
+  test("an operator sees whose a number is and who asks for one, gives it to another client, and takes it back", async () => {
+    const [ada, bob] = [await client(), await client()];
+    const operator = { key: await h.operator() };
+    const hers = await made(ada, "+4930555");
+    const his = (await post(bob, "+4930777")).body.data;
+    const waiting = await h.get("/admin/routes?status=waiting", operator);
+    expect(waiting.body.data).toMatchObject([{ id: his.id, clientId: bob.clientId, pattern: "+4930777" }]);
+    const [number] = (await h.get("/admin/numbers?pattern=%2B4930", operator)).body.data;
+    expect(number).toMatchObject({ clientId: ada.clientId, pattern: "+4930555", assignedBy: expect.any(String) });
+    const taken = await h.post("/admin/numbers", { clientId: bob.clientId, pattern: "+4930*" }, operator);
+    expect(taken).toMatchObject({ status: 409, body: { error: { code: "number_taken" } } });
+    expect(taken.body.error.details[0].message).toContain(ada.clientId);
+    const given = await h.patch(`/admin/numbers/${number.id}`, { clientId: bob.clientId }, operator);
+    expect(given.body.data).toMatchObject({ id: number.id, clientId: bob.clientId });
+    await until(async () => (await settled(ada, hers.id)).status === "waiting");
+    expect(await answererOf("+4930555")).toBeUndefined();
+    expect((await post(bob, "+4930555")).status).toBe(201);
+    await until(async () => (await answererOf("+4930555")) === bob.upstream);
+    expect((await h.remove(`/admin/numbers/${number.id}`, operator)).status).toBe(204);
+    await until(async () => (await answererOf("+4930555")) === undefined);
+    expect((await h.remove(`/admin/numbers/${number.id}`, operator)).status).toBe(404);
+    for (const path of ["/admin/numbers", "/admin/routes"]) expect((await h.get(path, ada.ask)).status).toBe(403);
+  });
+
+  test("so many routes answer within a number as the operator says, and a client has a hundred at most", async () => {
+    const ada = await client();
+    await assign(h, ada.clientId, "+4930*", { maxRoutes: 2 });
+    const routes: { id: string }[] = [];
+    for (let n = 0; n < 3; n++) routes.push((await post(ada, `+4930${n}`, { rank: n })).body.data);
+    await until(async () => (await settled(ada, routes[2]!.id)).status === "failed");
+    expect((await settled(ada, routes[2]!.id)).statusReason).toMatch(/2 routes answer at most/);
+    await h.owner`insert into inbound_routes (client_id, id, pattern, agent_id, provider_account_id)
+      select ${ada.clientId}, 'route_filler' || n, '+4999' || n, ${ada.agentId}, 'pacc_platform' from generate_series(1, 97) n`;
+    const { status, body } = await post(ada, "+4930123");
+    expect([status, body.error.code]).toEqual([409, "inbound_route_limit_reached"]);
   });
 
   test("a number is one number with its plus sign and without, for its own client too", async () => {
@@ -103,27 +174,29 @@ describe("on an account that clients share", () => {
     expect(await answererOf("+4930")).toBe(ada.upstream);
   });
 
-  test("of rules that fit the same already the earlier answers, whatever the rank, and the later says why it does not", async () => {
+  test("of rules from before numbers were assigned, those answer that their client was given", async () => {
     const [ada, bob] = [await client(), await client()];
     const earlier = await older(ada, "+493012345678", 10);
     const wider = await older(bob, "+4930*", 0);
     const bare = await older(bob, "493012345678", 0);
+    const number = await assign(h, ada.clientId, "+493012345678");
     const other = await made(bob, "+4989");
     expect(await settled(bob, other.id)).toMatchObject({ status: "live" });
     expect(await settled(ada, earlier)).toMatchObject({ status: "live" });
     for (const id of [wider, bare]) {
       const { status, statusReason } = await settled(bob, id);
       expect({ status, statusReason }).toEqual({
-        status: "failed",
-        statusReason: expect.stringMatching(/earlier rule/),
+        status: "waiting",
+        statusReason: expect.stringMatching(/not assigned/),
       });
     }
     expect(await answererOf("493012345678")).toBe(ada.upstream);
-    // Switched off, it keeps its number; deleted, it gives it to the next.
+    // Switched off, its number is still its client's; released and given to another, it is the other's.
     await h.patch(`/telephony/routes/${earlier}`, { enabled: false }, ada.ask);
     await until(async () => (await settled(ada, earlier)).status === "failed");
     expect(await answererOf("+493012345678")).toBeUndefined();
-    await h.remove(`/telephony/routes/${earlier}`, ada.ask);
+    await h.remove(`/admin/numbers/${number.id}`, { key: await h.operator() });
+    await assign(h, bob.clientId, "+4930*");
     await until(async () => (await settled(bob, wider)).status === "live");
     expect(await answererOf("+493012345678")).toBe(bob.upstream);
   });
@@ -132,7 +205,12 @@ describe("on an account that clients share", () => {
     const [ada, bob] = [await client(), await client()];
     const first = await made(ada, "+4930", { rank: 1000 });
     await settled(ada, first.id);
-    const many = await Promise.all(Array.from({ length: 20 }, (_, n) => made(bob, `+4940${100 + n}`, { rank: n })));
+    await assign(h, bob.clientId, "+4940*", { maxRoutes: 20 });
+    const many = await Promise.all(
+      Array.from({ length: 20 }, (_, n) =>
+        post(bob, `+4940${100 + n}`, { rank: n }).then(({ body }) => body.data as { id: string }),
+      ),
+    );
     // His own rank fills his own places.
     await until(async () => {
       const statuses = await Promise.all(many.map(({ id }) => settled(bob, id)));

@@ -3,6 +3,7 @@ import { newId } from "../../db/ids.ts";
 import { seedClient } from "../../dev/seed.ts";
 import { toUserPattern } from "../../routers/telephony/pattern.ts";
 import { type Answer, agent, startTestApp, until } from "../support/app.ts";
+import { assign } from "../support/numbers.ts";
 
 const log: string[] = [];
 const h = await startTestApp({ workers: true, credits: 100_000, log });
@@ -59,6 +60,7 @@ describe("the overview", () => {
       defaultCarrier: null,
       registrations: [{ username: "overview", status: "active", registered: true }],
       routes: [],
+      numbers: [],
     });
     expect(JSON.stringify(body)).not.toContain("AC-operator");
     const bobs = (await h.get("/telephony/config", { key: h.bob.key })).body.data;
@@ -260,8 +262,10 @@ async function byHand(username: string): Promise<string> {
 
 describe("a rule for calls that come in", () => {
   test("is told to the provider, and changed and taken back there", async () => {
-    const { ask } = await client();
+    const { ask, clientId } = await client();
     const agentId = await makeAgent(ask);
+    await assign(h, clientId, "+493012345678");
+    await assign(h, clientId, "reception*");
     const made = await h.post("/telephony/routes", { pattern: "+493012345678", agentId }, ask);
     expect(made).toMatchObject({ status: 201, body: { data: { status: "pending", rank: 0, enabled: true } } });
     const { id } = made.body.data;
@@ -282,9 +286,10 @@ describe("a rule for calls that come in", () => {
   });
 
   test("of one number is one client's alone", async () => {
-    const { ask } = await client();
+    const { ask, clientId } = await client();
     const other = await client();
     const [mine, theirs] = [await makeAgent(ask), await makeAgent(other.ask)];
+    await assign(h, clientId, "+4930999");
     await h.post("/telephony/routes", { pattern: "+4930999", agentId: mine }, ask);
     const second = await h.post("/telephony/routes", { pattern: "+4930999", agentId: theirs }, other.ask);
     expect(failed(second)).toEqual({ status: 409, code: "inbound_route_taken" });
@@ -299,6 +304,7 @@ describe("a rule for calls that come in", () => {
   test("that is off, or whose client is suspended, answers nobody", async () => {
     const { ask, clientId } = await client();
     const agentId = await makeAgent(ask);
+    for (const pattern of ["+4930111", "+4930112"]) await assign(h, clientId, pattern);
     const off = await h.post("/telephony/routes", { pattern: "+4930111", agentId, enabled: false }, ask);
     expect(await live(off.body.data.id, ask)).toMatchObject({
       status: "failed",
@@ -318,7 +324,8 @@ describe("a rule for calls that come in", () => {
   });
 
   test("leaves the operator's own rules alone, and says when the account takes no more", async () => {
-    const { ask } = await client();
+    const { ask, clientId } = await client();
+    for (let n = 0; n < 21; n++) await assign(h, clientId, `+4940${100 + n}`);
     const response = await fetch(`${h.simulator.url}/api/agents`, {
       method: "POST",
       headers: { "x-api-key": h.env.ULTRAVOX_API_KEY, "content-type": "application/json" },

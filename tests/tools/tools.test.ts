@@ -924,6 +924,27 @@ describe("hiding a secret", () => {
     expect(maskSecrets("text", [])).toBe("text");
   });
 
+  test("hides a short secret as a whole word alone, so that no word spells it out", () => {
+    expect(maskSecrets("banana, a cat", secretForms("a"))).toBe("banana, [secret] cat");
+    expect(maskSecrets("the password1 is not pass", secretForms("pass"))).toBe("the password1 is not [secret]");
+    expect(maskSecrets("schlüssel ü", secretForms("ü"))).toBe("schlüssel [secret]");
+    expect(maskSecrets("ada:1234 12345", secretForms("ada:1234"))).toBe("[secret] 12345");
+  });
+
+  test("finds a short secret next to whatever may stand beside a value", () => {
+    const forms = secretForms("pass1");
+    for (const [before, after] of [
+      ['"', '"'],
+      ["?key=", "&x=1"],
+      ["%20", "%20"],
+      ["line\\n", "\\n"],
+      ["\\u00e4", "\\u00e4"],
+      ["Bearer ", ""],
+      ["a:", "@b"],
+    ] as const)
+      expect(maskSecrets(`${before}pass1${after}`, forms)).toBe(`${before}[secret]${after}`);
+  });
+
   test("takes the longest beginning of a secret from the end of a text that was cut", () => {
     expect(withoutPartialSecret("text abcab", ["abcabd"])).toBe("text ");
     expect(withoutPartialSecret("texts", ["secret"])).toBe("text");

@@ -544,7 +544,7 @@ describe("the sender", () => {
 });
 
 describe("at the door", async () => {
-  const h = await startTestApp({ workers: true, env: { WORKER_PROMPT_JOBS: "10" } });
+  const h = await startTestApp({ workers: true, env: { WORKER_PROMPT_JOBS: "10", WORKER_DELIVERY_JOBS: "10" } });
   const bobs = { key: h.bob.key };
   const hook = (name: string) => `${receiver.url}/door/${name}`;
 

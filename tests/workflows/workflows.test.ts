@@ -102,9 +102,9 @@ test("the doors of the house open to its services alone", async () => {
       await h.get("/internal/workflows", { key }),
       await h.get(`/internal/workflows/${runId}`, { key }),
       await h.post(`/internal/workflows/${runId}/retry`, {}, { key }),
-      await h.query("internal.workflows.list", {}, { key }),
     ];
     for (const { status } of answers) expect([401, 403]).toContain(status);
+    expect([401, 404]).toContain((await h.query("internal.workflows.list", {}, { key })).status);
   }
   const inside = [
     await h.get("/agents", service),

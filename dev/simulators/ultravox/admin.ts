@@ -89,9 +89,8 @@ function drive(move: (asked: Asked, call: Call) => void): Route["handle"] {
   };
 }
 
-const End = z.strictObject({
-  endReason: z.enum(["hangup", "agent_hangup", "timeout", "connection_error", "system_error"]).default("hangup"),
-});
+/** Any word: a provider may come up with one that nobody has heard yet. */
+const End = z.strictObject({ endReason: z.string().min(1).max(100).default("hangup") });
 
 /** A call that is still ringing ends unjoined, whatever reason is given. */
 function endByHand({ world, body }: Asked, call: Call): void {
@@ -122,6 +121,8 @@ const Inbound = z.strictObject({
   accountId: z.string().optional(),
   agentId: z.string().optional(),
   from: z.string().default("+15550100000"),
+  /** What was called, as the PBX of the caller says it in a header of its own; of a carrier, as it was asked to. */
+  to: z.string().optional(),
   metadata: z.record(z.string(), z.string()).optional(),
   /** An ending from the table of numbers: how the call goes on. */
   ending: z.string().refine(isEnding, "There is no such ending in the table of numbers.").optional(),
@@ -140,7 +141,11 @@ function startInbound({ world, body, origin }: Asked): Reply {
     request: {
       recordingEnabled: input.recordingEnabled ?? agent?.callTemplate.recordingEnabled ?? false,
       systemPrompt: agent?.callTemplate.systemPrompt,
-      metadata: { ...input.metadata, "ultravox.sip.caller_id": input.from },
+      metadata: {
+        ...input.metadata,
+        "ultravox.sip.caller_id": input.from,
+        ...(input.to === undefined ? {} : { "ultravox.sip.header.did": input.to }),
+      },
     },
     medium: input.medium === "sip" ? { sip: { incoming: {} } } : { [input.medium]: {} },
     behaviour: input.ending === undefined ? undefined : NUMBERS[input.ending],

@@ -50,7 +50,7 @@ export function startCall(
     ringSeconds,
     talkSeconds,
     stageId: random.uuid(),
-    lines: tell(random, behaviour, talkSeconds),
+    lines: tell(random, behaviour, talkSeconds, request.selectedTools),
     joinedAt: null,
     endedAt: null,
     endReason: null,

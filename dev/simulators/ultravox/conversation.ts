@@ -21,9 +21,38 @@ const exchanges = [
 const farewells = ["Thank you for your time. Goodbye.", "That was all. Have a pleasant day."] as const;
 
 /** What will be said, in the seconds since the call was joined; a call that ends early ends in the middle of it. */
-export function tell(random: Random, { speaks = "person" }: Behaviour, talkSeconds: number): Line[] {
-  return speaks === "machine" ? voicemail(random, talkSeconds) : conversation(random, talkSeconds);
+export function tell(
+  random: Random,
+  { speaks = "person" }: Behaviour,
+  talkSeconds: number,
+  selectedTools: readonly Record<string, unknown>[] = [],
+): Line[] {
+  if (speaks === "person") return conversation(random, talkSeconds);
+  const hangUp = toolAgainstMachines(selectedTools);
+  return hangUp === null ? voicemail(random, talkSeconds) : hungUp(random, talkSeconds, hangUp);
 }
+
+/** What the agent calls the tool by which it ends a call with a machine; null where it leaves a message. */
+function toolAgainstMachines(selectedTools: readonly Record<string, unknown>[]): string | null {
+  if (selectedTools.some(({ toolName }) => toolName === "leaveVoicemail")) return null;
+  const found = selectedTools.find(
+    ({ toolName, descriptionOverride }) => toolName === "hangUp" && /voicemail/.test(String(descriptionOverride ?? "")),
+  );
+  return found ? String(found.nameOverride ?? "hangUp") : null;
+}
+
+/** The agent says nothing to a machine, and hangs up. */
+function hungUp(random: Random, talkSeconds: number, name: string): Line[] {
+  const tool = { name, invocationId: random.uuid() };
+  const at = Math.min(6, talkSeconds / 2);
+  return [
+    { role: "USER", text: greetingOfMachine, start: 0.5, end: at },
+    { role: "TOOL_CALL", text: "{}", start: at + 0.2, end: at + 0.3, tool },
+    { role: "TOOL_RESULT", text: "OK", start: at + 0.4, end: at + 0.5, tool },
+  ].map((line) => ({ ...line, medium: "VOICE", start: round(line.start), end: round(line.end) }) as Line);
+}
+
+const greetingOfMachine = "The person you are calling is not available. Please leave a message.";
 
 function conversation(random: Random, talkSeconds: number): Line[] {
   const lines: Line[] = [];
@@ -55,7 +84,7 @@ function voicemail(random: Random, talkSeconds: number): Line[] {
   return [
     {
       role: "USER",
-      text: "The person you are calling is not available. Please leave a message.",
+      text: greetingOfMachine,
       start: 0.5,
       end: beep,
     },

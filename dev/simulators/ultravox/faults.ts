@@ -34,7 +34,8 @@ export const FaultPlan = z.strictObject({
   reads: z.strictObject({ errors: z.array(error).default([]) }).prefault({}),
   changes: z
     .strictObject({
-      errors: z.array(error).default([]),
+      resetAfterAccepting: times.default(0),
+      errors: z.array(error.extend({ afterAccepting: z.boolean().default(false) })).default([]),
       ...slowness,
     })
     .prefault({}),
@@ -69,14 +70,19 @@ export const noFaults = (): Faults => FaultPlan.parse({});
 /** The fault that strikes before the request is looked at; each is spent as it strikes. */
 export function faultBefore(faults: Faults, kind: Kind, noun: Noun): Fault | undefined {
   if (!applies(faults, noun)) return undefined;
-  if (kind !== "create") return nextError(kind === "read" ? faults.reads.errors : faults.changes.errors);
+  if (kind === "read") return nextError(faults.reads.errors);
+  if (kind === "change") return nextError(faults.changes.errors.filter((each) => !each.afterAccepting));
   if (spend(faults.create, "hangBeforeAccepting")) return { act: "hang", holdMs: faults.create.holdMs };
   return nextError(faults.create.errors.filter((each) => !each.afterAccepting));
 }
 
 /** The fault that strikes once the work is done: the caller cannot know that it was. */
-export function faultAfter(faults: Faults, noun: Noun): Fault | undefined {
-  if (!applies(faults, noun)) return undefined;
+export function faultAfter(faults: Faults, kind: Kind, noun: Noun): Fault | undefined {
+  if (!applies(faults, noun) || kind === "read") return undefined;
+  if (kind === "change") {
+    if (spend(faults.changes, "resetAfterAccepting")) return { act: "reset" };
+    return nextError(faults.changes.errors.filter((each) => each.afterAccepting));
+  }
   if (spend(faults.create, "timeoutAfterAccepting")) return { act: "hang", holdMs: faults.create.holdMs };
   if (spend(faults.create, "resetAfterAccepting")) return { act: "reset" };
   return nextError(faults.create.errors.filter((each) => each.afterAccepting));
@@ -96,9 +102,9 @@ function applies({ applyTo }: Faults, noun: Noun): boolean {
 
 type Spendable = "hangBeforeAccepting" | "timeoutAfterAccepting" | "resetAfterAccepting";
 
-function spend(create: Faults["create"], which: Spendable): boolean {
-  if (create[which] === 0) return false;
-  create[which] -= 1;
+function spend<Name extends Spendable>(plan: Record<Name, number>, which: Name): boolean {
+  if (plan[which] === 0) return false;
+  plan[which] -= 1;
   return true;
 }
 

@@ -112,7 +112,7 @@ async function answer(world: World, request: IncomingMessage, url: URL, entry: L
     });
     const late = delayOf(world.faults, route.kind, route.noun);
     if (late > 0) return { ...reply, delaySeconds: late };
-    return (route.kind === "create" && faultAfter(world.faults, route.noun)) || reply;
+    return (route.kind && faultAfter(world.faults, route.kind, route.noun)) || reply;
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
     return { status: error.status, body: error.body, headers: error.headers };

@@ -1,6 +1,8 @@
 import type { MediumInput } from "./requests.ts";
 
-export type EndReason = "unjoined" | "hangup" | "agent_hangup" | "timeout" | "connection_error" | "system_error";
+type KnownEndReason = "unjoined" | "hangup" | "agent_hangup" | "timeout" | "connection_error" | "system_error";
+/** By hand a call may end with any word. */
+export type EndReason = KnownEndReason | (string & {});
 export type SipTermination = `SIP_TERMINATION_${
   | "NORMAL"
   | "INVALID_NUMBER"

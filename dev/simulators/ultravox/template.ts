@@ -1,7 +1,7 @@
 import { Ajv, type ValidateFunction } from "ajv";
 import { type CallRequest, type CallTemplate, Refusal } from "./requests.ts";
 
-const VARIABLE = /\{\{\{?\s*([#^/&]?)\s*([\w.]+)\s*\}?\}\}/g;
+const VARIABLE = /\{\{\{?\s{0,20}([#^/&]?)\s{0,20}([\w.]+)\s{0,20}\}?\}\}/g;
 const ajv = new Ajv({ strict: false, allErrors: true });
 const validators = new WeakMap<object, ValidateFunction>();
 

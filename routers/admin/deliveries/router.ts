@@ -22,7 +22,6 @@ export const adminDispatch = router({
   get: operatorQuery
     .meta(
       rest("GET", "/admin/dispatch", "platform:read", "How deliveries go", {
-        wall: "house",
         description:
           "What is due and what holds it up, over all clients. Nothing is left out for being throttled or paused.",
       }),
@@ -34,7 +33,6 @@ export const adminDispatch = router({
     .meta(
       rest("GET", "/admin/dispatch/clients", "platform:read", "How deliveries go, client by client", {
         description: "Every client, newest first, with what waits for it and how its attempts went within the window.",
-        wall: "house",
         faults: ["cursor_invalid"],
       }),
     )
@@ -47,7 +45,6 @@ export const adminDispatch = router({
       rest("GET", "/admin/dispatch/endpoints", "platform:read", "The health of webhook endpoints", {
         description:
           "Each endpoint with its failures and what waits for it, in the order of their clients. Of its URL only the host is shown.",
-        wall: "house",
         faults: ["cursor_invalid"],
       }),
     )
@@ -60,7 +57,6 @@ export const adminDispatch = router({
       .meta(
         rest("GET", "/admin/dispatch/pauses", "platform:read", "Where deliveries are paused", {
           description: "The pauses in force: who made each, why, and what is still in flight there.",
-          wall: "house",
           faults: ["cursor_invalid"],
         }),
       )
@@ -71,7 +67,6 @@ export const adminDispatch = router({
     set: operatorCommand
       .meta(
         rest("PUT", "/admin/dispatch/pauses/{scope}", "platform:write", "Pause deliveries", {
-          wall: "house",
           description:
             "Nothing more is admitted there; what is in flight ends. It is drained when `inFlight` is 0. Paused again, it keeps its time and takes the new reason.",
           faults: ["client_not_found", "webhook_not_found"],
@@ -84,7 +79,6 @@ export const adminDispatch = router({
     clear: operatorCommand
       .meta(
         rest("DELETE", "/admin/dispatch/pauses/{scope}", "platform:write", "Resume deliveries", {
-          wall: "house",
           description: "What has become due meanwhile is admitted within seconds, place by place.",
           faults: ["delivery_pause_not_found"],
         }),

@@ -1,22 +1,38 @@
 import { and, eq, sql } from "drizzle-orm";
 import type { Tx } from "../../../db/client.ts";
 import { emit } from "../../../db/events.ts";
+import { enqueue } from "../../../db/queue.ts";
 import { agents, agentVersions } from "../../../db/schema/agents.ts";
-import { ApiError } from "../../core/errors.ts";
+import { inboundRoutes } from "../../../db/schema/telephony.ts";
+import { ApiError, type FaultDetail } from "../../core/errors.ts";
 import type { ProviderAgent } from "../../ports/ultravox.ts";
-import { namesOurVoice } from "../config.ts";
-import { dropUses, keepUses, referencesOf } from "../references.ts";
+import { givenFields, namesOurVoice } from "../config.ts";
+import { dropUses, keepUses, type References, referencesOf, textArray } from "../references.ts";
 import { AgentConfig } from "../schema.ts";
 import { getAgent, lockAgent } from "../service.ts";
-import { objectionsTo } from "../variables.ts";
+import { objectionsTo, requiredOf } from "../variables.ts";
 
 /** What the outbounds of an agent do to its rows. */
 
 const now = sql`clock_timestamp()` as unknown as Date; // drizzle takes an expression where its types ask for a value
 
-/** What no schema can say of a config, since it lies between its fields. */
-export function checkConfig(config: AgentConfig) {
-  const details = objectionsTo(config);
+/**
+ * What no schema can say of a config, since it lies between its fields. `changed`: the fields that a change is about; the
+ * others are as they were, and nobody is kept from a change by what was good when it was saved.
+ */
+export function checkConfig(config: AgentConfig, { tools }: Pick<References, "tools">, changed?: readonly string[]) {
+  const ofChange = ({ path }: FaultDetail) =>
+    !changed || changed.includes("variables") || changed.includes(path.split(".")[0] ?? "");
+  const details = [
+    ...[...objectionsTo(config, tools), ...strictlyRead(config)].filter(ofChange),
+    ...contradictionsIn(config),
+  ];
+  const [first] = details;
+  if (first) throw new ApiError("input_invalid", `${first.path}: ${first.message}`, { details });
+}
+
+function contradictionsIn(config: AgentConfig): FaultDetail[] {
+  const details: FaultDetail[] = [];
   if (config.voice !== null && config.voiceId !== null) {
     details.push({ path: "voice", message: "Give `voice` or `voiceId`, not both." });
   }
@@ -27,8 +43,15 @@ export function checkConfig(config: AgentConfig) {
   if (config.voicemail.message !== null && config.voicemail.behaviour !== "leave_message") {
     details.push({ path: "voicemail.message", message: "Only where the behaviour is `leave_message`." });
   }
-  const [first] = details;
-  if (first) throw new ApiError("input_invalid", `${first.path}: ${first.message}`, { details });
+  return details;
+}
+
+/** A version of earlier days that is restored is read as strictly as one that is given. */
+function strictlyRead(config: AgentConfig): FaultDetail[] {
+  return Object.entries(givenFields).flatMap(([name, field]) => {
+    const { error } = field.safeParse(config[name as keyof typeof givenFields]);
+    return (error?.issues ?? []).map(({ path, message }) => ({ path: [name, ...path].join("."), message }));
+  });
 }
 
 /** The provider has this version: calls use it from now on. */
@@ -46,7 +69,26 @@ export async function goLive(tx: Tx, id: string, version: number, { providerAgen
 export async function rewriteUses(tx: Tx, id: string, stored: unknown) {
   const config = AgentConfig.parse(stored);
   await dropUses(tx, id);
-  await keepUses(tx, id, config, await referencesOf(tx, config));
+  const found = await referencesOf(tx, config);
+  await keepUses(tx, id, config, found);
+  await keepRequired(tx, id, requiredOf(config, found.tools));
+}
+
+/** What calls that come in would need, and do not bring: its routes answer by that, so the provider is told of a change. */
+export async function keepRequired(tx: Tx, id: string, requiredVariables: string[]) {
+  const [changed] = await tx
+    .update(agents)
+    .set({ requiredVariables })
+    .where(and(eq(agents.id, id), sql`${agents.requiredVariables} is distinct from ${textArray(requiredVariables)}`))
+    .returning({ accountId: agents.providerAccountId });
+  if (!changed) return;
+  const [route] = await tx
+    .select({ id: inboundRoutes.id })
+    .from(inboundRoutes)
+    .where(eq(inboundRoutes.agentId, id))
+    .limit(1);
+  const { accountId } = changed;
+  if (route) await enqueue(tx, "telephony.sync", { accountId }, { key: accountId, delaySeconds: 1 });
 }
 
 export async function versionUnderWay(tx: Tx, agentId: string) {

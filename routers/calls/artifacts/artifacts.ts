@@ -20,6 +20,8 @@ const days = z.int().min(0).nullish();
 const Wishes = z.object({
   outputSchema: z.record(z.string(), z.unknown()).nullish(),
   retention: z.object({ transcriptDays: days, recordingDays: days }).nullish(),
+  voicemail: z.object({ behaviour: z.string().optional() }).nullish(),
+  hangUpEnabled: z.boolean().nullish(),
 });
 
 export async function wishesOf(tx: Tx, agentId: string, version: number): Promise<z.output<typeof Wishes>> {
@@ -49,11 +51,14 @@ export async function settleArtifacts(tx: Tx, call: CallRow, messages: ProviderM
   const finalState = finalStateOf(messages);
   return {
     ...kept,
-    transcriptStatus: "ready",
+    transcriptStatus: isTranscript(messages) ? "ready" : "missing",
     finalState,
     ...outputOf(outputSchema, { ...call, finalState }, messages),
   };
 }
+
+/** Of a call in which nothing was said there is none. */
+const isTranscript = (messages: readonly ProviderMessage[]) => messages.some(({ text }) => text.trim() !== "");
 
 type OutputSchema = Record<string, unknown> | null | undefined;
 

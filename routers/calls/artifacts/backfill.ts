@@ -14,10 +14,11 @@ export const wantsRecording = (call: CallRow) =>
   call.providerCallId !== null &&
   (call.recordingStatus === "pending" || call.recordingStatus === "missing");
 
-/** Is there a conversation that we do not have? */
+/** May there be a conversation that we do not have? Where nobody answered there is none. */
 export const wantsTranscript = (call: CallRow) =>
   call.status === "ended" &&
   call.providerCallId !== null &&
+  call.joinedAt !== null &&
   (call.transcriptStatus === "pending" || call.transcriptStatus === "missing");
 
 /** The recording lies in our storage: from now on it can be downloaded. Should it have been erased meanwhile, it goes again. */
@@ -51,7 +52,7 @@ export async function keepLateTranscript(tx: Tx, id: string, messages: ProviderM
   if (!wantsTranscript(call)) return;
   if (!call.outcomeFinal) return finaliseCall(tx, id, messages);
   const kept = await change(tx, call, await settleArtifacts(tx, call, messages));
-  await emitCallEvent(tx, "call.transcript.ready", kept);
+  if (kept.transcriptStatus === "ready") await emitCallEvent(tx, "call.transcript.ready", kept);
 }
 
 /** Asks the provider once more for what an ended call left behind. Where nothing is missing, the run ends at once. */

@@ -6,6 +6,7 @@ import { ApiError } from "../../core/errors.ts";
 import { maskLegs } from "../lifecycle/legs.ts";
 import { type CallRow, lockCall } from "../service.ts";
 import { recordingKey } from "./artifacts.ts";
+import { eraseCopies } from "./erase-copies.ts";
 
 /**
  * Removes what was said and who it was: messages, words, recording, summary, output, variables, metadata; of a number
@@ -26,6 +27,9 @@ export async function eraseCall(tx: Tx, id: string) {
     .set({
       to: masked(call.to),
       from: masked(call.from),
+      toRaw: null,
+      fromRaw: null,
+      failureReason: withoutNumbers(call.failureReason, [call.to, call.from]),
       variables: {},
       metadata: {},
       overrides: null,
@@ -47,6 +51,7 @@ export async function eraseCall(tx: Tx, id: string) {
     })
     .where(eq(calls.id, id));
   if (recordingStatus !== "none") await enqueue(tx, "files.remove", { keys: [recordingKey(call)] }, { key: id });
+  await eraseCopies(tx, id);
   if (call.billingRevision > 0) await enqueue(tx, "calls.eraseUpstream", { callId: id }, { key: id });
 }
 
@@ -59,6 +64,12 @@ function refuseUnfinished({ id, status, outcomeFinal }: CallRow) {
 /** Enough to tell numbers apart in a list, and not enough to ring one. */
 export function masked(address: string | null): string | null {
   if (address === null) return null;
-  if (!address.startsWith("+")) return address.replace(/:.*/, ":***");
+  if (!address.startsWith("+")) return address.includes(":") ? address.replace(/:.*/, ":***") : "***";
   return `${address.slice(0, 3)}${"*".repeat(Math.max(0, address.length - 5))}${address.slice(-2)}`;
+}
+
+/** A provider's sentence may quote the number that it would not dial. */
+function withoutNumbers(text: string | null, addresses: readonly (string | null)[]): string | null {
+  const numbers = addresses.flatMap((address) => address?.match(/\d{5,}/g) ?? []);
+  return numbers.reduce<string | null>((left, number) => left?.replaceAll(number, "***") ?? null, text);
 }

@@ -1,6 +1,7 @@
 import { type Context, createContext, Script } from "node:vm";
 import { Ajv2020, type ErrorObject } from "ajv/dist/2020.js";
 import formats from "ajv-formats";
+import { shownEndReason } from "../lifecycle/outcome.ts";
 
 /** What a call left behind, of which an agent's output schema may ask. */
 export type OutputSources = {
@@ -59,9 +60,10 @@ function sourced(name: string, property: Schema, sources: OutputSources, calls: 
     case "summary":
     case "shortSummary":
     case "outcome":
-    case "endReason":
     case "durationSeconds":
       return sources[kind] ?? undefined;
+    case "endReason":
+      return shownEndReason(sources.endReason) ?? undefined;
     case "variable":
       return own(sources.variables, path);
     case "status":

@@ -3,6 +3,7 @@ import type { Tx } from "../../../db/client.ts";
 import { enqueue } from "../../../db/queue.ts";
 import { calls } from "../../../db/schema/calls.ts";
 import { leaveProvider, recordingKey } from "./artifacts.ts";
+import { eraseCopies } from "./erase-copies.ts";
 
 type Due = {
   clientId: string;
@@ -12,31 +13,42 @@ type Due = {
   recording: boolean;
 };
 
+/** Calls of one client of which something is kept no longer, but for those named: so many at most. */
+export async function listDue(tx: Tx, atMost: number, except: readonly string[]): Promise<string[]> {
+  const rows = await tx.execute<{ id: string }>(sql`
+    select id from calls
+    where (transcript_until <= now() or recording_until <= now())
+      and id not in (select json_array_elements_text(${JSON.stringify(except)}::text::json))
+    limit ${atMost}`);
+  return rows.map(({ id }) => id);
+}
+
 /**
- * Erases what the agents of one client no longer keep: so many calls at most, and answers how many they were. All of
- * it is in one transaction, the removal of the objects queued with it; a call that somebody else holds is left to the
- * next run.
+ * Erases what the agents of one client no longer keep of these calls, and answers how many they were. All of it is in one
+ * transaction, the removal of the objects queued with it; a call that somebody else holds is left to the next run.
  */
-export async function eraseDue(tx: Tx, atOnce: number): Promise<number> {
-  const due = await lockDue(tx, atOnce);
+export async function eraseCalls(tx: Tx, ids: readonly string[]): Promise<number> {
+  const due = await lockDue(tx, ids);
   if (due.length === 0) return 0;
   const silent = due.filter(({ transcript }) => transcript);
   const unheard = due.filter(({ recording }) => recording);
   if (silent.length > 0) await eraseTranscripts(tx, silent);
+  for (const { id } of silent) await eraseCopies(tx, id);
   if (unheard.length > 0) await eraseRecordings(tx, unheard);
   const changed = sql`${calls.id} in (select json_array_elements_text(${idsOf(due)}::text::json))`;
   for (const call of await tx.select().from(calls).where(changed)) await leaveProvider(tx, call);
   return due.length;
 }
 
-function lockDue(tx: Tx, atOnce: number): Promise<Due[]> {
+function lockDue(tx: Tx, ids: readonly string[]): Promise<Due[]> {
   return tx.execute<Due>(sql`
     select client_id as "clientId", id, created_at::text as "createdAt",
       coalesce(transcript_until <= now(), false) as transcript,
       coalesce(recording_until <= now(), false) as recording
     from calls
-    where transcript_until <= now() or recording_until <= now()
-    limit ${atOnce} for update skip locked`);
+    where (transcript_until <= now() or recording_until <= now())
+      and id in (select json_array_elements_text(${JSON.stringify(ids)}::text::json))
+    for update skip locked`);
 }
 
 /** With the words go those that only retell them: summary, output and the status that the tools left. */

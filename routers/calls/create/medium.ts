@@ -3,6 +3,7 @@ import type { Tx } from "../../../db/client.ts";
 import { credentials } from "../../../db/schema/credentials.ts";
 import { telephonyConfigs } from "../../../db/schema/telephony.ts";
 import { ApiError } from "../../core/errors.ts";
+import { dialledUri, isAtHost, isSipUri, readSipHost } from "../../core/sip-address.ts";
 import { ProviderError } from "../../ports/provider-error.ts";
 import type { CallMedium } from "../../ports/ultravox.ts";
 import type { Vault } from "../../ports/vault.ts";
@@ -17,8 +18,6 @@ export type Line = {
 
 /** A client's own SIP trunk. Its secret is opened only when the provider is asked. */
 export type SealedTrunk = { credentialId: string; sealed: Buffer; host: string | null };
-
-const isSipAddress = (address: string) => /^sips?:/i.test(address);
 
 /** Fills in the client's own carrier and number. Throws Fault `input_invalid`, naming the field. */
 export async function lineFor(tx: Tx, medium: CreateCall["medium"]): Promise<Line> {
@@ -35,7 +34,7 @@ export async function lineFor(tx: Tx, medium: CreateCall["medium"]): Promise<Lin
     refuse("medium.from", "Name the number to call from: this client has no default one.");
   }
   for (const [field, address] of [["to", medium.to] as const, ["from", from] as const]) {
-    if (carrier !== "sip" && isSipAddress(address)) {
+    if (carrier !== "sip" && isSipUri(address)) {
       refuse(`medium.${field}`, `Only the carrier \`sip\` calls SIP addresses; ${carrier} takes E.164 numbers.`);
     }
   }
@@ -68,13 +67,18 @@ export async function mediumFor(
   if (medium === "web" || to === null || from === null) return { kind: "web" };
   if (medium !== "sip" || trunk === null) return { kind: medium, to, from };
   const { host = trunk.host, username, password } = await openTrunk(vault, clientId, trunk);
-  if (!host) throw new ProviderError("refused", "The client's own SIP trunk has no host: save the credential anew");
-  const uri = (address: string) => (isSipAddress(address) ? address : `sip:${address}@${host}`);
-  // Whoever answers at another host is not shown what opens the client's trunk.
-  const opens = hostOf(uri(to)) === hostOf(`sip:@${host}`);
+  const server = readSipHost(host ?? "").value;
+  if (!host || !server) throw new ProviderError("refused", unusableTrunk);
+  const [called, caller] = [dialledUri(to, host), dialledUri(from, host)];
+  if (called === null || caller === null) throw new ProviderError("refused", unusableTrunk);
+  // The password of the client's trunk goes to the trunk's own host only.
+  const opens = isAtHost(called, server);
   const secret = opens && username !== undefined && password !== undefined ? { username, password } : {};
-  return { kind: "sip", to: uri(to), from: uri(from), ...secret };
+  return { kind: "sip", to: called, from: caller, ...secret };
 }
+
+const unusableTrunk =
+  "The host of the client's own SIP trunk cannot be dialled. Save the credential again: PUT /auth/providers/sip.";
 
 /** Nothing has been sent yet: should the vault not open, nothing has happened. */
 async function openTrunk(vault: Vault, clientId: string, trunk: SealedTrunk): Promise<TrunkSecret> {
@@ -85,9 +89,3 @@ async function openTrunk(vault: Vault, clientId: string, trunk: SealedTrunk): Pr
     throw new ProviderError("unavailable", "The client's SIP credential could not be opened", { cause });
   }
 }
-
-const hostOf = (uri: string) =>
-  uri
-    .slice(uri.indexOf("@") + 1)
-    .toLowerCase()
-    .split(/[:;]/)[0];

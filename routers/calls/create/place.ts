@@ -5,10 +5,20 @@ import { enqueue } from "../../../db/queue.ts";
 import { agents } from "../../../db/schema/agents.ts";
 import { calls } from "../../../db/schema/calls.ts";
 import { voices } from "../../../db/schema/voices.ts";
+import { toolsOf } from "../../agents/references.ts";
 import type { AgentConfig } from "../../agents/schema.ts";
 import { agentForCall } from "../../agents/service.ts";
-import { openTemplate, type SealedTemplate } from "../../agents/template.ts";
-import { declaredOf, fillVariables, render, type Values } from "../../agents/variables.ts";
+import { filledTemplate, openTemplate, type SealedTemplate } from "../../agents/template.ts";
+import { usesOf } from "../../agents/templated.ts";
+import {
+  declaredOf,
+  fillVariables,
+  judgeValues,
+  oddMarksIn,
+  render,
+  type Values,
+  variablesIn,
+} from "../../agents/variables.ts";
 import { currentPrice, holdCredits } from "../../billing/ledger.ts";
 import { ApiError } from "../../core/errors.ts";
 import type { ProviderCommand } from "../../core/provider-command.ts";
@@ -19,7 +29,7 @@ import { writePairs } from "../list/metadata-index.ts";
 import type { Call, CreateCall } from "../schema.ts";
 import { acceptCall, type CallRow, failCall, getCall, lockCall, loseCall } from "../service.ts";
 import { type Line, lineFor, mediumFor, type SealedTrunk, trunkFor } from "./medium.ts";
-import { longestCost, pinnedTemplate } from "./pinned-version.ts";
+import { longestCost } from "./pinned-version.ts";
 
 /** What the provider is to be asked, with all that is secret still sealed. */
 type Asked = {
@@ -40,7 +50,9 @@ export const placeCall: ProviderCommand<CreateCall, Asked, ProviderCall, Call> =
 
   async prepare(tx, input, { clientId }) {
     const { agent, config, version } = await agentForCall(tx, input.agentId, { version: input.agentVersion });
-    const variables = fillVariables(declaredOf(config), input.variables);
+    const tools = await toolsOf(tx, config);
+    const variables = fillVariables(declaredOf(config, tools), input.variables);
+    judgeValues(usesOf(config, tools), variables);
     const line = await lineFor(tx, input.medium);
     const trunk = await trunkFor(tx, line);
     const overrides = await overridesFor(tx, input, { config, variables, accountId: agent.providerAccountId });
@@ -61,7 +73,7 @@ export const placeCall: ProviderCommand<CreateCall, Asked, ProviderCall, Call> =
     } as const;
     const [call] = await tx.insert(calls).values(row).returning();
     await writePairs(tx, row.id, row.metadata);
-    const pinned = version === agent.version ? null : await pinnedTemplate(tx, config, variables);
+    const pinned = version === agent.version ? null : await filledTemplate(tx, config, variables);
     await holdLongest(tx, call!, config);
     const request = requestOf(call!, clientId, agent.providerAgentId ?? "");
     return {
@@ -86,7 +98,8 @@ export const placeCall: ProviderCommand<CreateCall, Asked, ProviderCall, Call> =
   },
 
   async onUnknown(tx, subjectId) {
-    await loseCall(tx, await lockCall(tx, subjectId));
+    const call = await lockCall(tx, subjectId);
+    if (call.status === "queued") await loseCall(tx, call);
   },
 
   read: getCall,
@@ -147,11 +160,22 @@ async function overridesFor(
   const opens = firstSpeaker !== undefined || greeting !== undefined;
   // The provider fills in no variables here.
   const own = config.greeting === null ? null : render(config.greeting, variables);
-  const opening = { firstSpeaker: firstSpeaker ?? config.firstSpeaker, greeting: greeting ?? own };
+  const given = greeting === undefined ? own : filledGreeting(greeting, variables);
+  const opening = { firstSpeaker: firstSpeaker ?? config.firstSpeaker, greeting: given };
   return {
     ...(opens ? { opening } : {}),
     ...(voiceId === undefined ? {} : { voiceId, voice: await voiceFor(tx, voiceId, accountId) }),
   };
+}
+
+/** A call's own greeting may use the variables of its agent. */
+function filledGreeting(greeting: string, variables: Values): string {
+  const details = [...oddMarksIn(greeting), ...variablesIn(greeting)]
+    .filter((name) => !Object.hasOwn(variables, name))
+    .map((name) => ({ path: "greeting", message: `uses {{${name}}}, which is no variable of the agent.` }));
+  const [first] = details;
+  if (first) throw new ApiError("input_invalid", `${first.path}: ${first.message}`, { details });
+  return render(greeting, variables);
 }
 
 async function voiceFor(tx: Tx, id: string, providerAccountId: string): Promise<string> {

@@ -1,14 +1,17 @@
-import { and, eq, sql } from "drizzle-orm";
+import { and, eq, ne, sql } from "drizzle-orm";
 import type { Tx } from "../../../db/client.ts";
 import { newId } from "../../../db/ids.ts";
 import { agents, agentVersions } from "../../../db/schema/agents.ts";
 import { calls } from "../../../db/schema/calls.ts";
 import { clients } from "../../../db/schema/clients.ts";
+import { inboundRoutes } from "../../../db/schema/telephony.ts";
 import { AgentConfig } from "../../agents/schema.ts";
 import { currentPrice, holdIfCovered } from "../../billing/ledger.ts";
 import type { ProviderCall } from "../../ports/ultravox.ts";
+import { onlyCallee } from "../../telephony/pattern.ts";
 import { longestCost } from "../create/pinned-version.ts";
 import { acceptCall, type CallRow } from "../service.ts";
+import { readParty } from "./party.ts";
 
 const uncovered = "The balance did not cover this call: it is hung up as soon as it is answered.";
 const suspended = "The client is suspended: the call is hung up as soon as it is answered.";
@@ -21,6 +24,7 @@ const notActive = "The agent is not active: the call is hung up as soon as it is
  */
 export async function adoptCall(tx: Tx, agentId: string, accountId: string, seen: ProviderCall): Promise<string> {
   const { agent, clientStatus, config } = await agentOf(tx, agentId);
+  const parties = seen.isInbound ? await partiesOf(tx, { agentId, accountId }, seen) : noParties;
   const [call] = await tx
     .insert(calls)
     .values({
@@ -29,8 +33,7 @@ export async function adoptCall(tx: Tx, agentId: string, accountId: string, seen
       agentVersion: agent.version,
       direction: seen.medium === "web" ? "web" : seen.isInbound ? "inbound" : "outbound",
       medium: seen.medium,
-      to: seen.toNumber,
-      from: seen.fromNumber,
+      ...parties,
       status: "queued",
       variables: {},
       metadata: {},
@@ -48,6 +51,32 @@ export async function adoptCall(tx: Tx, agentId: string, accountId: string, seen
   const refusal = refusalOf({ covered, agentState: agent.status, clientStatus });
   await acceptCall(tx, await refuseIf(tx, call, refusal), seen);
   return call.id;
+}
+
+const noParties = { to: null, toRaw: null, from: null, fromRaw: null, fromState: null };
+
+/** Who called whom. The provider does not always say what was called; where one number alone leads to the agent, it was that. */
+async function partiesOf(tx: Tx, of: { agentId: string; accountId: string }, { fromRaw, toRaw }: ProviderCall) {
+  const called = readParty(toRaw);
+  const to = (await onlyNumberOf(tx, of)) ?? called.number;
+  const caller = readParty(fromRaw, to);
+  return { to, toRaw, from: caller.number, fromRaw, fromState: caller.status };
+}
+
+async function onlyNumberOf(tx: Tx, { agentId, accountId }: { agentId: string; accountId: string }) {
+  const routes = await tx
+    .select({ pattern: inboundRoutes.pattern })
+    .from(inboundRoutes)
+    .where(
+      and(
+        eq(inboundRoutes.agentId, agentId),
+        eq(inboundRoutes.providerAccountId, accountId),
+        eq(inboundRoutes.enabled, true),
+        ne(inboundRoutes.status, "waiting"),
+      ),
+    )
+    .limit(2);
+  return routes.length === 1 ? onlyCallee(routes[0]!.pattern) : null;
 }
 
 function refusalOf(at: { covered: boolean; agentState: string; clientStatus: string }): string | null {

@@ -34,6 +34,9 @@ export const exportColumns = [
   "metadata",
   "variables",
   "output",
+  "fromState",
+  "fromRaw",
+  "toRaw",
 ] as const satisfies readonly (keyof Call)[];
 
 /** One short transaction that reads. */

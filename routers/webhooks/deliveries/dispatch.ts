@@ -1,6 +1,17 @@
 import { sql } from "drizzle-orm";
 import type { Tx } from "../../../db/client.ts";
-import { admit, isDue, isInFlight, isWaiting, lockRated, places, swiftly, textArray, tryLockPlaces } from "./slots.ts";
+import {
+  admit,
+  isDue,
+  isInFlight,
+  isWaiting,
+  lockRated,
+  lockSlots,
+  places,
+  swiftly,
+  textArray,
+  tryLockPlaces,
+} from "./slots.ts";
 
 /** The limits of deliveries in one list. */
 export const dispatchLimits = {
@@ -23,7 +34,7 @@ export async function refill(
 ): Promise<{ clients: number; freed: number; admitted: number }> {
   const [, held] = await Promise.all([swiftly(tx), tryLockPlaces(tx, clientIds)]);
   if (held.length === 0) return { clients: 0, freed: 0, admitted: 0 };
-  const [, [freed], [admitted]] = await Promise.all([
+  const [, [freed], , [admitted]] = await Promise.all([
     lockRated(tx, held),
     // Rows at which somebody is writing are passed over: he may be waiting for the lock that we hold.
     tx.execute<{ n: number }>(sql`
@@ -37,6 +48,7 @@ export async function refill(
         where d.client_id = expired.client_id and d.id = expired.id returning 1
       )
       select count(*)::int as n from freed`),
+    lockSlots(tx),
     admit(
       tx,
       held.map((clientId) => ({ clientId, endpointId: null })),

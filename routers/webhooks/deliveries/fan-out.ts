@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import type { Tx } from "../../../db/client.ts";
 import { newId } from "../../../db/ids.ts";
 import { matchesAny } from "../../core/event-pattern.ts";
-import { admit, lockPlaces, lockRated, swiftly, textArray } from "./slots.ts";
+import { admit, lockPlaces, lockRated, lockSlots, swiftly, textArray } from "./slots.ts";
 
 /** `createdAt` is the database's own text of it, so that only one partition is read. */
 export type Stated = { clientId: string; eventId: string; createdAt: string };
@@ -62,6 +62,7 @@ export async function fanOutEvents(tx: Tx, reached: readonly NonNullable<Reach>[
       on conflict (client_id, event_id, endpoint_id) do nothing`),
     lockPlaces(tx, clientIds),
     lockRated(tx, clientIds),
-    admit(tx, made),
+    lockSlots(tx),
+    admit(tx, made, { isFresh: true }),
   ]);
 }

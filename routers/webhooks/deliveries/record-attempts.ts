@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import type { Tx } from "../../../db/client.ts";
 import { newId } from "../../../db/ids.ts";
-import { swiftly } from "./slots.ts";
+import { sharing, swiftly } from "./slots.ts";
 
 /** When an endpoint is switched off by itself. */
 export const disableAfter = { failuresInRow: 100, days: 5 } as const;
@@ -38,16 +38,26 @@ export async function recordFindings(tx: Tx, findings: readonly (Held & Finding)
 /** Locks the endpoints whose health this will change: seldom any, while all is well. */
 function lockHealth(tx: Tx, findings: readonly (Held & Finding)[]) {
   const given = findings.flatMap(({ clientId, endpointId, attempt, outcome }) =>
-    attempt ? [{ client_id: clientId, endpoint_id: endpointId, failed: outcome.status !== "delivered" }] : [],
+    attempt
+      ? [
+          {
+            client_id: clientId,
+            endpoint_id: endpointId,
+            failed: outcome.status !== "delivered",
+            slow: attempt.latencyMs >= sharing.slowFromMs,
+          },
+        ]
+      : [],
   );
   return tx.execute(sql`
     select from (
-      select client_id, endpoint_id, bool_or(failed) as failed
-      from json_to_recordset(${JSON.stringify(given)}::text::json) as g(client_id text, endpoint_id text, failed boolean)
+      select client_id, endpoint_id, bool_or(failed) as failed, bool_or(slow) as slow
+      from json_to_recordset(${JSON.stringify(given)}::text::json)
+        as g(client_id text, endpoint_id text, failed boolean, slow boolean)
       group by 1, 2 order by 1, 2
     ) g cross join lateral (
       select e.id from webhook_endpoints e
-      where e.client_id = g.client_id and e.id = g.endpoint_id and (g.failed or ${isStale})
+      where e.client_id = g.client_id and e.id = g.endpoint_id and (g.failed or g.slow or ${isStale})
       for no key update
     ) e`);
 }
@@ -85,7 +95,7 @@ function recording(findings: readonly (Held & Finding)[]) {
     ), judged as materialized (
       select client_id, endpoint_id, bool_or(status = 'delivered') as succeeded, bool_or(status <> 'delivered') as failed,
         count(*) filter (where status <> 'delivered' and n > coalesce(last_success, -1)) as failures,
-        bool_or(reason = 'gone') as gone
+        bool_or(reason = 'gone') as gone, bool_or(latency_ms >= ${sql.raw(String(sharing.slowFromMs))}) as slow
       from (select r.*, max(n) filter (where status = 'delivered') over (partition by client_id, endpoint_id) as last_success
             from recorded r where attempt_id is not null) r
       group by 1, 2
@@ -95,8 +105,9 @@ function recording(findings: readonly (Held & Finding)[]) {
         failing_since = case when j.failures = 0 then null when j.succeeded then clock_timestamp()
           else coalesce(e.failing_since, clock_timestamp()) end,
         last_success_at = case when j.succeeded then clock_timestamp() else e.last_success_at end,
-        last_failure_at = case when j.failed then clock_timestamp() else e.last_failure_at end
-      from judged j where e.client_id = j.client_id and e.id = j.endpoint_id and (j.failed or ${isStale})
+        last_failure_at = case when j.failed then clock_timestamp() else e.last_failure_at end,
+        slow_at = case when j.slow then clock_timestamp() else e.slow_at end
+      from judged j where e.client_id = j.client_id and e.id = j.endpoint_id and (j.failed or j.slow or ${isStale})
       returning e.client_id, e.id, e.status, e.deleted_at, case when j.gone then 'gone'
         when e.failures_in_row >= ${sql.raw(String(disableAfter.failuresInRow))} then 'failures'
         when e.failing_since < clock_timestamp() - make_interval(days => ${sql.raw(String(disableAfter.days))}) then 'days' end as why

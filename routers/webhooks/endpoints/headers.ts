@@ -1,37 +1,15 @@
 import { maskSecrets, secretForms, withoutPartialSecret } from "../../core/mask-secrets.ts";
-import { isHeaderValue, objectionToHeader } from "../../ports/addresses.ts";
+import { objectionsToHeaders as judge } from "../../ports/addresses.ts";
 import type { Cipher } from "../../ports/vault.ts";
-
-const atMost = 20;
-const longestValue = 2000;
 
 /** What every request says of itself. */
 const ours = new Set(["content-type", "user-agent"]);
 
-type Objection = { name: string | null; message: string };
-
 /** What speaks against the headers that a client wants on its requests; `name` null: against all of them together. */
-export function objectionsToHeaders(headers: Record<string, string>): Objection[] {
-  const names = Object.keys(headers);
-  const objections = names.flatMap((name, index): Objection[] => {
-    const twin = names.slice(0, index).find((other) => other.toLowerCase() === name.toLowerCase());
-    const message =
-      objectionTo(name) ?? objectionToValue(headers[name]!) ?? (twin ? `${twin} is the same header.` : null);
-    return message === null ? [] : [{ name, message }];
-  });
-  return names.length > atMost ? [{ name: null, message: `At most ${atMost} headers.` }, ...objections] : objections;
-}
+export const objectionsToHeaders = (headers: Record<string, string>) => judge(headers, setByUs);
 
-function objectionTo(name: string): string | null {
-  const lower = name.toLowerCase();
-  if (ours.has(lower) || lower.startsWith("webhook-")) return `The header ${name} is set by Patchbay.`;
-  return objectionToHeader(name);
-}
-
-function objectionToValue(value: string): string | null {
-  if (value.length > longestValue) return `A value has at most ${longestValue} characters.`;
-  return isHeaderValue(value) ? null : "A value is one line of characters that a header can hold.";
-}
+const setByUs = (lower: string, name: string) =>
+  ours.has(lower) || lower.startsWith("webhook-") ? `The header ${name} is set by Patchbay.` : null;
 
 const rowOf = (endpointId: string) => `${endpointId}:headers`;
 

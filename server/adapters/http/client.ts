@@ -1,6 +1,7 @@
 import { CircuitState, ConsecutiveBreaker, circuitBreaker, handleWhenResult, isBrokenCircuitError } from "cockatiel";
 import { Agent, type Dispatcher, request as dispatch } from "undici";
 import { z } from "zod";
+import { maskSecrets, secretForms } from "../../../routers/core/mask-secrets.ts";
 import { ProviderError } from "../../../routers/ports/provider-error.ts";
 
 /** What one attempt came to. `path` has no query, and nothing here is secret: it may be logged as it is. */
@@ -82,14 +83,16 @@ export async function closeConnections(): Promise<void> {
 
 export function openBreaker(options: { failures?: number; halfOpenAfterMs?: number } = {}): Breaker {
   const halfOpenAfter = options.halfOpenAfterMs ?? 10_000;
-  const policy = circuitBreaker(handleWhenResult(isDown), {
-    halfOpenAfter,
-    breaker: new ConsecutiveBreaker(options.failures ?? 10),
-  });
-  let halfOpenAt = 0;
-  policy.onBreak(() => {
-    halfOpenAt = Date.now() + halfOpenAfter;
-  });
+  let halfOpenAt = 0; // monotonic
+  const closed = () => {
+    const breaker = new ConsecutiveBreaker(options.failures ?? 10);
+    const made = circuitBreaker(handleWhenResult(isDown), { halfOpenAfter, breaker });
+    made.onBreak(() => {
+      halfOpenAt = performance.now() + halfOpenAfter;
+    });
+    return made;
+  };
+  let policy = closed();
   return {
     async run(work) {
       // While one request probes, cockatiel would hold the others back, past their deadlines and into a late send.
@@ -97,11 +100,13 @@ export function openBreaker(options: { failures?: number; halfOpenAfterMs?: numb
       try {
         return await policy.execute(work);
       } catch (error) {
-        if (isBrokenCircuitError(error)) return null;
-        throw error;
+        if (!isBrokenCircuitError(error)) throw error;
+        // cockatiel reads the wall clock: where that was set back, it would stay open for as long as that.
+        if (performance.now() > halfOpenAt + 1_000) policy = closed();
+        return null;
       }
     },
-    retryAfterSeconds: () => Math.max(1, Math.ceil((halfOpenAt - Date.now()) / 1000)),
+    retryAfterSeconds: () => Math.max(1, Math.ceil((halfOpenAt - performance.now()) / 1000)),
   };
 }
 
@@ -221,7 +226,12 @@ function judge<T>(
     const error = new ProviderError("unavailable", message, extra);
     return { is: "failure", error, again: true, inDoubt: false, isDown: false };
   }
-  if (status === 503) return notSent(request, "it is overloaded", { again: true, ...extra });
+  // Whoever answered may have come after the work was done (a proxy, a full response queue): 503 proves nothing either.
+  if (status === 503) {
+    const message = `${request.provider} is not available: it is overloaded`;
+    const error = new ProviderError(doubtKind(request), message, extra);
+    return { is: "failure", error, again: request.repeat === "safe", inDoubt: true, isDown: true };
+  }
   // 408 comes from something in between that lost patience: like a timeout it proves nothing.
   if (status >= 400 && status < 500 && status !== 408) {
     const error = new ProviderError("refused", `${request.provider} refused: ${reason || `status ${status}`}`, {
@@ -345,9 +355,9 @@ function complaint(value: unknown, path: string[]): string {
 }
 
 function clean<T>(text: string, request: ProviderRequest<T>): string {
-  const secrets = (request.secrets ?? []).filter(Boolean);
-  const redacted = secrets.reduce((soFar, secret) => soFar.replaceAll(secret, "[secret]"), text);
-  const line = redacted.replace(/\s+/g, " ");
+  const forms = new Set((request.secrets ?? []).filter(Boolean).flatMap(secretForms));
+  const longestFirst = [...forms].toSorted((a, b) => b.length - a.length);
+  const line = maskSecrets(text, longestFirst).replace(/\s+/g, " ");
   return line.length > 300 ? `${line.slice(0, 299)}…` : line;
 }
 

@@ -2,7 +2,7 @@ import { storable } from "../../../db/text.ts";
 import { ProviderError } from "../../../routers/ports/provider-error.ts";
 import type { AgentTemplate, CallRequest, UltravoxCalls } from "../../../routers/ports/ultravox.ts";
 import { json, type Line, parsed, unless } from "./http-client.ts";
-import { Call, duration, Event, firstSpeakerSettings, Message, mediumBody, templateBody } from "./schema.ts";
+import { Call, duration, firstSpeakerSettings, Message, mediumBody, readEvent, templateBody } from "./schema.ts";
 
 /** The provider's clock and ours differ a little; a call must not be missed for it. */
 const clockSkewMs = 5 * 60_000;
@@ -74,8 +74,7 @@ export function callsOf(
     },
 
     readEvent(rawBody) {
-      const { event, call } = Event.parse(storable(parsed(rawBody)));
-      return { event, call };
+      return readEvent(storable(parsed(rawBody)));
     },
 
     /** 404 and 425 are not in the published document, which knows 200 and 302 alone (openapi: calls_recording_retrieve). */

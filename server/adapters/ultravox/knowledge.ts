@@ -6,9 +6,11 @@ import type {
   ProviderSource,
   UltravoxKnowledge,
 } from "../../../routers/ports/ultravox.ts";
+import { translated } from "../unknown-words.ts";
 import { json, type Line, unless } from "./http-client.ts";
 
 const corpusStates = {
+  CORPUS_STATUS_UNSPECIFIED: "initializing",
   CORPUS_STATUS_EMPTY: "empty",
   CORPUS_STATUS_INITIALIZING: "initializing",
   CORPUS_STATUS_READY: "ready",
@@ -16,14 +18,15 @@ const corpusStates = {
 } as const satisfies Record<string, ProviderCorpus["status"]>;
 
 const sourceStates = {
+  SOURCE_STATUS_UNSPECIFIED: "initializing",
   SOURCE_STATUS_INITIALIZING: "initializing",
   SOURCE_STATUS_READY: "ready",
   SOURCE_STATUS_UPDATING: "updating",
 } as const satisfies Record<string, ProviderSource["status"]>;
 
-/** A word that we do not know yet is one more way of not being ready. */
-const stateIn = <V>(words: Record<string, V>, word: string | undefined, otherwise: V): V =>
-  word !== undefined && Object.hasOwn(words, word) ? (words[word] ?? otherwise) : otherwise;
+/** Nothing said of it: it has only begun. A word that we do not know yet: `other`. */
+const stateIn = <V>(words: Record<string, V>, word: string | undefined, none: V, other: V, field: string): V =>
+  word === undefined ? none : translated(words, word, other, ["ultravox", field]);
 
 const Stats = z.looseObject({ status: z.string().optional(), numDocs: z.number().int().optional() }).nullish();
 
@@ -31,7 +34,7 @@ const Corpus = z.looseObject({ corpusId: z.string().min(1), name: z.string().nul
   ({ corpusId, name, stats }): ProviderCorpus => ({
     providerCorpusId: corpusId,
     name: name ?? "",
-    status: stateIn<ProviderCorpus["status"]>(corpusStates, stats?.status, "initializing"),
+    status: stateIn<ProviderCorpus["status"]>(corpusStates, stats?.status, "initializing", "other", "corpus.status"),
     documents: stats?.numDocs ?? 0,
   }),
 );
@@ -40,7 +43,7 @@ const Source = z.looseObject({ sourceId: z.string().min(1), name: z.string().nul
   ({ sourceId, name, stats }): ProviderSource => ({
     providerSourceId: sourceId,
     name: name ?? "",
-    status: stateIn<ProviderSource["status"]>(sourceStates, stats?.status, "initializing"),
+    status: stateIn<ProviderSource["status"]>(sourceStates, stats?.status, "initializing", "other", "source.status"),
     documents: stats?.numDocs ?? 0,
   }),
 );

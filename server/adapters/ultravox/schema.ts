@@ -1,11 +1,16 @@
 import { z } from "zod";
-import type {
-  AgentTemplate,
-  CallMedium,
-  ProviderAgent,
-  ProviderCall,
-  ProviderMessage,
+import { dialledUri } from "../../../routers/core/sip-address.ts";
+import {
+  type AgentTemplate,
+  type CallMedium,
+  callEvents,
+  endReasons,
+  type ProviderAgent,
+  type ProviderCall,
+  type ProviderEvent,
+  type ProviderMessage,
 } from "../../../routers/ports/ultravox.ts";
+import { noteUnknownWord, translated } from "../unknown-words.ts";
 
 /**
  * The wall between Ultravox's words and ours, after its published OpenAPI document
@@ -63,9 +68,23 @@ const billings = {
   BILLING_STATUS_REFUNDED: "refunded",
 } as const satisfies Record<string, ProviderCall["billing"]>;
 
-/** A word that we do not know yet must not fail the whole call: `otherwise` is the answer that commits us to least. */
-function translate<V>(words: Record<string, V>, word: string, otherwise: V): V {
-  return Object.hasOwn(words, word) ? (words[word] ?? otherwise) : otherwise;
+/** An end reason is kept as received, whatever it is; one that is not in the list is noted. */
+const EndReason = z.string().transform((word) => {
+  if (word === "") return null;
+  if (!(endReasons as readonly string[]).includes(word)) noteUnknownWord("ultravox", "call.endReason", word);
+  return word;
+});
+
+const billsWithinMs = 3_600_000;
+
+/**
+ * The provider says how much it bills only once it has billed: a status that we do not know is read by that. One that comes
+ * with no amount is waited for an hour, and then it is the last word: credits are not held for it for ever.
+ */
+function billingOf(status: string, billedDuration: number | null, ended: Date | null): ProviderCall["billing"] {
+  const isOver = ended !== null && Date.now() - ended.getTime() > billsWithinMs;
+  const otherwise = billedDuration === null && !isOver ? "pending" : "final";
+  return translated<ProviderCall["billing"]>(billings, status, otherwise, ["ultravox", "call.billingStatus"]);
 }
 
 export const Call = z
@@ -74,20 +93,21 @@ export const Call = z
     created: Instant,
     joined: Instant.nullable(),
     ended: Instant.nullable(),
-    endReason: z.enum(["unjoined", "hangup", "agent_hangup", "timeout", "connection_error", "system_error"]).nullable(),
+    endReason: EndReason.nullable(),
     billingStatus: z.string(),
     billedDuration: Seconds.nullable(),
     sipDetails: z.looseObject({ billedDuration: Seconds.nullish(), terminationReason: z.string().nullish() }).nullish(),
     metadata: z.looseObject({ callId: z.string().optional() }).nullish(),
     agent: z.looseObject({ agentId: z.string() }).nullish(),
     medium: z.looseObject({}).nullish(),
+    requestContext: z.unknown().optional(),
     recordingEnabled: z.boolean().nullish(),
     joinUrl: z.string().nullish(),
     summary: z.string().nullish(),
     shortSummary: z.string().nullish(),
   })
   .transform((call): ProviderCall => {
-    const billing = translate(billings, call.billingStatus, "pending");
+    const billing = billingOf(call.billingStatus, call.billedDuration, call.ended);
     const sipReason = call.sipDetails?.terminationReason ?? null;
     return {
       providerCallId: call.callId,
@@ -99,30 +119,65 @@ export const Call = z
       billedSeconds: billing === "pending" ? null : wholeSeconds(call.billedDuration ?? 0),
       billing,
       sipBilledSeconds: wholeSeconds(call.sipDetails?.billedDuration ?? null),
-      sipReason: sipReason === null ? null : translate(sipReasons, sipReason, "unknown"),
+      sipReason:
+        sipReason === null
+          ? null
+          : translated<ProviderCall["sipReason"]>(sipReasons, sipReason, "unknown", ["ultravox", "call.sipReason"]),
       joinUrl: call.joinUrl ?? null,
       summary: call.summary ?? null,
       shortSummary: call.shortSummary ?? null,
       providerAgentId: call.agent?.agentId ?? null,
       recordingEnabled: call.recordingEnabled ?? false,
       ...lineOf(call.medium ?? {}),
-      fromNumber: numberIn(call.metadata?.["ultravox.sip.caller_id"]),
-      toNumber: null,
+      ...partiesOf(call.metadata ?? {}, call.requestContext),
     };
   });
 
 const carriers = ["sip", "twilio", "telnyx", "plivo"] as const;
+/** Media that are no telephone, or none of ours (openapi: ultravox.v1.CallMedium). */
+const otherMedia: readonly string[] = ["webRtc", "serverWebSocket", "webSocket", "exotel"];
 
 /** A telephone call that we did not have dialled came in (openapi: `outgoing` is set where the provider dials). */
 function lineOf(medium: Record<string, unknown>): Pick<ProviderCall, "medium" | "isInbound"> {
   const carrier = carriers.find((name) => medium[name] !== undefined && medium[name] !== null);
-  if (!carrier) return { medium: "web", isInbound: false };
+  if (!carrier) {
+    const unknown = Object.keys(medium).find((name) => medium[name] != null && !otherMedia.includes(name));
+    if (unknown) noteUnknownWord("ultravox", "call.medium", unknown);
+    return { medium: "web", isInbound: false };
+  }
   const line = medium[carrier];
   const dialled = typeof line === "object" && line !== null && "outgoing" in line && line.outgoing != null;
   return { medium: carrier, isInbound: !dialled };
 }
 
-const numberIn = (value: unknown) => (typeof value === "string" && /^\+[1-9][0-9]{6,14}$/.test(value) ? value : null);
+/**
+ * Who called, and whom, as the line gave it. Of SIP the provider says the caller, and what the invite had of headers of its
+ * own (docs.ultravox.ai, telephony/sip); of a carrier it says what `setCarrier` asks to have mapped.
+ */
+function partiesOf(metadata: Record<string, unknown>, context: unknown): Pick<ProviderCall, "fromRaw" | "toRaw"> {
+  const inContext = (...path: string[]) => path.reduce<unknown>((from, name) => fieldOf(from, name), context);
+  const of = (name: string) => [metadata[`ultravox.sip.${name}`], inContext("ultravox", "sip", ...name.split("."))];
+  return {
+    fromRaw: firstText(
+      ...of("caller_id"),
+      inContext("patchbay", "from"),
+      ...of("from_uri"),
+      ...of("from_display_name"),
+    ),
+    toRaw: firstText(inContext("patchbay", "to"), ...of("header.did")),
+  };
+}
+
+const fieldOf = (from: unknown, name: string): unknown =>
+  typeof from === "object" && from !== null && Object.hasOwn(from, name) ? Reflect.get(from, name) : undefined;
+
+const longestParty = 320;
+
+/** The first that is a text and says anything. */
+function firstText(...values: unknown[]): string | null {
+  const found = values.find((value): value is string => typeof value === "string" && value.trim() !== "");
+  return found === undefined ? null : found.slice(0, longestParty);
+}
 
 /**
  * A started second counts; Ultravox itself bills in steps of six (docs.ultravox.ai, pricing), so nothing is rounded
@@ -155,9 +210,15 @@ const roles = {
   MESSAGE_ROLE_TOOL_RESULT: "tool_result",
 } as const satisfies Record<string, ProviderMessage["role"]>;
 
+/** What has a role was said by somebody, also where we do not know the role yet. */
+function roleOf(word: string): ProviderMessage["role"] | null {
+  if (word === "" || word === "MESSAGE_ROLE_UNSPECIFIED") return null;
+  return translated<ProviderMessage["role"]>(roles, word, "other", ["ultravox", "message.role"]);
+}
+
 const Timespan = z.looseObject({ start: Seconds.nullish(), end: Seconds.nullish() }).nullish();
 
-/** null for a message without a role that we know: nobody said it. */
+/** null for a message without a role: nobody said it. */
 export const Message = z
   .looseObject({
     role: z.string().nullish(),
@@ -169,7 +230,7 @@ export const Message = z
     wallClockTimespan: Timespan,
   })
   .transform((message): ProviderMessage | null => {
-    const role = translate<ProviderMessage["role"] | null>(roles, message.role ?? "", null);
+    const role = roleOf(message.role ?? "");
     const span = message.timespan ?? message.wallClockTimespan;
     if (role === null) return null;
     return {
@@ -182,10 +243,26 @@ export const Message = z
     };
   });
 
-export const Event = z.looseObject({
-  event: z.enum(["call.started", "call.joined", "call.ended", "call.billed"]),
-  call: Call,
-});
+const Told = z.looseObject({ event: z.string().regex(/^[\w.-]{1,100}$/), call: Call });
+
+/**
+ * Reads a webhook's body; throws ZodError for what is none. An event that we do not know yet says how its call stands, like
+ * the others. A bill that is told counts as one, whatever its status is called.
+ */
+export function readEvent(body: unknown): ProviderEvent {
+  const { event: name, call } = Told.parse(body);
+  const event = callEvents.find((known) => known === name);
+  if (!event) {
+    noteUnknownWord("ultravox", "event", name);
+    return { event: "other", name, call };
+  }
+  if (event !== "call.billed" || call.billing !== "pending" || isKnownStatus(body)) return { event, call };
+  return { event, call: { ...call, billing: "final", billedSeconds: call.billedSeconds ?? 0 } };
+}
+
+/** The body has been read already. */
+const isKnownStatus = (body: unknown) =>
+  Object.hasOwn(billings, (body as { call: { billingStatus: string } }).call.billingStatus);
 
 export function Page<T extends z.ZodType>(item: T) {
   return z.looseObject({ results: z.array(item), next: z.string().nullish() });
@@ -241,8 +318,13 @@ const timedMessage = ({ afterSeconds, message, then }: AgentTemplate["inactivity
 /** A tool of an account is named by its id: a name of ours could be somebody else's there. */
 export function selectedTool(tool: AgentTemplate["tools"][number]) {
   const { nameOverride, descriptionOverride, parameterOverrides, authTokens } = tool;
-  const base = tool.kind === "tool" ? { toolId: tool.providerToolId } : { toolName: tool.name };
+  const base = nameOfTool(tool);
   return { ...base, nameOverride, descriptionOverride, parameterOverrides, authTokens };
+}
+
+function nameOfTool(tool: AgentTemplate["tools"][number]) {
+  if (tool.kind === "temporary") return { temporaryTool: tool.definition };
+  return tool.kind === "tool" ? { toolId: tool.providerToolId } : { toolName: tool.name };
 }
 
 /**
@@ -306,8 +388,8 @@ export function mediumBody(medium: CallMedium, { sipTrunk, legsUrl }: MediumOpti
     return { telnyx: { outgoing: { to, from, additionalParams: legParams(legsUrl) } } };
   }
   if (medium.kind !== "sip") return { [medium.kind]: { outgoing: { to: medium.to, from: medium.from } } };
-  const to = sipUri(medium.to, sipTrunk);
-  const from = sipUri(medium.from, sipTrunk);
+  const to = dialledUri(medium.to, sipTrunk ?? "");
+  const from = dialledUri(medium.from, sipTrunk ?? "");
   if (to === null || from === null) return null;
   return { sip: { outgoing: { to, from, username: medium.username, password: medium.password } } };
 }
@@ -318,8 +400,3 @@ const legParams = (url: string) => ({
   StatusCallbackMethod: "POST",
   StatusCallbackEvent: "initiated answered completed",
 });
-
-function sipUri(address: string, trunk: string | undefined): string | null {
-  if (/^sips?:/i.test(address)) return address;
-  return trunk ? `sip:${address}@${trunk}` : null;
-}

@@ -125,7 +125,8 @@ export function telephonyOf({ ask, all, remove }: Line): UltravoxTelephony {
     /** A PATCH needs one that is there, a POST one that is not: 404 tells. A POST that is repeated finds it there, and changes it. */
     async setCarrier(accountId, carrier, fields, deadline) {
       const read = readCarrier(carrier);
-      const common = { path: configOf(carrier), body: fields, read, secrets: Object.values(fields) };
+      const body = { ...fields, requestContextMapping: { From: "patchbay.from", To: "patchbay.to" } };
+      const common = { path: configOf(carrier), body, read, secrets: Object.values(fields) };
       const changed = await unless(404, null, ask(accountId, { method: "PATCH", repeat: "safe", ...common }, deadline));
       return changed ?? ask(accountId, { method: "POST", repeat: "create", ...common }, deadline);
     },

@@ -1,10 +1,16 @@
 import { z } from "zod";
 import type { ProviderTool, ToolDefinition, UltravoxTools } from "../../../routers/ports/ultravox.ts";
-import { json, type Line } from "./http-client.ts";
+import { json, type Line, unless } from "./http-client.ts";
 
 const UltravoxTool = z
-  .looseObject({ toolId: z.string(), name: z.string() })
-  .transform(({ toolId, name }): ProviderTool => ({ providerToolId: toolId, name }));
+  .looseObject({ toolId: z.string(), name: z.string(), definition: z.record(z.string(), z.unknown()).nullish() })
+  .transform(
+    ({ toolId, name, definition }): ProviderTool => ({
+      providerToolId: toolId,
+      name,
+      ...(definition ? { definition } : {}),
+    }),
+  );
 
 /** Ultravox's tools (openapi: /api/tools). Their name there is our id; what the model calls them is `modelToolName`. */
 export function toolsOf({ ask, all, remove }: Line): UltravoxTools {
@@ -28,6 +34,16 @@ export function toolsOf({ ask, all, remove }: Line): UltravoxTools {
         },
         deadline,
       ),
+
+    getTool(accountId, providerToolId, deadline) {
+      const get = {
+        method: "GET",
+        repeat: "safe",
+        path: pathOf(providerToolId),
+        read: json(UltravoxTool).from,
+      } as const;
+      return unless(404, null, ask(accountId, get, deadline));
+    },
 
     async findTools(accountId, toolId, deadline) {
       const list = { path: "/api/tools", query: { search: toolId, ownership: "private" }, item: UltravoxTool };

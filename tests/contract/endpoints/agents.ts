@@ -63,7 +63,7 @@ export const agents: Noun = {
       metadata: { team: "north" },
     }),
     "agents.update": ({ own }) => ({ id: own.agent, ...whole(own) }),
-    "agents.remove": async ({ h, who }) => ({ id: await spare(h, who.key) }),
+    "agents.remove": async ({ h, who }) => ({ id: await spare(h, who.key), force: true }),
     "agents.duplicate": ({ own }) => ({ id: own.agent, name: "Copy" }),
     "agents.versions.list": ({ own }) => ({ ...page, id: own.agent }),
     "agents.versions.get": ({ own }) => ({ id: own.agent, version: 1 }),

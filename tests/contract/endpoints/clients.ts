@@ -2,8 +2,11 @@ import { newId } from "../../../db/ids.ts";
 import type { SeededClient } from "../../../dev/seed.ts";
 import { scopes } from "../../../routers/core/scopes.ts";
 import type { House } from "../../support/app.ts";
+import { assign } from "../../support/numbers.ts";
 import { type Noun, page } from "./resource.ts";
 
+let numbers = 1000;
+const freshNumber = () => `+49305678${++numbers}`;
 let invited = 0;
 /** What a member may do: who makes one must be able to do as much. */
 const ofMembers = scopes.filter((scope) => /:read$|^(agents|calls|knowledge|tools|voices|webhooks):/.test(scope));
@@ -34,8 +37,8 @@ export const clients: Noun = {
     "clients.roles": () => ({}),
     "clients.members.list": () => ({ ...page, role: "owner" }),
     "clients.members.get": ({ own }) => ({ id: own.member }),
-    "clients.members.update": ({ own }) => ({ id: own.member, role: "viewer" }),
-    "clients.members.remove": async ({ h, who }) => ({ id: await addMember(h, who) }),
+    "clients.members.update": ({ own }) => ({ id: own.member, role: "viewer", keepApiKeys: false }),
+    "clients.members.remove": async ({ h, who }) => ({ id: await addMember(h, who), keepApiKeys: false }),
     "clients.invitations.create": () => person(),
     "clients.invitations.list": () => page,
     "clients.invitations.withdraw": async ({ h, who }) => {
@@ -70,6 +73,21 @@ export const admin: Noun = {
     "admin.clients.get": ({ who }) => ({ id: who.clientId }),
     "admin.clients.suspend": async ({ h }) => ({ id: await emptyClient(h), reason: "The invoice is open." }),
     "admin.clients.resume": async ({ h }) => ({ id: await emptyClient(h) }),
+    "admin.numbers.assign": ({ who }) => ({
+      clientId: who.clientId,
+      pattern: freshNumber(),
+      maxRoutes: 5,
+      note: "Ordered by mail.",
+    }),
+    "admin.numbers.list": ({ who }) => ({ ...page, clientId: who.clientId, pattern: "+4930" }),
+    "admin.numbers.reassign": async ({ h, who }) => ({
+      id: (await assign(h, who.clientId, freshNumber())).id,
+      clientId: who.clientId,
+      maxRoutes: 3,
+      note: "Moved.",
+    }),
+    "admin.numbers.release": async ({ h, who }) => ({ id: (await assign(h, who.clientId, freshNumber())).id }),
+    "admin.numbers.routes": ({ who }) => ({ ...page, clientId: who.clientId, status: "waiting" }),
     "admin.dispatch.get": () => ({}),
     "admin.dispatch.clients": () => ({ ...page, failing: false, windowMinutes: 60 }),
     "admin.dispatch.endpoints": ({ who }) => ({ ...page, clientId: who.clientId, health: "failing" }),
@@ -80,10 +98,25 @@ export const admin: Noun = {
         on conflict do nothing`;
       return { scope: who.clientId };
     },
+    "admin.setApart.list": () => ({ ...page, loop: "audit.chain" }),
+    "admin.setApart.retry": async ({ h, who }) => {
+      const id = newId("setApart");
+      await h.owner`insert into set_apart (id, loop, subject, client_id, reason)
+        values (${id}, 'audit.chain', ${id}, ${who.clientId}, 'It could not be read.')`;
+      return { id };
+    },
     "admin.members.list": ({ who }) => ({ ...page, id: who.clientId, role: "owner" }),
     "admin.members.invite": ({ who }) => ({ id: who.clientId, ...person() }),
-    "admin.members.update": ({ who, own }) => ({ id: who.clientId, memberId: own.member, role: "viewer" }),
-    "admin.members.remove": async ({ h, who }) => ({ id: who.clientId, memberId: await addMember(h, who) }),
+    "admin.members.update": ({ who, own }) => ({
+      id: who.clientId,
+      memberId: own.member,
+      role: "viewer",
+      keepApiKeys: false,
+    }),
+    "admin.members.remove": async ({ h, who }) => ({
+      ...{ id: who.clientId, memberId: await addMember(h, who) },
+      keepApiKeys: true,
+    }),
     "admin.prices.list": ({ who }) => ({ ...page, id: who.clientId }),
     "admin.credits.give": async ({ h }) => ({
       id: await emptyClient(h),

@@ -46,7 +46,7 @@ export const apiKeys: Noun = {
       id: (await makeKey(h, who, ["api_keys:write"])).id,
       graceSeconds: 60,
     }),
-    "apiKeys.list": () => page,
+    "apiKeys.list": ({ who }) => ({ ...page, createdBy: who.userId }),
     "apiKeys.revoke": async ({ h, who }) => ({ id: (await makeKey(h, who, ["calls:read"])).id }),
   },
 };

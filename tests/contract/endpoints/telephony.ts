@@ -22,8 +22,11 @@ async function makeRoute(h: House, { key }: SeededClient, agentId: string): Prom
 }
 
 export const telephony: Noun = {
-  async furnish({ h, who, own }) {
-    return { registration: await makeRegistration(h, who), route: await makeRoute(h, who, own.agent!) };
+  async furnish({ h, who }) {
+    // An agent of its own: one that answers a line may not come to need variables.
+    const body = { name: "Line", systemPrompt: "Be brief." };
+    const lineAgent = (await h.post("/agents", body, { key: who.key })).body.data.id as string;
+    return { registration: await makeRegistration(h, who), route: await makeRoute(h, who, lineAgent), lineAgent };
   },
   elsewhere: { "telephony.update": ["allowedCidrRanges", "carriers"] }, // a client's own only in an account of its own
   inputs: {
@@ -35,21 +38,21 @@ export const telephony: Noun = {
     "telephony.registrations.remove": async ({ h, who }) => ({ id: await makeRegistration(h, who) }),
     "telephony.routes.create": ({ own }) => ({
       pattern: number(),
-      agentId: own.agent,
+      agentId: own.lineAgent,
       rank: 1,
       enabled: true,
       description: "Main line",
     }),
-    "telephony.routes.list": ({ own }) => ({ ...page, agentId: own.agent }),
+    "telephony.routes.list": ({ own }) => ({ ...page, agentId: own.lineAgent }),
     "telephony.routes.get": ({ own }) => ({ id: own.route }),
     "telephony.routes.update": ({ own }) => ({
       id: own.route,
       pattern: number(),
-      agentId: own.agent,
+      agentId: own.lineAgent,
       rank: 2,
       enabled: true,
       description: "Main line",
     }),
-    "telephony.routes.remove": async ({ h, who, own }) => ({ id: await makeRoute(h, who, own.agent!) }),
+    "telephony.routes.remove": async ({ h, who, own }) => ({ id: await makeRoute(h, who, own.lineAgent!) }),
   },
 };

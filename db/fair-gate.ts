@@ -1,0 +1,131 @@
+/** Every connection is in use, and too many wait for one, or have waited too long. */
+export class DatabaseBusy extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = "DatabaseBusy";
+  }
+}
+
+/** On whose behalf a connection is used: a client or a person. null: the installation itself, which has no share. */
+export type Owner = string | null;
+
+type Waiter = { admit: () => void; refuse: (error: DatabaseBusy) => void; timer: NodeJS.Timeout };
+type Held = { places: number; waiting: Waiter[] };
+type Options = {
+  places: number;
+  /** Waiting at most, all owners together. */
+  maxWaiting: number;
+  maxWaitMs: number;
+};
+
+/** What one owner may hold of the places. */
+const shareOfOne = 0.4;
+
+/**
+ * A number of places, shared fairly. One owner holds at most a share of them, so that places remain for others. Owners who
+ * wait are served in turn, each in the order of arrival, so that a long queue delays its own owner alone.
+ */
+export class FairGate {
+  /** Places that one owner may hold. */
+  readonly share: number;
+  readonly #options: Options;
+  /** Owners with a place or a waiter; those who wait are served in this order. */
+  readonly #owners = new Map<Owner, Held>();
+  #taken = 0;
+  #waiting = 0;
+  #closed = false;
+
+  constructor(options: Options) {
+    this.#options = options;
+    this.share = Math.max(1, Math.floor(options.places * shareOfOne));
+  }
+
+  /** undefined: the place is taken. Otherwise it is taken when the promise resolves. Throws or rejects with DatabaseBusy. */
+  enter(owner: Owner): Promise<void> | undefined {
+    if (this.#closed) throw closing();
+    const held = this.#heldBy(owner);
+    if (this.#taken < this.#options.places && this.#hasShare(owner, held)) return void this.#take(held);
+    this.#refuseBeyondBound(owner, held);
+    return new Promise((admit, refuse) => this.#queue(owner, held, { admit, refuse }));
+  }
+
+  leave(owner: Owner) {
+    this.#taken--;
+    const held = this.#heldBy(owner);
+    held.places--;
+    this.#forgetIdle(owner, held);
+    this.#serve();
+  }
+
+  close() {
+    this.#closed = true;
+    for (const { waiting } of this.#owners.values()) {
+      for (const { refuse, timer } of waiting.splice(0)) {
+        clearTimeout(timer);
+        refuse(closing());
+      }
+    }
+    this.#waiting = 0;
+  }
+
+  #heldBy(owner: Owner): Held {
+    const known = this.#owners.get(owner);
+    if (known) return known;
+    const held = { places: 0, waiting: [] };
+    this.#owners.set(owner, held);
+    return held;
+  }
+
+  #hasShare = (owner: Owner, { places }: Held) => owner === null || places < this.share;
+
+  #take(held: Held) {
+    this.#taken++;
+    held.places++;
+  }
+
+  /** One owner may use as much of the queue as it leaves free, so half of it alone: others always find room. */
+  #refuseBeyondBound(owner: Owner, held: Held) {
+    const free = this.#options.maxWaiting - this.#waiting;
+    if (free > 0 && (owner === null || held.waiting.length < free)) return;
+    this.#forgetIdle(owner, held);
+    throw new DatabaseBusy(`Too many requests wait for the database: ${held.waiting.length} of this owner.`);
+  }
+
+  #queue(owner: Owner, held: Held, { admit, refuse }: Pick<Waiter, "admit" | "refuse">) {
+    const timer = setTimeout(() => {
+      held.waiting.splice(held.waiting.indexOf(waiter), 1);
+      this.#waiting--;
+      this.#forgetIdle(owner, held);
+      refuse(new DatabaseBusy(`No database connection came free within ${this.#options.maxWaitMs} ms.`));
+    }, this.#options.maxWaitMs);
+    const waiter: Waiter = { admit, refuse, timer };
+    held.waiting.push(waiter);
+    this.#waiting++;
+  }
+
+  #serve() {
+    while (this.#waiting > 0 && this.#taken < this.#options.places && this.#serveNext());
+  }
+
+  /** Admits the first waiter of the owner whose turn it is. false: all who wait have their share already. */
+  #serveNext(): boolean {
+    for (const [owner, held] of this.#owners) {
+      const next = this.#hasShare(owner, held) ? held.waiting.shift() : undefined;
+      if (!next) continue;
+      clearTimeout(next.timer);
+      this.#waiting--;
+      this.#take(held);
+      this.#owners.delete(owner); // to the end: the others come first now
+      this.#owners.set(owner, held);
+      next.admit();
+      return true;
+    }
+    return false;
+  }
+
+  #forgetIdle(owner: Owner, held: Held) {
+    if (held.places === 0 && held.waiting.length === 0) this.#owners.delete(owner);
+  }
+}
+
+const closing = () => new DatabaseBusy("The database pool is closing.");

@@ -1,0 +1,61 @@
+import { ApiError } from "../../routers/core/errors.ts";
+import { isForbiddenKey } from "../rest/query.ts";
+import { scanJson } from "./scan.ts";
+
+/** What any JSON may be that comes in, on both transports, before a schema looks at it. */
+export const jsonLimits = { depth: 64, values: 20_000, names: 1_000, name: 256 } as const;
+
+/** Parses the text of an input. An empty text is an empty object. Throws Fault for what no schema should have to see. */
+export function parseJsonObject(text: string, what = "The body"): Record<string, unknown> {
+  const found = scanJson(text, jsonLimits);
+  if (found) {
+    const message = {
+      depth: `${what} is nested deeper than ${jsonLimits.depth} levels.`,
+      values: `${what} holds more than ${jsonLimits.values} values. Send them in parts.`,
+      names: `${what} holds an object with more than ${jsonLimits.names} names.`,
+    }[found.problem];
+    throw new ApiError("json_invalid", message, { details: [{ path: found.path, message }] });
+  }
+  const value = text === "" ? {} : parsed(text);
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new ApiError("json_invalid", `${what} must be a JSON object.`);
+  }
+  inspect(value as Record<string, unknown>, []);
+  return value as Record<string, unknown>;
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new ApiError("json_invalid");
+  }
+}
+
+/** Refuses names that reach a prototype or are too long, and numbers that are not what was written. */
+function inspect(value: Record<string, unknown>, path: string[]): void {
+  const isArray = Array.isArray(value);
+  for (const name of Object.keys(value)) {
+    if (!isArray) refuseName(name, path);
+    const child = value[name];
+    if (child === Number.POSITIVE_INFINITY || child === Number.NEGATIVE_INFINITY) {
+      throw refusal([...path, name], "This number is too large.");
+    }
+    if (typeof child !== "object" || child === null) continue;
+    path.push(name);
+    inspect(child as Record<string, unknown>, path);
+    path.pop();
+  }
+}
+
+function refuseName(name: string, path: string[]): void {
+  if (isForbiddenKey(name)) throw refusal([...path, name], "This name is not allowed.");
+  if (name.length > jsonLimits.name) {
+    throw refusal([...path, name], `A name has at most ${jsonLimits.name} characters.`);
+  }
+}
+
+function refusal(at: string[], message: string): ApiError {
+  const path = at.join(".");
+  return new ApiError("input_invalid", `${path}: ${message}`, { details: [{ path, message }] });
+}

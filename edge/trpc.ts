@@ -1,0 +1,89 @@
+import type { AnyTRPCRouter } from "@trpc/server";
+import { type CreateExpressContextOptions, createExpressMiddleware } from "@trpc/server/adapters/express";
+import type { Request, RequestHandler, Response } from "express";
+import { ApiError, toApiError } from "../routers/core/errors.ts";
+import type { Reply } from "../routers/core/reply.ts";
+import { parseJsonObject } from "./json/limits.ts";
+import { type BodyLimits, CallerGone, hasBody, readJsonText } from "./rest/body.ts";
+import { cutOffSoon } from "./rest/response.ts";
+
+type TrpcContext = { requestId: string; reply: Reply };
+type Failure = { fault: ApiError; error: unknown; procedure: string | undefined; req: Request };
+
+export type TrpcOptions<Ctx extends TrpcContext> = BodyLimits & {
+  router: AnyTRPCRouter;
+  createContext(options: CreateExpressContextOptions): Ctx;
+  /** Throws Fault `unauthenticated`. Runs before the body is read: a stranger's body is not. */
+  authenticate(req: Request): Promise<unknown>;
+  onError?(failure: Failure): void;
+};
+
+const maxBatchSize = 10;
+
+/** The tRPC transport, under the same limits as REST: the same reader takes the body, and the same walk judges it. */
+export function trpcHandler<Ctx extends TrpcContext>(options: TrpcOptions<Ctx>): RequestHandler {
+  const { router, createContext, onError } = options;
+  return createExpressMiddleware({
+    router,
+    maxBatchSize,
+    middleware: (req, res, next) => void admitBody(req as Read, res as Response, options, next),
+    createContext,
+    responseMeta: ({ ctx, errors }) => ({
+      ...(ctx?.reply.status ? { status: ctx.reply.status } : {}),
+      headers: {
+        ...(ctx ? {} : { "Content-Type": "application/json" }), // what tRPC refuses by itself goes out as plain text
+        ...ctx?.reply.headers,
+        ...headersOf(errors.map(toApiError)),
+        ...(ctx?.reply.firstRequestId ? { "Idempotency-Replayed": "true" } : {}),
+      },
+    }),
+    onError: ({ error, path, req }) => onError?.({ fault: toApiError(error), error, procedure: path, req }),
+  });
+}
+
+/** tRPC takes a text that stands here for the body, and leaves the connection alone. */
+type Read = Request & { body: string };
+
+async function admitBody<Ctx extends TrpcContext>(
+  req: Read,
+  res: Response,
+  { authenticate, ...limits }: TrpcOptions<Ctx>,
+  next: (error?: unknown) => void,
+): Promise<void> {
+  res.once("finish", () => cutOffSoon(res));
+  if (!URL.canParse(`http://${req.headers.host}`)) req.headers.host = "localhost"; // tRPC makes a URL of it
+  req.body = "";
+  try {
+    await authenticate(req);
+    req.body = await readInput(req, limits);
+    next();
+  } catch (error) {
+    if (error instanceof CallerGone) return void res.destroy();
+    // Nothing is read any more, of whatever type: so that tRPC answers with this failure, and not with one about the type.
+    req.headers["content-type"] = "application/json";
+    next(error);
+  }
+}
+
+/** The text of the body, or none: then the input is in the URL. Both are judged before tRPC parses them. */
+async function readInput(req: Request, limits: BodyLimits): Promise<string> {
+  if (req.method !== "GET" && req.method !== "HEAD") {
+    const text = await readJsonText(req, limits);
+    parseJsonObject(text);
+    return text;
+  }
+  if (hasBody(req)) throw new ApiError("input_invalid", `A ${req.method} request takes no body.`);
+  const mark = req.url.indexOf("?");
+  const given = mark < 0 ? null : new URLSearchParams(req.url.slice(mark)).get("input");
+  if (given) parseJsonObject(given, "`input`");
+  return "";
+}
+
+/** What REST says in headers of a failure. */
+function headersOf(faults: ApiError[]): Record<string, string> {
+  const waits = faults.flatMap(({ retryAfterSeconds }) => retryAfterSeconds ?? []);
+  return {
+    ...(waits.length > 0 ? { "Retry-After": String(Math.ceil(Math.max(...waits))) } : {}),
+    ...(faults.some(({ status }) => status === 401) ? { "WWW-Authenticate": "Bearer" } : {}),
+  };
+}

@@ -1,0 +1,73 @@
+import { z } from "zod";
+
+/**
+ * The one judge of language tags (BCP 47). The provider takes a language with a script, a region or variants; extensions
+ * and private subtags say nothing that a speaker could follow.
+ */
+export type ReadLanguage = { tag: string; objection?: undefined } | { tag?: undefined; objection: string };
+
+const longestLanguage = 35;
+const form = "Write a language as BCP 47 has it, such as en or pt-BR.";
+
+const languageNames = new Intl.DisplayNames("en", { type: "language", fallback: "none" });
+const regionNames = new Intl.DisplayNames("en", { type: "region", fallback: "none" });
+const scriptNames = new Intl.DisplayNames("en", { type: "script", fallback: "none" });
+
+/** Codes of ISO 639 that stand for no language, and of regions that are none. */
+const noLanguages = new Set(["und", "mul", "mis", "zxx", "root"]);
+const noRegions = new Set(["ZZ", "XA", "XB"]);
+
+/** The tag in its canonical form, or what speaks against it. */
+export function readLanguage(text: string): ReadLanguage {
+  if (/^[A-Za-z]{2,3}_/.test(text)) return { objection: `Write a hyphen, not an underscore. ${form}` };
+  if (text.length > longestLanguage || !/^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*$/.test(text)) return { objection: form };
+  const locale = localeOf(text);
+  if (!locale) return { objection: form };
+  if (/-[a-z0-9]-/i.test(text))
+    return { objection: `Leave out what follows \`${/-[a-z0-9]-/i.exec(text)![0]}\`. ${form}` };
+  const { language, script, region } = locale;
+  if (noLanguages.has(language) || !nameIn(languageNames, language)) {
+    return { objection: `There is no language ${language}. ${form}` };
+  }
+  if (script !== undefined && !nameIn(scriptNames, script))
+    return { objection: `There is no script ${script}. ${form}` };
+  if (region !== undefined && (noRegions.has(region) || !nameIn(regionNames, region))) {
+    return { objection: `There is no region ${region}. ${form}` };
+  }
+  return { tag: locale.baseName };
+}
+
+function localeOf(text: string): Intl.Locale | null {
+  try {
+    return new Intl.Locale(text);
+  } catch {
+    return null;
+  }
+}
+
+/** `of` throws for what it cannot read, and that is more than what `Intl.Locale` refuses. */
+function nameIn(names: Intl.DisplayNames, code: string): string | undefined {
+  try {
+    return names.of(code);
+  } catch {
+    return undefined;
+  }
+}
+
+/** In English, for a prompt; a tag without a name stands for itself. */
+export function languageName(tag: string): string {
+  const named = new Intl.DisplayNames("en", { type: "language" });
+  return nameIn(named, localeOf(tag)?.baseName ?? tag) ?? tag;
+}
+
+export const canonicalLanguage = (text: string): string => readLanguage(text).tag ?? text;
+
+/** A field that holds a language; what comes out of it is canonical. */
+export const LanguageField = () =>
+  z
+    .string()
+    .superRefine((text, check) => {
+      const { objection } = readLanguage(text);
+      if (objection) check.addIssue({ code: "custom", message: objection, input: text });
+    })
+    .transform(canonicalLanguage);

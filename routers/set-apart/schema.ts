@@ -1,0 +1,33 @@
+import { z } from "zod";
+import { Client } from "../clients/schema.ts";
+import { Id, Timestamp } from "../core/fields.ts";
+import { PageInput, pageOf } from "../core/pagination.ts";
+
+const example = "sap_01m82knxfbfrssk0x3en012rbf";
+const id = Id("setApart", example);
+const loop = z
+  .string()
+  .min(1)
+  .max(60)
+  .meta({ description: "The system loop that goes on without the row.", examples: ["audit.chain"] });
+
+export const SetApartId = z.strictObject({ id });
+export const ListSetApart = z.strictObject({ ...PageInput, loop: loop.optional() });
+export type ListSetApart = z.output<typeof ListSetApart>;
+
+export const SetApartRow = z
+  .object({
+    id,
+    loop,
+    subject: z
+      .string()
+      .meta({ description: "The row, as its loop names it.", examples: ["aud_01m82knxfbfrssk0x3en012rbf"] }),
+    clientId: Client.shape.id.nullable(),
+    reason: z
+      .string()
+      .meta({ description: "What went wrong, at most 500 characters.", examples: ["Invalid time value"] }),
+    createdAt: Timestamp,
+  })
+  .meta({ id: "SetApartRow" });
+export type SetApartRow = z.output<typeof SetApartRow>;
+export const SetApartPage = pageOf(SetApartRow);

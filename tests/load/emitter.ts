@@ -1,0 +1,65 @@
+import postgres from "postgres";
+import { emit } from "../../db/events.ts";
+import { newId } from "../../db/ids.ts";
+import { openDeps } from "../../server/deps.ts";
+import { readEnv } from "../../server/env.ts";
+import { answer, given } from "./child.ts";
+import { callNumbered, newSubject } from "./customers.ts";
+
+export type Emitting = { clientIds: string[]; seconds: number };
+
+const connections = Number(given("DATABASE_POOL_SIZE"));
+const one = given("EMITTER") === "ours" ? ofOurs() : ofBare();
+
+/** States facts, each about a subject of its own and in a transaction of its own, as many in parallel as there are connections. */
+async function run({ clientIds, seconds }: Emitting) {
+  const began = performance.now();
+  const until = began + seconds * 1000;
+  let count = 0;
+  const loop = async () => {
+    while (performance.now() < until) {
+      const n = count++;
+      await one.status(clientIds[n % clientIds.length]!, n);
+    }
+  };
+  await Promise.all(Array.from({ length: connections }, loop));
+  return { count, seconds: (performance.now() - began) / 1000 };
+}
+
+answer({ run }, () => one.close());
+
+function ofOurs() {
+  const deps = openDeps(readEnv(process.env));
+  return {
+    close: () => deps.close(),
+    async status(clientId: string, n: number) {
+      const subjectId = newSubject();
+      await deps.db.asClient({ clientId }, (tx) => emit(tx, "call.created", subjectId, callNumbered(subjectId, n)));
+    },
+  };
+}
+
+/** The same three rows in one statement: the subject's counter, the event, the job of its fan-out. Nothing is announced. */
+function ofBare() {
+  const sql = postgres(given("DATABASE_URL"), { max: connections, onnotice: () => {} });
+  const task = sql`select id from graphile_worker._private_tasks where identifier = 'events.fanOut'`;
+  return {
+    close: () => sql.end({ timeout: 1 }),
+    async status(clientId: string, n: number) {
+      const subjectId = newSubject();
+      await sql`
+        with counted as (
+          insert into event_counters (client_id, subject_id, sequence) values (${clientId}, ${subjectId}, 1)
+          on conflict (client_id, subject_id) do update set sequence = event_counters.sequence + 1 returning sequence
+        ), stated as (
+          insert into events (client_id, id, type, subject_type, subject_id, sequence, data)
+          select ${clientId}, ${newId("event")}, 'call.created', 'call', ${subjectId}, sequence,
+            ${JSON.stringify(callNumbered(subjectId, n))}::text::jsonb
+          from counted returning id, created_at
+        )
+        insert into graphile_worker._private_jobs (task_id, payload, max_attempts)
+        select (${task}), json_build_object('clientId', ${clientId}::text, 'attempt', 0, 'body',
+          json_build_object('eventId', id, 'createdAt', created_at::text)), 10 from stated`;
+    },
+  };
+}
