@@ -1,6 +1,8 @@
 import { ApiError } from "../../routers/core/errors.ts";
-import { isForbiddenKey } from "../rest/query.ts";
 import { scanJson } from "./scan.ts";
+
+/** These names reach an object's prototype in code that merges carelessly: no input may carry them. */
+export const isForbiddenKey = (key: string) => key === "__proto__" || key === "constructor" || key === "prototype";
 
 /** What any JSON may be that comes in, on both transports, before a schema looks at it. */
 export const jsonLimits = { depth: 64, values: 20_000, names: 1_000, name: 256 } as const;

@@ -1,8 +1,9 @@
 import type { IncomingMessage } from "node:http";
 import { ApiError, type FaultDetail } from "../../routers/core/errors.ts";
+import { isForbiddenKey } from "../json/limits.ts";
 import { type BodyLimits, hasBody, readJsonObject } from "./body.ts";
 import type { RestOperation } from "./operations.ts";
-import { isForbiddenKey, type Reader, readerOf } from "./query.ts";
+import { type Reader, readerOf } from "./query.ts";
 
 export type InputReader = (req: IncomingMessage, query: string, params: Map<string, string>) => Promise<unknown>;
 

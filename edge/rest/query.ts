@@ -1,12 +1,10 @@
 import { z } from "zod";
 import { ApiError } from "../../routers/core/errors.ts";
 import { definition, unwrapped } from "../../routers/core/schema-kind.ts";
+import { isForbiddenKey } from "../json/limits.ts";
 
 /** Turns the texts that a URL gives for one name into what the field's schema expects. */
 export type Reader = (texts: string[], name: string) => unknown;
-
-/** These names reach an object's prototype in code that merges carelessly: no input may carry them. */
-export const isForbiddenKey = (key: string) => key === "__proto__" || key === "constructor" || key === "prototype";
 
 /**
  * The reader for a field, chosen by its schema, which stays as it is: the same schema guards bodies and /trpc.

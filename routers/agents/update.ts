@@ -6,7 +6,6 @@ import type { ProviderCommand } from "../core/provider-command.ts";
 import type { Providers } from "../ports/index.ts";
 import type { Deadline } from "../ports/provider-error.ts";
 import type { ProviderAgent } from "../ports/ultravox.ts";
-import { needsVariables } from "../telephony/rules.ts";
 import { checkReferences, keepUses, referencesOf } from "./references.ts";
 import { type Agent, AgentConfig, type AgentVersionId, type UpdateAgent } from "./schema.ts";
 import {
@@ -20,7 +19,7 @@ import {
   versionOf,
 } from "./service.ts";
 import { lookForSent, openTemplate, type Sent, standing, standingTemplate, templateOf } from "./template.ts";
-import { requiredOf } from "./variables.ts";
+import { needsVariables, requiredOf } from "./variables.ts";
 import {
   change,
   checkConfig,

@@ -97,3 +97,10 @@ export function judgeValues(uses: readonly AgentUse[], values: Readonly<Values>)
   const [first] = details;
   if (first) throw new ApiError("input_invalid", `${first.path}: ${first.message}`, { details });
 }
+
+/** Why an agent cannot answer: a call that comes in brings no values. */
+export function needsVariables(names: readonly string[]): string {
+  const shown = names.slice(0, 5).map((name) => `\`${name}\``);
+  const more = names.length > shown.length ? ` and ${names.length - shown.length} more` : "";
+  return `The agent needs ${shown.join(", ")}${more}, and a call that comes in brings no values. Give each a default, or make it not required.`;
+}

@@ -3,6 +3,7 @@ import type { Tx } from "../../db/client.ts";
 import { agents } from "../../db/schema/agents.ts";
 import { clients } from "../../db/schema/clients.ts";
 import { assignedNumbers, inboundRoutes } from "../../db/schema/telephony.ts";
+import { needsVariables } from "../agents/variables.ts";
 import type { Context, Principal } from "../core/context.ts";
 import { bySpecificity, covers } from "./pattern.ts";
 
@@ -110,13 +111,6 @@ function silenceOf(rule: AccountRule): string | null {
   if (agentState !== "active" || providerAgentId === null) return `The agent is ${agentState}.`;
   if (requiredVariables?.length) return needsVariables(requiredVariables);
   return clientStatus === "suspended" ? "The client is suspended." : null;
-}
-
-/** Why an agent cannot answer: a call that comes in brings no values. */
-export function needsVariables(names: readonly string[]): string {
-  const shown = names.slice(0, 5).map((name) => `\`${name}\``);
-  const more = names.length > shown.length ? ` and ${names.length - shown.length} more` : "";
-  return `The agent needs ${shown.join(", ")}${more}, and a call that comes in brings no values. Give each a default, or make it not required.`;
 }
 
 const byRank = (a: Answering, b: Answering) =>

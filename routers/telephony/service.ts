@@ -6,13 +6,13 @@ import { agents } from "../../db/schema/agents.ts";
 import { inboundRoutes, telephonyConfigs } from "../../db/schema/telephony.ts";
 import { toolsOf } from "../agents/references.ts";
 import { agentNotFound, toAgent } from "../agents/service.ts";
-import { requiredOf } from "../agents/variables.ts";
+import { needsVariables, requiredOf } from "../agents/variables.ts";
 import { ApiError } from "../core/errors.ts";
 import { toIso } from "../core/fields.ts";
 import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
 import { accountFor, platformAccount } from "../credentials/accounts.ts";
 import { covers, normalised, objectionToWidth, overlap } from "./pattern.ts";
-import { type Assignments, needsVariables, notAssigned } from "./rules.ts";
+import { type Assignments, notAssigned } from "./rules.ts";
 import type { CreateRoute, ListRoutes, Route, UpdateRoute } from "./schema.ts";
 
 type Row = typeof inboundRoutes.$inferSelect;

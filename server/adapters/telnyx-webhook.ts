@@ -3,9 +3,9 @@ import { z } from "zod";
 import { idPattern } from "../../db/ids.ts";
 import { isStorable, storable } from "../../db/text.ts";
 import type { CarrierEvent, LegCause, LegReport, Telnyx } from "../../routers/ports/carriers.ts";
+import { translated } from "./shared/unknown-words.ts";
 import { parsed } from "./ultravox/http-client.ts";
 import { instant } from "./ultravox/schema.ts";
-import { translated } from "./unknown-words.ts";
 
 /** Whose key it is: `pacc_…`, the carrier of an account at the voice provider, or `cred_…`, a client's own credential. */
 export type TelnyxKey = { accountId: string; keyId: string; publicKey: KeyObject };

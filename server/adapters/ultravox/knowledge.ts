@@ -6,7 +6,7 @@ import type {
   ProviderSource,
   UltravoxKnowledge,
 } from "../../../routers/ports/ultravox.ts";
-import { translated } from "../unknown-words.ts";
+import { translated } from "../shared/unknown-words.ts";
 import { json, type Line, unless } from "./http-client.ts";
 
 const corpusStates = {

@@ -10,7 +10,7 @@ import {
   type ProviderEvent,
   type ProviderMessage,
 } from "../../../routers/ports/ultravox.ts";
-import { noteUnknownWord, translated } from "../unknown-words.ts";
+import { noteUnknownWord, translated } from "../shared/unknown-words.ts";
 
 /**
  * The wall between Ultravox's words and ours, after its published OpenAPI document
