@@ -31,13 +31,18 @@ const bodyDeadlineSeconds = 30;
 const streamIdleMs = 60_000;
 
 /** The whole application behind one port: both doors, what providers call, health and the reference. */
-export function openHttp(deps: Deps, router: AnyTRPCRouter = appRouter): Server {
+export function openHttp(
+  deps: Deps,
+  router: AnyTRPCRouter = appRouter,
+  internal: AnyTRPCRouter = internalRouter,
+): Server {
   requireComplete(router);
+  requireComplete(internal);
   const { env, log } = deps;
   const app = express();
   app.disable("x-powered-by");
   app.set("etag", false);
-  const contextOf = contextMaker(deps, inputsOf(router, internalRouter));
+  const contextOf = contextMaker(deps, inputsOf(router, internal));
   const callerOf = callerFinder(deps);
 
   const lines = unredacted(log);
@@ -69,10 +74,10 @@ export function openHttp(deps: Deps, router: AnyTRPCRouter = appRouter): Server 
     rest(router, (door) => !isInternal(door)),
   );
   const admin = rest(router, isAdmin);
-  const internal = rest(internalRouter, isInternal);
+  const internalRest = rest(internal, isInternal);
   app.use((req, res, next) => {
     if (req.path.startsWith("/admin/")) return admin(req, res, next);
-    return req.path.startsWith("/internal/") ? internal(req, res, next) : next();
+    return req.path.startsWith("/internal/") ? internalRest(req, res, next) : next();
   });
 
   app.use(

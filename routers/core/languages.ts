@@ -62,10 +62,14 @@ export function languageName(tag: string): string {
 
 export const canonicalLanguage = (text: string): string => readLanguage(text).tag ?? text;
 
+/** RFC 5646 gives no maximum; the longest that the provider takes is far below this. */
+const longestTag = 64;
+
 /** A field that holds a language; what comes out of it is canonical. */
 export const LanguageField = () =>
   z
     .string()
+    .max(longestTag, { error: `A language tag has at most ${longestTag} characters.`, abort: true })
     .superRefine((text, check) => {
       const { objection } = readLanguage(text);
       if (objection) check.addIssue({ code: "custom", message: objection, input: text });

@@ -105,7 +105,12 @@ const Generic = z.strictObject({
     const message = objectionToProviderUrl(url);
     if (message) check.addIssue({ code: "custom", message, input: url });
   }),
-  headers: boundedRecord(z.string().max(100), z.string().max(2000), 20, "headers")
+  headers: boundedRecord(
+    z.string().max(100, { abort: true }),
+    z.string().max(2000, { error: "A value has at most 2000 characters.", abort: true }),
+    20,
+    "headers",
+  )
     .superRefine((headers, check) => {
       for (const { name, message } of objectionsToHeaders(headers, setByProvider)) {
         check.addIssue({ code: "custom", path: name === null ? [] : [name], message, input: headers });

@@ -45,7 +45,10 @@ export const fields = {
       examples: [["call.*", "agent.created"]],
     }),
   headers: z
-    .record(z.string().max(256), z.string().max(2000))
+    .record(
+      z.string().max(256, { abort: true }),
+      z.string().max(2000, { error: "A value has at most 2000 characters.", abort: true }),
+    )
     .superRefine((headers, check) => {
       for (const { name, message } of objectionsToHeaders(headers)) {
         check.addIssue({ code: "custom", path: name === null ? [] : [name], message });

@@ -354,7 +354,7 @@ test("garbage with a right signature is kept once, as failed, for somebody to lo
     const row = await until(async () =>
       (await received()).find((each) => each.key === key && each.status !== "received"),
     );
-    expect(row).toMatchObject({ status: "failed", subject_id: null });
+    expect(row, body).toMatchObject({ status: "failed", subject_id: null });
   }
   expect(await counted()).toBe(before + 4);
 });

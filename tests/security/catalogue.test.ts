@@ -18,11 +18,11 @@ afterAll(async () => {
 
 /** Tables that the installation's own work reads or writes for all clients. */
 const systemTables =
-  "agents api_keys audit_log bus_positions calls clients data_keys deliveries delivery_attempts delivery_pauses events dead_jobs idempotency_keys inbound_routes ingress_events ingress_keys intents invitations knowledge_bases knowledge_files memberships prices provider_accounts roles sip_registrations telephony_configs uploads users voices webhook_endpoints webhook_replays worker_heartbeats workflow_runs workflow_steps".split(
+  "agents api_keys assigned_numbers audit_log bus_positions calls clients data_keys deliveries delivery_attempts delivery_pauses events dead_jobs idempotency_keys inbound_routes ingress_events ingress_keys intents invitations knowledge_bases knowledge_files loop_heartbeats memberships prices provider_accounts roles set_apart sip_registrations telephony_configs uploads users voices webhook_endpoints webhook_replays worker_heartbeats workflow_runs workflow_steps".split(
     " ",
   );
 /** Tables with a `client_id` whose rows no client's transaction may see by that alone. */
-const notByClient = ["prices", "dead_jobs", "ingress_events", "ingress_keys"];
+const notByClient = ["prices", "dead_jobs", "set_apart", "ingress_events", "ingress_keys"];
 
 const client = "( SELECT NULLIF(current_setting('app.client_id'::text, true), ''::text))";
 const user = "( SELECT NULLIF(current_setting('app.user_id'::text, true), ''::text))";
@@ -95,13 +95,13 @@ const grants: Record<string, Record<string, string>> = {
     "DELETE,INSERT,SELECT": "call_messages",
     "INSERT,SELECT,UPDATE": "agent_versions ledger_accounts",
     "INSERT,SELECT": "audit_log delivery_attempts events ledger_entries ledger_transactions",
-    SELECT: "clients prices roles users",
+    SELECT: "assigned_numbers clients prices roles users",
     "UPDATE of metadata,name,timezone,updated_at": "clients",
     "SELECT of scope": "delivery_pauses",
   },
   patchbay_system: {
     [readWrite]:
-      "api_keys bus_positions clients data_keys deliveries delivery_pauses dead_jobs idempotency_keys ingress_events ingress_keys invitations memberships roles users worker_heartbeats",
+      "api_keys assigned_numbers bus_positions clients data_keys deliveries delivery_pauses dead_jobs idempotency_keys ingress_events ingress_keys invitations loop_heartbeats memberships roles set_apart users worker_heartbeats",
     "DELETE,SELECT": "webhook_replays",
     "INSERT,SELECT": "audit_log delivery_attempts prices",
     SELECT:
@@ -113,7 +113,9 @@ const grants: Record<string, Record<string, string>> = {
     "UPDATE of deadline_at": "intents knowledge_files",
     "UPDATE of status": "uploads",
     "UPDATE of checked_at": "voices",
-    "UPDATE of failing_since,failures_in_row,last_failure_at,last_success_at,rate_due_at": "webhook_endpoints",
+    "UPDATE of failing_since,failures_in_row,last_failure_at,last_success_at,rate_due_at,slow_at": "webhook_endpoints",
+    "UPDATE of data": "events",
+    "UPDATE of response": "delivery_attempts",
     "UPDATE of next_at": "workflow_steps",
   },
   patchbay_worker: { [readWrite]: "worker_heartbeats" },

@@ -24,7 +24,9 @@ const mostShown = 8;
 
 const h = await startTestApp({
   credits: 100_000,
-  env: { PLATFORM_SUBJECTS: Array.from({ length: 300 }, (_, n) => `auth0|operator-${n}`).join(",") },
+  env: {
+    PLATFORM_SUBJECTS: ["auth0|operator", ...Array.from({ length: 300 }, (_, n) => `auth0|operator-${n}`)].join(","),
+  },
 });
 const document = (await (await fetch(`${h.url}/openapi.json`)).json()) as ApiDocument;
 const reader = readerOf(document);

@@ -103,7 +103,7 @@ describe("the address of a generic voice", () => {
       const path = `source.generic.headers.${Object.keys(headers)[0]}`;
       expect(refusal(answer)).toEqual([400, "input_invalid", [path]]);
     }
-    const many = Object.fromEntries(Array.from({ length: 5_000 }, (_, n) => [`x-${n}`, "\n"]));
+    const many = Object.fromEntries(Array.from({ length: 900 }, (_, n) => [`x-${n}`, "\n"]));
     expect(refusal(await h.post("/voices", generic({ headers: many })))).toEqual([
       400,
       "input_invalid",

@@ -167,7 +167,7 @@ const allClients = async ({ ctx }: { ctx: { tx: Tx } }) => {
   return (await ctx.tx.select({ id: clients.id }).from(clients)).map(({ id }) => id);
 };
 
-describe("a builder statuses who may call", () => {
+describe("a builder states who may call", () => {
   const probes = router({
     clients: operatorQuery
       .meta(rest("GET", "/admin/probe", "platform:read", "Probe"))
@@ -177,6 +177,8 @@ describe("a builder statuses who may call", () => {
       .meta(rest("POST", "/admin/probe", "platform:write", "Probe"))
       .output(Clients)
       .mutation(allClients),
+  });
+  const internal = router({
     service: serviceQuery
       .meta(rest("GET", "/internal/probe", "internal:read", "Probe"))
       .output(Clients)
@@ -184,15 +186,17 @@ describe("a builder statuses who may call", () => {
   });
 
   test("so a procedure that says nothing of it is open to nobody else", async () => {
-    const p = await startTestApp({ router: probes });
+    const p = await startTestApp({ router: probes, internal });
     const strangers = [p.ada.key, await p.token(p.ada), await p.token(p.ada, { scope: "platform:read" })];
     for (const key of strangers) {
       for (const answer of [await p.get("/admin/probe", { key }), await p.query("clients", {}, { key })])
         expect([answer.status, codeOf(answer)]).toEqual([403, "platform_required"]);
       for (const answer of [await p.post("/admin/probe", {}, { key }), await p.mutate("forget", {}, { key })])
         expect([answer.status, codeOf(answer)]).toEqual([403, "platform_required"]);
-      for (const answer of [await p.get("/internal/probe", { key }), await p.query("service", {}, { key })])
-        expect([answer.status, codeOf(answer)]).toEqual([403, "scope_missing"]);
+      const onRest = await p.get("/internal/probe", { key });
+      expect([onRest.status, codeOf(onRest)]).toEqual([403, "scope_missing"]);
+      const onTrpc = await p.query("service", {}, { key });
+      expect([onTrpc.status, codeOf(onTrpc)]).toEqual([404, "route_not_found"]);
     }
     expect(ran).toBe(0);
     expect(await p.get("/admin/probe", { key: await p.operator() })).toMatchObject({ status: 200 });

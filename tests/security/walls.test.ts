@@ -61,6 +61,8 @@ async function killAll() {
 
 describe("the catalogue", () => {
   const global = [
+    "loop_heartbeats",
+    "set_apart",
     "clients",
     "users",
     "roles",
@@ -71,6 +73,7 @@ describe("the catalogue", () => {
     "delivery_pauses",
     "worker_heartbeats",
     "dead_jobs",
+    ,
   ];
 
   test("every table is walled, by force, and no application login may pass the wall", async () => {

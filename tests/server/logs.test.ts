@@ -162,7 +162,7 @@ describe("the audit", () => {
       agentId,
       medium: { type: "phone", to: "[personal]", from: "[personal]" },
       variables: "[personal]",
-      metadata: { order: "1" },
+      metadata: "[personal]",
     };
     const all = await rows();
     const asked = all.filter(({ request_id }) => request_id?.startsWith("audit-"));

@@ -49,6 +49,8 @@ type Options = {
   databaseUrl?: (url: string) => Promise<string>;
   /** Other doors than the house's own, for tests of what all doors share. */
   router?: AnyTRPCRouter;
+  /** Other internal procedures than the product's own. */
+  internal?: AnyTRPCRouter;
 };
 
 /**
@@ -105,7 +107,7 @@ export async function startTestApp(options: Options = {}) {
   const env = readEnv(environment);
   const log = openLog(env.LOG_LEVEL, { write: (line: string) => void options.log?.push(line) });
   const deps = openDeps(env, { log, laneWaitMs: options.laneWaitMs ?? 30_000 });
-  const server = openHttp(deps, options.router);
+  const server = openHttp(deps, options.router, options.internal);
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
