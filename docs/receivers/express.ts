@@ -3,10 +3,10 @@ import express from "express";
 import { verifyWebhook, WebhookRefused } from "patchbay/client";
 
 const secret = process.env.WEBHOOK_SECRET?.split(" ") ?? [];
-const seen = new Set<string>(); // for the example: yours is a table with a unique key
+const seen = new Set<string>(); // for the example only: in production, a table with a unique key
 const app = express();
 
-// Before express.json(), or on a path that it does not see: here the body stays what it was, bytes.
+// Before express.json(), or on a path that it does not handle: here the body stays raw bytes.
 app.post("/hooks", express.raw({ type: () => true, limit: "1mb" }), async (request, response) => {
   try {
     const event = await verifyWebhook({ payload: request.body ?? "", headers: request.headers, secret });
@@ -21,6 +21,6 @@ app.post("/hooks", express.raw({ type: () => true, limit: "1mb" }), async (reque
   }
 });
 
-app.use(express.json()); // for all that comes below
+app.use(express.json()); // for all routes below
 
 app.listen(Number(process.env.PORT ?? 5000), "127.0.0.1");

@@ -69,7 +69,7 @@ func keyOf(secret string) (key, error) {
 
 var digits = regexp.MustCompile(`^[0-9]{1,12}$`)
 
-// verify gives the event of a webhook. An error means that it does not come from Patchbay, or not now.
+// verify returns the event of a webhook. An error means that it is not from Patchbay, or not recent.
 func verify(header http.Header, body []byte, keys []key, now time.Time) (*Event, error) {
 	id, timestamp := header.Get("webhook-id"), header.Get("webhook-timestamp")
 	signatures := header.Get("webhook-signature")
@@ -116,7 +116,7 @@ func main() {
 		}
 		keys = append(keys, key)
 	}
-	var seen sync.Map // for the example: yours is a table with the event under its unique id, from which the work is done
+	var seen sync.Map // for the example only: in production, store the event in a table with a unique id, and work from there
 
 	receive := func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, mostBytes))
@@ -132,7 +132,7 @@ func main() {
 		}
 		id := r.Header.Get("webhook-id")
 		if _, known := seen.LoadOrStore(id, true); !known {
-			go fmt.Println(id, event.Type) // what takes long does not keep the answer waiting
+			go fmt.Println(id, event.Type) // slow work does not delay the response
 		}
 		w.WriteHeader(http.StatusNoContent)
 	}

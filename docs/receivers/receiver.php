@@ -5,10 +5,10 @@ declare(strict_types=1);
 const TOLERANCE_SECONDS = 300;
 const MOST_BYTES = 1_048_576;
 
-/** The message does not come from Patchbay, or not now: answer 400 and do nothing. */
+/** The message is not from Patchbay, or not recent: respond with 400 and do nothing. */
 class Refused extends Exception {}
 
-/** The version that a secret is for, and its key. */
+/** The version of a secret, and its key. */
 function keyOf(string $secret): array
 {
     if (str_starts_with($secret, 'whsk_')) {
@@ -39,7 +39,7 @@ function fits(string $version, string $key, string $text, string $signed): bool
         && sodium_crypto_sign_verify_detached($signature, $signed, $key);
 }
 
-/** The event of a webhook. $body is what came, before any parsing. */
+/** The event of a webhook. $body is the raw body, before any parsing. */
 function verify(string $id, string $timestamp, string $signatures, string $body, array $keys): array
 {
     if ($id === '' || $timestamp === '' || $signatures === '') {
@@ -79,13 +79,13 @@ try {
     exit;
 }
 
-// For the example: yours is a table with the event under its unique id, from which the work is done. `x` makes a file
-// only where there is none.
+// For the example only: in production, store the event in a table with a unique id, and work from there. `x` creates a
+// file only if there is none.
 $folder = sys_get_temp_dir() . '/webhooks-seen';
 @mkdir($folder, 0700);
 $isNew = @fopen("$folder/" . hash('sha256', $id), 'x') !== false;
 
-http_response_code(204); // under php-fpm, fastcgi_finish_request() sends it now, and what takes long comes after
+http_response_code(204); // under php-fpm, fastcgi_finish_request() sends it now, and slow work comes after
 if ($isNew) {
     file_put_contents('php://stdout', "$id " . ($event['type'] ?? '') . "\n");
 }

@@ -14,11 +14,11 @@ MOST_BYTES = 1_048_576
 
 
 class Refused(Exception):
-    """The message does not come from Patchbay, or not now: answer 400 and do nothing."""
+    """The message is not from Patchbay, or not recent: respond with 400 and do nothing."""
 
 
 def key_of(secret):
-    """The version that a secret is for, and a function that says whether a signature fits."""
+    """The version of a secret, and a function that checks a signature."""
     if secret.startswith("whsk_"):
         raise SystemExit("whsk_ is the sender's private key: WEBHOOK_SECRET takes the endpoint's whpk_.")
     if secret.startswith("whpk_"):
@@ -52,7 +52,7 @@ def ed25519(key):
 
 
 def verify(headers, body, keys):
-    """The event of a webhook. `body` is what came, in bytes."""
+    """The event of a webhook. `body` is the raw bytes."""
     id, timestamp, signatures = (headers.get(f"webhook-{name}", "") for name in ("id", "timestamp", "signature"))
     if not id or not timestamp or not signatures:
         raise Refused("a header of the signature is missing")
@@ -72,7 +72,7 @@ def verify(headers, body, keys):
 
 
 KEYS = [key_of(secret) for secret in os.environ["WEBHOOK_SECRET"].split(" ")]
-SEEN = set()  # for the example: yours is a table with the event under its unique id, from which the work is done
+SEEN = set()  # for the example only: in production, store the event in a table with a unique id, and work from there
 LOCK = threading.Lock()
 
 
@@ -95,7 +95,7 @@ class Receiver(BaseHTTPRequestHandler):
         with LOCK:
             is_new = id not in SEEN
             SEEN.add(id)
-        self.answer(204)  # what takes long comes after
+        self.answer(204)  # slow work comes after the response
         if is_new:
             print(id, event.get("type"), flush=True)
 

@@ -2,11 +2,11 @@
 import { createServer, type IncomingMessage } from "node:http";
 import { verifyWebhook, type WebhookEvent, WebhookRefused } from "patchbay/client";
 
-/** One key, or several with a space between while one takes the place of another. */
+/** One key, or several separated by spaces during a rotation. */
 const secret = process.env.WEBHOOK_SECRET?.split(" ") ?? [];
 const mostBytes = 1_048_576;
 
-/** For the example. Yours is a table with the event under its unique id, from which the work is done. */
+/** For the example only. In production, store the event in a table with a unique id, and work from there. */
 const seen = new Set<string>();
 
 createServer(async (request, response) => {
@@ -18,11 +18,11 @@ createServer(async (request, response) => {
     const id = String(request.headers["webhook-id"]);
     const isNew = !seen.has(id);
     seen.add(id);
-    answer(204); // what takes long comes after
+    answer(204); // slow work comes after the response
     if (isNew) handle(id, event);
   } catch (error) {
     console.error(error);
-    // 400: not from Patchbay. 500: a mistake of our own, and Patchbay comes again.
+    // 400: not from Patchbay. 500: a mistake in this code, and Patchbay retries.
     if (!response.headersSent) answer(error instanceof WebhookRefused ? 400 : 500);
   }
 }).listen(Number(process.env.PORT ?? 5000), "127.0.0.1");
@@ -31,7 +31,7 @@ function handle(id: string, event: WebhookEvent) {
   console.log(id, event.type);
 }
 
-/** The bytes as they came, or null when there are too many. */
+/** The raw bytes, or null if there are too many. */
 async function bodyOf(request: IncomingMessage): Promise<Buffer | null> {
   const chunks: Buffer[] = [];
   let bytes = 0;
