@@ -18,23 +18,23 @@ const deadline = () => ({ signal: AbortSignal.timeout(providerDeadlineMs) });
 
 /** Asks the provider how a call stands, and brings it there. */
 export const refresh: Task<"calls.refresh"> = {
-  async run({ callId, refundTold }, ctx) {
+  async run({ callId, refundReported }, ctx) {
     const call = await ctx.asClient((tx) => lockCall(tx, callId));
     if (!call.providerCallId) return; // nobody accepted it yet: its intent is looked after elsewhere
     const seen = await ctx.providers.ultravox.getCall(call.providerAccountId, call.providerCallId, deadline());
     if (seen) await bringForward(ctx, call.clientId, callId, seen, "asked");
     await ctx.asClient(async (tx) => {
       const after = await lockCall(tx, callId);
-      if (!seen && refundTold) return refundVanished(tx, after);
+      if (!seen && refundReported) return refundVanished(tx, after);
       if (!seen && (await closeVanished(tx, after))) return;
       if (after.checkAt !== null && after.status === call.status) await postponeCheck(tx, after);
     });
   },
 
-  async onExhausted({ callId, refundTold }, ctx) {
+  async onExhausted({ callId, refundReported }, ctx) {
     await ctx.asClient(async (tx) => {
       // Nobody else remembers a refund; an unbilled call the sweep finds again.
-      if (refundTold) return askAboutRefund(tx, callId, { delaySeconds: 3600 });
+      if (refundReported) return askAboutRefund(tx, callId, { delaySeconds: 3600 });
       const call = await lockCall(tx, callId);
       if (!(await closeForgotten(tx, call, ctx.requestId))) await postponeCheck(tx, call);
     });

@@ -187,7 +187,7 @@ async function askInstead(tx: Tx, { id: callId, providerAccountId, billingRevisi
 
 /** The provider has told of a refund. Under a key of its own, so that no other look takes the place of this one. */
 export async function askAboutRefund(tx: Tx, callId: string, later: { delaySeconds?: number } = {}) {
-  await enqueue(tx, "calls.refresh", { callId, refundTold: true }, { key: `${callId}:refund`, ...later });
+  await enqueue(tx, "calls.refresh", { callId, refundReported: true }, { key: `${callId}:refund`, ...later });
 }
 
 /** What a carrier says of the end of a call that nobody answered, as long as the outcome is not final. */
