@@ -191,7 +191,7 @@ export async function removeEndpoint(tx: Tx, id: string) {
 
 /** Every event that there is, with what it says. */
 export function listEventTypes() {
-  const items = eventTypes.map((type) => ({ type, description: catalogue[type].says }));
+  const items = eventTypes.map((type) => ({ type, description: catalogue[type].description }));
   return { items, nextCursor: null, hasMore: false };
 }
 
