@@ -194,8 +194,8 @@ describe("rights", () => {
 /** Functions that a login other than their owner may call; * runs with the rights of its owner. */
 const callable = {
   patchbay_tenant: [
-    "app.enter(text,text,text)",
-    "app.enter_user(text,text)",
+    "app.set_tenant(text,text,text)",
+    "app.set_user(text,text)",
     "*graphile_worker.patchbay_enqueue(json)",
     "*graphile_worker.patchbay_waiting(text)",
   ],
