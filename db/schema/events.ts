@@ -90,7 +90,7 @@ export const webhookEndpoints = pgTable(
     /** When it last took longer than a quick receiver does: slow endpoints share a part of the slots. */
     slowAt: at(),
     /** Attempts that failed since one last succeeded, and since when there are any. */
-    failuresInRow: integer().notNull().default(0),
+    consecutiveFailures: integer().notNull().default(0),
     failingSince: at(),
     /** To the minute. */
     lastSuccessAt: at(),
