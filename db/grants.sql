@@ -60,7 +60,7 @@ grant delete on webhook_replays to patchbay_system; -- past their retention
 -- When a call is erased, its copies are erased too.
 grant update (data) on events to patchbay_system;
 grant update (response) on delivery_attempts to patchbay_system;
-grant update (rate_due_at, failures_in_row, failing_since, last_success_at, last_failure_at, slow_at) on webhook_endpoints
+grant update (rate_due_at, consecutive_failures, failing_since, last_success_at, last_failure_at, slow_at) on webhook_endpoints
   to patchbay_system;
 grant insert on prices, audit_log to patchbay_system;
 grant update (status, status_reason) on inbound_routes to patchbay_system;

@@ -90,7 +90,7 @@ export const webhookEndpoints = pgTable(
     /** When it last responded slowly. Slow endpoints share a part of the slots. */
     slowAt: at(),
     /** Consecutive failed attempts, and the time of the first of them. */
-    failuresInRow: integer().notNull().default(0),
+    consecutiveFailures: integer().notNull().default(0),
     failingSince: at(),
     /** Updated at most once a minute. */
     lastSuccessAt: at(),

@@ -20,7 +20,7 @@ import {
   setHeaders,
   updateEndpoint,
 } from "./endpoints/service.ts";
-import { tryEndpoint } from "./endpoints/test-endpoint.ts";
+import { testEndpoint } from "./endpoints/test-endpoint.ts";
 import { ListReplays, Replay, ReplayId, ReplayPage, StartReplay } from "./replays/schema.ts";
 import { cancelReplay, getReplay, listReplays, startReplay } from "./replays/service.ts";
 import {
@@ -33,7 +33,7 @@ import {
   EventTypePage,
   ListEndpoints,
   RotateSecret,
-  TryEndpoint,
+  TestEndpoint,
   UpdateEndpoint,
 } from "./schema.ts";
 
@@ -122,11 +122,11 @@ export const webhooks = router({
         vault: "webhook_secret",
       }),
     )
-    .input(TryEndpoint)
+    .input(TestEndpoint)
     .output(EndpointTrial)
     .mutation(({ ctx, input }) => {
       const { ring, principal, providers } = ctx;
-      return ctx.consult(tryEndpoint(input, { clientId: principal.clientId, ring, sender: providers.webhooks }));
+      return ctx.consult(testEndpoint(input, { clientId: principal.clientId, ring, sender: providers.webhooks }));
     }),
 
   replay: command

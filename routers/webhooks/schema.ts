@@ -164,7 +164,7 @@ const endpoint = {
   health: z
     .object({
       status: z.enum(["healthy", "failing", "disabled"]).meta({ examples: ["healthy"] }),
-      failuresInRow: z.int().meta({ description: "Attempts that failed since one last succeeded.", examples: [0] }),
+      consecutiveFailures: z.int().meta({ description: "Attempts that failed since one last succeeded.", examples: [0] }),
       failingSince: Timestamp.nullable().meta({ examples: [null] }),
       lastSuccessAt: Timestamp.nullable().meta({ description: "To the minute." }),
       lastFailureAt: Timestamp.nullable().meta({ description: "To the minute.", examples: [null] }),
@@ -202,14 +202,14 @@ export const CreatedEndpoint = z
   .meta({ id: "CreatedWebhookEndpoint" });
 export type CreatedEndpoint = z.output<typeof CreatedEndpoint>;
 
-export const TryEndpoint = z.strictObject({
+export const TestEndpoint = z.strictObject({
   id: endpointId,
   eventType: z
     .enum(eventTypes)
     .default("webhook.test")
     .meta({ description: "Whose example is sent.", examples: ["webhook.test"] }),
 });
-export type TryEndpoint = z.output<typeof TryEndpoint>;
+export type TestEndpoint = z.output<typeof TestEndpoint>;
 
 export const EndpointTrial = z
   .object({

@@ -113,7 +113,7 @@ const grants: Record<string, Record<string, string>> = {
     "UPDATE of deadline_at": "intents knowledge_files",
     "UPDATE of status": "uploads",
     "UPDATE of checked_at": "voices",
-    "UPDATE of failing_since,failures_in_row,last_failure_at,last_success_at,rate_due_at": "webhook_endpoints",
+    "UPDATE of failing_since,consecutive_failures,last_failure_at,last_success_at,rate_due_at": "webhook_endpoints",
     "UPDATE of next_at": "workflow_steps",
   },
   patchbay_worker: { [readWrite]: "worker_heartbeats" },
