@@ -65,7 +65,7 @@ export const jobs = {
     payload: z.object({
       callId: z.string(),
       /** It has told us of a refund, which counts when it has the call no more. */
-      refundTold: z.boolean().optional(),
+      refundReported: z.boolean().optional(),
     }),
     asksProvider: true,
     retryAfterSeconds: [5, 30, 120, 600],
@@ -108,7 +108,7 @@ export const jobs = {
     evenSuspended: true,
   },
   /** Ends a call at the provider that is not ours to keep: a second one for the same id. */
-  "calls.hangUpStray": {
+  "calls.hangUpOrphan": {
     wall: "client",
     pool: "prompt",
     payload: z.object({ callId: z.string(), providerAccountId: z.string(), providerCallId: z.string() }),
