@@ -106,7 +106,7 @@ export const jobs = {
     runsWhenSuspended: true,
   },
   /** Hangs up a duplicate at the provider: a second call for the same id. */
-  "calls.hangUpStray": {
+  "calls.hangUpOrphan": {
     access: "tenant",
     pool: "prompt",
     payload: z.object({ callId: z.string(), providerAccountId: z.string(), providerCallId: z.string() }),

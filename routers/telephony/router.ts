@@ -1,6 +1,6 @@
 import { command, providerCommand, providerQuery, query, router } from "../core/procedures.ts";
 import { rest } from "../core/rest-metadata.ts";
-import { describeTelephony, planChange, recordChange, seeAccount, tellAccount } from "./config.ts";
+import { describeTelephony, planChange, readAccount, recordChange, updateAccount } from "./config.ts";
 import { createRegistration, getRegistration, listRegistrations, removeRegistration } from "./registrations.ts";
 import { assignments } from "./rules.ts";
 import {
@@ -32,7 +32,7 @@ export const telephony = router({
     .query(({ ctx }) =>
       ctx.consult({
         read: isShared,
-        execute: (account, deadline) => seeAccount(ctx.providers, account, deadline),
+        execute: (account, deadline) => readAccount(ctx.providers, account, deadline),
         record: describeTelephony,
       }),
     ),
@@ -51,7 +51,7 @@ export const telephony = router({
     .mutation(({ ctx, input }) =>
       ctx.consult({
         read: (tx) => planChange(tx, input, ctx.ring),
-        execute: (wanted, deadline) => tellAccount(ctx.providers, wanted, deadline),
+        execute: (wanted, deadline) => updateAccount(ctx.providers, wanted, deadline),
         record: recordChange,
       }),
     ),

@@ -236,7 +236,7 @@ test("the answer comes after the webhook has settled the matter: it is the same 
     expect(placed.status).toBe(201);
     const { id } = placed.body.data;
     const { provider_call_id } = await callRow(h, id);
-    expect([...hungUp, ...(await waitingJobs(h, "calls.hangUpStray"))], "nobody takes it for a stray").toEqual([]);
+    expect([...hungUp, ...(await waitingJobs(h, "calls.hangUpOrphan"))], "nobody takes it for a stray").toEqual([]);
     expect((await provider.getCall(platformAccount, provider_call_id!, inTime()))!.endedAt).toBeNull();
     await h.simulator.control(`calls/${provider_call_id}/end`);
     await expectOneCallChargedOnce(id);
@@ -289,7 +289,7 @@ test("given up after one look: what shows up later is hung up, and only the call
   await h.simulator.faults({});
   await hurry(h, "intents.resolve");
   await until(async () => {
-    await hurry(h, "calls.hangUpStray");
+    await hurry(h, "calls.hangUpOrphan");
     return (await strays(id)).every(({ endedAt }) => endedAt !== null);
   });
   const again = await place("+14155550015", "late-list");
@@ -310,7 +310,7 @@ test("overloaded after accepting, while lists lag: of three calls one is ours, t
   const { id } = placed.body.data;
   expect(await acceptedFor(h, id)).toBe(3);
   await until(async () => {
-    await hurry(h, "calls.hangUpStray");
+    await hurry(h, "calls.hangUpOrphan");
     return (await strays(id)).every(({ endedAt }) => endedAt !== null);
   });
   expect((await strays(id)).map(({ endReason }) => endReason)).toEqual(["agent_hangup", "agent_hangup"]);
@@ -340,7 +340,7 @@ test("a second call that only the request hears of is hung up too", async () => 
   expect(await placing).toMatchObject({ status: 201, body: { data: { id } } });
   expect(await acceptedFor(h, id)).toBe(2);
   await until(async () => {
-    await hurry(h, "calls.hangUpStray");
+    await hurry(h, "calls.hangUpOrphan");
     return (await strays(id)).every(({ endedAt }) => endedAt !== null);
   });
   const { provider_call_id } = await callRow(h, id);
@@ -365,7 +365,7 @@ test("a call that shows up after it was given up is hung up, and costs the clien
     const [late] = await strays(id);
     await h.simulator.control("webhooks/resend", { callId: late!.providerCallId, event: "call.started" });
     await until(async () => {
-      await hurry(h, "calls.hangUpStray");
+      await hurry(h, "calls.hangUpOrphan");
       return (await strays(id)).every(({ endedAt }) => endedAt !== null);
     });
     await until(async () => {
