@@ -85,11 +85,11 @@ export const sweep: Task<"intents.sweep"> = {
 const readIntent = (ctx: JobContext, intentId: string) =>
   ctx.asClient(async (tx) => {
     const [intent] = await tx.select().from(intents).where(eq(intents.id, intentId));
-    const isDoubted = intent?.outcome === "unavailable" && intent.absences > 0;
+    const isDoubted = intent?.status === "settled" && intent.outcome !== "absent" && intent.absences > 0;
     return intent && (intent.status === "open" || isDoubted) ? intent : null;
   });
 
-/** It was given up after one look, and its key runs again: what the provider has of it after all is removed there. */
+/** An attempt that one look did not find may have been done after all: what the provider has beside the one that was taken is removed there. */
 async function lookOnceMore(ctx: JobContext, outbound: AnyProviderCommand, intent: IntentRow) {
   if (outbound.lookupRepeatsRequest || outbound.unnamed) return;
   const asked = await ctx.asClient((tx) => outbound.rebuildRequest(tx, intent.subjectId));

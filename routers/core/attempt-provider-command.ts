@@ -5,7 +5,7 @@ import { type Deadline, isPassing, ProviderError } from "../ports/provider-error
 import type { Failure, ProviderCommand } from "./provider-command.ts";
 
 /** What an outbound came to. `strays`: more of the same that the provider has, beside the one that is taken. */
-export type Settlement<G> = { outcome: "accepted"; got: G; strays?: G[] } | Failure;
+export type Settlement<G> = { outcome: "accepted"; got: G; strays?: G[]; lookedUp?: true } | Failure;
 
 type Call<A> = { providers: Providers; accountId: string; asked: A; deadline: Deadline; log: Logger };
 
@@ -27,14 +27,15 @@ export async function callProvider<A, G>(
   const doubt: { lookedUp?: true } = {};
   for (let attempt = 1; ; attempt += 1) {
     const error = await attemptOnce(what, call);
-    if (error === null || "outcome" in error) return error;
+    if (error === null) return null;
+    if ("outcome" in error) return { ...error, ...doubt }; // an earlier attempt may have done it as well
     if (error.kind !== "unknown") return { ...failureOf(error), ...doubt };
     if (error.status !== 503) return null;
     const again = await pauseAfter(error, attempt, call.deadline);
     const found = await lookUp(what, call, since);
     if (!found) return null;
     const [got, ...strays] = found;
-    if (got !== undefined) return { outcome: "accepted", got, strays };
+    if (got !== undefined) return { outcome: "accepted", got, strays, ...doubt };
     doubt.lookedUp = true;
     if (!again) return { ...failureOf(error), outcome: "unavailable", ...doubt };
   }

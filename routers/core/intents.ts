@@ -98,9 +98,8 @@ const now = sql`clock_timestamp()` as unknown as Date; // drizzle takes an expre
 const isLastWord = (settlement: Settlement<never>) =>
   settlement.outcome === "accepted" || (settlement.outcome === "refused" && !settlement.passing);
 
-/** Marks an intent of which one look found nothing: its recovery job looks once more. */
-const doubtOf = (settlement: Settlement<never>) =>
-  settlement.outcome !== "accepted" && settlement.lookedUp ? { absences: 1, absentAt: now } : {};
+/** Marks an intent of which one look found nothing, whatever came of it in the end: its recovery job looks once more. */
+const doubtOf = (settlement: Settlement<never>) => (settlement.lookedUp ? { absences: 1, absentAt: now } : {});
 
 export async function removeStrays(tx: Tx, outbound: AnyProviderCommand, intent: IntentRow, strays: readonly never[]) {
   for (const stray of strays) await outbound.onOrphan?.(tx, intent.subjectId, intent.providerAccountId, stray);
