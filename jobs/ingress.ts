@@ -156,7 +156,7 @@ export async function bringForward(
   await ctx.db.asClient({ clientId, requestId: ctx.requestId }, async (tx) => {
     const intent = await openIntentOf(tx, callId);
     if (!intent) return applyProviderCall(tx, callId, seen, how);
-    const settlement = { outcome: "accepted", got: seen as never } as const;
+    const settlement = { outcome: "accepted", resource: seen as never } as const;
     await settleIntent(tx, placeCall as unknown as AnyProviderCommand, intent.id, settlement, ring);
   });
 }

@@ -2,7 +2,7 @@ import { eq, sql } from "drizzle-orm";
 import { enqueue } from "../db/queue.ts";
 import { intents } from "../db/schema/agents.ts";
 import type { Settlement } from "../routers/core/attempt-provider-command.ts";
-import { cipherFor, type IntentRow, removeStrays, settleIntent } from "../routers/core/intents.ts";
+import { cipherFor, type IntentRow, removeOrphans, settleIntent } from "../routers/core/intents.ts";
 import type { AnyProviderCommand } from "../routers/core/provider-command.ts";
 import { isPassing, ProviderError } from "../routers/ports/provider-error.ts";
 import { providerCommandOf } from "./provider-commands.ts";
@@ -37,7 +37,7 @@ export const resolve: Task<"intents.resolve"> = {
       if (found instanceof ProviderError) return close({ outcome: "refused", message: found.message });
       const [taken, ...strays] = found;
       if (taken !== undefined) {
-        await close({ outcome: "accepted", got: taken, strays });
+        await close({ outcome: "accepted", resource: taken, orphans: strays });
         return;
       }
       const lookedBefore = intent.absentAt !== null && intent.absences > 0;
@@ -97,7 +97,7 @@ async function lookOnceMore(ctx: JobContext, outbound: AnyProviderCommand, inten
   const deadline = { signal: AbortSignal.timeout(providerDeadlineMs) };
   const found = await outbound.lookup(ctx.providers, intent.providerAccountId, asked, since, deadline);
   ctx.fence.check();
-  await ctx.asClient((tx) => removeStrays(tx, outbound, intent, found));
+  await ctx.asClient((tx) => removeOrphans(tx, outbound, intent, found));
 }
 
 async function noteAbsence(tx: Parameters<typeof settleIntent>[0], intentId: string) {

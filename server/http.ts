@@ -133,7 +133,7 @@ function answerUnreadable(error: Error & { code?: string }, socket: Duplex) {
 /** Who sent the request. Found once per request, unless it is asked `anew`: a token may run out while a stream goes on. */
 const callerFinder =
   ({ auth }: Deps) =>
-  (req: Request, anew?: "anew"): Promise<Caller> => {
+  (req: Request, anew?: "fresh"): Promise<Caller> => {
     const known = facts(req);
     if (anew) delete known.caller;
     known.caller ??= auth.authenticate(req.headers.authorization);

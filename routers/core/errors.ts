@@ -25,7 +25,7 @@ const codeOfStatus = {
 
 export { type ErrorCode, type ErrorDetail, errorCodes };
 
-type Extra = { details?: ErrorDetail[]; retryAfterSeconds?: number; cause?: unknown };
+type Extra = { details?: ErrorDetail[] | undefined; retryAfterSeconds?: number | undefined; cause?: unknown };
 
 /** The `Retry-After` of a 503 whose cause has no better estimate. */
 const defaultRetryAfterSeconds = 5;

@@ -30,7 +30,7 @@ export const telephony = router({
     )
     .output(TelephonyConfig)
     .query(({ ctx }) =>
-      ctx.consult({
+      ctx.queryProvider({
         read: isShared,
         execute: (account, deadline) => readAccount(ctx.providers, account, deadline),
         record: describeTelephony,
@@ -49,8 +49,8 @@ export const telephony = router({
     .input(UpdateTelephony)
     .output(TelephonyConfig)
     .mutation(({ ctx, input }) =>
-      ctx.consult({
-        read: (tx) => planChange(tx, input, ctx.ring),
+      ctx.queryProvider({
+        read: (tx) => planChange(tx, input, ctx.cipher),
         execute: (wanted, deadline) => updateAccount(ctx.providers, wanted, deadline),
         record: recordChange,
       }),

@@ -49,7 +49,7 @@ export const webhooks = router({
     )
     .input(CreateEndpoint)
     .output(CreatedEndpoint)
-    .mutation(({ ctx, input }) => createEndpoint(ctx.tx, input, ctx.ring, addressRules(ctx))),
+    .mutation(({ ctx, input }) => createEndpoint(ctx.tx, input, ctx.cipher, addressRules(ctx))),
 
   list: query
     .meta(
@@ -86,7 +86,7 @@ export const webhooks = router({
     .input(UpdateEndpoint)
     .output(Endpoint)
     .mutation(async ({ ctx, input: { headers, ...change } }) => {
-      if (headers) await setHeaders(ctx.tx, change.id, headers, ctx.ring);
+      if (headers) await setHeaders(ctx.tx, change.id, headers, ctx.cipher);
       return updateEndpoint(ctx.tx, change, addressRules(ctx));
     }),
 
@@ -111,7 +111,7 @@ export const webhooks = router({
     )
     .input(RotateSecret)
     .output(CreatedEndpoint)
-    .mutation(({ ctx, input }) => rotateSecret(ctx.tx, input, ctx.ring)),
+    .mutation(({ ctx, input }) => rotateSecret(ctx.tx, input, ctx.cipher)),
 
   test: providerQuery
     .meta(
@@ -125,8 +125,8 @@ export const webhooks = router({
     .input(TestEndpoint)
     .output(EndpointTrial)
     .mutation(({ ctx, input }) => {
-      const { ring, principal, providers } = ctx;
-      return ctx.consult(testEndpoint(input, { clientId: principal.clientId, ring, sender: providers.webhooks }));
+      const { cipher: ring, principal, providers } = ctx;
+      return ctx.queryProvider(testEndpoint(input, { clientId: principal.clientId, ring, sender: providers.webhooks }));
     }),
 
   replay: command

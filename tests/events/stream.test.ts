@@ -322,7 +322,7 @@ describe("the stream of events is refused", () => {
 
   test("beyond so many in one process", async () => {
     const notices = openNotifications({ url: h.deps.roles.tenantUrl, channel: "none" });
-    const live = openEventFollowers(notices, { perProcess: 2, perPrincipal: 2, looksAtOnce: 1 });
+    const live = openEventFollowers(notices, { perProcess: 2, perPrincipal: 2, concurrentReads: 1 });
     const places = [live.enter("key_1", ada.clientId), live.enter("key_2", ada.clientId)];
     expect(() => live.enter("key_3", ada.clientId)).toThrow(expect.objectContaining({ fault: "server_overloaded" }));
     places[0]!.leave();

@@ -28,7 +28,7 @@ export async function eraseCopies(tx: Tx, callId: string) {
 export async function eraseOwnCopies(tx: Tx, { id }: CallRow, ring: Cipher) {
   const shown = await getCall(tx, id);
   for (const { principal, key, answer } of await answersAbout(tx, id, ring)) {
-    const kept = "fault" in answer ? { ...answer, message: tombstone } : { ...answer, data: shown };
+    const kept = "error" in answer ? { ...answer, message: tombstone } : { ...answer, data: shown };
     await replaceAnswer(tx, { principal, key }, ring, kept);
   }
   const runs = tx.select({ id: workflowRuns.id }).from(workflowRuns).where(eq(workflowRuns.subjectId, id));

@@ -79,7 +79,7 @@ export const placeCall: ProviderCommand<CreateCall, Asked, ProviderCall, Call> =
     return {
       subjectId: row.id,
       providerAccountId: agent.providerAccountId,
-      asked: { request, line, trunk, pinned },
+      request: { request, line, trunk, pinned },
     };
   },
 
