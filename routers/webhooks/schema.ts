@@ -4,7 +4,7 @@ import { canMatch } from "../core/event-pattern.ts";
 import { examples, Id, Timestamp } from "../core/fields.ts";
 import { PageInput, pageOf } from "../core/pagination.ts";
 import { AttemptError, disableCodes } from "../core/webhook-error-codes.ts";
-import { mostHeaders } from "../ports/addresses.ts";
+import { maxHeaders } from "../ports/addresses.ts";
 import { objectionsToHeaders } from "./endpoints/headers.ts";
 
 export const endpointId = Id("endpoint", examples.endpoint);
@@ -52,7 +52,7 @@ export const fields = {
       }
     })
     .meta({
-      maxProperties: mostHeaders,
+      maxProperties: maxHeaders,
       description:
         "Headers of your own that every request carries, at most 20. They are kept sealed: answers show their names alone.",
       redact: "secret",
