@@ -9,7 +9,7 @@ export { DatabaseBusy } from "./fair-gate.ts";
 export { isDeadlock, isStalePlan, SessionRefused, TransactionEnded } from "./sql-error.ts";
 export { beforeCommit, type Tx } from "./transaction.ts";
 
-/** The tenant of a transaction. `keyId` is checked inside it, so that a revocation takes effect at once in all processes. */
+/** The tenant of a transaction. `keyId` is checked inside it, so that a revocation takes effect immediately in all processes. */
 export type TenantSession = { clientId: string; keyId?: string | null; requestId?: string | null };
 
 type Mode = { mode?: "read" | "write" };

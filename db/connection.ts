@@ -31,7 +31,7 @@ export type ConnectionOptions = {
 };
 
 /**
- * One connection to Postgres, which never reconnects: postgres.js gets one socket, and an error when it asks for a second.
+ * One connection to Postgres, which never reconnects: postgres.js gets one socket, and an error when it requests a second.
  */
 export class Connection {
   readonly #sql: postgres.Sql;

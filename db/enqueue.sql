@@ -123,7 +123,7 @@ begin
 end $$;
 
 -- Releases the jobs of pools without a recent heartbeat. A pool that beats again after this finds its heartbeat row deleted.
--- A younger lock is left for the next run: its pool may have just started. A job that was lost once runs again at once. A job
+-- A younger lock is left for the next run: its pool may have just started. A job that was lost once runs again immediately. A job
 -- that was lost more often is delayed at random by up to a minute: it may be what kills its pools, and should take fewer
 -- other jobs down with it.
 create or replace function graphile_worker.patchbay_rescue(p_dead_after_seconds double precision)
@@ -151,7 +151,7 @@ begin
     select freed.locked_by, count(*) from freed group by 1;
 end $$;
 
--- Releases the jobs of the given pools at once. Only for pools that run nothing any more.
+-- Releases the jobs of the given pools immediately. Only for pools that run nothing any more.
 create or replace function graphile_worker.patchbay_retire(p_pools pg_catalog.text[]) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin

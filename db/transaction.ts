@@ -36,7 +36,7 @@ export async function transact<T>(
   options: Options,
   setSession: Statement,
   work: (tx: Tx) => Promise<T>,
-  retries = options.pool.size, // each connection may hold a stale plan of its own
+  retries = options.pool.size, // each connection may have its own stale plan
 ): Promise<T> {
   const { pool, owner, transactionMs, mode } = options;
   const lease = await pool.acquire(owner);
@@ -62,7 +62,7 @@ export async function transact<T>(
   return result;
 }
 
-/** Rejects at once when the connection is lost, even while `work` waits for something else. */
+/** Rejects immediately when the connection is lost, even while `work` waits for something else. */
 function runWork<T>(
   connection: Connection,
   statements: Statements,

@@ -88,7 +88,7 @@ export const intents = pgTable(
       .default("open"),
     outcome: text({ enum: ["accepted", "refused", "unavailable", "absent"] }),
     providerAccountId: text().notNull(),
-    /** For the audit row and the stored response, whichever process settles the intent. */
+    /** For the audit row and the stored response, independent of the process that settles the intent. */
     principal: text().notNull(),
     idempotencyKey: text(),
     /** The owner of the idempotency key, if not `principal`: the first API key of a chain of rotations. */

@@ -105,7 +105,7 @@ export const calls = pgTable(
     index("calls_retention_transcript").on(t.transcriptUntil).where(sql`transcript_until is not null`),
     index("calls_retention_recording").on(t.recordingUntil).where(sql`recording_until is not null`),
     index("calls_check").on(t.checkAt).where(sql`check_at is not null`),
-    // A provider's call is one call here, whichever process sees it first.
+    // A provider's call is one call here, even if two processes see it for the first time.
     uniqueIndex("calls_provider").on(t.providerAccountId, t.providerCallId),
     // Filters on these columns scan only the index, newest first.
     index("calls_duration").on(t.clientId, t.id, t.durationSeconds),

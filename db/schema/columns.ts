@@ -4,7 +4,7 @@ import { bigint, customType, pgPolicy, pgRole, text, timestamp } from "drizzle-o
 export const tenantRole = pgRole("patchbay_tenant").existing();
 export const systemRole = pgRole("patchbay_system").existing();
 
-/** The client of this transaction. After a transaction the setting is '', not NULL, hence nullif. `select` evaluates it once per query. */
+/** The client of this transaction. After a transaction the setting is '' and not NULL, so nullif. `select` evaluates it once per query. */
 export const currentClient = sql`(select nullif(current_setting('app.client_id', true), ''))`;
 export const currentUser = sql`(select nullif(current_setting('app.user_id', true), ''))`;
 

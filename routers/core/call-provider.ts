@@ -22,7 +22,7 @@ export type ProviderQuery<Read, Response, Output> = {
 /** Signs the links in an output when it is sent, also on a replay: a link lasts minutes, a stored response a day. */
 export async function withSignedLinks<T>({ providers }: Context, output: T): Promise<T> {
   try {
-    return (await signLinks(providers.files, output, new Date())) as T; // the same, but for the links in it
+    return (await signLinks(providers.files, output, new Date())) as T; // the same type: only its links change
   } catch (error) {
     throw fromProviderError(error) ?? error;
   }

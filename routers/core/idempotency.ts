@@ -39,7 +39,7 @@ type PendingResponse = (intentId: string) => Promise<Answer | null>;
 /**
  * Claims the key for this transaction. Returns the stored response of an earlier request; null: the caller does the work.
  * A running request holds its key for at most a minute. After that it has died: without an intent the work is done now, with
- * one `pendingResponse` gives the response. The lock has a statement of its own, because a statement that also read the row
+ * one `pendingResponse` gives the response. The lock needs a separate statement, because a statement that also read the row
  * would read it with a snapshot older than the lock.
  */
 export async function claimKey(
@@ -114,7 +114,7 @@ export async function releaseKey(
     );
 }
 
-/** Stores the response of a reserved key, whichever process settled the intent. */
+/** Stores the response of a reserved key, in any process that settles the intent. */
 export async function storeReserved(
   tx: Tx,
   { principal, key }: Pick<Claim, "principal" | "key">,

@@ -56,7 +56,7 @@ export async function openIntent<I, A, G, O>(
 }
 
 /**
- * Step 3, in a transaction of its own: called by the request, by the recovery job and by provider webhooks. The first caller
+ * Step 3, in a separate transaction: called by the request, by the recovery job and by provider webhooks. The first caller
  * writes the outcome, the events, the audit row and the stored response. Later callers get the same response; a resource
  * other than the accepted one is an orphan.
  */
@@ -97,7 +97,7 @@ function claimOf({ principal, idempotencyOwner, idempotencyKey: key }: IntentRow
 const isFinal = (settlement: Settlement<never>) =>
   settlement.outcome === "accepted" || (settlement.outcome === "refused" && !settlement.passing);
 
-/** Marks an intent for which a lookup found nothing, whatever its outcome: the recovery job looks it up once more. */
+/** Marks an intent for which a lookup found nothing, whatever its outcome: the recovery job looks it up again. */
 const absenceOf = (settlement: Settlement<never>) => (settlement.lookedUp ? { absences: 1, absentAt: dbNow() } : {});
 
 export async function removeOrphans(tx: Tx, command: AnyProviderCommand, intent: IntentRow, orphans: readonly never[]) {

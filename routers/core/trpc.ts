@@ -9,7 +9,7 @@ const t = initTRPC
   .context<Context>()
   .meta<Meta>()
   .create({
-    // The ping is below the idle timeout of usual load balancers. A client that misses pings for so long reconnects.
+    // The ping is below the idle timeout of usual load balancers. A client without pings for that time reconnects.
     sse: { ping: { enabled: true, intervalMs: 15_000 }, client: { reconnectAfterInactivityMs: 40_000 } },
     errorFormatter: ({ shape, error, ctx }) => {
       const { errorCode, message, status, details } = toApiError(error);

@@ -64,7 +64,7 @@ export type ProviderCall = {
   /** The agent of the call at the provider; null for a call without one. */
   providerAgentId: string | null;
   recordingEnabled: boolean;
-  /** `web` also stands for all other media that are not telephone. */
+  /** `web` also covers all other media that are not telephone. */
   medium: "web" | "sip" | "twilio" | "telnyx" | "plivo";
   /** Whether it is an inbound telephone call. */
   isInbound: boolean;
