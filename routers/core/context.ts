@@ -55,6 +55,8 @@ export type Principal = {
 
 export type Context = {
   requestId: string;
+  /** The base URL of this installation, for links in responses. */
+  publicUrl: string;
   transport: "rest" | "trpc";
   /** On /trpc: the caller can read streamed responses. */
   takesStream: boolean;

@@ -131,4 +131,5 @@ function invalidInput(error: z.core.$ZodError): ApiError {
   return new ApiError("input_invalid", message, { details, cause: error });
 }
 
-export const docUrl = (code: ErrorCode) => `/docs/errors#${code}`;
+/** The documentation of an error code. `publicUrl`: the base URL of this installation. */
+export const docUrl = (publicUrl: string, code: ErrorCode) => `${publicUrl.replace(/\/+$/, "")}/docs/errors#${code}`;

@@ -17,7 +17,7 @@ const t = initTRPC
         code: errorCode,
         httpStatus: status,
         requestId: ctx?.requestId,
-        docUrl: docUrl(errorCode),
+        docUrl: docUrl(ctx?.publicUrl ?? "", errorCode),
         details,
       };
       return { message, code: shape.code, data };
