@@ -4,15 +4,15 @@ import { FairGate, type Owner } from "./fair-gate.ts";
 type PoolOptions = ConnectionOptions & { size: number; maxWaiting: number; maxWaitMs: number };
 
 /** One connection, lent for one transaction. */
-export type Lease = { lane: Connection; giveBack(): void };
+export type Lease = { connection: Connection; release(): void };
 
-/** Lends lanes, each to one transaction at a time. No client can hold all of them; waiting is bounded in length and in time. */
+/** Lends each connection to one transaction at a time. No client can hold all of them; the queue is bounded in length and time. */
 export class ConnectionPool {
-  /** How many lanes it opens at most. */
+  /** The maximum number of connections. */
   readonly size: number;
   readonly #options: PoolOptions;
   readonly #gate: FairGate;
-  readonly #lanes = new Set<Connection>();
+  readonly #connections = new Set<Connection>();
   readonly #free: Connection[] = [];
 
   constructor(options: PoolOptions) {
@@ -25,37 +25,37 @@ export class ConnectionPool {
   async acquire(owner: Owner): Promise<Lease> {
     const waited = this.#gate.enter(owner);
     if (waited) await waited;
-    const lane = this.#free.pop() ?? this.#open();
+    const connection = this.#free.pop() ?? this.#open();
     let isLent = true;
-    const giveBack = () => {
+    const release = () => {
       if (!isLent) return;
       isLent = false;
-      if (!lane.dead) this.#free.push(lane);
+      if (!connection.isDead) this.#free.push(connection);
       this.#gate.leave(owner);
     };
-    return { lane, giveBack };
+    return { connection, release };
   }
 
-  /** Closes it. The lease must still be given back. */
-  destroy(lane: Connection) {
-    lane.destroy();
-    this.#forget(lane);
+  /** Closes the connection. Its lease must still be released. */
+  destroy(connection: Connection) {
+    connection.destroy();
+    this.#forget(connection);
   }
 
   async close() {
     this.#gate.close();
-    await Promise.all([...this.#lanes].map((lane) => lane.close()));
+    await Promise.all([...this.#connections].map((connection) => connection.close()));
   }
 
   #open(): Connection {
-    const lane = new Connection(this.#options, (dead) => this.#forget(dead));
-    this.#lanes.add(lane);
-    return lane;
+    const connection = new Connection(this.#options, (dead) => this.#forget(dead));
+    this.#connections.add(connection);
+    return connection;
   }
 
-  #forget(lane: Connection) {
-    this.#lanes.delete(lane);
-    const place = this.#free.indexOf(lane);
+  #forget(connection: Connection) {
+    this.#connections.delete(connection);
+    const place = this.#free.indexOf(connection);
     if (place >= 0) this.#free.splice(place, 1);
   }
 }

@@ -1,8 +1,14 @@
+// Why this file exists. postgres.js reconnects by itself when it loses its connection, and sends what it had queued over the
+// new one. A statement of a broken transaction would then run outside of it, commit by itself and look like a success. When
+// the server closes a connection before it is authenticated, postgres.js reports nothing and dials again, so nothing ever
+// settles. A server that accepts a statement and never responds has the same effect. So each `Connection` gives postgres.js
+// one socket only, fails as a whole at its first loss, rejects every pending statement, and has its own deadlines.
+
 import { connect, type Socket } from "node:net";
 import { drizzle } from "drizzle-orm/postgres-js";
 import postgres from "postgres";
 
-/** The connection was lost. Whatever was under way did not commit, unless it was the commit itself: that nobody knows. */
+/** The connection was lost. Pending work was not committed, unless the commit itself was pending: then it is unknown. */
 export class ConnectionLost extends Error {
   constructor(cause?: unknown) {
     super("The connection to the database was lost.", { cause });
@@ -16,36 +22,35 @@ export type ConnectionOptions = {
   statementTimeoutMs: number;
   idleInTransactionTimeoutMs: number;
   planLifeMs: number;
-  /** How long a connection may take until its first statement is answered. */
+  /** The deadline of the first response on a new connection. */
   connectMs: number;
-  /** How long `begin`, and what else does no work, may go unanswered. */
+  /** The deadline of `begin` and other commands that do no work. */
   quickMs: number;
-  /** How long any other statement may: the server's own timeout cannot fire when the server has stopped. */
+  /** The deadline of any other statement: the server's own timeout cannot fire when the server has stopped. */
   answerMs: number;
 };
 
 /**
- * One connection for as long as it lives. postgres.js would quietly connect again, and a statement of a broken
- * transaction would run outside of it and look like success: so the socket is given once, and never a second time.
+ * One connection to Postgres, which never reconnects: postgres.js gets one socket, and an error when it requests a second.
  */
 export class Connection {
   readonly #sql: postgres.Sql;
-  /** Statements that were sent and not yet answered, oldest first, and how long each may stay the oldest. */
-  readonly #underWay = new Map<Sent, number>();
+  /** Statements without a response, oldest first, each with its deadline in ms from when it became the oldest. */
+  readonly #pending = new Map<Sent, number>();
   readonly #options: ConnectionOptions;
-  readonly #onDeath: (lane: Connection) => void;
+  readonly #onDeath: (connection: Connection) => void;
   #socket: Socket | undefined;
   #clock: NodeJS.Timeout | undefined;
   #silentMs = 0;
-  #dead = false;
-  #isMourned = false;
+  #isDead = false;
+  #isReported = false;
   #plannedAt = performance.now();
-  #waiter: ((error: ConnectionLost) => void) | undefined;
-  /** Why there is no connection: what the socket said, or the server while nobody had been let in yet. */
+  #lostListener: ((error: ConnectionLost) => void) | undefined;
+  /** Why there is no connection: an error of the socket, or of the server before authentication. */
   #reason: unknown;
-  #isIn = false;
+  #isAuthenticated = false;
 
-  constructor(options: ConnectionOptions, onDeath: (lane: Connection) => void) {
+  constructor(options: ConnectionOptions, onDeath: (connection: Connection) => void) {
     this.#options = options;
     this.#onDeath = onDeath;
     this.#sql = postgres(options.url, {
@@ -54,7 +59,7 @@ export class Connection {
       fetch_types: false,
       idle_timeout: 0,
       max_lifetime: null,
-      connect_timeout: Math.ceil(options.connectMs / 1000) + 1, // ours comes first
+      connect_timeout: Math.ceil(options.connectMs / 1000) + 1, // our own deadline fires first
       onnotice: () => {},
       onclose: () => this.#die(),
       connection: {
@@ -66,58 +71,58 @@ export class Connection {
     drizzle(this.#sql); // switches the date parsers to text, as drizzle's columns expect
   }
 
-  get dead() {
-    return this.#dead;
+  get isDead() {
+    return this.#isDead;
   }
 
-  /** Statements under way. */
+  /** The number of pending statements. */
   get load() {
-    return this.#underWay.size;
+    return this.#pending.size;
   }
 
-  /** What drizzle's session reads from its client. */
+  /** The options that drizzle's session reads from its client. */
   get driverOptions() {
     return this.#sql.options;
   }
 
-  /** Hears of the loss of the connection, once. One transaction at a time listens. */
-  listen(waiter: ((error: ConnectionLost) => void) | undefined) {
-    this.#waiter = waiter;
+  /** Sets the listener for the loss of the connection, called at most once. There is one: the present transaction. */
+  onLost(listener: ((error: ConnectionLost) => void) | undefined) {
+    this.#lostListener = listener;
   }
 
-  /** Sends a statement now: its place in the line is decided before this returns. */
+  /** Sends a statement. Its place in the order is fixed before this returns. */
   send(text: string, parameters: readonly unknown[] = []) {
-    if (this.#dead) throw new ConnectionLost();
+    if (this.#isDead) throw new ConnectionLost();
     return this.#watch(this.#sql.unsafe(text, parameters as never[], prepared), this.#options.answerMs);
   }
 
-  /** Begin, commit and rollback: without parameters, and cheaper unprepared. A commit that writes has something to do. */
+  /** Commands without parameters, which are cheaper unprepared. `writes`: a commit of a write needs the longer deadline. */
   command(text: "begin" | "begin read only" | "commit" | "rollback" | "discard plans", writes = false) {
-    if (this.#dead) throw new ConnectionLost();
+    if (this.#isDead) throw new ConnectionLost();
     return this.#watch(this.#sql.unsafe(text), writes ? this.#options.answerMs : this.#options.quickMs);
   }
 
-  /** Before a transaction, or a statement that is one: has statements planned anew that were planned some time ago. */
-  forgetOldPlans() {
+  /** Discards old plans. Call it before a transaction, or before a statement that is one. */
+  discardOldPlans() {
     if (performance.now() - this.#plannedAt < this.#options.planLifeMs) return;
     this.#plannedAt = performance.now();
     this.command("discard plans").catch(() => {}); // it fails with the connection, and so does what follows
   }
 
-  /** Finishes what is under way, then closes. */
+  /** Waits for pending statements, then closes. */
   async close() {
     await this.#sql.end({ timeout: 5 });
   }
 
-  /** Closes at once; whatever is under way fails. */
+  /** Closes without waiting; pending statements fail. */
   destroy() {
-    this.#dead = true;
-    this.#sql.end({ timeout: 0 }).catch(() => {}); // nothing is left to tell: the lane is gone either way
+    this.#isDead = true;
+    this.#sql.end({ timeout: 0 }).catch(() => {}); // the connection is unusable in either case
   }
 
-  /** Gives the connection up: whatever is under way fails with the reason, and the server may do as it likes. */
+  /** Drops the connection: pending statements fail with the reason. The server may still finish them. */
   abort(reason: string) {
-    if (this.#isMourned) return;
+    if (this.#isReported) return;
     this.#reason = new Error(reason);
     this.#die();
     this.#socket?.destroy();
@@ -125,33 +130,33 @@ export class Connection {
   }
 
   #watch(sent: Sent, limitMs: number): Sent {
-    if (this.#underWay.size === 0) this.#silentMs = 0;
-    this.#underWay.set(sent, limitMs);
+    if (this.#pending.size === 0) this.#silentMs = 0;
+    this.#pending.set(sent, limitMs);
     this.#clock ??= setInterval(() => this.#tick(), tickMs).unref();
     sent.execute();
-    const answered = () => {
-      this.#underWay.delete(sent);
+    const onResponse = () => {
+      this.#pending.delete(sent);
       this.#silentMs = 0;
     };
     sent.then(
       () => {
-        this.#isIn = true;
-        answered();
+        this.#isAuthenticated = true;
+        onResponse();
       },
       (error: unknown) => {
-        if (!this.#isIn && !(error instanceof ConnectionLost)) this.#reason ??= error;
-        answered();
+        if (!this.#isAuthenticated && !(error instanceof ConnectionLost)) this.#reason ??= error;
+        onResponse();
       },
     );
     return sent;
   }
 
-  /** Counts how long the oldest statement has been the oldest. In ticks: while this process itself stood still, none passed. */
+  /** Counts how long the oldest statement is pending. It counts ticks, because none pass while this process is suspended. */
   #tick() {
-    const [limitMs] = this.#underWay.values();
-    if (limitMs === undefined || this.#dead) return this.#stopClock();
+    const [limitMs] = this.#pending.values();
+    if (limitMs === undefined || this.#isDead) return this.#stopClock();
     this.#silentMs += tickMs;
-    const mostMs = this.#isIn ? limitMs : this.#options.connectMs;
+    const mostMs = this.#isAuthenticated ? limitMs : this.#options.connectMs;
     if (this.#silentMs >= mostMs) this.abort(`The database did not answer within ${mostMs} ms.`);
   }
 
@@ -160,7 +165,7 @@ export class Connection {
     this.#clock = undefined;
   }
 
-  /** Of a server that hangs up before it has let anybody in, postgres.js says nothing, and calls again: nobody answers. */
+  /** Watches the socket: postgres.js does not report a connection that closes before authentication. */
   #dial(target: Target): Socket {
     const socket = dial(target);
     this.#socket = socket;
@@ -171,13 +176,13 @@ export class Connection {
   }
 
   #die() {
-    if (this.#isMourned) return;
-    this.#isMourned = true;
-    this.#dead = true;
+    if (this.#isReported) return;
+    this.#isReported = true;
+    this.#isDead = true;
     this.#stopClock();
-    // What postgres.js had put aside it would now send over the next connection, which there is not: it would wait for ever.
-    for (const sent of this.#underWay.keys()) rejectNow(sent, this.#reason);
-    this.#waiter?.(new ConnectionLost(this.#reason));
+    // postgres.js would keep queued statements for its next connection, which never comes, so they are rejected here.
+    for (const sent of this.#pending.keys()) rejectNow(sent, this.#reason);
+    this.#lostListener?.(new ConnectionLost(this.#reason));
     this.#onDeath(this);
   }
 }
@@ -186,22 +191,22 @@ const tickMs = 250;
 
 type Sent = postgres.PendingQuery<postgres.Row[]>;
 
-const prepared = { prepare: true, simple: false } as postgres.UnsafeQueryOptions; // `simple` is missing in its types
+const prepared = { prepare: true, simple: false } as postgres.UnsafeQueryOptions; // its types lack `simple`
 
-/** Every query of postgres.js carries this; its types do not say so. */
+/** Every query of postgres.js has `reject`, which its types lack. */
 const rejectNow = (sent: Sent, reason: unknown) =>
   (sent as unknown as { reject(error: Error): void }).reject(new ConnectionLost(reason));
 
-/** Options that postgres.js has and its types do not know. */
+/** Options of postgres.js that its types lack. */
 const unlisted = (options: object) => options as Record<never, never>;
 
 type Target = { host: string[]; port: number[]; path?: string };
 
 function once(dial: (target: Target) => Socket) {
-  let given = false;
+  let isUsed = false;
   return (target: Target) => {
-    if (given) throw new ConnectionLost();
-    given = true;
+    if (isUsed) throw new ConnectionLost();
+    isUsed = true;
     return dial(target);
   };
 }

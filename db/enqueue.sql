@@ -1,6 +1,8 @@
--- Run by the worker role, which owns the queue: the two ways into it. A tenant cannot name another client.
--- Every function sets its own search_path, with pg_temp last: left out, it would be searched first for tables and types, and a
--- caller could put their own in the place of ours. The types of parameters are written with their schema for the same reason.
+-- The functions of the queue, created by the worker role, which owns it. A tenant cannot queue for another client.
+-- Every function sets its own search_path with pg_temp last. Without it, pg_temp is searched first for tables and types, and a
+-- caller could substitute their own. The types of parameters name their schema for the same reason.
+
+-- Adds jobs for one client. Each carries the request id of the transaction, unless it names another.
 create or replace function graphile_worker.patchbay_add(p_client pg_catalog.text, p_jobs pg_catalog.json) returns void
 language sql set search_path = pg_catalog, pg_temp as $$
   select count(*) from graphile_worker.add_jobs(array(
@@ -21,7 +23,7 @@ create or replace function graphile_worker.patchbay_enqueue(p_jobs pg_catalog.js
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare client pg_catalog.text := nullif(current_setting('app.client_id', true), '');
 begin
-  if client is null then raise exception 'no client in this transaction: nothing can be queued for nobody'; end if;
+  if client is null then raise exception 'this transaction has no client, so it cannot queue a job'; end if;
   perform graphile_worker.patchbay_add(client, p_jobs);
 end $$;
 
@@ -30,9 +32,8 @@ language sql security definer set search_path = pg_catalog, pg_temp as $$
   select graphile_worker.patchbay_add(p_client, p_jobs)
 $$;
 
--- Many jobs of one task at once, each for its own client: for work that serves many clients in one commit. The queue's
--- own way in is for jobs with keys and names of queues, and costs twice as much; these have neither. One is announced,
--- whatever their number: whoever is idle fetches as many as there are.
+-- Queues many jobs of one task, each for its own client, in one commit. graphile-worker's add_jobs costs twice as much; it
+-- also handles keys and queue names, which these jobs lack. One notification is enough: an idle worker fetches all it can.
 create or replace function graphile_worker.patchbay_enqueue_all(
   p_task pg_catalog.text, p_clients pg_catalog.text[], p_bodies pg_catalog.json[], p_run_at pg_catalog.timestamptz[]
 ) returns void
@@ -50,8 +51,8 @@ begin
   perform pg_notify('jobs:insert', '{"r":' || random()::text || ',"count":1}');
 end $$;
 
--- One job for each of many keys, unless the key has one: what waits for its retry keeps its time and its attempt, and what
--- is at work sees the world as it is. The subquery is one lookup by the key, however long the queue.
+-- Queues one job for each key that has none. A job that waits for its retry keeps its time and attempt, and a running job
+-- will read the present rows anyway. The subquery is one index lookup per key, whatever the length of the queue.
 create or replace function graphile_worker.patchbay_enqueue_missing(p_jobs pg_catalog.json) returns void
 language sql security definer set search_path = pg_catalog, pg_temp as $$
   select count(graphile_worker.patchbay_add(job->>'clientId', json_build_array(job)))
@@ -59,7 +60,8 @@ language sql security definer set search_path = pg_catalog, pg_temp as $$
   where (select j.id from graphile_worker._private_jobs j where j.key = job->>'key') is null
 $$;
 
--- What waits or runs of these tasks (names between spaces), of the client of this transaction alone. No index serves it.
+-- The waiting and running jobs of these tasks (names separated by spaces), for the client of this transaction only. It scans
+-- the whole queue: no index serves it.
 create or replace function graphile_worker.patchbay_waiting(p_tasks pg_catalog.text)
 returns table (task pg_catalog.text, body pg_catalog.json) language sql security definer set search_path = pg_catalog, pg_temp stable as $$
   select t.identifier, j.payload->'body'
@@ -68,16 +70,16 @@ returns table (task pg_catalog.text, body pg_catalog.json) language sql security
     and j.payload->>'clientId' = nullif(current_setting('app.client_id', true), '')
 $$;
 
--- What health asks: how old the oldest job is that should have begun.
+-- For health checks: the age of the oldest due job.
 create or replace function graphile_worker.patchbay_oldest_due_seconds() returns double precision
 language sql security definer set search_path = pg_catalog, pg_temp stable as $$
   select coalesce(extract(epoch from now() - min(run_at)), 0) from graphile_worker._private_jobs
   where is_available and run_at <= now()
 $$;
 
--- The queue completes jobs by id, and asks not who holds them: a process that was stopped, buried and woken again would
--- remove the rows that its heir is working on. So: what is locked goes only by its holder, and a pool that no longer
--- holds a row removes nothing. Each connection of a pool names it in `patchbay.pool`; people and functions name none.
+-- graphile-worker completes a job by id without checking its lock. A process that was suspended, declared dead and resumed
+-- would delete jobs that another pool is running by then. So only the pool that holds the lock can delete a locked job. Each
+-- connection of a pool sets `patchbay.pool`; other sessions leave it unset, and so can delete only unlocked jobs.
 create or replace function graphile_worker.patchbay_keep() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp as $$ begin return null; end $$;
 do $$
@@ -90,10 +92,10 @@ begin
   end if;
 end $$;
 
--- What is locked or exhausted: few rows among perhaps millions that wait, looked for every few seconds.
+-- Locked or exhausted jobs: a few rows among possibly millions, searched every few seconds.
 create index if not exists patchbay_unavailable on graphile_worker._private_jobs (locked_by) where not is_available;
 
--- Removes a job on behalf of the pool that holds it. False: it is held no longer, and somebody else has it.
+-- Deletes a job on behalf of the pool that holds it. False: the pool no longer holds it.
 create or replace function graphile_worker.patchbay_remove(p_job bigint, p_pool pg_catalog.text) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
@@ -102,8 +104,8 @@ begin
   return found;
 end $$;
 
--- Puts the next attempt in the place of a job, in one commit: `put`, or `lost` when another pool has the job by now.
--- `superseded`: since it began, a newer job of its key was queued (which takes the key away), and that one runs.
+-- Replaces a job with its next attempt, in one commit. Returns `put`, or `lost` when another pool has the job by now, or
+-- `superseded` when a newer job with its key was queued while it ran: then the key moved to that job, which runs instead.
 create or replace function graphile_worker.patchbay_put_next(
   p_job bigint, p_pool pg_catalog.text, p_key pg_catalog.text, p_payload pg_catalog.json, p_seconds double precision
 ) returns pg_catalog.text
@@ -120,10 +122,10 @@ begin
   return 'put';
 end $$;
 
--- Frees what pools hold that have been silent for too long. Whoever beats again after this finds its row gone.
--- A lock younger than the silence is left for the next time: its pool may have only just begun.
--- What was lost once runs again at once. What was lost more often comes back scattered over up to a minute: one of
--- these may be killing its pool, and should take fewer and fewer neighbours with it.
+-- Releases the jobs of pools without a recent heartbeat. A pool that beats again after this finds its heartbeat row deleted.
+-- A younger lock is left for the next run: its pool may have just started. A job that was lost once runs again immediately. A job
+-- that was lost more often is delayed at random by up to a minute: it may be what kills its pools, and should take fewer
+-- other jobs down with it.
 create or replace function graphile_worker.patchbay_rescue(p_dead_after_seconds double precision)
 returns table (pool pg_catalog.text, jobs bigint) language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
@@ -136,11 +138,11 @@ begin
   update graphile_worker._private_job_queues q set locked_by = null, locked_at = null
     where q.locked_at < horizon and q.locked_by <> all (alive);
   return query
-    with lost as (
+    with lost as ( -- the locked jobs of dead pools; a concurrent run skips them
       select j.id, j.locked_by from graphile_worker._private_jobs j
       where not j.is_available and j.locked_at < horizon and j.locked_by <> all (alive)
       for update skip locked
-    ), freed as (
+    ), freed as ( -- unlocked again, with a delay from the second loss on
       update graphile_worker._private_jobs j set locked_by = null, locked_at = null,
         run_at = case when j.attempts < 2 then j.run_at
                       else greatest(j.run_at, now() + random() * least(j.attempts - 1, 6) * interval '10 seconds') end
@@ -149,7 +151,7 @@ begin
     select freed.locked_by, count(*) from freed group by 1;
 end $$;
 
--- Gives back at once what the given pools hold. Only for pools in which nothing runs any more.
+-- Releases the jobs of the given pools immediately. Only for pools that run nothing any more.
 create or replace function graphile_worker.patchbay_retire(p_pools pg_catalog.text[]) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
@@ -158,8 +160,8 @@ begin
     where not j.is_available and j.locked_by = any (p_pools);
 end $$;
 
--- Takes out jobs that used up the queue's own attempts: they died with their pool each time, or could not be recorded.
--- `superseded` ones had their key taken by a newer job while they ran: so the queue tells them not to run again.
+-- Removes and returns jobs that used up graphile-worker's own attempts: each time their pool died, or their outcome could not
+-- be recorded. `superseded`: a newer job took their key while they ran, which graphile-worker marks by using up the attempts.
 create or replace function graphile_worker.patchbay_take_exhausted(p_limit integer)
 returns table (
   id bigint, task pg_catalog.text, payload pg_catalog.json, attempts integer, error pg_catalog.text, superseded boolean
@@ -167,11 +169,11 @@ returns table (
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   return query
-    with found as (
+    with found as ( -- exhausted and unlocked
       select j.id from graphile_worker._private_jobs j
       where not j.is_available and j.locked_at is null and j.attempts >= j.max_attempts
       limit p_limit for update skip locked
-    ), taken as (
+    ), taken as ( -- checked again: a row may have changed since it was found
       delete from graphile_worker._private_jobs j using found
       where j.id = found.id and j.locked_at is null and j.attempts >= j.max_attempts returning j.*
     )
@@ -180,7 +182,7 @@ begin
     from taken t join graphile_worker._private_tasks k on k.id = t.task_id;
 end $$;
 
--- The queue's own functions too: each is open to everybody when it is created.
+-- By default PUBLIC can execute every new function, those of graphile-worker included.
 revoke all on all functions in schema graphile_worker from public;
 grant usage on schema graphile_worker to patchbay_tenant, patchbay_system;
 grant execute on function graphile_worker.patchbay_enqueue, graphile_worker.patchbay_waiting to patchbay_tenant;

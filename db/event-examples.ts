@@ -1,6 +1,6 @@
 import type { EventData, EventType } from "./events.ts";
 
-/** A part of an id after its prefix, as in the examples of the API reference. */
+/** The part of an example id after its prefix. */
 const one = "01m82knxfbfrssk0x3en012rbf";
 
 const agent = { id: `agent_${one}`, name: "Reception", status: "active", version: 1 };
@@ -19,7 +19,7 @@ const voice = {
   statusReason: null,
 };
 
-/** A call as it is at each step: what is not known yet is null. */
+/** A call at each step of its life. */
 const created = {
   id: `call_${one}`,
   agentId: agent.id,
@@ -58,7 +58,7 @@ const failed = {
   endedAt: "2026-11-22T10:15:30.000Z",
 };
 
-/** What each event says when it happens: shown in the API reference, and sent by a test of an endpoint. */
+/** An example of `data` for each event: shown in the API reference, and sent by a test of an endpoint. */
 export const eventExamples = {
   "agent.created": agent,
   "agent.updated": { ...agent, version: 2 },
@@ -97,11 +97,11 @@ export const eventExamples = {
   "voice.training.started": { ...voice, status: "training" },
   "voice.training.completed": voice,
   "voice.training.failed": { ...voice, status: "failed", statusReason: "The samples are too short." },
-  "webhook.test": { id: `wh_${one}`, message: "If you can read this, your endpoint works." },
+  "webhook.test": { id: `wh_${one}`, message: "Your webhook endpoint works." },
   "webhook.endpoint.disabled": {
     id: `wh_${one}`,
     url: "https://example.com/hooks/patchbay",
-    reason: "The receiver answered 410 Gone.",
+    reason: "The endpoint returned 410 Gone.",
     code: "gone",
   },
 } satisfies { [N in EventType]: EventData<N> };

@@ -10,7 +10,7 @@ const ApiKey = z.object({ id: z.string(), name: z.string(), prefix: z.string(), 
 const Endpoint = z.object({
   id: z.string(),
   url: z.string(),
-  /** In words, and for machines. */
+  /** For people; `code` is for programs. */
   reason: z.string(),
   code: z.enum(["request", "gone", "failures", "days"]),
 });
@@ -39,7 +39,7 @@ const Call = z.object({
   endedAt: instant,
   billedSeconds: z.number().int().nullable(),
   costMicros: z.number().int().nullable(),
-  /** What the agent's output schema made of the conversation. */
+  /** What was extracted from the conversation by the agent's output schema. */
   output: z.record(z.string(), z.unknown()).nullable(),
 });
 
@@ -66,75 +66,111 @@ const KnowledgeBase = z.object({
   statusReason: z.string().nullable(),
 });
 
-/** What the house may say aloud: the catalogue of public webhooks, each with its subject and the shape of its `data`. */
+/** All public events, each with its subject and the shape of its `data`. */
 export const catalogue = {
-  "agent.created": { subject: "agent", data: Agent, says: "An agent is ready to take calls." },
-  "agent.updated": { subject: "agent", data: Agent, says: "A new version of an agent is live." },
-  "agent.deleted": { subject: "agent", data: Agent, says: "An agent was deleted; it takes no more calls." },
-  "api_key.created": { subject: "api_key", data: ApiKey, says: "An API key was made." },
-  "api_key.revoked": { subject: "api_key", data: ApiKey, says: "An API key was revoked; it is refused from now on." },
-  "call.created": { subject: "call", data: Call, says: "A call was accepted by the voice provider." },
-  "call.started": { subject: "call", data: Call, says: "The call is ringing, or waits for somebody to join." },
-  "call.joined": { subject: "call", data: Call, says: "Somebody answered or joined." },
-  "call.ended": { subject: "call", data: Call, says: "The call is over. Its outcome is provisional." },
-  "call.completed": { subject: "call", data: Call, says: "A conversation took place, or a voicemail was left. Final." },
-  "call.failed": { subject: "call", data: Call, says: "No conversation took place; `outcome` says why. Final." },
-  "call.billed": { subject: "call", data: Call, says: "The cost of the call is known, or has changed." },
-  "call.transcript.ready": { subject: "call", data: Call, says: "The transcript can be read." },
-  "call.recording.ready": { subject: "call", data: Call, says: "The recording can be downloaded." },
-  "credits.granted": { subject: "credits", data: Credits, says: "Credits were given." },
-  "credits.held": { subject: "credits", data: Credits, says: "Credits were set aside for something that begins." },
-  "credits.debited": { subject: "credits", data: Credits, says: "Credits were spent." },
+  "agent.created": { subject: "agent", data: Agent, description: "An agent was created and can take calls." },
+  "agent.updated": { subject: "agent", data: Agent, description: "A new version of an agent is live." },
+  "agent.deleted": { subject: "agent", data: Agent, description: "An agent was deleted and takes no more calls." },
+  "api_key.created": { subject: "api_key", data: ApiKey, description: "An API key was created." },
+  "api_key.revoked": {
+    subject: "api_key",
+    data: ApiKey,
+    description: "An API key was revoked and is no longer accepted.",
+  },
+  "call.created": { subject: "call", data: Call, description: "The voice provider accepted a call." },
+  "call.started": {
+    subject: "call",
+    data: Call,
+    description: "The call is ringing, or waits for a participant to join.",
+  },
+  "call.joined": { subject: "call", data: Call, description: "A participant answered or joined the call." },
+  "call.ended": { subject: "call", data: Call, description: "The call ended. Its outcome is provisional." },
+  "call.completed": {
+    subject: "call",
+    data: Call,
+    description: "The call ended with a conversation or a voicemail. The outcome is final.",
+  },
+  "call.failed": {
+    subject: "call",
+    data: Call,
+    description: "The call ended without a conversation; `outcome` has the reason. The outcome is final.",
+  },
+  "call.billed": { subject: "call", data: Call, description: "The cost of the call is known, or has changed." },
+  "call.transcript.ready": { subject: "call", data: Call, description: "The transcript of a call is available." },
+  "call.recording.ready": { subject: "call", data: Call, description: "The recording of a call is available." },
+  "credits.granted": { subject: "credits", data: Credits, description: "Credits were granted." },
+  "credits.held": { subject: "credits", data: Credits, description: "Credits were held for an operation that starts." },
+  "credits.debited": { subject: "credits", data: Credits, description: "Credits were spent." },
   "credits.released": {
     subject: "credits",
     data: Credits,
-    says: "Credits set aside were not needed and are available again.",
+    description: "Held credits were not needed and are available again.",
   },
-  "credits.refunded": { subject: "credits", data: Credits, says: "Credits already spent were given back." },
-  "knowledge_base.created": { subject: "knowledge_base", data: KnowledgeBase, says: "A knowledge base was made." },
-  "knowledge_base.deleted": { subject: "knowledge_base", data: KnowledgeBase, says: "A knowledge base was deleted." },
+  "credits.refunded": { subject: "credits", data: Credits, description: "Spent credits were refunded." },
+  "knowledge_base.created": {
+    subject: "knowledge_base",
+    data: KnowledgeBase,
+    description: "A knowledge base was created.",
+  },
+  "knowledge_base.deleted": {
+    subject: "knowledge_base",
+    data: KnowledgeBase,
+    description: "A knowledge base was deleted.",
+  },
   "knowledge_base.ingestion.started": {
     subject: "knowledge_base",
     data: KnowledgeBase,
-    says: "Files or pages are being read into a knowledge base.",
+    description: "The ingestion of files or web pages started.",
   },
   "knowledge_base.ingestion.completed": {
     subject: "knowledge_base",
     data: KnowledgeBase,
-    says: "Everything that was being read into a knowledge base is in it, or has failed by itself.",
+    description: "The ingestion finished: every file and web page is ready or has failed.",
   },
   "knowledge_base.ingestion.failed": {
     subject: "knowledge_base",
     data: KnowledgeBase,
-    says: "Nothing of what was to be read into a knowledge base could be.",
+    description: "The ingestion failed: no file or web page could be read.",
   },
-  "tool.created": { subject: "tool", data: Tool, says: "A tool can be given to agents." },
-  "tool.updated": { subject: "tool", data: Tool, says: "A new version of a tool is live." },
-  "tool.deleted": { subject: "tool", data: Tool, says: "A tool was deleted." },
-  "voice.created": { subject: "voice", data: Voice, says: "A voice was made; it can be used once it is active." },
-  "voice.updated": { subject: "voice", data: Voice, says: "A voice was changed." },
-  "voice.deleted": { subject: "voice", data: Voice, says: "A voice was deleted." },
-  "voice.training.started": { subject: "voice", data: Voice, says: "A voice is being trained from its samples." },
-  "voice.training.completed": { subject: "voice", data: Voice, says: "A voice can be used." },
-  "voice.training.failed": { subject: "voice", data: Voice, says: "A voice could not be made; the credits are back." },
-  "webhook.test": { subject: "webhook", data: Test, says: "Sent by `POST /webhooks/{id}/test` alone." },
-  "webhook.endpoint.disabled": { subject: "webhook", data: Endpoint, says: "A webhook endpoint was switched off." },
-} as const satisfies Record<string, { subject: string; data: z.ZodObject; says: string }>;
+  "tool.created": { subject: "tool", data: Tool, description: "A tool was created and can be used by agents." },
+  "tool.updated": { subject: "tool", data: Tool, description: "A new version of a tool is live." },
+  "tool.deleted": { subject: "tool", data: Tool, description: "A tool was deleted." },
+  "voice.created": {
+    subject: "voice",
+    data: Voice,
+    description: "A voice was created. It can be used once it is active.",
+  },
+  "voice.updated": { subject: "voice", data: Voice, description: "A voice was changed." },
+  "voice.deleted": { subject: "voice", data: Voice, description: "A voice was deleted." },
+  "voice.training.started": { subject: "voice", data: Voice, description: "The training of a voice started." },
+  "voice.training.completed": { subject: "voice", data: Voice, description: "A voice is ready to use." },
+  "voice.training.failed": {
+    subject: "voice",
+    data: Voice,
+    description: "A voice could not be created; the credits were returned.",
+  },
+  "webhook.test": {
+    subject: "webhook",
+    data: Test,
+    description: "A test event, sent only by `POST /webhooks/{id}/test`.",
+  },
+  "webhook.endpoint.disabled": { subject: "webhook", data: Endpoint, description: "A webhook endpoint was disabled." },
+} as const satisfies Record<string, { subject: string; data: z.ZodObject; description: string }>;
 
 export type EventType = keyof typeof catalogue;
 export type EventData<N extends EventType> = z.input<(typeof catalogue)[N]["data"]>;
 export const eventTypes = Object.keys(catalogue) as EventType[];
 export type SubjectType = (typeof catalogue)[EventType]["subject"];
-/** What events are about. */
+/** All kinds of subject that events have. */
 export const subjectTypes = [...new Set(eventTypes.map((type): SubjectType => catalogue[type].subject))];
 
-/** Says, when an event commits, whose it is: to whoever follows the events of this client. */
+/** The NOTIFY channel of committed events. The payload is the client id. */
 export const eventsChannel = "patchbay_events";
 
 /**
- * States a fact, in the transaction that made it true, and sends it on its way: one round trip.
- * The sequence grows by one per subject; the counter's row stays locked until the commit, so take it last.
- * `more`: a jsonb expression whose fields take the place of those in `data`, for what only the database knows by then.
+ * Writes an event in the transaction that made it true, and queues its fan-out: one round trip.
+ * The sequence grows by one per subject. Its counter row stays locked until the commit, so call this last.
+ * `more`: a jsonb expression whose fields replace those of `data`, for values that only the database has.
  */
 export async function emit<N extends EventType>(
   tx: Tx,
@@ -146,19 +182,21 @@ export async function emit<N extends EventType>(
   const { subject, data: shape } = catalogue[type];
   const body = JSON.stringify(shape.parse(data));
   await tx.execute(sql`
+    -- counted: locks the subject's counter and takes the next sequence
     with counted as (
       insert into event_counters (subject_id, sequence) values (${subjectId}, 1)
       on conflict (client_id, subject_id) do update set sequence = event_counters.sequence + 1
       returning subject_id, sequence
-    ), stated as (
+    ), emitted as ( -- the event itself
       insert into events (id, type, subject_type, subject_id, sequence, data)
       select ${newId("event")}, ${type}, ${subject}, subject_id, sequence, ${body}::text::jsonb || ${more} from counted
       returning id, client_id, created_at
     )
+    -- wakes followers on commit, and queues the fan-out if any endpoint could want the event
     select pg_notify(${eventsChannel}::text, client_id), case
       when exists (select from webhook_endpoints where status = 'enabled' and deleted_at is null) then
         graphile_worker.patchbay_enqueue(json_build_array(json_build_object(
           'task', 'events.fanOut', 'body', json_build_object('eventId', id, 'createdAt', created_at::text))))
       end
-    from stated`);
+    from emitted`);
 }

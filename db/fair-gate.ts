@@ -1,4 +1,4 @@
-/** Every connection is in use, and too many wait for one, or have waited too long. */
+/** No connection is free, and the queue is full or the wait was too long. */
 export class DatabaseBusy extends Error {
   constructor(message: string) {
     super(message);
@@ -6,30 +6,30 @@ export class DatabaseBusy extends Error {
   }
 }
 
-/** On whose behalf a connection is used: a client or a person. null: the installation itself, which has no share. */
+/** The client or person that a connection is used for. null: the installation itself, which has no limit. */
 export type Owner = string | null;
 
-type Waiter = { admit: () => void; refuse: (error: DatabaseBusy) => void; timer: NodeJS.Timeout };
+type Waiter = { grant: () => void; refuse: (error: DatabaseBusy) => void; timer: NodeJS.Timeout };
 type Held = { places: number; waiting: Waiter[] };
 type Options = {
   places: number;
-  /** Waiting at most, all owners together. */
+  /** The maximum number of waiting requests, over all owners. */
   maxWaiting: number;
   maxWaitMs: number;
 };
 
-/** What one owner may hold of the places. */
+/** The fraction of the places that one owner may hold. */
 const shareOfOne = 0.4;
 
 /**
- * A number of places, shared fairly. One owner holds at most a share of them, so that places remain for others. Owners who
- * wait are served in turn, each in the order of arrival, so that a long queue delays its own owner alone.
+ * Shares a number of places fairly. One owner holds at most a share of them, so that places remain for others. Waiting owners
+ * are served round-robin, each in order of arrival, so that a long queue delays its own owner only.
  */
 export class FairGate {
   /** Places that one owner may hold. */
   readonly share: number;
   readonly #options: Options;
-  /** Owners with a place or a waiter; those who wait are served in this order. */
+  /** Owners with a place or a waiter. Waiting owners are served in this order. */
   readonly #owners = new Map<Owner, Held>();
   #taken = 0;
   #waiting = 0;
@@ -40,13 +40,13 @@ export class FairGate {
     this.share = Math.max(1, Math.floor(options.places * shareOfOne));
   }
 
-  /** undefined: the place is taken. Otherwise it is taken when the promise resolves. Throws or rejects with DatabaseBusy. */
+  /** Takes a place: now (undefined), or when the promise resolves. Throws or rejects with DatabaseBusy. */
   enter(owner: Owner): Promise<void> | undefined {
     if (this.#closed) throw closing();
     const held = this.#heldBy(owner);
     if (this.#taken < this.#options.places && this.#hasShare(owner, held)) return void this.#take(held);
     this.#refuseBeyondBound(owner, held);
-    return new Promise((admit, refuse) => this.#queue(owner, held, { admit, refuse }));
+    return new Promise((grant, refuse) => this.#queue(owner, held, { grant, refuse }));
   }
 
   leave(owner: Owner) {
@@ -83,7 +83,7 @@ export class FairGate {
     held.places++;
   }
 
-  /** One owner may use as much of the queue as it leaves free, so half of it alone: others always find room. */
+  /** An owner may queue as many as it leaves free, so at most half of the queue: there is always room for others. */
   #refuseBeyondBound(owner: Owner, held: Held) {
     const free = this.#options.maxWaiting - this.#waiting;
     if (free > 0 && (owner === null || held.waiting.length < free)) return;
@@ -91,14 +91,14 @@ export class FairGate {
     throw new DatabaseBusy(`Too many requests wait for the database: ${held.waiting.length} of this owner.`);
   }
 
-  #queue(owner: Owner, held: Held, { admit, refuse }: Pick<Waiter, "admit" | "refuse">) {
+  #queue(owner: Owner, held: Held, { grant, refuse }: Pick<Waiter, "grant" | "refuse">) {
     const timer = setTimeout(() => {
       held.waiting.splice(held.waiting.indexOf(waiter), 1);
       this.#waiting--;
       this.#forgetIdle(owner, held);
       refuse(new DatabaseBusy(`No database connection came free within ${this.#options.maxWaitMs} ms.`));
     }, this.#options.maxWaitMs);
-    const waiter: Waiter = { admit, refuse, timer };
+    const waiter: Waiter = { grant, refuse, timer };
     held.waiting.push(waiter);
     this.#waiting++;
   }
@@ -107,7 +107,7 @@ export class FairGate {
     while (this.#waiting > 0 && this.#taken < this.#options.places && this.#serveNext());
   }
 
-  /** Admits the first waiter of the owner whose turn it is. false: all who wait have their share already. */
+  /** Gives a place to the next owner's first waiter. false: all waiting owners have their full share. */
   #serveNext(): boolean {
     for (const [owner, held] of this.#owners) {
       const next = this.#hasShare(owner, held) ? held.waiting.shift() : undefined;
@@ -115,9 +115,9 @@ export class FairGate {
       clearTimeout(next.timer);
       this.#waiting--;
       this.#take(held);
-      this.#owners.delete(owner); // to the end: the others come first now
+      this.#owners.delete(owner); // moves the owner to the end of the round
       this.#owners.set(owner, held);
-      next.admit();
+      next.grant();
       return true;
     }
     return false;

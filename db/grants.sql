@@ -1,6 +1,6 @@
--- Run by the owner after the migrations, as often as one likes: walls, rights, functions.
+-- Run by the owner after the migrations, and safe to repeat: row-level security, grants, functions.
 
--- The wall stands for the owner too: no table of a client is read without saying whose rows.
+-- Row-level security is forced, so it holds for the owner too: every read of a tenant table needs a tenant.
 do $$
 declare t record;
 begin
@@ -11,8 +11,8 @@ begin
 end $$;
 
 revoke all on schema public, app from public;
--- No login makes anything: neither schemas nor temporary objects, which functions of ours could mistake for their own.
--- `PUBLIC` may by default make temporary ones. A database that was copied or restored has lost this: migrate it again.
+-- No login can create schemas or temporary objects, which our functions could resolve instead of our own.
+-- By default `PUBLIC` can create temporary ones. A copied or restored database loses this setting: migrate it again.
 do $$
 begin
   execute format('revoke create, temporary on database %I from public, patchbay_tenant, patchbay_system, patchbay_worker',
@@ -20,7 +20,7 @@ begin
 end $$;
 grant usage on schema public, app to patchbay_tenant, patchbay_system, patchbay_worker;
 
--- Tenants: their own rows. History is written once: no update, no delete.
+-- Tenants: their own rows. History tables are append-only: no update, no delete.
 grant select, insert, update, delete on
   api_keys, idempotency_keys, data_keys, agents, agent_uses, intents, calls, call_pairs, call_words, webhook_endpoints,
   deliveries, holds, event_counters, invitations, memberships, credentials, provider_accounts, uploads, voices,
@@ -29,22 +29,22 @@ grant select, insert, update, delete on
   to patchbay_tenant;
 grant select, insert, update on agent_versions, ledger_accounts to patchbay_tenant;
 grant update (name, timezone, metadata, updated_at) on clients to patchbay_tenant;
-grant select, insert, delete on call_messages to patchbay_tenant; -- erased when a client asks, or by retention
+grant select, insert, delete on call_messages to patchbay_tenant; -- erased on request, or by retention
 grant select, insert on ledger_transactions, ledger_entries, events, delivery_attempts, audit_log to patchbay_tenant;
 grant select on clients, users, roles, prices, assigned_numbers to patchbay_tenant;
 
--- Whether the operator holds back what goes to a client's own endpoints; why, and who did, is the operator's business.
+-- A tenant can see that the operator paused its deliveries, but not why, nor which operator did.
 grant select (scope) on delivery_pauses to patchbay_tenant;
 do $$
 begin
   if not exists (select from pg_policies where tablename = 'delivery_pauses' and policyname = 'own_scopes') then
     create policy own_scopes on delivery_pauses for select to patchbay_tenant using (
       scope in ('all', (select nullif(current_setting('app.client_id', true), '')))
-      or exists (select from webhook_endpoints e where e.id = scope)); -- which shows a tenant its own alone
+      or exists (select from webhook_endpoints e where e.id = scope)); -- row-level security limits this to the tenant's own endpoints
   end if;
 end $$;
 
--- The house: authentication, and the sweeps that serve every client at once.
+-- The system: authentication, and the sweeps that serve all clients.
 grant select, insert, update, delete on
   clients, users, memberships, invitations, roles, api_keys, idempotency_keys, data_keys, ingress_events, ingress_keys,
   worker_heartbeats, dead_jobs, delivery_pauses, bus_positions, assigned_numbers, set_apart, loop_heartbeats
@@ -53,27 +53,27 @@ grant select on prices, intents, calls, deliveries, webhook_endpoints, audit_log
   knowledge_files, uploads, provider_accounts, telephony_configs, sip_registrations, inbound_routes, workflow_runs,
   workflow_steps, events, delivery_attempts, webhook_replays
   to patchbay_system;
--- Deliveries are written down for many clients at a time.
+-- The outcomes of deliveries are written for many clients at a time.
 grant insert, update, delete on deliveries to patchbay_system;
 grant insert on delivery_attempts to patchbay_system;
-grant delete on webhook_replays to patchbay_system; -- past their age
--- Where a call is erased, what was told of it goes too.
+grant delete on webhook_replays to patchbay_system; -- past their retention
+-- When a call is erased, its copies are erased too.
 grant update (data) on events to patchbay_system;
 grant update (response) on delivery_attempts to patchbay_system;
-grant update (rate_due_at, failures_in_row, failing_since, last_success_at, last_failure_at, slow_at) on webhook_endpoints
+grant update (rate_due_at, consecutive_failures, failing_since, last_success_at, last_failure_at, slow_at) on webhook_endpoints
   to patchbay_system;
 grant insert on prices, audit_log to patchbay_system;
 grant update (status, status_reason) on inbound_routes to patchbay_system;
 grant update (position, hash) on audit_log to patchbay_system;
 grant update (status) on uploads to patchbay_system;
--- Sweeps move on what they have taken, so that the next comes to the others.
+-- A sweep postpones the rows that it takes, so that the next sweep takes others.
 grant update (checked_at) on voices to patchbay_system;
 grant update (check_at) on calls to patchbay_system;
 grant update (compared_at) on agents to patchbay_system;
 grant update (deadline_at) on intents, knowledge_files to patchbay_system;
 grant update (next_at) on workflow_steps to patchbay_system;
 
--- Workers say that they live, and bury those who do not, on a connection that waits for nobody.
+-- Workers write their heartbeats and remove dead pools on a connection of their own.
 grant select, insert, update, delete on worker_heartbeats to patchbay_worker;
 do $$
 begin
@@ -82,8 +82,9 @@ begin
   end if;
 end $$;
 
--- Begins a tenant's transaction: whose rows, for which request, and is the key still good at this very moment.
-create or replace function app.enter(p_client pg_catalog.text, p_key pg_catalog.text, p_request pg_catalog.text)
+-- Sets the tenant of a transaction, and the request that it belongs to. Raises PB401 when the API key is no longer valid,
+-- and PB403 when its client is suspended.
+create or replace function app.set_tenant(p_client pg_catalog.text, p_key pg_catalog.text, p_request pg_catalog.text)
 returns boolean language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 begin
   perform set_config('app.client_id', p_client, true), set_config('app.user_id', '', true),
@@ -98,7 +99,7 @@ begin
   return true;
 end $$;
 
-create or replace function app.enter_user(p_user pg_catalog.text, p_request pg_catalog.text) returns boolean
+create or replace function app.set_user(p_user pg_catalog.text, p_request pg_catalog.text) returns boolean
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 begin
   perform set_config('app.client_id', '', true), set_config('app.user_id', p_user, true),
@@ -106,7 +107,7 @@ begin
   return true;
 end $$;
 
--- Every ledger transaction sums to zero when it commits, and no row of it is ever changed.
+-- Every ledger transaction sums to zero at its commit, and its rows are immutable.
 create or replace function app.ledger_balances() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare total bigint;
@@ -137,22 +138,22 @@ begin
   end loop;
 end $$;
 
--- Tables with a partition for each month, and how many months of each are kept at least. null: for ever.
--- Trusts nothing of the caller: what may be dropped, and from when on, is written here and nowhere else.
+-- The tables with monthly partitions, and the minimum number of months that each keeps. null: unlimited.
+-- The caller is not trusted: only this list decides what can be dropped, and when.
 create or replace function app.partitioned_tables() returns table (name pg_catalog.text, months_kept integer)
 language sql immutable set search_path = pg_catalog, pg_temp as $$
   values ('events', 13), ('delivery_attempts', 3), ('ingress_events', 3), ('audit_log', null), ('call_messages', null)
 $$;
 drop function if exists app.partitioned();
 
--- Makes last month's, this month's and the next two partitions. Times are written and read in one fixed form.
+-- Creates the partitions of last month, this month and the next two. The session settings fix the format of times.
 create or replace function app.make_partitions(p_now pg_catalog.timestamptz default pg_catalog.now()) returns integer
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp set timezone = 'UTC' set datestyle = 'ISO, YMD' as $$
 declare parent pg_catalog.text; month pg_catalog.timestamptz; made integer := 0; child pg_catalog.text;
 begin
   if p_now is null or abs(extract(epoch from p_now - now())) > 86400 then
-    raise exception 'partitions are made for the present, not for %', p_now;
+    raise exception 'partitions can be created for the present only, not for %', p_now;
   end if;
   for parent in select t.name from app.partitioned_tables() t loop
     for i in -1..2 loop
@@ -169,8 +170,8 @@ begin
   return made;
 end $$;
 
--- Drops the partitions of one table that ended before its time is over, by the bounds that the partition itself has.
--- `p_before` may keep more than that, never less. What is dropped is gone.
+-- Drops the partitions of one table whose retention has ended, by the bounds of each partition.
+-- `p_before` can keep more than that, never less. Dropped data cannot be restored.
 create or replace function app.drop_partitions(p_parent pg_catalog.text, p_before pg_catalog.timestamptz default null)
 returns integer language plpgsql security definer
 set search_path = pg_catalog, pg_temp set timezone = 'UTC' set datestyle = 'ISO, YMD' as $$
@@ -202,7 +203,7 @@ language sql security definer set search_path = pg_catalog, pg_temp stable as $$
   select count(*) from drizzle.__drizzle_migrations
 $$;
 
--- A function is open to everybody when it is created.
+-- By default PUBLIC can execute a new function.
 revoke all on all functions in schema app from public;
-grant execute on function app.enter, app.enter_user to patchbay_tenant;
+grant execute on function app.set_tenant, app.set_user to patchbay_tenant;
 grant execute on function app.make_partitions, app.drop_partitions, app.applied_migrations to patchbay_system;

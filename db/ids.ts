@@ -1,6 +1,6 @@
 import { uuidv7obj } from "uuidv7";
 
-/** The prefix of every kind of id. An id is a TypeID: prefix, underscore, 26 characters of base32 over a UUIDv7. */
+/** The prefix of each kind of id. An id is a TypeID: prefix, underscore, then a UUIDv7 as 26 characters of base32. */
 export const prefixes = {
   client: "client",
   user: "user",
@@ -43,7 +43,7 @@ export type Kind = keyof typeof prefixes;
 
 const alphabet = "0123456789abcdefghjkmnpqrstvwxyz";
 
-/** A new id, sorting by the time it was made (to the millisecond; within one, by a counter of this process). */
+/** A new id. Ids sort by creation time; within a millisecond, by a counter of this process. */
 export function newId(kind: Kind): string {
   const { bytes } = uuidv7obj();
   // 128 bits in 26 characters: the first character carries 3 bits, the others 5 each.
@@ -64,7 +64,7 @@ export function newId(kind: Kind): string {
 
 export const idPattern = (kind: Kind) => new RegExp(`^${prefixes[kind]}_[0-7][0-9a-hjkmnp-tv-z]{25}$`);
 
-/** The least id of the kind that can have been made at this moment: where a list by time begins or ends. */
+/** The lowest id that can be created at this time: the boundary of a list by time. */
 export function idFloor(kind: Kind, at: Date): string {
   let milliseconds = Math.max(0, Math.min(at.getTime(), 2 ** 48 - 1));
   let time = "";

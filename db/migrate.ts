@@ -6,26 +6,26 @@ import postgres from "postgres";
 
 export type RoleUrls = { tenantUrl: string; systemUrl: string; workerUrl: string };
 
-/** Without "$user", the default's first: a schema of the owner's name, made by another login, would come before ours. */
+/** Without the default's "$user": another login could create a schema with the owner's name, which would come before ours. */
 const ownSearchPath = "public, pg_temp";
-/** A server that accepts a connection and says nothing is not waited for. */
+/** A connect timeout, for a server that accepts a connection and does not respond. */
 const quiet = { max: 1, connect_timeout: 10, onnotice: () => {} };
 const lowestServerVersion = 150_000;
 const here = (file: string) => new URL(file, import.meta.url);
 
-/** Nothing was done, and the message says why and what to do. */
+/** Nothing was changed. The message has the reason and what to do. */
 export class MigrationRefused extends Error {}
 
 type Migration = {
   ownerUrl: string;
   roles: RoleUrls;
-  /** Gives the logins new passwords also where another database on the server uses them with others. */
+  /** Changes the passwords of the logins even if another database on the server uses them. */
   takeLogins?: boolean;
 };
 
 /**
- * Brings a database to the present: logins, tables, walls, the queue. It may be run again and by several at once.
- * The passwords of the three logins are set to those in their URLs. Throws MigrationRefused.
+ * Migrates a database: logins, tables, row-level security, the queue. It is safe to repeat and to run concurrently.
+ * Sets the passwords of the three logins to those in their URLs. Throws MigrationRefused.
  */
 export async function migrate({ ownerUrl, roles, takeLogins = false }: Migration) {
   const owner = postgres(ownerUrl, { ...quiet, connection: { search_path: ownSearchPath } });
@@ -33,11 +33,11 @@ export async function migrate({ ownerUrl, roles, takeLogins = false }: Migration
     await owner`select pg_advisory_lock(7234119, 1)`;
     const [server] = await owner`select current_setting('server_version_num')::int as version`;
     if (server!.version < lowestServerVersion) throw new MigrationRefused("Patchbay needs PostgreSQL 15 or newer.");
-    if (!takeLogins) await refuseOthersLogins(owner, roles);
+    if (!takeLogins) await refuseSharedLogins(owner, roles);
     await owner.unsafe(await readFile(here("./roles.sql"), "utf8"));
     for (const url of [roles.tenantUrl, roles.systemUrl, roles.workerUrl]) await setPassword(owner, url);
     await runDrizzle(drizzle(owner), { migrationsFolder: here("./migrations").pathname });
-    await grantDatabase(owner, roles.workerUrl); // until grants.sql takes it back
+    await grantDatabase(owner, roles.workerUrl); // revoked again by grants.sql
     await runWorker({ connectionString: roles.workerUrl });
     await runAs(roles.workerUrl, await readFile(here("./enqueue.sql"), "utf8"));
     await owner.unsafe(await readFile(here("./grants.sql"), "utf8"));
@@ -47,32 +47,32 @@ export async function migrate({ ownerUrl, roles, takeLogins = false }: Migration
   }
 }
 
-/** How many migrations are known here and not yet in the database. Read with the house's own login. */
+/** The number of migrations in this build. */
 export async function knownMigrations(): Promise<number> {
   const journal = JSON.parse(await readFile(here("./migrations/meta/_journal.json"), "utf8"));
   return journal.entries.length;
 }
 
-/** A login belongs to the whole server: with a new password, an installation in another database would be shut out. */
-async function refuseOthersLogins(owner: postgres.Sql, roles: RoleUrls) {
+/** A login belongs to the whole server: a new password would lock out an installation in another database. */
+async function refuseSharedLogins(owner: postgres.Sql, roles: RoleUrls) {
   for (const url of [roles.tenantUrl, roles.systemUrl, roles.workerUrl]) {
     const role = decodeURIComponent(new URL(url).username);
     const others = await owner<{ name: string }[]>`
       select distinct d.datname as name from pg_shdepend s join pg_database d on d.oid = s.dbid
       where s.refclassid = 'pg_authid'::regclass and s.refobjid = (select oid from pg_roles where rolname = ${role})
         and d.datname <> current_database() order by 1`;
-    if (others.length === 0 || (await opens(url))) continue;
+    if (others.length === 0 || (await canLogIn(url))) continue;
     const named = others.slice(0, 3).map(({ name }) => name);
     const names = [...named, ...(others.length > 3 ? [`${others.length - 3} more`] : [])].join(", ");
     throw new MigrationRefused(
-      `The login ${role} belongs to the whole server, and is used with another password in: ${names}. An installation there would be shut out.
-Give both installations the same APP_SECRET, or this one a server of its own. With --take-logins the password is changed all the same.`,
+      `The login ${role} is shared by the whole server, and is used with another password in: ${names}. Changing it would lock out an installation there.
+Give both installations the same APP_SECRET, or use a separate server for this one. Pass --take-logins to change the password anyway.`,
     );
   }
 }
 
-/** Whether the server takes this password. */
-async function opens(url: string): Promise<boolean> {
+/** Whether the server accepts the password of this URL. */
+async function canLogIn(url: string): Promise<boolean> {
   const connection = postgres(url, quiet);
   try {
     await connection`select`;
@@ -93,7 +93,7 @@ async function setPassword(owner: postgres.Sql, url: string) {
   await owner.unsafe(statement!.text);
 }
 
-/** graphile-worker asks for its schema to be created even where it stands, and that takes this right. */
+/** graphile-worker runs `create schema if not exists`, which needs this right even when the schema exists. */
 async function grantDatabase(owner: postgres.Sql, workerUrl: string) {
   const role = decodeURIComponent(new URL(workerUrl).username);
   const [statement] =
@@ -101,7 +101,7 @@ async function grantDatabase(owner: postgres.Sql, workerUrl: string) {
   await owner.unsafe(statement!.text);
 }
 
-/** Rights on a database are taken by its owner alone; from anybody else Postgres takes the order and does nothing. */
+/** Only the owner of a database can revoke rights on it. For any other login Postgres accepts the command and does nothing. */
 async function refuseOpenDatabase(owner: postgres.Sql) {
   const open = await owner<{ role: string }[]>`
     select rolname as role from pg_roles where rolname in ('patchbay_tenant', 'patchbay_system', 'patchbay_worker')

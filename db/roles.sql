@@ -1,5 +1,5 @@
--- The logins. None is a member of another: one that inherited both sides would see every client's rows.
--- Run by the owner before the migrations, as often as one likes. Passwords are set by db/migrate.ts.
+-- The logins. None is a member of another: a login with the rights of two would see the rows of all clients.
+-- Run by the owner before the migrations, and safe to repeat. db/migrate.ts sets the passwords.
 do $$
 declare role_name text;
 begin
@@ -7,7 +7,7 @@ begin
     if not exists (select from pg_roles where rolname = role_name) then
       begin
         execute format('create role %I login nosuperuser nobypassrls nocreatedb nocreaterole noinherit', role_name);
-      exception when duplicate_object or unique_violation then null; -- another migration was faster
+      exception when duplicate_object or unique_violation then null; -- a concurrent migration created it
       end;
     end if;
   end loop;

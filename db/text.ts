@@ -1,7 +1,7 @@
-/** Postgres keeps every text but one with a zero byte or with half of a surrogate pair. */
+/** Postgres cannot store a zero byte or a lone surrogate. */
 export const isStorable = (text: string): boolean => text.isWellFormed() && !text.includes("\0");
 
-/** The same value as the database can keep it: what it cannot, in a key or in a value, becomes U+FFFD. */
+/** The value with every character that Postgres cannot store, in keys and values, replaced by U+FFFD. */
 export function storable<T>(value: T): T {
   return cleaned(value) as T; // strings stay strings, and nothing else changes its type
 }

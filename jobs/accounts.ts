@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { closeForgotten, unheardCalls } from "../routers/calls/lifecycle/close-unbillable.ts";
+import { closeUnbillable, listCallsToCheck } from "../routers/calls/lifecycle/close-unbillable.ts";
 import { lockCall } from "../routers/calls/service.ts";
 import { forgetAccount, getAccount, keepWebhookSecret, recordWebhook } from "../routers/credentials/accounts.ts";
 import { isTts, ttsNames, ttsSecret } from "../routers/credentials/kinds.ts";
@@ -63,8 +63,9 @@ export const disconnect: Task<"accounts.disconnect"> = {
 /** The key first: from then on nobody hears of the account's calls, and what is known of them is all. */
 async function forget(ctx: JobContext, accountId: string) {
   await ctx.asClient((tx) => forgetAccount(tx, accountId));
-  const unheard = await ctx.asClient((tx) => unheardCalls(tx, accountId), { mode: "read" });
-  for (const id of unheard) await ctx.asClient(async (tx) => closeForgotten(tx, await lockCall(tx, id), ctx.requestId));
+  const unheard = await ctx.asClient((tx) => listCallsToCheck(tx, accountId), { mode: "read" });
+  for (const id of unheard)
+    await ctx.asClient(async (tx) => closeUnbillable(tx, await lockCall(tx, id), ctx.requestId));
 }
 
 /** One that may have been made without our hearing of it is found by its address. */

@@ -108,8 +108,8 @@ async function ask<I, A, G, O>(
   const opened = await ctx.asClient((tx) => openIntent(tx, what, input, clientId, opening)).catch(leaveAlone);
   if (!opened) return "busy";
   ctx.fence.check();
-  const { providerAccountId: accountId, asked } = opened;
-  const call = { providers: ctx.providers, accountId, asked, deadline: deadline(), log: ctx.log };
+  const { providerAccountId: accountId, request } = opened;
+  const call = { providers: ctx.providers, accountId, request, deadline: deadline(), log: ctx.log };
   const settlement = await callProvider(what, call);
   if (settlement?.outcome !== "accepted") {
     const reason = settlement?.message ?? "no clear answer";

@@ -2,16 +2,16 @@ import { sql } from "drizzle-orm";
 import { recordingKey } from "../routers/calls/artifacts/artifacts.ts";
 import {
   endedLately,
-  keepLateTranscript,
-  keepRecording,
-  missRecording,
+  markRecordingMissing,
   removeRecording,
+  saveLateTranscript,
+  saveRecording,
   startBackfill,
   talked,
   wantsRecording,
   wantsTranscript,
 } from "../routers/calls/artifacts/backfill.ts";
-import { fillBatch, keepBatch, readBatch } from "../routers/calls/artifacts/rerun-output.ts";
+import { fillBatch, readBatch, saveBatch } from "../routers/calls/artifacts/rerun-output.ts";
 import { lockCall } from "../routers/calls/service.ts";
 import { ProviderError } from "../routers/ports/provider-error.ts";
 import { roundRobin, sweepInto } from "./runtime/sweep.ts";
@@ -38,7 +38,7 @@ export const fetchRecording: Task<"calls.fetchRecording"> = {
 };
 
 async function giveUpRecording(ctx: JobContext, callId: string, why: string) {
-  if (await ctx.asClient((tx) => missRecording(tx, callId)))
+  if (await ctx.asClient((tx) => markRecordingMissing(tx, callId)))
     ctx.log.warn({ call_id: callId, why }, "recording missing");
 }
 
@@ -64,7 +64,7 @@ async function copyRecording(ctx: JobContext, callId: string): Promise<"done" | 
     const { bytes } = await ctx.providers.files.put(recordingKey(call), file.chunks, about, { signal });
     if (bytes === 0 || (file.bytes !== null && bytes !== file.bytes))
       throw new Error(`Of a recording of ${file.bytes ?? "some"} bytes ${bytes} came.`);
-    await ctx.asClient((tx) => keepRecording(tx, callId, bytes));
+    await ctx.asClient((tx) => saveRecording(tx, callId, bytes));
     return "done";
   } finally {
     over.abort(); // what was not read to its end lets go of its connection
@@ -87,7 +87,7 @@ export const artifactsBackfill: Workflow<"artifacts-backfill"> = {
         // Without them the recording may be there all the same; the next sweep asks again.
         if (messages === null || (messages.length === 0 && talked(call))) return "done";
         ctx.fence.check();
-        await ctx.asClient((tx) => keepLateTranscript(tx, callId, messages));
+        await ctx.asClient((tx) => saveLateTranscript(tx, callId, messages));
         return "done";
       },
     },
@@ -120,7 +120,7 @@ export const outputRerun: Workflow<"output-rerun"> = {
           if (!read) return "done";
           const outputs = await fillBatch(read);
           ctx.fence.check();
-          await ctx.asClient((tx) => keepBatch(tx, id, read, outputs));
+          await ctx.asClient((tx) => saveBatch(tx, id, read, outputs));
           if (read.isLast) return "done";
         }
         return { againInSeconds: 0 };

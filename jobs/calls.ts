@@ -1,9 +1,9 @@
 import { sql } from "drizzle-orm";
-import { eraseHouseCopies, eraseOwnCopies } from "../routers/calls/artifacts/erase-copies.ts";
-import { closeForgotten } from "../routers/calls/lifecycle/close-unbillable.ts";
+import { eraseOwnCopies, eraseSystemCopies } from "../routers/calls/artifacts/erase-copies.ts";
+import { closeUnbillable } from "../routers/calls/lifecycle/close-unbillable.ts";
 import {
-  askAboutRefund,
   closeVanished,
+  enqueueRefundCheck,
   finaliseCall,
   lockCall,
   postponeCheck,
@@ -18,25 +18,25 @@ const deadline = () => ({ signal: AbortSignal.timeout(providerDeadlineMs) });
 
 /** Asks the provider how a call stands, and brings it there. */
 export const refresh: Task<"calls.refresh"> = {
-  async run({ callId, refundTold }, ctx) {
+  async run({ callId, refundReported }, ctx) {
     const call = await ctx.asClient((tx) => lockCall(tx, callId));
     if (!call.providerCallId) return; // nobody accepted it yet: its intent is looked after elsewhere
     const seen = await ctx.providers.ultravox.getCall(call.providerAccountId, call.providerCallId, deadline());
     if (seen) await bringForward(ctx, call.clientId, callId, seen, "asked");
     await ctx.asClient(async (tx) => {
       const after = await lockCall(tx, callId);
-      if (!seen && refundTold) return refundVanished(tx, after);
+      if (!seen && refundReported) return refundVanished(tx, after);
       if (!seen && (await closeVanished(tx, after))) return;
       if (after.checkAt !== null && after.status === call.status) await postponeCheck(tx, after);
     });
   },
 
-  async onExhausted({ callId, refundTold }, ctx) {
+  async onExhausted({ callId, refundReported }, ctx) {
     await ctx.asClient(async (tx) => {
       // Nobody else remembers a refund; an unbilled call the sweep finds again.
-      if (refundTold) return askAboutRefund(tx, callId, { delaySeconds: 3600 });
+      if (refundReported) return enqueueRefundCheck(tx, callId, { delaySeconds: 3600 });
       const call = await lockCall(tx, callId);
-      if (!(await closeForgotten(tx, call, ctx.requestId))) await postponeCheck(tx, call);
+      if (!(await closeUnbillable(tx, call, ctx.requestId))) await postponeCheck(tx, call);
     });
   },
 };
@@ -84,7 +84,7 @@ export const sweep: Task<"calls.sweep"> = {
 };
 
 /** Ends a call that nobody here knows as his. One that rings still cannot be ended: it is tried again. */
-export const hangUpStray: Task<"calls.hangUpStray"> = {
+export const hangUpOrphan: Task<"calls.hangUpOrphan"> = {
   async run({ providerAccountId, providerCallId }, ctx) {
     const { ultravox } = ctx.providers;
     if ((await ultravox.hangUp(providerAccountId, providerCallId, deadline())) === "done") return;
@@ -117,7 +117,7 @@ export const eraseCopies: Task<"calls.eraseCopies"> = {
     const ring = await ctx.providers.vault.keys(call.clientId, "idempotency");
     ctx.fence.check();
     await ctx.asClient((tx) => eraseOwnCopies(tx, call, ring));
-    await ctx.asSystem((tx) => eraseHouseCopies(tx, call));
+    await ctx.asSystem((tx) => eraseSystemCopies(tx, call));
   },
 };
 

@@ -2,7 +2,7 @@ import type { JobName } from "../db/queue.ts";
 import { connect, disconnect, publish } from "./accounts.ts";
 import { compare as compareAgent, sweep as sweepAgents } from "./agents.ts";
 import { backfill, fetchRecording, sweep as sweepArtifacts } from "./artifacts.ts";
-import { eraseCopies, eraseUpstream, finalise, hangUp, hangUpStray, refresh, sweep } from "./calls.ts";
+import { eraseCopies, eraseUpstream, finalise, hangUp, hangUpOrphan, refresh, sweep } from "./calls.ts";
 import { apply } from "./ingress.ts";
 import { reprocess } from "./ingress-reprocess.ts";
 import { resolve, sweep as sweepIntents } from "./intents.ts";
@@ -32,7 +32,7 @@ export const tasks: { [N in JobName]: Task<N> } = {
   "calls.fetchRecording": fetchRecording,
   "calls.finalise": finalise,
   "calls.hangUp": hangUp,
-  "calls.hangUpStray": hangUpStray,
+  "calls.hangUpOrphan": hangUpOrphan,
   "calls.refresh": refresh,
   "calls.sweep": sweep,
   "credentials.publish": publish,

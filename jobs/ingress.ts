@@ -1,7 +1,7 @@
 import type { Tx } from "../db/client.ts";
 import { enqueueFor } from "../db/queue.ts";
 import { placeCall } from "../routers/calls/create/place.ts";
-import { hearOf, hearOfLeg } from "../routers/calls/lifecycle/apply-provider-event.ts";
+import { applyLegReport, applyProviderCall } from "../routers/calls/lifecycle/apply-provider-event.ts";
 import { adoptCall } from "../routers/calls/lifecycle/inbound.ts";
 import { shownEndReason } from "../routers/calls/lifecycle/outcome.ts";
 import { openIntentOf, settleIntent } from "../routers/core/intents.ts";
@@ -121,7 +121,7 @@ async function applyTelnyx(tx: Tx, row: IngressRow, ctx: JobContext): Promise<Ve
     const from = { accountId: row.providerAccountId, heardAt: row.receivedAt };
     ctx.fence.check();
     const entry = { clientId, requestId: ctx.requestId };
-    const objection = await ctx.db.asClient(entry, (tx) => hearOfLeg(tx, callId, leg, from));
+    const objection = await ctx.db.asClient(entry, (tx) => applyLegReport(tx, callId, leg, from));
     const about = { clientId, subjectId: callId };
     return objection === null ? { status: "applied", ...about } : { status: "ignored", ...about, note: objection };
   };
@@ -155,8 +155,8 @@ export async function bringForward(
   ctx.fence.check();
   await ctx.db.asClient({ clientId, requestId: ctx.requestId }, async (tx) => {
     const intent = await openIntentOf(tx, callId);
-    if (!intent) return hearOf(tx, callId, seen, how);
-    const settlement = { outcome: "accepted", got: seen as never } as const;
+    if (!intent) return applyProviderCall(tx, callId, seen, how);
+    const settlement = { outcome: "accepted", resource: seen as never } as const;
     await settleIntent(tx, placeCall as unknown as AnyProviderCommand, intent.id, settlement, ring);
   });
 }

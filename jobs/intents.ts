@@ -2,7 +2,7 @@ import { eq, sql } from "drizzle-orm";
 import { enqueue } from "../db/queue.ts";
 import { intents } from "../db/schema/agents.ts";
 import type { Settlement } from "../routers/core/attempt-provider-command.ts";
-import { cipherFor, type IntentRow, removeStrays, settleIntent } from "../routers/core/intents.ts";
+import { cipherFor, type IntentRow, removeOrphans, settleIntent } from "../routers/core/intents.ts";
 import type { AnyProviderCommand } from "../routers/core/provider-command.ts";
 import { isPassing, ProviderError } from "../routers/ports/provider-error.ts";
 import { providerCommandOf } from "./provider-commands.ts";
@@ -37,7 +37,7 @@ export const resolve: Task<"intents.resolve"> = {
       if (found instanceof ProviderError) return close({ outcome: "refused", message: found.message });
       const [taken, ...strays] = found;
       if (taken !== undefined) {
-        await close({ outcome: "accepted", got: taken, strays });
+        await close({ outcome: "accepted", resource: taken, orphans: strays });
         return;
       }
       const lookedBefore = intent.absentAt !== null && intent.absences > 0;
@@ -85,11 +85,11 @@ export const sweep: Task<"intents.sweep"> = {
 const readIntent = (ctx: JobContext, intentId: string) =>
   ctx.asClient(async (tx) => {
     const [intent] = await tx.select().from(intents).where(eq(intents.id, intentId));
-    const isDoubted = intent?.outcome === "unavailable" && intent.absences > 0;
+    const isDoubted = intent?.status === "settled" && intent.outcome !== "absent" && intent.absences > 0;
     return intent && (intent.status === "open" || isDoubted) ? intent : null;
   });
 
-/** It was given up after one look, and its key runs again: what the provider has of it after all is removed there. */
+/** An attempt that one look did not find may have been done after all: what the provider has beside the one that was taken is removed there. */
 async function lookOnceMore(ctx: JobContext, outbound: AnyProviderCommand, intent: IntentRow) {
   if (outbound.lookupRepeatsRequest || outbound.unnamed) return;
   const asked = await ctx.asClient((tx) => outbound.rebuildRequest(tx, intent.subjectId));
@@ -97,7 +97,7 @@ async function lookOnceMore(ctx: JobContext, outbound: AnyProviderCommand, inten
   const deadline = { signal: AbortSignal.timeout(providerDeadlineMs) };
   const found = await outbound.lookup(ctx.providers, intent.providerAccountId, asked, since, deadline);
   ctx.fence.check();
-  await ctx.asClient((tx) => removeStrays(tx, outbound, intent, found));
+  await ctx.asClient((tx) => removeOrphans(tx, outbound, intent, found));
 }
 
 async function noteAbsence(tx: Parameters<typeof settleIntent>[0], intentId: string) {

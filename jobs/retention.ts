@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import { eraseCalls, listDue } from "../routers/calls/artifacts/retention.ts";
-import { apartFor } from "../routers/set-apart/service.ts";
+import { listSetApartSubjects } from "../routers/set-apart/service.ts";
 import { eachOrApart } from "./runtime/set-apart.ts";
 import { sweepInto } from "./runtime/sweep.ts";
 import type { Task } from "./runtime/task.ts";
@@ -27,7 +27,7 @@ export const erase: Task<"retention.erase"> = {
     const { clientId } = ctx;
     const until = performance.now() + runForMs;
     while (performance.now() < until && !ctx.signal.aborted) {
-      const apart = await ctx.asSystem((tx) => apartFor(tx, "retention.erase", clientId), { mode: "read" });
+      const apart = await ctx.asSystem((tx) => listSetApartSubjects(tx, "retention.erase", clientId), { mode: "read" });
       const rows = await ctx.asClient((tx) => listDue(tx, atOnce, apart), { mode: "read" });
       let erased = 0;
       await eachOrApart(ctx, {

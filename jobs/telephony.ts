@@ -4,12 +4,17 @@ import { inboundRoutes } from "../db/schema/telephony.ts";
 import { platformAccount } from "../routers/credentials/accounts.ts";
 import { ProviderError } from "../routers/ports/provider-error.ts";
 import { toUserPattern } from "../routers/telephony/pattern.ts";
-import { mostRules, numbersOfAccount, rulesOfAccount, whoAnswers } from "../routers/telephony/rules.ts";
+import {
+  maxRoutesPerAccount,
+  numbersOfAccount,
+  routesOfAccount,
+  selectAnsweringRoutes,
+} from "../routers/telephony/rules.ts";
 import { sweepInto } from "./runtime/sweep.ts";
 import type { JobContext, Task } from "./runtime/task.ts";
 
 type Plan = Awaited<ReturnType<typeof readPlan>>;
-type Answers = ReturnType<typeof whoAnswers>;
+type Answers = ReturnType<typeof selectAnsweringRoutes>;
 
 /**
  * Tells the provider who answers which number, all of an account at once. Rules there that name agents of nobody here
@@ -43,7 +48,7 @@ async function tell(ctx: JobContext, accountId: string, { rules, ours, numbers }
   const deadline = { signal: AbortSignal.timeout(20_000) };
   const { allowedAgents: there } = await ultravox.getSip(accountId, deadline);
   const foreign = there.filter(({ providerAgentId }) => !ours.includes(providerAgentId));
-  const answers = whoAnswers(rules, numbers, Math.max(0, mostRules - foreign.length));
+  const answers = selectAnsweringRoutes(rules, numbers, Math.max(0, maxRoutesPerAccount - foreign.length));
   const listOf = (rules: Answers["answering"]) => [
     ...foreign,
     ...rules.map(({ providerAgentId, pattern }) => ({ providerAgentId, toUserPattern: toUserPattern(pattern) })),
@@ -101,7 +106,7 @@ const mayBeOneRule = ({ status }: ProviderError) => status === 400 || status ===
 const readPlan = (ctx: JobContext, accountId: string) =>
   ctx.asSystem(
     async (tx) => {
-      const rules = await rulesOfAccount(tx, accountId);
+      const rules = await routesOfAccount(tx, accountId);
       const known = await tx
         .select({ id: agents.providerAgentId })
         .from(agents)

@@ -2,7 +2,7 @@ import { performance } from "node:perf_hooks";
 import { and, asc, eq, ne, sql } from "drizzle-orm";
 import type { Tx } from "../db/client.ts";
 import { dataKeys } from "../db/schema/clients.ts";
-import { isSetApart, takeBack } from "../routers/set-apart/service.ts";
+import { isSetApart, clearSetApart } from "../routers/set-apart/service.ts";
 import { setApart } from "./runtime/set-apart.ts";
 import type { JobContext, Task } from "./runtime/task.ts";
 
@@ -75,7 +75,7 @@ async function rewrapOne(ctx: JobContext, row: Wrapped): Promise<unknown> {
         .update(dataKeys)
         .set({ wrapped, master: masterKeys.present })
         .where(and(eq(dataKeys.clientId, row.clientId), eq(dataKeys.id, row.id), eq(dataKeys.wrapped, row.wrapped)));
-      await takeBack(tx, loop, [row.id]);
+      await clearSetApart(tx, loop, [row.id]);
     });
     return null;
   } catch (error) {

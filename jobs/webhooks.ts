@@ -4,7 +4,7 @@ import { enqueue } from "../db/queue.ts";
 import { eventEnvelope } from "../routers/events/service.ts";
 import type { Cipher } from "../routers/ports/vault.ts";
 import { SendFailed, type WebhookRequest } from "../routers/ports/webhook-sender.ts";
-import { apartFor, takeBack } from "../routers/set-apart/service.ts";
+import { listSetApartSubjects, clearSetApart } from "../routers/set-apart/service.ts";
 import {
   clientsWithWork,
   dispatchLimits,
@@ -12,18 +12,18 @@ import {
   queueLagSeconds,
   refill,
 } from "../routers/webhooks/deliveries/dispatch.ts";
-import { fanOutEvents, reachOf, type Stated } from "../routers/webhooks/deliveries/fan-out.ts";
-import { type Found, findDeliveries } from "../routers/webhooks/deliveries/load-deliveries.ts";
+import { fanOutEvents, matchEndpoints, type EventRef } from "../routers/webhooks/deliveries/fan-out.ts";
+import { type LoadedDelivery, loadDeliveries } from "../routers/webhooks/deliveries/load-deliveries.ts";
 import { messageTo, type Recipient } from "../routers/webhooks/deliveries/message.ts";
 import {
   type Attempt,
   disableAfter,
-  type Finding,
-  type Held,
-  recordFindings,
+  type AttemptResult,
+  type Reservation,
+  recordAttempts,
 } from "../routers/webhooks/deliveries/record-attempts.ts";
 import { nextAttemptInSeconds } from "../routers/webhooks/deliveries/schedule.ts";
-import { admitDue, giveBack, type Wanted } from "../routers/webhooks/deliveries/slots.ts";
+import { reserveDueSlots, releaseSlot, type SlotRequest } from "../routers/webhooks/deliveries/slots.ts";
 import { hideHeaders, openHeaders } from "../routers/webhooks/endpoints/headers.ts";
 import { disableFailing } from "../routers/webhooks/endpoints/service.ts";
 import { createBatcher, isOfTheData } from "./runtime/batcher.ts";
@@ -34,10 +34,10 @@ import type { JobContext, Task } from "./runtime/task.ts";
 
 /** What the jobs of one pool ask of the database in the same moment is asked together, behind that pool's fence. */
 type Together = {
-  fanOut(event: Stated): Promise<"reached" | "gone">;
-  find(asked: { clientId: string; deliveryId: string }): Promise<Found | null>;
-  record(finding: Held & Finding): Promise<boolean>;
-  admit(wanted: Wanted): Promise<void>;
+  fanOut(event: EventRef): Promise<"reached" | "gone">;
+  find(asked: { clientId: string; deliveryId: string }): Promise<LoadedDelivery | null>;
+  record(finding: Reservation & AttemptResult): Promise<boolean>;
+  admit(wanted: SlotRequest): Promise<void>;
   pace: ReturnType<typeof createPacer>;
 };
 
@@ -57,8 +57,8 @@ function together(ctx: JobContext): Together {
   const made: Together = {
     fanOut: createBatcher({
       ...batch,
-      work: async (events: Stated[]) => {
-        const reach = await asSystem((tx) => reachOf(tx, events), { mode: "read" });
+      work: async (events: EventRef[]) => {
+        const reach = await asSystem((tx) => matchEndpoints(tx, events), { mode: "read" });
         const reached = reach.flatMap((one) => (one && one.endpointIds.length > 0 ? [one] : []));
         if (reached.length > 0) await asSystem((tx) => fanOutEvents(tx, reached));
         return reach.map((one) => (one === null ? "gone" : "reached"));
@@ -67,16 +67,16 @@ function together(ctx: JobContext): Together {
     find: createBatcher({
       ...batch,
       work: (asked: { clientId: string; deliveryId: string }[]) =>
-        asSystem((tx) => findDeliveries(tx, asked), { mode: "read" }),
+        asSystem((tx) => loadDeliveries(tx, asked), { mode: "read" }),
     }),
     record: createBatcher({
       ...batch,
-      work: (findings: (Held & Finding)[]) => asSystem((tx) => recordFindings(tx, findings)),
+      work: (findings: (Reservation & AttemptResult)[]) => asSystem((tx) => recordAttempts(tx, findings)),
     }),
     admit: createBatcher({
       ...alone,
-      work: async (wanted: Wanted[]) => {
-        await asSystem((tx) => admitDue(tx, wanted));
+      work: async (wanted: SlotRequest[]) => {
+        await asSystem((tx) => reserveDueSlots(tx, wanted));
         return wanted.map(() => undefined);
       },
     }),
@@ -117,7 +117,7 @@ export function deliverWithin({
       const found = await find({ clientId: clientOf(ctx), deliveryId });
       if (found?.status !== "pending" || found.claim !== claim) return; // somebody else has it, or it is over
       const { clientId, endpointId } = found;
-      const write = (finding: Finding) => settle(ctx, { clientId, deliveryId, endpointId, claim, ...finding });
+      const write = (finding: AttemptResult) => settle(ctx, { clientId, deliveryId, endpointId, claim, ...finding });
 
       const obstacle = obstacleTo(found);
       if (obstacle) return void (await write({ attempt: null, outcome: { status: "dead", error: obstacle } }));
@@ -142,7 +142,7 @@ export function deliverWithin({
 
     /** What waits, waits in its row: were it the job that waited, its lease would run out, and there would be two. */
     async requeue(admission, ctx) {
-      await ctx.asClient((tx) => giveBack(tx, admission));
+      await ctx.asClient((tx) => releaseSlot(tx, admission));
     },
   };
   return task;
@@ -160,7 +160,7 @@ const againMs = 250;
  * claim keeps from being done twice. Then the place that came free is given to what is due at the same endpoint, which
  * this job does not wait for: were it forgotten, the sweep would do it.
  */
-async function settle(ctx: JobContext, finding: Held & Finding): Promise<void> {
+async function settle(ctx: JobContext, finding: Reservation & AttemptResult): Promise<void> {
   const { record, admit } = together(ctx);
   const until = performance.now() + patienceMs;
   while (!(await record(finding).then(noteStale, mayWait))) await sleep(againMs * (1 + Math.random()));
@@ -181,13 +181,13 @@ async function settle(ctx: JobContext, finding: Held & Finding): Promise<void> {
   }
 }
 
-function obstacleTo({ endpointState, event }: Found): string | null {
-  if (endpointState !== "enabled") return `endpoint_${endpointState}`;
+function obstacleTo({ endpointStatus, event }: LoadedDelivery): string | null {
+  if (endpointStatus !== "enabled") return `endpoint_${endpointStatus}`;
   return event ? null : "event_expired";
 }
 
 /** The signed request, and the keys by which it was made. null when the key service is away. */
-async function requestFor(ctx: JobContext, { recipient, event }: Found) {
+async function requestFor(ctx: JobContext, { recipient, event }: LoadedDelivery) {
   if (!event) return null;
   const ring = await ctx.providers.vault.keys(event.clientId, "webhook_secret").catch((error: unknown) => {
     ctx.log.warn({ err: error, endpoint_id: recipient.id }, "the key service is away: the delivery waits");
@@ -226,7 +226,7 @@ function outcomeOf(
   made: number,
   retryAfterSeconds: number | null,
   random: number,
-): Finding["outcome"] {
+): AttemptResult["outcome"] {
   if (status !== null && status >= 200 && status < 300) return { status: "delivered" };
   if (status === 410) return { status: "dead", error: "gone" };
   const inSeconds = nextAttemptInSeconds(made, { retryAfterSeconds, random });
@@ -238,7 +238,7 @@ export const disable: Task<"webhooks.disable"> = {
   async run({ endpointId, why }, ctx) {
     const reason = {
       gone: "The receiver answered 410 Gone.",
-      failures: `${disableAfter.failuresInRow} attempts failed one after the other.`,
+      failures: `${disableAfter.consecutiveFailures} attempts failed one after the other.`,
       days: `Every attempt of ${disableAfter.days} days failed.`,
     }[why];
     const disabled = await ctx.asClient((tx) => disableFailing(tx, endpointId, why, reason));
@@ -283,7 +283,7 @@ export async function sweepDeliveries({
       total.isLed = await leadSweep(house);
       if (!total.isLed) return;
       const lagSeconds = await queueLagSeconds(house);
-      const apart = await apartFor(house, sweepLoop, null);
+      const apart = await listSetApartSubjects(house, sweepLoop, null);
       const all = fromAnywhere(await clientsWithWork(house, { lagSeconds }));
       const line = all.filter((clientId) => !apart.includes(clientId));
       const until = performance.now() + sweepBudgetMs;
@@ -297,7 +297,7 @@ export async function sweepDeliveries({
   async function sweepAlone(clientId: string, lagSeconds: number) {
     try {
       await sweepSome([clientId], lagSeconds);
-      await db.asSystem((tx) => takeBack(tx, sweepLoop, [clientId]));
+      await db.asSystem((tx) => clearSetApart(tx, sweepLoop, [clientId]));
     } catch (error) {
       log.debug({ err: error, client_id: clientId }, "the deliveries of a client that is set apart could not be swept");
     }

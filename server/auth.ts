@@ -50,7 +50,7 @@ export function authenticator({
 
   /**
    * What a key is, remembered for a minute: its client and scopes never change. Whether it still holds is asked
-   * again in every transaction (app.enter), so a revocation is effective at once, in every process.
+   * again in every transaction (app.set_tenant), so a revocation is effective at once, in every process.
    */
   async function keyFacts(key: string): Promise<KeyFacts> {
     const name = hash("sha256", key); // in memory alone, where the pepper adds nothing and costs much

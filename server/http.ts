@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { createServer, type Server, STATUS_CODES } from "node:http";
+import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { AnyTRPCRouter } from "@trpc/server";
 import express, { type NextFunction, type Request, type Response } from "express";
@@ -18,6 +19,7 @@ import type { Reply } from "../routers/core/reply.ts";
 import { appRouter, internalRouter } from "../routers/index.ts";
 import type { Deps } from "./deps.ts";
 import { trackResponses } from "./drain.ts";
+import type { Env } from "./env.ts";
 import { health } from "./health.ts";
 import { ingressDoors } from "./ingress.ts";
 import { scalarFile } from "./scalar.ts";
@@ -48,6 +50,7 @@ export function openHttp(
   const lines = unredacted(log);
   app.use((req, res, next) => {
     res.setHeader("X-Request-Id", requestIdOf(req));
+    res.locals.publicUrl = publicUrlOf(env, req.socket);
     logWhenDone(lines, req, res);
     next();
   });
@@ -97,9 +100,8 @@ export function openHttp(
 
   app.use(health(deps, version));
   app.get("/openapi.json", (req, res) => {
-    // Not by the Host header: that is the caller's to choose, and the document is kept per address.
-    const origin = env.PUBLIC_URL ?? `http://${env.HOST}:${req.socket.localPort}`;
-    res.type("application/json").send(openApiJson(router, { baseUrl: `${origin}/api/v1`, version }));
+    const baseUrl = `${publicUrlOf(env, req.socket)}/api/v1`;
+    res.type("application/json").send(openApiJson(router, { baseUrl, version }));
   });
   app.use(docsRouter({ scalarFile }));
   app.use((req, res) => sendError(res, new ApiError("route_not_found"), requestIdOf(req)));
@@ -111,20 +113,26 @@ export function openHttp(
 
   const server = createServer(app);
   trackResponses(server);
-  server.on("clientError", answerUnreadable);
+  server.on("clientError", (error, socket) => answerUnreadable(env, error, socket));
   server.requestTimeout = 60_000;
   server.headersTimeout = 15_000;
   server.keepAliveTimeout = 65_000; // above the usual 60 s of a balancer, which must be the one to hang up
   return server;
 }
 
+/** Never the Host header, which the caller chooses. */
+const publicUrlOf = (env: Env, { localPort }: Pick<Socket, "localPort">) =>
+  env.PUBLIC_URL ?? `http://${env.HOST}:${localPort}`;
+
 /** What Node's parser gives up on has no request and no response: the envelope is written on the line itself. */
-function answerUnreadable(error: Error & { code?: string }, socket: Duplex) {
+function answerUnreadable(env: Env, error: Error & { code?: string }, socket: Duplex) {
   if (!socket.writable || error.code === "ECONNRESET") return void socket.destroy();
   const fault = new ApiError(error.code === "HPE_HEADER_OVERFLOW" ? "headers_too_large" : "request_malformed");
   const requestId = newId("request");
   const { errorCode: code, message, status } = fault;
-  const body = JSON.stringify({ error: { code, message, requestId, docUrl: docUrl(code) } });
+  const body = JSON.stringify({
+    error: { code, message, requestId, docUrl: docUrl(publicUrlOf(env, socket as Socket), code) },
+  });
   const head = [
     `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
     "Content-Type: application/json; charset=utf-8",
@@ -138,7 +146,7 @@ function answerUnreadable(error: Error & { code?: string }, socket: Duplex) {
 /** Who sent the request. Found once per request, unless it is asked `anew`: a token may run out while a stream goes on. */
 const callerFinder =
   ({ auth }: Deps) =>
-  (req: Request, anew?: "anew"): Promise<Caller> => {
+  (req: Request, anew?: "fresh"): Promise<Caller> => {
     const known = facts(req);
     if (anew) delete known.caller;
     known.caller ??= auth.authenticate(req.headers.authorization);
@@ -161,6 +169,7 @@ function contextMaker(deps: Deps, inputOf: Context["inputOf"]) {
     let giveBack = () => {};
     return {
       requestId,
+      publicUrl: res.locals.publicUrl as string,
       transport,
       takesStream,
       reply,

@@ -16,10 +16,10 @@ export const agents = pgTable(
     providerAccountId: text().notNull(),
     providerAgentId: text(),
     metadata: jsonb().$type<Record<string, string>>().notNull().default({}),
-    /** When the provider's copy was last compared with ours, and how often it had to be put right. */
+    /** When the provider's copy was last compared with ours, and how often it had to be corrected. */
     comparedAt: createdAt(),
     drifts: integer().notNull().default(0),
-    /** The variables without which the live version takes no call; null while that has not been looked at. */
+    /** The variables that a call of the live version must have; null until they are computed. */
     requiredVariables: text().array(),
     createdAt: createdAt(),
     updatedAt: createdAt(),
@@ -33,7 +33,7 @@ export const agents = pgTable(
   ],
 );
 
-/** What the live version of an agent is made of: asked before one of those things is deleted. */
+/** The resources that the live version of an agent uses: checked before one of them is deleted. */
 export const agentUses = pgTable(
   "agent_uses",
   {
@@ -50,7 +50,7 @@ export const agentUses = pgTable(
   ],
 );
 
-/** Every change of an agent, kept for ever: calls name the one they used. */
+/** Every version of an agent. They are never deleted, because calls refer to the one they used. */
 export const agentVersions = pgTable(
   "agent_versions",
   {
@@ -60,9 +60,9 @@ export const agentVersions = pgTable(
     name: text().notNull(),
     config: jsonb().$type<unknown>().notNull(),
     status: text({ enum: ["pending", "live", "retired", "failed"] }).notNull(),
-    /** The fields in which it differs from what was live when it was made. */
+    /** The fields that differ from the version that was live when this one was created. */
     changed: text().array().notNull().default([]),
-    /** What the agent's metadata becomes when this goes live; null: what it is. */
+    /** The agent's metadata once this version is live; null: unchanged. */
     metadata: jsonb().$type<Record<string, string>>(),
     providerRevisionId: text(),
     createdBy: text().notNull(),
@@ -75,7 +75,7 @@ export const agentVersions = pgTable(
   ],
 );
 
-/** Something asked of a provider, written down before the asking. While it is open, nobody knows what the provider did. */
+/** A provider command, written before its request is sent. While it is open, its outcome is unknown. */
 export const intents = pgTable(
   "intents",
   {
@@ -88,15 +88,15 @@ export const intents = pgTable(
       .default("open"),
     outcome: text({ enum: ["accepted", "refused", "unavailable", "absent"] }),
     providerAccountId: text().notNull(),
-    /** What the audit row and the stored answer need, whoever settles. */
+    /** For the audit row and the stored response, independent of the process that settles the intent. */
     principal: text().notNull(),
     idempotencyKey: text(),
-    /** Whose the key is, where that is not `principal`: of a rotated API key, the first of its chain. */
+    /** The owner of the idempotency key, if not `principal`: the first API key of a chain of rotations. */
     idempotencyOwner: text(),
     requestId: text().notNull(),
-    /** The input as the audit may keep it. */
+    /** The redacted input, for the audit log. */
     auditInput: jsonb().$type<unknown>().notNull(),
-    /** How often, and when last, the provider was searched in vain. */
+    /** How often, and when last, a lookup at the provider found nothing. */
     absences: integer().notNull().default(0),
     absentAt: at(),
     deadlineAt: at().notNull(),

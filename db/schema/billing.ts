@@ -13,25 +13,25 @@ import {
   tenantRole,
 } from "./columns.ts";
 
-/** What things cost, one row per version; the one in force is the newest whose time has come. Rows are never changed. */
+/** Prices, one row per version. The present one is the newest that is effective. Rows are immutable. */
 export const prices = pgTable(
   "prices",
   {
     id: id().primaryKey(),
     effectiveFrom: at().notNull(),
-    /** What one credit costs to buy, in millionths of a US dollar. */
+    /** The price of one credit, in millionths of a US dollar. */
     creditUsdMicros: micros().notNull(),
-    /** Of a minute of conversation. */
+    /** The cost of a minute of conversation. */
     callMicrosPerMinute: micros().notNull(),
-    /** Of a minute of telephone line, from dialling on. */
+    /** The cost of a minute of telephone line, counted from dialling. */
     telephoneMicrosPerMinute: micros().notNull(),
     /** Durations are rounded up to this many seconds. */
     roundingSeconds: integer().notNull(),
-    /** Of a voice that is trained from samples. */
+    /** The cost of a voice that is trained from samples. */
     voiceCloneMicros: micros().notNull().default(50_000_000),
-    /** For one client alone; null: for everybody. */
+    /** The client that this price is for; null: all clients without their own. */
     clientId: text().references(() => clients.id),
-    /** From here on the client pays by the price book again. */
+    /** Ends the client's own price: from then on the general price applies. */
     inherits: boolean().notNull().default(false),
     createdAt: createdAt(),
   },
@@ -49,7 +49,7 @@ export const prices = pgTable(
 export const accountNames = ["available", "held", "revenue", "purchases", "grants", "adjustments"] as const;
 export type AccountName = (typeof accountNames)[number];
 
-/** The sums of the entries, kept beside them so that a balance is one row. */
+/** The sums of the entries, stored so that a balance is one row. */
 export const ledgerAccounts = pgTable(
   "ledger_accounts",
   {
@@ -66,7 +66,7 @@ export const ledgerTransactions = pgTable(
     clientId: clientId().references(() => clients.id),
     id: id(),
     kind: text({ enum: ["grant", "purchase", "hold", "settlement", "release", "adjustment"] }).notNull(),
-    /** What it is for: with the kind, unique, so that nothing is posted twice. */
+    /** The source of the posting. It is unique per kind, so that nothing is posted twice. */
     sourceId: text().notNull(),
     subjectId: text(),
     priceId: text().references(() => prices.id),
@@ -100,7 +100,7 @@ export const ledgerEntries = pgTable(
   ],
 );
 
-/** Credits set aside for something that has begun. */
+/** Credits that are held for an operation in progress. */
 export const holds = pgTable(
   "holds",
   {

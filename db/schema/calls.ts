@@ -28,7 +28,7 @@ export const calls = pgTable(
     medium: text({ enum: ["web", "sip", "twilio", "telnyx", "plivo"] }).notNull(),
     to: text(),
     from: text(),
-    /** Of a call that came in: as the line gave them, whatever could be made of it. */
+    /** For an inbound call: the values exactly as the carrier sent them. */
     fromRaw: text(),
     toRaw: text(),
     fromState: text({ enum: ["known", "withheld", "unreadable"] }),
@@ -36,7 +36,7 @@ export const calls = pgTable(
     outcome: text({
       enum: ["completed", "no_answer", "busy", "rejected", "voicemail", "invalid_number", "failed", "cancelled"],
     }),
-    /** An outcome is provisional until the messages have been read. */
+    /** The outcome is provisional until the messages were read. */
     outcomeFinal: boolean().notNull().default(false),
     failureReason: text(),
     endReason: text(),
@@ -52,16 +52,16 @@ export const calls = pgTable(
     endedAt: at(),
     billedSeconds: integer(),
     sipBilledSeconds: integer(),
-    /** How often the provider's bill changed; part of each settlement's source. */
+    /** How often the provider's bill changed. Part of each settlement's source id. */
     billingRevision: integer().notNull().default(0),
     costMicros: micros(),
     summary: text(),
     shortSummary: text(),
-    /** What this call has instead of the agent's own; null: nothing. */
+    /** Settings that replace the agent's for this call; null: none. */
     overrides: jsonb().$type<Record<string, unknown>>(),
     /** From answer to end, in whole seconds; null until it has ended. */
     durationSeconds: integer(),
-    /** `none`: not recorded. `pending`: the provider has it, we have not yet. */
+    /** `none`: not recorded. `pending`: not yet copied from the provider. */
     recordingStatus: text({ enum: ["none", "pending", "ready", "missing", "erased"] })
       .notNull()
       .default("none"),
@@ -70,21 +70,21 @@ export const calls = pgTable(
     transcriptStatus: text({ enum: ["pending", "ready", "missing", "erased"] })
       .notNull()
       .default("pending"),
-    /** What the agent's output schema made of it. */
+    /** What was extracted from the conversation by the agent's output schema. */
     output: jsonb().$type<Record<string, unknown>>(),
     outputStatus: text({ enum: ["none", "ready", "invalid"] })
       .notNull()
       .default("none"),
     outputProblems: jsonb().$type<{ path: string; message: string }[]>(),
-    /** The status that the provider's tools left behind. */
+    /** The final state that the provider's tools left. */
     finalState: jsonb().$type<Record<string, unknown>>(),
-    /** When transcript and recording go, by the agent's retention; null: they stay. */
+    /** When the retention of transcript and recording ends; null: unlimited. */
     transcriptUntil: at(),
     recordingUntil: at(),
     erasedAt: at(),
-    /** It is to be ended as soon as somebody has answered: before that the provider cannot. */
+    /** Hang up once the call is answered: before that the provider cannot. */
     hangUpWhenJoined: boolean().notNull().default(false),
-    /** When the provider should be asked, should its webhooks stay away; null when nothing more is expected. */
+    /** When to read the call from the provider if no webhook has arrived; null: no more news is expected. */
     checkAt: at(),
     checks: integer().notNull().default(0),
     createdAt: createdAt(),
@@ -105,20 +105,20 @@ export const calls = pgTable(
     index("calls_retention_transcript").on(t.transcriptUntil).where(sql`transcript_until is not null`),
     index("calls_retention_recording").on(t.recordingUntil).where(sql`recording_until is not null`),
     index("calls_check").on(t.checkAt).where(sql`check_at is not null`),
-    // A call of the provider is one call here, whoever hears of it first.
+    // A provider's call is one call here, even if two processes see it for the first time.
     uniqueIndex("calls_provider").on(t.providerAccountId, t.providerCallId),
-    // A filter on these walks the index alone, newest first.
+    // Filters on these columns scan only the index, newest first.
     index("calls_duration").on(t.clientId, t.id, t.durationSeconds),
     index("calls_recorded").on(t.clientId, t.id).where(sql`recording_status = 'ready'`),
     index("calls_unrecorded").on(t.clientId, t.id).where(sql`recording_status <> 'ready'`),
-    // By hash, so that no list is tempted to walk it through other clients' calls.
+    // A hash index, so that the planner cannot use it to sort a list through other clients' calls.
     index("calls_by_id").using("hash", t.id),
     tenantPolicy(),
     systemPolicy(),
   ],
 );
 
-/** The metadata of calls, pair by pair: a filter on a pair walks this index, newest first. */
+/** The metadata of calls, one row per pair: a filter on a pair scans this index, newest first. */
 export const callPairs = pgTable(
   "call_pairs",
   {
@@ -135,7 +135,7 @@ export const callPairs = pgTable(
   ],
 );
 
-/** The words of transcripts, each once per call: under row level security no text index could be used for a search. */
+/** The words of transcripts, each once per call: under row-level security a search cannot use a text index. */
 export const callWords = pgTable(
   "call_words",
   {
@@ -151,7 +151,7 @@ export const callWords = pgTable(
   ],
 );
 
-/** The conversation, once it is over. Partitioned by month. */
+/** The messages of ended conversations. Partitioned by month. */
 export const callMessages = pgTable(
   "call_messages",
   {
@@ -163,7 +163,7 @@ export const callMessages = pgTable(
     toolName: text(),
     startSeconds: doublePrecision(),
     endSeconds: doublePrecision(),
-    /** The creation time of the call, so that all its messages lie in one partition. */
+    /** The creation time of the call, so that all its messages are in one partition. */
     createdAt: at().notNull(),
   },
   (t) => [
@@ -173,7 +173,7 @@ export const callMessages = pgTable(
   ],
 );
 
-/** The telephone legs of calls, as a carrier reports them. A leg moves forward only, by the carrier's own clock. */
+/** The telephone legs of calls, as a carrier reports them. Only reports that are newer by the carrier's clock are applied. */
 export const callLegs = pgTable(
   "call_legs",
   {
@@ -181,16 +181,16 @@ export const callLegs = pgTable(
     id: id(),
     callId: text().notNull(),
     carrier: text({ enum: ["telnyx"] }).notNull(),
-    /** Who reported it: `pacc_…`, the carrier of an account at the voice provider, or `cred_…`, the client's own. */
+    /** The account that reported it: `pacc_…` (an account at the voice provider) or `cred_…` (the client's own). */
     carrierAccountId: text().notNull(),
-    /** The carrier's names: of this leg, and of the session that its legs share. */
+    /** The carrier's ids of this leg, and of the session that the legs share. */
     carrierLegId: text().notNull(),
     carrierSessionId: text(),
     direction: text({ enum: ["incoming", "outgoing"] }),
     from: text(),
     to: text(),
     status: text({ enum: ["initiated", "answered", "ended"] }).notNull(),
-    /** `busy`, `no_answer` … in our words; the carrier's own beside it. */
+    /** Our own value, such as `busy` or `no_answer`. The carrier's values follow. */
     cause: text(),
     hangupCause: text(),
     hangupSource: text(),
@@ -199,10 +199,10 @@ export const callLegs = pgTable(
     answeredAt: at(),
     endedAt: at(),
     durationSeconds: integer(),
-    /** What the carrier charges its customer, in its currency: an exact decimal. */
+    /** The carrier's charge to its customer, in its currency: an exact decimal. */
     carrierCost: text(),
     carrierCurrency: text(),
-    /** When the carrier said so: a later bill replaces an earlier one. */
+    /** When the carrier reported the cost: a later report replaces an earlier one. */
     costedAt: at(),
     createdAt: createdAt(),
     updatedAt: createdAt(),

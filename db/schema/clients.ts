@@ -23,7 +23,7 @@ export const clients = pgTable(
       .default("active"),
     suspendedReason: text(),
     suspendedAt: at(),
-    /** IANA name: what a day is for this client. */
+    /** An IANA name. It decides when a day of this client begins. */
     timezone: text().notNull().default("UTC"),
     metadata: jsonb().$type<Record<string, string>>().notNull().default({}),
     createdAt: createdAt(),
@@ -65,7 +65,7 @@ export const users = pgTable(
   ],
 );
 
-/** A role is a set of scopes; `*` stands for all, `*:read` for all that read. The built-in ones are seeded. */
+/** A role is a set of scopes. `*` means all scopes, `*:read` all read scopes. The built-in roles are seeded. */
 export const roles = pgTable("roles", { name: text().primaryKey(), scopes: text().array().notNull() }, () => [
   pgPolicy("everyone_reads", { to: [tenantRole], for: "select", using: sql`true` }),
   systemPolicy(),
@@ -97,7 +97,7 @@ export const memberships = pgTable(
   ],
 );
 
-/** Somebody is asked to join a client. Who shows the token joins; only its HMAC is kept. */
+/** Invitations to join a client. The token is needed to accept one; only its HMAC is stored. */
 export const invitations = pgTable(
   "invitations",
   {
@@ -124,26 +124,26 @@ export const apiKeys = pgTable(
     clientId: clientId().references(() => clients.id),
     id: id(),
     name: text().notNull(),
-    /** The first characters, in clear, so that people recognise it. */
+    /** The first characters in plain text, so that people recognise the key. */
     prefix: text().notNull(),
-    /** HMAC-SHA256 of the whole key under the installation's pepper, in hex. The key itself is kept nowhere. */
+    /** HMAC-SHA256 of the whole key under the installation's pepper, in hex. The key itself is not stored. */
     hash: text().notNull().unique(),
     scopes: text().array().notNull(),
     expiresAt: at(),
     revokedAt: at(),
     lastUsedAt: at(),
-    /** The key that took its place, which it may outlive for a while. */
+    /** The key that replaced this one. Both can be valid for a while. */
     replacedBy: text(),
-    /** The first key of its chain of rotations, whose idempotency keys it goes on with. null: itself. */
+    /** The first key of its chain of rotations, whose idempotency keys it continues to use. null: itself. */
     rootId: text(),
-    /** A person (`user_…`) or another key (`key_…`). What a removed member made is found by it, along the chain. */
+    /** A person (`user_…`) or another key (`key_…`). Used to find the keys of a removed member, along the chain. */
     createdBy: text().notNull(),
     createdAt: createdAt(),
   },
   (t) => [primaryKey({ columns: [t.clientId, t.id] }), tenantPolicy(), systemPolicy()],
 );
 
-/** Answers already given, so that a request sent again is answered and not done again. */
+/** Stored responses, so that a repeated request gets the same response and runs nothing. */
 export const idempotencyKeys = pgTable(
   "idempotency_keys",
   {
@@ -152,12 +152,12 @@ export const idempotencyKeys = pgTable(
     key: text().notNull(),
     fingerprint: text().notNull(),
     requestId: text().notNull(),
-    /** null while the first request runs: only an outbound is seen so, a command's row appears with its answer. */
+    /** `running`: only a provider command is visible so; the row of a plain command appears with its response. */
     status: text({ enum: ["running", "answered"] }).notNull(),
     intentId: text(),
-    /** `{ status, data }` or `{ status, fault, message, details }` as JSON, sealed by the vault. */
+    /** `{ status, data }` or `{ status, error, message, details }` as JSON, sealed by the vault. */
     answer: bytes(),
-    /** The call that the answer is about, if it is about one: should that be erased, so is the answer. */
+    /** The call that the response is about, if any: when that call is erased, so is the response. */
     subjectId: text(),
     leaseUntil: at(),
     createdAt: createdAt(),
@@ -172,7 +172,7 @@ export const idempotencyKeys = pgTable(
   ],
 );
 
-/** Data keys, wrapped by the master key that `master` names. */
+/** Data keys, wrapped by the master key named in `master`. */
 export const dataKeys = pgTable(
   "data_keys",
   {

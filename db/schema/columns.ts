@@ -4,7 +4,7 @@ import { bigint, customType, pgPolicy, pgRole, text, timestamp } from "drizzle-o
 export const tenantRole = pgRole("patchbay_tenant").existing();
 export const systemRole = pgRole("patchbay_system").existing();
 
-/** The client of this transaction. After a transaction the setting reads '' and not NULL, hence nullif; `select` makes it once per query. */
+/** The client of this transaction. After a transaction the setting is '' and not NULL, so nullif. `select` evaluates it once per query. */
 export const currentClient = sql`(select nullif(current_setting('app.client_id', true), ''))`;
 export const currentUser = sql`(select nullif(current_setting('app.user_id', true), ''))`;
 
@@ -16,10 +16,10 @@ export const createdAt = () => at().notNull().default(sql`clock_timestamp()`);
 export const micros = () => bigint({ mode: "number" });
 
 export const bytes = customType<{ data: Buffer; driverData: Buffer }>({ dataType: () => "bytea" });
-/** The 64-bit number of the transaction that wrote the row: what a tailer compares with the oldest still running. */
+/** The 64-bit id of the transaction that wrote the row. A tailer compares it with the oldest running transaction. */
 export const xid8 = customType<{ data: string; driverData: string }>({ dataType: () => "xid8" });
 
-/** What every tenant table has: the tenant sees its own rows and can write no others. */
+/** The policy of every tenant table: a tenant reads and writes its own rows only. */
 export const tenantPolicy = () =>
   pgPolicy("own_rows", {
     to: tenantRole,
@@ -27,5 +27,5 @@ export const tenantPolicy = () =>
     withCheck: sql`client_id = ${currentClient}`,
   });
 
-/** Opens a table to the house: authentication, sweeps and workers that serve every client at once. */
-export const systemPolicy = () => pgPolicy("house", { to: systemRole, using: sql`true`, withCheck: sql`true` });
+/** Opens a table to the system login: authentication, sweeps and workers that serve all clients. */
+export const systemPolicy = () => pgPolicy("system", { to: systemRole, using: sql`true`, withCheck: sql`true` });

@@ -3,19 +3,19 @@ import { index, jsonb, pgTable, primaryKey, text, unique, uniqueIndex } from "dr
 import { clients } from "./clients.ts";
 import { at, bytes, clientId, createdAt, id, systemPolicy, tenantPolicy } from "./columns.ts";
 
-/** What a client shows at other companies' doors, one per provider. The secret is kept only sealed. */
+/** A client's credentials at other companies, one per provider. Secrets are stored sealed. */
 export const credentials = pgTable(
   "credentials",
   {
     clientId: clientId().references(() => clients.id),
     id: id(),
-    /** `ultravox`, `elevenlabs`, …, or `custom-<name>` for a tool's own. */
+    /** `ultravox`, `elevenlabs`, …, or `custom-<name>` for a secret of a tool. */
     provider: text().notNull(),
-    /** How the secret begins, so that people recognise it. */
+    /** The beginning of the secret, so that people recognise it. */
     prefix: text().notNull(),
     /** JSON of the secret fields, sealed for `provider_credential` and this row. */
     sealed: bytes().notNull(),
-    /** What is not secret: an account's id, a trunk's host. */
+    /** The fields that are not secret, such as an account id or a trunk's host. */
     details: jsonb().$type<Record<string, string>>().notNull().default({}),
     status: text({ enum: ["unverified", "verified", "invalid"] })
       .notNull()
@@ -29,7 +29,7 @@ export const credentials = pgTable(
 );
 
 /**
- * An account at the voice provider that is a client's own. The account that all others share is in the environment,
+ * A client's own account at the voice provider. The account that all other clients share is configured in the environment
  * and has no row.
  */
 export const providerAccounts = pgTable(
@@ -40,11 +40,11 @@ export const providerAccounts = pgTable(
     status: text({ enum: ["active", "retired"] })
       .notNull()
       .default("active"),
-    /** The account as the provider names it: two clients with one account would move each other's calls. */
+    /** The provider's name of the account. It is unique: two clients with one account would affect each other's calls. */
     providerName: text(),
-    /** Sealed for `provider_credential` and this row; null once the account is given up and its webhook removed. */
+    /** Sealed for `provider_credential` and this row; null once the account is retired and its webhook removed. */
     apiKey: bytes(),
-    /** The webhook that was made there, and its secret, sealed for `webhook_secret` and this row. */
+    /** Our webhook at the provider, and its secret, sealed for `webhook_secret` and this row. */
     providerWebhookId: text(),
     webhookSecret: bytes(),
     createdAt: createdAt(),

@@ -15,7 +15,7 @@ import {
 import { clients } from "./clients.ts";
 import { at, bytes, clientId, createdAt, id, systemPolicy, tenantPolicy, xid8 } from "./columns.ts";
 
-/** Facts, in the transaction that made them true. Partitioned by month. */
+/** Events, written in the transaction that made them true. Partitioned by month. */
 export const events = pgTable(
   "events",
   {
@@ -26,7 +26,7 @@ export const events = pgTable(
     subjectId: text().notNull(),
     sequence: integer().notNull(),
     data: jsonb().$type<unknown>().notNull(),
-    /** Which transaction wrote it: a tailer reads below the oldest one still running, so that late commits are not skipped. */
+    /** The transaction that wrote it. A tailer reads only below the oldest running one, so that it skips no late commit. */
     txid: xid8().notNull().default(sql`pg_current_xact_id()`),
     createdAt: createdAt(),
   },
@@ -34,7 +34,7 @@ export const events = pgTable(
     primaryKey({ columns: [t.clientId, t.id, t.createdAt] }),
     index().on(t.clientId, t.txid, t.id),
     index().on(t.clientId, t.subjectId, t.sequence),
-    // For who tails the events of all clients.
+    // For tailers of the events of all clients.
     index().on(t.txid, t.id),
     tenantPolicy(),
     systemPolicy(),
@@ -65,34 +65,34 @@ export const webhookEndpoints = pgTable(
       .default("enabled"),
     disabledReason: text(),
     disabledAt: at(),
-    /** What was stated between these two was not queued for it: it was off. Null when nothing was missed, or no more. */
+    /** Events between these two were not queued, because the endpoint was disabled. Null: nothing is missed. */
     missedSince: at(),
     missedUntil: at(),
     /** `thin`: without `data`. */
     payload: text({ enum: ["full", "thin"] })
       .notNull()
       .default("full"),
-    /** `v1`: HMAC-SHA256. `v1a`: Ed25519, and then the public key can be shown. */
+    /** `v1`: HMAC-SHA256. `v1a`: Ed25519, with a public key that can be shown. */
     signing: text({ enum: ["v1", "v1a"] })
       .notNull()
       .default("v1"),
     publicKey: text(),
     secret: bytes().notNull(),
-    /** Secrets that were replaced and still sign beside the present one, each until its time is over. */
+    /** Replaced secrets that still sign beside the present one, each until it expires. */
     previousSecrets: jsonb().$type<{ sealed: string; until: string }[]>().notNull().default([]),
-    /** The client's own headers: a JSON object, sealed, since they may hold his secrets. Their names can be shown. */
+    /** The client's own headers: a JSON object, sealed because they can contain secrets. Their names can be shown. */
     headers: bytes(),
     headerNames: text().array().notNull().default([]),
-    /** Attempts begun in a second at most; null: as many as there are places. */
+    /** The maximum number of attempts started per second; null: limited by the slots only. */
     ratePerSecond: integer(),
-    /** When the next attempt may begin by that rate. */
+    /** When that rate allows the next attempt. */
     rateDueAt: at(),
-    /** When it last took longer than a quick receiver does: slow endpoints share a part of the slots. */
+    /** When it last responded slowly. Slow endpoints share a part of the slots. */
     slowAt: at(),
-    /** Attempts that failed since one last succeeded, and since when there are any. */
-    failuresInRow: integer().notNull().default(0),
+    /** Consecutive failed attempts, and the time of the first of them. */
+    consecutiveFailures: integer().notNull().default(0),
     failingSince: at(),
-    /** To the minute. */
+    /** Updated at most once a minute. */
     lastSuccessAt: at(),
     lastFailureAt: at(),
     createdAt: createdAt(),
@@ -101,7 +101,7 @@ export const webhookEndpoints = pgTable(
   },
   (t) => [
     primaryKey({ columns: [t.clientId, t.id] }),
-    // An operator names an endpoint without its client.
+    // Operators name an endpoint without its client.
     index().on(t.id),
     index("webhook_endpoints_unwell")
       .on(t.clientId, t.id)
@@ -111,14 +111,14 @@ export const webhookEndpoints = pgTable(
   ],
 );
 
-/** Events and deliveries sent once more, a piece at a time. */
+/** Replays of events and deliveries, which run in batches. */
 export const webhookReplays = pgTable(
   "webhook_replays",
   {
     clientId: clientId(),
     id: id(),
     endpointId: text().notNull(),
-    /** `dead`: its dead letters. `missed`: events that were never queued for it. `all`: every event that it wants. */
+    /** `dead`: the dead letters. `missed`: events that were never queued. `all`: every event that the endpoint subscribes to. */
     which: text({ enum: ["dead", "missed", "all"] }).notNull(),
     since: at().notNull(),
     until: at().notNull(),
@@ -126,11 +126,11 @@ export const webhookReplays = pgTable(
     status: text({ enum: ["running", "completed", "cancelled"] })
       .notNull()
       .default("running"),
-    /** The id of the last event that was looked at; null before the first. */
+    /** The id of the last event that was examined; null before the first. */
     position: text(),
-    /** Deliveries that were queued by it so far. */
+    /** Deliveries queued by it so far. */
     queued: integer().notNull().default(0),
-    /** Which transaction asked for it: the walk begins once all that were open then are over. */
+    /** The transaction that created it. The replay starts once all transactions that were open then have ended. */
     txid: xid8().notNull().default(sql`pg_current_xact_id()`),
     createdAt: createdAt(),
     updatedAt: createdAt(),
@@ -149,7 +149,7 @@ export const webhookReplays = pgTable(
   ],
 );
 
-/** Where the operator holds deliveries back: everywhere (`all`), for a client, or for an endpoint, by its id. */
+/** The operator's pauses of deliveries. The scope is `all`, a client id or an endpoint id. */
 export const deliveryPauses = pgTable(
   "delivery_pauses",
   {
@@ -161,7 +161,7 @@ export const deliveryPauses = pgTable(
   () => [systemPolicy()],
 );
 
-/** One event on its way to one endpoint. `nextAttemptAt` is the truth of when; an admission is a lease that expires. */
+/** The delivery of one event to one endpoint. `nextAttemptAt` is the due time; a reserved slot is a lease that expires. */
 export const deliveries = pgTable(
   "deliveries",
   {
@@ -176,16 +176,16 @@ export const deliveries = pgTable(
       .default("pending"),
     /** Attempts made so far. */
     attempts: integer().notNull().default(0),
-    /** Attempts that were made when it was last sent anew: from there the schedule counts. */
+    /** The number of attempts when it was last redelivered or replayed: the retry schedule counts from there. */
     scheduleFrom: integer().notNull().default(0),
-    /** By which replay it was last sent anew. */
+    /** The replay that last queued it. */
     replayId: text(),
     nextAttemptAt: at(),
-    /** Until then the row is in the queue or at work, and counts against its endpoint's and its client's places. */
+    /** Until then it is queued or running, and uses a slot of its endpoint and of its client. */
     admittedUntil: at(),
-    /** Names the admission: whoever records an attempt must still hold it. */
+    /** The number of the reservation. An attempt is recorded only if it still holds this number. */
     claim: bigint({ mode: "number" }).notNull().default(0),
-    /** Its endpoint counted as slow when it was last admitted. */
+    /** Whether its endpoint counted as slow when the slot was reserved. */
     slow: boolean().notNull().default(false),
     lastStatus: integer(),
     lastError: text(),
@@ -194,7 +194,7 @@ export const deliveries = pgTable(
   },
   (t) => [
     primaryKey({ columns: [t.clientId, t.id] }),
-    // The event first, so that it serves whoever asks for the deliveries of one event too.
+    // The event first, so that the index also serves the deliveries of one event.
     unique().on(t.clientId, t.eventId, t.endpointId),
     foreignKey({
       columns: [t.clientId, t.endpointId],
@@ -205,7 +205,7 @@ export const deliveries = pgTable(
     index("deliveries_dead_since").on(t.clientId, t.finishedAt).where(sql`status = 'dead'`),
     index("deliveries_dead_of_endpoint").on(t.clientId, t.endpointId, t.id).where(sql`status = 'dead'`),
     index("deliveries_of_replay").on(t.clientId, t.replayId, t.status).where(sql`replay_id is not null`),
-    // None on the due time alone: the planner would walk everybody's backlog by it to find the next of one endpoint.
+    // No index on the due time alone: the planner would scan the backlog of all clients for the next one of an endpoint.
     index("deliveries_waiting")
       .on(t.clientId, t.endpointId, t.nextAttemptAt)
       .where(sql`status = 'pending' and admitted_until is null`),
@@ -226,11 +226,11 @@ export const deliveryAttempts = pgTable(
     deliveryId: text().notNull(),
     endpointId: text().notNull(),
     attempt: integer().notNull(),
-    /** The HTTP status, or null when no answer came. */
+    /** The HTTP status; null without a response. */
     status: integer(),
     error: text(),
     latencyMs: integer().notNull(),
-    /** The first bytes of the answer, as text. */
+    /** The first bytes of the response body, as text. */
     response: text(),
     createdAt: createdAt(),
   },
@@ -242,7 +242,7 @@ export const deliveryAttempts = pgTable(
   ],
 );
 
-/** Who did what. Partitioned by month. Written in the commit of the command; chained afterwards. */
+/** The audit log. Partitioned by month. Written in the commit of the command; chained by a job. */
 export const auditLog = pgTable(
   "audit_log",
   {
@@ -254,7 +254,7 @@ export const auditLog = pgTable(
     input: jsonb().$type<unknown>().notNull(),
     requestId: text().notNull(),
     createdAt: createdAt(),
-    /** Its place in the client's chain, and the hash over the row and the one before; null until chained. */
+    /** The position in the client's chain, and the hash over this row and the previous hash; null until chained. */
     position: bigint({ mode: "number" }),
     hash: text(),
   },

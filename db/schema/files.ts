@@ -3,22 +3,22 @@ import { bigint, index, pgTable, primaryKey, text } from "drizzle-orm/pg-core";
 import { clients } from "./clients.ts";
 import { at, clientId, createdAt, id, systemPolicy, tenantPolicy } from "./columns.ts";
 
-/** A file that a client may put into our storage, under a key that is ours to choose. */
+/** A file that a client can upload to our storage. We choose its key. */
 export const uploads = pgTable(
   "uploads",
   {
     clientId: clientId().references(() => clients.id),
     id: id(),
     purpose: text({ enum: ["voice_sample", "knowledge_file", "campaign_contacts"] }).notNull(),
-    /** What it is for, where that is known: a knowledge base, a campaign. */
+    /** The resource that it is for, if known: a knowledge base or a campaign. */
     subjectId: text(),
     objectKey: text().notNull(),
     fileName: text().notNull(),
     contentType: text().notNull(),
     bytes: bigint({ mode: "number" }).notNull(),
-    /** SHA-256, base64: storage refuses other bytes. */
+    /** SHA-256 in base64. Storage refuses other bytes. */
     sha256: text().notNull(),
-    /** `pending`: the link was given. `used`: something is made of it, and it stays as long as that. `gone`: removed. */
+    /** `pending`: the link was issued. `used`: a resource uses the file, which is kept as long as that. `gone`: removed. */
     status: text({ enum: ["pending", "verified", "used", "gone"] })
       .notNull()
       .default("pending"),

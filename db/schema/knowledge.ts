@@ -10,14 +10,14 @@ export const knowledgeBases = pgTable(
     id: id(),
     name: text().notNull(),
     description: text(),
-    /** `provisioning` only until the provider has made its corpus; the rest follows from the files. */
+    /** `provisioning` until the provider has created its corpus. The other values follow from the files. */
     status: text({ enum: ["provisioning", "empty", "ingesting", "ready", "failed", "deleted"] }).notNull(),
     statusReason: text(),
     providerAccountId: text().notNull(),
     providerCorpusId: text(),
-    /** How many of its files have something in them; one that is being read again counts. */
+    /** The number of files with content. A file that is ingested again counts. */
     readyFiles: integer().notNull().default(0),
-    /** From the first file that is being read to the last that settles: what is told of at the end. */
+    /** The number of the present ingestion, which lasts from its first file to its last. Events are emitted once for each. */
     round: integer().notNull().default(0),
     metadata: jsonb().$type<Record<string, string>>().notNull().default({}),
     createdAt: createdAt(),
@@ -26,7 +26,7 @@ export const knowledgeBases = pgTable(
   (t) => [primaryKey({ columns: [t.clientId, t.id] }), tenantPolicy(), systemPolicy()],
 );
 
-/** One file, or one set of web pages, of a knowledge base: a source at the provider, with a status of its own. */
+/** A file or a set of web pages of a knowledge base: one source at the provider, with its own status. */
 export const knowledgeFiles = pgTable(
   "knowledge_files",
   {
@@ -43,17 +43,17 @@ export const knowledgeFiles = pgTable(
     maxDocuments: integer(),
     status: text({ enum: ["pending", "ingesting", "ready", "failed", "deleted"] }).notNull(),
     statusReason: text(),
-    /** How often it was begun: part of the source's name at the provider, so that an old one is not taken for the new. */
+    /** The number of attempts. It is part of the source's name at the provider, so that an old source is not taken for the new one. */
     attempt: integer().notNull().default(1),
-    /** The round of its knowledge base that it was last read in. */
+    /** The ingestion (`knowledge_bases.round`) that it was last part of. */
     round: integer().notNull(),
-    /** When the provider was asked for the source: until its answer would have come, nobody asks again. */
+    /** When the request for the source was sent. It is not repeated before its response is overdue. */
     askedAt: at(),
     providerSourceId: text(),
     providerDocumentId: text(),
-    /** How many documents the provider made of it. */
+    /** The number of documents that the provider created from it. */
     documents: integer(),
-    /** When polling ends, and what is not ready by then has failed. */
+    /** When polling ends. A file that is not ready by then has failed. */
     deadlineAt: at(),
     createdAt: createdAt(),
     updatedAt: createdAt(),

@@ -2,7 +2,10 @@ import { sql } from "drizzle-orm";
 import { boolean, index, integer, jsonb, pgTable, primaryKey, text, unique } from "drizzle-orm/pg-core";
 import { at, bytes, createdAt, id, systemPolicy, xid8 } from "./columns.ts";
 
-/** What providers told us, word for word but for secrets; the body is empty where it was erased with its call. Partitioned by month. Of no client until it has been read. */
+/**
+ * Webhooks from providers, as received but without secrets. The body is empty if it was erased with its call. The client is
+ * null until the webhook was read. Partitioned by month.
+ */
 export const ingressEvents = pgTable(
   "ingress_events",
   {
@@ -10,13 +13,13 @@ export const ingressEvents = pgTable(
     provider: text().notNull(),
     providerAccountId: text().notNull(),
     key: text().notNull(),
-    /** What the provider calls it; empty where it says nothing. */
+    /** The provider's event type; empty without one. */
     eventType: text().notNull().default(""),
     body: bytes().notNull(),
     headers: jsonb().$type<Record<string, string>>().notNull(),
-    /** Which secret of the account matched. */
+    /** The secret of the account that matched. */
     verifiedBy: text().notNull(),
-    /** A valid signature outside the time window: it changes nothing, the provider is asked instead. */
+    /** A valid signature outside the time window. The event is not applied; the call is read from the provider instead. */
     stale: boolean().notNull().default(false),
     status: text({ enum: ["received", "applied", "ignored", "failed"] })
       .notNull()
@@ -37,7 +40,7 @@ export const ingressEvents = pgTable(
   ],
 );
 
-/** What makes an ingress event once: it outlives the partition that the event fell into. */
+/** The deduplication keys of ingress events. They outlive the partition of the event. */
 export const ingressKeys = pgTable(
   "ingress_keys",
   {
@@ -50,34 +53,34 @@ export const ingressKeys = pgTable(
   (t) => [primaryKey({ columns: [t.provider, t.providerAccountId, t.key] }), index().on(t.receivedAt), systemPolicy()],
 );
 
-/** How far each bus has been told of events: everything up to here, in the order of commits, is there. */
+/** The position of each event bus: all events up to here, in commit order, were published. */
 export const busPositions = pgTable(
   "bus_positions",
   {
     bus: text().primaryKey(),
     txid: xid8().notNull(),
     eventId: text().notNull(),
-    /** Of the present round of failures; null when the last attempt went through. */
+    /** The first of the consecutive failures; null when the last attempt succeeded. */
     failingSince: at(),
     error: text(),
-    /** Rounds that failed since one last went through. */
+    /** Consecutive failed attempts. */
     failures: integer().notNull().default(0),
-    /** The worker that tells it at present; whoever moves the position must still be it. */
+    /** The worker that publishes at present. Only this worker may move the position. */
     holder: text(),
-    /** Nobody else begins before: it is being told, or is left in peace for a while after a failure. */
+    /** When another worker may publish: after the lease, or after the pause that follows a failure. */
     freeAt: createdAt(),
     updatedAt: createdAt(),
   },
   () => [systemPolicy()],
 );
 
-/** Pools of workers that are alive. One that stays silent loses its locks. */
+/** Live worker pools. A pool without a recent heartbeat loses its locks. */
 export const workerHeartbeats = pgTable(
   "worker_heartbeats",
   {
     poolId: text().primaryKey(),
     kind: text().notNull().default(""),
-    /** Jobs that it runs at once. The admission of deliveries counts the slots of the pools that are alive. */
+    /** The number of jobs that it runs concurrently. Deliveries reserve the slots of all live pools. */
     slots: integer().notNull().default(0),
     beatAt: createdAt(),
     startedAt: createdAt(),
@@ -85,7 +88,7 @@ export const workerHeartbeats = pgTable(
   () => [systemPolicy()],
 );
 
-/** Jobs that came to the end of their attempts: kept for people to look at and queue again. */
+/** Dead letters: jobs that used up their attempts. An operator can inspect and queue them again. */
 export const deadJobs = pgTable(
   "dead_jobs",
   {
@@ -99,12 +102,12 @@ export const deadJobs = pgTable(
   (t) => [index().on(t.createdAt), systemPolicy()],
 );
 
-/** Rows that a system loop could not process: it goes on without them until an operator has them retried. */
+/** Rows that a system loop could not process. It continues without them until an operator retries them. */
 export const setApart = pgTable(
   "set_apart",
   {
     id: id().primaryKey(),
-    /** The loop, such as `audit.chain`, and the row as that loop names it. */
+    /** The loop, such as `audit.chain`, and its own name of the row. */
     loop: text().notNull(),
     subject: text().notNull(),
     clientId: text(),
@@ -114,13 +117,13 @@ export const setApart = pgTable(
   (t) => [unique().on(t.loop, t.subject), systemPolicy()],
 );
 
-/** When each periodic loop last succeeded, whichever worker ran it. */
+/** When each periodic loop last succeeded, on any worker. */
 export const loopHeartbeats = pgTable(
   "loop_heartbeats",
   {
     loop: text().primaryKey(),
     periodSeconds: integer().notNull(),
-    /** Since when a worker is there to run it: a loop is not late while none was. */
+    /** Since when a worker is running. A loop is not late while there was none. */
     watchedSince: createdAt(),
     lastSuccessAt: at(),
   },

@@ -14,7 +14,7 @@ import { agents } from "./agents.ts";
 import { clients } from "./clients.ts";
 import { at, clientId, createdAt, id, systemPolicy, tenantPolicy } from "./columns.ts";
 
-/** How a client telephones, one row each; without one, everything is the installation's. */
+/** The telephony settings of a client; without a row, the installation's settings apply. */
 export const telephonyConfigs = pgTable(
   "telephony_configs",
   {
@@ -22,7 +22,7 @@ export const telephonyConfigs = pgTable(
       .references(() => clients.id)
       .primaryKey(),
     defaultCarrier: text({ enum: ["sip", "twilio", "telnyx", "plivo"] }),
-    /** E.164; what `from` is when a call names none. */
+    /** E.164. The default `from` of a call. */
     defaultFrom: text(),
     allowedCidrRanges: text().array().notNull().default([]),
     settings: jsonb().$type<Record<string, unknown>>().notNull().default({}),
@@ -31,7 +31,7 @@ export const telephonyConfigs = pgTable(
   () => [tenantPolicy(), systemPolicy()],
 );
 
-/** A SIP account that the voice provider registers with, so that it can be called there. The password is kept nowhere. */
+/** A SIP account that the voice provider registers with, to receive calls there. The password is not stored. */
 export const sipRegistrations = pgTable(
   "sip_registrations",
   {
@@ -43,7 +43,7 @@ export const sipRegistrations = pgTable(
     authUser: text(),
     status: text({ enum: ["provisioning", "active", "failed", "deleted"] }).notNull(),
     statusReason: text(),
-    /** What the provider says: null while it does not know. */
+    /** As the provider reports it; null while unknown. */
     registered: boolean(),
     registeredAt: at(),
     providerAccountId: text().notNull(),
@@ -62,8 +62,8 @@ export const sipRegistrations = pgTable(
 );
 
 /**
- * What an operator assigned to a client on an account that clients share: numbers, or the beginnings of numbers. Between
- * clients no two fit the same. A route of that account answers within its client's own, and nowhere else.
+ * The numbers, or prefixes of numbers, that an operator assigned to a client on a shared provider account. The assignments of
+ * different clients never overlap. A route on that account must be within the assignments of its client.
  */
 export const assignedNumbers = pgTable(
   "assigned_numbers",
@@ -71,9 +71,9 @@ export const assignedNumbers = pgTable(
     clientId: clientId().references(() => clients.id),
     id: id(),
     providerAccountId: text().notNull(),
-    /** As in a route. */
+    /** As the pattern of an inbound route. */
     pattern: text().notNull(),
-    /** The provider takes few routes in all: so many of them may be within this one. */
+    /** The maximum number of routes within this assignment, because the provider allows few in total. */
     maxRoutes: integer().notNull().default(5),
     note: text(),
     assignedBy: text().notNull(),
@@ -88,20 +88,20 @@ export const assignedNumbers = pgTable(
   ],
 );
 
-/** Who answers a call that comes in. Of a client's own that fit the same, `rank` decides. */
+/** Which agent takes an inbound call. `rank` decides between routes of a client that match the same number. */
 export const inboundRoutes = pgTable(
   "inbound_routes",
   {
     clientId: clientId().references(() => clients.id),
     id: id(),
-    /** An E.164 number, or the user part of a SIP address; `*` at the end stands for the rest. */
+    /** An E.164 number, or the user part of a SIP address. A trailing `*` matches any rest. */
     pattern: text().notNull(),
     agentId: text().notNull(),
     rank: integer().notNull().default(0),
     enabled: boolean().notNull().default(true),
     description: text(),
     providerAccountId: text().notNull(),
-    /** Does the voice provider know of it? */
+    /** Whether the voice provider has the route. */
     status: text({ enum: ["pending", "waiting", "live", "failed"] })
       .notNull()
       .default("pending"),

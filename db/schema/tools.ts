@@ -8,13 +8,13 @@ export const tools = pgTable(
   {
     clientId: clientId().references(() => clients.id),
     id: id(),
-    /** What the model calls it; unique among a client's tools that are not deleted. */
+    /** The tool's name for the model. It is unique among a client's tools that are not deleted. */
     name: text().notNull(),
     description: text().notNull(),
     kind: text({ enum: ["http", "client", "builtin"] }).notNull(),
-    /** The whole of it, as the world sees it. Secrets are credentials, named here by provider. */
+    /** The whole public definition. Secrets are credentials, which it names by provider. */
     config: jsonb().$type<unknown>().notNull(),
-    /** What the provider is being asked to make of it; live once it has. */
+    /** The definition that is being sent to the provider. It becomes live when the provider accepts it. */
     pending: jsonb().$type<unknown>(),
     version: integer().notNull().default(0),
     status: text({ enum: ["provisioning", "active", "failed", "deleted"] }).notNull(),

@@ -11,21 +11,21 @@ export const voices = pgTable(
     name: text().notNull(),
     description: text(),
     language: text().notNull(),
-    /** `clone`: trained from samples at the voice provider. `external`: another company's voice, by reference. */
+    /** `clone`: trained from samples at the voice provider. `external`: a reference to another vendor's voice. */
     kind: text({ enum: ["clone", "external"] }).notNull(),
     provider: text().notNull(),
-    /** Of an external voice: how the provider is asked to speak. Holds no secret. */
+    /** For an external voice: the provider's definition of it. It contains no secret. */
     definition: jsonb().$type<Record<string, unknown>>(),
-    /** Of a generic voice: its headers as JSON, sealed for `provider_credential` and this row. */
+    /** For a generic voice: its headers as JSON, sealed for `provider_credential` and this row. */
     sealedHeaders: bytes(),
-    /** Of a clone: the uploads it is trained from. */
+    /** For a clone: the uploads that it is trained from. */
     sampleIds: text().array().notNull().default([]),
     status: text({ enum: ["pending", "training", "active", "failed", "deleted"] }).notNull(),
     statusReason: text(),
     providerAccountId: text().notNull(),
     providerVoiceId: text(),
     metadata: jsonb().$type<Record<string, string>>().notNull().default({}),
-    /** When an active voice was last seen at the provider, or was last to be looked for. */
+    /** When an active voice was last found at the provider, or its check was last queued. */
     checkedAt: at(),
     createdAt: createdAt(),
     updatedAt: createdAt(),

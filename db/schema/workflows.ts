@@ -3,7 +3,7 @@ import { foreignKey, index, integer, jsonb, pgTable, primaryKey, text, uniqueInd
 import { clients } from "./clients.ts";
 import { at, clientId, createdAt, id, systemPolicy, tenantPolicy } from "./columns.ts";
 
-/** Something that takes several steps, each a job of its own: how far it has come, for those who run the installation. */
+/** The progress of a workflow, whose steps each run as a job of their own. Operators can list it. */
 export const workflowRuns = pgTable(
   "workflow_runs",
   {
@@ -14,7 +14,7 @@ export const workflowRuns = pgTable(
     status: text({ enum: ["running", "succeeded", "failed"] })
       .notNull()
       .default("running"),
-    /** What the steps need beside the subject's own row. */
+    /** The input of the steps, beside the subject's row. */
     input: jsonb().$type<unknown>().notNull().default({}),
     createdAt: createdAt(),
     updatedAt: createdAt(),

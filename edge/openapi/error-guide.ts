@@ -34,7 +34,7 @@ const example = JSON.stringify(
       code: "input_invalid",
       message: "limit: Too big: expected number to be <=100",
       requestId: "req_01k9zq3v5ae8t9h2m7c4x6b0nd",
-      docUrl: "/docs/errors#input_invalid",
+      docUrl: "https://api.example.com/docs/errors#input_invalid",
       details: [{ path: "limit", message: "Too big: expected number to be <=100" }],
     },
   },

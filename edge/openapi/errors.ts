@@ -127,6 +127,12 @@ function errorExample(code: ErrorCode) {
   const details =
     code === "input_invalid" ? { details: [{ path: "limit", message: "Too big: expected number to be <=100" }] } : {};
   return {
-    error: { code, message: errorCodes[code].meaning, requestId: exampleRequestId, docUrl: docUrl(code), ...details },
+    error: {
+      code,
+      message: errorCodes[code].meaning,
+      requestId: exampleRequestId,
+      docUrl: docUrl("https://api.example.com", code),
+      ...details,
+    },
   };
 }

@@ -61,7 +61,9 @@ const Failure = z
     requestId,
     docUrl: z.string().describe("Where this code is explained."),
     details: z
-      .array(z.object({ path: z.string(), message: z.string() }))
+      .array(
+        z.object({ path: z.string(), message: z.string(), id: z.string().optional(), name: z.string().optional() }),
+      )
       .optional()
       .describe("Each field that was refused."),
   })

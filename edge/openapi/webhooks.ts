@@ -35,7 +35,7 @@ const manners = [
 ].join(" ");
 
 function operation(type: EventType, name: string, tag: string) {
-  const { says } = catalogue[type];
+  const { description: says } = catalogue[type];
   return {
     operationId: `on${name.replace(/Event$/, "")}`,
     summary: type,
@@ -61,7 +61,7 @@ function operation(type: EventType, name: string, tag: string) {
  * wanting, as the endpoint wishes; what it is made of stands once for all types that share it.
  */
 function eventSchema(type: EventType, components: Components): JsonSchema {
-  const { subject, says } = catalogue[type];
+  const { subject, description: says } = catalogue[type];
   const { properties = {}, required = [], additionalProperties: _, ...envelope } = components.Event ?? {};
   const { additionalProperties: __, ...about } = properties.subject ?? {};
   return {

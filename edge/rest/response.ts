@@ -38,10 +38,14 @@ export function sendError(
   if (first) all["Idempotency-Replayed"] = "true";
   const { errorCode: code, message, details } = fault;
   sendJson(res, fault.status, all, {
-    error: { code, message, requestId: first ?? requestId, docUrl: docUrl(code), details },
+    error: { code, message, requestId: first ?? requestId, docUrl: docUrl(publicUrlOf(res), code), details },
   });
   cutOffSoon(res);
 }
+
+/** Set by the first middleware of `server/http.ts`. */
+const publicUrlOf = (res: ServerResponse): string =>
+  (res as ServerResponse & { locals?: { publicUrl?: string } }).locals?.publicUrl ?? "";
 
 /** What every answer says, of whatever kind. */
 export const common = (requestId: string) => ({

@@ -132,13 +132,13 @@ export function toWorkerTask<N extends JobName>(name: N, task: Task<N>, deps: Ta
 
 /** A slot of the client's share, for jobs that may hold one for long; deliveries are admitted by shares already. */
 function placeFor(name: JobName, clientId: string | null, { shares }: TaskDeps): Place | null {
-  const isLong = jobs[name].pool === "slow" || "asksProvider" in jobs[name];
+  const isLong = jobs[name].pool === "slow" || "callsProvider" in jobs[name];
   return isLong && clientId !== null && shares ? shares.enter(clientId) : null;
 }
 
 /** Work of a suspended client is put off and uses up no attempt. */
 function mustWait(name: JobName, clientId: string | null, { isSuspended }: TaskDeps): boolean {
-  return clientId !== null && !("evenSuspended" in jobs[name]) && (isSuspended?.(clientId) ?? false);
+  return clientId !== null && !("runsWhenSuspended" in jobs[name]) && (isSuspended?.(clientId) ?? false);
 }
 
 async function attemptOnce<N extends JobName>(
@@ -177,12 +177,12 @@ export function retryDelaySeconds(
 
 /** The row as we wrote it, or as the crontab did; an Error when it is neither. */
 function readJob<N extends JobName>(name: N, raw: unknown): Read<N> | Error {
-  const { wall, payload } = jobs[name];
+  const { access, payload } = jobs[name];
   const isCron = typeof raw === "object" && raw !== null && "_cron" in raw; // asked first: a refusal of zod's is dear
   const envelope = Envelope.safeParse(isCron ? Cron.safeParse(raw).data : raw);
   if (!envelope.success) return unreadable("envelope", envelope.error);
   const { clientId, requestId = null, attempt } = envelope.data;
-  if (wall === "client" && clientId === null) return new Error(`A job of a client came without one: ${name}.`);
+  if (access === "tenant" && clientId === null) return new Error(`A job of a client came without one: ${name}.`);
   const parsed = payload.safeParse(envelope.data.body);
   if (!parsed.success) return unreadable("payload", parsed.error);
   // The schema of this very name has read it; the index type cannot say so for a name that is still open.
@@ -218,7 +218,7 @@ function contextOf<N extends JobName>(name: N, jobId: string, read: Read<N>, tol
       return log;
     },
     async asClient(work, options) {
-      if (jobs[name].wall !== "client" || clientId === null)
+      if (jobs[name].access !== "tenant" || clientId === null)
         throw new Error(`${name} is a job of the house: it has no client.`);
       fence.check();
       return await db.asClient({ clientId, requestId }, fenced(work), options);

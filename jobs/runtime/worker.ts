@@ -174,7 +174,7 @@ function cronItems(crontab: string): CronItem[] {
     });
 }
 
-const isHouseJob = (name: string) => Object.hasOwn(jobs, name) && jobs[name as JobName].wall === "house";
+const isHouseJob = (name: string) => Object.hasOwn(jobs, name) && jobs[name as JobName].access === "system";
 
 /** For rescue and retirement. They carry no pool's name: they remove nothing. */
 function openConnections({ workerUrl, log }: WorkerOptions): pg.Pool {

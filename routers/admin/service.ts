@@ -9,7 +9,7 @@ import { platformClientId } from "../core/authorize.ts";
 import { ApiError } from "../core/errors.ts";
 import { toIso } from "../core/fields.ts";
 import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
-import { tellProvidersOf } from "../telephony/service.ts";
+import { enqueueSyncOfClient } from "../telephony/service.ts";
 import type { CreateClient, ListClients, ListPrices, Price, SetPrice, SuspendClient } from "./schema.ts";
 
 const now = sql`clock_timestamp()` as unknown as Date; // drizzle takes an expression where its types ask for a value
@@ -60,7 +60,7 @@ export async function suspendClient(tx: Tx, { id, reason }: SuspendClient): Prom
     .where(isClient(id))
     .returning();
   if (!row) throw notFound(id);
-  await tellProvidersOf(tx, id);
+  await enqueueSyncOfClient(tx, id);
   return toClient(row);
 }
 
@@ -71,7 +71,7 @@ export async function resumeClient(tx: Tx, id: string): Promise<Client> {
     .where(isClient(id))
     .returning();
   if (!row) throw notFound(id);
-  await tellProvidersOf(tx, id);
+  await enqueueSyncOfClient(tx, id);
   return toClient(row);
 }
 

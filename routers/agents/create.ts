@@ -78,7 +78,7 @@ async function begin(tx: Tx, { name, config, metadata }: Wanted, actor: string) 
   await tx.insert(agents).values({ id, name, metadata, status: "provisioning", providerAccountId });
   await tx.insert(agentVersions).values({ agentId: id, version: 1, name, config, status: "pending", createdBy: actor });
   await keepUses(tx, id, config, found);
-  return { subjectId: id, providerAccountId, asked: { id, template: templateOf(config, found) } };
+  return { subjectId: id, providerAccountId, request: { id, template: templateOf(config, found) } };
 }
 
 /** A second agent of our name, or one that came to light too late: nobody here would ever use it. */

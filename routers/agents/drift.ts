@@ -56,7 +56,7 @@ export const realignAgent: ProviderCommand<Found, Sent, ProviderAgent, Agent> = 
   async prepare(tx, { id, providerAgentId, ...compared }) {
     const agent = await lockActive(tx, { id, ...compared });
     if (agent.providerAgentId !== providerAgentId) await change(tx, id, { providerAgentId });
-    return { subjectId: id, providerAccountId: agent.providerAccountId, asked: await standing(tx, id) };
+    return { subjectId: id, providerAccountId: agent.providerAccountId, request: await standing(tx, id) };
   },
 
   execute: send,
@@ -81,7 +81,7 @@ export const recreateAgent: ProviderCommand<Compared, Created, ProviderAgent, Ag
   async prepare(tx, compared) {
     const { id } = compared;
     const { providerAccountId } = await lockActive(tx, compared);
-    return { subjectId: id, providerAccountId, asked: await recreating(tx, id) };
+    return { subjectId: id, providerAccountId, request: await recreating(tx, id) };
   },
 
   async execute({ ultravox, vault }, accountId, { id, template }, deadline) {

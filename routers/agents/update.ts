@@ -129,7 +129,7 @@ async function revise(tx: Tx, before: Before, { name, config, metadata }: Wanted
   if (agent.version !== before.agent.version) throw new ApiError("agent_busy", undefined, { retryAfterSeconds: 1 });
   if (!found) {
     if (metadata && differences(agent.metadata, metadata).length > 0) await change(tx, id, { metadata });
-    return { subjectId: id, providerAccountId, asked: null };
+    return { subjectId: id, providerAccountId, request: null };
   }
   checkConfig(config, found, changed);
   // Another name is nothing to what the agent is made of.
@@ -145,7 +145,7 @@ async function revise(tx: Tx, before: Before, { name, config, metadata }: Wanted
   return {
     subjectId: id,
     providerAccountId,
-    asked: {
+    request: {
       providerAgentId: agent.providerAgentId,
       template: templateOf(config, standing(found)),
       liveRevisionId: (await versionOf(tx, id, agent.version)).providerRevisionId,

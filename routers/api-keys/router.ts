@@ -26,9 +26,9 @@ export const apiKeys = router({
     .output(CreatedKey)
     .mutation(({ ctx, input }) => {
       const { provider, secret } = input;
-      if (!provider || !secret) return ctx.consult(making(input, ctx.principal, ctx.hashKey));
+      if (!provider || !secret) return ctx.queryProvider(making(input, ctx.principal, ctx.hashKey));
       requireScope(ctx.principal.scopes, "credentials:write");
-      return ctx.consult(saving({ provider, secret }, ringLater(ctx.providers, ctx.principal), ctx.providers));
+      return ctx.queryProvider(saving({ provider, secret }, ringLater(ctx.providers, ctx.principal), ctx.providers));
     }),
 
   list: query

@@ -1,8 +1,8 @@
 import { query, router } from "../core/procedures.ts";
 import { rest } from "../core/rest-metadata.ts";
 import { balancesOf } from "./ledger.ts";
-import { Balance, LedgerPage, ListLedger, PriceInForce } from "./schema.ts";
-import { listLedger, priceInForce } from "./service.ts";
+import { Balance, CurrentPrice, LedgerPage, ListLedger } from "./schema.ts";
+import { getCurrentPrice, listLedger } from "./service.ts";
 
 export const billing = router({
   balance: query
@@ -21,8 +21,8 @@ export const billing = router({
           "What is begun now is charged by these, whatever they become later: a price of the client's own, or that of the price book.",
       }),
     )
-    .output(PriceInForce)
-    .query(({ ctx }) => priceInForce(ctx.tx)),
+    .output(CurrentPrice)
+    .query(({ ctx }) => getCurrentPrice(ctx.tx)),
 
   ledger: query
     .meta(

@@ -9,7 +9,7 @@ export const Balance = z
   .object({ availableMicros: Micros, heldMicros: Micros })
   .meta({ id: "Balance", description: "`available` can be spent; `held` is set aside for calls that are under way." });
 
-export const PriceInForce = z
+export const CurrentPrice = z
   .object({
     id: Id("price", examples.price).meta({ description: "As ledger rows name it." }),
     creditUsdMicros: z
@@ -27,8 +27,8 @@ export const PriceInForce = z
     roundingSeconds: z.int().meta({ description: "Durations are rounded up to this.", examples: [6] }),
     effectiveFrom: Timestamp,
   })
-  .meta({ id: "PriceInForce" });
-export type PriceInForce = z.output<typeof PriceInForce>;
+  .meta({ id: "CurrentPrice" });
+export type CurrentPrice = z.output<typeof CurrentPrice>;
 
 export const ListLedger = z.strictObject({
   ...PageInput,

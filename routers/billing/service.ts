@@ -5,7 +5,7 @@ import { ApiError } from "../core/errors.ts";
 import { toIso } from "../core/fields.ts";
 import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
 import { currentPrice } from "./ledger.ts";
-import type { LedgerTransaction, ListLedger, PriceInForce } from "./schema.ts";
+import type { CurrentPrice, LedgerTransaction, ListLedger } from "./schema.ts";
 
 type Entry = LedgerTransaction["entries"][number];
 
@@ -37,7 +37,7 @@ export async function listLedger(tx: Tx, { limit, cursor, subjectId }: ListLedge
   return toPage(key, items, limit, ({ id }) => id);
 }
 
-export async function priceInForce(tx: Tx): Promise<PriceInForce> {
+export async function getCurrentPrice(tx: Tx): Promise<CurrentPrice> {
   const { id, creditUsdMicros, callMicrosPerMinute, telephoneMicrosPerMinute, ...rest } = await currentPrice(tx);
   const { voiceCloneMicros, roundingSeconds, effectiveFrom } = rest;
   const perMinute = { callMicrosPerMinute, telephoneMicrosPerMinute };

@@ -122,7 +122,7 @@ export const calls = router({
     )
     .input(GetRecording)
     .output(Recording)
-    .query(({ ctx, input }) => ctx.consult(linkToRecording(ctx.providers.files, input))),
+    .query(({ ctx, input }) => ctx.queryProvider(linkToRecording(ctx.providers.files, input))),
 
   output: router({
     rerun: command
@@ -159,7 +159,7 @@ export const calls = router({
     )
     .input(CallId)
     .output(Call)
-    .mutation(({ ctx, input }) => ctx.consult(refreshCall(ctx.providers.ultravox, input.id))),
+    .mutation(({ ctx, input }) => ctx.queryProvider(refreshCall(ctx.providers.ultravox, input.id))),
 
   hangUp: providerQuery
     .meta(
@@ -170,7 +170,7 @@ export const calls = router({
     )
     .input(HangUp)
     .output(Call)
-    .mutation(({ ctx, input }) => ctx.consult(hangUpCall(ctx.providers.ultravox, input))),
+    .mutation(({ ctx, input }) => ctx.queryProvider(hangUpCall(ctx.providers.ultravox, input))),
 
   remove: command
     .meta(

@@ -11,8 +11,8 @@ import { ApiError } from "../core/errors.ts";
 import { toIso, toIsoOrNull } from "../core/fields.ts";
 import { isClientsOwn } from "../credentials/accounts.ts";
 import type { ProviderCall, ProviderMessage } from "../ports/ultravox.ts";
-import { leaveProvider, settleArtifacts, wishesOf, withSummaries } from "./artifacts/artifacts.ts";
-import { soundOut } from "./lifecycle/legs.ts";
+import { artifactSettingsOf, eraseUpstreamIfDone, settleArtifacts, withSummaries } from "./artifacts/artifacts.ts";
+import { summarizeLegs } from "./lifecycle/legs.ts";
 import {
   conclusionOf,
   type Outcome,
@@ -97,7 +97,7 @@ export async function failCall(tx: Tx, call: CallRow, reason: string) {
 }
 
 /** Nobody knows whether the provider accepted it. */
-export const loseCall = (tx: Tx, call: CallRow) => move(tx, call, "lose", {});
+export const markCallUnknown = (tx: Tx, call: CallRow) => move(tx, call, "lose", {});
 
 /**
  * Brings a locked call forward to what the provider says of it; never back, whatever the order of what arrives.
@@ -111,7 +111,7 @@ export async function applyCall(tx: Tx, call: CallRow, seen: ProviderCall, how: 
     await emitCallEvent(tx, "call.joined", now);
   }
   if ((now.status === "ringing" || now.status === "active") && seen.endedAt) {
-    const legs = seen.joinedAt ? null : await soundOut(tx, now.id);
+    const legs = seen.joinedAt ? null : await summarizeLegs(tx, now.id);
     now = await move(tx, now, "end", {
       endedAt: seen.endedAt,
       endReason: seen.endReason,
@@ -168,7 +168,7 @@ async function applyBill(tx: Tx, call: CallRow, seen: ProviderCall, how: How): P
     checkAt: null,
   });
   // What is erased here can go at the provider too, now that nothing more is to be asked.
-  await leaveProvider(tx, changed);
+  await eraseUpstreamIfDone(tx, changed);
   await emitCallEvent(tx, "call.billed", changed);
   return changed;
 }
@@ -180,20 +180,20 @@ async function applyBill(tx: Tx, call: CallRow, seen: ProviderCall, how: How): P
 async function askInstead(tx: Tx, { id: callId, providerAccountId, billingRevision }: CallRow, told: ProviderCall) {
   const isOwn = await isClientsOwn(tx, providerAccountId);
   if (!isOwn && billingRevision === 0) return false;
-  if (!isOwn && told.billing === "refunded") await askAboutRefund(tx, callId);
+  if (!isOwn && told.billing === "refunded") await enqueueRefundCheck(tx, callId);
   else await enqueue(tx, "calls.refresh", { callId }, { key: callId });
   return true;
 }
 
 /** The provider has told of a refund. Under a key of its own, so that no other look takes the place of this one. */
-export async function askAboutRefund(tx: Tx, callId: string, later: { delaySeconds?: number } = {}) {
-  await enqueue(tx, "calls.refresh", { callId, refundTold: true }, { key: `${callId}:refund`, ...later });
+export async function enqueueRefundCheck(tx: Tx, callId: string, later: { delaySeconds?: number } = {}) {
+  await enqueue(tx, "calls.refresh", { callId, refundReported: true }, { key: `${callId}:refund`, ...later });
 }
 
 /** What a carrier says of the end of a call that nobody answered, as long as the outcome is not final. */
 export async function refineOutcome(tx: Tx, call: CallRow) {
   if (call.status !== "ended" || call.outcomeFinal || call.joinedAt !== null || call.outcome === null) return;
-  const { cause, isOpen } = await soundOut(tx, call.id);
+  const { cause, isOpen } = await summarizeLegs(tx, call.id);
   // The voice provider itself says of Telnyx only that nobody joined.
   const told = call.medium === "telnyx" && call.endReason === "unjoined" ? "no_answer" : call.outcome;
   const outcome = refinedOutcome(told, cause);
@@ -205,7 +205,7 @@ export async function refineOutcome(tx: Tx, call: CallRow) {
 export async function finaliseCall(tx: Tx, id: string, messages: ProviderMessage[] | null) {
   const call = await lockCall(tx, id);
   if (call.status !== "ended" || call.outcomeFinal) return;
-  const wishes = await wishesOf(tx, call.agentId, call.agentVersion);
+  const wishes = await artifactSettingsOf(tx, call.agentId, call.agentVersion);
   const provisional = (call.outcome ?? "failed") as Outcome;
   const { outcome, reached } = conclusionOf(provisional, call, messages, voicemailTool(wishes));
   const artifacts = await settleArtifacts(tx, { ...call, outcome }, messages);
@@ -226,13 +226,13 @@ const legsEndSeconds = 10;
 export async function closeVanished(tx: Tx, call: CallRow): Promise<boolean> {
   if (call.checkAt === null || call.checks < 1 || !(await mustBeOver(tx, call))) return false;
   if (call.billingRevision > 0) await change(tx, call, { checkAt: null });
-  else await applyCall(tx, call, lastWordOn(call, { billing: "final", seconds: 0 }), "asked");
+  else await applyCall(tx, call, syntheticFinalState(call, { billing: "final", seconds: 0 }), "asked");
   return true;
 }
 
 /** The provider has told of a refund and has the call no more: nobody is left who could say otherwise. */
 export async function refundVanished(tx: Tx, call: CallRow) {
-  await applyCall(tx, call, lastWordOn(call, { billing: "refunded", seconds: 0 }), "asked");
+  await applyCall(tx, call, syntheticFinalState(call, { billing: "refunded", seconds: 0 }), "asked");
 }
 
 /** Ten minutes ago at the latest it was over, at its longest. */
@@ -250,7 +250,7 @@ export async function mustBeOver(
 type LastBill = { billing: "final" | "refunded"; seconds: number };
 
 /** A call of which the provider says nothing more, as if it said what we know. */
-export function lastWordOn(call: CallRow, { billing, seconds }: LastBill): ProviderCall {
+export function syntheticFinalState(call: CallRow, { billing, seconds }: LastBill): ProviderCall {
   return {
     providerCallId: call.providerCallId ?? "",
     callId: call.id,

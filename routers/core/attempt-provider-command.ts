@@ -4,78 +4,79 @@ import type { Providers } from "../ports/index.ts";
 import { type Deadline, isPassing, ProviderError } from "../ports/provider-error.ts";
 import type { Failure, ProviderCommand } from "./provider-command.ts";
 
-/** What an outbound came to. `strays`: more of the same that the provider has, beside the one that is taken. */
-export type Settlement<G> = { outcome: "accepted"; got: G; strays?: G[] } | Failure;
+/** The outcome of a provider command. `orphans`: further copies of the resource at the provider, beside the accepted one. */
+export type Settlement<G> = { outcome: "accepted"; resource: G; orphans?: G[]; lookedUp?: true } | Failure;
 
-type Call<A> = { providers: Providers; accountId: string; asked: A; deadline: Deadline; log: Logger };
+type Call<A> = { providers: Providers; accountId: string; request: A; deadline: Deadline; log: Logger };
 
 const tries = 3;
 const firstPauseMs = 250;
 const longestPauseSeconds = 15;
-/** The provider's clock may be behind ours. */
+/** The provider's clock can be behind ours. */
 const clockSkewMs = 5 * 60_000;
 
 /**
- * Step 2 of an outbound. null: it may have happened, and nobody can tell yet. After a 503 the provider may have done what it
- * was asked, so it is looked up by our id before the request is repeated, and before it counts as not done.
+ * Step 2 of a provider command. null: the outcome is unknown. After a 503 the provider may have executed the request, so the
+ * resource is looked up by our id before the request is repeated, and before it counts as not executed.
  */
 export async function callProvider<A, G>(
-  what: ProviderCommand<never, A, G, unknown>,
+  command: ProviderCommand<never, A, G, unknown>,
   call: Call<A>,
 ): Promise<Settlement<G> | null> {
   const since = new Date(Date.now() - clockSkewMs);
-  const doubt: { lookedUp?: true } = {};
+  const lookup: { lookedUp?: true } = {};
   for (let attempt = 1; ; attempt += 1) {
-    const error = await attemptOnce(what, call);
-    if (error === null || "outcome" in error) return error;
-    if (error.kind !== "unknown") return { ...failureOf(error), ...doubt };
-    if (error.status !== 503) return null;
-    const again = await pauseAfter(error, attempt, call.deadline);
-    const found = await lookUp(what, call, since);
+    const result = await attemptOnce(command, call);
+    if (result === null) return null;
+    if ("outcome" in result) return { ...result, ...lookup }; // an earlier attempt may have been executed as well
+    if (result.kind !== "unknown") return { ...failureOf(result), ...lookup };
+    if (result.status !== 503) return null;
+    const canRetry = await pauseAfter(result, attempt, call.deadline);
+    const found = await lookUp(command, call, since);
     if (!found) return null;
-    const [got, ...strays] = found;
-    if (got !== undefined) return { outcome: "accepted", got, strays };
-    doubt.lookedUp = true;
-    if (!again) return { ...failureOf(error), outcome: "unavailable", ...doubt };
+    const [resource, ...orphans] = found;
+    if (resource !== undefined) return { outcome: "accepted", resource, orphans, ...lookup };
+    lookup.lookedUp = true;
+    if (!canRetry) return { ...failureOf(result), outcome: "unavailable", ...lookup };
   }
 }
 
-/** The settlement, or why there is none yet. An error that is no provider's is a bug of ours: nobody knows what happened. */
+/** The settlement, or the reason why there is none yet. null: our adapter failed (a bug), so the outcome is unknown. */
 async function attemptOnce<A, G>(
-  what: ProviderCommand<never, A, G, unknown>,
-  { providers, accountId, asked, deadline, log }: Call<A>,
+  command: ProviderCommand<never, A, G, unknown>,
+  { providers, accountId, request, deadline, log }: Call<A>,
 ): Promise<Settlement<G> | ProviderError | null> {
   try {
-    return { outcome: "accepted", got: await what.execute(providers, accountId, asked, deadline) };
+    return { outcome: "accepted", resource: await command.execute(providers, accountId, request, deadline) };
   } catch (error) {
     if (error instanceof ProviderError) return error;
-    log.error({ err: error }, `${what.kind}: the provider's adapter failed`);
+    log.error({ err: error, command: command.kind }, "provider adapter failed; the outcome is unknown");
     return null;
   }
 }
 
-/** What the provider has of it; null when that cannot be told. */
+/** All copies of the resource at the provider; null if the lookup failed. */
 async function lookUp<A, G>(
-  what: ProviderCommand<never, A, G, unknown>,
-  { providers, accountId, asked, deadline, log }: Call<A>,
+  command: ProviderCommand<never, A, G, unknown>,
+  { providers, accountId, request, deadline, log }: Call<A>,
   since: Date,
 ): Promise<G[] | null> {
   try {
-    if (what.lookupRepeatsRequest) return (await what.look?.(providers, accountId, asked, deadline)) ?? null;
-    return await what.lookup(providers, accountId, asked, since, deadline);
+    if (command.lookupRepeatsRequest) return (await command.look?.(providers, accountId, request, deadline)) ?? null;
+    return await command.lookup(providers, accountId, request, since, deadline);
   } catch (error) {
-    log.warn({ err: error }, `${what.kind}: the provider could not be searched; the outcome is unknown for now`);
+    log.warn({ err: error, command: command.kind }, "provider lookup failed; the outcome is unknown");
     return null;
   }
 }
 
-/** Waits before the next attempt. False, after a short wait for the provider's own lists, when there is to be none. */
+/** Waits before the next attempt. False, after a short wait for the provider's lists to catch up: no attempts are left. */
 async function pauseAfter(error: ProviderError, attempt: number, { signal }: Deadline): Promise<boolean> {
   const seconds = error.retryAfterSeconds ?? 0;
-  const again = attempt < tries && seconds <= longestPauseSeconds;
+  const canRetry = attempt < tries && seconds <= longestPauseSeconds;
   const jitterMs = firstPauseMs * 2 ** (attempt - 1) * (0.5 + Math.random() / 2);
-  const ms = (again ? seconds * 1000 : 0) + jitterMs;
-  return sleep(ms, again, { signal }).catch(() => false);
+  const ms = (canRetry ? seconds * 1000 : 0) + jitterMs;
+  return sleep(ms, canRetry, { signal }).catch(() => false);
 }
 
 function failureOf(error: ProviderError): Failure {
@@ -83,7 +84,7 @@ function failureOf(error: ProviderError): Failure {
   return {
     outcome: kind === "refused" ? "refused" : "unavailable",
     message,
-    ...(isPassing(error) ? { passing: true } : {}),
-    ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }),
+    passing: isPassing(error) || undefined,
+    retryAfterSeconds,
   };
 }

@@ -4,7 +4,7 @@ import { auditLog } from "../../db/schema/events.ts";
 
 export type AuditRow = { actor: string; action: string; subjectId: string | null; input: unknown; requestId: string };
 
-/** Who did what, in the commit that did it. `input` is already redacted. */
+/** Writes an audit row in the transaction of the command. `input` must already be redacted. */
 export async function recordAudit(tx: Tx, row: AuditRow) {
   await tx.insert(auditLog).values({ id: newId("audit"), ...row, input: row.input ?? {} });
 }

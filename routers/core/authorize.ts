@@ -4,66 +4,65 @@ import { idPattern } from "../../db/ids.ts";
 import { isStorable, storable } from "../../db/text.ts";
 import { overflows } from "./bounds.ts";
 import { type Caller, type Context, type Principal, unknownPersonError } from "./context.ts";
-import { ApiError, type FaultDetail } from "./errors.ts";
+import { ApiError, type ErrorDetail } from "./errors.ts";
 import type { CompleteMeta } from "./rest-metadata.ts";
 import { grants, type Scope } from "./scopes.ts";
 
-/** `door`: the metadata of the procedure, which its builder has found to be complete. */
-export type ProcedureCall = { ctx: Context & { door: CompleteMeta } };
+/** `ctx.procedure`: the metadata of the procedure, complete as its builder has checked. */
+export type ProcedureCall = { ctx: Context & { procedure: CompleteMeta } };
 
-/** Who may come in: the caller is known, his client chosen, his scope looked at, his limit spent. */
+/** Authenticates the caller, chooses the client, checks the scope and counts the request against the rate limit. */
 export async function authorizeTenant({ ctx }: ProcedureCall) {
-  const { scope, limit } = ctx.door;
+  const { scope, limit } = ctx.procedure;
   const principal = await ctx.choosePrincipal(await ctx.authenticate());
   requireScope(principal.scopes, scope as Scope);
   ctx.spend(principal.id, limit, principal.clientId);
-  return { principal, entry: tenantSessionOf(principal, ctx.requestId) };
+  return { principal, session: tenantSessionOf(principal, ctx.requestId) };
 }
 
-/** For what goes on for long: throws when the caller may do this no more. */
-export async function admitAgain({ ctx }: ProcedureCall, caller: Caller, { id, clientId }: Principal) {
+/** For long responses: throws once the caller has lost access. */
+export async function reauthorize({ ctx }: ProcedureCall, caller: Caller, { id, clientId }: Principal) {
   const present = await ctx.choosePrincipal(caller);
   if (present.id !== id || present.clientId !== clientId) throw new ApiError("unauthenticated");
-  requireScope(present.scopes, ctx.door.scope as Scope);
+  requireScope(present.scopes, ctx.procedure.scope as Scope);
 }
 
 const checkEveryMs = 10_000;
 
 /**
- * For a stream, which may go on for half an hour: a person's membership and role are read again every few seconds. A key
- * is looked at in each transaction anyway. The token is not: it was good when the request came.
+ * For a stream, which can last half an hour: reads a person's membership and role again every few seconds. Every transaction
+ * checks an API key anyway. The person's token is not checked again: it was valid when the request arrived.
  */
-export function membershipChecks(asked: ProcedureCall, principal: Principal, now = () => performance.now()) {
+export function membershipChecks(call: ProcedureCall, principal: Principal, now = () => performance.now()) {
   let checkedAt = now();
   return async () => {
     if (principal.kind !== "user" || now() - checkedAt < checkEveryMs) return;
-    await admitAgain(asked, await asked.ctx.authenticate(), principal);
+    await reauthorize(call, await call.ctx.authenticate(), principal);
     checkedAt = now();
   };
 }
 
 export function requireScope(held: readonly string[], scope: Scope) {
-  if (!grants(held, scope))
-    throw new ApiError("scope_missing", `This takes the scope ${scope}, which you do not have.`);
+  if (!grants(held, scope)) throw new ApiError("scope_missing", `Missing scope: ${scope}.`);
 }
 
-/** The operator: his audit and his idempotency keys stand under a client of his own. */
+/** The client that owns the audit rows and idempotency keys of operators. */
 export const platformClientId = "client_00000000000000000000000000";
 
-/** Who may come in from the house: an operator at the operator's procedures, a service at those of services. */
+/** Authorizes an operator for operator procedures, and a service for service procedures. */
 export async function authorizeSystem({ ctx }: ProcedureCall) {
-  const { access, scope, limit } = ctx.door;
+  const { access, scope, limit } = ctx.procedure;
   const caller = await ctx.authenticate();
   if (caller.kind === "stranger") throw unknownPersonError();
-  const admitted = access === "service" ? serviceOf(caller, scope) : operatorOf(caller);
-  // A credential that names scopes has these and no others: an empty list grants nothing.
-  if (admitted.scopes !== null && !admitted.scopes.some((held) => held === scope))
-    throw new ApiError("scope_missing", `This takes the scope ${scope}, which your token does not carry.`);
-  ctx.spend(admitted.id, limit);
-  return { id: admitted.id, kind: caller.kind };
+  const authorized = access === "service" ? serviceOf(caller, scope) : operatorOf(caller);
+  // A credential that lists scopes has only these: an empty list grants nothing.
+  if (authorized.scopes !== null && !authorized.scopes.some((held) => held === scope))
+    throw new ApiError("scope_missing", `Missing scope: ${scope}. Use a token that has it.`);
+  ctx.spend(authorized.id, limit);
+  return { id: authorized.id, kind: caller.kind };
 }
 
-/** The client that an operator's command is about, where its input names one. */
+/** The client that an operator's command is about, if its input names one. */
 export function targetOf(input: unknown): string[] {
   const { id, scope } = (input ?? {}) as { id?: unknown; scope?: unknown };
   return [id, scope].filter((named): named is string => typeof named === "string" && isClientId.test(named));
@@ -71,21 +70,21 @@ export function targetOf(input: unknown): string[] {
 
 const isClientId = idPattern("client");
 
-type Admitted = { id: string; scopes: readonly string[] | null };
+type Authorized = { id: string; scopes: readonly string[] | null };
 
-function operatorOf(caller: Caller): Admitted {
+function operatorOf(caller: Caller): Authorized {
   if (caller.kind !== "user" || !caller.platform) throw new ApiError("platform_required");
   return { id: caller.userId, scopes: caller.scopes };
 }
 
-function serviceOf(caller: Caller, scope: string | null): Admitted {
+function serviceOf(caller: Caller, scope: string | null): Authorized {
   if (caller.kind === "service") return { id: `service:${caller.name}`, scopes: caller.scopes };
-  throw new ApiError("scope_missing", `This takes the scope ${scope}, which only a service of this installation has.`);
+  throw new ApiError("scope_missing", `Missing scope: ${scope}. Only services of this installation can have it.`);
 }
 
 /**
- * Parses before anything is opened, and not before the caller is known: what a stranger sends is not looked at.
- * The procedure's own parser runs again and gives the resolver its types.
+ * Parses the input before a transaction opens, and after authentication, so that unauthenticated input is never parsed.
+ * tRPC parses it again, which gives the resolver its types.
  */
 export async function parseInput({
   ctx,
@@ -97,20 +96,20 @@ export async function parseInput({
   getRawInput: () => Promise<unknown>;
 }) {
   const schema = ctx.inputOf(path);
-  const given = schema && (await getRawInput());
-  if (schema) refuseOverflow(overflows(schema, given));
-  const result = schema ? await schema.safeParseAsync(given) : { success: true as const, data: undefined };
+  const raw = schema && (await getRawInput());
+  if (schema) refuseOverflow(overflows(schema, raw));
+  const result = schema ? await schema.safeParseAsync(raw) : { success: true as const, data: undefined };
   if (!result.success) throw new TRPCError({ code: "BAD_REQUEST", cause: result.error });
   refuseUnstorable(result.data, []);
   return result.data;
 }
 
-function refuseOverflow(details: FaultDetail[]) {
+function refuseOverflow(details: ErrorDetail[]) {
   const [first] = details;
   if (first) throw new ApiError("input_invalid", `${first.path || "The body"}: ${first.message}`, { details });
 }
 
-/** What JSON can say and the database cannot keep, in a value or in a name: it would be no one's bug but the caller's. */
+/** Refuses text that JSON can contain but Postgres cannot store, in values and in names. */
 function refuseUnstorable(value: unknown, at: string[]): void {
   if (typeof value === "string") refuseText(value, at, "A text");
   if (typeof value !== "object" || value === null) return;
@@ -122,9 +121,9 @@ function refuseUnstorable(value: unknown, at: string[]): void {
 
 function refuseText(text: string, at: string[], what: string) {
   if (isStorable(text)) return;
-  const message = `${what} must not hold the character U+0000, nor half of a surrogate pair (U+D800 to U+DFFF). Leave it out.`;
+  const message = `${what} must not contain U+0000 or a lone surrogate (U+D800 to U+DFFF). Remove it.`;
   const path = storable(at.join("."));
-  throw new ApiError("input_invalid", `${path}: ${message}`, { details: [{ path, message }] });
+  throw ApiError.invalid(path, message);
 }
 
 export const tenantSessionOf = (principal: Principal, requestId: string): TenantSession => {

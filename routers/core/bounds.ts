@@ -1,32 +1,32 @@
 import { z } from "zod";
-import type { FaultDetail } from "./errors.ts";
+import type { ErrorDetail } from "./errors.ts";
 import { definition, type JsonBounds, unwrapped } from "./schema-kind.ts";
 
 type Schema = z.core.$ZodType;
-type Found = FaultDetail[];
+type Found = ErrorDetail[];
 type Path = readonly (string | number)[];
 type Check = (value: unknown, path: Path, found: Found) => void;
 
-/** What a schema allows that names no bound of its own. */
+/** The bounds of a schema that states none. */
 export const defaultBounds = { text: 1_000, items: 100, entries: 50, json: { bytes: 20_000, depth: 32 } } as const;
 
-/** A text may be this much too long before it is refused here: up to there the field itself has the better message. */
+/** A text is refused here only beyond its maximum plus this: up to there the field itself has the better message. */
 const textSlack = 1_000;
 const maxFound = 20;
 
 const checks = new WeakMap<Schema, Check>();
 
 /**
- * Counts before contents: what is too large for its schema, found without a look at what is inside. A validator collects
- * every problem of every entry first, and so lets a caller decide how long it works.
+ * Finds what is too large for its schema, without reading the contents. A validator first collects every problem of every
+ * entry, so without this check a caller decides how long it runs.
  */
-export function overflows(schema: Schema, value: unknown): FaultDetail[] {
+export function overflows(schema: Schema, value: unknown): ErrorDetail[] {
   const found: Found = [];
   checkOf(schema)(value, [], found);
   return found.slice(0, maxFound);
 }
 
-/** Text pairs, or other small values by name: at most so many. The number is checked before any pair is. */
+/** A record of small values with a maximum number of entries, which is checked before any entry. */
 export function boundedRecord<K extends z.core.$ZodRecordKey, V extends z.core.SomeType>(
   key: K,
   value: V,
@@ -39,7 +39,7 @@ export function boundedRecord<K extends z.core.$ZodRecordKey, V extends z.core.S
     .meta({ maxProperties });
 }
 
-/** A JSON object that belongs to somebody else's format, within a size. */
+/** A JSON object in a format that is not ours, with a maximum size. */
 export function jsonObject(json: JsonBounds, key = z.string().max(200)) {
   return z
     .record(key, z.unknown())
@@ -51,7 +51,7 @@ function checkOf(schema: Schema): Check {
   const known = checks.get(schema);
   if (known) return known;
   let made: Check | undefined;
-  // Made when it is first needed, and known before that: a schema may hold itself.
+  // Built on first use and registered before, because a schema can contain itself.
   const check: Check = (value, path, found) => {
     if (value === null || value === undefined || found.length >= maxFound) return;
     made ??= make(schema);
@@ -61,7 +61,7 @@ function checkOf(schema: Schema): Check {
   return check;
 }
 
-const nothing: Check = () => {};
+const noCheck: Check = () => {};
 
 function make(outer: Schema): Check {
   const schema = unwrapped(outer);
@@ -84,19 +84,20 @@ function make(outer: Schema): Check {
     case "any":
       return jsonCheck(meta.json ?? defaultBounds.json);
     default:
-      if (!small.has(def.type)) throw new Error(`An input of type ${def.type} has no bounds here: add them.`);
-      return nothing;
+      if (!small.has(def.type))
+        throw new Error(`Inputs of type ${def.type} have no bounds. Add them in routers/core/bounds.ts.`);
+      return noCheck;
   }
 }
 
-/** Types whose values are small, or that refuse whatever is not. */
+/** Types whose values are always small, or that refuse large ones. */
 const small = new Set(
   "number int boolean bigint date literal enum null undefined void never nan symbol success transform custom".split(
     " ",
   ),
 );
 
-/** The length that a text or a list may have, from its own checks. */
+/** The maximum length of a string or array schema, from its own checks. */
 export function maximumOf(schema: Schema): number | undefined {
   const bounds = (definition(schema).checks ?? []).flatMap((check) => {
     const { def } = check._zod as { def: { check: string; maximum?: number; length?: number } };
@@ -106,13 +107,13 @@ export function maximumOf(schema: Schema): number | undefined {
   return bounds.length > 0 ? Math.min(...bounds) : undefined;
 }
 
-/** Anything that JSON can say. */
+/** Whether the schema accepts any JSON. */
 export const isFree = (schema: Schema) => ["unknown", "any"].includes(definition(unwrapped(schema)).type);
 
 function textCheck(maximum: number): Check {
   return (value, path, found) => {
     if (typeof value === "string" && value.length > maximum + textSlack) {
-      say(found, path, `At most ${maximum} characters.`);
+      add(found, path, `At most ${maximum} characters.`);
     }
   };
 }
@@ -120,7 +121,7 @@ function textCheck(maximum: number): Check {
 function arrayCheck(maximum: number, element: Check): Check {
   return (value, path, found) => {
     if (!Array.isArray(value)) return;
-    if (value.length > maximum) return say(found, path, `At most ${maximum} items; these are ${value.length}.`);
+    if (value.length > maximum) return add(found, path, `At most ${maximum} items; these are ${value.length}.`);
     for (const [index, item] of value.entries()) element(item, [...path, index], found);
   };
 }
@@ -129,7 +130,7 @@ function recordCheck(maximum: number, key: Check, inner: Check): Check {
   return (value, path, found) => {
     if (!isPlain(value)) return;
     const entries = Object.entries(value);
-    if (entries.length > maximum) return say(found, path, `At most ${maximum} pairs; these are ${entries.length}.`);
+    if (entries.length > maximum) return add(found, path, `At most ${maximum} pairs; these are ${entries.length}.`);
     for (const [name, item] of entries) {
       key(name, [...path, name], found);
       inner(item, [...path, name], found);
@@ -142,24 +143,24 @@ function objectCheck(def: z.core.$ZodObjectDef): Check {
   const fields = Object.entries(def.shape).map(([name, field]) => [name, checkOf(field)] as const);
   return (value, path, found) => {
     if (!isPlain(value)) return;
-    if (isStrict) refuseStrangers(Object.keys(value), def.shape, path, found);
+    if (isStrict) addUnknownFields(Object.keys(value), def.shape, path, found);
     for (const [name, check] of fields) if (Object.hasOwn(value, name)) check(value[name], [...path, name], found);
   };
 }
 
-/** A few unknown fields are the validator's to name, beside what else is wrong; many are the whole answer. */
-function refuseStrangers(names: string[], shape: object, path: Path, found: Found) {
+/** The validator reports a few unknown fields, together with other problems. Many are reported here, by themselves. */
+function addUnknownFields(names: string[], shape: object, path: Path, found: Found) {
   if (names.length <= Object.keys(shape).length + maxFound) return;
   for (const name of names) {
     if (Object.hasOwn(shape, name)) continue;
-    say(found, [...path, name], "There is no such field.");
+    add(found, [...path, name], "There is no such field.");
     if (found.length >= maxFound) return;
   }
 }
 
 type Union = z.core.$ZodUnionDef & { discriminator?: string };
 
-/** Of alternatives, the one that the value's type, or its discriminator, chooses. */
+/** Checks the alternatives that match the value's type and discriminator. */
 function unionCheck({ options, discriminator }: Union): Check {
   const alternatives = options.map((option) => ({ option, kind: kindOf(option), check: checkOf(option) }));
   return (value, path, found) => {
@@ -187,7 +188,7 @@ function kindOfValue(value: unknown) {
   return typeof value === "object" ? "object" : "small";
 }
 
-/** Stops as soon as the value is too large: what is counted is never more than the bytes of its JSON. */
+/** Stops as soon as the value is too large. The count never exceeds the bytes of its JSON. */
 function jsonCheck({ bytes, depth }: JsonBounds): Check {
   return (value, path, found) => {
     let left = bytes;
@@ -206,11 +207,11 @@ function jsonCheck({ bytes, depth }: JsonBounds): Check {
       return take(2);
     };
     if (fits(value, 1)) return;
-    say(found, path, left < 0 ? `At most ${bytes} bytes as JSON.` : `At most ${depth} levels deep.`);
+    add(found, path, left < 0 ? `At most ${bytes} bytes as JSON.` : `At most ${depth} levels deep.`);
   };
 }
 
-function say(found: Found, path: Path, message: string) {
+function add(found: Found, path: Path, message: string) {
   found.push({ path: path.join("."), message });
 }
 

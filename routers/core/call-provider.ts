@@ -6,37 +6,37 @@ import type { Context } from "./context.ts";
 import { ApiError, type ErrorCode } from "./errors.ts";
 import { signLinks } from "./sign-links.ts";
 
-/** That our own key service is away is no failure of the provider's: `asFault` knows it. */
+/** Maps a provider's failure. An unavailable key service is ours, not the provider's: `toApiError` maps that. */
 export const fromProviderError = (error: unknown) =>
   error instanceof ProviderError && !(error instanceof KeysUnavailable) ? providerApiError(error) : undefined;
 
-/** What `ctx.consult` does: reads, asks somebody else's machine without a transaction open, records what it said. */
-export type ProviderQuery<A, G, O> = {
-  read(tx: Tx): Promise<A>;
-  /** May be asked twice. Throws ProviderError, or a Fault. */
-  execute(asked: A, deadline: Deadline): Promise<G>;
-  /** What is answered; without it, what was heard. May find that things have changed since they were read. */
-  record?(tx: Tx, asked: A, got: G): Promise<O>;
+/** For `ctx.queryProvider`: reads, calls a provider without an open transaction, records its response. */
+export type ProviderQuery<Read, Response, Output> = {
+  read(tx: Tx): Promise<Read>;
+  /** Must be safe to repeat. Throws ProviderError or ApiError. */
+  execute(read: Read, deadline: Deadline): Promise<Response>;
+  /** Returns the output; without it, the output is the response. The rows may have changed since `read`. */
+  record?(tx: Tx, read: Read, response: Response): Promise<Output>;
 };
 
-/** A link is good for minutes and an answer is kept for a day: so it is signed on its way out, also out of a replay. */
-export async function withSignedLinks<T>({ providers }: Context, answer: T): Promise<T> {
+/** Signs the links in an output when it is sent, also on a replay: a link lasts minutes, a stored response a day. */
+export async function withSignedLinks<T>({ providers }: Context, output: T): Promise<T> {
   try {
-    return (await signLinks(providers.files, answer, new Date())) as T; // the same, but for the links in it
+    return (await signLinks(providers.files, output, new Date())) as T; // the same type: only its links change
   } catch (error) {
     throw fromProviderError(error) ?? error;
   }
 }
 
-/** What a provider's failure is to somebody who only asked. */
+/** For a query, where an unknown outcome changes nothing and so is only unavailable. */
 function providerApiError({ kind, message, retryAfterSeconds }: ProviderError): ApiError {
   if (kind === "refused") return new ApiError("provider_rejected", message);
-  return new ApiError("provider_unavailable", message, retryAfterSeconds === undefined ? {} : { retryAfterSeconds });
+  return new ApiError("provider_unavailable", message, { retryAfterSeconds });
 }
 
 const busyRetryMs = 100;
 
-/** Runs `open` again while it fails with `busyCode`, until `seconds` have passed: each try is a transaction of its own. */
+/** Runs `open` again while it fails with `busyCode`, for at most `seconds`. Each attempt is its own transaction. */
 export async function retryWhileBusy<T>(busyCode: ErrorCode, seconds = 0, open: () => Promise<T>): Promise<T> {
   const deadline = performance.now() + seconds * 1000;
   for (;;) {
@@ -50,12 +50,12 @@ export async function retryWhileBusy<T>(busyCode: ErrorCode, seconds = 0, open: 
   }
 }
 
-/** Of a door that names no purpose in its meta. */
+/** For procedures without a `vault` purpose in their metadata. */
 export const noCipher: Cipher = {
   seal: () => {
-    throw new Error("This door must say `vault` in its meta.");
+    throw new Error("This procedure has no cipher: add `vault` to its metadata.");
   },
   open: () => {
-    throw new Error("This door must say `vault` in its meta.");
+    throw new Error("This procedure has no cipher: add `vault` to its metadata.");
   },
 };

@@ -13,38 +13,40 @@ const scopesOf: Record<Access, readonly (string | null)[]> = {
 };
 
 type Middleware = (...given: never[]) => unknown;
-/** The first middleware of each builder: by it a finished procedure shows which builder made it. */
-const stated = new WeakMap<Middleware, Access>();
+/** The first middleware of each builder, which identifies the builder of a finished procedure. */
+const builders = new WeakMap<Middleware, Access>();
 
-/** Remembers that a procedure which begins with this middleware was made by a builder with this access. */
-export function statedBy(middleware: Middleware, access: Access) {
-  stated.set(middleware, access);
+/** Records that procedures which begin with this middleware were built with this access. */
+export function markBuilder(middleware: Middleware, access: Access) {
+  builders.set(middleware, access);
 }
 
 /**
- * The metadata of a procedure, if it statuses all that it must. Throws otherwise and names the procedure: a forgotten
- * scope, access or limit must never mean that everything is allowed.
+ * Returns the metadata of a procedure if it is complete. Otherwise throws and names the procedure: a missing scope, access
+ * or limit must never mean that everything is allowed.
  */
 export function completeMeta(path: string, meta: Meta | undefined, access: Access | undefined): CompleteMeta {
   const fail = (what: string): never => {
     throw new Error(`The procedure ${path} is incomplete: ${what}`);
   };
-  if (!access) return fail("build it with a builder of routers/core/procedures.ts, which statuses who may call it.");
-  if (!meta) return fail("it has no metadata. Give it `rest(...)`.");
-  if (meta.access !== access) return fail(`its builder statuses access "${access}", its metadata "${meta.access}".`);
-  if (!scopesOf[access].includes(meta.scope)) return fail(`the scope ${meta.scope} is not one for access "${access}".`);
+  if (!access) return fail("build it with a builder of routers/core/procedures.ts, which states who may call it.");
+  if (!meta) return fail("it has no metadata. Add `.meta(rest(...))`.");
+  if (meta.access !== access)
+    return fail(`its builder states access "${access}", but its metadata states "${meta.access}".`);
+  if (!scopesOf[access].includes(meta.scope))
+    return fail(`the scope ${meta.scope} does not belong to access "${access}".`);
   if (!Object.hasOwn(limits, meta.limit ?? ""))
-    return fail(`the limit ${meta.limit} is none of routers/core/limits.ts.`);
-  if (!meta.status || !meta.faults) return fail("it statuses no status, or no faults.");
+    return fail(`the limit ${meta.limit} is not in routers/core/limits.ts.`);
+  if (!meta.status || !meta.faults) return fail("it states no status, or no errors.");
   return meta as CompleteMeta;
 }
 
 type Built = { _def: { meta?: Meta; middlewares: Middleware[] } };
 
-/** Throws at the first procedure that does not status all that it must. Called before a server accepts requests. */
+/** Throws at the first procedure with incomplete metadata. Called before a server accepts requests. */
 export function requireComplete(router: AnyTRPCRouter) {
   for (const [path, { _def }] of Object.entries(router._def.procedures as unknown as Record<string, Built>)) {
-    const access = _def.middlewares.map((middleware) => stated.get(middleware)).find((found) => found !== undefined);
+    const access = _def.middlewares.map((middleware) => builders.get(middleware)).find((found) => found !== undefined);
     completeMeta(path, _def.meta, access);
   }
 }

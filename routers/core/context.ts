@@ -8,12 +8,12 @@ import type { LimitClass } from "./limits.ts";
 import type { Reply } from "./reply.ts";
 import type { Shares } from "./shares.ts";
 
-/** Who calls, before a client is chosen. */
+/** The authenticated caller, before a client is chosen. */
 export type Caller =
   | {
       kind: "key";
       keyId: string;
-      /** The first key of its chain of rotations: itself, if it took the place of none. */
+      /** The first key of its chain of rotations: itself, if it replaced none. */
       rootId: string;
       clientId: string;
       scopes: readonly string[];
@@ -22,62 +22,67 @@ export type Caller =
       kind: "user";
       userId: string;
       subject: string;
-      /** In lower case; null where the identity provider has verified none. */
+      /** In lower case; null without an email address that the identity provider has verified. */
       email: string | null;
       name: string | null;
       clientIds: readonly string[];
-      /** What the token limits the person to. null: it limits nothing. An empty list grants nothing. */
+      /** The scopes of the token, which limit the person. null: no limit. An empty list grants nothing. */
       scopes: readonly string[] | null;
       /** An operator of the installation. */
       platform: boolean;
     }
-  /** Somebody with a good token whom nobody here knows: he may accept an invitation, and nothing else. */
+  /** A person with a valid token but without a user here: they can only accept an invitation. */
   | { kind: "stranger"; subject: string; email: string | null; name: string | null }
-  /** One of the installation's own services, by the credential of the environment. */
+  /** One of the installation's own services, with a token from the environment. */
   | { kind: "service"; name: string; scopes: readonly string[] | null };
 
 export const unknownPersonError = () =>
-  new ApiError("unauthenticated", "The token is good, but nobody here is known by it.");
+  new ApiError(
+    "unauthenticated",
+    "The token is valid, but it belongs to no user of this installation. Accept an invitation first.",
+  );
 
-/** Who acts, for which client, and what he may do. */
+/** The caller as it acts for one client, with its scopes. */
 export type Principal = {
   /** As in audit rows and idempotency keys: `key_…`, `user_…` or `service:…`. */
   id: string;
   kind: Caller["kind"];
   clientId: string;
   scopes: readonly string[];
-  /** Whose idempotency keys the caller uses: a rotated API key goes on with those of the key that it replaced. */
+  /** The owner of the idempotency keys: a rotated API key continues to use those of the key that it replaced. */
   idempotencyOwner: string;
 };
 
 export type Context = {
   requestId: string;
+  /** The base URL of this installation, for links in responses. */
+  publicUrl: string;
   transport: "rest" | "trpc";
-  /** On /trpc: the caller reads answers that come bit by bit. */
+  /** On /trpc: the caller can read streamed responses. */
   takesStream: boolean;
   reply: Reply;
-  /** Throws Fault `header_invalid`, or `batch_not_allowed` where one key would stand for several mutations. */
+  /** Throws ApiError `header_invalid`, or `batch_not_allowed` if one key would cover several mutations. */
   idempotencyKey: () => string | null;
-  /** Throws Fault `unauthenticated`. Asked once in a request, unless `anew`: a token may run out while a stream goes on. */
-  authenticate: (anew?: "anew") => Promise<Caller>;
-  /** Throws Fault `client_required` or `client_forbidden`. */
+  /** Throws ApiError `unauthenticated`. Cached per request unless `fresh`: a token can expire during a stream. */
+  authenticate: (fresh?: "fresh") => Promise<Caller>;
+  /** Throws ApiError `client_required` or `client_forbidden`. */
   choosePrincipal: (caller: Caller) => Promise<Principal>;
-  /** Counts against the caller and against the client. Throws Fault `rate_limit_exceeded`; says in the reply's headers what is left. */
+  /** Counts the request against the limits of caller and client, and sets the rate limit headers. Throws `rate_limit_exceeded`. */
   spend: (principalId: string, limit: LimitClass, clientId?: string) => void;
-  /** A replay takes no quota. */
+  /** Reverts `spend`: a replay costs no quota. */
   unspend: () => void;
-  /** The input schema of a procedure: the builders parse before a transaction opens, and redact for the audit. */
+  /** The input schema of a procedure. The builders parse before a transaction opens, and redact for the audit log. */
   inputOf: (path: string) => z.ZodType | undefined;
   db: Database;
   providers: Providers;
   live: EventFollowers;
   /** Responses that are being streamed. */
   streams: Shares;
-  /** For cursors and fingerprints: what is signed with it says which of the two it is. */
+  /** Signs cursors and fingerprints. Each signed text states which of the two it is. */
   signingSecret: Buffer;
-  /** HMAC of an API key under the installation's pepper. */
+  /** The HMAC of an API key under the installation's pepper. */
   hashKey: (key: string) => string;
-  /** With the request's id, and its client's once that is known. */
+  /** A logger with the request id, and the client id once it is known. */
   log: () => Logger;
 };
 

@@ -4,30 +4,30 @@ import { ApiError } from "./errors.ts";
 import type { ListKey } from "./pagination.ts";
 import { noRoom, openShares } from "./shares.ts";
 
-type LiveLimits = { perProcess: number; perClient?: number; perPrincipal: number; looksAtOnce: number };
+type LiveLimits = { perProcess: number; perClient?: number; perPrincipal: number; concurrentReads: number };
 
-/** How many may follow at once in one process: in all, of one client, and by one key or person. */
-export const followerLimits = { perProcess: 500, perClient: 50, perPrincipal: 20, looksAtOnce: 3 };
+/** The maximum number of concurrent followers per process, per client, and per API key or person. */
+export const followerLimits = { perProcess: 500, perClient: 50, perPrincipal: 20, concurrentReads: 3 };
 
 const what = "streams of events";
 
-/** The place of one who follows the events of a client. */
+/** One follower of the events of a client. */
 export type FollowerSlot = {
-  /** Ends when the process stops. */
+  /** Aborts when the process stops. */
   signal: AbortSignal;
-  /** Until something was stated for the client, or so long. */
+  /** Resolves after an event of the client, or after the time. */
   wait(ms: number, signal: AbortSignal): Promise<void>;
-  /** Runs one look at the database. Only a few run at a time, whoever all is woken: requests want connections too. */
+  /** Runs one read of the database. Few run concurrently, however many followers wake up: requests need connections too. */
   look<T>(work: () => Promise<T>): Promise<T>;
   leave(): void;
 };
 
-/** What a live stream of events needs of its caller. */
+/** What a live stream of events needs from its caller. */
 export type Follower = {
   enter(): FollowerSlot;
-  /** One short read transaction, which checks the API key again. */
+  /** Runs one short read transaction, which checks the API key again. */
   page<T>(work: (tx: Tx) => Promise<T>): Promise<T>;
-  /** Throws when the caller may no longer read. */
+  /** Throws once the caller has lost access. */
   check(): Promise<void>;
   key: ListKey;
   signal: AbortSignal;
@@ -35,31 +35,31 @@ export type Follower = {
 
 export type EventFollowers = ReturnType<typeof openEventFollowers>;
 
-/** Who follows events in this process. */
+/** The followers of events in this process. */
 export function openEventFollowers(notices: Notifications, limits: LiveLimits = followerLimits) {
   const stopping = new AbortController();
   const perClient = limits.perClient ?? Math.max(limits.perPrincipal, Math.floor(limits.perProcess / 10));
   const shares = openShares(what, { ...limits, perClient });
-  let looking = 0;
-  const line: (() => void)[] = [];
+  let reading = 0;
+  const queue: (() => void)[] = [];
 
   async function look<T>(work: () => Promise<T>): Promise<T> {
-    if (looking >= limits.looksAtOnce) await new Promise<void>((resolve) => line.push(resolve));
-    else looking += 1;
+    if (reading >= limits.concurrentReads) await new Promise<void>((resolve) => queue.push(resolve));
+    else reading += 1;
     try {
       return await work();
     } finally {
-      const next = line.shift();
+      const next = queue.shift();
       if (next) next();
-      else looking -= 1;
+      else reading -= 1;
     }
   }
 
   return {
-    /** Throws Fault `server_overloaded` or `rate_limit_exceeded`. */
+    /** Throws ApiError `server_overloaded` or `rate_limit_exceeded`. */
     enter(principalId: string, clientId: string): FollowerSlot {
       if (stopping.signal.aborted) throw new ApiError("server_overloaded", noRoom(what), { retryAfterSeconds: 5 });
-      const giveUp = shares.take(principalId, clientId);
+      const releaseShare = shares.take(principalId, clientId);
       const watch = notices.watch(clientId);
       return {
         signal: stopping.signal,
@@ -67,7 +67,7 @@ export function openEventFollowers(notices: Notifications, limits: LiveLimits = 
         look,
         leave() {
           watch.close();
-          giveUp();
+          releaseShare();
         },
       };
     },
@@ -76,7 +76,7 @@ export function openEventFollowers(notices: Notifications, limits: LiveLimits = 
       return shares.taken;
     },
 
-    /** The process stops: whoever follows is cut off, and comes back elsewhere where he was. */
+    /** For a stop of the process: disconnects all followers, which resume at another process. */
     end: () => stopping.abort(),
   };
 }

@@ -1,4 +1,4 @@
-/** Does a list such as `["call.*", "agent.created"]` want this type? `*` wants all; `call.*` all that begin with `call.`. */
+/** Whether a list such as `["call.*", "agent.created"]` matches this type. `*` matches all; `call.*` all that begin with `call.`. */
 export function matchesAny(patterns: readonly string[], type: string): boolean {
   return patterns.some((pattern) => {
     if (pattern === "*" || pattern === type) return true;
@@ -6,6 +6,6 @@ export function matchesAny(patterns: readonly string[], type: string): boolean {
   });
 }
 
-/** A pattern that no type could ever match is a slip of the pen. */
+/** Whether a pattern matches any type at all: if not, it is a typing error. */
 export const canMatch = (pattern: string, types: readonly string[]) =>
   types.some((type) => matchesAny([pattern], type));

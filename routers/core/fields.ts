@@ -2,11 +2,11 @@ import { z } from "zod";
 import { idPattern, type Kind } from "../../db/ids.ts";
 import { boundedRecord } from "./bounds.ts";
 
-/** An id of ours on the wire. A malformed one is refused as input; a well-formed one that is not yours is not found. */
+/** One of our ids. A malformed id is invalid input (400); a well-formed one of another client is not found (404). */
 export const Id = (kind: Kind, example: string) =>
   z
     .string()
-    .regex(idPattern(kind), `This is not an id of this kind; one looks like ${example}.`)
+    .regex(idPattern(kind), `Write an id such as ${example}.`)
     .meta({ examples: [example] });
 
 export const examples = {
@@ -38,20 +38,20 @@ export const examples = {
   instant: "2026-11-22T10:15:30.000Z",
 } as const;
 
-const isOfTheCalendar = (text: string) => {
+const isInCalendar = (text: string) => {
   const year = new Date(text).getUTCFullYear();
   return year >= 1 && year <= 9999;
 };
 
-/** A moment that a caller names: with an offset, or in UTC by a `Z`. The database's calendar has no year 0. */
+/** A time in an input, with an offset or `Z`. The database has no year 0. */
 export const TimestampInput = z.iso
-  .datetime({ offset: true, abort: true, error: "Write an instant as ISO 8601, such as 2026-11-22T10:15:30Z." })
-  .refine(isOfTheCalendar, "Write an instant of the years 1 to 9999, in UTC.")
+  .datetime({ offset: true, abort: true, error: "Write a time as ISO 8601, such as 2026-11-22T10:15:30Z." })
+  .refine(isInCalendar, "Write a time in the years 1 to 9999, in UTC.")
   .meta({ examples: [examples.instant] });
 
 const outOfRange = "Write a number between -9007199254740991 and 9007199254740991, or a text.";
 
-/** A number of the caller's own: within the range in which every whole number is exact. */
+/** Any number of the caller, in the range in which every integer is exact. */
 export const FreeNumber = z.number().min(Number.MIN_SAFE_INTEGER, outOfRange).max(Number.MAX_SAFE_INTEGER, outOfRange);
 
 /** ISO 8601, UTC, milliseconds. */
@@ -60,9 +60,9 @@ export const Timestamp = z.iso.datetime({ precision: 3 }).meta({ examples: [exam
 export const toIso = (date: Date) => date.toISOString();
 export const toIsoOrNull = (date: Date | null) => date?.toISOString() ?? null;
 
-/** Text pairs that belong to the integrator: kept, given back, never read. */
+/** Key-value pairs of the integrator. They are stored, returned and filtered by, but never interpreted. */
 export const Metadata = boundedRecord(
-  z.string().regex(/^[A-Za-z0-9_.-]{1,40}$/, "Keys are 1 to 40 letters, digits, `_`, `.` or `-`."),
+  z.string().regex(/^[A-Za-z0-9_.-]{1,40}$/, "A key has 1 to 40 letters, digits, `_`, `.` or `-`."),
   z.string().max(500),
   50,
-).meta({ description: "Your own pairs, given back as they are.", examples: [{ orderId: "10248" }] });
+).meta({ description: "Your own key-value pairs. They are returned unchanged.", examples: [{ orderId: "10248" }] });

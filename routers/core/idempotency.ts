@@ -3,27 +3,29 @@ import { and, eq, getTableColumns, gt, isNull, type SQL, sql } from "drizzle-orm
 import type { Tx } from "../../db/client.ts";
 import { idPattern } from "../../db/ids.ts";
 import { idempotencyKeys } from "../../db/schema/clients.ts";
+import { dbNow, inSeconds } from "../../db/time.ts";
 import type { Cipher } from "../ports/vault.ts";
-import { ApiError, type ErrorCode, type FaultDetail } from "./errors.ts";
+import { ApiError, type ErrorCode, type ErrorDetail } from "./errors.ts";
 import { canonical } from "./pagination.ts";
 
-/** One key of one principal, and what the request under it is. */
+/** An idempotency key of a principal, with the fingerprint of its request. */
 export type Claim = { principal: string; key: string; fingerprint: string; requestId: string };
 
-/** What a request was answered, kept so that the same request is answered the same again. */
+/** The response of a request, stored so that a repeated request gets the same one. */
 export type Answer =
   | { status: number; data: unknown }
-  | { status: number; fault: ErrorCode; message: string; details?: FaultDetail[] };
+  | { status: number; error: ErrorCode; message: string; details?: ErrorDetail[] };
 
 export type StoredAnswer = { answer: Answer; requestId: string };
 
-/** Taken by somebody who has died before anything came of it. */
-const abandoned = sql`(${idempotencyKeys.status} = 'running' and ${idempotencyKeys.intentId} is null and ${idempotencyKeys.leaseUntil} <= clock_timestamp())`;
-const lifetime = sql`clock_timestamp() + interval '24 hours'`;
+/** Reserved by a request that died before anything was done. */
+const isAbandoned = sql`(${idempotencyKeys.status} = 'running' and ${idempotencyKeys.intentId} is null and ${idempotencyKeys.leaseUntil} <= ${dbNow()})`;
+const lifetimeSeconds = 24 * 3600;
+const leaseSeconds = 60;
 
 /**
- * Both doors share it: the procedure and its parsed input, not the bytes they came in. Keyed, since a telephone number
- * could be guessed from a bare hash.
+ * Covers the procedure and its parsed input, so that both transports have the same fingerprint. It is an HMAC, because a
+ * telephone number can be guessed from a plain hash.
  */
 export function fingerprintOf(secret: Buffer, path: string, input: unknown): string {
   return createHmac("sha256", secret)
@@ -31,67 +33,71 @@ export function fingerprintOf(secret: Buffer, path: string, input: unknown): str
     .digest("hex");
 }
 
-/** What is answered under a key whose request has died while a provider was asked; null: what was asked is settled by now. */
-type AnswerForDead = (intentId: string) => Promise<Answer | null>;
+/** The response for a key whose request died during a provider call; null: its intent is settled by now. */
+type PendingResponse = (intentId: string) => Promise<Answer | null>;
 
 /**
- * Takes the key for this transaction. Returns the answer when it was given before; otherwise the caller does the work.
- * A running request holds its key for a minute at most. After that it has died: without an intent the work may be done,
- * with one `answerForDead` says how things stand. The lock comes in a statement of its own: one that looked as well would look with a snapshot older than the lock.
+ * Claims the key for this transaction. Returns the stored response of an earlier request; null: the caller does the work.
+ * A running request holds its key for at most a minute. After that it has died: without an intent the work is done now, with
+ * one `pendingResponse` gives the response. The lock needs a separate statement, because a statement that also read the row
+ * would read it with a snapshot older than the lock.
  */
 export async function claimKey(
   tx: Tx,
   claim: Claim,
-  ring: Cipher,
-  answerForDead: AnswerForDead = async () => null,
+  cipher: Cipher,
+  pendingResponse: PendingResponse = async () => null,
 ): Promise<StoredAnswer | null> {
   const name = `${claim.principal} ${claim.key}`;
-  const [locked, [seen]] = await Promise.all([
-    tx.execute<{ got: boolean }>(
-      sql`select pg_try_advisory_xact_lock(hashtextextended(current_setting('app.client_id') || ' ' || ${name}, 1)) as got`,
+  const [[lock], [stored]] = await Promise.all([
+    tx.execute<{ isLocked: boolean }>(
+      sql`select pg_try_advisory_xact_lock(hashtextextended(current_setting('app.client_id') || ' ' || ${name}, 1)) as "isLocked"`,
     ),
     tx
       .select({
         ...getTableColumns(idempotencyKeys),
-        abandoned: sql<boolean>`coalesce(${abandoned}, false)`,
-        isOverdue: sql<boolean>`coalesce(${idempotencyKeys.leaseUntil} <= clock_timestamp(), false)`,
+        isAbandoned: sql<boolean>`coalesce(${isAbandoned}, false)`,
+        isOverdue: sql<boolean>`coalesce(${idempotencyKeys.leaseUntil} <= ${dbNow()}, false)`,
       })
       .from(idempotencyKeys)
       .where(
         and(
           eq(idempotencyKeys.principal, claim.principal),
           eq(idempotencyKeys.key, claim.key),
-          gt(idempotencyKeys.expiresAt, sql`clock_timestamp()`),
+          gt(idempotencyKeys.expiresAt, dbNow()),
         ),
       ),
   ]);
-  if (!seen && !locked[0]?.got) throw inProgress();
-  if (!seen) return null;
-  if (locked[0]?.got && seen.abandoned) return null;
-  if (seen.fingerprint !== claim.fingerprint) throw new ApiError("idempotency_key_reused");
-  if (seen.status === "running" && seen.intentId && seen.isOverdue) {
-    const answer = await answerForDead(seen.intentId);
-    if (answer) return { requestId: seen.requestId, answer };
+  if (!stored && !lock?.isLocked) throw inProgress();
+  if (!stored) return null;
+  if (lock?.isLocked && stored.isAbandoned) return null;
+  if (stored.fingerprint !== claim.fingerprint) throw new ApiError("idempotency_key_reused");
+  if (stored.status === "running" && stored.intentId && stored.isOverdue) {
+    const answer = await pendingResponse(stored.intentId);
+    if (answer) return { requestId: stored.requestId, answer };
   }
-  if (seen.status === "running" || !seen.answer) throw inProgress();
-  return { requestId: seen.requestId, answer: JSON.parse(ring.open(seen.answer, rowOf(claim)).toString()) as Answer };
+  if (stored.status === "running" || !stored.answer) throw inProgress();
+  return {
+    requestId: stored.requestId,
+    answer: JSON.parse(cipher.open(stored.answer, rowOf(claim)).toString()) as Answer,
+  };
 }
 
-/** Keeps the answer of a command, in its commit. */
-export async function storeAnswer(tx: Tx, claim: Claim, ring: Cipher, answer: Answer) {
-  await upsert(tx, claim, { status: "answered", answer: seal(ring, claim, answer), subjectId: subjectOf(answer) });
+/** Stores the response of a command, in its commit. */
+export async function storeAnswer(tx: Tx, claim: Claim, cipher: Cipher, answer: Answer) {
+  await upsert(tx, claim, { status: "answered", answer: seal(cipher, claim, answer), subjectId: subjectOf(answer) });
 }
 
 /**
- * Marks the key as taken before somebody else's machine is asked, for a minute: then whoever took it has died. Without an
- * intent nothing has come of it. With one the same request is answered 202 until that is settled.
+ * Reserves the key for a minute before a provider call. A reservation that is older belongs to a request that died: without
+ * an intent nothing was done; with one, the same request gets a 202 until the intent is settled.
  */
 export async function reserveKey(tx: Tx, claim: Claim, intentId: string | null) {
-  await upsert(tx, claim, { status: "running", intentId, leaseUntil: sql`clock_timestamp() + interval '60 seconds'` });
+  await upsert(tx, claim, { status: "running", intentId, leaseUntil: inSeconds(leaseSeconds) });
 }
 
-/** Gives a reserved key back: nothing was done under it. `intentId`: by whose reservation; null: by one without an intent. */
-export async function giveUpKey(
+/** Releases a reserved key, because nothing was done. `intentId`: the intent of the reservation; null: it had none. */
+export async function releaseKey(
   tx: Tx,
   { principal, key }: Pick<Claim, "principal" | "key">,
   intentId: string | null = null,
@@ -108,35 +114,35 @@ export async function giveUpKey(
     );
 }
 
-/** Answers a reserved key, whoever settled the intent. */
-export async function answerReserved(
+/** Stores the response of a reserved key, in any process that settles the intent. */
+export async function storeReserved(
   tx: Tx,
   { principal, key }: Pick<Claim, "principal" | "key">,
-  ring: Cipher,
+  cipher: Cipher,
   answer: Answer,
 ) {
   await tx
     .update(idempotencyKeys)
     .set({
       status: "answered",
-      answer: seal(ring, { principal, key }, answer),
+      answer: seal(cipher, { principal, key }, answer),
       subjectId: subjectOf(answer),
       leaseUntil: null,
     })
     .where(and(eq(idempotencyKeys.principal, principal), eq(idempotencyKeys.key, key)));
 }
 
-/** What a reserved key was answered; null while it is not. */
-export async function storedAnswer(
+/** The stored response of a reserved key; null while there is none. */
+export async function storedResponse(
   tx: Tx,
   claim: Pick<Claim, "principal" | "key">,
-  ring: Cipher,
+  cipher: Cipher,
 ): Promise<Answer | null> {
   const [row] = await tx
     .select({ answer: idempotencyKeys.answer })
     .from(idempotencyKeys)
     .where(and(eq(idempotencyKeys.principal, claim.principal), eq(idempotencyKeys.key, claim.key)));
-  return row?.answer ? (JSON.parse(ring.open(row.answer, rowOf(claim)).toString()) as Answer) : null;
+  return row?.answer ? (JSON.parse(cipher.open(row.answer, rowOf(claim)).toString()) as Answer) : null;
 }
 
 type Rest =
@@ -145,34 +151,34 @@ type Rest =
 
 async function upsert(tx: Tx, { principal, key, fingerprint, requestId }: Claim, rest: Rest) {
   const none = { answer: null, subjectId: null, intentId: null, leaseUntil: null };
-  const row = { fingerprint, requestId, ...none, ...rest, expiresAt: lifetime };
+  const row = { fingerprint, requestId, ...none, ...rest, expiresAt: inSeconds(lifetimeSeconds) };
   await tx
     .insert(idempotencyKeys)
     .values({ principal, key, ...row })
     .onConflictDoUpdate({
       target: [idempotencyKeys.clientId, idempotencyKeys.principal, idempotencyKeys.key],
-      set: { ...row, createdAt: sql`clock_timestamp()` },
-      setWhere: sql`${idempotencyKeys.expiresAt} <= clock_timestamp() or ${abandoned}`,
+      set: { ...row, createdAt: dbNow() },
+      setWhere: sql`${idempotencyKeys.expiresAt} <= ${dbNow()} or ${isAbandoned}`,
     });
 }
 
-/** The answers that are kept about a thing. */
-export async function answersAbout(tx: Tx, subjectId: string, ring: Cipher) {
+/** The stored responses about a resource. */
+export async function answersAbout(tx: Tx, subjectId: string, cipher: Cipher) {
   const { principal, key, answer } = idempotencyKeys;
   const rows = await tx
     .select({ principal, key, answer })
     .from(idempotencyKeys)
     .where(eq(idempotencyKeys.subjectId, subjectId));
   return rows.flatMap(({ answer: sealed, ...claim }) =>
-    sealed ? [{ ...claim, answer: JSON.parse(ring.open(sealed, rowOf(claim)).toString()) as Answer }] : [],
+    sealed ? [{ ...claim, answer: JSON.parse(cipher.open(sealed, rowOf(claim)).toString()) as Answer }] : [],
   );
 }
 
-/** Another answer for a key that has one: what the first was about is erased. */
-export async function replaceAnswer(tx: Tx, claim: Pick<Claim, "principal" | "key">, ring: Cipher, answer: Answer) {
+/** Replaces a stored response, because the resource that it shows was erased. */
+export async function replaceAnswer(tx: Tx, claim: Pick<Claim, "principal" | "key">, cipher: Cipher, answer: Answer) {
   await tx
     .update(idempotencyKeys)
-    .set({ answer: seal(ring, claim, answer) })
+    .set({ answer: seal(cipher, claim, answer) })
     .where(
       and(
         eq(idempotencyKeys.principal, claim.principal),
@@ -182,15 +188,15 @@ export async function replaceAnswer(tx: Tx, claim: Pick<Claim, "principal" | "ke
     );
 }
 
-/** The call that an answer shows, or that a failed one is about: it can be erased. Of all else the row tells nothing. */
+/** The call that a response shows, or whose failure it reports: calls can be erased. null for all other resources. */
 function subjectOf(answer: Answer): string | null {
-  const { id } = "fault" in answer ? { id: failedId(answer.details) } : ((answer.data ?? {}) as { id?: unknown });
+  const { id } = "error" in answer ? { id: failedId(answer.details) } : ((answer.data ?? {}) as { id?: unknown });
   return typeof id === "string" && idPattern("call").test(id) ? id : null;
 }
 
-const failedId = (details: FaultDetail[] | undefined) => details?.find(({ path }) => path === "id")?.message;
+const failedId = (details: ErrorDetail[] | undefined) => details?.find(({ path }) => path === "id")?.id;
 
 const inProgress = () => new ApiError("idempotency_in_progress", undefined, { retryAfterSeconds: 1 });
 const rowOf = ({ principal, key }: Pick<Claim, "principal" | "key">) => `${principal} ${key}`;
-const seal = (ring: Cipher, claim: Pick<Claim, "principal" | "key">, answer: Answer) =>
-  ring.seal(JSON.stringify(answer), rowOf(claim));
+const seal = (cipher: Cipher, claim: Pick<Claim, "principal" | "key">, answer: Answer) =>
+  cipher.seal(JSON.stringify(answer), rowOf(claim));

@@ -1,30 +1,30 @@
 import { z } from "zod";
 
 /**
- * The one judge of language tags (BCP 47). The provider takes a language with a script, a region or variants; extensions
- * and private subtags say nothing that a speaker could follow.
+ * The only parser of language tags (BCP 47). The provider takes a language with a script, a region or variants. Extensions
+ * and private subtags have no meaning for speech, so they are refused.
  */
 export type ReadLanguage = { tag: string; objection?: undefined } | { tag?: undefined; objection: string };
 
 const longestLanguage = 35;
-const form = "Write a language as BCP 47 has it, such as en or pt-BR.";
+const form = "Write a BCP 47 language tag, such as en or pt-BR.";
 
 const languageNames = new Intl.DisplayNames("en", { type: "language", fallback: "none" });
 const regionNames = new Intl.DisplayNames("en", { type: "region", fallback: "none" });
 const scriptNames = new Intl.DisplayNames("en", { type: "script", fallback: "none" });
 
-/** Codes of ISO 639 that stand for no language, and of regions that are none. */
+/** ISO 639 codes that are no language, and region codes that are no region. */
 const noLanguages = new Set(["und", "mul", "mis", "zxx", "root"]);
 const noRegions = new Set(["ZZ", "XA", "XB"]);
 
-/** The tag in its canonical form, or what speaks against it. */
+/** The tag in its canonical form, or why it is invalid. */
 export function readLanguage(text: string): ReadLanguage {
   if (/^[A-Za-z]{2,3}_/.test(text)) return { objection: `Write a hyphen, not an underscore. ${form}` };
   if (text.length > longestLanguage || !/^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*$/.test(text)) return { objection: form };
   const locale = localeOf(text);
   if (!locale) return { objection: form };
   if (/-[a-z0-9]-/i.test(text))
-    return { objection: `Leave out what follows \`${/-[a-z0-9]-/i.exec(text)![0]}\`. ${form}` };
+    return { objection: `Remove everything from \`${/-[a-z0-9]-/i.exec(text)![0]}\` on. ${form}` };
   const { language, script, region } = locale;
   if (noLanguages.has(language) || !nameIn(languageNames, language)) {
     return { objection: `There is no language ${language}. ${form}` };
@@ -45,7 +45,7 @@ function localeOf(text: string): Intl.Locale | null {
   }
 }
 
-/** `of` throws for what it cannot read, and that is more than what `Intl.Locale` refuses. */
+/** `of` throws RangeError for some codes that `Intl.Locale` accepts. */
 function nameIn(names: Intl.DisplayNames, code: string): string | undefined {
   try {
     return names.of(code);
@@ -54,7 +54,7 @@ function nameIn(names: Intl.DisplayNames, code: string): string | undefined {
   }
 }
 
-/** In English, for a prompt; a tag without a name stands for itself. */
+/** The English name, for a prompt; the tag itself if it has no name. */
 export function languageName(tag: string): string {
   const named = new Intl.DisplayNames("en", { type: "language" });
   return nameIn(named, localeOf(tag)?.baseName ?? tag) ?? tag;
@@ -62,10 +62,10 @@ export function languageName(tag: string): string {
 
 export const canonicalLanguage = (text: string): string => readLanguage(text).tag ?? text;
 
-/** RFC 5646 gives no maximum; the longest that the provider takes is far below this. */
+/** RFC 5646 gives no maximum. The longest tag that the provider takes is far below this. */
 const longestTag = 64;
 
-/** A field that holds a language; what comes out of it is canonical. */
+/** A language field. Its output is the canonical tag. */
 export const LanguageField = () =>
   z
     .string()

@@ -1,4 +1,4 @@
-/** The limits of the product in one list: requests that one principal may make in a window, per class of door. */
+/** All rate limits: the requests of one principal in a window, per class of endpoint. */
 export const limits = {
   read: { requests: 6000, windowSeconds: 60 },
   write: { requests: 1200, windowSeconds: 60 },
@@ -7,8 +7,8 @@ export const limits = {
 
 export type LimitClass = keyof typeof limits;
 
-/** What all keys and members of one client may do together: so many times the limit of one of them. */
+/** The limit of all API keys and members of a client together, as a multiple of the limit of one. */
 export const clientFactor = 3;
 
-/** A client's API keys that are neither revoked nor expired. */
+/** The maximum number of API keys of a client that are neither revoked nor expired. */
 export const activeKeysPerClient = 100;

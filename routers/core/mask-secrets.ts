@@ -1,9 +1,9 @@
-/** What stands where a secret stood. */
+/** The replacement for a secret. */
 const mask = "[secret]";
 
 /**
- * Every way in which a secret may stand in a text: as it is, in a URL, in a form, in JSON, in base64, and of
- * `user:password` the password alone; the longest first, so that none is left half hidden.
+ * All forms of a secret in a text: plain, in a URL, in a form, in JSON, in base64, and the password alone of
+ * `user:password`. The longest comes first, so that no form is masked only partly.
  */
 export function secretForms(secret: string): string[] {
   const password = secret.slice(secret.indexOf(":") + 1);
@@ -18,21 +18,21 @@ export function secretForms(secret: string): string[] {
   return [...new Set(written)].filter(Boolean).toSorted((a, b) => b.length - a.length);
 }
 
-/** A shorter form is found inside words by chance, and a mask there would spell it out. */
-const shortestAnywhere = 8;
-/** A word begins after what is no letter or digit, and after an escape of JSON or of a URL, which may end in one. */
+/** A shorter form can occur inside words by chance, where a mask would reveal it. */
+const minUnboundedLength = 8;
+/** A word begins after anything but a letter or digit, and after an escape of JSON or of a URL, which can end in one. */
 const wordBegins = String.raw`(?:(?<![\p{L}\p{N}])|(?<=\\[bfnrt]|\\u[0-9a-fA-F]{4}|%[0-9a-fA-F]{2}))`;
 const wordEnds = String.raw`(?![\p{L}\p{N}])`;
 
-/** One pass over the text: what stands there afterwards is not looked at again. A short form is hidden as a whole word. */
+/** Masks all forms in one pass, so that masks are never masked again. A short form is masked only as a whole word. */
 export function maskSecrets(text: string, forms: readonly string[]): string {
-  return forms.length === 0 ? text : text.replace(new RegExp(forms.map(soughtOf).join("|"), "gu"), mask);
+  return forms.length === 0 ? text : text.replace(new RegExp(forms.map(searchPattern).join("|"), "gu"), mask);
 }
 
-const soughtOf = (form: string) =>
-  form.length < shortestAnywhere ? `${wordBegins}${patternOf(form)}${wordEnds}` : patternOf(form);
+const searchPattern = (form: string) =>
+  form.length < minUnboundedLength ? `${wordBegins}${patternOf(form)}${wordEnds}` : patternOf(form);
 
-/** The digits after a percent sign may be of either case. */
+/** The digits after a percent sign can have either case. */
 function patternOf(form: string): string {
   const either = (digit: string) => `[${digit.toLowerCase()}${digit.toUpperCase()}]`;
   return form
@@ -40,7 +40,7 @@ function patternOf(form: string): string {
     .replace(/%([0-9A-F])([0-9A-F])/gi, (_, first, second) => `%${either(first)}${either(second)}`);
 }
 
-/** A text that was cut may end in the beginning of a secret: that goes too. */
+/** Removes the beginning of a secret from the end of a text that was cut. */
 export function withoutPartialSecret(text: string, forms: readonly string[]): string {
   const halves = forms.map((form) => {
     for (let length = Math.min(form.length - 1, text.length); length > 0; length--) {

@@ -3,63 +3,69 @@ import type { Providers } from "../ports/index.ts";
 import type { Deadline } from "../ports/provider-error.ts";
 import type { ErrorCode } from "./errors.ts";
 
-/** Who asks, for the rows that remember it. */
+/** The principal of the request, for the rows that store it. */
 export type Requester = { clientId: string; actor: string };
 
 /**
- * Why nothing came of it. `absent`: the provider was searched, twice and well past the deadline, and does not have it.
- * `passing`: the same request may succeed later, so this is not kept as the answer to its idempotency key. `lookedUp`: the
- * provider may have done it, and one look found nothing; a second look later removes what shows up after all.
+ * Why a command failed. `absent`: two lookups, well past the deadline, did not find it at the provider. `passing`: the same
+ * request may succeed later, so this is not stored under its idempotency key. `lookedUp`: the provider may have executed it
+ * although one lookup found nothing, so a later lookup removes it if it shows up.
  */
 export type Failure = {
   outcome: "refused" | "unavailable" | "absent";
   message: string;
-  retryAfterSeconds?: number;
-  passing?: true;
+  retryAfterSeconds?: number | undefined;
+  passing?: true | undefined;
   lookedUp?: true;
 };
 
 /**
- * Something that is asked of a provider before we answer. Three steps, and no transaction open in the second.
- * `Asked` is what the provider is asked, `Got` what it answers, `Output` the resource as the world sees it.
+ * A command that calls a provider before we respond: three steps, and no transaction is open in the second.
+ * `Request` is what the provider receives, `Resource` its response, `Output` our public resource.
  */
-export type ProviderCommand<Input, Asked, Got, Output> = {
-  /** The procedure's path; also the audit's action. */
+export type ProviderCommand<Input, Request, Resource, Output> = {
+  /** The path of the procedure, which is also the action in the audit log. */
   kind: string;
-  /** Step 1, in a transaction: checks, and writes the row that says what is about to be asked. */
+  /** Step 1, in a transaction: checks the input and writes our row. */
   prepare(
     tx: Tx,
     input: Input,
-    asker: Requester,
-  ): Promise<{ subjectId: string; providerAccountId: string; asked: Asked }>;
-  /** Step 2: asks. Throws ProviderError. */
-  execute(providers: Providers, accountId: string, asked: Asked, deadline: Deadline): Promise<Got>;
-  /** Step 3, in a transaction: the provider did it. */
-  onAccepted(tx: Tx, subjectId: string, got: Got): Promise<void>;
-  /** Step 3: it did not, and will not. */
+    requester: Requester,
+  ): Promise<{ subjectId: string; providerAccountId: string; request: Request }>;
+  /** Step 2: sends the request. Throws ProviderError. */
+  execute(providers: Providers, accountId: string, request: Request, deadline: Deadline): Promise<Resource>;
+  /** Step 3, in a transaction: the provider executed the request. */
+  onAccepted(tx: Tx, subjectId: string, resource: Resource): Promise<void>;
+  /** Step 3, in a transaction: the request was not executed, and will not be. */
   onFailed(tx: Tx, subjectId: string, failure: Failure): Promise<void>;
-  /** The deadline passed, and nobody knows. May be called again while that is so. */
+  /** In a transaction: the outcome is unknown at the deadline. Can be called repeatedly until the intent is settled. */
   onUnknown(tx: Tx, subjectId: string): Promise<void>;
   read(tx: Tx, subjectId: string): Promise<Output>;
-  /** For the safety job: what it needs to look the thing up, or to ask again where that is harmless. */
-  rebuildRequest(tx: Tx, subjectId: string): Promise<Asked>;
-  /** What the provider has of it: all of it, paged to the end. Empty: nothing. */
-  lookup(providers: Providers, accountId: string, asked: Asked, since: Date, deadline: Deadline): Promise<Got[]>;
-  /** `find` asks again instead of looking: then a refusal of it settles the matter. One of a mere look proves nothing. */
+  /** For the recovery job: the request again, to look the resource up, or to repeat the request where that is safe. */
+  rebuildRequest(tx: Tx, subjectId: string): Promise<Request>;
+  /** All copies of the resource at the provider, from all pages. */
+  lookup(
+    providers: Providers,
+    accountId: string,
+    request: Request,
+    since: Date,
+    deadline: Deadline,
+  ): Promise<Resource[]>;
+  /** `lookup` repeats the request instead of reading: then its refusal settles the intent, which a refused read does not. */
   lookupRepeatsRequest?: true;
-  /** Where `find` asks again: reads what the provider has. Empty: the change did not happen. null: that cannot be told. */
-  look?(providers: Providers, accountId: string, asked: Asked, deadline: Deadline): Promise<Got[] | null>;
-  /** The provider keeps no name of ours for it: what is found late could be a later one, and is not removed. */
+  /** With `lookupRepeatsRequest`: reads the resource. Empty: the change did not happen. null: it cannot be determined. */
+  look?(providers: Providers, accountId: string, request: Request, deadline: Deadline): Promise<Resource[] | null>;
+  /** The provider stores no id of ours. A copy that is found late could belong to a later command, so it is not removed. */
   unnamed?: true;
-  /** What to do with one that is found after the matter was settled: it may be the very one that was taken, or another. */
-  onOrphan?(tx: Tx, subjectId: string, accountId: string, got: Got): Promise<void>;
-  /** The status of the answer when it was accepted. */
+  /** Handles a copy that is found after the intent was settled: the accepted one, or an orphan. */
+  onOrphan?(tx: Tx, subjectId: string, accountId: string, resource: Resource): Promise<void>;
+  /** The status of the response when the command was accepted. */
   status: 200 | 201 | 204;
-  /** What is answered while another intent about the same subject is open. */
+  /** The error while another intent about the same subject is open. */
   busyCode: ErrorCode;
-  /** How long a request waits for what is busy before it is told so. */
+  /** How long a request waits for a busy subject before it fails with `busyCode`. */
   waitWhileBusySeconds?: number;
 };
 
-/** A provider command found by its name: what goes in and out fits within one kind, which the types cannot say here. */
+/** A provider command that was found by its name. Its types fit together, which cannot be expressed here. */
 export type AnyProviderCommand = ProviderCommand<never, never, never, unknown>;

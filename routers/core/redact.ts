@@ -1,7 +1,7 @@
 import { z } from "zod";
 import type { Redaction } from "./schema-kind.ts";
 
-/** The input as the audit may keep it: leaves marked `secret` are left out, `personal` ones are masked. */
+/** The input for the audit log: fields marked `secret` are removed, `personal` ones are masked. */
 export function redact(schema: z.ZodType, value: unknown): unknown {
   const mark = markOf(schema);
   if (mark === "secret") return undefined;

@@ -10,30 +10,30 @@ import { platformClientId } from "./authorize.ts";
 import { ApiError } from "./errors.ts";
 
 const kinds = {
-  voice: { table: voices, fault: "voice_not_found" },
-  call: { table: calls, fault: "call_not_found" },
-  knowledgeBase: { table: knowledgeBases, fault: "knowledge_base_not_found" },
-  workflow: { table: workflowRuns, fault: "workflow_not_found" },
+  voice: { table: voices, notFound: "voice_not_found" },
+  call: { table: calls, notFound: "call_not_found" },
+  knowledgeBase: { table: knowledgeBases, notFound: "knowledge_base_not_found" },
+  workflow: { table: workflowRuns, notFound: "workflow_not_found" },
 } as const;
 
-/** Which client's it is, in a transaction of the house. Throws the fault of the kind when it is nobody's. */
+/** The client that owns a resource. Needs a system transaction. Throws the not-found error of the resource. */
 export async function clientOwning(tx: Tx, id: string): Promise<string> {
   const [prefix] = id.split("_");
   const kind = Object.entries(kinds).find(([name]) => prefixes[name as keyof typeof kinds] === prefix)?.[1];
-  if (!kind) throw new Error(`Nothing of the services is named like ${id}.`);
+  if (!kind) throw new Error(`Service procedures have no resource with an id such as ${id}.`);
   const [row] = await tx.select({ clientId: kind.table.clientId }).from(kind.table).where(eq(kind.table.id, id));
-  if (!row) throw new ApiError(kind.fault, `There is no ${id}.`);
+  if (!row) throw new ApiError(kind.notFound, `There is no resource with the id ${id}.`);
   return row.clientId;
 }
 
-/** A client is its own. Throws Fault `client_not_found`, also for the operator's. In a transaction of the house. */
+/** The client itself, if it exists. Needs a system transaction. Throws `client_not_found`, also for the operator's client. */
 export async function existingClient(tx: Tx, id: string): Promise<string> {
   const [row] = await tx.select({ id: clients.id }).from(clients).where(eq(clients.id, id));
   if (!row || id === platformClientId) throw new ApiError("client_not_found", `There is no client ${id}.`);
   return row.id;
 }
 
-/** The client that the token of an invitation leads to, whatever has become of the invitation since. */
+/** The client of an invitation token, whatever the status of the invitation. Needs a system transaction. */
 export async function invitingClient(tx: Tx, hash: (token: string) => string, input: unknown): Promise<string> {
   const { token } = input as { token: string };
   const [row] = await tx

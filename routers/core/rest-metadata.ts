@@ -7,42 +7,42 @@ import type { Scope, SystemScope } from "./scopes.ts";
 type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
 
 /**
- * Who may call a procedure, and whose rows it sees. `tenant`: rows of one client. `self`: the caller's own memberships.
- * `operator`: over all clients, for those who run the installation. `service`: for the installation's own services.
+ * Who may call a procedure, and which rows it sees. `tenant`: one client's rows. `self`: the caller's own memberships.
+ * `operator`: all clients, for operators of the installation. `service`: for the installation's own services.
  */
 export type Access = "tenant" | "self" | "operator" | "service";
 
-/** What a door says of itself. `scope` null: any authenticated caller, before a client is chosen. */
+/** The metadata of a procedure. `scope` null: any authenticated caller, before a client is chosen. */
 export type ProcedureOptions = {
   scope: Scope | SystemScope | null;
-  /** Stated by the builder in routers/core/procedures.ts. A procedure does not repeat it, and cannot change it. */
+  /** Set by the builder in routers/core/procedures.ts. A procedure does not repeat it, and cannot change it. */
   access: Access;
   status: 200 | 201 | 202 | 204;
   limit: LimitClass;
-  /** The failures of its own, beside those that any door may answer. */
+  /** The error codes of this procedure, beside those that every endpoint can return. */
   faults: readonly ErrorCode[];
-  /** Fetched before the transaction opens: `ctx.ring` seals and opens with the keys of this purpose. */
+  /** The purpose of `ctx.cipher`, whose keys are fetched before the transaction opens. */
   vault?: VaultPurpose;
-  /** Changes nothing, though it is a POST by shape: it leaves no audit row. */
+  /** A POST that changes nothing, and so has no audit row. */
   reads?: true;
-  /** The answer holds links of `openUploads`: they are signed after the commit, and anew in a replay. */
+  /** The output contains upload links, which are signed after the commit, and again on a replay. */
   signs?: true;
-  /** Answers no JSON but a stream of this type: the procedure gives `Chunks`, by the builder `stream`. */
+  /** Responds with a stream of this media type: the procedure returns `Chunks` and uses the builder `stream`. */
   produces?: "text/csv" | "audio/wav";
-  /** Its 202 in words, and what its answer shows then: of a door that always answers so, and of an outbound that was not answered. */
+  /** Describes the 202, and the fields that it shows: for procedures that always return 202, and for an unknown outcome. */
   accepted?: Accepted;
 };
 
 type Accepted = { says: string; shows: Readonly<Record<string, unknown>> };
 
-/** As a procedure statuses it: its builder adds `access`. */
+/** As a procedure declares it. Its builder adds `access`. */
 export type Meta = OpenApiMeta<Omit<ProcedureOptions, "access">> & { access?: Access };
-/** With all that a procedure must status: see routers/core/complete-metadata.ts. */
+/** Complete, as routers/core/complete-metadata.ts has checked. */
 export type CompleteMeta = OpenApiMeta<ProcedureOptions>;
 
 type Options = Partial<Omit<ProcedureOptions, "scope" | "access">> & { description?: string };
 
-/** Opens a procedure at /api/v1 too. The tag is the path's first word; a POST to a collection answers 201. */
+/** Adds a procedure to /api/v1. The tag is the first segment of the path. A POST to a collection returns 201. */
 export function rest(
   method: Method,
   path: `/${string}`,
@@ -50,17 +50,17 @@ export function rest(
   summary: string,
   options: Options = {},
 ): Meta {
-  const { description, ...door } = options;
+  const { description, ...more } = options;
   const created = method === "POST" && !path.includes("{");
   return {
     scope,
     status: method === "DELETE" ? 204 : created ? 201 : 200,
     limit: method === "GET" ? "read" : "write",
     faults: [],
-    ...door,
-    openapi: { method, path, summary, ...(description ? { description } : {}), tags: [path.split("/")[1]!] },
+    ...more,
+    openapi: { method, path, summary, description, tags: [path.split("/")[1]!] },
   };
 }
 
-/** A subscription: on /trpc alone, where it answers with server-sent events. */
+/** A subscription. It exists on /trpc only, and responds with server-sent events. */
 export const subscription = (scope: Scope): Meta => ({ scope, status: 200, limit: "read", faults: [] });

@@ -4,8 +4,8 @@ import { enqueue } from "../../db/queue.ts";
 import { agentUses } from "../../db/schema/agents.ts";
 
 /**
- * Has every agent that uses this thing sent to the provider once more, in the transaction that changes it: for what
- * travels along with an agent (a tool's secret, what is fixed of it), and for what is deleted though agents use it.
+ * Queues a resync of every agent that uses this resource, in the transaction that changes it. For data that is sent with the
+ * agent (a tool's secret or fixed values), and for a resource that is deleted although agents use it.
  */
 export async function resyncAgentsUsing(tx: Tx, kind: (typeof agentUses.$inferSelect)["kind"], targetId: string) {
   const using = await tx

@@ -3,7 +3,7 @@ import type { Tx } from "../../db/client.ts";
 import { enqueue } from "../../db/queue.ts";
 import { voices } from "../../db/schema/voices.ts";
 
-/** The client's key of that company has changed: the voices that speak with it are told to the provider anew. */
+/** Queues a resync of the voices of this vendor, because the client's API key for it has changed. */
 export async function resyncVoices(tx: Tx, provider: string): Promise<void> {
   const rows = await tx
     .select({ id: voices.id })

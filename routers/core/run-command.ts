@@ -6,22 +6,22 @@ import { ApiError } from "./errors.ts";
 import { type Answer, type Claim, claimKey, fingerprintOf, storeAnswer } from "./idempotency.ts";
 import { redact } from "./redact.ts";
 
-type Commanding = Context & { principal: Principal; parsedInput: unknown };
+type CommandContext = Context & { principal: Principal; parsedInput: unknown };
 
-/** The one way of a command: an earlier answer, or the work with its audit row and the answer to keep, in one commit. */
+/** Runs a command: replays an earlier response, or commits the work with its audit row and the response to store. */
 export async function runCommand<R extends { ok: true; data: unknown } | { ok: false; error: TRPCError }>(
-  ctx: Commanding,
+  ctx: CommandContext,
   path: string,
   transact: <T>(work: (tx: Tx) => Promise<T>) => Promise<T>,
   work: (tx: Tx) => Promise<R>,
 ) {
   const claim = idempotencyClaim(ctx, path);
-  const ring = claim ? await ctx.providers.vault.keys(ctx.principal.clientId, "idempotency") : null;
+  const cipher = claim ? await ctx.providers.vault.keys(ctx.principal.clientId, "idempotency") : null;
   const once = async (tx: Tx) => {
-    const earlier = claim && ring ? await claimKey(tx, claim, ring) : null;
-    if (earlier) return { ok: true as const, data: replay(ctx, earlier), marker: answered };
+    const earlier = claim && cipher ? await claimKey(tx, claim, cipher) : null;
+    if (earlier) return { ok: true as const, data: replay(ctx, earlier), marker: replayed };
     const result = await work(tx);
-    // tRPC hands errors back as values: they are thrown on, so that the transaction hears of them.
+    // tRPC returns errors as values: thrown here, so that the transaction rolls back.
     if (!result.ok) throw result.error;
     const audit = {
       actor: ctx.principal.id,
@@ -30,35 +30,35 @@ export async function runCommand<R extends { ok: true; data: unknown } | { ok: f
       input: redactedInput(ctx, path),
       requestId: ctx.requestId,
     };
-    const stored = claim && ring && storeAnswer(tx, claim, ring, { status: 200, data: result.data });
+    const stored = claim && cipher && storeAnswer(tx, claim, cipher, { status: 200, data: result.data });
     await Promise.all([recordAudit(tx, audit), stored]);
     return result;
   };
   return withTransactionRetry(() => transact(once));
 }
 
-const deadlocksBorne = 2;
-const stalePlansBorne = 50;
+const maxDeadlocks = 2;
+const maxStalePlans = 50;
 
 /**
- * Begins a transaction again that Postgres has ended through no fault of its own, and of which nothing is left: two waited
- * for each other crosswise, or a table has changed under a prepared statement, of which each connection may have one.
+ * Retries a transaction that Postgres rolled back for a reason outside it: a deadlock, or a prepared statement whose table
+ * has changed, of which each connection can have one.
  */
-export async function withTransactionRetry<T>(begin: () => Promise<T>): Promise<T> {
+export async function withTransactionRetry<T>(transaction: () => Promise<T>): Promise<T> {
   let [deadlocks, stalePlans] = [0, 0];
   for (;;) {
     try {
-      return await begin();
+      return await transaction();
     } catch (error) {
-      if (isDeadlock(error) && deadlocks++ < deadlocksBorne) continue;
-      if (isStalePlan(error) && stalePlans++ < stalePlansBorne) continue;
+      if (isDeadlock(error) && deadlocks++ < maxDeadlocks) continue;
+      if (isStalePlan(error) && stalePlans++ < maxStalePlans) continue;
       throw error;
     }
   }
 }
 
-// tRPC asks for this mark on what a middleware returns without calling next; its value is never read.
-const answered = "middlewareMarker" as never;
+// tRPC requires this marker on a result that a middleware returns without calling next. Its value is never read.
+const replayed = "middlewareMarker" as never;
 
 export function idempotencyClaim(
   ctx: Context & { principal: Principal; parsedInput: unknown },
@@ -76,14 +76,11 @@ export function replay(ctx: Context, { answer, requestId }: { answer: Answer; re
   return toResult(answer);
 }
 
-/** When to come again is of the moment, and so no part of what is stored. */
+/** Throws a stored error. `retryAfterSeconds` depends on the moment, and so is not stored. */
 export function toResult(answer: Answer, retryAfterSeconds?: number): unknown {
-  if (!("fault" in answer)) return answer.data;
-  const { fault, message, details } = answer;
-  throw new ApiError(fault, message, {
-    ...(details ? { details } : {}),
-    ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }),
-  });
+  if (!("error" in answer)) return answer.data;
+  const { error, message, details } = answer;
+  throw new ApiError(error, message, { details, retryAfterSeconds });
 }
 
 export function redactedInput(ctx: Context & { parsedInput: unknown }, path: string): unknown {

@@ -2,7 +2,7 @@ import type { z } from "zod";
 
 type Schema = z.core.$ZodType;
 
-/** How the audit treats a leaf of the input. `none` is a decision too: somebody looked. */
+/** How the audit log treats a field of the input. `none` states that the field was considered. */
 export type Redaction = "secret" | "personal" | "none";
 
 export type JsonBounds = { bytes: number; depth: number };
@@ -10,19 +10,19 @@ export type JsonBounds = { bytes: number; depth: number };
 declare module "zod/v4/core" {
   interface GlobalMeta {
     redact?: Redaction;
-    /** Of a record: how many entries it has at most. The document says it too. */
+    /** For a record: its maximum number of entries, also shown in the OpenAPI document. */
     maxProperties?: number;
-    /** Of free JSON: how large and how deep it may be. */
+    /** For free JSON: its maximum size and depth. */
     json?: JsonBounds;
   }
 }
 
-/** zod's own union of all its schema classes, which a plain `$ZodType` is never narrowed to. */
+/** The definition, typed as zod's union of all schema classes: `$ZodType` itself cannot be narrowed. */
 export function definition(schema: Schema): z.core.$ZodTypes["_zod"]["def"] {
   return (schema as z.core.$ZodTypes)._zod.def;
 }
 
-/** The schema of the value itself, without the layers that only say what happens when it is absent. */
+/** The schema of the value itself, without the wrappers for absent values. */
 export function unwrapped(schema: Schema): Schema {
   const def = definition(schema);
   switch (def.type) {
@@ -35,7 +35,7 @@ export function unwrapped(schema: Schema): Schema {
     case "catch":
       return unwrapped(def.innerType);
     case "pipe":
-      // A preprocessing step has no shape of its own: what follows it describes the value.
+      // A preprocessing step has no shape: the schema after it describes the value.
       return unwrapped(definition(def.in).type === "transform" ? def.out : def.in);
     case "lazy":
       return unwrapped(def.getter());

@@ -1,6 +1,6 @@
 import { z } from "zod";
 
-/** Every permission there is. A key carries a list of them; a role is a list in the database, where `*` stands for all. */
+/** All scopes of clients. An API key has a list of them; a role is a list in the database, where `*` means all. */
 export const scopes = [
   "agents:read",
   "agents:write",
@@ -28,14 +28,14 @@ export const scopes = [
   "webhooks:write",
 ] as const;
 
-/** Of the operator and of the installation's own services. No client's role or key can hold one, `*` included. */
+/** The scopes of operators and of the installation's own services. No role or API key of a client has one, not even with `*`. */
 export const systemScopes = ["platform:read", "platform:write", "internal:read", "internal:write"] as const;
 export type SystemScope = (typeof systemScopes)[number];
 
 export const Scope = z.enum(scopes);
 export type Scope = z.output<typeof Scope>;
 
-/** Does a list such as `["*:read", "calls:write"]` grant this scope? A scope of the house is never meant by a star. */
+/** Whether a list such as `["*:read", "calls:write"]` grants this scope. `*` never includes system scopes. */
 export function grants(held: readonly string[], wanted: Scope | SystemScope): boolean {
   if (held.includes(wanted)) return true;
   if ((systemScopes as readonly string[]).includes(wanted)) return false;

@@ -1,17 +1,16 @@
 import type { Chunks, Streamed } from "./reply.ts";
 
-/** Not an end but a cut: the reader of a subscription comes back by himself, and goes on from where he was. */
+/** Cuts a subscription instead of ending it: the reader reconnects by itself and resumes where it was. */
 export class Cut extends Error {
-  override name = "AbortError"; // by this name tRPC knows that there is nothing to say
+  override name = "AbortError"; // tRPC sends no error for this name
 }
 
-/** How long a stream may take at most, whoever sends and whoever reads. */
+/** The maximum duration of a stream. */
 export const streamSeconds = 30 * 60;
 
 /**
- * The pieces until the signal says that nobody waits for more: then the source is told to stop, and the stream fails, so
- * that what has come so far does not look whole. `asFailure` says what the source's error is to the reader. `ended` is
- * called when nothing more is read, for whatever reason.
+ * Yields the chunks until the signal aborts: then it stops the source and fails, so that the truncated stream does not look
+ * complete. `asFailure` maps an error of the source for the reader. `ended` is called once, when reading ends for any reason.
  */
 export async function* bounded(
   { chunks }: Chunks,
@@ -22,7 +21,7 @@ export async function* bounded(
   const source = chunks[Symbol.asyncIterator]();
   try {
     for (;;) {
-      const { done, value } = await unlessOver(source.next(), signal);
+      const { done, value } = await unlessAborted(source.next(), signal);
       if (done) return;
       yield value;
     }
@@ -30,39 +29,39 @@ export async function* bounded(
     throw asFailure(error);
   } finally {
     ended();
-    source.return?.()?.catch(() => {}); // not awaited: a source that stands still never answers
+    source.return?.()?.catch(() => {}); // not awaited, because a source that hangs never settles
   }
 }
 
-async function unlessOver<T>(next: Promise<T>, signal: AbortSignal): Promise<T> {
-  const { promise: over, reject } = Promise.withResolvers<never>();
+async function unlessAborted<T>(next: Promise<T>, signal: AbortSignal): Promise<T> {
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
   const stop = () => reject(signal.reason);
   if (signal.aborted) stop();
   signal.addEventListener("abort", stop, { once: true });
   try {
-    return await Promise.race([next, over]);
+    return await Promise.race([next, aborted]);
   } finally {
     signal.removeEventListener("abort", stop);
   }
 }
 
-/** For /trpc, which speaks JSON: every piece in base64, since a piece of a file need not be whole text. */
-export async function* inBase64(pieces: AsyncIterable<string | Buffer>): Streamed["chunks"] & AsyncGenerator<string> {
-  for await (const piece of pieces) yield Buffer.from(piece as string).toString("base64");
+/** For /trpc, which sends JSON: each chunk in base64, because a chunk of a file is not always valid text. */
+export async function* inBase64(chunks: AsyncIterable<string | Buffer>): Streamed["chunks"] & AsyncGenerator<string> {
+  for await (const chunk of chunks) yield Buffer.from(chunk as string).toString("base64");
 }
 
 /**
- * The same pieces, for a reader that may ask for the next one and then never look at the answer, as tRPC does when the
- * connection closes: a failure that nobody awaits any more would end the whole process.
+ * The same chunks, for a reader that can request the next chunk and then not await it, as tRPC does when the connection
+ * closes: an unhandled rejection would end the process.
  */
-export function safeToAbandon<T>(pieces: AsyncIterable<T>): AsyncIterable<T> {
+export function safeToAbandon<T>(chunks: AsyncIterable<T>): AsyncIterable<T> {
   return {
     [Symbol.asyncIterator]() {
-      const source = pieces[Symbol.asyncIterator]();
+      const source = chunks[Symbol.asyncIterator]();
       return {
         next() {
           const next = source.next();
-          next.catch(() => {}); // a reader that awaits it still sees the failure
+          next.catch(() => {}); // a reader that awaits it still gets the error
           return next;
         },
         return: async (value?: unknown) => (await source.return?.(value)) ?? { done: true, value },

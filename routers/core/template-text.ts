@@ -1,17 +1,17 @@
-/** The `{{variables}}` of a text. The provider fills them in, as mustache without its sections. */
+/** The `{{variables}}` of a text. The provider replaces them, as mustache without sections. */
 
 export const variableName = /^[A-Za-z_][A-Za-z0-9_]{0,63}$/;
 
 export type Value = string | number | boolean;
 export type Values = Record<string, Value>;
 
-/** What the provider fills in by itself, of the line that the call came in by. */
+/** Variables that the provider fills itself, with data of the inbound call. */
 const providersOwn = /^ultravox(\.|$)/;
 
-/** Spaces are trimmed afterwards: a pattern that matches them tries every way to share them out. */
+/** Spaces are trimmed afterwards, because a pattern that also matches them backtracks over every split. */
 const marks = /\{\{\{([^{}]*)\}\}\}|\{\{([^{}]*)\}\}/g;
 
-/** The name within a mark of three braces or of two, of which the first may begin with `&`. */
+/** The name inside `{{{ }}}` or `{{ }}`. In two braces it can begin with `&`. */
 const nameOf = (triple: string | undefined, double = "") => triple?.trim() ?? double.trim().replace(/^&/, "").trim();
 
 function namesIn(text: string): string[] {
@@ -19,16 +19,16 @@ function namesIn(text: string): string[] {
   return [...new Set(names)].filter((name) => !providersOwn.test(name));
 }
 
-/** The variables that a text uses, each once, in order. */
+/** The variables of a text, each once, in order. */
 export const variablesIn = (text: string): string[] => namesIn(text).filter((name) => variableName.test(name));
 
-/** What stands in double braces and is no variable: the provider would make nothing of it, or something else. */
+/** Marks that are not variables: the provider would remove or misread them. */
 export const oddMarksIn = (text: string): string[] => namesIn(text).filter((name) => !variableName.test(name));
 
-/** Does anything stand in it that is filled per call, by us or by the provider? */
+/** Whether the text has marks, which we or the provider replace per call. */
 export const isTemplate = (text: string): boolean => text.search(marks) >= 0;
 
-/** The text with its variables filled in, once: what a value itself holds is text. Of a name without a value nothing is left. */
+/** Replaces the variables once, so marks inside values stay as text. A variable without a value becomes empty. */
 export function render(text: string, values: Readonly<Values>): string {
   return text.replace(marks, (_, triple: string | undefined, double: string | undefined) => {
     const name = nameOf(triple, double);
@@ -37,11 +37,11 @@ export function render(text: string, values: Readonly<Values>): string {
 }
 
 /**
- * Fields that may hold variables. A table of them, one entry for each field of a type, is the only list of templated
- * fields: what a text uses, what is wrong with it, and what it is once it is filled in, are all read through it.
+ * Fields that can contain variables. A table with one entry for each field of a type is the only list of templated fields:
+ * their variables, their errors and their final texts are all found through it.
  */
 export type Visit = (text: string, path: string, judge: ValueJudge) => string;
-/** What the text must be once it is filled in. */
+/** The format that the text must have once its variables are replaced. */
 export type ValueJudge = "text" | "language" | "header" | "callee";
 export type Field<T> = (value: T, path: string, visit: Visit) => T;
 export type Fields<T> = { [F in keyof T]-?: Field<T[F]> };
@@ -65,12 +65,12 @@ export const listOf =
 export const objectOf =
   <T extends object>(fields: Fields<T>): Field<T> =>
   (value, path, visit) => {
-    const names = Object.keys(fields) as (keyof T & string)[]; // in the order of the table, which has every field
+    const names = Object.keys(fields) as (keyof T & string)[]; // the table has every field
     const entries = names.map((name) => [name, fields[name](value[name], path ? `${path}.${name}` : name, visit)]);
     return { ...value, ...(Object.fromEntries(entries) as T) };
   };
 
-/** Every text within any JSON. */
+/** Every string in any JSON value. */
 export const anyJson: Field<unknown> = (value, path, visit) => {
   if (typeof value === "string") return visit(value, path, "text");
   if (Array.isArray(value)) return value.map((inner, index) => anyJson(inner, `${path}.${index}`, visit));
@@ -80,7 +80,7 @@ export const anyJson: Field<unknown> = (value, path, visit) => {
   );
 };
 
-/** A text that is filled per call, where it stands, and what it must be then. */
+/** A templated text, its path, and the format that its final text must have. */
 export type Use = { path: string; text: string; judge: ValueJudge };
 
 export function usesIn<T>(field: Field<T>, value: T, path = ""): Use[] {

@@ -44,7 +44,7 @@ export const credentials = router({
     )
     .input(PutCredential)
     .output(Credential)
-    .mutation(({ ctx, input }) => ctx.consult(saving(input, ctx.ring, ctx.providers))),
+    .mutation(({ ctx, input }) => ctx.queryProvider(saving(input, ctx.cipher, ctx.providers))),
 
   remove: command
     .meta(
@@ -67,7 +67,7 @@ export const credentials = router({
     )
     .input(CredentialOf)
     .output(Credential)
-    .mutation(({ ctx, input }) => ctx.consult(verifying(input.provider, ctx.ring, ctx.providers))),
+    .mutation(({ ctx, input }) => ctx.queryProvider(verifying(input.provider, ctx.cipher, ctx.providers))),
 
   tts: providerQuery
     .meta(
@@ -79,5 +79,5 @@ export const credentials = router({
     )
     .input(PatchTts)
     .output(ProviderStatus)
-    .mutation(({ ctx, input }) => ctx.consult(changingTts(input, ctx.ring, ctx.providers))),
+    .mutation(({ ctx, input }) => ctx.queryProvider(changingTts(input, ctx.cipher, ctx.providers))),
 });

@@ -10,6 +10,7 @@ import { Cut } from "../core/stream.ts";
 import type { Event, FollowEvents } from "./schema.ts";
 import {
   chosenBy,
+  currentPosition,
   type EventRow,
   eventEnvelope,
   horizon,
@@ -17,12 +18,11 @@ import {
   later,
   type Position,
   positionOf,
-  presentPosition,
   writePosition,
 } from "./service.ts";
 
 /** How a stream of events keeps its time. */
-export const followTempo = {
+export const followTimings = {
   /** Without a notice it looks all the same. */
   lookEveryMs: 10_000,
   /** Notices come in crowds: so often at most. */
@@ -53,13 +53,13 @@ export async function* followEvents(follower: Follower, input: FollowEvents): As
   const signal = AbortSignal.any([follower.signal, place.signal]);
   const look = <T>(work: (tx: Tx) => Promise<T>) => place.look(() => follower.page(work));
   try {
-    let position = given ?? (await look(presentPosition));
+    let position = given ?? (await look(currentPosition));
     if (!given) yield tracked(writePosition(follower.key, position), null);
     let checkedAt = performance.now();
-    let aboveMs = followTempo.aboveMs.first;
+    let aboveMs = followTimings.aboveMs.first;
     for (;;) {
       const lookedAt = performance.now();
-      if (lookedAt - checkedAt > followTempo.checkEveryMs) {
+      if (lookedAt - checkedAt > followTimings.checkEveryMs) {
         await unlessTroubled(follower.check());
         checkedAt = lookedAt;
       }
@@ -72,10 +72,10 @@ export async function* followEvents(follower: Follower, input: FollowEvents): As
       goOnUnless(signal);
       position = seen?.position ?? position;
       if (seen?.isFull) continue;
-      aboveMs = seen?.isAbove ? aboveMs : followTempo.aboveMs.first;
-      await place.wait(seen ? (seen.isAbove ? aboveMs : followTempo.lookEveryMs) : followTempo.troubledMs, signal);
-      if (seen?.isAbove) aboveMs = Math.min(aboveMs * 2, followTempo.aboveMs.most);
-      await pause(followTempo.betweenMs - (performance.now() - lookedAt), signal);
+      aboveMs = seen?.isAbove ? aboveMs : followTimings.aboveMs.first;
+      await place.wait(seen ? (seen.isAbove ? aboveMs : followTimings.lookEveryMs) : followTimings.troubledMs, signal);
+      if (seen?.isAbove) aboveMs = Math.min(aboveMs * 2, followTimings.aboveMs.most);
+      await pause(followTimings.betweenMs - (performance.now() - lookedAt), signal);
       goOnUnless(signal);
     }
   } catch (error) {
@@ -110,7 +110,7 @@ async function unlessTroubled<T>(look: Promise<T>): Promise<T | undefined> {
  */
 async function eventsAfter(tx: Tx, after: Position, filter: FollowEvents): Promise<Seen> {
   const [present, found] = await Promise.all([
-    presentPosition(tx),
+    currentPosition(tx),
     tx
       .select({ event: events, isSettled: sql<boolean>`${events.txid} < ${horizon}` })
       .from(events)

@@ -89,7 +89,7 @@ export type Position = { txid: string; id: string };
 export const horizon = sql<string>`pg_snapshot_xmin(pg_current_snapshot())`;
 
 /** Whatever is read after it was taken, and lies below it, is the whole. */
-export async function presentPosition(tx: Tx): Promise<Position> {
+export async function currentPosition(tx: Tx): Promise<Position> {
   const [now] = await tx.execute<{ txid: string }>(sql`select ${horizon}::text as txid`);
   return { txid: now!.txid, id: "" };
 }
@@ -114,7 +114,7 @@ export const isBehind = ({ txid, id }: Position) =>
 async function tailEvents(tx: Tx, input: ListEvents, key: ListKey): Promise<Page<Event>> {
   const after = positionOf(readCursor(key, input.cursor));
   const [present, rows] = await Promise.all([
-    presentPosition(tx),
+    currentPosition(tx),
     tx
       .select()
       .from(events)

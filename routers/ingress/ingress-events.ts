@@ -74,7 +74,7 @@ export async function reprocessMany(tx: Tx, input: ReprocessIngress): Promise<Re
 }
 
 /** The next piece of a reprocessing; queues the piece after it in the same commit. Answers how many there were. */
-export async function reprocessPiece(tx: Tx, payload: JobPayload<"ingress.reprocess">): Promise<number> {
+export async function reprocessBatch(tx: Tx, payload: JobPayload<"ingress.reprocess">): Promise<number> {
   const { after, ...filter } = payload;
   const piece = await tx
     .select({ id: ingressEvents.id, receivedAt })

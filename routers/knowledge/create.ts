@@ -21,7 +21,7 @@ export const createKnowledgeBase: ProviderCommand<CreateKnowledgeBase, Asked, Pr
     const id = newId("knowledgeBase");
     const providerAccountId = await accountFor(tx);
     await tx.insert(knowledgeBases).values({ id, ...input, status: "provisioning", providerAccountId });
-    return { subjectId: id, providerAccountId, asked: { id, description: input.description } };
+    return { subjectId: id, providerAccountId, request: { id, description: input.description } };
   },
 
   execute: ({ ultravox }, accountId, asked, deadline) => ultravox.createCorpus(accountId, asked, deadline),

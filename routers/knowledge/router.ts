@@ -109,7 +109,7 @@ export const knowledge = router({
     )
     .input(QueryKnowledge)
     .output(KnowledgeAnswer)
-    .mutation(({ ctx, input }) => ctx.consult(queryKnowledge(ctx.providers, input))),
+    .mutation(({ ctx, input }) => ctx.queryProvider(queryKnowledge(ctx.providers, input))),
 
   files: router({
     presign: command
@@ -148,7 +148,7 @@ export const knowledge = router({
       .input(IngestFiles)
       .output(Ingestion)
       .mutation(({ ctx, input }) =>
-        ctx.consult({
+        ctx.queryProvider({
           read: (tx) => uploadsOf(tx, input),
           execute: (uploads, deadline) => verifyUploads(ctx.providers.files, uploads, deadline),
           record: (tx) => ingestFiles(tx, input),

@@ -1,37 +1,38 @@
 import { isIP } from "node:net";
 import ipaddr from "ipaddr.js";
 
-/** A block of addresses, as ipaddr.js reads one. */
+/** A block of addresses, in the form of ipaddr.js. */
 export type Block = [ipaddr.IPv4 | ipaddr.IPv6, number];
 
 export type AddressRules = {
-  /** For development: plain http, any port, loopback and private networks. Never on an installation that faces the internet. */
+  /** For development only: plain http, any port, loopback and private networks. Never set it on a public installation. */
   allowPrivate: boolean;
-  /** What an operator opens of his own networks, block by block. */
+  /** Blocks of the operator's own networks that are allowed. */
   allowed?: readonly Block[];
 };
 
-/** Reads `10.1.0.0/16`. Throws when it is no block, or when bits beyond its prefix are set: that is a slip of the pen. */
+/** Parses a block such as `10.1.0.0/16`. Throws if it is invalid, or has bits set beyond its prefix (a typing error). */
 export function readBlock(text: string): Block {
   const [address, prefix] = ipaddr.parseCIDR(text);
   const kind = address.kind() === "ipv4" ? ipaddr.IPv4 : ipaddr.IPv6;
   const first = kind.networkAddressFromCIDR(text);
-  if (first.toString() !== address.toString()) throw new Error(`${text} does not begin where its block begins.`);
+  if (first.toString() !== address.toString())
+    throw new Error(`${text} has bits set beyond its prefix. Write the first address of the block.`);
   return [address, prefix];
 }
 
-/** The wire server of a large cloud: it stands in a public range, and answers only machines inside. */
+/** The wire server of a large cloud: in a public range, but reachable only from inside that cloud. */
 const forbiddenV4 = new Set(["168.63.129.16"]);
 
-/** The part of IPv6 that is routed between networks, and what within it leads elsewhere or nowhere. */
+/** The global range of IPv6, and the blocks in it that are not ordinary public addresses. */
 const globalV6 = ipaddr.IPv6.parseCIDR("2000::/3");
 const forbiddenV6 = ["2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"].map((block) =>
   ipaddr.IPv6.parseCIDR(block),
 );
 
 /**
- * Is this a machine on the open internet? Everything that is not known to be one is refused, and so are IPv6 addresses
- * that carry an IPv4 address, whichever that is: who has an IPv4 address can be reached by it.
+ * Whether this address is on the public internet. Anything unknown is refused, and so is every IPv6 address that embeds an
+ * IPv4 address: such a host is reachable by the IPv4 address itself.
  */
 export function isPublicAddress(text: string): boolean {
   if (isIP(text) === 0 || text.includes("%")) return false;
@@ -41,7 +42,7 @@ export function isPublicAddress(text: string): boolean {
   return address.match(globalV6) && !forbiddenV6.some((block) => address.match(block));
 }
 
-/** May a connection go there? An address of the operator's own blocks is compared in its own family alone. */
+/** Whether a connection to the address is allowed. The operator's blocks match addresses of their own family only. */
 export function mayReach(text: string, { allowPrivate, allowed = [] }: AddressRules): boolean {
   return allowPrivate || isPublicAddress(text) || isAmong(text, allowed);
 }
@@ -52,55 +53,55 @@ function isAmong(text: string, blocks: readonly Block[]): boolean {
   return blocks.some((block) => block[0].kind() === address.kind() && address.match(block));
 }
 
-/** The host as a resolver wants it: no brackets around IPv6, no dot at the end. */
+/** The host in the form for a resolver: no brackets around IPv6, no trailing dot. */
 export const hostOf = ({ hostname }: URL) => hostname.replace(/^\[|\]$/g, "").replace(/\.$/, "");
 
-/** What speaks against a URL that a client chose, as a sentence; null if nothing does. Names are looked up only when it is used. */
+/** Why a client's URL is refused, as a sentence; null if it is allowed. Names are resolved only when the URL is used. */
 export function objectionTo(text: string, rules: AddressRules): string | null {
-  if (!URL.canParse(text)) return "This is not a URL.";
+  if (!URL.canParse(text)) return "This is not a valid URL.";
   const url = new URL(text);
   const host = hostOf(url);
-  if (url.username || url.password) return "This URL must carry no user name and no password.";
-  if (text.includes("#")) return "This URL must carry no fragment.";
+  if (url.username || url.password) return "This URL must not contain a user name or password.";
+  if (text.includes("#")) return "This URL must not contain a fragment.";
   if (rules.allowPrivate) return /^https?:$/.test(url.protocol) ? null : "This URL must begin with https://.";
   if (isIP(host) && isAmong(host, rules.allowed ?? []) && /^https?:$/.test(url.protocol)) return null;
   if (url.protocol !== "https:") return "This URL must begin with https://.";
-  if (url.port !== "" && Number(url.port) < 1024) return "This URL must use port 443, or one from 1024 on.";
-  if (isIP(host)) return isPublicAddress(host) ? null : "This address is not on the open internet.";
-  if (rules.allowed?.length) return null; // where names of the operator's own networks lead is seen when they are used
-  return isPublicName(host) ? null : "This host is not on the open internet.";
+  if (url.port !== "" && Number(url.port) < 1024) return "This URL must use port 443, or a port from 1024.";
+  if (isIP(host)) return isPublicAddress(host) ? null : "This address is not on the public internet.";
+  if (rules.allowed?.length) return null; // names can lead to the operator's networks, which is checked when the URL is used
+  return isPublicName(host) ? null : "This host is not on the public internet.";
 }
 
-/** Names that no public name server answers, or that lead into the network of the machine that looks them up. */
+/** Names that public DNS does not resolve, or that resolve inside the network of the resolving machine. */
 const privateNames =
   /\.(localhost|localdomain|local|internal|intranet|private|corp|home|lan|svc|cluster|onion|home\.arpa)$/i;
 
 const isPublicName = (host: string) => host.includes(".") && !privateNames.test(host);
 
-/** The rules for an address that only the provider connects to: our own private networks are not reachable from there. */
-const openInternet: AddressRules = { allowPrivate: false };
+/** The rules for an address that only the provider connects to: it cannot reach our private networks. */
+const publicInternet: AddressRules = { allowPrivate: false };
 
-/** As `objectionTo`, for a URL that only the provider requests. */
-export const objectionToProviderUrl = (text: string) => objectionTo(text, openInternet);
+/** As `objectionTo`, for a URL that only the provider connects to. */
+export const objectionToProviderUrl = (text: string) => objectionTo(text, publicInternet);
 
 /**
- * As `objectionToProviderUrl`, for a host without a URL around it. The URL parser reads the host, so that every spelling
- * of an address (hexadecimal, octal, full-width digits) is the address that a connection would go to.
+ * As `objectionToProviderUrl`, for a host only. The URL parser reads the host, so that every spelling of an address
+ * (hexadecimal, octal, full-width digits) is checked as the address that a connection would use.
  */
 export function objectionToProviderHost(host: string): string | null {
-  if (!/^[^\s/?#@\\%]+$/.test(host) || !URL.canParse(`https://${host}/`)) return "This is not the name of a host.";
+  if (!/^[^\s/?#@\\%]+$/.test(host) || !URL.canParse(`https://${host}/`)) return "This is not a valid host name.";
   const url = new URL(`https://${host}/`);
-  if (url.port !== "" || /:\d*$/.test(host.replace(/^\[.*\]/, ""))) return "This is not the name of a host.";
+  if (url.port !== "" || /:\d*$/.test(host.replace(/^\[.*\]/, ""))) return "This is not a valid host name.";
   const name = hostOf(url);
-  if (isIP(name)) return isPublicAddress(name) ? null : "This address is not on the open internet.";
-  return isPublicName(name) ? null : "This host is not on the open internet.";
+  if (isIP(name)) return isPublicAddress(name) ? null : "This address is not on the public internet.";
+  return isPublicName(name) ? null : "This host is not on the public internet.";
 }
 
 /**
- * Headers that say how a message travels, and to whom: chosen by a client they would let it speak to another host, or
- * hide a second message in the first.
+ * Headers that control the connection and the routing of a message. A client that sets them could reach another host, or
+ * smuggle a second request.
  */
-const ofTheLine = new Set([
+const connectionHeaders = new Set([
   "connection",
   "content-length",
   "expect",
@@ -117,37 +118,37 @@ const ofTheLine = new Set([
 ]);
 
 /**
- * Headers by which proxies and cloud platforms say who a request is from, or which open the metadata service of a cloud:
- * set by a client they would pass for the word of the provider's network, or of ours.
+ * Headers of proxies and cloud platforms that identify the sender, or that open the metadata service of a cloud. A client
+ * that sets them could pretend to be the provider's network, or ours.
  */
-const ofTheNetwork =
+const networkHeaders =
   /^(proxy-.*|forwarded|x-forwarded-.*|x-real-ip|x-client-ip|true-client-ip|cf-connecting-ip|x-original-(url|host|uri)|x-rewrite-url|x-http-method(-override)?|x-method-override|metadata|metadata-flavor|x-google-metadata-request|x-metadata-token|x-aws-ec2-metadata-token.*)$/;
 
-/** What speaks against a header that a client chose, as a sentence; null if nothing does. */
+/** Why a client's header is refused, as a sentence; null if it is allowed. */
 export function objectionToHeader(name: string): string | null {
-  if (!/^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$/.test(name)) return "This is not the name of a header.";
+  if (!/^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$/.test(name)) return "This is not a valid header name.";
   const lower = name.toLowerCase();
-  return ofTheLine.has(lower) || ofTheNetwork.test(lower) ? `The header ${name} is not yours to set.` : null;
+  return connectionHeaders.has(lower) || networkHeaders.test(lower) ? `The header ${name} cannot be set.` : null;
 }
 
-/** Printable, without line ends: what a header may hold. */
+/** Printable characters without line breaks. */
 export const isHeaderValue = (text: string) => /^[\t\x20-\x7e\x80-\xff]*$/.test(text);
 
-export const mostHeaders = 20;
-const longestHeaderValue = 2000;
+export const maxHeaders = 20;
+const maxHeaderValue = 2000;
 
 export type HeaderObjection = { name: string | null; message: string };
 
 /**
- * What speaks against headers that a client chose for requests to an address of its own; `name` null: against all of them
- * together. `reserved` says of a name why the sender sets it itself. Counted before they are looked at.
+ * Why a client's headers for requests to its own URL are refused. `name` null: an objection to all of them together.
+ * `reserved` returns why a name is set by the sender, or null. The number of headers is checked first.
  */
 export function objectionsToHeaders(
   headers: Readonly<Record<string, string>>,
   reserved: (lowerCaseName: string, name: string) => string | null,
 ): HeaderObjection[] {
   const names = Object.keys(headers);
-  if (names.length > mostHeaders) return [{ name: null, message: `At most ${mostHeaders} headers.` }];
+  if (names.length > maxHeaders) return [{ name: null, message: `At most ${maxHeaders} headers.` }];
   const first = new Map<string, string>();
   return names.flatMap((name) => {
     const lower = name.toLowerCase();
@@ -157,12 +158,12 @@ export function objectionsToHeaders(
       reserved(lower, name) ??
       objectionToHeader(name) ??
       objectionToHeaderValue(headers[name]!) ??
-      (twin === undefined ? null : `${twin} is the same header.`);
+      (twin === undefined ? null : `This header is the same as ${twin}. Keep one of them.`);
     return message === null ? [] : [{ name, message }];
   });
 }
 
 export function objectionToHeaderValue(value: string): string | null {
-  if (value.length > longestHeaderValue) return `A value has at most ${longestHeaderValue} characters.`;
-  return isHeaderValue(value) ? null : "A value is one line of characters that a header can hold.";
+  if (value.length > maxHeaderValue) return `A header value has at most ${maxHeaderValue} characters.`;
+  return isHeaderValue(value) ? null : "A header value must be one line of printable characters.";
 }

@@ -1,12 +1,12 @@
-/** Why a leg of a call is over, in our words. */
+/** Our own values for why a leg of a call ended. */
 export const legCauses = ["normal", "busy", "no_answer", "rejected", "invalid_number", "cancelled", "failed"] as const;
 export type LegCause = (typeof legCauses)[number];
 
-/** What a carrier says of one leg of a call. What it does not say is null. */
+/** A carrier's report on one leg of a call. Values that it lacks are null. */
 export type LegReport = {
   carrierLegId: string;
   carrierSessionId: string | null;
-  /** Our call, where the carrier gives back what we gave it. */
+  /** Our call id, if the carrier returns it. */
   callId: string | null;
   direction: "incoming" | "outgoing" | null;
   from: string | null;
@@ -17,7 +17,7 @@ export type LegReport = {
   startedAt: Date | null;
   answeredAt: Date | null;
   endedAt: Date | null;
-  /** Of a leg that is over. */
+  /** Set once the leg has ended. */
   end: {
     cause: LegCause;
     hangupCause: string | null;
@@ -25,14 +25,14 @@ export type LegReport = {
     sipHangupCause: string | null;
     durationSeconds: number | null;
   } | null;
-  /** An exact decimal; the currency where the carrier names one. */
+  /** `amount` is an exact decimal. */
   cost: { amount: string; currency: string | null } | null;
 };
 
-/** A message of the carrier: what it calls it, what makes it one, and the leg that it is about, if it is about one. */
+/** A carrier's webhook: its own event type, the deduplication key, and the leg that it is about, if any. */
 export type CarrierEvent = { type: string; key: string; leg: LegReport | null };
 
 export type Telnyx = {
-  /** Throws when this is no message of Telnyx. */
+  /** Throws if this is not a Telnyx webhook. */
   readEvent(rawBody: Buffer): CarrierEvent;
 };

@@ -1,24 +1,24 @@
 import type { Deadline } from "./provider-error.ts";
 
-/** An event on its way to a bus outside. */
+/** An event to publish to an external bus. */
 export type BusEntry = {
   type: string;
   at: Date;
   /** JSON. */
   detail: string;
-  /** The same without its data, for one that is larger than the bus takes. */
+  /** The same without its data, for an event that is larger than the bus accepts. */
   thin(): string;
 };
 
-/** `refused`: this entry, for good. `failed`: not now; `isLasting`: nor at once again. */
+/** `refused`: this entry will never be accepted. `failed`: retry it later; `isLasting`: only after a longer pause. */
 export type BusVerdict =
   | { is: "accepted" }
   | { is: "refused"; why: string }
   | { is: "failed"; why: string; isLasting: boolean };
 
-/** Where the installation's events are told to systems of its owner. */
+/** Publishes the installation's events to systems of its owner. */
 export type EventBus = {
   name: string;
-  /** What became of each, in order. Repeats those that failed until the deadline; never throws. */
+  /** Returns a verdict for each entry, in order. Retries failed entries until the deadline; never throws. */
   publish(entries: readonly BusEntry[], deadline: Deadline): Promise<BusVerdict[]>;
 };

@@ -1,8 +1,8 @@
 import type { Deadline } from "./provider-error.ts";
 
-/** Where files lie: an S3 of whatever maker. Keys are ours, `<client>/<purpose>/<id>`; nobody else chooses one. */
+/** Object storage with the S3 API. Only we choose keys: `<client>/<purpose>/<id>`. */
 export interface Files {
-  /** A link by which exactly these bytes can be put there: size, type and checksum are part of what is signed. */
+  /** A link to upload exactly these bytes: size, type and checksum are part of the signature. */
   presignUpload(
     file: { key: string; contentType: string; bytes: number; sha256: string },
     expiresSeconds: number,
@@ -12,17 +12,17 @@ export interface Files {
     file: { fileName: string; contentType?: string },
     expiresSeconds: number,
   ): Promise<string>;
-  /** null when nothing lies there. */
+  /** null if there is no such file. */
   head(key: string, deadline: Deadline): Promise<{ bytes: number; contentType: string; sha256: string | null } | null>;
-  /** The whole of it. Throws ProviderError `refused` when it is larger, or not there. */
+  /** Reads the whole file. Throws ProviderError `refused` if it is larger, or missing. */
   get(key: string, maxBytes: number, deadline: Deadline): Promise<Buffer>;
-  /** As it comes in, in parts; no half of it is ever seen. Answers how much it was. */
+  /** Uploads a stream in parts. The file becomes visible only when complete. Returns its size. */
   put(
     key: string,
     content: AsyncIterable<Buffer>,
     file: { contentType: string; maxBytes: number },
     deadline: Deadline,
   ): Promise<{ bytes: number }>;
-  /** Gone is gone. */
+  /** A file that is already gone counts as removed. */
   remove(keys: readonly string[], deadline: Deadline): Promise<void>;
 }

@@ -1,7 +1,7 @@
 import type { AddressRules } from "./addresses.ts";
 import type { Deadline } from "./provider-error.ts";
 
-/** What was sent to an address that a client chose, and what came back; bodies cut to their first bytes. */
+/** The response of a URL that a client chose. The body is cut to its first bytes. */
 export type FetchAnswer = {
   status: number;
   headers: Record<string, string>;
@@ -11,11 +11,11 @@ export type FetchAnswer = {
 };
 
 /**
- * The one way to an address that a client chose. Only the open internet is reached: every address that the name has is
- * looked at, and the connection goes to what was looked at. Follows no redirect, knows no proxy.
+ * The only way to request a client's URL. It reaches the public internet only: every address of the name is checked, and the
+ * connection uses a checked address. It follows no redirects and uses no proxy.
  */
 export interface GuardedFetch {
-  /** By which an address is looked at when it is kept; it is looked at again whenever it is used. */
+  /** The rules to check a URL when it is stored. It is checked again whenever it is used. */
   rules: AddressRules;
   /** Throws SendFailed. */
   fetch(

@@ -8,9 +8,9 @@ import type { MasterKeys, Vault } from "./vault.ts";
 import type { Vendors } from "./vendors.ts";
 import type { WebhookSender } from "./webhook-sender.ts";
 
-/** What the domain needs of other companies' machines, in our words. `server/adapters/` implements it. */
+/** What the domain needs from other services, in our terms. `server/adapters/` implements it. */
 export type Providers = {
-  /** null: there is none, and nothing is told. */
+  /** null: no event bus is configured. */
   bus: EventBus | null;
   ultravox: Ultravox;
   telnyx: Telnyx;

@@ -1,11 +1,11 @@
 import { storable } from "../../db/text.ts";
 
 /**
- * Why a provider did not do what it was asked.
- * `refused`: it said no, nothing happened, and the same request will be refused again.
- * `unavailable`: nothing happened; trying later may help (429, no connection, breaker open; a read that failed).
- * `unknown`: it may or may not have happened (timeout, reset, 500, 502, 503, 504): look before doing it again.
- * Its message quotes the provider, and is kept in rows and events: it holds nothing that the database cannot.
+ * Why a provider did not execute a request.
+ * `refused`: nothing happened, and the same request will be refused again.
+ * `unavailable`: nothing happened; a retry later may succeed (429, no connection, breaker open, a failed read).
+ * `unknown`: it may have been executed (timeout, reset, 500, 502, 503, 504): look it up before a retry.
+ * The message quotes the provider and is stored in rows and events, so it contains only text that Postgres can store.
  */
 export class ProviderError extends Error {
   readonly kind: "refused" | "unavailable" | "unknown";
@@ -25,13 +25,13 @@ export class ProviderError extends Error {
   }
 }
 
-/** About the account rather than about the request: a key, a bill, a permission, a lock. It ends when somebody sees to that. */
+/** Refusals because of the account, not of the request: a key, a bill, a permission, a lock. They end once that is fixed. */
 const passingStatuses = new Set([401, 402, 403, 407, 409, 423, 425]);
 
-/** Does the same request have a chance later, with nothing changed in it? Such a refusal is never kept as the last word. */
+/** Whether the same request may succeed later. Such a failure is never stored under an idempotency key. */
 export function isPassing({ kind, status }: ProviderError): boolean {
   return kind === "unavailable" || (kind === "refused" && status !== undefined && passingStatuses.has(status));
 }
 
-/** The absolute instant after which nobody waits any more; repeats included. */
+/** Aborts at an absolute time, retries included. */
 export type Deadline = { signal: AbortSignal };

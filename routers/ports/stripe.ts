@@ -1,4 +1,4 @@
 export type Stripe = {
-  /** Throws when this is no event of Stripe. */
+  /** Throws if this is not a Stripe event. */
   readEvent(rawBody: Buffer): { id: string; type: string; apiVersion: string | null; livemode: boolean };
 };

@@ -1,20 +1,20 @@
 import { ProviderError } from "./provider-error.ts";
 
-/** The keys of one client and purpose, open in memory. Sealing and opening are local and synchronous. */
+/** Seals and opens with the keys of one client and purpose, which are in memory. It makes no requests. */
 export interface Cipher {
-  /** `rowId` ties the sealed bytes to their row: copied into another row they do not open. */
+  /** `rowId` binds the sealed bytes to their row: they cannot be opened for another row. */
   seal(plain: Buffer | string, rowId: string): Buffer;
   open(sealed: Buffer, rowId: string): Buffer;
 }
 
 export type VaultPurpose = "idempotency" | "webhook_secret" | "provider_credential";
 
-/** Keeps secrets sealed. `keys` may speak to a key service: never while a transaction is open. Throws KeysUnavailable. */
+/** Seals secrets. `keys` can call a key service, so never use it in a transaction. Throws KeysUnavailable. */
 export interface Vault {
   keys(clientId: string, purpose: VaultPurpose): Promise<Cipher>;
 }
 
-/** The key service is away, or does not give the key: nothing was done, and it may work later. */
+/** The key service is unreachable, or refuses the key. Nothing was done; a retry may succeed. */
 export class KeysUnavailable extends ProviderError {
   constructor(message: string, extra: { cause?: unknown } = {}) {
     super("unavailable", message, extra);
@@ -22,10 +22,10 @@ export class KeysUnavailable extends ProviderError {
   }
 }
 
-/** What wraps the data keys. May speak to a key service, like the vault. */
+/** Wraps the data keys. It can call a key service, like the vault. */
 export interface MasterKeys {
-  /** The one that wraps new data keys, as rows name it. */
+  /** The name, in rows, of the master key that wraps new data keys. */
   readonly present: string;
-  /** Opens a data key with the master that its row names, and wraps it by the present one. Throws KeysUnavailable. */
+  /** Unwraps a data key with the master key of its row, and wraps it with the present one. Throws KeysUnavailable. */
   rewrap(key: { clientId: string; purpose: string; id: string; master: string; wrapped: string }): Promise<string>;
 }

@@ -1,6 +1,6 @@
 import type { Deadline } from "./provider-error.ts";
 
-/** Companies at whose doors a client may show credentials of his own. */
+/** The vendors for which a client can store its own credentials. */
 export const credentialProviders = [
   "ultravox",
   "elevenlabs",
@@ -16,18 +16,18 @@ export const credentialProviders = [
 ] as const;
 export type CredentialProvider = (typeof credentialProviders)[number];
 
-/** Tries credentials, and voices, where they come from. */
+/** Verifies credentials and voices at their vendor. */
 export interface Vendors {
   /**
-   * `refused`: the company says no. `unverifiable`: it offers no way to ask. Throws ProviderError `unavailable` when it
-   * cannot be asked now.
+   * `refused`: the vendor does not accept it. `unverifiable`: the vendor has no endpoint to check it. Throws ProviderError
+   * `unavailable`.
    */
   verify(
     provider: CredentialProvider,
     secret: Record<string, string>,
     deadline: Deadline,
   ): Promise<{ verdict: "accepted" | "unverifiable" } | { verdict: "refused"; reason: string }>;
-  /** Is there such a voice, for this key? `unverifiable` as above. */
+  /** Whether the voice exists for this credential. `unverifiable` as above. */
   findVoice(
     provider: CredentialProvider,
     secret: Record<string, string>,

@@ -5,7 +5,7 @@ export type WebhookRequest = { url: string; headers: Record<string, string>; bod
 export type WebhookAnswer = {
   status: number;
   latencyMs: number;
-  /** The first kilobyte of the answer, as text. */
+  /** The first kilobyte of the response body, as text. */
   response: string;
   retryAfterSeconds: number | null;
 };
@@ -19,20 +19,20 @@ export type SendFailure =
   | "request_malformed"
   | "timeout";
 
-/** No answer came; `reason` is one word for machines, and says nothing of our own network. */
+/** There was no response. `reason` is for programs, and reveals nothing about our network. */
 export class SendFailed extends Error {
   readonly reason: SendFailure;
 
   constructor(reason: SendFailure, options: { cause?: unknown } = {}) {
-    super(`Nothing came back: ${reason}.`, options);
+    super(`No response: ${reason}.`, options);
     this.name = "SendFailed";
     this.reason = reason;
   }
 }
 
-/** Posts to addresses that strangers chose: only to the open internet, only where it was told, and not for ever. */
+/** Posts to URLs that clients chose: on the public internet only, without redirects, and with a deadline. */
 export interface WebhookSender {
-  /** Whatever the status, an answer is an answer; no redirect is followed. Throws SendFailed. */
+  /** Returns every HTTP response, whatever its status, and follows no redirects. Throws SendFailed. */
   send(request: WebhookRequest, deadline: Deadline): Promise<WebhookAnswer>;
   close(): Promise<void>;
 }

@@ -26,7 +26,7 @@ export const isSetApart = (loop: string, subject: ReturnType<typeof sql>) =>
   sql`exists (select from set_apart s where s.loop = ${loop} and s.subject = ${subject})`;
 
 /** The subjects of one client that a loop goes on without. */
-export async function apartFor(tx: Tx, loop: string, clientId: string | null): Promise<string[]> {
+export async function listSetApartSubjects(tx: Tx, loop: string, clientId: string | null): Promise<string[]> {
   const isOwn = clientId === null ? undefined : eq(setApart.clientId, clientId);
   const rows = await tx
     .select({ subject: setApart.subject })
@@ -36,7 +36,7 @@ export async function apartFor(tx: Tx, loop: string, clientId: string | null): P
 }
 
 /** What the loop could process after all is set apart no more. */
-export async function takeBack(tx: Tx, loop: string, subjects: readonly string[]) {
+export async function clearSetApart(tx: Tx, loop: string, subjects: readonly string[]) {
   if (subjects.length === 0) return;
   await tx.delete(setApart).where(and(eq(setApart.loop, loop), inArray(setApart.subject, [...subjects])));
 }

@@ -1,7 +1,7 @@
 import { eq } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { credentials } from "../../db/schema/credentials.ts";
-import { ApiError, type FaultDetail } from "../core/errors.ts";
+import { ApiError, type ErrorDetail } from "../core/errors.ts";
 import type { Providers } from "../ports/index.ts";
 import type { Deadline } from "../ports/provider-error.ts";
 import type { ProviderCarrier, ProviderRegistration, ProviderSip } from "../ports/ultravox.ts";
@@ -15,7 +15,7 @@ type Seen = { sip: ProviderSip; carriers: ProviderCarrier[]; registrations: Prov
 type Account = { accountId: string; shared: boolean };
 
 /** What the provider says of an account, all at once. */
-export async function seeAccount({ ultravox }: Providers, { accountId }: Account, deadline: Deadline): Promise<Seen> {
+export async function readAccount({ ultravox }: Providers, { accountId }: Account, deadline: Deadline): Promise<Seen> {
   const [sip, carriers, registrations] = await Promise.all([
     ultravox.getSip(accountId, deadline),
     ultravox.listCarriers(accountId, deadline),
@@ -73,7 +73,7 @@ export async function planChange(tx: Tx, input: UpdateTelephony, ring: Cipher): 
 }
 
 /** Every step may be repeated: what was done before a failure stays, and the same request does the rest. */
-export async function tellAccount(providers: Providers, wanted: Wanted, deadline: Deadline): Promise<Seen> {
+export async function updateAccount(providers: Providers, wanted: Wanted, deadline: Deadline): Promise<Seen> {
   const { ultravox } = providers;
   const { accountId, input, carriers } = wanted;
   if (input.allowedCidrRanges)
@@ -82,7 +82,7 @@ export async function tellAccount(providers: Providers, wanted: Wanted, deadline
     if (fields) await ultravox.setCarrier(accountId, carrier, fields, deadline);
     else await ultravox.removeCarrier(accountId, carrier, deadline);
   }
-  return seeAccount(providers, wanted, deadline);
+  return readAccount(providers, wanted, deadline);
 }
 
 export async function recordChange(tx: Tx, wanted: Wanted, seen: Seen): Promise<TelephonyConfig> {
@@ -107,6 +107,6 @@ const pick = (fields: Record<string, string>, names: string[]) =>
 function notYours(names: readonly string[]): ApiError {
   const message =
     "You share the installation's provider account. Give your own key first: PUT /auth/providers/ultravox.";
-  const details: FaultDetail[] = names.map((path) => ({ path, message }));
+  const details: ErrorDetail[] = names.map((path) => ({ path, message }));
   return new ApiError("input_invalid", `${names[0]}: ${message}`, { details });
 }

@@ -34,7 +34,7 @@ const fewestDigits = 4;
 const fewestCharacters = 3;
 
 /** On an account that clients share nobody asks for a large part of all numbers. */
-export function objectionToWidth(pattern: string): string | null {
+export function widthProblem(pattern: string): string | null {
   const { text, isNumber, isOpen } = read(pattern);
   if (!isOpen) return null;
   if (isNumber && text.length - 1 < fewestDigits) return `Write at least ${fewestDigits} digits before the \`*\`.`;

@@ -36,7 +36,7 @@ export const createRegistration: ProviderCommand<CreateRegistration, Asked, Prov
       .onConflictDoNothing()
       .returning();
     if (!row) throw new ApiError("registration_taken");
-    return { subjectId: id, providerAccountId, asked: { ...fields, password, earlier: await earlierOf(tx, fields) } };
+    return { subjectId: id, providerAccountId, request: { ...fields, password, earlier: await earlierOf(tx, fields) } };
   },
 
   /** One that somebody else made there is looked for first: afterwards, should the answer be lost, it could pass for this one. */

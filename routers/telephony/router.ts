@@ -1,6 +1,6 @@
 import { command, providerCommand, providerQuery, query, router } from "../core/procedures.ts";
 import { rest } from "../core/rest-metadata.ts";
-import { describeTelephony, planChange, recordChange, seeAccount, tellAccount } from "./config.ts";
+import { describeTelephony, planChange, readAccount, recordChange, updateAccount } from "./config.ts";
 import { createRegistration, getRegistration, listRegistrations, removeRegistration } from "./registrations.ts";
 import { assignments } from "./rules.ts";
 import {
@@ -30,9 +30,9 @@ export const telephony = router({
     )
     .output(TelephonyConfig)
     .query(({ ctx }) =>
-      ctx.consult({
+      ctx.queryProvider({
         read: isShared,
-        execute: (account, deadline) => seeAccount(ctx.providers, account, deadline),
+        execute: (account, deadline) => readAccount(ctx.providers, account, deadline),
         record: describeTelephony,
       }),
     ),
@@ -49,9 +49,9 @@ export const telephony = router({
     .input(UpdateTelephony)
     .output(TelephonyConfig)
     .mutation(({ ctx, input }) =>
-      ctx.consult({
-        read: (tx) => planChange(tx, input, ctx.ring),
-        execute: (wanted, deadline) => tellAccount(ctx.providers, wanted, deadline),
+      ctx.queryProvider({
+        read: (tx) => planChange(tx, input, ctx.cipher),
+        execute: (wanted, deadline) => updateAccount(ctx.providers, wanted, deadline),
         record: recordChange,
       }),
     ),

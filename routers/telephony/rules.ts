@@ -33,7 +33,7 @@ export function assignments({
 }
 
 /** In a system transaction: every route of an account, whoever's, in the order in which they came. */
-export const rulesOfAccount = (tx: Tx, accountId: string) =>
+export const routesOfAccount = (tx: Tx, accountId: string) =>
   tx
     .select({
       ...getTableColumns(inboundRoutes),
@@ -59,14 +59,14 @@ export async function numbersOfAccount(tx: Tx, accountId: string) {
   return rows.toSorted((a, b) => bySpecificity(a.pattern, b.pattern));
 }
 
-export type AccountRule = Awaited<ReturnType<typeof rulesOfAccount>>[number];
+export type AccountRoute = Awaited<ReturnType<typeof routesOfAccount>>[number];
 export type AccountNumber = Awaited<ReturnType<typeof numbersOfAccount>>[number];
-type Answering = AccountRule & { providerAgentId: string };
+type Answering = AccountRoute & { providerAgentId: string };
 export type Silence = { status: "waiting" | "failed"; reason: string };
 
 /** openapi: SipConfig.allowedAgents. */
-export const mostRules = 20;
-const noPlace = `The provider account takes ${mostRules} rules at most. Use a pattern for several numbers, or an account of your own.`;
+export const maxRoutesPerAccount = 20;
+const noPlace = `The provider account takes ${maxRoutesPerAccount} rules at most. Use a pattern for several numbers, or an account of your own.`;
 export const notAssigned: Silence = {
   status: "waiting",
   reason:
@@ -78,9 +78,13 @@ export const notAssigned: Silence = {
  * on a shared account, where a route answers within its client's own only; null on a client's own account. A later route
  * takes nobody's place; a client's `rank` orders its own routes and fills its own places.
  */
-export function whoAnswers(rules: readonly AccountRule[], numbers: readonly AccountNumber[] | null, places: number) {
+export function selectAnsweringRoutes(
+  rules: readonly AccountRoute[],
+  numbers: readonly AccountNumber[] | null,
+  places: number,
+) {
   const silent = new Map<string, Silence>();
-  const fail = ({ id }: AccountRule, reason: string) => silent.set(id, { status: "failed", reason });
+  const fail = ({ id }: AccountRoute, reason: string) => silent.set(id, { status: "failed", reason });
   const able = rules.filter((rule): rule is Answering => {
     const reason = silenceOf(rule);
     if (reason) fail(rule, reason);
@@ -102,10 +106,10 @@ export function whoAnswers(rules: readonly AccountRule[], numbers: readonly Acco
   return { answering, silent };
 }
 
-const numberOf = (rule: AccountRule, numbers: readonly AccountNumber[]) =>
+const numberOf = (rule: AccountRoute, numbers: readonly AccountNumber[]) =>
   numbers.find((number) => number.clientId === rule.clientId && covers(number.pattern, rule.pattern));
 
-function silenceOf(rule: AccountRule): string | null {
+function silenceOf(rule: AccountRoute): string | null {
   const { enabled, agentState, providerAgentId, clientStatus, requiredVariables } = rule;
   if (!enabled) return "The rule is switched off.";
   if (agentState !== "active" || providerAgentId === null) return `The agent is ${agentState}.`;

@@ -11,7 +11,7 @@ import { ApiError } from "../core/errors.ts";
 import { toIso } from "../core/fields.ts";
 import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
 import { accountFor, platformAccount } from "../credentials/accounts.ts";
-import { covers, normalised, objectionToWidth, overlap } from "./pattern.ts";
+import { covers, normalised, overlap, widthProblem } from "./pattern.ts";
 import { type Assignments, notAssigned } from "./rules.ts";
 import type { CreateRoute, ListRoutes, Route, UpdateRoute } from "./schema.ts";
 
@@ -163,7 +163,7 @@ async function standingOf(tx: Tx, { accountId, pattern, field, ownId }: Wanted, 
     );
   if (twin) refuse("inbound_route_taken", `${pattern} is answered by your route ${twin.id}: change that one.`);
   if (accountId !== platformAccount) return pending;
-  const objection = objectionToWidth(pattern);
+  const objection = widthProblem(pattern);
   if (objection) refuse("input_invalid", `${objection} On the shared provider account a pattern is no wider.`);
   const assigned = await assignments(accountId);
   if (assigned.some((each) => each.isOwn && covers(each.pattern, pattern))) return pending;
@@ -181,7 +181,7 @@ const tellProvider = (tx: Tx, accountId: string) =>
   enqueue(tx, "telephony.sync", { accountId }, { key: accountId, delaySeconds: 1 });
 
 /** In a transaction of the house: whether this client's rules answer has changed, so each of their accounts is told. */
-export async function tellProvidersOf(tx: Tx, clientId: string) {
+export async function enqueueSyncOfClient(tx: Tx, clientId: string) {
   const accounts = await tx
     .selectDistinct({ accountId: inboundRoutes.providerAccountId })
     .from(inboundRoutes)

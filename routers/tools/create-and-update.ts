@@ -56,7 +56,7 @@ export const createTool: ProviderCommand<WithRules<CreateTool>, Asked, Got, Tool
     const shown = { name, description, kind: definition.type, config: { definition }, metadata };
     await tx.insert(tools).values({ id, ...shown, pending: content, status: "provisioning", providerAccountId });
     const asked = { id, providerToolId: null, definition: toolDefinition(content) };
-    return { subjectId: id, providerAccountId, asked };
+    return { subjectId: id, providerAccountId, request: asked };
   },
 
   async execute({ ultravox }, accountId, { id, definition }, deadline) {
@@ -107,7 +107,7 @@ export const updateTool: ProviderCommand<WithRules<UpdateTool>, Asked, Got, Tool
     else refuseOddMarks(pending, Object.keys(given));
     if (pending.name !== tool.name) await takeName(tx, pending, id);
     await tx.update(tools).set({ pending }).where(eq(tools.id, id));
-    return { subjectId: id, providerAccountId: tool.providerAccountId, asked: askedOf({ ...tool, pending }) };
+    return { subjectId: id, providerAccountId: tool.providerAccountId, request: askedOf({ ...tool, pending }) };
   },
 
   execute: replace,

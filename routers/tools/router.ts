@@ -95,5 +95,5 @@ export const tools = router({
     )
     .input(TestTool)
     .output(ToolTest)
-    .mutation(({ ctx, input }) => ctx.consult(tryTool(input, ctx.ring, ctx.providers.guarded))),
+    .mutation(({ ctx, input }) => ctx.queryProvider(tryTool(input, ctx.cipher, ctx.providers.guarded))),
 });

@@ -53,7 +53,7 @@ export const voices = router({
     )
     .input(CreateVoice)
     .output(Voice)
-    .mutation(({ ctx, input }) => ctx.consult(createVoice(input, ctx.providers.files, ctx.ring))),
+    .mutation(({ ctx, input }) => ctx.queryProvider(createVoice(input, ctx.providers.files, ctx.cipher))),
 
   list: query
     .meta(

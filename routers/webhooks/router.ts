@@ -20,7 +20,7 @@ import {
   setHeaders,
   updateEndpoint,
 } from "./endpoints/service.ts";
-import { tryEndpoint } from "./endpoints/test-endpoint.ts";
+import { testEndpoint } from "./endpoints/test-endpoint.ts";
 import { ListReplays, Replay, ReplayId, ReplayPage, StartReplay } from "./replays/schema.ts";
 import { cancelReplay, getReplay, listReplays, startReplay } from "./replays/service.ts";
 import {
@@ -33,7 +33,7 @@ import {
   EventTypePage,
   ListEndpoints,
   RotateSecret,
-  TryEndpoint,
+  TestEndpoint,
   UpdateEndpoint,
 } from "./schema.ts";
 
@@ -49,7 +49,7 @@ export const webhooks = router({
     )
     .input(CreateEndpoint)
     .output(CreatedEndpoint)
-    .mutation(({ ctx, input }) => createEndpoint(ctx.tx, input, ctx.ring, addressRules(ctx))),
+    .mutation(({ ctx, input }) => createEndpoint(ctx.tx, input, ctx.cipher, addressRules(ctx))),
 
   list: query
     .meta(
@@ -86,7 +86,7 @@ export const webhooks = router({
     .input(UpdateEndpoint)
     .output(Endpoint)
     .mutation(async ({ ctx, input: { headers, ...change } }) => {
-      if (headers) await setHeaders(ctx.tx, change.id, headers, ctx.ring);
+      if (headers) await setHeaders(ctx.tx, change.id, headers, ctx.cipher);
       return updateEndpoint(ctx.tx, change, addressRules(ctx));
     }),
 
@@ -111,7 +111,7 @@ export const webhooks = router({
     )
     .input(RotateSecret)
     .output(CreatedEndpoint)
-    .mutation(({ ctx, input }) => rotateSecret(ctx.tx, input, ctx.ring)),
+    .mutation(({ ctx, input }) => rotateSecret(ctx.tx, input, ctx.cipher)),
 
   test: providerQuery
     .meta(
@@ -122,11 +122,11 @@ export const webhooks = router({
         vault: "webhook_secret",
       }),
     )
-    .input(TryEndpoint)
+    .input(TestEndpoint)
     .output(EndpointTrial)
     .mutation(({ ctx, input }) => {
-      const { ring, principal, providers } = ctx;
-      return ctx.consult(tryEndpoint(input, { clientId: principal.clientId, ring, sender: providers.webhooks }));
+      const { cipher: ring, principal, providers } = ctx;
+      return ctx.queryProvider(testEndpoint(input, { clientId: principal.clientId, ring, sender: providers.webhooks }));
     }),
 
   replay: command

@@ -4,7 +4,7 @@ import { canMatch } from "../core/event-pattern.ts";
 import { examples, Id, Timestamp } from "../core/fields.ts";
 import { PageInput, pageOf } from "../core/pagination.ts";
 import { AttemptError, disableCodes } from "../core/webhook-error-codes.ts";
-import { mostHeaders } from "../ports/addresses.ts";
+import { maxHeaders } from "../ports/addresses.ts";
 import { objectionsToHeaders } from "./endpoints/headers.ts";
 
 export const endpointId = Id("endpoint", examples.endpoint);
@@ -55,7 +55,7 @@ export const fields = {
       }
     })
     .meta({
-      maxProperties: mostHeaders,
+      maxProperties: maxHeaders,
       description:
         "Headers of your own that every request carries, at most 20. They are kept sealed: answers show their names alone.",
       redact: "secret",
@@ -167,7 +167,7 @@ const endpoint = {
   health: z
     .object({
       status: z.enum(["healthy", "failing", "disabled"]).meta({ examples: ["healthy"] }),
-      failuresInRow: z.int().meta({ description: "Attempts that failed since one last succeeded.", examples: [0] }),
+      consecutiveFailures: z.int().meta({ description: "Attempts that failed since one last succeeded.", examples: [0] }),
       failingSince: Timestamp.nullable().meta({ examples: [null] }),
       lastSuccessAt: Timestamp.nullable().meta({ description: "To the minute." }),
       lastFailureAt: Timestamp.nullable().meta({ description: "To the minute.", examples: [null] }),
@@ -205,14 +205,14 @@ export const CreatedEndpoint = z
   .meta({ id: "CreatedWebhookEndpoint" });
 export type CreatedEndpoint = z.output<typeof CreatedEndpoint>;
 
-export const TryEndpoint = z.strictObject({
+export const TestEndpoint = z.strictObject({
   id: endpointId,
   eventType: z
     .enum(eventTypes)
     .default("webhook.test")
     .meta({ description: "Whose example is sent.", examples: ["webhook.test"] }),
 });
-export type TryEndpoint = z.output<typeof TryEndpoint>;
+export type TestEndpoint = z.output<typeof TestEndpoint>;
 
 export const EndpointTrial = z
   .object({

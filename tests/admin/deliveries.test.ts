@@ -184,7 +184,7 @@ describe("the list of endpoints", () => {
     expect(answer.body.data).toMatchObject([
       {
         ...{ id: failing, clientId: ada, host: "hooks.example.com", status: "enabled", disabledReason: null },
-        ...{ paused: false, failuresInRow: 4, failingSince: expect.stringMatching(/^20.*Z$/), lastSuccessAt: null },
+        ...{ paused: false, consecutiveFailures: 4, failingSince: expect.stringMatching(/^20.*Z$/), lastSuccessAt: null },
         ...{ pending: 10, due: 5, inFlight: 2, ratePerSecond: 20, capped: false },
       },
     ]);

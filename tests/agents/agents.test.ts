@@ -114,7 +114,7 @@ describe("when the provider refuses", () => {
     const refused = await h.post("/agents", agent);
     expect(outcome(refused)).toEqual([422, "provider_rejected"]);
     const { details, message } = refused.body.error;
-    const id = details.find(({ path }: { path: string }) => path === "id").message;
+    const id = details.find(({ path }: { path: string }) => path === "id").id;
     expect((await h.get(`/agents/${id}`)).body.data).toMatchObject({
       status: "failed",
       version: 0,

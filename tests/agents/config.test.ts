@@ -600,7 +600,7 @@ describe("a call that meets a change", () => {
 const outcome = ({ status, body }: Answer) => [status, (body.error?.data ?? body.error)?.code];
 const pathsOf = ({ body }: Answer): string[] => body.error.details.map(({ path }: { path: string }) => path);
 const pathMessage = ({ body }: Answer): string =>
-  body.error.details.find(({ path }: { path: string }) => path === "id").message;
+  body.error.details.find(({ path }: { path: string }) => path === "id").id;
 
 /** What is changed meanwhile comes to the provider only once it is released. */
 async function whileHeld(work: (release: () => void) => Promise<void>) {

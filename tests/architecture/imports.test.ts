@@ -105,7 +105,7 @@ const crossTenant: Record<string, string> = {
   "jobs/voices.ts": "the sweep finds abandoned voices of all clients",
   "jobs/webhooks.ts": "the sweep finds due deliveries of all clients",
   "jobs/workflows.ts": "the sweep finds workflows of all clients whose job is gone",
-  "routers/core/procedures.ts": "the builders for operators and services, and the owner of a named resource",
+  "routers/core/system-procedures.ts": "the builders for operators and services, and the owner of a named resource",
   "routers/telephony/rules.ts": "a number on a shared account belongs to one client: creating a route checks all",
   "server/adapters/client-accounts.ts": "a provider's webhook names an account before its client is known",
   "server/auth.ts": "a key or token names its client only once it is found",

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { beforeAll, describe, expect, test } from "vitest";
 import { idFloor, idPattern, newId } from "../../db/ids.ts";
 import { billMicros, costLines } from "../../routers/billing/price.ts";
-import { searchableWords, wordsOf } from "../../routers/calls/list/search-terms.ts";
+import { searchableTerms, wordsOf } from "../../routers/calls/list/search-terms.ts";
 import { type Answer, phone, startTestApp, until } from "../support/app.ts";
 import { finished, makeAgent } from "../support/calls.ts";
 
@@ -251,7 +251,7 @@ describe("by themselves", () => {
       "हिन्दी",
     ]);
     expect(wordsOf(`${"a".repeat(40)} ${"b".repeat(41)}`)).toEqual(["a".repeat(40)]);
-    expect(searchableWords(Array.from({ length: 900 }, (_, n) => `word${n} word0`))).toHaveLength(500);
+    expect(searchableTerms(Array.from({ length: 900 }, (_, n) => `word${n} word0`))).toHaveLength(500);
     fc.assert(
       fc.property(fc.string({ unit: "binary" }), (text) => {
         const words = wordsOf(text);

@@ -109,7 +109,7 @@ describe("the documentation of events", () => {
   test("lists every type in docs/events.md, with what it says", () => {
     const text = readFileSync("docs/events.md", "utf8");
     const rows = eventTypes.map((type) => {
-      const { subject, says } = catalogue[type];
+      const { subject, description: says } = catalogue[type];
       return `| \`${type}\` | \`${subject}\` | ${says} |`;
     });
     const table = ["| type | subject | |", "|---|---|---|", ...rows].join("\n");

@@ -10,7 +10,7 @@ import { newId } from "../../db/ids.ts";
 import { openNotifications } from "../../db/notifications.ts";
 import { createPatchbayClient } from "../../edge/client.ts";
 import { type Follower, followerLimits, openEventFollowers } from "../../routers/core/event-followers.ts";
-import { followEvents, followTempo } from "../../routers/events/follow.ts";
+import { followEvents, followTimings } from "../../routers/events/follow.ts";
 import type { Event } from "../../routers/events/schema.ts";
 import { makeKey } from "../contract/endpoints/core.ts";
 import { startTestApp, until } from "../support/app.ts";
@@ -128,7 +128,7 @@ describe("the stream of events", () => {
   });
 
   test("loses nothing while a transaction is held open and later ones commit, and tells them in the order of the tail", async () => {
-    followTempo.lookEveryMs = 120_000;
+    followTimings.lookEveryMs = 120_000;
     try {
       const stream = await follow();
       const commitSlow = await hold("slow");
@@ -145,7 +145,7 @@ describe("the stream of events", () => {
       await commitOther();
       expect((await stream.until(5)).at(-1)).toBe("behind bob");
     } finally {
-      followTempo.lookEveryMs = 10_000;
+      followTimings.lookEveryMs = 10_000;
     }
   });
 
@@ -186,7 +186,7 @@ describe("the stream of events", () => {
   });
 
   test("goes on when the connection that hears of events is lost, and tells what was stated meanwhile", async () => {
-    followTempo.lookEveryMs = 120_000; // it is told, or it does not know
+    followTimings.lookEveryMs = 120_000; // it is told, or it does not know
     try {
       const stream = await follow();
       await say("one");
@@ -204,7 +204,7 @@ describe("the stream of events", () => {
       await say("three");
       expect(await stream.until(3)).toEqual(["one", "two", "three"]);
     } finally {
-      followTempo.lookEveryMs = 10_000;
+      followTimings.lookEveryMs = 10_000;
     }
   });
 
@@ -322,7 +322,7 @@ describe("the stream of events is refused", () => {
 
   test("beyond so many in one process", async () => {
     const notices = openNotifications({ url: h.deps.roles.tenantUrl, channel: "none" });
-    const live = openEventFollowers(notices, { perProcess: 2, perPrincipal: 2, looksAtOnce: 1 });
+    const live = openEventFollowers(notices, { perProcess: 2, perPrincipal: 2, concurrentReads: 1 });
     const places = [live.enter("key_1", ada.clientId), live.enter("key_2", ada.clientId)];
     expect(() => live.enter("key_3", ada.clientId)).toThrow(expect.objectContaining({ fault: "server_overloaded" }));
     places[0]!.leave();

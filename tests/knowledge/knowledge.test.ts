@@ -376,11 +376,11 @@ describe("web pages", () => {
 
   test.each([
     ["ftp://example.com/a", "https:// or http://"],
-    ["http://127.0.0.1/a", "not on the open internet"],
-    ["http://169.254.169.254/latest", "not on the open internet"],
-    ["https://[::1]/", "not on the open internet"],
-    ["https://intranet/", "not on the open internet"],
-    ["http://printer.local/", "not on the open internet"],
+    ["http://127.0.0.1/a", "not on the public internet"],
+    ["http://169.254.169.254/latest", "not on the public internet"],
+    ["https://[::1]/", "not on the public internet"],
+    ["https://intranet/", "not on the public internet"],
+    ["http://printer.local/", "not on the public internet"],
     ["https://ada:secret@example.com/", "no password"],
     ["not a url", "not a URL"],
   ])("at %s are refused, and the field is named", async (url, why) => {

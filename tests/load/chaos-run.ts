@@ -360,10 +360,10 @@ async function recordsOf({ owner }: Ground, customers: Customer[]) {
   const stated = (await owner`select id from events where subject_type = 'call'`).map(({ id }) => String(id));
   const lost = await owner`
     select task, error from dead_jobs where task in ('events.fanOut', 'webhooks.deliver')`;
-  const off = await owner`select id, disabled_reason from webhook_endpoints where status <> 'enabled'`;
+  const off = await owner`select id, disabled_code from webhook_endpoints where status <> 'enabled'`;
   return {
     ...{ recorded, stated },
     gaveUp: lost.map(({ task, error }) => `${task}: ${error}`),
-    disabledEndpoints: off.map(({ id, disabled_reason }) => `${id}: ${disabled_reason}`),
+    disabledEndpoints: off.map(({ id, disabled_code }) => `${id}: ${disabled_code}`),
   };
 }

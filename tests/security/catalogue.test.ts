@@ -28,7 +28,7 @@ const client = "( SELECT NULLIF(current_setting('app.client_id'::text, true), ''
 const user = "( SELECT NULLIF(current_setting('app.user_id'::text, true), ''::text))";
 const own = `(client_id = ${client})`;
 const ownRows = `own_rows to patchbay_tenant for ALL using ${own} check ${own}`;
-const system = "house to patchbay_system for ALL using true check true";
+const system = "system to patchbay_system for ALL using true check true";
 /** Everything that is not one of the two above. */
 const otherPolicies: Record<string, string[]> = {
   clients: [
@@ -113,7 +113,7 @@ const grants: Record<string, Record<string, string>> = {
     "UPDATE of deadline_at": "intents knowledge_files",
     "UPDATE of status": "uploads",
     "UPDATE of checked_at": "voices",
-    "UPDATE of failing_since,failures_in_row,last_failure_at,last_success_at,rate_due_at,slow_at": "webhook_endpoints",
+    "UPDATE of consecutive_failures,failing_since,last_failure_at,last_success_at,rate_due_at,slow_at": "webhook_endpoints",
     "UPDATE of data": "events",
     "UPDATE of response": "delivery_attempts",
     "UPDATE of next_at": "workflow_steps",
@@ -196,8 +196,8 @@ describe("rights", () => {
 /** Functions that a login other than their owner may call; * runs with the rights of its owner. */
 const callable = {
   patchbay_tenant: [
-    "app.enter(text,text,text)",
-    "app.enter_user(text,text)",
+    "app.set_tenant(text,text,text)",
+    "app.set_user(text,text)",
     "*graphile_worker.patchbay_enqueue(json)",
     "*graphile_worker.patchbay_waiting(text)",
   ],

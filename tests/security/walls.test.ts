@@ -50,7 +50,7 @@ const clientOf = (index: number) => names[index % names.length]!;
 async function inTransaction(): Promise<number> {
   const [row] = await owner`
     select count(*)::int as n from pg_stat_activity
-    where application_name like 'patchbay-%' and datname = current_database() and status like 'idle in transaction%'`;
+    where application_name like 'patchbay-%' and datname = current_database() and state like 'idle in transaction%'`;
   return row!.n;
 }
 
@@ -60,21 +60,7 @@ async function killAll() {
 }
 
 describe("the catalogue", () => {
-  const global = [
-    "loop_heartbeats",
-    "set_apart",
-    "clients",
-    "users",
-    "roles",
-    "prices",
-    "ingress_events",
-    "ingress_keys",
-    "bus_positions",
-    "delivery_pauses",
-    "worker_heartbeats",
-    "dead_jobs",
-    ,
-  ];
+  const global = ["loop_heartbeats", "set_apart", "clients", "users", "roles", "prices", "ingress_events", "ingress_keys", "bus_positions", "delivery_pauses", "worker_heartbeats", "dead_jobs"];
 
   test("every table is walled, by force, and no application login may pass the wall", async () => {
     const tables = await owner`

@@ -16,8 +16,8 @@ export async function addEndpoint(owner: Owner, clientId: string, given: Endpoin
   const id = newId("endpoint");
   const { url = "https://hooks.example.com/in?token=swordfish", status = "enabled", failures = 0 } = given;
   await owner`
-    insert into webhook_endpoints (client_id, id, url, event_types, status, disabled_reason, disabled_at, secret,
-      failures_in_row, failing_since, rate_per_second)
+    insert into webhook_endpoints (client_id, id, url, event_types, status, disabled_code, disabled_at, secret,
+      consecutive_failures, failing_since, rate_per_second)
     values (${clientId}, ${id}, ${url}, array['*'], ${status}, ${given.reason ?? null},
       now() - make_interval(hours => ${given.disabledHoursAgo ?? null}::int), '\\x00',
       ${failures}, case when ${failures}::int > 0 then now() - interval '1 hour' end, ${given.ratePerSecond ?? null})`;

@@ -42,7 +42,7 @@ const doors = router({
     .input(Ids)
     .output(z.array(z.string()))
     .mutation(({ ctx, input: { fileIds } }) =>
-      ctx.consult({
+      ctx.queryProvider({
         read: (tx) => findUploads(tx, fileIds, sample),
         execute: (rows, deadline) => verifyUploads(ctx.providers.files, rows, deadline),
         record: async (tx) => (await useUploads(tx, fileIds, sample)).map(({ id }) => id),

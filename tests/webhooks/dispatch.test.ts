@@ -5,7 +5,7 @@ import { ConnectionLost } from "../../db/client.ts";
 import { idFloor, newId } from "../../db/ids.ts";
 import { expireDeliveries } from "../../jobs/maintenance.ts";
 import { createBatcher } from "../../jobs/runtime/batcher.ts";
-import { recordFindings } from "../../routers/webhooks/deliveries/record-attempts.ts";
+import { recordAttempts } from "../../routers/webhooks/deliveries/record-attempts.ts";
 import { getEndpoint } from "../../routers/webhooks/endpoints/service.ts";
 import { newSecret } from "../../routers/webhooks/endpoints/signature.ts";
 import { openDeliveryGround, status, type Tenant } from "../support/deliveries.ts";
@@ -136,17 +136,17 @@ describe("an endpoint that fails", () => {
     const { id, url } = await t.endpoint("bad");
     await t.endpoint("good", ["webhook.*"]);
     receiver.answer(t.path("bad"), status(500));
-    await owner`update webhook_endpoints set failures_in_row = 98, failing_since = now() - interval '1 hour' where id = ${id}`;
+    await owner`update webhook_endpoints set consecutive_failures = 98, failing_since = now() - interval '1 hour' where id = ${id}`;
     await t.say(1);
     await t.work();
-    expect(await endpointRow(id)).toMatchObject({ status: "enabled", failures_in_row: 99 });
+    expect(await endpointRow(id)).toMatchObject({ status: "enabled", consecutive_failures: 99 });
     // Its retry is not to fail beside the next event.
     await owner`update deliveries set next_attempt_at = now() + interval '1 hour'
       where client_id = ${t.clientId} and status = 'pending'`;
     await t.say(1);
     await t.work();
     const reason = "100 attempts failed one after the other.";
-    expect(await endpointRow(id)).toMatchObject({ status: "disabled", disabled_reason: reason, failures_in_row: 100 });
+    expect(await endpointRow(id)).toMatchObject({ status: "disabled", disabled_reason: reason, consecutive_failures: 100 });
     expect(bodies(t, "good").map(({ data }) => data)).toEqual([{ id, url, reason, code: "failures" }]);
     expect(await t.asClient((tx) => getEndpoint(tx, id))).toMatchObject({
       disabledReason: reason,
@@ -158,7 +158,7 @@ describe("an endpoint that fails", () => {
     const t = await tenant();
     const { id } = await t.endpoint("bad");
     receiver.answer(t.path("bad"), status(500));
-    await owner`update webhook_endpoints set failures_in_row = 7, failing_since = now() - interval '4 days 23 hours' where id = ${id}`;
+    await owner`update webhook_endpoints set consecutive_failures = 7, failing_since = now() - interval '4 days 23 hours' where id = ${id}`;
     await t.say(1);
     await t.work();
     expect((await endpointRow(id)).status).toBe("enabled");
@@ -187,11 +187,11 @@ describe("an endpoint that fails", () => {
       deliveryId: row.id,
       claim: 1,
     }));
-    await owner`update webhook_endpoints set failures_in_row = 99, failing_since = now() - interval '6 days' where id = ${id}`;
+    await owner`update webhook_endpoints set consecutive_failures = 99, failing_since = now() - interval '6 days' where id = ${id}`;
     const findings = [500, 200, 500].map((code, n) => ({ ...held[n]!, ...answer(code) }));
-    expect(await db.asSystem((tx) => recordFindings(tx, findings))).toEqual([true, true, true]);
+    expect(await db.asSystem((tx) => recordAttempts(tx, findings))).toEqual([true, true, true]);
     const row = await endpointRow(id);
-    expect(row).toMatchObject({ status: "enabled", failures_in_row: 1 });
+    expect(row).toMatchObject({ status: "enabled", consecutive_failures: 1 });
     expect(Date.now() - row.failing_since.getTime()).toBeLessThan(60_000);
     const [job] = await owner`select count(*)::int as n from graphile_worker._private_jobs j
       join graphile_worker._private_tasks k on k.id = j.task_id where k.identifier = 'webhooks.disable' and payload->>'clientId' = ${t.clientId}`;
@@ -201,12 +201,12 @@ describe("an endpoint that fails", () => {
   test("has few places while it fails, and all of them again after one success", async () => {
     const t = await tenant();
     const { id } = await t.endpoint("a");
-    await owner`update webhook_endpoints set failures_in_row = 5, failing_since = now() where id = ${id}`;
+    await owner`update webhook_endpoints set consecutive_failures = 5, failing_since = now() where id = ${id}`;
     await t.say(30);
     while ((await t.rows()).length < 30)
       for (const job of await t.take(50)) if (job.task === "events.fanOut") await t.run(job);
     expect(await t.inFlight()).toMatchObject({ all: 2 });
-    await owner`update webhook_endpoints set failures_in_row = 0, failing_since = null where id = ${id}`;
+    await owner`update webhook_endpoints set consecutive_failures = 0, failing_since = null where id = ${id}`;
     await t.sweep();
     expect(await t.inFlight()).toMatchObject({ all: 10 });
   });
@@ -215,12 +215,12 @@ describe("an endpoint that fails", () => {
     const t = await tenant();
     const { id } = await t.endpoint("a");
     receiver.answer(t.path("a"), status(500));
-    await owner`update webhook_endpoints set failures_in_row = 99, failing_since = now() where id = ${id}`;
+    await owner`update webhook_endpoints set consecutive_failures = 99, failing_since = now() where id = ${id}`;
     await t.say(1);
     for (let n = 0; n < 2; n++) for (const job of await t.take(1)) await t.run(job);
     const [job] = await t.take(1);
     expect(job!.task).toBe("webhooks.disable");
-    await owner`update webhook_endpoints set failures_in_row = 0, failing_since = null where id = ${id}`;
+    await owner`update webhook_endpoints set consecutive_failures = 0, failing_since = null where id = ${id}`;
     await t.run(job!);
     expect((await endpointRow(id)).status).toBe("enabled");
   });
@@ -321,7 +321,7 @@ describe("many at a time", () => {
       { ...held[2]!, clientId: ada.clientId, ...said("a row of Bob's under Ada's name") },
       { ...held[3]!, ...said("bob 2") },
     ];
-    expect(await db.asSystem((tx) => recordFindings(tx, findings))).toEqual([true, false, false, true]);
+    expect(await db.asSystem((tx) => recordAttempts(tx, findings))).toEqual([true, false, false, true]);
     const written = await owner`select client_id, delivery_id, response from delivery_attempts
       where client_id in (${ada.clientId}, ${bob.clientId}) order by response`;
     expect([...written]).toEqual([

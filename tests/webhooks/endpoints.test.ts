@@ -61,7 +61,7 @@ describe("an endpoint", () => {
       previousSecrets: [],
       disabledAt: null,
       missed: null,
-      health: { status: "healthy", failuresInRow: 0, failingSince: null, lastSuccessAt: null, lastFailureAt: null },
+      health: { status: "healthy", consecutiveFailures: 0, failingSince: null, lastSuccessAt: null, lastFailureAt: null },
     });
     expect(secret).toMatch(/^whsec_/);
     expect(await shown(path)).toEqual(endpoint);
@@ -122,11 +122,11 @@ describe("an endpoint", () => {
 
   test("says how it does", async () => {
     const { path, id } = await make();
-    await h.owner`update webhook_endpoints set failures_in_row = 7, failing_since = '2026-11-22T10:00:00Z',
+    await h.owner`update webhook_endpoints set consecutive_failures = 7, failing_since = '2026-11-22T10:00:00Z',
       last_failure_at = '2026-11-22T10:15:00Z', last_success_at = '2026-11-22T09:00:00Z' where id = ${id}`;
     expect((await shown(path)).health).toEqual({
       status: "failing",
-      failuresInRow: 7,
+      consecutiveFailures: 7,
       failingSince: "2026-11-22T10:00:00.000Z",
       lastFailureAt: "2026-11-22T10:15:00.000Z",
       lastSuccessAt: "2026-11-22T09:00:00.000Z",
@@ -135,7 +135,7 @@ describe("an endpoint", () => {
 
   test("that is switched off says since when, and on again, begins anew and says what it missed", async () => {
     const { path, id } = await make();
-    await h.owner`update webhook_endpoints set failures_in_row = 7, failing_since = now() where id = ${id}`;
+    await h.owner`update webhook_endpoints set consecutive_failures = 7, failing_since = now() where id = ${id}`;
     const off = (await h.patch(path, { status: "disabled" })).body.data;
     expect(off).toMatchObject({
       ...{ status: "disabled", disabledReason: "Disabled by request.", disabledCode: "request" },
@@ -143,12 +143,12 @@ describe("an endpoint", () => {
     const [told] = (await h.get(`/events?type=webhook.endpoint.disabled&subjectId=${id}`)).body.data;
     expect(told.data).toEqual({ id, url: off.url, reason: "Disabled by request.", code: "request" });
     expect(off).toMatchObject({ disabledAt: expect.any(String), missed: { since: expect.any(String), until: null } });
-    expect(off.health).toMatchObject({ status: "disabled", failuresInRow: 7 });
+    expect(off.health).toMatchObject({ status: "disabled", consecutiveFailures: 7 });
     expect((await h.patch(path, { status: "disabled" })).body.data.missed).toEqual(off.missed);
 
     const on = (await h.patch(path, { status: "enabled" })).body.data;
     expect(on).toMatchObject({ status: "enabled", disabledReason: null, disabledCode: null, disabledAt: null });
-    expect(on.health).toMatchObject({ status: "healthy", failuresInRow: 0, failingSince: null });
+    expect(on.health).toMatchObject({ status: "healthy", consecutiveFailures: 0, failingSince: null });
     expect(on.missed).toEqual({ since: off.missed.since, until: expect.any(String) });
     expect((await h.patch(path, { status: "enabled" })).body.data.missed).toEqual(on.missed);
 

@@ -14,7 +14,7 @@ type EndpointRow = {
   disabled_reason: string | null;
   disabled_at: string | null;
   paused: boolean;
-  failures_in_row: number;
+  consecutive_failures: number;
   failing_since: string | null;
   last_success_at: string | null;
   rate_per_second: number | null;
@@ -58,7 +58,7 @@ export async function listDispatchEndpoints(
       order by e.client_id desc, e.id desc limit ${limit + 1}::int
     )
     select page.id, page.client_id, page.url, page.status, page.disabled_reason, page.disabled_at, page.paused,
-      page.failures_in_row, page.failing_since, page.last_success_at, page.rate_per_second,
+      page.consecutive_failures, page.failing_since, page.last_success_at, page.rate_per_second,
       waiting.n as waiting, due.n + flying.due as due, flying.n as in_flight,
       ${ageInSeconds(sql`least(due.oldest, flying.oldest)`)} as oldest_due
     from page
@@ -93,7 +93,7 @@ function endpointOnTheWire(row: EndpointRow): DispatchEndpoint {
     disabledReason: row.disabled_reason,
     disabledAt: instant(row.disabled_at),
     paused: row.paused,
-    failuresInRow: row.failures_in_row,
+    consecutiveFailures: row.consecutive_failures,
     failingSince: instant(row.failing_since),
     lastSuccessAt: instant(row.last_success_at),
     pending: row.waiting + row.in_flight,

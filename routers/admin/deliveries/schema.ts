@@ -132,7 +132,7 @@ export const DispatchEndpoint = z
       .meta({ examples: ["The receiver answered 410 Gone."] }),
     disabledAt: Timestamp.nullable(),
     paused: z.boolean().meta({ description: "By a pause of its own, its client's, or of all.", examples: [false] }),
-    failuresInRow: number.meta({ examples: [7] }),
+    consecutiveFailures: number.meta({ examples: [7] }),
     failingSince: Timestamp.nullable(),
     lastSuccessAt: Timestamp.nullable().meta({ description: "To the minute." }),
     pending,

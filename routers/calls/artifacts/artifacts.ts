@@ -7,7 +7,7 @@ import { callMessages, type calls } from "../../../db/schema/calls.ts";
 import { storable } from "../../../db/text.ts";
 import { toIso } from "../../core/fields.ts";
 import type { ProviderMessage } from "../../ports/ultravox.ts";
-import { searchableWords } from "../list/search-terms.ts";
+import { searchableTerms } from "../list/search-terms.ts";
 import { extractOutput, type OutputSources } from "./output.ts";
 
 type CallRow = typeof calls.$inferSelect;
@@ -24,7 +24,7 @@ const Wishes = z.object({
   hangUpEnabled: z.boolean().nullish(),
 });
 
-export async function wishesOf(tx: Tx, agentId: string, version: number): Promise<z.output<typeof Wishes>> {
+export async function artifactSettingsOf(tx: Tx, agentId: string, version: number): Promise<z.output<typeof Wishes>> {
   const [row] = await tx
     .select({ config: agentVersions.config })
     .from(agentVersions)
@@ -41,7 +41,7 @@ export const recordingKey = ({ clientId, id }: Pick<CallRow, "clientId" | "id">)
  */
 export async function settleArtifacts(tx: Tx, call: CallRow, messages: ProviderMessage[] | null): Promise<Change> {
   if (call.transcriptStatus === "erased") return {};
-  const { outputSchema, retention } = await wishesOf(tx, call.agentId, call.agentVersion);
+  const { outputSchema, retention } = await artifactSettingsOf(tx, call.agentId, call.agentVersion);
   const kept: Change = {
     transcriptUntil: untilOf(call, retention?.transcriptDays),
     recordingUntil: call.recordingStatus === "none" ? null : untilOf(call, retention?.recordingDays),
@@ -71,7 +71,7 @@ export async function outputAgain(tx: Tx, call: CallRow, schema: OutputSchema): 
  * Has the provider erase a call of which something is erased here, as soon as nothing more is to be had from there: a
  * call goes there as a whole or not at all, and what is gone here must not go on living there.
  */
-export async function leaveProvider(tx: Tx, call: CallRow) {
+export async function eraseUpstreamIfDone(tx: Tx, call: CallRow) {
   const { id: callId, erasedAt, transcriptStatus, recordingStatus, checkAt } = call;
   const isErased = erasedAt !== null || transcriptStatus === "erased" || recordingStatus === "erased";
   const awaits = checkAt !== null || transcriptStatus === "pending" || recordingStatus === "pending";
@@ -85,7 +85,7 @@ export async function withSummaries(tx: Tx, call: CallRow, { summary, shortSumma
   if (call.transcriptStatus === "erased" || call.erasedAt !== null) return {};
   const isNew = summary !== call.summary || shortSummary !== call.shortSummary;
   if (!isNew || call.transcriptStatus !== "ready") return { summary, shortSummary };
-  const { outputSchema } = await wishesOf(tx, call.agentId, call.agentVersion);
+  const { outputSchema } = await artifactSettingsOf(tx, call.agentId, call.agentVersion);
   return { summary, shortSummary, ...(await outputAgain(tx, { ...call, summary, shortSummary }, outputSchema)) };
 }
 
@@ -125,7 +125,7 @@ async function keepMessages(tx: Tx, { id, createdAt }: CallRow, messages: Provid
   const spoken = messages.filter(({ role }) => role === "user" || role === "agent").map(({ text }) => text);
   await tx.execute(sql`
     insert into call_words (word, call_id)
-    select word, ${id} from json_array_elements_text(${JSON.stringify(searchableWords(spoken))}::text::json) word
+    select word, ${id} from json_array_elements_text(${JSON.stringify(searchableTerms(spoken))}::text::json) word
     on conflict do nothing`);
 }
 

@@ -6,7 +6,7 @@ import { ApiError } from "../../core/errors.ts";
 import type { ProviderMessage } from "../../ports/ultravox.ts";
 import { startWorkflow } from "../../workflows/service.ts";
 import { type CallRow, change, emitCallEvent, finaliseCall, lockCall } from "../service.ts";
-import { leaveProvider, recordingKey, settleArtifacts } from "./artifacts.ts";
+import { eraseUpstreamIfDone, recordingKey, settleArtifacts } from "./artifacts.ts";
 
 /** Is there a recording at the provider that we do not have? */
 export const wantsRecording = (call: CallRow) =>
@@ -22,7 +22,7 @@ export const wantsTranscript = (call: CallRow) =>
   (call.transcriptStatus === "pending" || call.transcriptStatus === "missing");
 
 /** The recording lies in our storage: from now on it can be downloaded. Should it have been erased meanwhile, it goes again. */
-export async function keepRecording(tx: Tx, id: string, bytes: number) {
+export async function saveRecording(tx: Tx, id: string, bytes: number) {
   const call = await lockCall(tx, id);
   if (call.recordingStatus === "erased") return removeRecording(tx, call);
   if (!wantsRecording(call)) return;
@@ -31,15 +31,15 @@ export async function keepRecording(tx: Tx, id: string, bytes: number) {
     recordingKey: recordingKey(call),
     recordingBytes: bytes,
   });
-  await leaveProvider(tx, kept);
+  await eraseUpstreamIfDone(tx, kept);
   await emitCallEvent(tx, "call.recording.ready", kept);
 }
 
 /** It is waited for no longer. False when there was nothing to wait for. */
-export async function missRecording(tx: Tx, id: string): Promise<boolean> {
+export async function markRecordingMissing(tx: Tx, id: string): Promise<boolean> {
   const call = await lockCall(tx, id);
   if (call.recordingStatus !== "pending") return false;
-  await leaveProvider(tx, await change(tx, call, { recordingStatus: "missing" }));
+  await eraseUpstreamIfDone(tx, await change(tx, call, { recordingStatus: "missing" }));
   return true;
 }
 
@@ -47,7 +47,7 @@ export const removeRecording = (tx: Tx, call: Pick<CallRow, "clientId" | "id">) 
   enqueue(tx, "files.remove", { keys: [recordingKey(call)] });
 
 /** Messages that came after the outcome was final: that stands, and the rest is made up for, once. */
-export async function keepLateTranscript(tx: Tx, id: string, messages: ProviderMessage[]) {
+export async function saveLateTranscript(tx: Tx, id: string, messages: ProviderMessage[]) {
   const call = await lockCall(tx, id);
   if (!wantsTranscript(call)) return;
   if (!call.outcomeFinal) return finaliseCall(tx, id, messages);

@@ -28,7 +28,7 @@ export async function eraseCopies(tx: Tx, callId: string) {
 export async function eraseOwnCopies(tx: Tx, { id }: CallRow, ring: Cipher) {
   const shown = await getCall(tx, id);
   for (const { principal, key, answer } of await answersAbout(tx, id, ring)) {
-    const kept = "fault" in answer ? { ...answer, message: tombstone } : { ...answer, data: shown };
+    const kept = "error" in answer ? { ...answer, message: tombstone } : { ...answer, data: shown };
     await replaceAnswer(tx, { principal, key }, ring, kept);
   }
   const runs = tx.select({ id: workflowRuns.id }).from(workflowRuns).where(eq(workflowRuns.subjectId, id));
@@ -43,7 +43,7 @@ export async function eraseOwnCopies(tx: Tx, { id }: CallRow, ring: Cipher) {
  * what it was about; where only its transcript is gone, they lose what was drawn from it. A message that has not been applied
  * yet loses its body when it is (see `markReceived`): it may be the bill.
  */
-export async function eraseHouseCopies(tx: Tx, call: CallRow) {
+export async function eraseSystemCopies(tx: Tx, call: CallRow) {
   const { clientId, id, to, from, failureReason, providerCallId, erasedAt } = call;
   const since = toIso(new Date(call.createdAt.getTime() - 3_600_000));
   const until = toIso(new Date((call.endedAt ?? call.updatedAt).getTime() + 86_400_000));

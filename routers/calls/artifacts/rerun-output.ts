@@ -10,7 +10,7 @@ import { ApiError } from "../../core/errors.ts";
 import { examples, Id, Timestamp, TimestampInput, toIso, toIsoOrNull } from "../../core/fields.ts";
 import { rememberInRun, startWorkflow } from "../../workflows/service.ts";
 import { type CallRow, change } from "../service.ts";
-import { messagesOf, outputAgain, outputOf, wishesOf } from "./artifacts.ts";
+import { artifactSettingsOf, messagesOf, outputAgain, outputOf } from "./artifacts.ts";
 import type { OutputSources } from "./output.ts";
 
 type Change = Partial<typeof calls.$inferInsert>;
@@ -70,7 +70,7 @@ export async function rerunOutput(tx: Tx, { id: agentId, createdAfter, createdBe
     .where(and(eq(agents.id, agentId), ne(agents.status, "deleted")))
     .for("no key update");
   if (!agent) throw new ApiError("agent_not_found", `There is no agent ${agentId}.`);
-  const { outputSchema } = await wishesOf(tx, agentId, agent.version);
+  const { outputSchema } = await artifactSettingsOf(tx, agentId, agent.version);
   if (!outputSchema) throw new ApiError("output_schema_missing");
   const [running] = await tx
     .select({ id: workflowRuns.id })
@@ -117,7 +117,7 @@ export async function readBatch(tx: Tx, runId: string, atOnce: number): Promise<
   const [run] = await tx.select().from(workflowRuns).where(eq(workflowRuns.id, runId));
   if (run?.status !== "running") return null;
   const progress = Progress.parse(run.input);
-  const { outputSchema: schema } = await wishesOf(tx, run.subjectId, progress.version);
+  const { outputSchema: schema } = await artifactSettingsOf(tx, run.subjectId, progress.version);
   const total = progress.total ?? (await countCalls(tx, run.subjectId, progress));
   const batch = await tx.select().from(calls).where(inScope(run.subjectId, progress)).orderBy(calls.id).limit(atOnce);
   const read: Reading["calls"] = [];
@@ -139,7 +139,7 @@ export async function fillBatch({ schema, calls: read }: Reading): Promise<Chang
  * Keeps the outputs, and remembers how far the re-run came in the same commit. The run is locked: should two workers be at
  * it, what the second one read is worth nothing, and it reads on where the first stopped.
  */
-export async function keepBatch(tx: Tx, runId: string, { progress, schema, calls: read }: Reading, outputs: Change[]) {
+export async function saveBatch(tx: Tx, runId: string, { progress, schema, calls: read }: Reading, outputs: Change[]) {
   const [run] = await tx.select().from(workflowRuns).where(eq(workflowRuns.id, runId)).for("update");
   if (run?.status !== "running" || Progress.parse(run.input).cursor !== progress.cursor) return;
   const ids = read.map(({ call }) => call.id);

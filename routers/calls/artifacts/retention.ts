@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import type { Tx } from "../../../db/client.ts";
 import { enqueue } from "../../../db/queue.ts";
 import { calls } from "../../../db/schema/calls.ts";
-import { leaveProvider, recordingKey } from "./artifacts.ts";
+import { eraseUpstreamIfDone, recordingKey } from "./artifacts.ts";
 import { eraseCopies } from "./erase-copies.ts";
 
 type Due = {
@@ -36,7 +36,7 @@ export async function eraseCalls(tx: Tx, ids: readonly string[]): Promise<number
   for (const { id } of silent) await eraseCopies(tx, id);
   if (unheard.length > 0) await eraseRecordings(tx, unheard);
   const changed = sql`${calls.id} in (select json_array_elements_text(${idsOf(due)}::text::json))`;
-  for (const call of await tx.select().from(calls).where(changed)) await leaveProvider(tx, call);
+  for (const call of await tx.select().from(calls).where(changed)) await eraseUpstreamIfDone(tx, call);
   return due.length;
 }
 

@@ -20,7 +20,7 @@ export type Line = {
 export type SealedTrunk = { credentialId: string; sealed: Buffer; host: string | null };
 
 /** Fills in the client's own carrier and number. Throws Fault `input_invalid`, naming the field. */
-export async function lineFor(tx: Tx, medium: CreateCall["medium"]): Promise<Line> {
+export async function resolveMedium(tx: Tx, medium: CreateCall["medium"]): Promise<Line> {
   if (medium.type === "web") return { medium: "web", to: null, from: null };
   const [own] =
     medium.carrier && medium.from
@@ -58,7 +58,7 @@ export async function trunkFor(tx: Tx, { medium }: Pick<Line, "medium">): Promis
 type TrunkSecret = { host?: string; username?: string; password?: string };
 
 /** The medium as the provider is asked for it: with the client's own trunk, should he have one. Throws ProviderError. */
-export async function mediumFor(
+export async function toProviderMedium(
   vault: Vault,
   clientId: string,
   { medium, to, from }: Line,

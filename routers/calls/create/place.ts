@@ -25,10 +25,10 @@ import type { ProviderCommand } from "../../core/provider-command.ts";
 import { ProviderError } from "../../ports/provider-error.ts";
 import type { CallRequest, ProviderCall } from "../../ports/ultravox.ts";
 import type { Vault } from "../../ports/vault.ts";
-import { writePairs } from "../list/metadata-index.ts";
+import { indexMetadata } from "../list/metadata-index.ts";
 import type { Call, CreateCall } from "../schema.ts";
-import { acceptCall, type CallRow, failCall, getCall, lockCall, loseCall } from "../service.ts";
-import { type Line, lineFor, mediumFor, type SealedTrunk, trunkFor } from "./medium.ts";
+import { acceptCall, type CallRow, failCall, getCall, lockCall, markCallUnknown } from "../service.ts";
+import { type Line, resolveMedium, type SealedTrunk, toProviderMedium, trunkFor } from "./medium.ts";
 import { longestCost } from "./pinned-version.ts";
 
 /** What the provider is to be asked, with all that is secret still sealed. */
@@ -53,7 +53,7 @@ export const placeCall: ProviderCommand<CreateCall, Asked, ProviderCall, Call> =
     const tools = await toolsOf(tx, config);
     const variables = fillVariables(declaredOf(config, tools), input.variables);
     judgeValues(usesOf(config, tools), variables);
-    const line = await lineFor(tx, input.medium);
+    const line = await resolveMedium(tx, input.medium);
     const trunk = await trunkFor(tx, line);
     const overrides = await overridesFor(tx, input, { config, variables, accountId: agent.providerAccountId });
     const row = {
@@ -72,19 +72,19 @@ export const placeCall: ProviderCommand<CreateCall, Asked, ProviderCall, Call> =
       providerAccountId: agent.providerAccountId,
     } as const;
     const [call] = await tx.insert(calls).values(row).returning();
-    await writePairs(tx, row.id, row.metadata);
+    await indexMetadata(tx, row.id, row.metadata);
     const pinned = version === agent.version ? null : await filledTemplate(tx, config, variables);
     await holdLongest(tx, call!, config);
     const request = requestOf(call!, clientId, agent.providerAgentId ?? "");
     return {
       subjectId: row.id,
       providerAccountId: agent.providerAccountId,
-      asked: { request, line, trunk, pinned },
+      request: { request, line, trunk, pinned },
     };
   },
 
   async execute({ ultravox, vault }, accountId, { request, line, trunk, pinned }, deadline) {
-    const medium = await mediumFor(vault, request.clientId, line, trunk);
+    const medium = await toProviderMedium(vault, request.clientId, line, trunk);
     const template = pinned ? { pinned: await unsealed(vault, pinned) } : {};
     return ultravox.createCall(accountId, { ...request, medium, ...template }, deadline);
   },
@@ -99,7 +99,7 @@ export const placeCall: ProviderCommand<CreateCall, Asked, ProviderCall, Call> =
 
   async onUnknown(tx, subjectId) {
     const call = await lockCall(tx, subjectId);
-    if (call.status === "queued") await loseCall(tx, call);
+    if (call.status === "queued") await markCallUnknown(tx, call);
   },
 
   read: getCall,
@@ -120,11 +120,11 @@ export const placeCall: ProviderCommand<CreateCall, Asked, ProviderCall, Call> =
   lookup: ({ ultravox }, accountId, { request }, since, deadline) =>
     ultravox.findCalls(accountId, request.callId, since, deadline),
 
-  onOrphan: hangUpStray,
+  onOrphan: hangUpOrphan,
 };
 
 /** A call at the provider that nobody here knows as his: it is ended as soon as it can be, and the client does not pay for it. The one that was taken is none. */
-export async function hangUpStray(
+export async function hangUpOrphan(
   tx: Tx,
   callId: string,
   providerAccountId: string,
@@ -133,7 +133,7 @@ export async function hangUpStray(
   if (endedAt) return;
   const [call] = await tx.select({ ours: calls.providerCallId }).from(calls).where(eq(calls.id, callId));
   if (call?.ours === providerCallId) return;
-  await enqueue(tx, "calls.hangUpStray", { callId, providerAccountId, providerCallId }, { key: providerCallId });
+  await enqueue(tx, "calls.hangUpOrphan", { callId, providerAccountId, providerCallId }, { key: providerCallId });
 }
 
 /** Nothing has been sent yet: should the vault not open, nothing has happened. */

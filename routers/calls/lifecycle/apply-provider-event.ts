@@ -2,19 +2,19 @@ import type { Tx } from "../../../db/client.ts";
 import type { LegReport } from "../../ports/carriers.ts";
 import type { ProviderCall } from "../../ports/ultravox.ts";
 import { masked } from "../artifacts/erase.ts";
-import { hangUpStray } from "../create/place.ts";
+import { hangUpOrphan } from "../create/place.ts";
 import { applyCall, type How, lockCall, refineOutcome } from "../service.ts";
-import { keepLeg } from "./legs.ts";
+import { saveLeg } from "./legs.ts";
 
 /** Takes in what the provider says of a call of ours. */
-export async function hearOf(tx: Tx, callId: string, seen: ProviderCall, how: How) {
+export async function applyProviderCall(tx: Tx, callId: string, seen: ProviderCall, how: How) {
   const call = await lockCall(tx, callId);
-  if (call.providerCallId !== seen.providerCallId) return hangUpStray(tx, callId, call.providerAccountId, seen);
+  if (call.providerCallId !== seen.providerCallId) return hangUpOrphan(tx, callId, call.providerAccountId, seen);
   await applyCall(tx, call, seen, how);
 }
 
 /** Takes in what a carrier says of a leg of a call. Answers why it was not taken, or null. */
-export async function hearOfLeg(
+export async function applyLegReport(
   tx: Tx,
   callId: string,
   report: LegReport,
@@ -22,7 +22,7 @@ export async function hearOfLeg(
 ): Promise<string | null> {
   const call = await lockCall(tx, callId);
   const shown = call.erasedAt ? masked : (address: string | null) => address;
-  const objection = await keepLeg(tx, callId, report, { accountId, heardAt, masked: shown });
+  const objection = await saveLeg(tx, callId, report, { accountId, heardAt, masked: shown });
   if (objection === null && report.end) await refineOutcome(tx, call);
   return objection;
 }

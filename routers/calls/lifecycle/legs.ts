@@ -34,7 +34,7 @@ export async function listLegs(tx: Tx, { id: callId, limit, cursor }: ListLegs, 
  * Writes down what a carrier says of a leg, whatever the order and however often. The caller holds the call's row. Answers
  * why it was not written, or null.
  */
-export async function keepLeg(
+export async function saveLeg(
   tx: Tx,
   callId: string,
   report: LegReport,
@@ -67,7 +67,7 @@ export async function keepLeg(
 }
 
 /** As far as the carrier has told: why the last leg ended, and whether one is still under way. */
-export async function soundOut(tx: Tx, callId: string): Promise<{ cause: LegCause | null; isOpen: boolean }> {
+export async function summarizeLegs(tx: Tx, callId: string): Promise<{ cause: LegCause | null; isOpen: boolean }> {
   const rows = await tx
     .select({ status: callLegs.status, cause: callLegs.cause })
     .from(callLegs)

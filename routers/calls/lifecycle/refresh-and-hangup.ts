@@ -9,7 +9,7 @@ import type { Deadline } from "../../ports/provider-error.ts";
 import type { ProviderCall, Ultravox } from "../../ports/ultravox.ts";
 import type { Call, HangUp } from "../schema.ts";
 import { type CallRow, callNotFound, getCall, lockCall } from "../service.ts";
-import { hearOf } from "./apply-provider-event.ts";
+import { applyProviderCall } from "./apply-provider-event.ts";
 
 const find = async (tx: Tx, id: string): Promise<CallRow> => {
   const [call] = await tx.select().from(calls).where(eq(calls.id, id));
@@ -29,7 +29,7 @@ export function refreshCall(ultravox: Ultravox, id: string): ProviderQuery<CallR
     execute: (call, deadline) => lookUp(ultravox, call, deadline),
     async record(tx, _call, seen) {
       // While it is not settled who took the call, its intent is the one to hear of it.
-      if (seen && !(await openIntentOf(tx, id))) await hearOf(tx, id, seen, "asked");
+      if (seen && !(await openIntentOf(tx, id))) await applyProviderCall(tx, id, seen, "asked");
       return getCall(tx, id);
     },
   };
@@ -53,7 +53,7 @@ export function hangUpCall(ultravox: Ultravox, { id, whenJoined }: HangUp): Prov
       return { done, seen: await lookUp(ultravox, call, deadline) };
     },
     async record(tx, _call, { done, seen }) {
-      if (seen && !(await openIntentOf(tx, id))) await hearOf(tx, id, seen, "asked");
+      if (seen && !(await openIntentOf(tx, id))) await applyProviderCall(tx, id, seen, "asked");
       const call = await lockCall(tx, id);
       if (done) return getCall(tx, id);
       if (isOver(call)) throw over(call);

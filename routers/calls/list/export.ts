@@ -3,7 +3,7 @@ import type { Tx } from "../../../db/client.ts";
 import { ApiError } from "../../core/errors.ts";
 import { type ShownCall, toCall } from "../resource.ts";
 import type { Call, CallFilters } from "../schema.ts";
-import { agentMustExist, areMoreThan, pageOfCalls } from "./list.ts";
+import { hasMoreThan, pageOfCalls, requireAgent } from "./list.ts";
 
 const mostRows = 100_000;
 const rowsAtOnce = 500;
@@ -60,8 +60,8 @@ export async function* exportCalls(read: Reading, filters: CallFilters): AsyncGe
 }
 
 async function firstPage<T>(tx: Tx, filters: CallFilters, page: (tx: Tx) => Promise<T>): Promise<T> {
-  await agentMustExist(tx, filters.agentId);
-  if (await areMoreThan(tx, filters, mostRows)) {
+  await requireAgent(tx, filters.agentId);
+  if (await hasMoreThan(tx, filters, mostRows)) {
     throw new ApiError(
       "export_too_large",
       "More than 100 000 calls pass: narrow it by `createdAfter` and `createdBefore`.",

@@ -15,7 +15,7 @@ const clocksApartMs = 10 * 60_000;
 
 export async function listCalls(tx: Tx, { limit, cursor, ...filters }: ListCalls, key: ListKey) {
   const rows = await pageOfCalls(tx, filters, readCursor(key, cursor), limit + 1);
-  if (rows.length === 0) await agentMustExist(tx, filters.agentId);
+  if (rows.length === 0) await requireAgent(tx, filters.agentId);
   return toPage(key, rows.map(toCall), limit, ({ id }) => id);
 }
 
@@ -27,7 +27,7 @@ export const pageOfCalls = (tx: Tx, filters: CallFilters, before: string | null,
     .limit(limit);
 
 /** Are there more than so many that pass? */
-export async function areMoreThan(tx: Tx, filters: CallFilters, count: number): Promise<boolean> {
+export async function hasMoreThan(tx: Tx, filters: CallFilters, count: number): Promise<boolean> {
   const found = await tx
     .select({ id: calls.id })
     .from(calls)
@@ -46,7 +46,7 @@ function passing(tx: Tx, filters: CallFilters, before: string | null, limit: num
 }
 
 /** A filter by somebody else's agent is not an empty list: there is no such agent here. */
-export async function agentMustExist(tx: Tx, agentId: string | undefined) {
+export async function requireAgent(tx: Tx, agentId: string | undefined) {
   if (agentId === undefined) return;
   const [found] = await tx.select({ id: agents.id }).from(agents).where(eq(agents.id, agentId));
   if (!found) throw new ApiError("agent_not_found", `There is no agent ${agentId}.`);

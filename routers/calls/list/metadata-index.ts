@@ -2,7 +2,7 @@ import type { Tx } from "../../../db/client.ts";
 import { callPairs } from "../../../db/schema/calls.ts";
 
 /** Makes a call findable by its metadata. */
-export async function writePairs(tx: Tx, callId: string, metadata: Record<string, string>) {
+export async function indexMetadata(tx: Tx, callId: string, metadata: Record<string, string>) {
   const pairs = Object.entries(metadata);
   if (pairs.length === 0) return;
   await tx.insert(callPairs).values(pairs.map(([key, value]) => ({ callId, key, value })));

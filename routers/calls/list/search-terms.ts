@@ -14,4 +14,4 @@ export function wordsOf(text: string): string[] {
 }
 
 /** What is kept of a conversation: its first words are searchable, and a very long one does not fill the table alone. */
-export const searchableWords = (texts: readonly string[]): string[] => wordsOf(texts.join("\n")).slice(0, mostPerCall);
+export const searchableTerms = (texts: readonly string[]): string[] => wordsOf(texts.join("\n")).slice(0, mostPerCall);

@@ -5,13 +5,13 @@ import { matchesAny } from "../../core/event-pattern.ts";
 import { admit, lockPlaces, lockRated, lockSlots, swiftly, textArray } from "./slots.ts";
 
 /** `createdAt` is the database's own text of it, so that only one partition is read. */
-export type Stated = { clientId: string; eventId: string; createdAt: string };
+export type EventRef = { clientId: string; eventId: string; createdAt: string };
 
 /** Who wants which event. null: there is no such event (any more). */
-export type Reach = (Stated & { endpointIds: string[] }) | null;
+export type MatchedEvent = (EventRef & { endpointIds: string[] }) | null;
 
 /** Finds for each event the endpoints of its client that want it. For a transaction that only reads. */
-export async function reachOf(tx: Tx, stated: readonly Stated[]): Promise<Reach[]> {
+export async function matchEndpoints(tx: Tx, stated: readonly EventRef[]): Promise<MatchedEvent[]> {
   const given = stated.map(({ clientId, eventId, createdAt }, n) => ({ n, clientId, eventId, createdAt }));
   const [, found, endpoints] = await Promise.all([
     swiftly(tx),
@@ -41,7 +41,7 @@ export async function reachOf(tx: Tx, stated: readonly Stated[]): Promise<Reach[
 }
 
 /** One delivery per event and endpoint, however often this runs; then admits what has room. */
-export async function fanOutEvents(tx: Tx, reached: readonly NonNullable<Reach>[]): Promise<void> {
+export async function fanOutEvents(tx: Tx, reached: readonly NonNullable<MatchedEvent>[]): Promise<void> {
   const made = reached.flatMap(({ clientId, eventId, createdAt, endpointIds }) =>
     endpointIds.map((endpointId) => ({ id: newId("delivery"), clientId, endpointId, eventId, createdAt })),
   );

@@ -1,24 +1,24 @@
 import { sql } from "drizzle-orm";
 import type { Tx } from "../../../db/client.ts";
 import type { Recipient } from "./message.ts";
-import type { Held } from "./record-attempts.ts";
+import type { Reservation } from "./record-attempts.ts";
 import { swiftly } from "./slots.ts";
 
 /** A delivery with its endpoint and its event: all that an attempt needs to know. */
-export type Found = Held & {
+export type LoadedDelivery = Reservation & {
   status: string;
   /** Attempts made so far, and how many of them before it was last sent anew: the schedule counts from there. */
   attempts: number;
   scheduleFrom: number;
-  endpointState: "enabled" | "disabled" | "deleted";
+  endpointStatus: "enabled" | "disabled" | "deleted";
   /** Attempts that may begin in a second; null where the endpoint has no rate of its own. */
   ratePerSecond: number | null;
   recipient: Recipient;
   /** null when the event is past its age and gone. */
-  event: FoundEvent | null;
+  event: LoadedEvent | null;
 };
 
-type FoundEvent = {
+type LoadedEvent = {
   id: string;
   type: string;
   createdAt: Date;
@@ -30,16 +30,16 @@ type FoundEvent = {
 };
 
 /** Each with the endpoint and the event of its own client: the keys of all three carry it. null: there is none. */
-export async function findDeliveries(
+export async function loadDeliveries(
   tx: Tx,
   asked: readonly { clientId: string; deliveryId: string }[],
-): Promise<(Found | null)[]> {
+): Promise<(LoadedDelivery | null)[]> {
   const given = asked.map(({ clientId, deliveryId }, n) => ({ n, clientId, deliveryId }));
   const [, rows] = await Promise.all([
     swiftly(tx),
     tx.execute<Row>(sql`
       select g.n, d.id, d.client_id, d.endpoint_id, d.claim, d.status, d.attempts, d.schedule_from, w.url, w.payload, w.secret, w.previous_secrets, w.headers, w.rate_per_second,
-        case when w.deleted_at is not null then 'deleted' else w.status end as endpoint_state,
+        case when w.deleted_at is not null then 'deleted' else w.status end as endpoint_status,
         e.id as event_id, e.type, e.created_at, e.subject_type, e.subject_id, e.sequence, e.data
       from json_to_recordset(${JSON.stringify(given)}::text::json) as g(n int, "clientId" text, "deliveryId" text)
       join deliveries d on d.client_id = g."clientId" and d.id = g."deliveryId"
@@ -65,7 +65,7 @@ type Row = {
   secret: Buffer;
   previous_secrets: Recipient["previousSecrets"];
   headers: Buffer | null;
-  endpoint_state: Found["endpointState"];
+  endpoint_status: LoadedDelivery["endpointStatus"];
   rate_per_second: number | null;
   event_id: string | null;
   type: string;
@@ -76,20 +76,20 @@ type Row = {
   data: unknown;
 };
 
-function fromRow(row: Row): Found {
+function fromRow(row: Row): LoadedDelivery {
   const { id, client_id: clientId, endpoint_id: endpointId, claim, status, attempts } = row;
   const { url, payload, secret, previous_secrets: previousSecrets, headers } = row;
   return {
     ...{ clientId, deliveryId: id, endpointId, claim: Number(claim), status, attempts },
     scheduleFrom: row.schedule_from,
-    endpointState: row.endpoint_state,
+    endpointStatus: row.endpoint_status,
     ratePerSecond: row.rate_per_second,
     recipient: { id: endpointId, url, payload, secret, previousSecrets, headers },
     event: row.event_id === null ? null : eventOf(row, row.event_id),
   };
 }
 
-function eventOf(row: Row, id: string): FoundEvent {
+function eventOf(row: Row, id: string): LoadedEvent {
   const { client_id: clientId, type, sequence, data } = row;
   const subject = { subjectType: row.subject_type, subjectId: row.subject_id, sequence };
   return { id, clientId, type, ...subject, data, createdAt: new Date(row.created_at) };

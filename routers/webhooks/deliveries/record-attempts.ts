@@ -4,14 +4,14 @@ import { newId } from "../../../db/ids.ts";
 import { sharing, swiftly } from "./slots.ts";
 
 /** When an endpoint is switched off by itself. */
-export const disableAfter = { failuresInRow: 100, days: 5 } as const;
+export const disableAfter = { consecutiveFailures: 100, days: 5 } as const;
 
 /** Who holds an admission: its row, and the claim that must still be good when he writes. */
-export type Held = { clientId: string; deliveryId: string; endpointId: string; claim: number };
+export type Reservation = { clientId: string; deliveryId: string; endpointId: string; claim: number };
 
 export type Attempt = { status: number | null; error: string | null; latencyMs: number; response: string | null };
 
-export type Finding = {
+export type AttemptResult = {
   /** null: nothing was sent, and no attempt is used up. */
   attempt: Attempt | null;
   outcome:
@@ -25,7 +25,7 @@ export type Finding = {
  * that were written. The health of the endpoints is kept, and one that is gone, or has failed for too long, is given to
  * the job that switches it off. Endpoints are locked before deliveries, each in order: so nobody waits crosswise.
  */
-export async function recordFindings(tx: Tx, findings: readonly (Held & Finding)[]): Promise<boolean[]> {
+export async function recordAttempts(tx: Tx, findings: readonly (Reservation & AttemptResult)[]): Promise<boolean[]> {
   const [, , rows] = await Promise.all([
     swiftly(tx),
     lockHealth(tx, findings),
@@ -36,7 +36,7 @@ export async function recordFindings(tx: Tx, findings: readonly (Held & Finding)
 }
 
 /** Locks the endpoints whose health this will change: seldom any, while all is well. */
-function lockHealth(tx: Tx, findings: readonly (Held & Finding)[]) {
+function lockHealth(tx: Tx, findings: readonly (Reservation & AttemptResult)[]) {
   const given = findings.flatMap(({ clientId, endpointId, attempt, outcome }) =>
     attempt
       ? [
@@ -63,9 +63,9 @@ function lockHealth(tx: Tx, findings: readonly (Held & Finding)[]) {
 }
 
 /** Its last success is to be noted: to the minute, or at once where failures went before. */
-const isStale = sql`(e.failures_in_row > 0 or e.last_success_at is null or e.last_success_at < clock_timestamp() - interval '1 minute')`;
+const isStale = sql`(e.consecutive_failures > 0 or e.last_success_at is null or e.last_success_at < clock_timestamp() - interval '1 minute')`;
 
-function recording(findings: readonly (Held & Finding)[]) {
+function recording(findings: readonly (Reservation & AttemptResult)[]) {
   const given = findings.map(({ clientId, deliveryId, claim, attempt, outcome }, n) => ({
     ...{ n, client_id: clientId, id: deliveryId, claim, status: outcome.status },
     attempt_id: attempt ? newId("attempt") : null,
@@ -101,7 +101,7 @@ function recording(findings: readonly (Held & Finding)[]) {
       group by 1, 2
     ), health as (
       update webhook_endpoints e set
-        failures_in_row = case when j.succeeded then 0 else e.failures_in_row end + j.failures,
+        consecutive_failures = case when j.succeeded then 0 else e.consecutive_failures end + j.failures,
         failing_since = case when j.failures = 0 then null when j.succeeded then clock_timestamp()
           else coalesce(e.failing_since, clock_timestamp()) end,
         last_success_at = case when j.succeeded then clock_timestamp() else e.last_success_at end,
@@ -109,7 +109,7 @@ function recording(findings: readonly (Held & Finding)[]) {
         slow_at = case when j.slow then clock_timestamp() else e.slow_at end
       from judged j where e.client_id = j.client_id and e.id = j.endpoint_id and (j.failed or j.slow or ${isStale})
       returning e.client_id, e.id, e.status, e.deleted_at, case when j.gone then 'gone'
-        when e.failures_in_row >= ${sql.raw(String(disableAfter.failuresInRow))} then 'failures'
+        when e.consecutive_failures >= ${sql.raw(String(disableAfter.consecutiveFailures))} then 'failures'
         when e.failing_since < clock_timestamp() - make_interval(days => ${sql.raw(String(disableAfter.days))}) then 'days' end as why
     ), told as materialized (
       select case when count(*) > 0 then graphile_worker.patchbay_enqueue_all('webhooks.disable', array_agg(client_id),

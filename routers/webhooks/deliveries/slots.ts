@@ -37,7 +37,7 @@ const leaseSeconds = 60;
 const aheadSeconds = 2;
 
 /** An endpoint with a place that came free, or (null) a client of whose endpoints any may have one. */
-export type Wanted = { clientId: string; endpointId: string | null };
+export type SlotRequest = { clientId: string; endpointId: string | null };
 
 /**
  * For transactions that look at many rows by their keys. A crash may forget their last instants: the queue forgets a job
@@ -91,7 +91,7 @@ export const isDue = sql`${isWaiting}
   and d.next_attempt_at <= statement_timestamp() + make_interval(secs => ${number(aheadSeconds)})`;
 
 /** Gives places that came free to what is due, in a transaction of its own. Answers how many there were. */
-export async function admitDue(tx: Tx, wanted: readonly Wanted[]): Promise<number> {
+export async function reserveDueSlots(tx: Tx, wanted: readonly SlotRequest[]): Promise<number> {
   const clientIds = wanted.map(({ clientId }) => clientId);
   const [, , , , [admitted]] = await Promise.all([
     swiftly(tx),
@@ -111,7 +111,7 @@ export async function admitDue(tx: Tx, wanted: readonly Wanted[]): Promise<numbe
  * endpoints has waited longest. What the operator has paused waits, and so does what belongs to a client that is suspended.
  * The rows stay locked from the choice to the update, so that it finds them by where they lie.
  */
-export function admit(tx: Tx, wanted: readonly Wanted[], options?: Freshness) {
+export function admit(tx: Tx, wanted: readonly SlotRequest[], options?: Freshness) {
   return tx.execute<{ n: number }>(admission(wanted, options));
 }
 
@@ -119,8 +119,8 @@ export function admit(tx: Tx, wanted: readonly Wanted[], options?: Freshness) {
 type Freshness = { isFresh: boolean };
 
 /** The statement of it; exported for the test that pins its plan. */
-export function admission(wanted: readonly Wanted[], { isFresh }: Freshness = { isFresh: false }): SQL {
-  const room = sql`case when e.failures_in_row < ${number(places.failingFrom)} then ${number(places.perEndpoint)}
+export function admission(wanted: readonly SlotRequest[], { isFresh }: Freshness = { isFresh: false }): SQL {
+  const room = sql`case when e.consecutive_failures < ${number(places.failingFrom)} then ${number(places.perEndpoint)}
     else ${number(places.perFailing)} end as room`;
   const slow = sql`coalesce(e.slow_at > statement_timestamp() - make_interval(secs => ${number(sharing.slowForSeconds)}), false) as slow`;
   const [ahead, lease] = [number(aheadSeconds), number(leaseSeconds)];
@@ -232,7 +232,7 @@ function shareOut(isFresh: boolean): SQL {
 }
 
 /** Gives a place back unused, if the claim still holds it: nothing was sent, no attempt is used up, and it is due as before. */
-export function giveBack(tx: Tx, { deliveryId, claim }: { deliveryId: string; claim: number }) {
+export function releaseSlot(tx: Tx, { deliveryId, claim }: { deliveryId: string; claim: number }) {
   return tx.execute(sql`
     update deliveries d set admitted_until = null where d.id = ${deliveryId} and d.claim = ${claim}::bigint and ${isInFlight}`);
 }

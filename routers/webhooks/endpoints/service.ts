@@ -99,7 +99,7 @@ const enabled = {
   disabledReason: null,
   disabledAt: null,
   missedUntil: sql`case when missed_since is not null then clock_timestamp() end` as unknown as Date,
-  failuresInRow: 0,
+  consecutiveFailures: 0,
   failingSince: null,
 };
 
@@ -167,7 +167,7 @@ export async function disableFailing(
   reason: string,
 ): Promise<boolean> {
   const [endpoint] = await tx.select().from(webhookEndpoints).where(isEndpoint(id)).for("no key update");
-  if (endpoint?.status !== "enabled" || (why !== "gone" && endpoint.failuresInRow === 0)) return false;
+  if (endpoint?.status !== "enabled" || (why !== "gone" && endpoint.consecutiveFailures === 0)) return false;
   await disableEndpoint(tx, endpoint, why, reason);
   return true;
 }
@@ -191,7 +191,7 @@ export async function removeEndpoint(tx: Tx, id: string) {
 
 /** Every event that there is, with what it says. */
 export function listEventTypes() {
-  const items = eventTypes.map((type) => ({ type, description: catalogue[type].says }));
+  const items = eventTypes.map((type) => ({ type, description: catalogue[type].description }));
   return { items, nextCursor: null, hasMore: false };
 }
 
@@ -248,7 +248,7 @@ function healthOf(row: EndpointRow): Endpoint["health"] {
   const working = row.failingSince === null ? "healthy" : "failing";
   return {
     status: row.status === "disabled" ? "disabled" : working,
-    failuresInRow: row.failuresInRow,
+    consecutiveFailures: row.consecutiveFailures,
     failingSince: toIsoOrNull(row.failingSince),
     lastSuccessAt: toIsoOrNull(row.lastSuccessAt),
     lastFailureAt: toIsoOrNull(row.lastFailureAt),

@@ -9,7 +9,7 @@ import type { Cipher } from "../../ports/vault.ts";
 import { SendFailed, type WebhookRequest, type WebhookSender } from "../../ports/webhook-sender.ts";
 import { dispatchLimits } from "../deliveries/dispatch.ts";
 import { messageTo, type Recipient } from "../deliveries/message.ts";
-import type { EndpointTrial, TryEndpoint } from "../schema.ts";
+import type { EndpointTrial, TestEndpoint } from "../schema.ts";
 import { hideHeaders, openHeaders } from "./headers.ts";
 import { findEndpoint } from "./service.ts";
 
@@ -20,8 +20,8 @@ type Asked = { request: WebhookRequest; own: Record<string, string> };
  * Sends one endpoint the example of an event, signed as a delivery is, and tells what came back. Nothing of it is kept,
  * and an endpoint that is switched off can be tried too: before it is switched on.
  */
-export function tryEndpoint(
-  { id, eventType }: TryEndpoint,
+export function testEndpoint(
+  { id, eventType }: TestEndpoint,
   { clientId, ring, sender }: With,
 ): ProviderQuery<Asked, EndpointTrial, EndpointTrial> {
   return {
@@ -35,7 +35,7 @@ export function tryEndpoint(
   };
 }
 
-function exampleFor(clientId: string, endpointId: string, type: TryEndpoint["eventType"]): Event {
+function exampleFor(clientId: string, endpointId: string, type: TestEndpoint["eventType"]): Event {
   const data = type === "webhook.test" ? { ...eventExamples[type], id: endpointId } : eventExamples[type];
   return {
     id: newId("event"),

@@ -34,7 +34,7 @@ export function statements(sql: postgres.Sql, clientId: string) {
         select id, url, description, event_types as "eventTypes", status, payload, signing, public_key as "publicKey",
           header_names as "headerNames", rate_per_second as "ratePerSecond", disabled_reason as "disabledReason",
           disabled_at as "disabledAt", missed_since as "missedSince", missed_until as "missedUntil",
-          failures_in_row as "failuresInRow", failing_since as "failingSince", last_success_at as "lastSuccessAt",
+          consecutive_failures as "consecutiveFailures", failing_since as "failingSince", last_success_at as "lastSuccessAt",
           last_failure_at as "lastFailureAt", created_at as "createdAt", updated_at as "updatedAt"
         from webhook_endpoints where client_id = ${clientId} and id = ${id} and deleted_at is null`;
       return row ?? null;

@@ -93,7 +93,8 @@ function envelopeObjection(transport: Wire["transport"], body: Record<string, un
   for (const text of [code, message, docUrl])
     if (typeof text !== "string" || !text) return "the envelope lacks a field";
   if (typeof requestId !== "string" && transport === "rest") return "the envelope has no request id";
-  if (failure.docUrl !== `/docs/errors#${failure.code}`) return `docUrl is ${failure.docUrl}`;
+  if (!/^http.+/.test(failure.docUrl) || !failure.docUrl.endsWith(`/docs/errors#${failure.code}`))
+    return `docUrl is ${failure.docUrl}`;
   if (details === undefined) return failure;
   if (!Array.isArray(details)) return "details is no list";
   if (details.length > mostDetails) return `${details.length} details`;

@@ -1,0 +1,180 @@
+import { PgDatabase, PgDialect } from "drizzle-orm/pg-core";
+import { type PostgresJsQueryResultHKT, PostgresJsSession } from "drizzle-orm/postgres-js";
+import type { Sql } from "postgres";
+import type { Connection } from "./connection.ts";
+import type { ConnectionPool, Lease } from "./connection-pool.ts";
+import type { Owner } from "./fair-gate.ts";
+import { isStalePlan, TransactionEnded, toSessionRefused } from "./sql-error.ts";
+
+export type Tx = PgDatabase<PostgresJsQueryResultHKT, Record<string, never>>;
+
+type Options = { pool: ConnectionPool; owner: Owner; transactionMs: number; mode: "read" | "write" };
+type Statement = readonly [text: string, parameters: readonly unknown[]];
+
+const dialect = new PgDialect({ casing: "snake_case" });
+
+const beforeCommits = new WeakMap<Tx, (() => Promise<unknown>)[]>();
+
+/**
+ * Runs this right before the commit, in the order of the calls; if it throws, the transaction rolls back. Use it for rows
+ * that many transactions change, such as a balance: their lock is then held for one round trip only.
+ */
+export function beforeCommit(tx: Tx, work: () => Promise<unknown>) {
+  const waiting = beforeCommits.get(tx);
+  if (!waiting) throw new TransactionEnded();
+  waiting.push(work);
+}
+
+async function runBeforeCommits(tx: Tx) {
+  const waiting = beforeCommits.get(tx) ?? [];
+  for (let work = waiting.shift(); work; work = waiting.shift()) await work();
+  beforeCommits.delete(tx);
+}
+
+/** Runs `work` in a transaction that begins with `setSession`. Returns once a write is committed. */
+export async function transact<T>(
+  options: Options,
+  setSession: Statement,
+  work: (tx: Tx) => Promise<T>,
+  retries = options.pool.size, // each connection may have its own stale plan
+): Promise<T> {
+  const { pool, owner, transactionMs, mode } = options;
+  const lease = await pool.acquire(owner);
+  const { connection } = lease;
+  const statements = new Statements(connection);
+  const abort = () => connection.abort(`The transaction took longer than ${transactionMs} ms.`);
+  const timer = setTimeout(abort, transactionMs);
+  let result: T;
+  try {
+    result = await runWork(connection, statements, { mode, setSession }, work);
+    await statements.end();
+    if (mode === "write") await commit(connection);
+    else commitRead(pool, connection);
+  } catch (error) {
+    await rollback(pool, lease, statements, error);
+    if (mode === "read" && retries > 0 && isStalePlan(error)) return transact(options, setSession, work, retries - 1);
+    throw toSessionRefused(error) ?? error;
+  } finally {
+    clearTimeout(timer);
+  }
+  connection.onLost(undefined);
+  lease.release();
+  return result;
+}
+
+/** Rejects immediately when the connection is lost, even while `work` waits for something else. */
+function runWork<T>(
+  connection: Connection,
+  statements: Statements,
+  { mode, setSession }: { mode: "read" | "write"; setSession: Statement },
+  work: (tx: Tx) => Promise<T>,
+): Promise<T> {
+  return new Promise<T>((resolve, reject) => {
+    connection.onLost(reject);
+    // Sent but not awaited, so that it travels with the first query. If it fails, every later statement fails too.
+    const opening = statements.begin(mode, setSession);
+    const tx = drizzleHandle(statements);
+    beforeCommits.set(tx, []);
+    work(tx)
+      .then(async (value) => {
+        await opening;
+        await runBeforeCommits(tx);
+        resolve(value);
+      })
+      .catch((error) => opening.then(() => reject(error), reject));
+  });
+}
+
+/** The statements of one transaction. After `end` it sends nothing more, so a handle that is kept too long is harmless. */
+class Statements {
+  readonly #connection: Connection;
+  #ended = false;
+  #pending = 0;
+  #onIdle: (() => void) | undefined;
+
+  constructor(connection: Connection) {
+    this.#connection = connection;
+  }
+
+  /** Begins the transaction and sets its session. The promise rejects with the first failure. */
+  begin(mode: "read" | "write", [text, parameters]: Statement): Promise<unknown> {
+    this.#connection.discardOldPlans();
+    const began = this.#connection.command(mode === "read" ? "begin read only" : "begin");
+    const sessionSet = this.#track(this.#connection.send(text, parameters));
+    const opening = Promise.all([began, sessionSet]);
+    opening.catch(() => {}); // handled where it is awaited, after the work
+    return opening;
+  }
+
+  send(text: string, parameters: readonly unknown[]) {
+    if (this.#ended) throw new TransactionEnded();
+    return this.#track(this.#connection.send(text, parameters));
+  }
+
+  /**
+   * Refuses new statements and waits for pending ones. postgres.js sends a statement again when its plan is stale: after
+   * the commit it would run in the next transaction of this connection.
+   */
+  end(): Promise<void> {
+    this.#ended = true;
+    if (this.#pending === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#onIdle = resolve;
+    });
+  }
+
+  #track<Q extends Promise<unknown>>(sent: Q): Q {
+    this.#pending++;
+    const done = () => {
+      this.#pending--;
+      if (this.#pending === 0) this.#onIdle?.();
+    };
+    sent.then(done, done);
+    return sent;
+  }
+
+  get driverOptions() {
+    return this.#connection.driverOptions;
+  }
+}
+
+/** The drizzle handle of one transaction. It has no savepoints: a command is all or nothing. */
+function drizzleHandle(statements: Statements): Tx {
+  const nested = () => {
+    throw new Error("Nested transactions are not supported. Use the transaction that is open.");
+  };
+  const client = {
+    unsafe: (text: string, parameters: unknown[]) => statements.send(text, parameters),
+    begin: nested,
+    savepoint: nested,
+    options: statements.driverOptions,
+  };
+  // The session needs no more than these members. A whole postgres.js client would bypass the tenant's transaction.
+  const session = new PostgresJsSession(client as unknown as Sql, dialect, undefined, {});
+  return new PgDatabase(dialect, session, undefined);
+}
+
+async function commit(connection: Connection) {
+  const { command } = await connection.command("commit", true);
+  if (command !== "COMMIT") throw new Error("Nothing was written: a statement of this transaction had failed.");
+}
+
+/** A read has nothing to lose: its commit is not awaited, and the next transaction queues behind it. */
+function commitRead(pool: ConnectionPool, connection: Connection) {
+  connection.command("commit").catch(() => pool.destroy(connection));
+}
+
+async function rollback(pool: ConnectionPool, lease: Lease, statements: Statements, error: unknown) {
+  const { connection } = lease;
+  const ended = statements.end();
+  connection.onLost(undefined);
+  try {
+    if (connection.isDead || isStalePlan(error)) return pool.destroy(connection);
+    await ended;
+    await connection.command("rollback");
+  } catch {
+    pool.destroy(connection); // its state is unknown, so it is never used again
+  } finally {
+    lease.release();
+  }
+}
