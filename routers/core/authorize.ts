@@ -124,7 +124,7 @@ function refuseText(text: string, at: string[], what: string) {
   if (isStorable(text)) return;
   const message = `${what} must not hold the character U+0000, nor half of a surrogate pair (U+D800 to U+DFFF). Leave it out.`;
   const path = storable(at.join("."));
-  throw new ApiError("input_invalid", `${path}: ${message}`, { details: [{ path, message }] });
+  throw ApiError.invalid(path, message);
 }
 
 export const tenantSessionOf = (principal: Principal, requestId: string): TenantSession => {

@@ -1,4 +1,10 @@
-export type FaultDetail = { path: string; message: string };
+export type FaultDetail = {
+  path: string;
+  message: string;
+  /** The resource in the way, where the problem is one: `path` is then its kind. */
+  id?: string;
+  name?: string;
+};
 
 export const maxDetails = 20;
 const maxDetailsBytes = 4_500;
