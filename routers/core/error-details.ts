@@ -1,4 +1,4 @@
-export type FaultDetail = {
+export type ErrorDetail = {
   path: string;
   message: string;
   /** The resource in the way, where the problem is one: `path` is then its kind. */
@@ -23,7 +23,7 @@ const safe = (text: string, maximum: number) => {
 export const boundedMessage = (message: string) => safe(message, maxMessage);
 
 /** What an answer says of each problem: the first few, in a few kilobytes, however much a caller sent. */
-export function boundedDetails<D extends FaultDetail>(details: readonly D[]): D[] {
+export function boundedDetails<D extends ErrorDetail>(details: readonly D[]): D[] {
   const bounded: D[] = [];
   let left = maxDetailsBytes;
   for (const detail of details.slice(0, maxDetails)) {

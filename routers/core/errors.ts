@@ -2,7 +2,7 @@ import { TRPCError } from "@trpc/server";
 import { z } from "zod";
 import { ConnectionLost, DatabaseBusy, isDeadlock, SessionRefused } from "../../db/client.ts";
 import { KeysUnavailable } from "../ports/vault.ts";
-import { andMore, boundedDetails, boundedMessage, type FaultDetail } from "./error-details.ts";
+import { andMore, boundedDetails, boundedMessage, type ErrorDetail } from "./error-details.ts";
 
 const codeOfStatus = {
   400: "BAD_REQUEST",
@@ -254,9 +254,9 @@ export const errorCodes = {
   server_overloaded: { status: 503, meaning: "This server has too much to do at once. Try again in a moment." },
 } as const satisfies Record<string, Row>;
 
-export type { FaultDetail };
+export type { ErrorDetail };
 export type ErrorCode = keyof typeof errorCodes;
-type Extra = { details?: FaultDetail[]; retryAfterSeconds?: number; cause?: unknown };
+type Extra = { details?: ErrorDetail[]; retryAfterSeconds?: number; cause?: unknown };
 
 /** Every 503 says when to come again, also where nobody knows it exactly. */
 const comeAgainSeconds = 5;
@@ -268,7 +268,7 @@ const comeAgainSeconds = 5;
 export class ApiError extends TRPCError {
   readonly errorCode: ErrorCode;
   readonly status: number;
-  readonly details: FaultDetail[] | undefined;
+  readonly details: ErrorDetail[] | undefined;
   readonly retryAfterSeconds: number | undefined;
 
   constructor(
