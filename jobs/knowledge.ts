@@ -4,9 +4,9 @@ import {
   claimSource,
   expireFile,
   failFile,
-  patienceWith,
   type Reading,
   readingOf,
+  readWait,
   recordDocument,
   recordEmpty,
   recordReady,
@@ -142,7 +142,7 @@ async function look(ctx: JobContext, fileId: string): Promise<StepResult> {
   const { base, corpusId } = reading;
   const source = await ctx.providers.ultravox.getSource(base.providerAccountId, corpusId, sourceId, within(askSeconds));
   if (!source) return gone(ctx, reading);
-  const { seconds, isOver } = await ctx.asClient((tx) => patienceWith(tx, reading), { mode: "read" });
+  const { seconds, isOver } = await ctx.asClient((tx) => readWait(tx, reading), { mode: "read" });
   // A status that we do not know yet is waited for like the others. In the end what it has counts, and not its name.
   const isKept = source.status === "ready" || (source.status === "other" && isOver);
   if (isKept && source.documents > 0) {

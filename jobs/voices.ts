@@ -6,9 +6,9 @@ import { ProviderError } from "../routers/ports/provider-error.ts";
 import type { ProviderVoice } from "../routers/ports/ultravox.ts";
 import { readUpload } from "../routers/uploads/service.ts";
 import { runningWorkflow } from "../routers/voices/abandoned.ts";
-import { peekVoice, removeUpstream, type VoiceRow } from "../routers/voices/row.ts";
+import { readVoiceRow, removeUpstream, type VoiceRow } from "../routers/voices/row.ts";
 import { joinSamples, maxSampleBytes, type Sample } from "../routers/voices/samples.ts";
-import { beginTraining, failVoice, finishTraining, giveUpMaking } from "../routers/voices/training.ts";
+import { beginTraining, failUnfinishedVoice, failVoice, finishTraining } from "../routers/voices/training.ts";
 import { definitionOf, isVoiceUnknown } from "./external-voices.ts";
 import { StepRefused } from "./runtime/step-refused.ts";
 import { roundRobin, sweepInto } from "./runtime/sweep.ts";
@@ -20,7 +20,7 @@ const makeMs = 60_000;
 const askMs = 20_000;
 const within = (ms: number) => ({ signal: AbortSignal.timeout(ms) });
 
-const readVoice = (ctx: JobContext, id: string) => ctx.asClient((tx) => peekVoice(tx, id), { mode: "read" });
+const readVoice = (ctx: JobContext, id: string) => ctx.asClient((tx) => readVoiceRow(tx, id), { mode: "read" });
 
 /** Nobody waits for a voice that is deleted, or has failed and has its credits back. */
 function wanted(row: VoiceRow | null): VoiceRow {
@@ -108,7 +108,7 @@ const train: Step = {
 
 export const voiceCloneNative: Workflow<"voice-clone-native"> = {
   steps: { "fetch-samples": fetchSamples, train },
-  failed: (tx, { subjectId }, reason) => giveUpMaking(tx, subjectId, reason),
+  failed: (tx, { subjectId }, reason) => failUnfinishedVoice(tx, subjectId, reason),
 };
 
 /** The company itself is asked whether the client's key opens that voice; one that cannot be asked is believed. */
@@ -136,7 +136,7 @@ const register: Step = {
 
 export const voiceCloneExternal: Workflow<"voice-clone-external"> = {
   steps: { "check-credential": checkCredential, register },
-  failed: (tx, { subjectId }, reason) => giveUpMaking(tx, subjectId, reason),
+  failed: (tx, { subjectId }, reason) => failUnfinishedVoice(tx, subjectId, reason),
 };
 
 /** Sends what stands here now, however often it was changed meanwhile. */

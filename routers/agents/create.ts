@@ -9,8 +9,8 @@ import { accountFor } from "../credentials/accounts.ts";
 import type { ProviderAgent } from "../ports/ultravox.ts";
 import { checkReferences, dropUses, keepUses, referencesOf } from "./references.ts";
 import { type Agent, AgentConfig, type CreateAgent, type DuplicateAgent } from "./schema.ts";
-import { getAgent, toAgent } from "./service.ts";
-import { openTemplate, type SealedTemplate, standingTemplate, templateOf } from "./template.ts";
+import { getAgent, loadAgent } from "./service.ts";
+import { openTemplate, type SealedTemplate, templateOf, templateWithoutDeleted } from "./template.ts";
 import { change, checkConfig, emitAgentEvent, goLive, markVersion, pendingVersion } from "./versions/change.ts";
 
 export type Created = { id: string; template: SealedTemplate };
@@ -41,7 +41,7 @@ const making = {
 
   async rebuildRequest(tx, subjectId) {
     const { config } = await pendingVersion(tx, subjectId);
-    return { id: subjectId, template: await standingTemplate(tx, AgentConfig.parse(config)) };
+    return { id: subjectId, template: await templateWithoutDeleted(tx, AgentConfig.parse(config)) };
   },
 
   lookup: ({ ultravox }, accountId, asked, _since, deadline) => ultravox.findAgents(accountId, asked.id, deadline),
@@ -61,7 +61,7 @@ export const duplicateAgent: ProviderCommand<DuplicateAgent, Created, ProviderAg
   kind: "agents.duplicate",
 
   async prepare(tx, { id, name }, { actor }) {
-    const { agent, config } = await toAgent(tx, id);
+    const { agent, config } = await loadAgent(tx, id);
     if (agent.version === 0)
       throw new ApiError("agent_not_active", `Agent ${id} was never live: there is nothing to copy.`);
     const copy = name ?? `${agent.name.slice(0, 93)} (copy)`;

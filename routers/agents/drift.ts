@@ -10,8 +10,8 @@ import { namesOurVoice } from "./config.ts";
 import { type Created, removeStray } from "./create.ts";
 import { toolsOf } from "./references.ts";
 import type { Agent } from "./schema.ts";
-import { type AgentRow, getAgent, lockAgent, refuseBusy, toAgent, versionOf } from "./service.ts";
-import { lookForSent, openTemplate, type Sent, standingTemplate } from "./template.ts";
+import { type AgentRow, getAgent, loadAgent, lockAgent, refuseBusy, versionOf } from "./service.ts";
+import { lookForSent, openTemplate, type Sent, templateWithoutDeleted } from "./template.ts";
 import { requiredOf } from "./variables.ts";
 import { change, keepRequired, markVersion, rewriteUses } from "./versions/change.ts";
 
@@ -28,12 +28,12 @@ const dayInHours = 24;
 
 /** What is live, to be held against the provider's copy; null when there is nothing to compare, or it is being changed. */
 export async function agentToCompare(tx: Tx, id: string) {
-  const { agent, config } = await toAgent(tx, id);
+  const { agent, config } = await loadAgent(tx, id);
   if (agent.status !== "active" || !agent.providerAgentId) return null;
   await keepRequired(tx, id, requiredOf(config, await toolsOf(tx, config)));
   const { providerRevisionId } = await versionOf(tx, id, agent.version);
   const { providerAccountId: accountId, providerAgentId, version } = agent;
-  const template = await standingTemplate(tx, config);
+  const template = await templateWithoutDeleted(tx, config);
   const { voice } = config;
   return { accountId, providerAgentId, version, providerRevisionId, withholdsVoice: namesOurVoice(voice), ...template };
 }
@@ -112,21 +112,21 @@ async function lockActive(tx: Tx, { id, version, providerRevisionId }: Compared)
 }
 
 async function standing(tx: Tx, id: string): Promise<Sent> {
-  const { agent, config } = await toAgent(tx, id);
+  const { agent, config } = await loadAgent(tx, id);
   const { providerRevisionId: liveRevisionId } = await versionOf(tx, id, agent.version);
-  const template = await standingTemplate(tx, config);
+  const template = await templateWithoutDeleted(tx, config);
   return { providerAgentId: agent.providerAgentId ?? "", template, liveRevisionId };
 }
 
 async function recreating(tx: Tx, id: string): Promise<Created> {
-  return { id, template: await standingTemplate(tx, (await toAgent(tx, id)).config) };
+  return { id, template: await templateWithoutDeleted(tx, (await loadAgent(tx, id)).config) };
 }
 
 async function putRight(tx: Tx, id: string, { providerAgentId, revisionId }: ProviderAgent) {
   const agent = await lockAgent(tx, id);
   await markVersion(tx, id, agent.version, { providerRevisionId: revisionId });
   await change(tx, id, { providerAgentId, drifts: agent.drifts + 1 });
-  await rewriteUses(tx, id, (await toAgent(tx, id)).config); // a tool may show another credential by now
+  await rewriteUses(tx, id, (await loadAgent(tx, id)).config); // a tool may show another credential by now
   await noteComparison(tx, id);
 }
 

@@ -15,7 +15,7 @@ import {
   UpdateAgent,
   VersionPage,
 } from "./schema.ts";
-import { agentNotFound, fromHotRow, hotAgent, listAgents, removeAgent } from "./service.ts";
+import { agentNotFound, agentStatement, fromAgentRow, listAgents, removeAgent } from "./service.ts";
 import { restoreAgent, updateAgent } from "./update.ts";
 import { getVersion, listVersions } from "./versions/list.ts";
 
@@ -65,9 +65,9 @@ export const agents = router({
     .input(AgentId)
     .output(Agent)
     .query(async ({ ctx, input }) => {
-      const row = await ctx.readOne(hotAgent, [input.id]);
+      const row = await ctx.readOne(agentStatement, [input.id]);
       if (!row) throw agentNotFound(input.id);
-      return fromHotRow(row);
+      return fromAgentRow(row);
     }),
 
   list: query

@@ -26,7 +26,7 @@ const shown = and(
 );
 
 /** An agent and what it is now. */
-export async function toAgent(tx: Tx, id: string): Promise<{ agent: AgentRow; config: AgentConfig }> {
+export async function loadAgent(tx: Tx, id: string): Promise<{ agent: AgentRow; config: AgentConfig }> {
   const [found] = await tx
     .select({ agent: agents, config: agentVersions.config })
     .from(agents)
@@ -37,7 +37,7 @@ export async function toAgent(tx: Tx, id: string): Promise<{ agent: AgentRow; co
 }
 
 export async function getAgent(tx: Tx, id: string): Promise<Agent> {
-  return onTheWire(await toAgent(tx, id));
+  return onTheWire(await loadAgent(tx, id));
 }
 
 export async function listAgents(tx: Tx, { limit, cursor, ...filters }: ListAgents, key: ListKey) {
@@ -95,15 +95,15 @@ async function mustExist(tx: Tx, { voiceId, toolId, knowledgeBaseId }: Omit<List
 }
 
 /** One agent in one statement, for the hottest door; the text is constant and $4 the id. */
-export const hotAgent = `
+export const agentStatement = `
   select a.id, a.name, a.status, a.status_reason, a.version, a.metadata, v.config,
          a.created_at, a.updated_at
   from agents a
   join agent_versions v on v.client_id = a.client_id and v.agent_id = a.id and v.version = greatest(a.version, 1)
   where a.id = $4 and a.status <> 'deleted'`;
 
-/** A row of `hotAgent`, as the driver gives it: timestamps are text. */
-export function fromHotRow(row: Record<string, unknown>): Agent {
+/** A row of `agentStatement`, as the driver gives it: timestamps are text. */
+export function fromAgentRow(row: Record<string, unknown>): Agent {
   const { id, name, status, status_reason, version, metadata, config, created_at, updated_at } = row as HotRow;
   const instant = (text: string) => new Date(text).toISOString();
   return {

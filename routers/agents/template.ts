@@ -42,14 +42,14 @@ export type SealedTemplate = {
  * The template of a config with everything filled in, for a call that is placed without the agent: the provider fills in
  * nothing then. Throws the fault of whatever the config names that cannot be used.
  */
-export async function filledTemplate(tx: Tx, config: AgentConfig, values: Values): Promise<SealedTemplate> {
+export async function fillTemplate(tx: Tx, config: AgentConfig, values: Values): Promise<SealedTemplate> {
   const found = await referencesOf(tx, config);
   checkReferences(config, found, null);
   return templateOf(filledConfig(config, values), found, values);
 }
 
 /** For what is live or under way already: it goes on without what was deleted since. */
-export async function standingTemplate(tx: Tx, config: AgentConfig): Promise<SealedTemplate> {
+export async function templateWithoutDeleted(tx: Tx, config: AgentConfig): Promise<SealedTemplate> {
   return templateOf(config, standing(await referencesOf(tx, config)));
 }
 

@@ -12,13 +12,13 @@ import {
   type AgentRow,
   enabledRoutes,
   getAgent,
+  loadAgent,
   lockAgent,
   onceLive,
   refuseBusy,
-  toAgent,
   versionOf,
 } from "./service.ts";
-import { lookForSent, openTemplate, type Sent, standing, standingTemplate, templateOf } from "./template.ts";
+import { lookForSent, openTemplate, type Sent, standing, templateOf, templateWithoutDeleted } from "./template.ts";
 import { needsVariables, requiredOf } from "./variables.ts";
 import {
   change,
@@ -61,7 +61,7 @@ const revising = {
     const pending = await versionUnderWay(tx, subjectId);
     if (!pending) return;
     await markVersion(tx, subjectId, pending.version, { status: "failed" });
-    const { config } = await toAgent(tx, subjectId);
+    const { config } = await loadAgent(tx, subjectId);
     await rewriteUses(tx, subjectId, config);
   },
 
@@ -72,7 +72,7 @@ const revising = {
     const pending = await versionUnderWay(tx, subjectId);
     if (!pending) return null;
     const { providerAgentId } = await lockAgent(tx, subjectId);
-    const template = await standingTemplate(tx, AgentConfig.parse(pending.config));
+    const template = await templateWithoutDeleted(tx, AgentConfig.parse(pending.config));
     return { providerAgentId: providerAgentId ?? "", template, liveRevisionId: null };
   },
 
@@ -91,7 +91,7 @@ export const updateAgent: ProviderCommand<UpdateAgent, Revised, ProviderAgent | 
   kind: "agents.update",
 
   async prepare(tx, { id, name, metadata, ...changes }, { actor }) {
-    const before = await toAgent(tx, id);
+    const before = await loadAgent(tx, id);
     const config = withChanges(before.config, changes);
     return revise(tx, before, { name: name ?? before.agent.name, config, metadata }, actor);
   },
@@ -103,7 +103,7 @@ export const restoreAgent: ProviderCommand<AgentVersionId, Revised, ProviderAgen
   kind: "agents.versions.restore",
 
   async prepare(tx, { id, version }, { actor }) {
-    const before = await toAgent(tx, id);
+    const before = await loadAgent(tx, id);
     const { name, config } = await onceLive(tx, id, version);
     return revise(tx, before, { name, config: AgentConfig.parse(config) }, actor);
   },

@@ -86,7 +86,7 @@ const judges: Record<ValueJudge, (text: string) => string | null> = {
 };
 
 /** What a value makes of a field that cannot hold every text. Throws Fault `input_invalid`, which names the variable. */
-export function judgeValues(uses: readonly AgentUse[], values: Readonly<Values>): void {
+export function checkValues(uses: readonly AgentUse[], values: Readonly<Values>): void {
   const details = uses.flatMap(({ text, judge, path, tool }): ErrorDetail[] => {
     const [name] = variablesIn(text);
     const message = name === undefined ? null : judges[judge](render(text, values));

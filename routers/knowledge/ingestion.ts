@@ -91,7 +91,7 @@ export async function recordRefresh(tx: Tx, reading: Reading): Promise<void> {
 }
 
 /** How long the provider has been at it, and whether that is too long, by the database's clock. */
-export async function patienceWith(tx: Tx, { file }: Reading): Promise<{ seconds: number; isOver: boolean }> {
+export async function readWait(tx: Tx, { file }: Reading): Promise<{ seconds: number; isOver: boolean }> {
   const [told] = await tx
     .select({
       seconds: sql<number>`extract(epoch from clock_timestamp() - coalesce(${knowledgeFiles.askedAt}, ${knowledgeFiles.updatedAt}))::float8`,
@@ -136,7 +136,7 @@ export async function failFile(tx: Tx, fileId: string, reason: string): Promise<
 /** Nobody reads it in any more, and its time is over. */
 export async function expireFile(tx: Tx, fileId: string): Promise<void> {
   const reading = await readingOf(tx, fileId);
-  if (!reading || !(await patienceWith(tx, reading)).isOver) return;
+  if (!reading || !(await readWait(tx, reading)).isOver) return;
   const [running] = await tx
     .select({ id: workflowRuns.id })
     .from(workflowRuns)

@@ -3,7 +3,7 @@ import { rest } from "../core/rest-metadata.ts";
 import { createTool, updateTool } from "./create-and-update.ts";
 import { CreateTool, ListTools, RemoveTool, TestTool, Tool, ToolId, ToolPage, ToolTest, UpdateTool } from "./schema.ts";
 import { getTool, listTools, removeTool } from "./service.ts";
-import { tryTool } from "./test-tool.ts";
+import { testTool } from "./test-tool.ts";
 
 export const tools = router({
   create: providerCommand
@@ -95,5 +95,5 @@ export const tools = router({
     )
     .input(TestTool)
     .output(ToolTest)
-    .mutation(({ ctx, input }) => ctx.consult(tryTool(input, ctx.ring, ctx.providers.guarded))),
+    .mutation(({ ctx, input }) => ctx.consult(testTool(input, ctx.ring, ctx.providers.guarded))),
 });

@@ -28,7 +28,7 @@ const reasons: Record<SendFailure, string> = {
 };
 
 /** Runs a tool as the voice provider would, without a call. That the tool fails is an answer too. */
-export function tryTool(
+export function testTool(
   input: TestTool,
   ring: Cipher,
   guarded: GuardedFetch,

@@ -14,18 +14,18 @@ export const voiceNotFound = (id: string) => new ApiError("voice_not_found", `Th
 
 /** For as long as the transaction lasts nobody else moves it. One that is deleted is not there. */
 export async function lockVoice(tx: Tx, id: string): Promise<VoiceRow> {
-  const row = await lockWhatever(tx, id);
+  const row = await lockAnyVoice(tx, id);
   if (!row || row.status === "deleted") throw voiceNotFound(id);
   return row;
 }
 
 /** As it is, deleted or not, and may not be any more in a moment. */
-export async function peekVoice(tx: Tx, id: string): Promise<VoiceRow | null> {
+export async function readVoiceRow(tx: Tx, id: string): Promise<VoiceRow | null> {
   const [row] = await tx.select().from(voices).where(eq(voices.id, id));
   return row ?? null;
 }
 
-export async function lockWhatever(tx: Tx, id: string): Promise<VoiceRow | null> {
+export async function lockAnyVoice(tx: Tx, id: string): Promise<VoiceRow | null> {
   const [row] = await tx.select().from(voices).where(eq(voices.id, id)).for("update");
   return row ?? null;
 }

@@ -7,9 +7,9 @@ import { ApiError } from "../core/errors.ts";
 import { closeWorkflow } from "../workflows/service.ts";
 import {
   emitVoiceEvent,
+  lockAnyVoice,
   lockVoice,
-  lockWhatever,
-  peekVoice,
+  readVoiceRow,
   removeUpstream,
   setVoice,
   toVoice,
@@ -28,7 +28,7 @@ export const workflowOf = ({ kind }: Pick<VoiceRow, "kind">) =>
 
 /** From now on the provider may have something of it. null: it is not there any more. */
 export async function beginTraining(tx: Tx, id: string): Promise<VoiceRow | null> {
-  const row = await lockWhatever(tx, id);
+  const row = await lockAnyVoice(tx, id);
   if (row?.status !== "pending") return row;
   const training = await setVoice(tx, id, { status: "training" });
   await emitVoiceEvent(tx, "voice.training.started", training);
@@ -40,7 +40,7 @@ export async function beginTraining(tx: Tx, id: string): Promise<VoiceRow | null
  * second one, goes away there again.
  */
 export async function finishTraining(tx: Tx, id: string, providerVoiceId: string): Promise<void> {
-  const row = await lockWhatever(tx, id);
+  const row = await lockAnyVoice(tx, id);
   if (!row || row.providerVoiceId === providerVoiceId) return;
   if (!canMove(row.status, "active")) return removeUpstream(tx, row, providerVoiceId);
   const checkedAt = sql`clock_timestamp()` as unknown as Date;
@@ -51,7 +51,7 @@ export async function finishTraining(tx: Tx, id: string, providerVoiceId: string
 
 /** It will not be made, or is gone at the provider. What was held for it is given back; what was spent stays spent. */
 export async function failVoice(tx: Tx, id: string, reason: string): Promise<void> {
-  const row = await lockWhatever(tx, id);
+  const row = await lockAnyVoice(tx, id);
   if (!row || !canMove(row.status, "failed")) return;
   const failed = await setVoice(tx, id, { status: "failed", statusReason: reason.slice(0, 1000) });
   if (isBeingMade(row.status)) await giveBack(tx, row);
@@ -59,14 +59,14 @@ export async function failVoice(tx: Tx, id: string, reason: string): Promise<voi
 }
 
 /** Its workflow has ended in vain; by now somebody else may have made it. */
-export async function giveUpMaking(tx: Tx, id: string, reason: string): Promise<void> {
-  const row = await lockWhatever(tx, id);
+export async function failUnfinishedVoice(tx: Tx, id: string, reason: string): Promise<void> {
+  const row = await lockAnyVoice(tx, id);
   if (row && isBeingMade(row.status)) await failVoice(tx, id, reason);
 }
 
 /** Somebody else settles it: its workflow is over. Before the voice is locked, since the engine locks a run first too. */
 export async function endWorkflow(tx: Tx, id: string, status: "succeeded" | "failed") {
-  const seen = await peekVoice(tx, id);
+  const seen = await readVoiceRow(tx, id);
   if (seen && isBeingMade(seen.status)) await closeWorkflow(tx, workflowOf(seen), id, status);
 }
 

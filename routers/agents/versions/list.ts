@@ -10,13 +10,13 @@ import {
   type AgentVersionSummary,
   type ListVersions,
 } from "../schema.ts";
-import { toAgent, versionOf } from "../service.ts";
+import { loadAgent, versionOf } from "../service.ts";
 
 type Row = Omit<typeof agentVersions.$inferSelect, "config" | "metadata" | "clientId">;
 
 export async function listVersions(tx: Tx, { id, limit, cursor }: ListVersions, key: ListKey) {
   const before = readCursor(key, cursor);
-  await toAgent(tx, id); // no agent, no versions
+  await loadAgent(tx, id); // no agent, no versions
   const { config: _, metadata: __, clientId: ___, ...columns } = getTableColumns(agentVersions);
   const rows = await tx
     .select(columns)
@@ -28,7 +28,7 @@ export async function listVersions(tx: Tx, { id, limit, cursor }: ListVersions, 
 }
 
 export async function getVersion(tx: Tx, { id, version }: AgentVersionId): Promise<AgentVersion> {
-  await toAgent(tx, id);
+  await loadAgent(tx, id);
   const row = await versionOf(tx, id, version);
   return { ...summaryOf(row), config: AgentConfig.parse(row.config) };
 }
