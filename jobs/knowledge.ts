@@ -88,9 +88,9 @@ async function sourceOf(ctx: JobContext, reading: Reading): Promise<boolean> {
   }
   const documentId = await documentOf(ctx, reading);
   const claim = await ctx.asClient((tx) => claimSource(tx, reading));
-  if (claim === "not now") return false;
-  if (claim === "nothing") return true;
-  const found = claim === "look first" ? await sourcesOf(ctx, reading) : [];
+  if (claim === "wait") return false;
+  if (claim === "done") return true;
+  const found = claim === "look_up_first" ? await sourcesOf(ctx, reading) : [];
   const sources = found.length > 0 ? found : [await createSource(ctx, reading, documentId)];
   await ctx.asClient((tx) => recordSource(tx, reading, sources));
   return true;
