@@ -5,10 +5,15 @@ import { uploads } from "../db/schema/files.ts";
 import { ProviderError } from "../routers/ports/provider-error.ts";
 import type { ProviderVoice } from "../routers/ports/ultravox.ts";
 import { readUpload } from "../routers/uploads/service.ts";
-import { runningWorkflow } from "../routers/voices/abandoned.ts";
 import { readVoiceRow, removeUpstream, type VoiceRow } from "../routers/voices/row.ts";
 import { joinSamples, maxSampleBytes, type Sample } from "../routers/voices/samples.ts";
-import { beginTraining, failUnfinishedVoice, failVoice, finishTraining } from "../routers/voices/training.ts";
+import {
+  beginTraining,
+  failUnfinishedVoice,
+  failVoice,
+  finishTraining,
+  hasRunningWorkflow,
+} from "../routers/voices/training.ts";
 import { definitionOf, isVoiceUnknown } from "./external-voices.ts";
 import { StepRefused } from "./runtime/step-refused.ts";
 import { roundRobin, sweepInto } from "./runtime/sweep.ts";
@@ -195,10 +200,10 @@ export const check: Task<"voices.check"> = {
 
 /** Its workflow is over and has left it behind: what the provider has of it counts. */
 async function putRight(ctx: JobContext, row: VoiceRow) {
-  if (await ctx.asClient((tx) => runningWorkflow(tx, row.id), { mode: "read" })) return;
+  if (await ctx.asClient((tx) => hasRunningWorkflow(tx, row.id), { mode: "read" })) return;
   const voice = row.status === "training" ? await lookFor(ctx, row) : null;
   await ctx.asClient(async (tx) => {
-    if (await runningWorkflow(tx, row.id)) return;
+    if (await hasRunningWorkflow(tx, row.id)) return;
     if (voice) await finishTraining(tx, row.id, voice.providerVoiceId);
     else await failVoice(tx, row.id, "The making of this voice ended without a result. Make it anew.");
   });
