@@ -1,4 +1,5 @@
 import type { Deadline } from "./provider-error.ts";
+import type { VendorUpstreamName } from "./voice-vendors.ts";
 
 /** What an agent is made of, as the provider needs it. Durations in seconds. */
 export type AgentTemplate = {
@@ -201,9 +202,7 @@ export interface UltravoxCalls {
 export type ProviderVoice = { providerVoiceId: string; name: string; language: string | null; provider: string | null };
 
 /** Another company's voice, as the provider takes it: exactly one field, whose value is the provider's own definition. */
-export type VoiceDefinition = Partial<
-  Record<"elevenLabs" | "cartesia" | "lmnt" | "google" | "inworld" | "respeecher" | "generic", Record<string, unknown>>
->;
+export type VoiceDefinition = Partial<Record<VendorUpstreamName | "generic", Record<string, unknown>>>;
 
 export interface UltravoxVoices {
   /** One upload of one file; answers when the voice can be used. */
@@ -242,7 +241,7 @@ export interface UltravoxVoices {
   /** Keys of other companies, for a whole account. null takes one away; what is left out stays. */
   setTtsKeys(
     accountId: string,
-    keys: Partial<Record<"elevenLabs" | "cartesia" | "lmnt" | "google" | "inworld" | "respeecher", string | null>>,
+    keys: Partial<Record<VendorUpstreamName, string | null>>,
     deadline: Deadline,
   ): Promise<void>;
 }

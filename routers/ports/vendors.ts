@@ -1,19 +1,8 @@
 import type { Deadline } from "./provider-error.ts";
+import { voiceVendorNames } from "./voice-vendors.ts";
 
 /** Companies at whose doors a client may show credentials of his own. */
-export const credentialProviders = [
-  "ultravox",
-  "elevenlabs",
-  "cartesia",
-  "lmnt",
-  "google",
-  "inworld",
-  "respeecher",
-  "telnyx",
-  "twilio",
-  "plivo",
-  "sip",
-] as const;
+export const credentialProviders = ["ultravox", ...voiceVendorNames, "telnyx", "twilio", "plivo", "sip"] as const;
 export type CredentialProvider = (typeof credentialProviders)[number];
 
 /** Tries credentials, and voices, where they come from. */

@@ -1,6 +1,6 @@
 import { objectionsToHeaders, objectionToProviderUrl } from "../ports/addresses.ts";
 import type { VoiceDefinition } from "../ports/ultravox.ts";
-import type { CredentialProvider } from "../ports/vendors.ts";
+import { type VoiceVendor, voiceVendorNames, voiceVendors } from "../ports/voice-vendors.ts";
 
 /** A stored external voice: another vendor's voice, without any secret. */
 export type ExternalVoice = {
@@ -21,29 +21,18 @@ export type GenericVoice = {
   jsonByteEncoding?: "base64" | "hex" | undefined;
 };
 
-export const externalProviders = [
-  "elevenlabs",
-  "cartesia",
-  "lmnt",
-  "google",
-  "inworld",
-  "respeecher",
-  "generic",
-] as const;
+export const externalProviders = [...voiceVendorNames, "generic"] as const;
 export type ExternalProvider = (typeof externalProviders)[number];
-/** Companies that we can hold a key of. */
-export type Vendor = Exclude<ExternalProvider, "generic"> & CredentialProvider;
 
-/** As the provider takes it, spoken with the keys of its account (openapi.json: ultravox.v1.ExternalVoice). */
-export function plainDefinition(provider: Vendor, { voiceId, model, settings }: ExternalVoice): VoiceDefinition {
-  const named = { voiceId, ...(model === null ? {} : { model }) };
-  if (provider === "elevenlabs") return { elevenLabs: { ...named, ...settings } };
-  if (provider === "inworld") {
-    return { inworld: { voiceId, ...(model === null ? {} : { modelId: model }), ...settings } };
-  }
-  if (provider !== "cartesia") return { [provider]: { ...named, ...settings } };
-  return { cartesia: { ...named, ...(isEmpty(settings) ? {} : { generationConfig: settings }) } };
+/** The provider's definition of a voice that uses the keys of its account (openapi.json: ultravox.v1.ExternalVoice). */
+export function plainDefinition(vendor: VoiceVendor, { voiceId, model, settings }: ExternalVoice): VoiceDefinition {
+  const { upstreamName, modelField = "model", settingsField }: VendorRow = voiceVendors[vendor];
+  const nested = settingsField && !isEmpty(settings) ? { [settingsField]: settings } : {};
+  const modelPart = model === null ? {} : { [modelField]: model };
+  return { [upstreamName]: { voiceId, ...modelPart, ...(settingsField ? nested : settings) } };
 }
+
+type VendorRow = { upstreamName: string; modelField?: string; settingsField?: string };
 
 /** Why such an API cannot be used, as a sentence; null if it can. */
 export const objectionToGeneric = ({ url }: GenericVoice, headers: Record<string, string>): string | null =>
@@ -61,10 +50,10 @@ type Keyed = { apiKey: string; language: string };
  * The same voice with the client's own key, for an account that several clients share. The keys of that account serve all
  * clients, so the client's key is sent in the headers of this voice. null: this vendor does not support that.
  */
-export function keyedDefinition(provider: Vendor, voice: ExternalVoice, keyed: Keyed): VoiceDefinition | null {
-  if (provider === "elevenlabs") return elevenLabs(voice, keyed);
-  if (provider === "cartesia") return cartesia(voice, keyed);
-  if (provider === "lmnt") return lmnt(voice, keyed);
+export function keyedDefinition(vendor: VoiceVendor, voice: ExternalVoice, keyed: Keyed): VoiceDefinition | null {
+  if (vendor === "elevenlabs") return elevenLabs(voice, keyed);
+  if (vendor === "cartesia") return cartesia(voice, keyed);
+  if (vendor === "lmnt") return lmnt(voice, keyed);
   return null;
 }
 
