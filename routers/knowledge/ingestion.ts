@@ -84,7 +84,7 @@ export async function recordSource(tx: Tx, reading: Reading, found: readonly Pro
   await changeFile(tx, locked.file.id, ingesting);
 }
 
-/** Records that the provider has begun to read the pages of an existing source again. */
+/** Records that the provider is reading the pages of an existing source again. */
 export async function recordRefresh(tx: Tx, reading: Reading): Promise<void> {
   if (!(await lockReading(tx, reading))) return;
   await changeFile(tx, reading.file.id, { askedAt: dbNow(), deadlineAt: newDeadline() });

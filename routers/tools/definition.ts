@@ -3,9 +3,7 @@ import { jsonObject } from "../core/bounds.ts";
 import { FreeNumber } from "../core/fields.ts";
 import { objectionToCallee } from "../core/sip-address.ts";
 import { isTemplate } from "../core/template-text.ts";
-import { isHeaderValue, objectionToHeader } from "../ports/addresses.ts";
-import { objectionToSchema, schemaBytes, schemaDepth } from "./json-schema.ts";
-import { objectionToPattern, placeholdersOf } from "./url-pattern.ts";
+import { schemaBytes, schemaDepth } from "./json-schema.ts";
 
 /** Checks the target of a transfer. A target with variables is checked per call, once they are filled in. */
 export const objectionToTarget = (text: string) => (isTemplate(text) ? null : objectionToCallee(text));
@@ -46,7 +44,7 @@ const ParameterName = z
   .string()
   .regex(/^[A-Za-z0-9_.-]{1,64}$/, "A name has 1 to 64 letters, digits, `_`, `-` and `.`.")
   .meta({ examples: ["orderId"] });
-const In = z
+export const In = z
   .enum(["path", "query", "header", "body"])
   .meta({ description: "Where the value goes in the request.", examples: ["path"] });
 
@@ -128,7 +126,7 @@ const responseFields = {
     .meta({ description: "Given to the model immediately, instead of the tool's response.", examples: [null] }),
 };
 
-const HttpShape = z.strictObject({
+export const HttpShape = z.strictObject({
   type: z.literal("http"),
   url: z
     .string()
@@ -152,7 +150,7 @@ const HttpShape = z.strictObject({
 });
 export type HttpDefinition = z.output<typeof HttpShape>;
 
-const ClientShape = z.strictObject({
+export const ClientShape = z.strictObject({
   type: z.literal("client"),
   parameters: z
     .array(z.strictObject(modelParameter))
@@ -163,7 +161,7 @@ const ClientShape = z.strictObject({
 });
 export type ClientDefinition = z.output<typeof ClientShape>;
 
-const BuiltinShape = z.strictObject({
+export const BuiltinShape = z.strictObject({
   type: z.literal("builtin"),
   name: z
     .enum(
@@ -177,7 +175,7 @@ const BuiltinShape = z.strictObject({
 });
 export type BuiltinDefinition = z.output<typeof BuiltinShape>;
 
-const definitionMeta = {
+export const definitionMeta = {
   description:
     "`http`: the provider calls a URL. `client`: the app of the other party runs it, over its data channel; not in telephone calls. `builtin`: a tool of the provider, with some parameters fixed.",
   examples: [
@@ -210,144 +208,3 @@ export type Definition = z.output<typeof Definition>;
 
 /** The `config` column of a tool. */
 export const Config = z.object({ definition: Definition });
-
-/** A definition as input. Fields that conflict are reported, each under its own path. */
-export const GivenDefinition = z
-  .discriminatedUnion("type", [
-    HttpShape.superRefine(checking(contradictionsIn)),
-    ClientShape.superRefine(checking(repeatedIn)),
-    BuiltinShape.superRefine(checking(overrideProblemsIn)),
-  ])
-  .meta(definitionMeta);
-
-type Objection = { path: (string | number)[]; message: string };
-type Placed = { name: string; in: z.output<typeof In>; list: string; index: number };
-
-function checking<T>(objections: (given: T) => Objection[]) {
-  return (given: T, check: z.RefinementCtx) => {
-    for (const { path, message } of objections(given)) check.addIssue({ code: "custom", path, message });
-  };
-}
-
-const duplicateMessage = (name: string) => `Another parameter has the name ${name}. Choose another name.`;
-
-function contradictionsIn(http: HttpDefinition): Objection[] {
-  const pattern = objectionToPattern(http.url);
-  if (pattern) return [{ path: ["url"], message: pattern }];
-  const placed = placedIn(http);
-  return [
-    ...invalidSchemas(http.parameters),
-    ...placed.flatMap((parameter) => objectionsTo(parameter, http)),
-    ...placed.flatMap((parameter, index) => duplicateAt(placed, parameter, index)),
-    ...missingPlaces(http, placed),
-    ...optionalPlaces(http),
-    ...valuesOfHeaders(http),
-    ...clashesWithAuth(http, placed),
-  ];
-}
-
-function placedIn({ parameters, staticParameters, automaticParameters }: HttpDefinition): Placed[] {
-  const lists = { parameters, staticParameters, automaticParameters };
-  return Object.entries(lists).flatMap(([list, entries]) =>
-    entries.map((entry, index) => ({ name: entry.name, in: entry.in, list, index })),
-  );
-}
-
-function objectionsTo({ name, in: place, list, index }: Placed, { url, method }: HttpDefinition): Objection[] {
-  const at = (field: string, message: string) => [{ path: [list, index, field], message }];
-  if (place === "path" && !placeholdersOf(url).includes(name))
-    return at("name", `The URL has no placeholder {${name}} for this parameter. Add one.`);
-  if (place === "body" && method === "GET")
-    return at("in", "A GET request has no body. Put the parameter in the query, or use POST.");
-  const objection = place === "header" ? objectionToHeader(name) : null;
-  return objection ? at("name", objection) : [];
-}
-
-/** A name is unique per place. It is unique among all model parameters too, since the model does not see places. */
-function duplicateAt(placed: Placed[], { name, in: place, list, index }: Placed, at: number): Objection[] {
-  const same = (other: Placed) =>
-    other.in === place && (place === "header" ? lower(other.name) === lower(name) : other.name === name);
-  const alike = (other: Placed) => list === "parameters" && other.list === list && other.name === name;
-  const first = placed.findIndex((other) => same(other) || alike(other));
-  return first < at ? [{ path: [list, index, "name"], message: duplicateMessage(name) }] : [];
-}
-
-function missingPlaces({ url }: HttpDefinition, placed: Placed[]): Objection[] {
-  const names = placed.filter((parameter) => parameter.in === "path").map(({ name }) => name);
-  const missing = [...new Set(placeholdersOf(url))].filter((name) => !names.includes(name));
-  return missing.map((name) => ({ path: ["url"], message: `No parameter in \`path\` fills {${name}}. Add one.` }));
-}
-
-function optionalPlaces({ parameters }: HttpDefinition): Objection[] {
-  return parameters.flatMap(({ in: place, required }, index) =>
-    place === "path" && !required
-      ? [
-          {
-            path: ["parameters", index, "required"],
-            message: "A path parameter is always required. Set `required` to true.",
-          },
-        ]
-      : [],
-  );
-}
-
-function valuesOfHeaders({ staticParameters }: HttpDefinition): Objection[] {
-  return staticParameters.flatMap(({ in: place, value }, index) =>
-    place === "header" && !isHeaderValue(String(value))
-      ? [
-          {
-            path: ["staticParameters", index, "value"],
-            message: "A header cannot contain these characters. Remove them.",
-          },
-        ]
-      : [],
-  );
-}
-
-function clashesWithAuth({ auth }: HttpDefinition, placed: Placed[]): Objection[] {
-  if (!auth) return [];
-  const objection = auth.type === "header" ? objectionToHeader(auth.name) : null;
-  if (objection) return [{ path: ["auth", "name"], message: objection }];
-  const place = auth.type === "query" ? "query" : "header";
-  const name = "name" in auth ? auth.name : "authorization";
-  const same = (given: string) => (place === "header" ? lower(given) === lower(name) : given === name);
-  return placed
-    .filter((parameter) => parameter.in === place && same(parameter.name))
-    .map(({ list, index }) => ({
-      path: [list, index, "name"],
-      message: `\`auth\` already sets ${name}. Remove this parameter.`,
-    }));
-}
-
-const lower = (text: string) => text.toLowerCase();
-
-function invalidSchemas(parameters: { schema: Record<string, unknown> }[]): Objection[] {
-  return parameters.flatMap(({ schema }, index) => {
-    const message = objectionToSchema(schema);
-    return message ? [{ path: ["parameters", index, "schema"], message }] : [];
-  });
-}
-
-function repeatedIn({ parameters }: ClientDefinition): Objection[] {
-  const repeated = parameters.flatMap(({ name }, index) =>
-    parameters.findIndex((other) => other.name === name) < index
-      ? [{ path: ["parameters", index, "name"], message: duplicateMessage(name) }]
-      : [],
-  );
-  return [...invalidSchemas(parameters), ...repeated];
-}
-
-function overrideProblemsIn({ name: builtin, parameterOverrides }: BuiltinDefinition): Objection[] {
-  const known: Record<string, z.ZodType> = builtins[builtin];
-  const problems = Object.entries(parameterOverrides).flatMap(([name, value]) => {
-    const path = ["parameterOverrides", name];
-    const read = known[name]?.safeParse(value);
-    if (!read)
-      return [{ path, message: `Only these parameters of ${builtin} can be fixed: ${Object.keys(known).join(", ")}.` }];
-    return read.success ? [] : [{ path, message: read.error.issues[0]?.message ?? "This value is not valid." }];
-  });
-  // If the model chose the target, it could dial any number.
-  if (isTransfer(builtin) && parameterOverrides.target === undefined)
-    problems.push({ path: ["parameterOverrides", "target"], message: "Give the target: a number or a SIP URI." });
-  return problems;
-}

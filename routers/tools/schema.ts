@@ -3,7 +3,8 @@ import { jsonObject } from "../core/bounds.ts";
 import { examples, Id, Metadata, Timestamp } from "../core/fields.ts";
 import { createdFilter, metadataFilter, searchFilter } from "../core/list-filters.ts";
 import { PageInput, pageOf } from "../core/pagination.ts";
-import { Definition, GivenDefinition } from "./definition.ts";
+import { Definition } from "./definition.ts";
+import { DefinitionInput } from "./definition-input.ts";
 
 const kinds = ["http", "client", "builtin"] as const;
 const id = Id("tool", examples.tool);
@@ -22,7 +23,7 @@ const fields = {
       description: "What the tool does and when to use it, for the model.",
       examples: ["Finds an order by its number. Use it when the caller wants to know where their order is."],
     }),
-  definition: GivenDefinition,
+  definition: DefinitionInput,
   metadata: Metadata,
 };
 

@@ -73,7 +73,7 @@ describe("an agent with every field", () => {
     expect(callTemplate.firstSpeakerSettings.agent).toEqual({});
     expect(callTemplate.systemPrompt).toBe(
       'Call {{name}}.\n\nOpen the call with exactly these words: "Good morning, {{name}}!"\n' +
-        "If a voicemail or an answering machine has picked up, say nothing and use the tool hangUp at once.",
+        "If a voicemail or an answering machine has picked up, stay silent and use the tool hangUp immediately.",
     );
     expect(callTemplate.selectedTools).toEqual([
       { toolId: `up-${mine.tool}` },
@@ -214,7 +214,7 @@ describe("the references of an agent", () => {
       "tools.0.toolId",
     ],
     [
-      "a tool called like one of its own",
+      "a tool with the name of an added one",
       ({ tool }) => h.owner`update tools set name = 'transfer_to_sales' where id = ${tool}`,
       (mine) => ({ ...using(mine), transferTargets: [{ name: "sales", description: "x", to: "+14155550100" }] }),
       400,
@@ -241,7 +241,7 @@ describe("the references of an agent", () => {
     ["what is no variable", { greeting: "{{#x}}" }, ["greeting"]],
     ["a tool twice", { tools: [1, 2].map(() => ({ toolId: "tool_01m82knxfbfrssk0x3en012rbf" })) }, ["tools.1.toolId"]],
     ["a variable twice", { variables: [{ name: "a" }, { name: "a" }] }, ["variables.1.name"]],
-    ["a message that nobody hears", { voicemail: { behaviour: "hang_up", message: "x" } }, ["voicemail.message"]],
+    ["a message that is never spoken", { voicemail: { behaviour: "hang_up", message: "x" } }, ["voicemail.message"]],
     [
       "a number that cannot be",
       { transferTargets: [{ name: "a", description: "b", to: "+1" }] },
@@ -559,6 +559,8 @@ describe("the list of agents", () => {
     expect(await ids("metadata=team:n")).toEqual([b.id, a.id]);
     expect(await ids("metadata=team:n&metadata=site:x")).toEqual([a.id]);
     expect(await ids(`metadata=team:n&voiceId=${two.voice}`)).toEqual([b.id]);
+    expect(await ids(`metadata=team:n&createdAfter=${b.createdAt}`)).toEqual([b.id]);
+    expect(await ids(`metadata=team:n&createdBefore=${b.createdAt}`)).toEqual([a.id]);
     expect(outcome(await h.get(`/agents?voiceId=${newId("voice")}`))).toEqual([404, "voice_not_found"]);
   });
 });

@@ -83,6 +83,21 @@ describe("a knowledge base", () => {
     const second = await h.get(`/kb?limit=2&status=empty&cursor=${first.body.meta.nextCursor}`, own);
     expect(second.body).toMatchObject({ data: [{ id: ids[0] }], meta: { hasMore: false } });
     expect((await h.get("/kb?status=ready", own)).body.data).toEqual([]);
+    const { createdAt } = first.body.data[0];
+    await h.patch(`/kb/${ids[1]}`, { name: "Prices", metadata: { shop: "2" } }, own);
+    for (const [query, expected] of [
+      ["search=PRIC", [ids[1]]],
+      ["metadata=shop:2", [ids[1]]],
+      ["metadata=shop:3", []],
+      [`createdAfter=${createdAt}`, [ids[2]]],
+      [`createdBefore=${createdAt}`, [ids[1], ids[0]]],
+    ] as const) {
+      const { body } = await h.get(`/kb?${query}`, own);
+      expect(
+        body.data.map(({ id }: { id: string }) => id),
+        query,
+      ).toEqual(expected);
+    }
   });
 });
 
@@ -409,7 +424,7 @@ describe("the provider fails", () => {
     expect((await sourceNames(h, id)).filter((name) => name === fileId)).toHaveLength(1);
     const { requests } = await h.simulator.requests();
     const creates = requests.filter((each: { body: { name?: string } | null }) => each.body?.name === fileId);
-    expect(creates, "asked for once").toHaveLength(1);
+    expect(creates, "created once").toHaveLength(1);
   });
 
   test("while it is overloaded a file waits, and later fails with the provider's message", async () => {

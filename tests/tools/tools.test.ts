@@ -232,17 +232,24 @@ describe("a tool", () => {
   test("is listed by kind, status, part of the name, metadata and time of creation", async () => {
     const stem = fresh("pre");
     const first = await make({ name: `${stem}_a` });
-    const second = await make({ name: `${stem}_b`, definition: { type: "client" } });
+    const second = await make({
+      name: `${stem}_b`,
+      definition: { type: "client" },
+      metadata: { list: stem },
+    });
     await make({ name: `${stem}Xc` });
     const ids = async (query: string) =>
       (await h.get(`/tools?limit=100&${query}`)).body.data.map(({ id }: { id: string }) => id);
-    expect(await ids(`name=${stem}_`)).toEqual([second.id, first.id]);
-    expect(await ids(`name=${stem}_&kind=client`)).toEqual([second.id]);
-    expect(await ids(`name=${stem.toUpperCase()}`)).toEqual([]);
-    expect(await ids(`name=${encodeURIComponent("%")}`)).toEqual([]);
+    expect(await ids(`search=${stem}_`)).toEqual([second.id, first.id]);
+    expect(await ids(`search=${stem}_&kind=client`)).toEqual([second.id]);
+    expect(await ids(`search=${stem.toUpperCase()}_`)).toEqual([second.id, first.id]);
+    expect(await ids(`search=${encodeURIComponent("%")}`)).toEqual([]);
+    expect(await ids(`search=${stem}&metadata=list:${stem}`)).toEqual([second.id]);
+    expect(await ids(`search=${stem}_&createdAfter=${second.createdAt}`)).toEqual([second.id]);
+    expect(await ids(`search=${stem}_&createdBefore=${second.createdAt}`)).toEqual([first.id]);
     await h.owner`update tools set status = 'failed' where id = ${first.id}`;
-    expect(await ids(`name=${stem}_&status=failed`)).toEqual([first.id]);
-    expect(await ids(`name=${stem}_&status=active`)).toEqual([second.id]);
+    expect(await ids(`search=${stem}_&status=failed`)).toEqual([first.id]);
+    expect(await ids(`search=${stem}_&status=active`)).toEqual([second.id]);
   });
 });
 
@@ -562,7 +569,7 @@ describe("an inconsistent definition", () => {
       "parameters.0.schema",
     ],
     ["names nothing that the provider brings", { type: "builtin", name: "dance" }, "name"],
-    ["asks a corpus that it does not name", { type: "builtin", name: "queryCorpus" }, "name"],
+    ["queries a corpus without a name", { type: "builtin", name: "queryCorpus" }, "name"],
     [
       "fixes what is not there",
       { type: "builtin", name: "hangUp", parameterOverrides: { corpus_id: "x" } },

@@ -210,7 +210,7 @@ describe("an announcement", () => {
     ["a checksum in hex", { files: [{ ...announced, sha256: "ab".repeat(32) }] }, "files.0.sha256"],
     ["a short checksum", { files: [{ ...announced, sha256: "uU0nuZNNPgilLlLX" }] }, "files.0.sha256"],
     ["a checksum with stray bits", { files: [{ ...announced, sha256: `${"A".repeat(42)}B=` }] }, "files.0.sha256"],
-    ["more than is asked", { files: [{ ...announced, key: "x" }] }, "files.0.key"],
+    ["an unknown field", { files: [{ ...announced, key: "x" }] }, "files.0.key"],
   ];
 
   test.each(cases)("with %s is refused, and the error names the field", async (_, body, path) => {
@@ -317,7 +317,7 @@ describe("an object that we write to storage", () => {
     ],
     ["small and too large", () => files.put("x/a", pieces(10), { ...most, maxBytes: 9 }, soon()), { kind: "refused" }],
     [
-      "whose source stands still",
+      "whose source stops",
       () => {
         const late = new AbortController();
         return files.put("x/a", endless(late), most, { signal: late.signal });

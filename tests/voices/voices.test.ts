@@ -383,17 +383,17 @@ describe("an active voice", () => {
     const ids: string[] = [];
     for (const name of names) ids.push(await external({ provider: "lmnt" }, { name, language: "de", metadata }));
     await Promise.all(ids.map((id) => inState(h, id, "active")));
-    const filter = "status=active&kind=external&provider=lmnt&language=DE&search=zoe";
+    const filter = "metadata=of:the%20list&status=active&kind=external&provider=lmnt&language=DE&search=zoe";
     const first = await h.get(`/voices?${filter}&limit=2`);
     expect(first.body.data.map(({ id }: { id: string }) => id)).toEqual([ids[2], ids[1]]);
     const rest = await h.get(`/voices?${filter}&limit=2&cursor=${first.body.meta.nextCursor}`);
     expect(rest.body.data.map(({ id }: { id: string }) => id)).toEqual([ids[0]]);
     const none = await Promise.all(
-      ["search=%25", "search=zoe_t%25", "language=en&search=zoe", "kind=clone&search=zoe"].map((q) =>
-        h.get(`/voices?${q}`),
+      ["search=%25", "search=zoe_t%25", "language=en&search=zoe", "kind=clone&search=zoe", "metadata=of:none"].map(
+        (q) => h.get(`/voices?${q}`),
       ),
     );
-    expect(none.map(({ body }) => body.data.length)).toEqual([0, 0, 0, 0]);
+    expect(none.map(({ body }) => body.data.length)).toEqual([0, 0, 0, 0, 0]);
     expect((await h.get(`/voices?${filter}`, { key: h.bob.key })).body.data).toEqual([]);
   });
 });

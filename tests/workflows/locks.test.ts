@@ -103,30 +103,27 @@ test.each([
   ["a file", "finishes"],
   ["a file", "fails"],
   ["a knowledge base", "fails"],
-] as const)(
-  "whoever deletes %s while its workflow %s a step waits for it, and nobody is ended for a deadlock",
-  async (what, ending) => {
-    const before = await deadlocks();
-    const { id, fileId, runId, letGo } = await inLastStep(ending);
-    const held = await hold("step", runId);
-    letGo();
-    const engine = await waiterFor(held.pid);
-    const deleting = h.remove(what === "a file" ? `/kb/${id}/files/${fileId}` : `/kb/${id}`);
-    await waiterFor(engine);
-    await held.letGo();
-    expect((await deleting).status).toBe(204);
-    await noJobs(runId);
-    expect(await deadlocks()).toBe(before);
-    const [run, step, error, told] =
-      ending === "finishes"
-        ? ["succeeded", "done", null, "ingestion.completed"]
-        : ["failed", "failed", expect.stringMatching(/nothing in it/), "ingestion.failed"];
-    expect(await look(runId)).toMatchObject({ status: run, steps: [{}, {}, { status: step, attempts: 1, error }] });
-    expect(await stateOf(fileId)).toBe("deleted");
-    const story = ["created", "ingestion.started", told, ...(what === "a file" ? [] : ["deleted"])];
-    expect(await storyOf(h, id)).toEqual(story);
-  },
-);
+] as const)("a delete of %s while its workflow %s a step waits for it, without a deadlock", async (what, ending) => {
+  const before = await deadlocks();
+  const { id, fileId, runId, letGo } = await inLastStep(ending);
+  const held = await hold("step", runId);
+  letGo();
+  const engine = await waiterFor(held.pid);
+  const deleting = h.remove(what === "a file" ? `/kb/${id}/files/${fileId}` : `/kb/${id}`);
+  await waiterFor(engine);
+  await held.letGo();
+  expect((await deleting).status).toBe(204);
+  await noJobs(runId);
+  expect(await deadlocks()).toBe(before);
+  const [run, step, error, told] =
+    ending === "finishes"
+      ? ["succeeded", "done", null, "ingestion.completed"]
+      : ["failed", "failed", expect.stringMatching(/nothing in it/), "ingestion.failed"];
+  expect(await look(runId)).toMatchObject({ status: run, steps: [{}, {}, { status: step, attempts: 1, error }] });
+  expect(await stateOf(fileId)).toBe("deleted");
+  const story = ["created", "ingestion.started", told, ...(what === "a file" ? [] : ["deleted"])];
+  expect(await storyOf(h, id)).toEqual(story);
+});
 
 test.each(["finishes", "fails"] as const)(
   "a step that %s while its file is being deleted waits for that, and changes nothing",
@@ -154,7 +151,7 @@ test.each([
   ["deletes", (id: string) => h.remove(`/voices/${id}`), 204],
   ["fails", (id: string) => h.post(`/internal/voices/${id}/update-status`, { status: "failed" }, service), 200],
 ] as const)(
-  "whoever %s a voice while its workflow fails waits for it, and nobody is ended for a deadlock",
+  "a request that %s a voice while its workflow fails waits for it, without a deadlock",
   async (does, settle, status) => {
     const before = await deadlocks();
     await h.simulator.faults({ create: { errors: [{ status: 400 }] }, applyTo: "voices" });
