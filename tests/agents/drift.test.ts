@@ -150,7 +150,9 @@ test("an agent that the provider refuses to create again is failed with the reas
   await h.simulator.faults({ create: { errors: [{ status: 400 }] }, applyTo: "agents" });
   await compareNow(refused.id);
   await until(async () => (await rowOf(refused.id)).status === "failed");
-  expect((await h.get(`/agents/${refused.id}`)).body.data.statusReason).toMatch(/^It is gone at the voice provider/);
+  expect((await h.get(`/agents/${refused.id}`)).body.data.statusReason).toMatch(
+    /^The voice provider no longer has this agent/,
+  );
 
   await h.simulator.faults({ reads: { errors: [{ status: 503, times: 50 }] }, applyTo: "agents" });
   await aDayLater(away.id);

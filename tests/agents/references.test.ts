@@ -6,7 +6,10 @@ import { assign } from "../support/numbers.ts";
 const h = await startTestApp({ workers: true });
 afterEach(() => h.simulator.faults({}));
 
-const refusal = ({ status, body }: Answer) => [status, body.error?.code, body.error?.details?.[0]?.path];
+const refusal = ({ status, body }: Answer) => {
+  const [detail] = body.error?.details ?? [];
+  return [status, body.error?.code, detail?.id ?? detail?.path];
+};
 let made = 0;
 
 /** A tool with a variable in a static parameter. */

@@ -211,7 +211,7 @@ function failing(work: () => unknown): string[] {
   try {
     work();
   } catch (error) {
-    expect(error).toMatchObject({ fault: "input_invalid" });
+    expect(error).toMatchObject({ errorCode: "input_invalid" });
     return (error as ApiError).details?.map(({ path }) => path) ?? [];
   }
   throw new Error("It was taken.");

@@ -84,9 +84,9 @@ describe("a knowledge base", () => {
     expect(second.body).toMatchObject({ data: [{ id: ids[0] }], meta: { hasMore: false } });
     expect((await h.get("/kb?status=ready", own)).body.data).toEqual([]);
     const { createdAt } = first.body.data[0];
-    await h.patch(`/kb/${ids[1]}`, { name: "Prices", metadata: { shop: "2" } }, own);
+    await h.patch(`/kb/${ids[1]}`, { name: "Tariffs", metadata: { shop: "2" } }, own);
     for (const [query, expected] of [
-      ["search=PRIC", [ids[1]]],
+      ["search=TARIF", [ids[1]]],
       ["metadata=shop:2", [ids[1]]],
       ["metadata=shop:3", []],
       [`createdAfter=${createdAt}`, [ids[2]]],
@@ -320,7 +320,7 @@ describe("rounds", () => {
     const full = asked.find(({ status }) => status === 409)!;
     expect(full.body.error).toMatchObject({
       code: "knowledge_base_full",
-      message: expect.stringContaining("room for 4"),
+      message: expect.stringContaining("capacity for 4 more"),
     });
     expect((await h.post(`/kb/${id}/urls`, { urls: urls(50, 4) })).status).toBe(202);
     expect(codeOf(await h.post(`/kb/${id}/urls`, { urls: urls(60, 1) }))).toEqual([409, "knowledge_base_full"]);
@@ -383,7 +383,7 @@ describe("web pages", () => {
     await h.simulator.faults({ applyTo: "corpora", changes: { errors: [{ status: 400 }] } });
     expect((await h.post(`/kb/${id}/files/${fileId}/retry`)).status).toBe(202);
     const file = await settled(h, id, fileId);
-    expect(file.statusReason).toMatch(/could not be read again.*refused/);
+    expect(file.statusReason).toMatch(/could not be ingested again.*refused/);
     expect(await baseOf(h, id)).toMatchObject({ status: "ready", isUsable: true });
     expect(await sourceNames(h, id)).toEqual([fileId]);
     expect((await storyOf(h, id)).slice(-2)).toEqual(["ingestion.started", "ingestion.failed"]);
@@ -396,7 +396,7 @@ describe("web pages", () => {
     ["https://[::1]/", "not on the open internet"],
     ["https://intranet/", "not on the open internet"],
     ["http://printer.local/", "not on the open internet"],
-    ["https://ada:secret@example.com/", "no password"],
+    ["https://ada:secret@example.com/", "user name or password"],
     ["not a url", "not a URL"],
   ])("at %s are refused, and the error names the field", async (url, why) => {
     const id = await makeBase(h);
@@ -501,7 +501,9 @@ describe("deleting a knowledge base", () => {
     await h.owner`insert into agent_uses (client_id, agent_id, kind, target_id) values (${h.ada.clientId}, ${agentId}, 'knowledge_base', ${id})`;
     const refused = await h.remove(`/kb/${id}`);
     expect(codeOf(refused)).toEqual([409, "knowledge_base_in_use"]);
-    expect(refused.body.error.details).toEqual([{ path: agentId, message: "Baker" }]);
+    expect(refused.body.error.details).toEqual([
+      { path: "agent", id: agentId, name: "Baker", message: "The agent Baker uses it." },
+    ]);
     expect((await h.remove(`/kb/${id}?force=true`)).status).toBe(204);
   });
 

@@ -208,7 +208,7 @@ function simulatorOf(url: string) {
   };
   return {
     url,
-    status: () => ask("GET", "/_sim/status"),
+    status: () => ask("GET", "/_sim/state"),
     requests: () => ask("GET", "/_sim/requests"),
     faults: (plan: unknown) => ask("PUT", "/_sim/faults", plan),
     control: (path: string, body?: unknown) => ask("POST", `/_sim/${path}`, body ?? {}),

@@ -410,8 +410,8 @@ describe("deleting", () => {
     await h.owner`insert into agent_uses (client_id, agent_id, kind, target_id)
       values (${h.ada.clientId}, ${data.id}, 'tool', ${tool.id})`;
     const refused = await h.remove(`/tools/${tool.id}`);
-    expect(refusal(refused)).toEqual({ status: 409, code: "tool_in_use", paths: [data.id] });
-    expect(refused.body.error.details[0].message).toContain("Desk");
+    expect(refusal(refused)).toEqual({ status: 409, code: "tool_in_use", paths: ["agent"] });
+    expect(refused.body.error.details[0]).toMatchObject({ path: "agent", id: data.id, name: "Desk" });
     expect(refusal(await h.remove(`/tools/${tool.id}?force=false`))).toMatchObject({ code: "tool_in_use" });
     expect((await h.get(`/tools/${tool.id}`)).status).toBe(200);
     expect((await h.remove(`/tools/${tool.id}?force=true`)).status).toBe(204);
@@ -804,7 +804,7 @@ describe("testing a tool", () => {
       body: {
         data: {
           response: null,
-          error: { reason: "timeout", message: "No answer came within 1 s." },
+          error: { reason: "timeout", message: "The tool did not respond within 1 s." },
           wouldTimeOut: true,
         },
       },

@@ -161,8 +161,8 @@ describe("a file of a client", () => {
     expect(code(await use([newId("upload")]))).toEqual([404, "upload_not_found"]);
     const finding = (wanted: Parameters<typeof findUploads>[2]) =>
       h.deps.db.asClient(inClient, (tx) => findUploads(tx, [upload.id], wanted));
-    await expect(finding({ purpose: "knowledge_file" })).rejects.toMatchObject({ fault: "upload_not_found" });
-    await expect(finding({ ...sample, subjectId: "kb_1" })).rejects.toMatchObject({ fault: "upload_not_found" });
+    await expect(finding({ purpose: "knowledge_file" })).rejects.toMatchObject({ errorCode: "upload_not_found" });
+    await expect(finding({ ...sample, subjectId: "kb_1" })).rejects.toMatchObject({ errorCode: "upload_not_found" });
     expect(await finding(sample)).toHaveLength(1);
     await h.owner`update uploads set expires_at = now() - interval '1 second' where id = ${upload.id}`;
     expect(code(await use([upload.id]))).toEqual([404, "upload_not_found"]);

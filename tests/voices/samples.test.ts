@@ -70,18 +70,18 @@ describe("samples of a voice", () => {
 
   test("files that cannot be one sample are refused with a message that names the file", () => {
     expect(refusal(named(wavFile(100)), named(Buffer.concat([mp3Frame(1), mp3Frame(2)]), "b.mp3"))).toContain(
-      "a.wav and b.mp3 cannot be joined",
+      "a.wav and b.mp3 have different formats",
     );
     expect(refusal(named(wavFile(100)), named(wavFile(100, { rate: 8000 }), "b.wav"))).toContain("1 x 8000 Hz");
     expect(refusal(named(Buffer.from("%PDF-1.7 and so on"), "x.wav"))).toBe("x.wav is neither a WAV nor an MP3.");
     expect(refusal(named(Buffer.alloc(0)))).toBe("a.wav is neither a WAV nor an MP3.");
-    expect(refusal(named(wavFile(0)))).toContain("holds no sound");
-    expect(refusal(named(wavFile(1000).subarray(0, 500)))).toContain("is cut off");
-    expect(refusal(named(wavFile(1000).subarray(0, 20)))).toContain("holds no sound");
+    expect(refusal(named(wavFile(0)))).toContain("has no audio");
+    expect(refusal(named(wavFile(1000).subarray(0, 500)))).toContain("is truncated");
+    expect(refusal(named(wavFile(1000).subarray(0, 20)))).toContain("has no audio");
     const damaged = Buffer.concat([mp3Frame(1), mp3Frame(2), Buffer.alloc(9000, 1)]);
     expect(refusal(named(damaged, "d.mp3"))).toContain("is damaged");
     expect(refusal(named(wavFile(6_000_000)), named(wavFile(6_000_000)))).toContain("at most 10 MB");
-    expect(refusal()).toBe("There is no sample.");
+    expect(refusal()).toBe("There is no sample. Send at least one.");
   });
 
   test("any input gives a sample or a message", () => {

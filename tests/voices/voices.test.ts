@@ -84,7 +84,7 @@ describe("a clone", () => {
     const mp3 = Buffer.concat([mp3Frame(1), mp3Frame(2)]);
     const mixed = [await sendSample(h), await sendSample(h, mp3, { fileName: "b.mp3", contentType: "audio/mpeg" })];
     const { body } = await create(cloneOf(...mixed));
-    expect((await inState(h, body.data.id, "failed")).status_reason).toContain("cannot be joined");
+    expect((await inState(h, body.data.id, "failed")).status_reason).toContain("have different formats");
     for (const id of [text, body.data.id]) {
       expect(await said(id)).toEqual(["created", "training.failed"]);
       expect(await spent(id)).toEqual(givenBack);
@@ -357,7 +357,7 @@ describe("an active voice", () => {
     const refused = await h.remove(`/voices/${id}`);
     expect([refused.status, refused.body.error.code]).toEqual([409, "voice_in_use"]);
     expect(refused.body.error.details).toEqual([
-      { path: agentId, message: "The agent Reception speaks with this voice." },
+      { path: "agent", id: agentId, name: "Reception", message: "The agent Reception uses this voice." },
     ]);
     expect((await h.remove(`/voices/${id}?force=true`)).status).toBe(204);
     expect((await h.get(`/voices/${id}`)).status).toBe(404);
