@@ -2,10 +2,11 @@ import { randomBytes } from "node:crypto";
 import { closeUnbillable, listCallsToCheck } from "../routers/calls/lifecycle/close-unbillable.ts";
 import { lockCall } from "../routers/calls/service.ts";
 import { forgetAccount, getAccount, keepWebhookSecret, recordWebhook } from "../routers/credentials/accounts.ts";
-import { isTts, ttsNames, ttsSecret } from "../routers/credentials/kinds.ts";
+import { ttsSecret } from "../routers/credentials/kinds.ts";
 import { activeAccount, findCredential, markCredential, openRow } from "../routers/credentials/service.ts";
 import { isNeeded } from "../routers/credentials/uses.ts";
 import { ProviderError } from "../routers/ports/provider-error.ts";
+import { isVoiceVendor, voiceVendors } from "../routers/ports/voice-vendors.ts";
 import type { JobContext, Task } from "./runtime/task.ts";
 
 const deadline = () => ({ signal: AbortSignal.timeout(20_000) });
@@ -85,7 +86,7 @@ async function secretOfRetired(ctx: JobContext, accountId: string) {
 /** Two that run at once could bring an older key last: whoever finds it changed when he is done does it again. */
 export const publish: Task<"credentials.publish"> = {
   async run({ provider }, ctx) {
-    if (!isTts(provider) || ctx.clientId === null) throw new Error(`${provider} is no company of voices.`);
+    if (!isVoiceVendor(provider) || ctx.clientId === null) throw new Error(`${provider} is no company of voices.`);
     const ring = await ctx.providers.vault.keys(ctx.clientId, "provider_credential");
     for (;;) {
       const { account, row } = await readBoth(ctx, provider);
@@ -93,7 +94,7 @@ export const publish: Task<"credentials.publish"> = {
       const key = row ? ttsSecret(openRow(ring, row)) : null;
       ctx.fence.check();
       try {
-        await ctx.providers.ultravox.setTtsKeys(account.id, { [ttsNames[provider]]: key }, deadline());
+        await ctx.providers.ultravox.setTtsKeys(account.id, { [voiceVendors[provider].upstreamName]: key }, deadline());
       } catch (error) {
         if (!isRefusal(error)) throw error;
         return markRefused(ctx, provider, error.message);

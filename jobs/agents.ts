@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import { enqueue } from "../db/queue.ts";
-import { removeStray } from "../routers/agents/create.ts";
+import { removeOrphan } from "../routers/agents/create.ts";
 import { agentToCompare, type Compared, noteComparison, realignAgent, recreateAgent } from "../routers/agents/drift.ts";
 import { openTemplate } from "../routers/agents/template.ts";
 import { callProvider, type Settlement } from "../routers/core/attempt-provider-command.ts";
@@ -88,7 +88,7 @@ async function bringBack(ctx: JobContext, compared: Compared, accountId: string)
   }
   await ask(ctx, realignAgent, { ...compared, providerAgentId: copy.providerAgentId });
   await ctx.asClient(async (tx) => {
-    for (const other of others) await removeStray(tx, agentId, accountId, other);
+    for (const other of others) await removeOrphan(tx, agentId, accountId, other);
   });
 }
 

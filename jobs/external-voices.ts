@@ -1,16 +1,16 @@
 import { platformAccount } from "../routers/credentials/accounts.ts";
-import { ttsNames, ttsSecret } from "../routers/credentials/kinds.ts";
+import { ttsSecret } from "../routers/credentials/kinds.ts";
 import { openCredential } from "../routers/credentials/service.ts";
 import type { Deadline } from "../routers/ports/provider-error.ts";
 import type { VoiceDefinition } from "../routers/ports/ultravox.ts";
 import type { Cipher } from "../routers/ports/vault.ts";
+import { type VoiceVendor, voiceVendors } from "../routers/ports/voice-vendors.ts";
 import {
   type GenericVoice,
   genericDefinition,
   keyedDefinition,
   objectionToGeneric,
   plainDefinition,
-  type Vendor,
 } from "../routers/voices/definition.ts";
 import { externalOf, type VoiceRow } from "../routers/voices/row.ts";
 import { StepRefused } from "./runtime/step-refused.ts";
@@ -22,7 +22,7 @@ export async function isVoiceUnknown(ctx: JobContext, row: VoiceRow, deadline: D
   const ring = await ringOf(ctx, row);
   const secret = await ctx.asClient((tx) => openCredential(tx, ring, row.provider), { mode: "read" });
   if (!secret || voiceId === null) return null;
-  const found = await ctx.providers.vendors.findVoice(row.provider as Vendor, secret, voiceId, deadline);
+  const found = await ctx.providers.vendors.findVoice(row.provider as VoiceVendor, secret, voiceId, deadline);
   return found === "not_found" ? `${row.provider} has no voice ${voiceId} for your key.` : null;
 }
 
@@ -35,12 +35,16 @@ export async function definitionOf(ctx: JobContext, row: VoiceRow, deadline: Dea
   const voice = externalOf(row);
   const ring = await ringOf(ctx, row);
   if (voice.generic) return judgedGeneric(voice.generic, headersOf(row, ring));
-  const provider = row.provider as Vendor; // createVoice wrote it from the list of them
+  const provider = row.provider as VoiceVendor; // createVoice wrote it from the list of them
   const secret = await ctx.asClient((tx) => openCredential(tx, ring, provider), { mode: "read" });
   const apiKey = secret && ttsSecret(secret);
   if (!apiKey) return plainDefinition(provider, voice);
   if (row.providerAccountId !== platformAccount) {
-    await ctx.providers.ultravox.setTtsKeys(row.providerAccountId, { [ttsNames[provider]]: apiKey }, deadline);
+    await ctx.providers.ultravox.setTtsKeys(
+      row.providerAccountId,
+      { [voiceVendors[provider].upstreamName]: apiKey },
+      deadline,
+    );
     return plainDefinition(provider, voice);
   }
   const keyed = keyedDefinition(provider, voice, { apiKey, language: row.language });

@@ -4,9 +4,9 @@ import {
   claimSource,
   expireFile,
   failFile,
-  patienceWith,
   type Reading,
   readingOf,
+  readWait,
   recordDocument,
   recordEmpty,
   recordReady,
@@ -88,9 +88,9 @@ async function sourceOf(ctx: JobContext, reading: Reading): Promise<boolean> {
   }
   const documentId = await documentOf(ctx, reading);
   const claim = await ctx.asClient((tx) => claimSource(tx, reading));
-  if (claim === "not now") return false;
-  if (claim === "nothing") return true;
-  const found = claim === "look first" ? await sourcesOf(ctx, reading) : [];
+  if (claim === "wait") return false;
+  if (claim === "done") return true;
+  const found = claim === "look_up_first" ? await sourcesOf(ctx, reading) : [];
   const sources = found.length > 0 ? found : [await createSource(ctx, reading, documentId)];
   await ctx.asClient((tx) => recordSource(tx, reading, sources));
   return true;
@@ -142,7 +142,7 @@ async function look(ctx: JobContext, fileId: string): Promise<StepResult> {
   const { base, corpusId } = reading;
   const source = await ctx.providers.ultravox.getSource(base.providerAccountId, corpusId, sourceId, within(askSeconds));
   if (!source) return gone(ctx, reading);
-  const { seconds, isOver } = await ctx.asClient((tx) => patienceWith(tx, reading), { mode: "read" });
+  const { seconds, isOver } = await ctx.asClient((tx) => readWait(tx, reading), { mode: "read" });
   // A status that we do not know yet is waited for like the others. In the end what it has counts, and not its name.
   const isKept = source.status === "ready" || (source.status === "other" && isOver);
   if (isKept && source.documents > 0) {

@@ -5,10 +5,15 @@ import { uploads } from "../db/schema/files.ts";
 import { ProviderError } from "../routers/ports/provider-error.ts";
 import type { ProviderVoice } from "../routers/ports/ultravox.ts";
 import { readUpload } from "../routers/uploads/service.ts";
-import { runningWorkflow } from "../routers/voices/abandoned.ts";
-import { peekVoice, removeUpstream, type VoiceRow } from "../routers/voices/row.ts";
+import { readVoiceRow, removeUpstream, type VoiceRow } from "../routers/voices/row.ts";
 import { joinSamples, maxSampleBytes, type Sample } from "../routers/voices/samples.ts";
-import { beginTraining, failVoice, finishTraining, giveUpMaking } from "../routers/voices/training.ts";
+import {
+  beginTraining,
+  failUnfinishedVoice,
+  failVoice,
+  finishTraining,
+  hasRunningWorkflow,
+} from "../routers/voices/training.ts";
 import { definitionOf, isVoiceUnknown } from "./external-voices.ts";
 import { StepRefused } from "./runtime/step-refused.ts";
 import { roundRobin, sweepInto } from "./runtime/sweep.ts";
@@ -20,7 +25,7 @@ const makeMs = 60_000;
 const askMs = 20_000;
 const within = (ms: number) => ({ signal: AbortSignal.timeout(ms) });
 
-const readVoice = (ctx: JobContext, id: string) => ctx.asClient((tx) => peekVoice(tx, id), { mode: "read" });
+const readVoice = (ctx: JobContext, id: string) => ctx.asClient((tx) => readVoiceRow(tx, id), { mode: "read" });
 
 /** Nobody waits for a voice that is deleted, or has failed and has its credits back. */
 function wanted(row: VoiceRow | null): VoiceRow {
@@ -108,7 +113,7 @@ const train: Step = {
 
 export const voiceCloneNative: Workflow<"voice-clone-native"> = {
   steps: { "fetch-samples": fetchSamples, train },
-  failed: (tx, { subjectId }, reason) => giveUpMaking(tx, subjectId, reason),
+  failed: (tx, { subjectId }, reason) => failUnfinishedVoice(tx, subjectId, reason),
 };
 
 /** The company itself is asked whether the client's key opens that voice; one that cannot be asked is believed. */
@@ -136,7 +141,7 @@ const register: Step = {
 
 export const voiceCloneExternal: Workflow<"voice-clone-external"> = {
   steps: { "check-credential": checkCredential, register },
-  failed: (tx, { subjectId }, reason) => giveUpMaking(tx, subjectId, reason),
+  failed: (tx, { subjectId }, reason) => failUnfinishedVoice(tx, subjectId, reason),
 };
 
 /** Sends what stands here now, however often it was changed meanwhile. */
@@ -195,10 +200,10 @@ export const check: Task<"voices.check"> = {
 
 /** Its workflow is over and has left it behind: what the provider has of it counts. */
 async function putRight(ctx: JobContext, row: VoiceRow) {
-  if (await ctx.asClient((tx) => runningWorkflow(tx, row.id), { mode: "read" })) return;
+  if (await ctx.asClient((tx) => hasRunningWorkflow(tx, row.id), { mode: "read" })) return;
   const voice = row.status === "training" ? await lookFor(ctx, row) : null;
   await ctx.asClient(async (tx) => {
-    if (await runningWorkflow(tx, row.id)) return;
+    if (await hasRunningWorkflow(tx, row.id)) return;
     if (voice) await finishTraining(tx, row.id, voice.providerVoiceId);
     else await failVoice(tx, row.id, "The making of this voice ended without a result. Make it anew.");
   });

@@ -6,8 +6,8 @@ import {
   beginAttempt,
   failStep,
   finishStep,
+  lockCurrentStep,
   postponeStep,
-  presentStep,
   type RunRow,
   retryStep,
   type StepName,
@@ -55,7 +55,7 @@ const keylessSeconds = 30;
 export const advance: Task<"workflows.advance"> = {
   async run({ runId }, ctx) {
     const present = await ctx.asClient(async (tx) => {
-      const found = await presentStep(tx, runId);
+      const found = await lockCurrentStep(tx, runId);
       return found && { run: found.run, step: await beginAttempt(tx, found.step) };
     });
     if (!present) return;

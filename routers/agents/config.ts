@@ -6,21 +6,21 @@ import { CalleeField } from "../core/sip-address.ts";
 import { isTemplate, variableName } from "../core/template-text.ts";
 import { outputSchemaBytes } from "./output-schema.ts";
 
-/** What an agent is, besides its name: kept whole in every version. */
+/** The config of an agent: everything but its name and metadata. Every version stores all of it. */
 
 const Text = (max: number) => z.string().trim().min(1).max(max);
 
 const toolName = z.string().regex(/^[A-Za-z0-9_-]{1,40}$/, "A name has 1 to 40 letters, digits, `_` or `-`.");
 
 export const Variable = z.strictObject({
-  name: z.string().regex(variableName, "A name has letters, digits and `_`, and begins with no digit."),
+  name: z.string().regex(variableName, "A name has letters, digits and `_`, and does not begin with a digit."),
   type: z.enum(["string", "number", "boolean"]).default("string"),
   required: z.boolean().default(true),
   default: z
     .union([z.string().max(4000), FreeNumber, z.boolean()])
     .nullable()
     .default(null)
-    .meta({ description: "What a call has that gives none.", redact: "none" }),
+    .meta({ description: "The value of a call that gives none.", redact: "none" }),
   description: z.string().max(500).nullable().default(null),
 });
 export type Variable = z.output<typeof Variable>;
@@ -30,10 +30,10 @@ const UsedTool = z.strictObject({
   description: Text(1000)
     .nullable()
     .default(null)
-    .meta({ description: "Told to the model instead of the tool's own." }),
+    .meta({ description: "Given to the model instead of the tool's own description." }),
   parameterOverrides: jsonObject({ bytes: 8_000, depth: 10 }, z.string().min(1).max(100))
     .default({})
-    .meta({ description: "Parameters with a fixed value: the model does not see them." }),
+    .meta({ description: "Parameters with a fixed value. The model does not see them." }),
 });
 
 const InactivityMessage = z.strictObject({
@@ -41,17 +41,20 @@ const InactivityMessage = z.strictObject({
     .int()
     .min(1)
     .max(600)
-    .meta({ description: "Of silence, counted from the message before.", examples: [15] }),
+    .meta({ description: "Seconds of silence, counted from the previous message.", examples: [15] }),
   message: Text(500),
-  // biome-ignore lint/suspicious/noThenProperty: the word on the wire; nobody awaits a message
+  // biome-ignore lint/suspicious/noThenProperty: the field's name in the API; no code awaits a message
   then: z.enum(["nothing", "hang_up_soft", "hang_up"]).default("nothing").meta({
-    description: "`hang_up_soft`: unless the person speaks after all.",
+    description: "`hang_up_soft`: ends the call unless the person speaks again.",
   }),
 });
 
 const TransferTarget = z.strictObject({
-  name: toolName.meta({ description: "The model knows it as `transfer_to_<name>`.", examples: ["sales"] }),
-  description: Text(500).meta({ description: "When to transfer there.", examples: ["Questions about prices."] }),
+  name: toolName.meta({ description: "The model uses it as the tool `transfer_to_<name>`.", examples: ["sales"] }),
+  description: Text(500).meta({
+    description: "When to transfer to this target.",
+    examples: ["Questions about prices."],
+  }),
   to: z
     .string()
     .max(320)
@@ -59,34 +62,34 @@ const TransferTarget = z.strictObject({
   warm: z
     .boolean()
     .default(false)
-    .meta({ description: "The agent speaks to the person there first. Only in calls by SIP." }),
+    .meta({ description: "The agent first speaks to the person who answers there. Only in SIP calls." }),
 });
 
 const Voicemail = z.strictObject({
   behaviour: z.enum(["hang_up", "leave_message", "ignore"]).meta({
-    description: "What the agent does when a machine answers. `ignore`: it is told nothing about it.",
+    description: "What the agent does when a machine answers. `ignore`: its prompt does not mention machines.",
     examples: ["hang_up"],
   }),
   message: Text(1000)
     .nullable()
     .default(null)
-    .meta({ description: "Said word for word; null: the agent finds its own." }),
+    .meta({ description: "Spoken word for word. null: the agent chooses the wording." }),
 });
 
 const Days = z.int().min(0).max(3650).nullable().default(null);
 const Retention = z
   .strictObject({ transcriptDays: Days, recordingDays: Days })
-  .meta({ description: "How long what a call leaves behind is kept; null: for ever. For calls from now on." });
+  .meta({ description: "Days that transcripts and recordings of new calls are kept. null: without limit." });
 
 const noVoicemail = { behaviour: "ignore", message: null } as const;
-const forEver = { transcriptDays: null, recordingDays: null };
+const keepWithoutLimit = { transcriptDays: null, recordingDays: null };
 
 function unique<T>(name: string, of: (item: T) => unknown) {
   return (items: T[], check: z.core.$RefinementCtx<T[]>) => {
     for (const [index, item] of items.entries()) {
       if (items.findIndex((other) => of(other) === of(item)) === index) continue;
       const path = name ? [index, name] : [index];
-      check.addIssue({ code: "custom", path, message: "This is in the list already.", input: items });
+      check.addIssue({ code: "custom", path, message: "This value is already in the list. Remove one.", input: items });
     }
   };
 }
@@ -98,14 +101,14 @@ const transferTargets = <T extends z.ZodType<{ name: string }>>(target: T) =>
     .superRefine(unique("name", ({ name }) => name.toLowerCase()))
     .meta({ examples: [[]] });
 
-/** Every field of a version. Defaults also stand for what versions of earlier days do not have. */
+/** Every field of a version. The defaults also apply to older versions that lack a field. */
 export const configFields = {
   systemPrompt: z
     .string()
     .min(1)
     .max(50_000)
     .meta({
-      description: "May hold `{{variables}}`, filled per call.",
+      description: "May contain `{{variables}}`, which are filled in per call.",
       redact: "none",
       examples: ["You answer for Ada's bakery. You speak with {{name}}. Be brief."],
     }),
@@ -114,7 +117,7 @@ export const configFields = {
     .min(1)
     .max(100)
     .nullable()
-    .meta({ description: "null: the provider's own choice.", examples: [null] }),
+    .meta({ description: "null: the provider's default model.", examples: [null] }),
   voice: z
     .string()
     .min(1)
@@ -122,22 +125,23 @@ export const configFields = {
     .nullable()
     .meta({
       description:
-        "A voice of the provider, by its name. Not together with `voiceId`, which is for your own; with neither, its default.",
+        "The name of a voice of the provider. Do not combine it with `voiceId`. With neither, the provider's default voice speaks.",
       examples: ["Mark"],
     }),
   voiceId: Id("voice", examples.voice)
     .nullable()
-    .meta({ description: "A voice of your own. Not together with `voice`.", examples: [null] }),
+    .meta({ description: "One of your own voices. Do not combine it with `voice`.", examples: [null] }),
   languageHint: z
     .string()
     .nullable()
     .meta({
       description:
-        "BCP 47, or a `{{variable}}` that holds one. What is spoken at first; null: the first of `languages`.",
+        "The language spoken at first: BCP 47, or a `{{variable}}` with such a tag. null: the first of `languages`.",
       examples: ["en-GB"],
     }),
   languages: z.array(z.string().meta({ examples: ["en-GB"] })).meta({
-    description: "BCP 47. The only ones that the agent speaks; it follows the person. Empty: whatever comes.",
+    description:
+      "BCP 47. The only languages that the agent speaks; it follows the person's choice. Empty: no restriction.",
     examples: [["en-GB", "de"]],
   }),
   temperature: z
@@ -154,23 +158,23 @@ export const configFields = {
     .min(1)
     .max(2000)
     .nullable()
-    .meta({ description: "What the agent opens with.", examples: ["Ada's bakery, good morning!"] }),
+    .meta({ description: "The first sentence of the agent.", examples: ["Ada's bakery, good morning!"] }),
   recordingEnabled: z.boolean().meta({ examples: [true] }),
   maxDurationSeconds: z
     .int()
     .min(10)
     .max(14_400)
-    .meta({ description: "A call ends at this length at the latest.", examples: [600] }),
+    .meta({ description: "The longest that a call may last.", examples: [600] }),
   joinTimeoutSeconds: z
     .int()
     .min(5)
     .max(300)
-    .meta({ description: "How long it may ring.", examples: [30] }),
+    .meta({ description: "The longest that a call may ring.", examples: [30] }),
   knowledgeBaseIds: z
     .array(Id("knowledgeBase", examples.knowledgeBase))
     .max(10)
     .superRefine(unique("", (id) => id))
-    .meta({ description: "What the agent may look things up in.", examples: [[]] }),
+    .meta({ description: "The knowledge bases that the agent can search.", examples: [[]] }),
   tools: z
     .array(UsedTool)
     .max(30)
@@ -182,48 +186,48 @@ export const configFields = {
     .superRefine(unique("name", ({ name }) => name))
     .meta({
       description:
-        "What a call may, or must, be given. If there are any, every `{{variable}}` that is used must be among them; if there are none, every one that is used is a required text.",
+        "The variables that a call can or must give. If you declare any, declare every `{{variable}}` in use. If you declare none, each one in use is a required string.",
       examples: [[]],
     }),
   inactivityMessages: z
     .array(InactivityMessage)
     .max(10)
-    // biome-ignore lint/suspicious/noThenProperty: the word on the wire; nobody awaits a message
+    // biome-ignore lint/suspicious/noThenProperty: the field's name in the API; no code awaits a message
     .meta({ examples: [[{ afterSeconds: 20, message: "Are you still there?", then: "nothing" }]] }),
   timeExceededMessage: Text(1000)
     .nullable()
-    .meta({ description: "Said when the call is about to end for its length.", examples: [null] }),
+    .meta({ description: "Spoken when the call is about to reach its longest duration.", examples: [null] }),
   voicemail: Voicemail.meta({ examples: [noVoicemail] }),
   transferTargets: transferTargets(TransferTarget),
-  hangUpEnabled: z.boolean().meta({ description: "May the agent end the call by itself?", examples: [true] }),
-  retention: Retention.meta({ examples: [forEver] }),
+  hangUpEnabled: z.boolean().meta({ description: "Whether the agent can end the call.", examples: [true] }),
+  retention: Retention.meta({ examples: [keepWithoutLimit] }),
   outputSchema: z
     .record(z.string().max(200), z.unknown())
     .meta({ json: { bytes: outputSchemaBytes, depth: 32 } })
     .nullable()
     .meta({
       description:
-        "A JSON Schema (2020-12) of the object that is drawn from every call. `x-source` in a property says where it comes from.",
+        "A JSON Schema (2020-12) of the object that is extracted from every call. `x-source` in a property names the source of its value.",
       examples: [{ type: "object", properties: { booked: { type: "boolean" } } }],
     }),
 };
 
-const refuse = (message: string | undefined, text: string, check: z.core.$RefinementCtx) => {
+const addIssue = (message: string | undefined, text: string, check: z.core.$RefinementCtx) => {
   if (message !== undefined) check.addIssue({ code: "custom", message, input: text });
 };
 
-/** A language, in its canonical form, or a text whose variables make one in each call. */
+/** A language tag in its canonical form, or a text whose variables make one per call. */
 const LanguageHint = z
   .string()
   .max(200, { abort: true, error: "At most 200 characters." })
-  .superRefine((text, check) => refuse(isTemplate(text) ? undefined : readLanguage(text).objection, text, check))
+  .superRefine((text, check) => addIssue(isTemplate(text) ? undefined : readLanguage(text).objection, text, check))
   .transform((text) => (isTemplate(text) ? text : canonicalLanguage(text)));
 
 /**
- * The fields that are looked at more closely when they are given than when they are read again: what was stored before a
- * rule came is still shown, and still answers calls.
+ * The fields with stricter checks on input than on stored values. A value that was stored before a rule existed is still
+ * shown and still used in calls.
  */
-export const givenFields = {
+export const inputFields = {
   languageHint: LanguageHint.nullable().meta({
     description: configFields.languageHint.description,
     examples: ["en-GB"],
@@ -239,8 +243,8 @@ export const givenFields = {
 };
 
 /**
- * The voices of all clients that share an account at the provider bear our ids there as their names: by its name one would
- * be anybody's. Our own are named by `voiceId`, which is looked up within the client's wall.
+ * Our voices have our ids as their names at the provider, in an account that several clients may share. By its name, any
+ * client could use another client's voice. `voiceId` is looked up among the client's own rows.
  */
 export const namesOurVoice = (voice: string | null): boolean => voice !== null && /voice_[0-9a-z]{26}/i.test(voice);
 
@@ -265,7 +269,7 @@ export const AgentConfig = z.object({
   voicemail: configFields.voicemail.default(noVoicemail),
   transferTargets: configFields.transferTargets.default([]),
   hangUpEnabled: configFields.hangUpEnabled.default(false),
-  retention: configFields.retention.default(forEver),
+  retention: configFields.retention.default(keepWithoutLimit),
   outputSchema: configFields.outputSchema.default(null),
 });
 export type AgentConfig = z.output<typeof AgentConfig>;

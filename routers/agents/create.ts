@@ -9,15 +9,15 @@ import { accountFor } from "../credentials/accounts.ts";
 import type { ProviderAgent } from "../ports/ultravox.ts";
 import { checkReferences, dropUses, keepUses, referencesOf } from "./references.ts";
 import { type Agent, AgentConfig, type CreateAgent, type DuplicateAgent } from "./schema.ts";
-import { getAgent, toAgent } from "./service.ts";
-import { openTemplate, type SealedTemplate, standingTemplate, templateOf } from "./template.ts";
+import { getAgent, loadAgent } from "./service.ts";
+import { openTemplate, type SealedTemplate, templateOf, templateWithoutDeleted } from "./template.ts";
 import { change, checkConfig, emitAgentEvent, goLive, markVersion, pendingVersion } from "./versions/change.ts";
 
 export type Created = { id: string; template: SealedTemplate };
 type Wanted = { name: string; config: AgentConfig; metadata: Record<string, string> };
 
-/** What every outbound that makes an agent at the provider, where its name is our id, has in common. */
-const making = {
+/** Shared by every provider command that creates an agent. Its name at the provider is our id. */
+const createCommand = {
   status: 201,
   busyCode: "agent_busy",
 
@@ -25,8 +25,8 @@ const making = {
     return ultravox.createAgent(accountId, { id, template: await openTemplate(vault, template) }, deadline);
   },
 
-  async onAccepted(tx, subjectId, got) {
-    await goLive(tx, subjectId, 1, got);
+  async onAccepted(tx, subjectId, providerAgent) {
+    await goLive(tx, subjectId, 1, providerAgent);
     await emitAgentEvent(tx, "agent.created", subjectId);
   },
 
@@ -36,34 +36,37 @@ const making = {
     await dropUses(tx, subjectId);
   },
 
-  onUnknown: async () => {}, // it stays `provisioning` until the safety job knows
+  onUnknown: async () => {}, // the agent stays `provisioning` until the recovery job settles it
   read: getAgent,
 
   async rebuildRequest(tx, subjectId) {
     const { config } = await pendingVersion(tx, subjectId);
-    return { id: subjectId, template: await standingTemplate(tx, AgentConfig.parse(config)) };
+    return { id: subjectId, template: await templateWithoutDeleted(tx, AgentConfig.parse(config)) };
   },
 
-  lookup: ({ ultravox }, accountId, asked, _since, deadline) => ultravox.findAgents(accountId, asked.id, deadline),
-  onOrphan: removeStray,
+  lookup: ({ ultravox }, accountId, request, _since, deadline) => ultravox.findAgents(accountId, request.id, deadline),
+  onOrphan: removeOrphan,
 } as const satisfies Omit<ProviderCommand<never, Created, ProviderAgent, Agent>, "kind" | "prepare">;
 
-/** Makes an agent here and at the provider. */
+/** Creates an agent here and at the provider. */
 export const createAgent: ProviderCommand<CreateAgent, Created, ProviderAgent, Agent> = {
-  ...making,
+  ...createCommand,
   kind: "agents.create",
   prepare: (tx, { name, metadata, ...config }, { actor }) => begin(tx, { name, config, metadata }, actor),
 };
 
-/** Makes a new agent of what another one is now. */
+/** Creates a new agent from the live version of another one. */
 export const duplicateAgent: ProviderCommand<DuplicateAgent, Created, ProviderAgent, Agent> = {
-  ...making,
+  ...createCommand,
   kind: "agents.duplicate",
 
   async prepare(tx, { id, name }, { actor }) {
-    const { agent, config } = await toAgent(tx, id);
+    const { agent, config } = await loadAgent(tx, id);
     if (agent.version === 0)
-      throw new ApiError("agent_not_active", `Agent ${id} was never live: there is nothing to copy.`);
+      throw new ApiError(
+        "agent_not_active",
+        `Agent ${id} was never live, so it cannot be duplicated. Create a new agent instead.`,
+      );
     const copy = name ?? `${agent.name.slice(0, 93)} (copy)`;
     return begin(tx, { name: copy, config, metadata: agent.metadata }, actor);
   },
@@ -81,8 +84,8 @@ async function begin(tx: Tx, { name, config, metadata }: Wanted, actor: string) 
   return { subjectId: id, providerAccountId, request: { id, template: templateOf(config, found) } };
 }
 
-/** A second agent of our name, or one that came to light too late: nobody here would ever use it. */
-export async function removeStray(tx: Tx, id: string, accountId: string, { providerAgentId }: ProviderAgent) {
+/** Removes a second agent with our name, or one found too late: no call would ever use it. */
+export async function removeOrphan(tx: Tx, id: string, accountId: string, { providerAgentId }: ProviderAgent) {
   const [agent] = await tx
     .select({ ours: agents.providerAgentId })
     .from(agents)

@@ -1,53 +1,54 @@
-import { eq, sql } from "drizzle-orm";
+import { eq } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { agents } from "../../db/schema/agents.ts";
+import { inSeconds } from "../../db/time.ts";
 import { ApiError } from "../core/errors.ts";
 import type { Failure, ProviderCommand } from "../core/provider-command.ts";
 import type { Providers } from "../ports/index.ts";
 import type { Deadline } from "../ports/provider-error.ts";
 import type { ProviderAgent } from "../ports/ultravox.ts";
 import { namesOurVoice } from "./config.ts";
-import { type Created, removeStray } from "./create.ts";
+import { type Created, removeOrphan } from "./create.ts";
 import { toolsOf } from "./references.ts";
 import type { Agent } from "./schema.ts";
-import { type AgentRow, getAgent, lockAgent, refuseBusy, toAgent, versionOf } from "./service.ts";
-import { lookForSent, openTemplate, type Sent, standingTemplate } from "./template.ts";
+import { type AgentRow, getAgent, loadAgent, lockAgent, refuseBusy, versionOf } from "./service.ts";
+import { lookForSent, openTemplate, type Sent, templateWithoutDeleted } from "./template.ts";
 import { requiredOf } from "./variables.ts";
 import { change, keepRequired, markVersion, rewriteUses } from "./versions/change.ts";
 
 /**
- * The provider's copy of an agent can be changed there, or go, without us. It is put right as anything else is asked of the
- * provider: behind an intent, so that nobody changes the agent, or calls with it, while nobody knows which of the two it is.
+ * The provider's copy of an agent can be changed or deleted there without us. We repair it by a provider command, with an
+ * intent: no request changes the agent, or calls with it, while its state at the provider is uncertain.
  */
 
-/** What was compared: should it have been changed since, or put right by somebody else, the comparison is worth nothing. */
+/** What was compared. If it has been changed or repaired since, the comparison no longer counts. */
 export type Compared = { id: string; version: number; providerRevisionId: string | null };
 type Found = Compared & { providerAgentId: string };
 
 const dayInHours = 24;
 
-/** What is live, to be held against the provider's copy; null when there is nothing to compare, or it is being changed. */
+/** The live version, to compare with the provider's copy; null if there is nothing to compare, or a change is under way. */
 export async function agentToCompare(tx: Tx, id: string) {
-  const { agent, config } = await toAgent(tx, id);
+  const { agent, config } = await loadAgent(tx, id);
   if (agent.status !== "active" || !agent.providerAgentId) return null;
   await keepRequired(tx, id, requiredOf(config, await toolsOf(tx, config)));
   const { providerRevisionId } = await versionOf(tx, id, agent.version);
   const { providerAccountId: accountId, providerAgentId, version } = agent;
-  const template = await standingTemplate(tx, config);
+  const template = await templateWithoutDeleted(tx, config);
   const { voice } = config;
   return { accountId, providerAgentId, version, providerRevisionId, withholdsVoice: namesOurVoice(voice), ...template };
 }
 
-/** It was looked at, and needs no looking at for a day; or, where that failed, for an hour. */
+/** Records a comparison. The next one is due in a day, or, with `again`, in an hour. */
 export async function noteComparison(tx: Tx, id: string, { again = false } = {}) {
   const hours = again ? dayInHours - 1 : 0;
   await tx
     .update(agents)
-    .set({ comparedAt: sql`clock_timestamp() - make_interval(hours => ${hours})` as unknown as Date })
+    .set({ comparedAt: inSeconds(-hours * 3600) })
     .where(eq(agents.id, id));
 }
 
-/** Sends what is live once more: to the copy that is there, which is ours by its name. */
+/** Sends the live version again, to the provider's copy with our name. */
 export const realignAgent: ProviderCommand<Found, Sent, ProviderAgent, Agent> = {
   kind: "agents.realign",
   status: 200,
@@ -56,23 +57,23 @@ export const realignAgent: ProviderCommand<Found, Sent, ProviderAgent, Agent> = 
   async prepare(tx, { id, providerAgentId, ...compared }) {
     const agent = await lockActive(tx, { id, ...compared });
     if (agent.providerAgentId !== providerAgentId) await change(tx, id, { providerAgentId });
-    return { subjectId: id, providerAccountId: agent.providerAccountId, request: await standing(tx, id) };
+    return { subjectId: id, providerAccountId: agent.providerAccountId, request: await repairRequest(tx, id) };
   },
 
   execute: send,
-  onAccepted: putRight,
+  onAccepted: recordRepair,
   onFailed: (tx, subjectId) => noteComparison(tx, subjectId, { again: true }),
-  onUnknown: async () => {}, // the agent stays busy until the safety job knows
+  onUnknown: async () => {}, // the agent stays busy until the recovery job settles it
   read: getAgent,
-  rebuildRequest: standing,
+  rebuildRequest: repairRequest,
   lookupRepeatsRequest: true,
   look: lookForSent,
-  async lookup(providers, accountId, asked, _since, deadline) {
-    return [await send(providers, accountId, asked, deadline)];
+  async lookup(providers, accountId, request, _since, deadline) {
+    return [await send(providers, accountId, request, deadline)];
   },
 };
 
-/** Makes the agent anew at the provider, which has none of our name any more. Its id here, and its versions, stay. */
+/** Creates the agent again at the provider, which no longer has one with our name. Its id and versions here stay. */
 export const recreateAgent: ProviderCommand<Compared, Created, ProviderAgent, Agent> = {
   kind: "agents.recreate",
   status: 200,
@@ -81,58 +82,59 @@ export const recreateAgent: ProviderCommand<Compared, Created, ProviderAgent, Ag
   async prepare(tx, compared) {
     const { id } = compared;
     const { providerAccountId } = await lockActive(tx, compared);
-    return { subjectId: id, providerAccountId, request: await recreating(tx, id) };
+    return { subjectId: id, providerAccountId, request: await recreateRequest(tx, id) };
   },
 
   async execute({ ultravox, vault }, accountId, { id, template }, deadline) {
     return ultravox.createAgent(accountId, { id, template: await openTemplate(vault, template) }, deadline);
   },
 
-  onAccepted: putRight,
-  onFailed: giveUp,
+  onAccepted: recordRepair,
+  onFailed: recordFailure,
   onUnknown: async () => {},
   read: getAgent,
-  rebuildRequest: recreating,
+  rebuildRequest: recreateRequest,
   lookup: ({ ultravox }, accountId, { id }, _since, deadline) => ultravox.findAgents(accountId, id, deadline),
-  onOrphan: removeStray,
+  onOrphan: removeOrphan,
 };
 
-async function send({ ultravox, vault }: Providers, accountId: string, asked: Sent, deadline: Deadline) {
-  const template = await openTemplate(vault, asked.template);
-  return ultravox.updateAgent(accountId, asked.providerAgentId, template, deadline);
+async function send({ ultravox, vault }: Providers, accountId: string, request: Sent, deadline: Deadline) {
+  const template = await openTemplate(vault, request.template);
+  return ultravox.updateAgent(accountId, request.providerAgentId, template, deadline);
 }
 
 async function lockActive(tx: Tx, { id, version, providerRevisionId }: Compared): Promise<AgentRow> {
   const agent = await lockAgent(tx, id);
-  if (agent.status !== "active") throw new ApiError("agent_not_active", `Agent ${id} is ${agent.status}.`);
+  if (agent.status !== "active")
+    throw new ApiError("agent_not_active", `Agent ${id} is ${agent.status}. Only an active agent can be repaired.`);
   await refuseBusy(tx, id);
   const live = await versionOf(tx, id, agent.version);
   if (live.version !== version || live.providerRevisionId !== providerRevisionId) throw new ApiError("agent_busy");
   return agent;
 }
 
-async function standing(tx: Tx, id: string): Promise<Sent> {
-  const { agent, config } = await toAgent(tx, id);
+async function repairRequest(tx: Tx, id: string): Promise<Sent> {
+  const { agent, config } = await loadAgent(tx, id);
   const { providerRevisionId: liveRevisionId } = await versionOf(tx, id, agent.version);
-  const template = await standingTemplate(tx, config);
+  const template = await templateWithoutDeleted(tx, config);
   return { providerAgentId: agent.providerAgentId ?? "", template, liveRevisionId };
 }
 
-async function recreating(tx: Tx, id: string): Promise<Created> {
-  return { id, template: await standingTemplate(tx, (await toAgent(tx, id)).config) };
+async function recreateRequest(tx: Tx, id: string): Promise<Created> {
+  return { id, template: await templateWithoutDeleted(tx, (await loadAgent(tx, id)).config) };
 }
 
-async function putRight(tx: Tx, id: string, { providerAgentId, revisionId }: ProviderAgent) {
+async function recordRepair(tx: Tx, id: string, { providerAgentId, revisionId }: ProviderAgent) {
   const agent = await lockAgent(tx, id);
   await markVersion(tx, id, agent.version, { providerRevisionId: revisionId });
   await change(tx, id, { providerAgentId, drifts: agent.drifts + 1 });
-  await rewriteUses(tx, id, (await toAgent(tx, id)).config); // a tool may show another credential by now
+  await rewriteUses(tx, id, (await loadAgent(tx, id)).config); // a tool may send another credential by now
   await noteComparison(tx, id);
 }
 
-/** Without an agent at the provider no call can be placed. One that it refuses to make will not come back by itself. */
-async function giveUp(tx: Tx, id: string, { outcome, passing, message }: Failure) {
+/** Without an agent at the provider, no call can be placed. If the provider refuses to create it, the agent has failed. */
+async function recordFailure(tx: Tx, id: string, { outcome, passing, message }: Failure) {
   if (outcome !== "refused" || passing) return noteComparison(tx, id, { again: true });
-  const statusReason = `It is gone at the voice provider, which refuses to make it anew: ${message}`;
+  const statusReason = `The voice provider no longer has this agent and refuses to create it again: ${message}`;
   await change(tx, id, { status: "failed", statusReason });
 }

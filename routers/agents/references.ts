@@ -9,7 +9,7 @@ import { voices } from "../../db/schema/voices.ts";
 import { ApiError, type ErrorCode } from "../core/errors.ts";
 import { isUsable } from "../knowledge/transitions.ts";
 import { Config, isTransfer, objectionToTarget } from "../tools/definition.ts";
-import { credentialOf as shownBy } from "../tools/upstream.ts";
+import { credentialOf as credentialOfDefinition } from "../tools/upstream.ts";
 import type { AgentConfig } from "./config.ts";
 
 type VoiceRow = typeof voices.$inferSelect;
@@ -17,19 +17,19 @@ type ToolRow = typeof tools.$inferSelect;
 type KnowledgeRow = typeof knowledgeBases.$inferSelect;
 type CredentialRow = typeof credentials.$inferSelect;
 
-/** What a config names, in its order; null where there is no such thing. */
+/** The rows that a config refers to, in its order; null where a row does not exist. */
 export type References = {
   voice: VoiceRow | null;
   knowledgeBases: (KnowledgeRow | null)[];
   tools: (ToolRow | null)[];
-  /** By the provider's name: what the tools show at their doors. */
+  /** The credentials that the tools send, by provider name. */
   credentials: Map<string, CredentialRow>;
 };
 
 /**
- * Reads what a config names: one query a kind. `lock` holds it until the end of the transaction, so that nothing of it is
- * deleted meanwhile. Whoever deletes such a thing locks its row first and looks into `agent_uses` after, in a statement of
- * its own: one of the two then sees the other. These locks come before the agent's own.
+ * Reads the rows that a config refers to, with one query per kind. `lock` holds them until the end of the transaction, so
+ * that none is deleted meanwhile. A deletion locks its row first and reads `agent_uses` in a later statement, so one of
+ * the two sees the other. Take these locks before the agent's own.
  */
 export async function referencesOf(
   tx: Tx,
@@ -63,7 +63,7 @@ export async function referencesOf(
   };
 }
 
-/** The tools that a config names, in its order: what a call needs to know of them. */
+/** The tools that a config refers to, in its order. */
 export async function toolsOf(tx: Tx, { tools: used }: Pick<AgentConfig, "tools">): Promise<(ToolRow | null)[]> {
   if (used.length === 0) return [];
   const ids = used.map(({ toolId }) => toolId);
@@ -74,8 +74,9 @@ const among = (column: PgColumn, ids: readonly string[]) => sql`${column} = any(
 export const textArray = (texts: readonly string[]) =>
   sql`array(select json_array_elements_text(${JSON.stringify(texts)}::text::json))`;
 
-/** The provider name of the credential that a tool shows at its door; null where it shows none. */
-export const credentialOf = ({ config }: Pick<ToolRow, "config">) => shownBy(Config.parse(config).definition);
+/** The provider name of the credential that a tool sends; null if it sends none. */
+export const credentialOf = ({ config }: Pick<ToolRow, "config">) =>
+  credentialOfDefinition(Config.parse(config).definition);
 
 function inOrder<Row extends { id: string }>(ids: readonly string[], rows: Row[]): (Row | null)[] {
   const byId = new Map(rows.map((row) => [row.id, row]));
@@ -86,9 +87,9 @@ const refuse = (code: ErrorCode, path: string, message: string) =>
   new ApiError(code, `${path}: ${message}`, { details: [{ path, message }] });
 
 /**
- * Throws unless all that a config names is there, can be used, and stands in this account of the provider. What `before`
- * names too and was deleted since does not stand in the way of a change of something else: the agent goes on without it at
- * the provider.
+ * Throws unless everything that a config refers to exists, can be used, and belongs to this account of the provider. A
+ * deleted row that `before` refers to as well does not block a change of another field: the provider's agent works
+ * without it.
  */
 export function checkReferences(
   config: AgentConfig,
@@ -97,27 +98,31 @@ export function checkReferences(
   before: AgentConfig | null = null,
 ) {
   const { voice } = found;
-  const isLeft = (row: { status: string } | null | undefined, kept: boolean | undefined) =>
+  const isKeptDeleted = (row: { status: string } | null | undefined, kept: boolean | undefined) =>
     kept === true && (!row || row.status === "deleted");
-  if (config.voiceId && !isLeft(voice, config.voiceId === before?.voiceId)) {
+  if (config.voiceId && !isKeptDeleted(voice, config.voiceId === before?.voiceId)) {
     const [path, id] = ["voiceId", config.voiceId];
     if (!voice || voice.status === "deleted") throw refuse("voice_not_found", path, `There is no voice ${id}.`);
     if (voice.status !== "active" || !voice.providerVoiceId)
-      throw refuse("voice_not_active", path, `Voice ${id} is ${voice.status}; wait until it is active.`);
+      throw refuse("voice_not_active", path, `Voice ${id} is ${voice.status}. Wait until it is active.`);
     sameAccount(path, `Voice ${id}`, voice, accountId);
   }
   for (const [index, id] of config.knowledgeBaseIds.entries()) {
     const [path, base] = [`knowledgeBaseIds.${index}`, found.knowledgeBases[index]];
-    if (isLeft(base, before?.knowledgeBaseIds.includes(id))) continue;
+    if (isKeptDeleted(base, before?.knowledgeBaseIds.includes(id))) continue;
     if (!base || base.status === "deleted")
       throw refuse("knowledge_base_not_found", path, `There is no knowledge base ${id}.`);
     if (!isUsable(base))
-      throw refuse("knowledge_base_not_ready", path, `Knowledge base ${id} is ${base.status}: no file of it is ready.`);
+      throw refuse(
+        "knowledge_base_not_ready",
+        path,
+        `Knowledge base ${id} is ${base.status}. Wait until one of its files is ready.`,
+      );
     sameAccount(path, `Knowledge base ${id}`, base, accountId);
   }
   for (const [index, { toolId, parameterOverrides }] of config.tools.entries()) {
     if (
-      isLeft(
+      isKeptDeleted(
         found.tools[index],
         before?.tools.some((kept) => kept.toolId === toolId),
       )
@@ -127,40 +132,45 @@ export function checkReferences(
     checkTarget(`tools.${index}.parameterOverrides.target`, found.tools[index], parameterOverrides.target);
   }
   for (const { path, name } of clashes(config, found)) {
-    throw refuse("input_invalid", path, `Two tools of this agent would be called ${name}.`);
+    throw refuse("input_invalid", path, `Two tools of this agent would have the name ${name}. Rename or remove one.`);
   }
 }
 
 function checkTool(path: string, id: string, found: References, index: number, accountId: string | null) {
   const tool = found.tools[index];
   if (!tool || tool.status === "deleted") throw refuse("tool_not_found", path, `There is no tool ${id}.`);
-  if (tool.status !== "active") throw refuse("tool_not_active", path, `Tool ${id} is ${tool.status}.`);
+  if (tool.status !== "active")
+    throw refuse("tool_not_active", path, `Tool ${id} is ${tool.status}. Use an active tool.`);
   const credential = credentialOf(tool);
   if (credential && !found.credentials.has(credential)) {
-    throw refuse("credential_not_found", path, `Tool ${id} needs the credential ${credential}, which is not there.`);
+    throw refuse(
+      "credential_not_found",
+      path,
+      `Tool ${id} needs the credential ${credential}, which does not exist. Store it first.`,
+    );
   }
   if (tool.kind !== "builtin") sameAccount(path, `Tool ${id}`, tool, accountId);
 }
 
-/** An agent may send a tool's transfer elsewhere, and no further than the tool itself could. */
+/** An agent may override the target of a transfer, but only with a target that the tool itself would accept. */
 function checkTarget(path: string, tool: ToolRow | null | undefined, target: unknown) {
   if (!tool || target === undefined) return;
   const { definition } = Config.parse(tool.config);
   if (definition.type !== "builtin" || !isTransfer(definition.name)) return;
-  const objection = typeof target === "string" ? objectionToTarget(target) : "Write it as text.";
+  const objection = typeof target === "string" ? objectionToTarget(target) : "Give the target as a string.";
   if (objection) throw refuse("input_invalid", path, objection);
 }
 
 function sameAccount(path: string, what: string, row: { providerAccountId: string }, accountId: string | null) {
   if (accountId === null || row.providerAccountId === accountId) return;
-  const message = `${what} was made in another account at the voice provider than this agent. Make it anew.`;
+  const message = `${what} belongs to another account at the voice provider than this agent. Create it again.`;
   throw refuse("input_invalid", path, message);
 }
 
-/** What the model calls the tools that a config brings by itself, by the field that does. */
+/** The names, for the model, of the tools that fields of a config add. */
 export const ownTools = {
   hangUp: "hangUp",
-  /** Beside `hangUp`, where the agent may end any call: which of the two was used tells a machine from a goodbye. */
+  /** Beside `hangUp`, if the agent may end any call: the tool used then separates a machine from a goodbye. */
   hangUpOnVoicemail: "hangUpOnVoicemail",
   voicemail: "leaveVoicemail",
   knowledgeBase: (index: number, count: number) => (count === 1 ? "queryCorpus" : `queryCorpus_${index + 1}`),
@@ -169,7 +179,7 @@ export const ownTools = {
 
 type Voicemail = { behaviour?: string | undefined };
 
-/** The tool by whose use an agent says that a machine has answered; null: it is told nothing about machines. */
+/** The tool that an agent uses when a machine has answered; null if its prompt does not mention machines. */
 export function voicemailTool(config: {
   voicemail?: Voicemail | null | undefined;
   hangUpEnabled?: boolean | null | undefined;
@@ -181,20 +191,20 @@ export function voicemailTool(config: {
 }
 
 function* clashes(config: AgentConfig, found: References) {
-  const seen = new Set<string>();
+  const taken = new Set<string>();
   const { hangUpEnabled, knowledgeBaseIds: bases, transferTargets } = config;
-  if (hangUpEnabled) seen.add(ownTools.hangUp);
-  seen.add(voicemailTool(config) ?? "");
-  for (const index of bases.keys()) seen.add(ownTools.knowledgeBase(index, bases.length));
-  for (const { name } of transferTargets) seen.add(ownTools.transfer(name));
+  if (hangUpEnabled) taken.add(ownTools.hangUp);
+  taken.add(voicemailTool(config) ?? "");
+  for (const index of bases.keys()) taken.add(ownTools.knowledgeBase(index, bases.length));
+  for (const { name } of transferTargets) taken.add(ownTools.transfer(name));
   for (const [index, tool] of found.tools.entries()) {
-    if (tool?.status === "deleted") continue; // its name may be another's by now
-    if (tool && seen.has(tool.name)) yield { path: `tools.${index}.toolId`, name: tool.name };
-    if (tool) seen.add(tool.name);
+    if (tool?.status === "deleted") continue; // another tool may have its name now
+    if (tool && taken.has(tool.name)) yield { path: `tools.${index}.toolId`, name: tool.name };
+    if (tool) taken.add(tool.name);
   }
 }
 
-/** Writes down what an agent is made of: whoever wants to delete one of those things asks there first. */
+/** Records what an agent uses. A deletion of one of those resources reads it first. */
 export async function keepUses(tx: Tx, agentId: string, config: AgentConfig, found: References) {
   const uses = [
     ...(config.voiceId ? [{ kind: "voice" as const, targetId: config.voiceId }] : []),

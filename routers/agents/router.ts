@@ -15,11 +15,11 @@ import {
   UpdateAgent,
   VersionPage,
 } from "./schema.ts";
-import { agentNotFound, fromHotRow, hotAgent, listAgents, removeAgent } from "./service.ts";
+import { agentNotFound, agentStatement, fromAgentRow, listAgents, removeAgent } from "./service.ts";
 import { restoreAgent, updateAgent } from "./update.ts";
 import { getVersion, listVersions } from "./versions/list.ts";
 
-/** What a config may name and not be able to use, and what the provider may say to it. */
+/** Errors of references that a config cannot use, and errors of the provider. */
 const publishing = [
   "voice_not_found",
   "voice_not_active",
@@ -32,12 +32,12 @@ const publishing = [
   "provider_unavailable",
 ] as const;
 
-const unheard = {
-  says: "The voice provider has not answered in time. The agent is `provisioning`, of version 0, until it is known whether it is there: minutes at most; then it is `active` or `failed`.",
+const unconfirmed = {
+  says: "The voice provider did not respond in time. The agent is `provisioning`, with version 0, until its creation is confirmed: minutes at most. Then it is `active` or `failed`.",
   shows: { status: "provisioning", version: 0 },
 };
-const unheardChange = {
-  says: "The voice provider has not answered in time. The agent is shown as it was before, and is busy (409 `agent_busy`) until it is known whether the change is there: minutes at most.",
+const unconfirmedChange = {
+  says: "The voice provider did not respond in time. The response shows the agent before the change. It is busy (409 `agent_busy`) until the change is confirmed: minutes at most.",
   shows: { status: "active" },
 };
 
@@ -46,8 +46,8 @@ export const agents = router({
     .meta(
       rest("POST", "/agents", "agents:write", "Create an agent", {
         description:
-          "Makes it here and at the voice provider, as version 1. Voice, knowledge bases and tools must be yours and usable: one that is not is named by its field.",
-        accepted: unheard,
+          "Creates version 1, here and at the voice provider. Voice, knowledge bases and tools must be yours and usable; an error names the field of one that is not.",
+        accepted: unconfirmed,
         faults: publishing,
       }),
     )
@@ -58,23 +58,23 @@ export const agents = router({
   get: singleRowQuery
     .meta(
       rest("GET", "/agents/{id}", "agents:read", "Get an agent", {
-        description: "What it is now: the live version, or the first one while it is being made.",
+        description: "Returns the live version, or the first version while the agent is being created.",
         faults: ["agent_not_found"],
       }),
     )
     .input(AgentId)
     .output(Agent)
     .query(async ({ ctx, input }) => {
-      const row = await ctx.readOne(hotAgent, [input.id]);
+      const row = await ctx.readOne(agentStatement, [input.id]);
       if (!row) throw agentNotFound(input.id);
-      return fromHotRow(row);
+      return fromAgentRow(row);
     }),
 
   list: query
     .meta(
       rest("GET", "/agents", "agents:read", "List agents", {
         description:
-          "Newest first, without those that were deleted. All filters that are given must hold; a voice, tool or knowledge base that is not yours is 404.",
+          "Newest first, without deleted agents. Filters combine. A filter by a voice, tool or knowledge base that is not yours returns 404.",
         faults: ["voice_not_found", "tool_not_found", "knowledge_base_not_found", "cursor_invalid"],
       }),
     )
@@ -84,10 +84,10 @@ export const agents = router({
 
   update: providerCommand
     .meta(
-      rest("PATCH", "/agents/{id}", "agents:write", "Change an agent", {
+      rest("PATCH", "/agents/{id}", "agents:write", "Update an agent", {
         description:
-          "What is left out stays, lists are replaced whole. Writes a new version, which calls use as soon as the voice provider has it; where nothing changes, none.",
-        accepted: unheardChange,
+          "Omitted fields keep their value; lists are replaced as a whole. Creates a new version, which calls use as soon as the voice provider has it. Without a change, no version is created.",
+        accepted: unconfirmedChange,
         faults: ["agent_not_found", "agent_busy", "agent_not_active", "agent_needs_variables", ...publishing],
       }),
     )
@@ -99,7 +99,7 @@ export const agents = router({
     .meta(
       rest("DELETE", "/agents/{id}", "agents:write", "Delete an agent", {
         description:
-          "It takes no more calls. Calls that go on are not ended, and all of its calls can still be read. Refused while inbound routes that are switched on lead to it, unless `force` is given.",
+          "The agent takes no more calls. Active calls continue, and past calls can still be read. Refused while enabled inbound routes lead to the agent, unless `force` is true.",
         faults: ["agent_not_found", "agent_busy", "agent_in_use"],
       }),
     )
@@ -109,9 +109,9 @@ export const agents = router({
   duplicate: providerCommand
     .meta(
       rest("POST", "/agents/{id}/duplicate", "agents:write", "Duplicate an agent", {
-        description: "A new agent of what this one is now.",
+        description: "Creates a new agent from the live version of this one.",
         status: 201,
-        accepted: unheard,
+        accepted: unconfirmed,
         faults: ["agent_not_found", "agent_not_active", ...publishing],
       }),
     )
@@ -123,7 +123,7 @@ export const agents = router({
     list: query
       .meta(
         rest("GET", "/agents/{id}/versions", "agents:read", "List the versions of an agent", {
-          description: "Every change with its number, its author and the fields that changed, the latest first.",
+          description: "Lists every change with its number, author and changed fields, newest first.",
           faults: ["agent_not_found", "cursor_invalid"],
         }),
       )
@@ -134,7 +134,7 @@ export const agents = router({
     get: query
       .meta(
         rest("GET", "/agents/{id}/versions/{version}", "agents:read", "Get a version of an agent", {
-          description: "One version whole, with its config, whether it is live, was, or never became so.",
+          description: "Returns one version with its config and its status.",
           faults: ["agent_not_found", "agent_version_not_found"],
         }),
       )
@@ -145,8 +145,8 @@ export const agents = router({
     restore: providerCommand
       .meta(
         rest("POST", "/agents/{id}/versions/{version}/restore", "agents:write", "Restore a version of an agent", {
-          description: "Makes a new version with the name and the config of that one.",
-          accepted: unheardChange,
+          description: "Creates a new version with the name and the config of that one.",
+          accepted: unconfirmedChange,
           faults: [
             "agent_not_found",
             "agent_version_not_found",

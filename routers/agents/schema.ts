@@ -1,8 +1,8 @@
 import { z } from "zod";
-import { boundedRecord } from "../core/bounds.ts";
 import { examples, Id, Metadata, Timestamp } from "../core/fields.ts";
+import { createdFilter, metadataFilter, searchFilter } from "../core/list-filters.ts";
 import { PageInput, pageOf } from "../core/pagination.ts";
-import { AgentConfig, configFields, givenFields } from "./config.ts";
+import { AgentConfig, configFields, inputFields } from "./config.ts";
 import { objectionsToSchema } from "./output-schema.ts";
 
 export { AgentConfig } from "./config.ts";
@@ -14,14 +14,14 @@ const Name = z
   .trim()
   .min(1)
   .max(100)
-  .meta({ description: "For people; calls never hear it.", examples: ["Reception"] });
+  .meta({ description: "A label for people. Calls do not use it.", examples: ["Reception"] });
 const Version = z
   .int()
   .min(1)
   .max(1_000_000)
   .meta({ examples: [2] });
 
-/** A schema is looked into when it is given; one that is stored was good then. */
+/** Checked on input only: a stored schema was valid when it came in. */
 const OutputSchema = configFields.outputSchema.superRefine((schema, check) => {
   for (const { path, message } of schema ? objectionsToSchema(schema) : []) {
     check.addIssue({ code: "custom", path: path ? path.split(".") : [], message, input: schema });
@@ -39,9 +39,9 @@ export const CreateAgent = z
   .strictObject({
     name: Name,
     ...AgentConfig.shape,
-    languageHint: givenFields.languageHint.default(null),
-    languages: givenFields.languages.default([]),
-    transferTargets: givenFields.transferTargets.default([]),
+    languageHint: inputFields.languageHint.default(null),
+    languages: inputFields.languages.default([]),
+    transferTargets: inputFields.transferTargets.default([]),
     outputSchema: OutputSchema.default(null),
     metadata: Metadata.default({}),
   })
@@ -52,7 +52,7 @@ export const UpdateAgent = z
   .strictObject({
     id: agentId,
     name: Name.optional(),
-    ...z.object({ ...configFields, ...givenFields, outputSchema: OutputSchema }).partial().shape,
+    ...z.object({ ...configFields, ...inputFields, outputSchema: OutputSchema }).partial().shape,
     metadata: Metadata.optional(),
   })
   .refine(hasOneVoice, oneVoice);
@@ -65,7 +65,7 @@ export const RemoveAgent = z.strictObject({
     .boolean()
     .default(false)
     .meta({
-      description: "Delete it even though inbound routes lead to it: they then answer nobody.",
+      description: "Delete it although inbound routes lead to it. They then answer no calls.",
       examples: [false],
     }),
 });
@@ -81,22 +81,15 @@ export const ListAgents = z.strictObject({
   status: z
     .enum(statuses)
     .optional()
-    .meta({ description: "Those that stand thus at present.", examples: ["active"] }),
-  search: z
-    .string()
-    .trim()
-    .min(1)
-    .max(100)
-    .optional()
-    .meta({ description: "A part of the name, in capitals or not.", examples: ["recep"] }),
-  voiceId: Id("voice", examples.voice).optional().meta({ description: "Those that speak with it." }),
-  toolId: Id("tool", examples.tool).optional().meta({ description: "Those that use it." }),
+    .meta({ description: "Only those with this status.", examples: ["active"] }),
+  ...searchFilter,
+  ...createdFilter,
+  ...metadataFilter,
+  voiceId: Id("voice", examples.voice).optional().meta({ description: "Only those that speak with this voice." }),
+  toolId: Id("tool", examples.tool).optional().meta({ description: "Only those that use this tool." }),
   knowledgeBaseId: Id("knowledgeBase", examples.knowledgeBase)
     .optional()
-    .meta({ description: "Those that look into it." }),
-  metadata: boundedRecord(z.string().max(40), z.string().max(500), 5)
-    .optional()
-    .meta({ description: "All of these pairs: written `metadata=key:value`, and repeated." }),
+    .meta({ description: "Only those that use this knowledge base." }),
 });
 export type ListAgents = z.output<typeof ListAgents>;
 
@@ -111,7 +104,9 @@ export const Agent = z
       .string()
       .nullable()
       .meta({ examples: [null] }),
-    version: z.int().meta({ description: "Grows by one with every change; 0 until the agent is live.", examples: [1] }),
+    version: z
+      .int()
+      .meta({ description: "Increases by one with every change. 0 until the agent is live.", examples: [1] }),
     createdAt: Timestamp,
     updatedAt: Timestamp,
   })
@@ -119,7 +114,7 @@ export const Agent = z
 export type Agent = z.output<typeof Agent>;
 export const AgentPage = pageOf(Agent);
 
-export const ListVersions = z.strictObject({ id: agentId, ...PageInput });
+export const ListVersions = z.strictObject({ id: agentId, ...PageInput, ...createdFilter });
 export type ListVersions = z.output<typeof ListVersions>;
 export const AgentVersionId = z.strictObject({
   id: agentId,
@@ -132,11 +127,11 @@ const versionFields = {
   version: Version,
   name: Name,
   status: z.enum(["pending", "live", "retired", "failed"]).meta({
-    description: "`live`: calls use it. `retired`: they did. `failed`: the voice provider never took it.",
+    description: "`live`: calls use it. `retired`: calls used it before. `failed`: the voice provider refused it.",
     examples: ["live"],
   }),
   changed: z.array(z.string()).meta({
-    description: "The fields in which it differs from what was live when it was made.",
+    description: "The fields that differ from the version that was live when this one was created.",
     examples: [["systemPrompt"]],
   }),
   createdBy: z.string().meta({ examples: [examples.apiKey] }),

@@ -7,8 +7,10 @@ import { knowledgeBases } from "../../db/schema/knowledge.ts";
 import { inboundRoutes } from "../../db/schema/telephony.ts";
 import { tools } from "../../db/schema/tools.ts";
 import { voices } from "../../db/schema/voices.ts";
-import { ApiError } from "../core/errors.ts";
+import { dbNow } from "../../db/time.ts";
+import { ApiError, type ErrorDetail } from "../core/errors.ts";
 import { toIso } from "../core/fields.ts";
+import { containsText, createdWithin, hasMetadata } from "../core/list-filters.ts";
 import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
 import { type Agent, AgentConfig, type ListAgents, type RemoveAgent } from "./schema.ts";
 
@@ -18,50 +20,51 @@ type Shown = { agent: AgentRow; config: unknown };
 export const agentNotFound = (id: string) => new ApiError("agent_not_found", `There is no agent ${id}.`);
 const busy = () => new ApiError("agent_busy", undefined, { retryAfterSeconds: 1 });
 
-/** The version that is shown: the live one, or the first while it is being made. */
-const shown = and(
+/** The version that responses show: the live one, or the first while it is being created. */
+const isShownVersion = and(
   eq(agentVersions.clientId, agents.clientId),
   eq(agentVersions.agentId, agents.id),
   sql`${agentVersions.version} = greatest(${agents.version}, 1)`,
 );
 
-/** An agent and what it is now. */
-export async function toAgent(tx: Tx, id: string): Promise<{ agent: AgentRow; config: AgentConfig }> {
+/** An agent with the config of its shown version. */
+export async function loadAgent(tx: Tx, id: string): Promise<{ agent: AgentRow; config: AgentConfig }> {
   const [found] = await tx
     .select({ agent: agents, config: agentVersions.config })
     .from(agents)
-    .innerJoin(agentVersions, shown)
+    .innerJoin(agentVersions, isShownVersion)
     .where(and(eq(agents.id, id), ne(agents.status, "deleted")));
   if (!found) throw agentNotFound(id);
   return { agent: found.agent, config: AgentConfig.parse(found.config) };
 }
 
 export async function getAgent(tx: Tx, id: string): Promise<Agent> {
-  return onTheWire(await toAgent(tx, id));
+  return toAgent(await loadAgent(tx, id));
 }
 
 export async function listAgents(tx: Tx, { limit, cursor, ...filters }: ListAgents, key: ListKey) {
   const before = readCursor(key, cursor);
-  await mustExist(tx, filters);
-  const { status, search, voiceId, toolId, knowledgeBaseId, metadata = {} } = filters;
+  await requireFilterTargets(tx, filters);
+  const { status, search, voiceId, toolId, knowledgeBaseId, metadata } = filters;
   const rows = await tx
     .select({ agent: agents, config: agentVersions.config })
     .from(agents)
-    .innerJoin(agentVersions, shown)
+    .innerJoin(agentVersions, isShownVersion)
     .where(
       and(
         before === null ? undefined : lt(agents.id, before),
         status ? eq(agents.status, status) : ne(agents.status, "deleted"),
-        search ? sql`strpos(lower(${agents.name}), lower(${search})) > 0` : undefined,
+        containsText(agents.name, search),
+        createdWithin(agents.createdAt, filters),
         voiceId ? uses(tx, "voice", voiceId) : undefined,
         toolId ? uses(tx, "tool", toolId) : undefined,
         knowledgeBaseId ? uses(tx, "knowledge_base", knowledgeBaseId) : undefined,
-        ...Object.entries(metadata).map(([name, value]) => sql`${agents.metadata} ->> ${name} = ${value}`),
+        hasMetadata(agents.metadata, metadata),
       ),
     )
     .orderBy(desc(agents.id))
     .limit(limit + 1);
-  return toPage(key, rows.map(onTheWire), limit, ({ id }) => id);
+  return toPage(key, rows.map(toAgent), limit, ({ id }) => id);
 }
 
 function uses(tx: Tx, kind: (typeof agentUses.$inferSelect)["kind"], targetId: string): SQL {
@@ -80,32 +83,33 @@ function uses(tx: Tx, kind: (typeof agentUses.$inferSelect)["kind"], targetId: s
   );
 }
 
-/** A filter by somebody else's voice is not an empty list: there is no such voice here. */
-async function mustExist(tx: Tx, { voiceId, toolId, knowledgeBaseId }: Omit<ListAgents, "limit">) {
+/** A filter by another client's voice returns 404, not an empty list. */
+async function requireFilterTargets(tx: Tx, { voiceId, toolId, knowledgeBaseId }: Omit<ListAgents, "limit">) {
   const wanted = [
     [voiceId, voices, "voice_not_found", "voice"],
     [toolId, tools, "tool_not_found", "tool"],
     [knowledgeBaseId, knowledgeBases, "knowledge_base_not_found", "knowledge base"],
   ] as const;
-  for (const [id, table, code, word] of wanted) {
+  for (const [id, table, code, resource] of wanted) {
     if (!id) continue;
     const [found] = await tx.select({ id: table.id }).from(table).where(eq(table.id, id));
-    if (!found) throw new ApiError(code, `There is no ${word} ${id}.`);
+    if (!found) throw new ApiError(code, `There is no ${resource} ${id}.`);
   }
 }
 
-/** One agent in one statement, for the hottest door; the text is constant and $4 the id. */
-export const hotAgent = `
+/** Reads one agent in one statement, for the most used endpoint. The text is constant; $4 is the id. */
+export const agentStatement = `
   select a.id, a.name, a.status, a.status_reason, a.version, a.metadata, v.config,
          a.created_at, a.updated_at
   from agents a
   join agent_versions v on v.client_id = a.client_id and v.agent_id = a.id and v.version = greatest(a.version, 1)
   where a.id = $4 and a.status <> 'deleted'`;
 
-/** A row of `hotAgent`, as the driver gives it: timestamps are text. */
-export function fromHotRow(row: Record<string, unknown>): Agent {
-  const { id, name, status, status_reason, version, metadata, config, created_at, updated_at } = row as HotRow;
-  const instant = (text: string) => new Date(text).toISOString();
+/** Converts a row of `agentStatement`. The driver returns timestamps as text. */
+export function fromAgentRow(row: Record<string, unknown>): Agent {
+  const { id, name, status, status_reason, version, metadata, config, created_at, updated_at } =
+    row as AgentStatementRow;
+  const toTimestamp = (text: string) => new Date(text).toISOString();
   return {
     id,
     name,
@@ -114,12 +118,12 @@ export function fromHotRow(row: Record<string, unknown>): Agent {
     status,
     statusReason: status_reason,
     version,
-    createdAt: instant(created_at),
-    updatedAt: instant(updated_at),
+    createdAt: toTimestamp(created_at),
+    updatedAt: toTimestamp(updated_at),
   };
 }
 
-type HotRow = {
+type AgentStatementRow = {
   id: string;
   name: string;
   status: Agent["status"];
@@ -132,8 +136,8 @@ type HotRow = {
 };
 
 /**
- * The agent that a new call uses: active, and not being changed at the provider at this moment. With a version other than
- * the live one, that version's config: such a call is placed without the agent, by `resolveTemplate`.
+ * The agent that a new call uses: active, and with no change at the provider under way. For a version other than the live
+ * one, returns the config of that version: `resolveTemplate` then places the call without the provider's agent.
  */
 export async function agentForCall(
   tx: Tx,
@@ -143,7 +147,7 @@ export async function agentForCall(
   const [found] = await tx
     .select({ agent: agents, config: agentVersions.config, busy: intents.id })
     .from(agents)
-    .innerJoin(agentVersions, shown)
+    .innerJoin(agentVersions, isShownVersion)
     .leftJoin(
       intents,
       and(eq(intents.clientId, agents.clientId), eq(intents.subjectId, agents.id), eq(intents.status, "open")),
@@ -151,16 +155,17 @@ export async function agentForCall(
     .where(and(eq(agents.id, id), ne(agents.status, "deleted")));
   if (!found) throw agentNotFound(id);
   const { agent } = found;
-  if (agent.status !== "active") throw new ApiError("agent_not_active", `Agent ${id} is ${agent.status}.`);
+  if (agent.status !== "active")
+    throw new ApiError("agent_not_active", `Agent ${id} is ${agent.status}. Only an active agent takes calls.`);
   if (found.busy) throw busy();
   if (version === undefined || version === agent.version) {
     return { agent, config: AgentConfig.parse(found.config), version: agent.version };
   }
-  const pinned = await onceLive(tx, id, version);
+  const pinned = await getLiveOrRetiredVersion(tx, id, version);
   return { agent, config: AgentConfig.parse(pinned.config), version };
 }
 
-/** One version of an agent, whatever became of it. */
+/** One version of an agent, in any status. */
 export async function versionOf(tx: Tx, agentId: string, version: number) {
   const [row] = await tx
     .select()
@@ -170,17 +175,17 @@ export async function versionOf(tx: Tx, agentId: string, version: number) {
   return row;
 }
 
-/** A version that calls have, or could have, used. */
-export async function onceLive(tx: Tx, agentId: string, version: number) {
+/** A version that is or was live. Throws `agent_version_not_live` for any other. */
+export async function getLiveOrRetiredVersion(tx: Tx, agentId: string, version: number) {
   const row = await versionOf(tx, agentId, version);
   if (row.status === "live" || row.status === "retired") return row;
   throw new ApiError(
     "agent_version_not_live",
-    `Version ${version} of agent ${agentId} is ${row.status}: it never went live.`,
+    `Version ${version} of agent ${agentId} is ${row.status}: it never went live. Choose a version that did.`,
   );
 }
 
-/** Locks an agent: whoever changes one comes through here. */
+/** Locks an agent. Every change of an agent begins here. */
 export async function lockAgent(tx: Tx, id: string): Promise<AgentRow> {
   const [agent] = await tx.select().from(agents).where(eq(agents.id, id)).for("update");
   if (!agent || agent.status === "deleted") throw agentNotFound(id);
@@ -188,8 +193,8 @@ export async function lockAgent(tx: Tx, id: string): Promise<AgentRow> {
 }
 
 /**
- * Looks, and waits for nobody: who settles a change locks its intent first and the agent after, so that a second one
- * which held the agent and waited for that intent would hold both up for ever.
+ * Reads without a lock. The code that settles a change locks its intent first and the agent second: a request that held
+ * the agent and waited for that intent would deadlock.
  */
 export async function refuseBusy(tx: Tx, agentId: string) {
   const [open] = await tx
@@ -199,26 +204,23 @@ export async function refuseBusy(tx: Tx, agentId: string) {
   if (open) throw busy();
 }
 
-/** It takes no more calls; those that go on have a copy of their own at the provider. What it did is kept. */
+/** Deletes an agent. Active calls continue from the provider's own copy. Past calls are kept. */
 export async function removeAgent(tx: Tx, { id, force }: RemoveAgent) {
   const agent = await lockAgent(tx, id);
   await refuseBusy(tx, id);
   if (!force) await refuseRouted(tx, id);
-  await tx
-    .update(agents)
-    .set({ status: "deleted", updatedAt: sql`clock_timestamp()` as unknown as Date })
-    .where(eq(agents.id, id));
+  await tx.update(agents).set({ status: "deleted", updatedAt: dbNow() }).where(eq(agents.id, id));
   await tx.delete(agentUses).where(eq(agentUses.agentId, id));
   const { providerAgentId, providerAccountId: accountId, name, version } = agent;
   if (providerAgentId) {
     const removal = { kind: "agent", accountId, providerId: providerAgentId } as const;
     await enqueue(tx, "upstream.remove", removal, { key: providerAgentId });
-    await enqueue(tx, "telephony.sync", { accountId }, { key: accountId, delaySeconds: 1 }); // it may have answered a number
+    await enqueue(tx, "telephony.sync", { accountId }, { key: accountId, delaySeconds: 1 }); // a number may have led to it
   }
   await emit(tx, "agent.deleted", id, { id, name, status: "deleted", version });
 }
 
-/** The inbound routes that are switched on and lead to this agent: twenty of them at most. */
+/** The enabled inbound routes to this agent, at most 20. */
 export const enabledRoutes = (tx: Tx, agentId: string) =>
   tx
     .select({ id: inboundRoutes.id, pattern: inboundRoutes.pattern })
@@ -227,19 +229,23 @@ export const enabledRoutes = (tx: Tx, agentId: string) =>
     .orderBy(inboundRoutes.id)
     .limit(20);
 
-/** The agent's row is locked by now, and a route that is made locks it too: none slips in between. */
+export const toRouteDetail = ({ id, pattern }: { id: string; pattern: string }): ErrorDetail => ({
+  path: "inbound_route",
+  id,
+  name: pattern,
+  message: `The inbound route ${pattern} leads to this agent.`,
+});
+
+/** The caller holds the agent's lock. A new route needs that lock too, so none can appear meanwhile. */
 async function refuseRouted(tx: Tx, id: string) {
   const routes = await enabledRoutes(tx, id);
   if (routes.length === 0) return;
-  const details = routes.map((route) => ({
-    path: route.id,
-    message: `The route ${route.pattern} leads to this agent.`,
-  }));
-  const message = `Inbound routes lead to agent ${id} (see details). Give them another agent, or delete with force=true.`;
-  throw new ApiError("agent_in_use", message, { details });
+  const message =
+    "Inbound routes lead to this agent (see details). Change them first, or pass force=true to delete it anyway.";
+  throw new ApiError("agent_in_use", message, { details: routes.map(toRouteDetail) });
 }
 
-function onTheWire({ agent, config }: Shown): Agent {
+function toAgent({ agent, config }: Shown): Agent {
   return {
     id: agent.id,
     name: agent.name,

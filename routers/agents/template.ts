@@ -12,12 +12,12 @@ import { checkReferences, credentialOf, ownTools, type References, referencesOf,
 import { filledConfig } from "./templated.ts";
 import { declaredOf, type Values, variablesIn } from "./variables.ts";
 
-/** A template on its way to an agent of the provider, and the revision that was live there before. */
+/** A template to send to the provider's agent, and the provider's revision that was live before. */
 export type Sent = { providerAgentId: string; template: SealedTemplate; liveRevisionId: string | null };
 
 /**
- * Did the provider take this template? Each change there is a new revision, so the revision that was live says no; a copy
- * that differs says no as well. null: the provider does not show enough to tell. Empty: it did not.
+ * Checks whether the provider stored this template. Each change there makes a new revision, so the old revision means no;
+ * so does a copy that differs. Returns an empty array if it was not stored, null if the response does not show it.
  */
 export async function lookForSent(
   { ultravox }: Providers,
@@ -28,39 +28,38 @@ export async function lookForSent(
   const copy = await ultravox.getAgent(accountId, providerAgentId, deadline);
   if (!copy) return [];
   if (!copy.callTemplate || copy.revisionId === null || liveRevisionId === null) return null;
-  const isTaken = copy.revisionId !== liveRevisionId && ultravox.differences(copy, template.template).length === 0;
-  return isTaken ? [copy] : [];
+  const isStored = copy.revisionId !== liveRevisionId && ultravox.differences(copy, template.template).length === 0;
+  return isStored ? [copy] : [];
 }
 
-/** What the provider needs of a version, as a transaction may give it out: its secrets are sealed still. */
+/** What the provider needs for a version, as it leaves the transaction: the secrets are still sealed. */
 export type SealedTemplate = {
   template: AgentTemplate;
   secrets: { tool: number; config: unknown; clientId: string; credentialId: string; sealed: Buffer }[];
 };
 
 /**
- * The template of a config with everything filled in, for a call that is placed without the agent: the provider fills in
- * nothing then. Throws the fault of whatever the config names that cannot be used.
+ * The template of a config with all variables filled in, for a call that is placed without the agent: the provider then
+ * fills in nothing. Throws an ApiError if the config refers to something that cannot be used.
  */
-export async function filledTemplate(tx: Tx, config: AgentConfig, values: Values): Promise<SealedTemplate> {
+export async function fillTemplate(tx: Tx, config: AgentConfig, values: Values): Promise<SealedTemplate> {
   const found = await referencesOf(tx, config);
   checkReferences(config, found, null);
   return templateOf(filledConfig(config, values), found, values);
 }
 
-/** For what is live or under way already: it goes on without what was deleted since. */
-export async function standingTemplate(tx: Tx, config: AgentConfig): Promise<SealedTemplate> {
-  return templateOf(config, standing(await referencesOf(tx, config)));
+/** The template of a version that is live or pending. It leaves out what has been deleted since. */
+export async function templateWithoutDeleted(tx: Tx, config: AgentConfig): Promise<SealedTemplate> {
+  return templateOf(config, withoutDeleted(await referencesOf(tx, config)));
 }
 
-/** What is left of it: what was deleted is not there. */
-export function standing(found: References): References {
-  const there = <Row extends { status: string }>(row: Row | null) => (row?.status === "deleted" ? null : row);
+export function withoutDeleted(found: References): References {
+  const keep = <Row extends { status: string }>(row: Row | null) => (row?.status === "deleted" ? null : row);
   const { voice, knowledgeBases, tools } = found;
-  return { ...found, voice: there(voice), knowledgeBases: knowledgeBases.map(there), tools: tools.map(there) };
+  return { ...found, voice: keep(voice), knowledgeBases: knowledgeBases.map(keep), tools: tools.map(keep) };
 }
 
-/** `filled`: the config is filled in with these values already, and the tools are to be. */
+/** `filled`: the values that the config is already filled in with; they are then filled into the tools too. */
 export function templateOf(config: AgentConfig, found: References, filled: Values | null = null): SealedTemplate {
   const secrets: SealedTemplate["secrets"] = [];
   const tools: SelectedTool[] = [];
@@ -72,14 +71,14 @@ export function templateOf(config: AgentConfig, found: References, filled: Value
       const { clientId, id: credentialId, sealed } = credential;
       secrets.push({ tool: tools.length, config: tool.config, clientId, credentialId, sealed });
     }
-    tools.push(filled ? selectedFilled(tool, use, filled) : selected(tool, use));
+    tools.push(filled ? selectFilledTool(tool, use, filled) : selectTool(tool, use));
   }
   const { greeting } = config;
   const isOpen: IsOpen = (text) => filled === null && variablesIn(text).length > 0;
   const template: AgentTemplate = {
     systemPrompt: promptOf(config, isOpen),
     model: config.model,
-    // A version from before such a name was refused goes out without it.
+    // An old version may hold such a name, from before it was refused. It is sent without the name.
     voice: found.voice?.providerVoiceId ?? (namesOurVoice(config.voice) ? null : config.voice),
     languageHint: config.languageHint ?? config.languages[0] ?? null,
     temperature: config.temperature,
@@ -94,9 +93,9 @@ export function templateOf(config: AgentConfig, found: References, filled: Value
       then,
     })),
     timeExceededMessage: config.timeExceededMessage,
-    variables: declaredOf(config, found.tools).map(({ name, required, default: instead }) => ({
+    variables: declaredOf(config, found.tools).map(({ name, required, default: fallback }) => ({
       name,
-      required: required && instead === null,
+      required: required && fallback === null,
     })),
     tools: [...tools, ...ownToolsOf(config, found, isOpen)],
   };
@@ -104,54 +103,54 @@ export function templateOf(config: AgentConfig, found: References, filled: Value
 }
 
 type ToolRow = NonNullable<References["tools"][number]>;
-/** Does the text hold variables that are still to be filled in? */
+/** True if the text has variables that are not filled in yet. */
 type IsOpen = (text: string) => boolean;
 
-function selected(tool: ToolRow, { description, parameterOverrides }: AgentConfig["tools"][number]): SelectedTool {
+function selectTool(tool: ToolRow, { description, parameterOverrides }: AgentConfig["tools"][number]): SelectedTool {
   const { definition } = Config.parse(tool.config);
   const own = definition.type === "builtin" ? definition : null;
   const overrides = { ...own?.parameterOverrides, ...parameterOverrides };
   const base = own
     ? { kind: "builtin" as const, name: own.name, ...(own.name === tool.name ? {} : { nameOverride: tool.name }) }
     : { kind: "tool" as const, providerToolId: tool.providerToolId ?? "" };
-  const says = description ?? (own ? tool.description : null);
+  const descriptionOverride = description ?? (own ? tool.description : null);
   return {
     ...base,
-    ...(says ? { descriptionOverride: says } : {}),
+    ...(descriptionOverride ? { descriptionOverride } : {}),
     ...(Object.keys(overrides).length > 0 ? { parameterOverrides: overrides } : {}),
   };
 }
 
 /**
- * A tool that was made at the provider has its variables filled in there, and only for a call of the agent. For any other
- * call it goes along whole, filled in here.
+ * The provider fills in the variables of its stored tools only for a call of the agent. For any other call we fill in
+ * the tool here and send it as a temporary one.
  */
-function selectedFilled(tool: ToolRow, use: AgentConfig["tools"][number], values: Values): SelectedTool {
+function selectFilledTool(tool: ToolRow, use: AgentConfig["tools"][number], values: Values): SelectedTool {
   const described = describedTool(tool);
   const filled = filledTool(described, values);
-  const own = selected({ ...tool, description: filled.description, config: { definition: filled.definition } }, use);
+  const own = selectTool({ ...tool, description: filled.description, config: { definition: filled.definition } }, use);
   const definition = toolDefinition({ name: tool.name, ...filled });
   if (own.kind !== "tool" || definition === null || isDeepStrictEqual(filled, described)) return own;
   const { providerToolId: _, ...rest } = own;
   return { ...rest, kind: "temporary", definition };
 }
 
-/** The provider's own tools that stand for fields of ours (docs.ultravox.ai/tools/built-in-tools). */
+/** The provider's built-in tools that implement fields of the config (docs.ultravox.ai/tools/built-in-tools). */
 function ownToolsOf(config: AgentConfig, { knowledgeBases }: References, isOpen: IsOpen): SelectedTool[] {
   const { voicemail, transferTargets, hangUpEnabled } = config;
   const tools: SelectedTool[] = knowledgeBases.flatMap((base, index): SelectedTool[] => {
     if (!base?.providerCorpusId) return [];
     const corpus = { corpus_id: base.providerCorpusId };
     if (knowledgeBases.length === 1) return [{ kind: "builtin", name: "queryCorpus", parameterOverrides: corpus }];
-    const about = base.description ? `${base.name}: ${base.description}` : base.name;
+    const label = base.description ? `${base.name}: ${base.description}` : base.name;
     const nameOverride = ownTools.knowledgeBase(index, knowledgeBases.length);
-    const descriptionOverride = plain(`Looks up what is known in the knowledge base "${about}".`);
+    const descriptionOverride = escapeBraces(`Looks up what is known in the knowledge base "${label}".`);
     return [{ kind: "builtin", name: "queryCorpus", nameOverride, descriptionOverride, parameterOverrides: corpus }];
   });
   if (hangUpEnabled) tools.push({ kind: "builtin", name: "hangUp" });
   if (voicemail.behaviour === "hang_up") {
     const nameOverride = hangUpEnabled ? { nameOverride: ownTools.hangUpOnVoicemail } : {};
-    const descriptionOverride = "Ends the call. Use it for nothing but a voicemail or an answering machine.";
+    const descriptionOverride = "Ends the call. Use it only for a voicemail or an answering machine.";
     tools.push({ kind: "builtin", name: "hangUp", ...nameOverride, descriptionOverride });
   }
   if (voicemail.behaviour === "leave_message") {
@@ -175,12 +174,12 @@ function ownToolsOf(config: AgentConfig, { knowledgeBases }: References, isOpen:
   return tools;
 }
 
-/** The provider takes a tool's description for a template: what people wrote elsewhere must not become variables. */
-const plain = (text: string) => text.replaceAll("{{", "{ {");
+/** The provider reads a tool's description as a template. Braces in a knowledge base's name must not become variables. */
+const escapeBraces = (text: string) => text.replaceAll("{{", "{ {");
 
 /**
- * The prompt, and below it what the provider has no field for. It fills in the prompt's variables, but not those of a
- * greeting or of a fixed parameter (openapi: ultravox.v1.CallTemplate.contextSchema): such texts are said to the model.
+ * The prompt, followed by what the provider has no field for. The provider fills in the variables of the prompt, but not
+ * those of a greeting or a fixed parameter (openapi: ultravox.v1.CallTemplate.contextSchema). Those texts go here.
  */
 function promptOf(config: AgentConfig, isOpen: IsOpen): string {
   const { systemPrompt, greeting, firstSpeaker, voicemail, languages } = config;
@@ -188,31 +187,33 @@ function promptOf(config: AgentConfig, isOpen: IsOpen): string {
   if (languages.length > 0) {
     const known = languages.map(languageName).join(", ");
     const others = languages.length > 1 ? "Speak the one that the person speaks. " : "";
-    notes.push(`Languages that you speak: ${known}. ${others}If the person speaks another, say so in one of yours.`);
+    notes.push(
+      `Languages that you speak: ${known}. ${others}If the person speaks another, explain that in one of yours.`,
+    );
   }
   if (greeting !== null && isOpen(greeting)) {
-    const when = firstSpeaker === "agent" ? "Open the call" : "If the person says nothing at first, open the call";
+    const when = firstSpeaker === "agent" ? "Open the call" : "If the person is silent at first, open the call";
     notes.push(`${when} with exactly these words: "${greeting}"`);
   }
   const machine = "If a voicemail or an answering machine has picked up";
   if (voicemail.behaviour === "hang_up") {
-    notes.push(`${machine}, say nothing and use the tool ${voicemailTool(config)} at once.`);
+    notes.push(`${machine}, stay silent and use the tool ${voicemailTool(config)} immediately.`);
   }
   if (voicemail.behaviour === "leave_message") {
     const { message } = voicemail;
-    const words = message !== null && isOpen(message) ? ` with this message, word for word: "${message}"` : ".";
-    notes.push(`${machine}, use the tool leaveVoicemail${words}`);
+    const wording = message !== null && isOpen(message) ? ` with this message, word for word: "${message}"` : ".";
+    notes.push(`${machine}, use the tool leaveVoicemail${wording}`);
   }
   return notes.length === 0 ? systemPrompt : `${systemPrompt}\n\n${notes.join("\n")}`;
 }
 
-/** Opens what is sealed in a template. May speak to a key service: never while a transaction is open. */
+/** Opens the sealed secrets of a template. It may call a key service: never use it while a transaction is open. */
 export async function openTemplate(vault: Providers["vault"], sealed: SealedTemplate): Promise<AgentTemplate> {
   const { template, secrets } = sealed;
   const tools = [...template.tools];
   for (const { tool, config, clientId, credentialId, sealed: bytes } of secrets) {
-    const ring = await vault.keys(clientId, "provider_credential");
-    const fields = JSON.parse(ring.open(bytes, credentialId).toString("utf8")) as Record<string, string>;
+    const cipher = await vault.keys(clientId, "provider_credential");
+    const fields = JSON.parse(cipher.open(bytes, credentialId).toString("utf8")) as Record<string, string>;
     const found = tools[tool];
     const authTokens = authTokensOf(config, () => fields.value ?? "");
     if (found && authTokens) tools[tool] = { ...found, authTokens };

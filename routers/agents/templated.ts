@@ -16,7 +16,7 @@ import { builtinOverrides, describedTool, usesOfTool } from "../tools/templated.
 import type { AgentConfig } from "./config.ts";
 
 /**
- * Which fields of an agent are filled per call. Listing, checking and filling in read this one table, and a field of the
+ * The fields of an agent that are filled in per call. To list, check and fill in read this one table. A field of the
  * config that is missing here does not compile.
  */
 
@@ -33,7 +33,7 @@ const templatedFields = {
   timeExceededMessage: orNull(text()),
   voicemail: objectOf<AgentConfig["voicemail"]>({ behaviour: plain, message: orNull(text()) }),
   inactivityMessages: listOf(
-    // biome-ignore lint/suspicious/noThenProperty: the word on the wire; nobody awaits a message
+    // biome-ignore lint/suspicious/noThenProperty: the field's name in the API; no code awaits a message
     objectOf<Item<"inactivityMessages">>({ afterSeconds: plain, message: text(), then: plain }),
   ),
   transferTargets: listOf(
@@ -58,21 +58,25 @@ const templatedFields = {
 
 const templatedConfig = objectOf<AgentConfig>(templatedFields);
 
-/** A tool as an agent uses it: the row, or null where there is none. */
+/** A tool of an agent: its row, or null if there is none. */
 export type ToolOfAgent = { name: string; description: string; config: unknown; status: string } | null;
-/** `tool`: whose text it is, where it is not the agent's own. */
+/** `tool`: the name of the tool that has the text; undefined if the text is the agent's. */
 export type AgentUse = Use & { tool?: string };
 
-/** Every text that a call of this agent fills in: its own, and those of the tools that it uses. */
+/** Every text that a call of this agent fills in: the agent's own, and those of its tools. */
 export function usesOf(config: AgentConfig, tools: readonly ToolOfAgent[]): AgentUse[] {
   return [
     ...usesIn(templatedConfig, config),
-    ...config.tools.flatMap((used, index) => usesOfUsed(used, index, tools[index])),
+    ...config.tools.flatMap((used, index) => usesOfTemplatedTool(used, index, tools[index])),
   ];
 }
 
-/** What the agent says instead of the tool is the agent's own, and takes the place of the tool's text. */
-function usesOfUsed({ description, parameterOverrides }: UsedTool, index: number, tool?: ToolOfAgent): AgentUse[] {
+/** A description or override of the agent replaces the tool's text, and counts as the agent's own. */
+function usesOfTemplatedTool(
+  { description, parameterOverrides }: UsedTool,
+  index: number,
+  tool?: ToolOfAgent,
+): AgentUse[] {
   if (!tool || tool.status === "deleted") return [];
   const described = describedTool(tool);
   const { definition } = described;
@@ -82,8 +86,12 @@ function usesOfUsed({ description, parameterOverrides }: UsedTool, index: number
     .filter(({ path }) => !isOverridden(path, parameterOverrides))
     .map((use) => ({ ...use, path: at, tool: tool.name }));
   if (definition.type !== "builtin") return own;
-  const judged = usesIn(builtinOverrides(definition.name), parameterOverrides, `tools.${index}.parameterOverrides`);
-  return [...own, ...judged.filter(({ judge }) => judge !== "text")];
+  const overrideUses = usesIn(
+    builtinOverrides(definition.name),
+    parameterOverrides,
+    `tools.${index}.parameterOverrides`,
+  );
+  return [...own, ...overrideUses.filter(({ judge }) => judge !== "text")];
 }
 
 const isOverridden = (path: string, overridden: Record<string, unknown>) => {
@@ -91,6 +99,6 @@ const isOverridden = (path: string, overridden: Record<string, unknown>) => {
   return name !== undefined && Object.hasOwn(overridden, name);
 };
 
-/** The config with everything filled in, for a call that is placed without the agent. */
+/** The config with all variables filled in, for a call that is placed without the agent. */
 export const filledConfig = (config: AgentConfig, values: Readonly<Values>): AgentConfig =>
   filledIn(templatedConfig, config, values);

@@ -12,108 +12,116 @@ import {
   type AgentRow,
   enabledRoutes,
   getAgent,
+  getLiveOrRetiredVersion,
+  loadAgent,
   lockAgent,
-  onceLive,
   refuseBusy,
-  toAgent,
+  toRouteDetail,
   versionOf,
 } from "./service.ts";
-import { lookForSent, openTemplate, type Sent, standing, standingTemplate, templateOf } from "./template.ts";
+import {
+  lookForSent,
+  openTemplate,
+  type Sent,
+  templateOf,
+  templateWithoutDeleted,
+  withoutDeleted,
+} from "./template.ts";
 import { needsVariables, requiredOf } from "./variables.ts";
 import {
   change,
   checkConfig,
   emitAgentEvent,
+  findPendingVersion,
   goLive,
   markVersion,
   newestVersion,
   pendingVersion,
   rewriteUses,
-  versionUnderWay,
 } from "./versions/change.ts";
 
-/** null: nothing of it concerns the provider, and it is not asked. */
-type Revised = Sent | null;
+/** null: the change does not concern the provider, so no request is sent. */
+type Revision = Sent | null;
 type Before = { agent: AgentRow; config: AgentConfig };
 type Wanted = { name: string; config: AgentConfig; metadata?: Record<string, string> | undefined };
 
-async function send({ ultravox, vault }: Providers, accountId: string, asked: Revised, deadline: Deadline) {
-  if (!asked) return null;
-  const template = await openTemplate(vault, asked.template);
-  return ultravox.updateAgent(accountId, asked.providerAgentId, template, deadline);
+async function send({ ultravox, vault }: Providers, accountId: string, request: Revision, deadline: Deadline) {
+  if (!request) return null;
+  const template = await openTemplate(vault, request.template);
+  return ultravox.updateAgent(accountId, request.providerAgentId, template, deadline);
 }
 
-/** What every outbound that makes a new version of an agent has in common. */
-const revising = {
+/** Shared by every provider command that makes a new version of an agent. */
+const revisionCommand = {
   status: 200,
   busyCode: "agent_busy",
 
   execute: send,
 
-  async onAccepted(tx, subjectId, got) {
-    if (!got) return;
+  async onAccepted(tx, subjectId, providerAgent) {
+    if (!providerAgent) return;
     const { version } = await pendingVersion(tx, subjectId);
-    await goLive(tx, subjectId, version, got);
+    await goLive(tx, subjectId, version, providerAgent);
     await emitAgentEvent(tx, "agent.updated", subjectId);
   },
 
   async onFailed(tx, subjectId) {
-    const pending = await versionUnderWay(tx, subjectId);
+    const pending = await findPendingVersion(tx, subjectId);
     if (!pending) return;
     await markVersion(tx, subjectId, pending.version, { status: "failed" });
-    const { config } = await toAgent(tx, subjectId);
+    const { config } = await loadAgent(tx, subjectId);
     await rewriteUses(tx, subjectId, config);
   },
 
-  onUnknown: async () => {}, // the version stays pending, and the agent busy, until the safety job knows
+  onUnknown: async () => {}, // the version stays pending, and the agent busy, until the recovery job settles it
   read: getAgent,
 
   async rebuildRequest(tx, subjectId) {
-    const pending = await versionUnderWay(tx, subjectId);
+    const pending = await findPendingVersion(tx, subjectId);
     if (!pending) return null;
     const { providerAgentId } = await lockAgent(tx, subjectId);
-    const template = await standingTemplate(tx, AgentConfig.parse(pending.config));
+    const template = await templateWithoutDeleted(tx, AgentConfig.parse(pending.config));
     return { providerAgentId: providerAgentId ?? "", template, liveRevisionId: null };
   },
 
   lookupRepeatsRequest: true,
-  look: async (providers, accountId, asked, deadline) =>
-    asked && (await lookForSent(providers, accountId, asked, deadline)),
-  /** The whole template is sent, so asking again is harmless, and surer than comparing. */
-  async lookup(providers, accountId, asked, _since, deadline) {
-    return [await send(providers, accountId, asked, deadline)];
+  look: async (providers, accountId, request, deadline) =>
+    request && (await lookForSent(providers, accountId, request, deadline)),
+  /** The request holds the whole template, so to repeat it is harmless, and more certain than a comparison. */
+  async lookup(providers, accountId, request, _since, deadline) {
+    return [await send(providers, accountId, request, deadline)];
   },
-} as const satisfies Omit<ProviderCommand<never, Revised, ProviderAgent | null, Agent>, "kind" | "prepare">;
+} as const satisfies Omit<ProviderCommand<never, Revision, ProviderAgent | null, Agent>, "kind" | "prepare">;
 
-/** Changes an agent: a new version, live once the provider has it. */
-export const updateAgent: ProviderCommand<UpdateAgent, Revised, ProviderAgent | null, Agent> = {
-  ...revising,
+/** Changes an agent by a new version, which goes live once the provider has it. */
+export const updateAgent: ProviderCommand<UpdateAgent, Revision, ProviderAgent | null, Agent> = {
+  ...revisionCommand,
   kind: "agents.update",
 
   async prepare(tx, { id, name, metadata, ...changes }, { actor }) {
-    const before = await toAgent(tx, id);
+    const before = await loadAgent(tx, id);
     const config = withChanges(before.config, changes);
     return revise(tx, before, { name: name ?? before.agent.name, config, metadata }, actor);
   },
 };
 
-/** Makes what an agent was once into what it is now: a change like any other. */
-export const restoreAgent: ProviderCommand<AgentVersionId, Revised, ProviderAgent | null, Agent> = {
-  ...revising,
+/** Makes a new version from an earlier one: a change like any other. */
+export const restoreAgent: ProviderCommand<AgentVersionId, Revision, ProviderAgent | null, Agent> = {
+  ...revisionCommand,
   kind: "agents.versions.restore",
 
   async prepare(tx, { id, version }, { actor }) {
-    const before = await toAgent(tx, id);
-    const { name, config } = await onceLive(tx, id, version);
+    const before = await loadAgent(tx, id);
+    const { name, config } = await getLiveOrRetiredVersion(tx, id, version);
     return revise(tx, before, { name, config: AgentConfig.parse(config) }, actor);
   },
 };
 
-/** What is left out stays. One kind of voice takes the other's place. */
+/** Omitted fields keep their value. `voice` and `voiceId` replace each other. */
 function withChanges(before: AgentConfig, changes: Partial<Record<keyof AgentConfig, unknown>>): AgentConfig {
   const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
-  const other = given.voice ? { voiceId: null } : given.voiceId ? { voice: null } : {};
-  return AgentConfig.parse({ ...before, ...other, ...given });
+  const replaced = given.voice ? { voiceId: null } : given.voiceId ? { voice: null } : {};
+  return AgentConfig.parse({ ...before, ...replaced, ...given });
 }
 
 async function revise(tx: Tx, before: Before, { name, config, metadata }: Wanted, actor: string) {
@@ -125,16 +133,16 @@ async function revise(tx: Tx, before: Before, { name, config, metadata }: Wanted
     throw new ApiError("agent_not_active", `Agent ${id} is ${agent.status}; only an active one can be changed.`);
   }
   await refuseBusy(tx, id);
-  // It was read before it was locked: somebody may have been quicker.
+  // The agent was read before it was locked, so another request may have changed it since.
   if (agent.version !== before.agent.version) throw new ApiError("agent_busy", undefined, { retryAfterSeconds: 1 });
   if (!found) {
     if (metadata && differences(agent.metadata, metadata).length > 0) await change(tx, id, { metadata });
     return { subjectId: id, providerAccountId, request: null };
   }
   checkConfig(config, found, changed);
-  // Another name is nothing to what the agent is made of.
+  // A new name does not change what the agent refers to.
   if (changed.some((field) => field !== "name")) checkReferences(config, found, providerAccountId, before.config);
-  await refuseSilence(tx, agent, requiredOf(config, found.tools));
+  await refuseUnanswerable(tx, agent, requiredOf(config, found.tools));
   const version = (await newestVersion(tx, id)) + 1;
   await tx.insert(agentVersions).values({
     ...{ agentId: id, version, name, config, changed, createdBy: actor },
@@ -147,23 +155,19 @@ async function revise(tx: Tx, before: Before, { name, config, metadata }: Wanted
     providerAccountId,
     request: {
       providerAgentId: agent.providerAgentId,
-      template: templateOf(config, standing(found)),
+      template: templateOf(config, withoutDeleted(found)),
       liveRevisionId: (await versionOf(tx, id, agent.version)).providerRevisionId,
     },
   };
 }
 
-/** A change after which the agent could not answer its inbound routes any more is refused: callers would hear nothing. */
-async function refuseSilence(tx: Tx, { id, requiredVariables }: AgentRow, required: string[]) {
+/** Refuses a change after which the agent could no longer answer its inbound routes: callers would reach no agent. */
+async function refuseUnanswerable(tx: Tx, { id, requiredVariables }: AgentRow, required: string[]) {
   if (required.length === 0 || requiredVariables?.length) return;
   const routes = await enabledRoutes(tx, id);
   if (routes.length === 0) return;
-  const message = `${needsVariables(required)} Its inbound routes would answer nobody.`;
-  const details = routes.map((route) => ({
-    path: route.id,
-    message: `The route ${route.pattern} leads to this agent.`,
-  }));
-  throw new ApiError("agent_needs_variables", message, { details });
+  const message = `${needsVariables(required)} Its inbound routes would answer no calls.`;
+  throw new ApiError("agent_needs_variables", message, { details: routes.map(toRouteDetail) });
 }
 
 /** The names of the fields that differ. */

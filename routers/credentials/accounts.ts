@@ -5,7 +5,7 @@ import { enqueue } from "../../db/queue.ts";
 import { credentials, providerAccounts } from "../../db/schema/credentials.ts";
 import { ApiError } from "../core/errors.ts";
 import type { Cipher } from "../ports/vault.ts";
-import { ttsProviders } from "./kinds.ts";
+import { voiceVendorNames } from "../ports/voice-vendors.ts";
 import { type AccountRow, activeAccount } from "./service.ts";
 import { refuseInhabited, refuseLiveCalls, refuseUnbilledCalls } from "./uses.ts";
 
@@ -68,7 +68,7 @@ async function publishAll(tx: Tx) {
   const rows = await tx
     .select({ id: credentials.id, provider: credentials.provider })
     .from(credentials)
-    .where(inArray(credentials.provider, ttsProviders));
+    .where(inArray(credentials.provider, voiceVendorNames));
   for (const { id, provider } of rows) await enqueue(tx, "credentials.publish", { provider }, { key: id });
 }
 

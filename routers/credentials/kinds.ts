@@ -41,18 +41,6 @@ export const isKnown = (provider: string): provider is CredentialProvider =>
 
 export const kindOf = (provider: string): Kind => (isKnown(provider) ? kinds[provider] : custom);
 
-/** Companies whose voices the voice provider speaks with, and what it calls them. */
-export const ttsNames = {
-  elevenlabs: "elevenLabs",
-  cartesia: "cartesia",
-  lmnt: "lmnt",
-  google: "google",
-  inworld: "inworld",
-  respeecher: "respeecher",
-} as const satisfies Partial<Record<CredentialProvider, string>>;
-export type TtsProvider = keyof typeof ttsNames;
-export const ttsProviders = Object.keys(ttsNames) as [TtsProvider, ...TtsProvider[]];
-export const isTts = (provider: string): provider is TtsProvider => provider in ttsNames;
 /** The one text that a company of voices wants: its key, or its service account as JSON. */
 export const ttsSecret = (fields: Record<string, string>) => fields.apiKey ?? fields.serviceAccount ?? null;
 

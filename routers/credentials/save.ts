@@ -9,8 +9,9 @@ import { resyncVoices } from "../core/resync-voices.ts";
 import type { Providers } from "../ports/index.ts";
 import { type Deadline, ProviderError } from "../ports/provider-error.ts";
 import type { Cipher } from "../ports/vault.ts";
+import { isVoiceVendor } from "../ports/voice-vendors.ts";
 import { retireAccount, takeAccount } from "./accounts.ts";
-import { isKnown, isTts, kindOf, prefixOf } from "./kinds.ts";
+import { isKnown, kindOf, prefixOf } from "./kinds.ts";
 import type { Credential, PutCredential, RemoveCredential, Secret } from "./schema.ts";
 import {
   activeAccount,
@@ -176,7 +177,7 @@ async function lock(tx: Tx, provider: string): Promise<CredentialRow> {
 
 /** The key of a company of voices goes into the client's own account, and never into the shared one. */
 async function publish(tx: Tx, provider: string, credentialId: string) {
-  if (!isTts(provider)) return;
+  if (!isVoiceVendor(provider)) return;
   await resyncVoices(tx, provider);
   if (!(await activeAccount(tx))) return;
   await enqueue(tx, "credentials.publish", { provider }, { key: credentialId });

@@ -3,7 +3,8 @@ import { boundedRecord } from "../core/bounds.ts";
 import { examples, Id, Timestamp } from "../core/fields.ts";
 import { pageOf } from "../core/pagination.ts";
 import { readSipHost } from "../core/sip-address.ts";
-import { kindOf, providerPattern, secretFields, ttsProviders } from "./kinds.ts";
+import { voiceVendorNames } from "../ports/voice-vendors.ts";
+import { kindOf, providerPattern, secretFields } from "./kinds.ts";
 
 /** Visible ASCII: what a header, an address or a command line carries unchanged. */
 const token = (max = 500) =>
@@ -123,7 +124,7 @@ export type RemoveCredential = z.output<typeof RemoveCredential>;
 
 export const PatchTts = z
   .strictObject({
-    provider: z.enum(ttsProviders).meta({ description: "A company of voices.", examples: ["elevenlabs"] }),
+    provider: z.enum(voiceVendorNames).meta({ description: "A company of voices.", examples: ["elevenlabs"] }),
     apiKey: z
       .string()
       .trim()

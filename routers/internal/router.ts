@@ -10,14 +10,14 @@ import { getWorkflow, listWorkflows } from "../workflows/list.ts";
 import { ListWorkflows, Workflow, WorkflowId, WorkflowPage } from "../workflows/schema.ts";
 import { retryWorkflow } from "../workflows/service.ts";
 
-/** For the installation's own services: the steps of the workflows one by one, should somebody else drive them. */
+/** For the installation's own services: each workflow step as an endpoint, for an external workflow engine. */
 export const internal = router({
   voices: router({
     updateStatus: serviceCommand
       .meta(
-        rest("POST", "/internal/voices/{id}/update-status", "internal:write", "Say how far a voice has come", {
+        rest("POST", "/internal/voices/{id}/update-status", "internal:write", "Update the status of a voice", {
           description:
-            "For a service that makes the voice itself, in place of our workflow: credits are settled or given back as by that.",
+            "For a service that creates the voice instead of our workflow. Credits are debited or released in the same way.",
           faults: ["voice_not_found", "voice_transition_invalid"],
         }),
       )
@@ -29,8 +29,8 @@ export const internal = router({
   calls: router({
     syncArtifacts: serviceCommand
       .meta(
-        rest("POST", "/internal/calls/{id}/sync-artifacts", "internal:write", "Fetch what a call left behind now", {
-          description: "Its transcript and its recording, as far as they are missing.",
+        rest("POST", "/internal/calls/{id}/sync-artifacts", "internal:write", "Fetch the artifacts of a call", {
+          description: "Fetches the missing transcript and recording.",
           status: 202,
           faults: ["call_not_found", "call_not_ended"],
         }),
@@ -43,8 +43,8 @@ export const internal = router({
   knowledge: router({
     refresh: serviceCommand
       .meta(
-        rest("POST", "/internal/knowledge/{id}/refresh", "internal:write", "Look at a knowledge base's files now", {
-          description: "At those that are being read in: whether the voice provider has them by now.",
+        rest("POST", "/internal/knowledge/{id}/refresh", "internal:write", "Refresh the files of a knowledge base", {
+          description: "Checks now whether the voice provider has ingested the pending files.",
           faults: ["knowledge_base_not_found"],
         }),
       )
@@ -76,8 +76,8 @@ export const internal = router({
 
     retry: serviceCommand
       .meta(
-        rest("POST", "/internal/workflows/{id}/retry", "internal:write", "Take a failed workflow run up again", {
-          description: "At the step that failed, with all its attempts before it.",
+        rest("POST", "/internal/workflows/{id}/retry", "internal:write", "Retry a failed workflow run", {
+          description: "Restarts the run at the step that failed, with a full set of attempts.",
           faults: ["workflow_not_found", "workflow_not_failed"],
         }),
       )

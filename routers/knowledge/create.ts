@@ -9,10 +9,10 @@ import type { ProviderCorpus } from "../ports/ultravox.ts";
 import type { CreateKnowledgeBase, KnowledgeBase } from "./schema.ts";
 import { changeBase, emitKnowledgeEvent, getKnowledgeBase } from "./service.ts";
 
-type Asked = { id: string; description: string | null };
+type CorpusRequest = { id: string; description: string | null };
 
-/** Makes a knowledge base here and its corpus at the provider, where its name is our id. */
-export const createKnowledgeBase: ProviderCommand<CreateKnowledgeBase, Asked, ProviderCorpus, KnowledgeBase> = {
+/** Creates a knowledge base here and its corpus at the provider, where its name is our id. */
+export const createKnowledgeBase: ProviderCommand<CreateKnowledgeBase, CorpusRequest, ProviderCorpus, KnowledgeBase> = {
   kind: "knowledge.create",
   status: 201,
   busyCode: "knowledge_base_busy",
@@ -24,21 +24,18 @@ export const createKnowledgeBase: ProviderCommand<CreateKnowledgeBase, Asked, Pr
     return { subjectId: id, providerAccountId, request: { id, description: input.description } };
   },
 
-  execute: ({ ultravox }, accountId, asked, deadline) => ultravox.createCorpus(accountId, asked, deadline),
+  execute: ({ ultravox }, accountId, request, deadline) => ultravox.createCorpus(accountId, request, deadline),
 
   async onAccepted(tx, subjectId, { providerCorpusId }) {
-    await emitKnowledgeEvent(
-      tx,
-      "knowledge_base.created",
-      await changeBase(tx, subjectId, { status: "empty", statusReason: null, providerCorpusId }),
-    );
+    const base = await changeBase(tx, subjectId, { status: "empty", statusReason: null, providerCorpusId });
+    await emitKnowledgeEvent(tx, "knowledge_base.created", base);
   },
 
   async onFailed(tx, subjectId, { message }) {
     await changeBase(tx, subjectId, { status: "failed", statusReason: message });
   },
 
-  onUnknown: async () => {}, // it stays `provisioning` until the safety job knows
+  onUnknown: async () => {}, // the base stays `provisioning` until the recovery job settles it
   read: getKnowledgeBase,
 
   async rebuildRequest(tx, subjectId) {
@@ -46,12 +43,12 @@ export const createKnowledgeBase: ProviderCommand<CreateKnowledgeBase, Asked, Pr
     return { id, description };
   },
 
-  lookup: ({ ultravox }, accountId, asked, _since, deadline) => ultravox.findCorpora(accountId, asked.id, deadline),
+  lookup: ({ ultravox }, accountId, request, _since, deadline) => ultravox.findCorpora(accountId, request.id, deadline),
 
-  /** One that is not the one that was taken only uses up the account's allowance. */
+  /** A second corpus would only use up the account's allowance. */
   async onOrphan(tx, subjectId, accountId, { providerCorpusId: providerId }) {
-    const taken = await rowOf(tx, subjectId);
-    if (taken.providerCorpusId === providerId) return;
+    const base = await rowOf(tx, subjectId);
+    if (base.providerCorpusId === providerId) return;
     await enqueue(tx, "upstream.remove", { kind: "corpus", accountId, providerId });
   },
 };

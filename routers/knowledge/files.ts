@@ -6,6 +6,7 @@ import { knowledgeFiles } from "../../db/schema/knowledge.ts";
 import { workflowRuns } from "../../db/schema/workflows.ts";
 import { ApiError } from "../core/errors.ts";
 import { toIso } from "../core/fields.ts";
+import { createdWithin } from "../core/list-filters.ts";
 import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
 import { dropUploads, findUploads, openUploads, type UploadRow, useUploads } from "../uploads/service.ts";
 import { closeWorkflow, startWorkflow } from "../workflows/service.ts";
@@ -32,55 +33,67 @@ export async function presignKnowledgeFiles(tx: Tx, { id, files }: PresignKnowle
   return { files: await openUploads(tx, { purpose: "knowledge_file", subjectId: id }, files) };
 }
 
-/** The uploads that are to be read in, before storage is asked whether they are there. */
+/** The uploads to ingest. The caller verifies them in storage next. */
 export async function uploadsOf(tx: Tx, { id, fileIds }: IngestFiles): Promise<UploadRow[]> {
-  refuseUnmade(await findBase(tx, id));
+  refuseUnprovisioned(await findBase(tx, id));
   return findUploads(tx, fileIds, { purpose: "knowledge_file", subjectId: id });
 }
 
 export async function ingestFiles(tx: Tx, { id, fileIds }: IngestFiles) {
-  const base = await roomIn(tx, id, fileIds.length);
+  const base = await lockWithCapacity(tx, id, fileIds.length);
   const uploads = await useUploads(tx, fileIds, { purpose: "knowledge_file", subjectId: id });
-  const files = uploads.map(({ id: uploadId, fileName, contentType, bytes }) => ({
-    ...{ id: newId("knowledgeFile"), knowledgeBaseId: id, kind: "file" as const },
-    ...{ uploadId, fileName, contentType, bytes },
-  }));
-  return { files: (await beginFiles(tx, base, files)).map(onTheWire) };
+  const files = uploads.map(({ id: uploadId, fileName, contentType, bytes }) => {
+    return {
+      id: newId("knowledgeFile"),
+      knowledgeBaseId: id,
+      kind: "file" as const,
+      uploadId,
+      fileName,
+      contentType,
+      bytes,
+    };
+  });
+  return { files: (await beginFiles(tx, base, files)).map(toKnowledgeFile) };
 }
 
 export async function ingestUrls(tx: Tx, { id, urls, maxDepth, maxDocuments }: IngestUrls) {
-  const base = await roomIn(tx, id, urls.length);
-  const pages = urls.map((text, index) => ({
-    ...{ id: newId("knowledgeFile"), knowledgeBaseId: id, kind: "url" as const },
-    ...{ url: pageAddress(text, `urls.${index}`), maxDepth, maxDocuments },
-  }));
-  return { files: (await beginFiles(tx, base, pages)).map(onTheWire) };
+  const base = await lockWithCapacity(tx, id, urls.length);
+  const pages = urls.map((text, index) => {
+    const url = pageAddress(text, `urls.${index}`);
+    return { id: newId("knowledgeFile"), knowledgeBaseId: id, kind: "url" as const, url, maxDepth, maxDocuments };
+  });
+  return { files: (await beginFiles(tx, base, pages)).map(toKnowledgeFile) };
 }
 
-/** The base, locked, if so many more fit into it. */
-async function roomIn(tx: Tx, id: string, wanted: number): Promise<BaseRow> {
+/** Locks the base. Throws `knowledge_base_full` if that many more files do not fit. */
+async function lockWithCapacity(tx: Tx, id: string, wanted: number): Promise<BaseRow> {
   const base = await lockBase(tx, id);
-  refuseUnmade(base);
+  refuseUnprovisioned(base);
   const [counted] = await tx
     .select({ taken: sql<number>`count(*)::int` })
     .from(knowledgeFiles)
     .where(
       and(eq(knowledgeFiles.knowledgeBaseId, id), inArray(knowledgeFiles.status, ["pending", "ingesting", "ready"])),
     );
-  const room = maxFiles - (counted?.taken ?? 0);
-  if (wanted <= room) return base;
-  const message = `A knowledge base holds at most ${maxFiles} files and addresses; there is room for ${room} in ${id}, and this would be ${wanted}.`;
+  const capacity = maxFiles - (counted?.taken ?? 0);
+  if (wanted <= capacity) return base;
+  const message = `A knowledge base has at most ${maxFiles} files and addresses. This one has capacity for ${capacity} more, and you sent ${wanted}. Delete some first.`;
   throw new ApiError("knowledge_base_full", message);
 }
 
-function refuseUnmade({ id, status, statusReason, providerCorpusId }: BaseRow) {
+function refuseUnprovisioned({ id, status, statusReason, providerCorpusId }: BaseRow) {
   if (status === "provisioning") throw new ApiError("knowledge_base_busy", undefined, { retryAfterSeconds: 1 });
   if (providerCorpusId) return;
-  const message = `Knowledge base ${id} could not be made. Delete it and make another. ${statusReason ?? ""}`.trim();
+  const message =
+    `Knowledge base ${id} could not be created. Delete it and create another. ${statusReason ?? ""}`.trim();
   throw new ApiError("knowledge_base_not_ready", message);
 }
 
-export async function listKnowledgeFiles(tx: Tx, { id, limit, cursor, status }: ListKnowledgeFiles, key: ListKey) {
+export async function listKnowledgeFiles(
+  tx: Tx,
+  { id, limit, cursor, status, ...filters }: ListKnowledgeFiles,
+  key: ListKey,
+) {
   await findBase(tx, id);
   const before = readCursor(key, cursor);
   const rows = await tx
@@ -91,19 +104,20 @@ export async function listKnowledgeFiles(tx: Tx, { id, limit, cursor, status }: 
         eq(knowledgeFiles.knowledgeBaseId, id),
         before === null ? undefined : lt(knowledgeFiles.id, before),
         status ? eq(knowledgeFiles.status, status) : ne(knowledgeFiles.status, "deleted"),
+        createdWithin(knowledgeFiles.createdAt, filters),
       ),
     )
     .orderBy(desc(knowledgeFiles.id))
     .limit(limit + 1);
-  return toPage(key, rows.map(onTheWire), limit, ({ id: fileId }) => fileId);
+  return toPage(key, rows.map(toKnowledgeFile), limit, ({ id: fileId }) => fileId);
 }
 
 export async function getKnowledgeFile(tx: Tx, which: KnowledgeFileId): Promise<KnowledgeFile> {
   await findBase(tx, which.id);
-  return onTheWire(await fileIn(tx, which));
+  return toKnowledgeFile(await fileIn(tx, which));
 }
 
-/** What a lock on the base covers needs no lock of its own. */
+/** Files need no lock: the lock of their base covers them. */
 async function fileIn(tx: Tx, which: KnowledgeFileId): Promise<FileRow> {
   const [file] = await tx
     .select()
@@ -120,7 +134,7 @@ async function fileIn(tx: Tx, which: KnowledgeFileId): Promise<FileRow> {
 }
 
 export async function removeKnowledgeFile(tx: Tx, which: KnowledgeFileId): Promise<void> {
-  // The engine of the workflows locks a run before its subject, and so do we.
+  // Lock order: the workflow run first, then its subject, as in routers/workflows.
   await closeWorkflow(tx, "knowledge-ingest", which.fileId, "failed");
   const base = await lockBase(tx, which.id);
   const file = await fileIn(tx, which);
@@ -130,30 +144,30 @@ export async function removeKnowledgeFile(tx: Tx, which: KnowledgeFileId): Promi
   await recount(tx, base);
 }
 
-/** A file that failed is read in anew, from the beginning. Pages that are ready are read again, and stay until then. */
+/** Ingests a failed file again from the start. Pages that are ready are read again and stay usable meanwhile. */
 export async function retryKnowledgeFile(tx: Tx, which: KnowledgeFileId): Promise<KnowledgeFile> {
   const { base, file } = await lockRetried(tx, which);
-  const changed = await beginAgain(tx, base, file);
+  const changed = await restartIngestion(tx, base, file);
   await startWorkflow(tx, "knowledge-ingest", file.id);
   await recount(tx, base);
-  return onTheWire(changed);
+  return toKnowledgeFile(changed);
 }
 
-/** The run of a file that failed was taken up again by those who run the installation, and the file is with it. */
+/** Reopens a failed file after an operator has retried its workflow run. */
 export async function reopenFile(tx: Tx, { runId, fileId }: { runId: string; fileId: string }): Promise<void> {
   const [file] = await tx.select().from(knowledgeFiles).where(eq(knowledgeFiles.id, fileId));
   if (file?.status !== "failed") return;
   const [run] = await tx.select().from(workflowRuns).where(eq(workflowRuns.id, runId)).for("share");
   if (run?.status !== "running") return;
   const locked = await lockRetried(tx, { id: file.knowledgeBaseId, fileId });
-  await beginAgain(tx, locked.base, locked.file);
+  await restartIngestion(tx, locked.base, locked.file);
   await recount(tx, locked.base);
 }
 
-function beginAgain(tx: Tx, base: BaseRow, { id, status, attempt }: FileRow): Promise<FileRow> {
-  const begun = { round: roundOf(base), deadlineAt: newDeadline, askedAt: null, statusReason: null };
-  if (status === "ready") return changeFile(tx, id, { ...begun, status: "ingesting" });
-  return changeFile(tx, id, { ...begun, status: "pending", attempt: attempt + 1 });
+function restartIngestion(tx: Tx, base: BaseRow, { id, status, attempt }: FileRow): Promise<FileRow> {
+  const restarted = { round: roundOf(base), deadlineAt: newDeadline(), askedAt: null, statusReason: null };
+  if (status === "ready") return changeFile(tx, id, { ...restarted, status: "ingesting" });
+  return changeFile(tx, id, { ...restarted, status: "pending", attempt: attempt + 1 });
 }
 
 async function lockRetried(tx: Tx, which: KnowledgeFileId) {
@@ -161,14 +175,14 @@ async function lockRetried(tx: Tx, which: KnowledgeFileId) {
   const file = await fileIn(tx, which);
   const next = file.status === "failed" ? "pending" : "ingesting";
   if (isOpen(file.status) || !mayMove(file.status, next) || (file.status === "ready" && file.kind === "file")) {
-    const message = `File ${file.id} is ${file.status}; one that has failed can be tried again, and pages also when they are ready.`;
+    const message = `File ${file.id} is ${file.status}. Only a failed file, or pages that are ready, can be retried.`;
     throw new ApiError("knowledge_file_not_failed", message);
   }
-  if (file.status === "failed") await roomIn(tx, base.id, 1);
+  if (file.status === "failed") await lockWithCapacity(tx, base.id, 1);
   return { base, file };
 }
 
-/** Has every file that is being read in looked at now, and takes up one that nobody looks at any more. */
+/** Checks every file that is being ingested now, and starts a workflow for one that has none. */
 export async function refreshKnowledgeBase(tx: Tx, id: string): Promise<KnowledgeBase> {
   await findBase(tx, id);
   const files = await tx.select().from(knowledgeFiles).where(eq(knowledgeFiles.knowledgeBaseId, id));
@@ -180,10 +194,18 @@ export async function refreshKnowledgeBase(tx: Tx, id: string): Promise<Knowledg
   return getKnowledgeBase(tx, id);
 }
 
-function onTheWire(file: FileRow): KnowledgeFile {
+function toKnowledgeFile(file: FileRow): KnowledgeFile {
   const { id, knowledgeBaseId, kind, fileName, contentType, bytes, url, maxDepth, maxDocuments } = file;
   return {
-    ...{ id, knowledgeBaseId, kind, fileName, contentType, bytes, url, maxDepth, maxDocuments },
+    id,
+    knowledgeBaseId,
+    kind,
+    fileName,
+    contentType,
+    bytes,
+    url,
+    maxDepth,
+    maxDocuments,
     status: file.status,
     statusReason: file.statusReason,
     documents: file.documents,

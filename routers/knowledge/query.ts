@@ -8,21 +8,23 @@ import type { KnowledgeAnswer, QueryKnowledge } from "./schema.ts";
 import { findBase } from "./service.ts";
 import { isUsable } from "./transitions.ts";
 
-type Asked = {
+type Corpus = {
   accountId: string;
   corpusId: string;
   sources: Map<string, { fileId: string; name: string | null }>;
 };
 
-/** Asks a knowledge base as an agent would. */
+/** Searches a knowledge base as an agent would. */
 export function queryKnowledge({ ultravox }: Pick<Providers, "ultravox">, { id, query, maxResults }: QueryKnowledge) {
   return {
-    read: (tx: Tx) => askable(tx, id),
-    async execute({ accountId, corpusId, sources }: Asked, deadline: Deadline): Promise<KnowledgeAnswer> {
+    read: (tx: Tx) => findUsableCorpus(tx, id),
+    async execute({ accountId, corpusId, sources }: Corpus, deadline: Deadline): Promise<KnowledgeAnswer> {
       const hits = await ultravox.queryCorpus(accountId, corpusId, { text: query, maxResults }, deadline);
-      // What is deleted here may be found there for a moment yet.
-      const living = hits.filter(({ providerSourceId }) => providerSourceId === null || sources.has(providerSourceId));
-      const results = living.map(({ content, score, providerSourceId, title, url }) => {
+      // The provider can still find a file for a moment after it was deleted here.
+      const existing = hits.filter(
+        ({ providerSourceId }) => providerSourceId === null || sources.has(providerSourceId),
+      );
+      const results = existing.map(({ content, score, providerSourceId, title, url }) => {
         const source = providerSourceId === null ? undefined : sources.get(providerSourceId);
         return { content, score, fileId: source?.fileId ?? null, title: title ?? source?.name ?? null, url };
       });
@@ -31,10 +33,10 @@ export function queryKnowledge({ ultravox }: Pick<Providers, "ultravox">, { id, 
   };
 }
 
-async function askable(tx: Tx, id: string): Promise<Asked> {
+async function findUsableCorpus(tx: Tx, id: string): Promise<Corpus> {
   const base = await findBase(tx, id);
   if (!base.providerCorpusId || !isUsable(base)) {
-    const why = base.statusReason ?? "Nothing has been read into it yet.";
+    const why = base.statusReason ?? "Ingest a file or a web page first.";
     throw new ApiError("knowledge_base_not_ready", `Knowledge base ${id} is ${base.status}. ${why}`);
   }
   const files = await tx

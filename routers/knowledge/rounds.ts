@@ -1,19 +1,21 @@
 import { and, eq, ne, sql } from "drizzle-orm";
+import type { PgUpdateSetSource } from "drizzle-orm/pg-core";
 import type { Tx } from "../../db/client.ts";
 import { knowledgeFiles } from "../../db/schema/knowledge.ts";
+import { dbNow, inSeconds } from "../../db/time.ts";
 import { startWorkflow } from "../workflows/service.ts";
-import { type BaseRow, changeBase, dbNow, emitKnowledgeEvent, type FileRow } from "./service.ts";
-import { endOf, stateOf, type Tally } from "./transitions.ts";
+import { type BaseRow, changeBase, emitKnowledgeEvent, type FileRow } from "./service.ts";
+import { roundOutcome, statusOf, type Tally } from "./transitions.ts";
 
-/** How long a source may take at the provider, which knows no failed one: after that it has failed for us. */
+/** How long a source may take at the provider. The provider has no failed status, so this deadline ends the wait. */
 const readyWithinSeconds = 15 * 60;
-export const newDeadline = sql`clock_timestamp() + make_interval(secs => ${readyWithinSeconds})` as unknown as Date;
+export const newDeadline = () => inSeconds(readyWithinSeconds);
 
 type NewFile = Omit<typeof knowledgeFiles.$inferInsert, "clientId" | "status" | "round" | "deadlineAt">;
 
-/** Begins to read files into a base that the caller holds: a workflow for each. */
+/** Begins to ingest files into a base that the caller has locked, with one workflow per file. */
 export async function beginFiles(tx: Tx, base: BaseRow, files: readonly NewFile[]): Promise<FileRow[]> {
-  const common = { status: "pending", round: roundOf(base), deadlineAt: newDeadline } as const;
+  const common = { status: "pending", round: roundOf(base), deadlineAt: newDeadline() } as const;
   const rows = await tx
     .insert(knowledgeFiles)
     .values(files.map((file) => ({ ...file, ...common })))
@@ -23,22 +25,22 @@ export async function beginFiles(tx: Tx, base: BaseRow, files: readonly NewFile[
   return rows;
 }
 
-/** The round that is running, or the next. */
+/** The running round, or the next one. */
 export const roundOf = ({ status, round }: BaseRow) => (status === "ingesting" ? round : round + 1);
 
-/** Brings a base, which the caller holds, in line with its files, and tells of a round that begins or ends with it. */
+/** Updates a locked base from its files, and emits the event of a round that begins or ends. */
 export async function recount(tx: Tx, base: BaseRow): Promise<void> {
   const { tally, succeeded, failed, filled } = await count(tx, base);
-  const status = stateOf(tally);
-  const statusReason = status === "failed" ? "Nothing could be read into it; each of its files says why." : null;
+  const status = statusOf(tally);
+  const statusReason = status === "failed" ? "None of its files could be ingested. See the reason of each file." : null;
   const round = status === "ingesting" ? roundOf(base) : base.round;
   const next = await changeBase(tx, base.id, { status, statusReason, round, readyFiles: filled });
   const [was, is] = [base.status === "ingesting", status === "ingesting"];
   if (is && !was) await emitKnowledgeEvent(tx, "knowledge_base.ingestion.started", next);
-  if (was && !is) await emitKnowledgeEvent(tx, `knowledge_base.ingestion.${endOf({ succeeded, failed })}`, next);
+  if (was && !is) await emitKnowledgeEvent(tx, `knowledge_base.ingestion.${roundOutcome({ succeeded, failed })}`, next);
 }
 
-/** A file that kept what it had when it was to be read again is ready, and says why it was not: it did not succeed. */
+/** A file that kept its old documents is `ready` with a `statusReason`. It counts as failed in this round. */
 async function count(tx: Tx, base: BaseRow) {
   const { status, round, statusReason, documents } = knowledgeFiles;
   const inRound = sql`${round} = ${base.round}`;
@@ -62,10 +64,10 @@ async function count(tx: Tx, base: BaseRow) {
   return { tally, ...ended };
 }
 
-export async function changeFile(tx: Tx, id: string, set: Partial<typeof knowledgeFiles.$inferInsert>) {
+export async function changeFile(tx: Tx, id: string, set: PgUpdateSetSource<typeof knowledgeFiles>) {
   const [changed] = await tx
     .update(knowledgeFiles)
-    .set({ ...set, updatedAt: dbNow })
+    .set({ ...set, updatedAt: dbNow() })
     .where(eq(knowledgeFiles.id, id))
     .returning();
   return changed!;

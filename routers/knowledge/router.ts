@@ -44,9 +44,9 @@ export const knowledge = router({
   create: providerCommand
     .meta(
       rest("POST", "/kb", "knowledge:write", "Create a knowledge base", {
-        description: "It is empty at first; then files and web pages are read into it.",
+        description: "Creates an empty knowledge base. Ingest files and web pages next.",
         accepted: {
-          says: "The voice provider has not answered in time. The knowledge base is `provisioning` until it is known whether it is there: minutes at most; then it is `empty` or `failed`.",
+          says: "The voice provider did not respond in time. The knowledge base is `provisioning` until its creation is confirmed: minutes at most. Then it is `empty` or `failed`.",
           shows: { status: "provisioning", isUsable: false, readyFiles: 0 },
         },
         faults: ["provider_rejected", "provider_unavailable"],
@@ -59,7 +59,7 @@ export const knowledge = router({
   list: query
     .meta(
       rest("GET", "/kb", "knowledge:read", "List knowledge bases", {
-        description: "Newest first, without those that were deleted.",
+        description: "Newest first, without deleted knowledge bases. Filters combine.",
         faults: ["cursor_invalid"],
       }),
     )
@@ -70,7 +70,8 @@ export const knowledge = router({
   get: query
     .meta(
       rest("GET", "/kb/{id}", "knowledge:read", "Get a knowledge base", {
-        description: "How it stands. `status` follows from its files; `isUsable` says whether agents can ask it.",
+        description:
+          "Returns the knowledge base. `status` follows from its files; `isUsable` is true if agents can search it.",
         faults: ["knowledge_base_not_found"],
       }),
     )
@@ -80,8 +81,8 @@ export const knowledge = router({
 
   update: command
     .meta(
-      rest("PATCH", "/kb/{id}", "knowledge:write", "Change a knowledge base", {
-        description: "Its name, description and metadata: what is in it changes by its files.",
+      rest("PATCH", "/kb/{id}", "knowledge:write", "Update a knowledge base", {
+        description: "Changes the name, description and metadata. To change the content, add or delete files.",
         faults: ["knowledge_base_not_found"],
       }),
     )
@@ -92,7 +93,7 @@ export const knowledge = router({
   remove: command
     .meta(
       rest("DELETE", "/kb/{id}", "knowledge:write", "Delete a knowledge base", {
-        description: "With its files, and with what is being read in.",
+        description: "Deletes the knowledge base with its files, also those that are being ingested.",
         faults: ["knowledge_base_not_found", "knowledge_base_busy", "knowledge_base_in_use"],
       }),
     )
@@ -101,8 +102,8 @@ export const knowledge = router({
 
   query: providerQuery
     .meta(
-      rest("POST", "/kb/{id}/query", "knowledge:read", "Ask a knowledge base", {
-        description: "What an agent would find there; for trying it out.",
+      rest("POST", "/kb/{id}/query", "knowledge:read", "Query a knowledge base", {
+        description: "Returns what an agent would find, for tests.",
         reads: true,
         faults: ["knowledge_base_not_found", "knowledge_base_not_ready", "provider_rejected", "provider_unavailable"],
       }),
@@ -114,8 +115,9 @@ export const knowledge = router({
   files: router({
     presign: command
       .meta(
-        rest("POST", "/kb/{id}/files/presign", "knowledge:write", "Get links to upload files by", {
-          description: "Documents of at most 10 MB. PUT each one to its link, then ingest them.",
+        rest("POST", "/kb/{id}/files/presign", "knowledge:write", "Create upload links for files", {
+          description: "Returns a link for each document of at most 10 MB. PUT each one to its link, then ingest them.",
+          status: 201,
           signs: true,
           faults: ["knowledge_base_not_found", "provider_unavailable"],
         }),
@@ -126,11 +128,11 @@ export const knowledge = router({
 
     ingest: providerQuery
       .meta(
-        rest("POST", "/kb/{id}/files/ingest", "knowledge:write", "Read uploaded files into a knowledge base", {
-          description: "Goes on after the answer: each file has a status of its own, and a reason where it failed.",
+        rest("POST", "/kb/{id}/files/ingest", "knowledge:write", "Ingest uploaded files into a knowledge base", {
+          description: "Work continues after the response. Each file has its own status, and a reason if it failed.",
           status: 202,
           accepted: {
-            says: "The files are queued to be read in.",
+            says: "The files are queued for ingestion.",
             shows: { files: [{ status: "pending", documents: null }] },
           },
           faults: [
@@ -158,8 +160,7 @@ export const knowledge = router({
     list: query
       .meta(
         rest("GET", "/kb/{id}/files", "knowledge:read", "List the files and pages of a knowledge base", {
-          description:
-            "Newest first, files and web addresses alike, each with a status and, where it failed, the reason.",
+          description: "Newest first, files and web addresses, each with its status and, if it failed, the reason.",
           faults: ["knowledge_base_not_found", "cursor_invalid"],
         }),
       )
@@ -170,7 +171,7 @@ export const knowledge = router({
     get: query
       .meta(
         rest("GET", "/kb/{id}/files/{fileId}", "knowledge:read", "Get a file of a knowledge base", {
-          description: "One file, or one web address with its pages: how far it has been read in.",
+          description: "Returns one file, or one web address with its pages, with its status.",
           faults: ["knowledge_base_not_found", "knowledge_file_not_found"],
         }),
       )
@@ -182,7 +183,7 @@ export const knowledge = router({
       .meta(
         rest("DELETE", "/kb/{id}/files/{fileId}", "knowledge:write", "Delete a file of a knowledge base", {
           description:
-            "A file, or a web address with its pages; one that is being read in is given up. What the voice provider made of it is removed within moments.",
+            "Deletes a file, or a web address with its pages. Its ingestion is cancelled. The voice provider's copy is removed within moments.",
           faults: ["knowledge_base_not_found", "knowledge_file_not_found"],
         }),
       )
@@ -191,11 +192,11 @@ export const knowledge = router({
 
     retry: command
       .meta(
-        rest("POST", "/kb/{id}/files/{fileId}/retry", "knowledge:write", "Read a file or pages in again", {
-          description: "A file that has failed, or web pages that may have changed: these stay until they are read.",
+        rest("POST", "/kb/{id}/files/{fileId}/retry", "knowledge:write", "Retry the ingestion of a file or pages", {
+          description: "For a file that failed, or web pages that may have changed. Pages stay usable meanwhile.",
           status: 202,
           accepted: {
-            says: "It is queued to be read in. A file is `pending`, pages that were ready before are `ingesting`.",
+            says: "The ingestion is queued. A file is `pending`; pages that were ready are `ingesting`.",
             shows: { status: "pending", documents: null },
           },
           faults: [
@@ -214,10 +215,10 @@ export const knowledge = router({
   urls: router({
     ingest: command
       .meta(
-        rest("POST", "/kb/{id}/urls", "knowledge:write", "Read web pages into a knowledge base", {
-          description: "Each address becomes an entry of its own among the files.",
+        rest("POST", "/kb/{id}/urls", "knowledge:write", "Ingest web pages into a knowledge base", {
+          description: "Each address becomes a separate entry in the list of files.",
           status: 202,
-          accepted: { says: "The pages are queued to be read in.", shows: { files: [page] } },
+          accepted: { says: "The pages are queued for ingestion.", shows: { files: [page] } },
           faults: [
             "knowledge_base_not_found",
             "knowledge_base_busy",

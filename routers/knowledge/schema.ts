@@ -1,13 +1,14 @@
 import { z } from "zod";
 import { examples, Id, Metadata, Timestamp } from "../core/fields.ts";
+import { createdFilter, metadataFilter, searchFilter } from "../core/list-filters.ts";
 import { PageInput, pageOf } from "../core/pagination.ts";
 import { PresignedUpload, PresignFiles } from "../uploads/schema.ts";
 import { fileStatuses, maxDocumentsPerSource } from "./transitions.ts";
 
 const baseId = Id("knowledgeBase", examples.knowledgeBase);
 const fileId = Id("knowledgeFile", examples.knowledgeFile);
-const baseStates = ["provisioning", "empty", "ingesting", "ready", "failed"] as const;
-const shownFileStates = fileStatuses.filter((status) => status !== "deleted");
+const baseStatuses = ["provisioning", "empty", "ingesting", "ready", "failed"] as const;
+const shownFileStatuses = fileStatuses.filter((status) => status !== "deleted");
 
 const fields = {
   name: z
@@ -22,7 +23,10 @@ const fields = {
     .min(1)
     .max(1000)
     .nullable()
-    .meta({ description: "What is in it, for people.", examples: ["What callers ask the bakery."] }),
+    .meta({
+      description: "A description of the content, for people.",
+      examples: ["Questions of the bakery's callers."],
+    }),
 };
 
 export const CreateKnowledgeBase = z.strictObject({
@@ -44,38 +48,41 @@ export const RemoveKnowledgeBase = z.strictObject({
   force: z
     .boolean()
     .default(false)
-    .meta({ description: "Also when agents use it: they go on without it.", examples: [true] }),
+    .meta({ description: "Delete it although agents use it. They then work without it.", examples: [true] }),
 });
 export type RemoveKnowledgeBase = z.output<typeof RemoveKnowledgeBase>;
 
 export const ListKnowledgeBases = z.strictObject({
   ...PageInput,
   status: z
-    .enum(baseStates)
+    .enum(baseStatuses)
     .optional()
-    .meta({ description: "Those that stand thus at present.", examples: ["ready"] }),
+    .meta({ description: "Only those with this status.", examples: ["ready"] }),
+  ...searchFilter,
+  ...createdFilter,
+  ...metadataFilter,
 });
 export type ListKnowledgeBases = z.output<typeof ListKnowledgeBases>;
 
 const statusReason = z
   .string()
   .nullable()
-  .meta({ description: "Why, where it is not as one would wish.", examples: [null] });
+  .meta({ description: "Why it failed, or what is missing.", examples: [null] });
 
 export const KnowledgeBase = z
   .object({
     id: baseId,
     ...fields,
-    status: z.enum([...baseStates, "deleted"]).meta({
-      description: "Follows from its files: `ingesting` while one is being read in, else `ready` if one is ready.",
+    status: z.enum([...baseStatuses, "deleted"]).meta({
+      description: "Follows from the files: `ingesting` while one is being ingested, else `ready` if one is ready.",
       examples: ["ready"],
     }),
     statusReason,
     isUsable: z.boolean().meta({
-      description: "Something is in it that agents can ask; also while more is being read in.",
+      description: "Whether agents can search it. It stays true while more files are being ingested.",
       examples: [true],
     }),
-    readyFiles: z.int().meta({ description: "Files and addresses that have been read in.", examples: [3] }),
+    readyFiles: z.int().meta({ description: "Number of ingested files and addresses.", examples: [3] }),
     metadata: Metadata,
     createdAt: Timestamp,
     updatedAt: Timestamp,
@@ -96,8 +103,8 @@ export const IngestFiles = z.strictObject({
     .array(Id("upload", examples.upload))
     .min(1)
     .max(20)
-    .refine(distinct, "Name each file once.")
-    .meta({ description: "Of uploads, whose bytes are in storage by now.", examples: [[examples.upload]] }),
+    .refine(distinct, "Give each file only once.")
+    .meta({ description: "Ids of uploads whose bytes are in storage.", examples: [[examples.upload]] }),
 });
 export type IngestFiles = z.output<typeof IngestFiles>;
 
@@ -107,9 +114,9 @@ export const IngestUrls = z.strictObject({
     .array(z.string().min(1).max(2048))
     .min(1)
     .max(10)
-    .refine(distinct, "Name each address once.")
+    .refine(distinct, "Give each address only once.")
     .meta({
-      description: "http or https, on the open internet. The voice provider reads them.",
+      description: "Public http or https addresses. The voice provider reads them.",
       redact: "none",
       examples: [["https://example.com/prices"]],
     }),
@@ -118,20 +125,20 @@ export const IngestUrls = z.strictObject({
     .min(0)
     .max(3)
     .default(0)
-    .meta({ description: "How many links are followed from an address; 0: none.", examples: [1] }),
+    .meta({ description: "How many links deep the provider follows an address. 0: none.", examples: [1] }),
   maxDocuments: z
     .int()
     .min(1)
     .max(maxDocumentsPerSource)
     .default(20)
-    .meta({ description: "Pages that are read per address at most.", examples: [20] }),
+    .meta({ description: "The most pages to read per address.", examples: [20] }),
 });
 export type IngestUrls = z.output<typeof IngestUrls>;
 
 export const KnowledgeFileId = z.strictObject({
   id: baseId,
   fileId: fileId.meta({
-    description: "Of the list of its files: `kbf_…`, and not the upload's.",
+    description: "The id from the list of files (`kbf_…`), not the id of the upload.",
     examples: [examples.knowledgeFile],
   }),
 });
@@ -140,9 +147,10 @@ export const ListKnowledgeFiles = z.strictObject({
   ...PageInput,
   id: baseId,
   status: z
-    .enum(shownFileStates)
+    .enum(shownFileStatuses)
     .optional()
-    .meta({ description: "Those that stand thus at present.", examples: ["failed"] }),
+    .meta({ description: "Only those with this status.", examples: ["failed"] }),
+  ...createdFilter,
 });
 export type ListKnowledgeFiles = z.output<typeof ListKnowledgeFiles>;
 
@@ -166,7 +174,7 @@ export const KnowledgeFile = z
     url: z
       .string()
       .nullable()
-      .meta({ description: "Of pages: where reading begins.", examples: [null] }),
+      .meta({ description: "The address where reading begins. Only for pages.", examples: [null] }),
     maxDepth: z
       .int()
       .nullable()
@@ -180,7 +188,7 @@ export const KnowledgeFile = z
     documents: z
       .int()
       .nullable()
-      .meta({ description: "How many the provider made of it.", examples: [1] }),
+      .meta({ description: "Number of documents that the provider extracted.", examples: [1] }),
     createdAt: Timestamp,
     updatedAt: Timestamp,
   })
@@ -212,7 +220,7 @@ export const KnowledgeAnswer = z
     results: z.array(
       z.object({
         content: z.string().meta({ examples: ["Rye bread: 4.20"] }),
-        score: z.number().meta({ description: "The higher, the better it fits.", examples: [0.83] }),
+        score: z.number().meta({ description: "Relevance: higher is better.", examples: [0.83] }),
         fileId: fileId.nullable(),
         title: z
           .string()

@@ -1,11 +1,14 @@
-import { and, desc, eq, lt, ne, sql } from "drizzle-orm";
+import { and, desc, eq, lt, ne } from "drizzle-orm";
+import type { PgUpdateSetSource } from "drizzle-orm/pg-core";
 import type { Tx } from "../../db/client.ts";
 import { emit } from "../../db/events.ts";
 import { enqueue } from "../../db/queue.ts";
 import { agents, agentUses } from "../../db/schema/agents.ts";
 import { knowledgeBases, knowledgeFiles } from "../../db/schema/knowledge.ts";
+import { dbNow } from "../../db/time.ts";
 import { ApiError } from "../core/errors.ts";
 import { toIso } from "../core/fields.ts";
+import { containsText, createdWithin, hasMetadata } from "../core/list-filters.ts";
 import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
 import { resyncAgentsUsing } from "../core/resync-agents.ts";
 import { dropUploads } from "../uploads/service.ts";
@@ -19,8 +22,6 @@ export type FileRow = typeof knowledgeFiles.$inferSelect;
 export const knowledgeBaseNotFound = (id: string) =>
   new ApiError("knowledge_base_not_found", `There is no knowledge base ${id}.`);
 
-export const dbNow = sql`clock_timestamp()` as unknown as Date; // drizzle takes an expression where its types ask for a value
-
 export async function findBase(tx: Tx, id: string): Promise<BaseRow> {
   const [base] = await tx
     .select()
@@ -30,7 +31,7 @@ export async function findBase(tx: Tx, id: string): Promise<BaseRow> {
   return base;
 }
 
-/** Whoever changes a file of a base holds the base: its status is counted from all of them. */
+/** Locks a base. Every change of its files needs this lock, since the status of the base is counted from all of them. */
 export async function lockBase(tx: Tx, id: string): Promise<BaseRow> {
   const [base] = await tx.select().from(knowledgeBases).where(eq(knowledgeBases.id, id)).for("update");
   if (!base || base.status === "deleted") throw knowledgeBaseNotFound(id);
@@ -41,7 +42,11 @@ export async function getKnowledgeBase(tx: Tx, id: string): Promise<KnowledgeBas
   return toKnowledgeBase(await findBase(tx, id));
 }
 
-export async function listKnowledgeBases(tx: Tx, { limit, cursor, status }: ListKnowledgeBases, key: ListKey) {
+export async function listKnowledgeBases(
+  tx: Tx,
+  { limit, cursor, status, ...filters }: ListKnowledgeBases,
+  key: ListKey,
+) {
   const before = readCursor(key, cursor);
   const rows = await tx
     .select()
@@ -50,6 +55,9 @@ export async function listKnowledgeBases(tx: Tx, { limit, cursor, status }: List
       and(
         before === null ? undefined : lt(knowledgeBases.id, before),
         status ? eq(knowledgeBases.status, status) : ne(knowledgeBases.status, "deleted"),
+        containsText(knowledgeBases.name, filters.search),
+        createdWithin(knowledgeBases.createdAt, filters),
+        hasMetadata(knowledgeBases.metadata, filters.metadata),
       ),
     )
     .orderBy(desc(knowledgeBases.id))
@@ -57,36 +65,36 @@ export async function listKnowledgeBases(tx: Tx, { limit, cursor, status }: List
   return toPage(key, rows.map(toKnowledgeBase), limit, ({ id }) => id);
 }
 
-/** These words are ours alone: the provider's corpus bears our id, and its description is never heard. */
+/** These fields exist only here: the provider's corpus has our id as its name, and its description is not used. */
 export async function updateKnowledgeBase(tx: Tx, { id, ...changes }: UpdateKnowledgeBase): Promise<KnowledgeBase> {
   await lockBase(tx, id);
   return toKnowledgeBase(await changeBase(tx, id, changes));
 }
 
-export async function changeBase(tx: Tx, id: string, set: Partial<typeof knowledgeBases.$inferInsert>) {
+export async function changeBase(tx: Tx, id: string, set: PgUpdateSetSource<typeof knowledgeBases>) {
   const [changed] = await tx
     .update(knowledgeBases)
-    .set({ ...set, updatedAt: dbNow })
+    .set({ ...set, updatedAt: dbNow() })
     .where(eq(knowledgeBases.id, id))
     .returning();
   return changed!;
 }
 
 export async function removeKnowledgeBase(tx: Tx, { id, force }: RemoveKnowledgeBase): Promise<void> {
-  // The engine of the workflows locks a run before its subject, and so do we.
+  // Lock order: the workflow run first, then its subject, as in routers/workflows.
   await closeRuns(tx, id);
   const base = await lockBase(tx, id);
   if (base.status === "provisioning") throw new ApiError("knowledge_base_busy", undefined, { retryAfterSeconds: 1 });
   if (!force) await refuseInUse(tx, id);
   await closeRuns(tx, id);
-  const gone = await tx
+  const deleted = await tx
     .update(knowledgeFiles)
-    .set({ status: "deleted", updatedAt: dbNow })
+    .set({ status: "deleted", updatedAt: dbNow() })
     .where(and(eq(knowledgeFiles.knowledgeBaseId, id), ne(knowledgeFiles.status, "deleted")))
     .returning({ uploadId: knowledgeFiles.uploadId });
   await dropUploads(
     tx,
-    gone.flatMap(({ uploadId }) => uploadId ?? []),
+    deleted.flatMap(({ uploadId }) => uploadId ?? []),
   );
   const { providerAccountId: accountId, providerCorpusId: providerId } = base;
   if (providerId) await enqueue(tx, "upstream.remove", { kind: "corpus", accountId, providerId });
@@ -113,25 +121,38 @@ async function refuseInUse(tx: Tx, id: string) {
     .from(agentUses)
     .innerJoin(agents, and(eq(agents.clientId, agentUses.clientId), eq(agents.id, agentUses.agentId)))
     .where(and(eq(agentUses.kind, "knowledge_base"), eq(agentUses.targetId, id), ne(agents.status, "deleted")))
-    .orderBy(agents.id);
+    .orderBy(agents.id)
+    .limit(20);
   if (users.length === 0) return;
-  const message = `Knowledge base ${id} is used by ${users.length} agent${users.length === 1 ? "" : "s"}. Take it from them, or use \`force\`.`;
+  const message =
+    "Agents use this knowledge base (see details). Remove it from them, or pass force=true to delete it anyway.";
   throw new ApiError("knowledge_base_in_use", message, {
-    details: users.map((agent) => ({ path: agent.id, message: agent.name })),
+    details: users.map((agent) => ({ path: "agent", ...agent, message: `The agent ${agent.name} uses it.` })),
   });
 }
 
-type Said =
+type KnowledgeEventType =
   `knowledge_base.${"created" | "deleted" | "ingestion.started" | "ingestion.completed" | "ingestion.failed"}`;
 
-export function emitKnowledgeEvent(tx: Tx, type: Said, { id, name, status, statusReason }: BaseRow): Promise<void> {
+export function emitKnowledgeEvent(
+  tx: Tx,
+  type: KnowledgeEventType,
+  { id, name, status, statusReason }: BaseRow,
+): Promise<void> {
   return emit(tx, type, id, { id, name, status, statusReason });
 }
 
 export function toKnowledgeBase(base: BaseRow): KnowledgeBase {
   const { id, name, description, status, statusReason, readyFiles, metadata, createdAt, updatedAt } = base;
   return {
-    ...{ id, name, description, status, statusReason, isUsable: isUsable(base), readyFiles, metadata },
+    id,
+    name,
+    description,
+    status,
+    statusReason,
+    isUsable: isUsable(base),
+    readyFiles,
+    metadata,
     createdAt: toIso(createdAt),
     updatedAt: toIso(updatedAt),
   };

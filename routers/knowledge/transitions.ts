@@ -1,13 +1,13 @@
 export const fileStatuses = ["pending", "ingesting", "ready", "failed", "deleted"] as const;
-export type FileState = (typeof fileStatuses)[number];
-export type BaseState = "provisioning" | "empty" | "ingesting" | "ready" | "failed" | "deleted";
+export type FileStatus = (typeof fileStatuses)[number];
+export type BaseStatus = "provisioning" | "empty" | "ingesting" | "ready" | "failed" | "deleted";
 
-/** What the provider allows: sources of a corpus, and documents of a source (docs.ultravox.ai, knowledge bases). */
+/** Limits of the provider: sources per corpus and documents per source (docs.ultravox.ai, knowledge bases). */
 export const maxFiles = 20;
 export const maxDocumentsPerSource = 200;
 
-/** Where a file may go from where it is. A set of pages that is ready may be read again. */
-const moves: Record<FileState, readonly FileState[]> = {
+/** The allowed transitions of a file. Pages that are ready may be read again. */
+const moves: Record<FileStatus, readonly FileStatus[]> = {
   pending: ["ingesting", "failed", "deleted"],
   ingesting: ["ready", "failed", "deleted"],
   ready: ["ingesting", "deleted"],
@@ -15,28 +15,28 @@ const moves: Record<FileState, readonly FileState[]> = {
   deleted: [],
 };
 
-export const mayMove = (from: FileState, to: FileState) => moves[from].includes(to);
+export const mayMove = (from: FileStatus, to: FileStatus) => moves[from].includes(to);
 
-/** It is still being read in. */
-export const isOpen = (status: FileState) => status === "pending" || status === "ingesting";
+/** True while the file is being ingested. */
+export const isOpen = (status: FileStatus) => status === "pending" || status === "ingesting";
 
-/** How many files of a base are in each status; those that are deleted do not count. */
-export type Tally = Record<Exclude<FileState, "deleted">, number>;
+/** The number of files of a base in each status, without deleted ones. */
+export type Tally = Record<Exclude<FileStatus, "deleted">, number>;
 
-/** What a base is follows from its files alone. */
-export function stateOf({ pending, ingesting, ready, failed }: Tally): BaseState {
+/** The status of a base follows from its files alone. */
+export function statusOf({ pending, ingesting, ready, failed }: Tally): BaseStatus {
   if (pending + ingesting > 0) return "ingesting";
   if (ready > 0) return "ready";
   return failed > 0 ? "failed" : "empty";
 }
 
-/** How a round ends, by its own files: it has failed when some of them failed, and none came through. */
-export function endOf({ succeeded, failed }: { succeeded: number; failed: number }): "completed" | "failed" {
+/** How a round ends: it has failed if some of its files failed and none succeeded. */
+export function roundOutcome({ succeeded, failed }: { succeeded: number; failed: number }): "completed" | "failed" {
   return failed > 0 && succeeded === 0 ? "failed" : "completed";
 }
 
-/** Can agents ask it? Also while more is being read in: what is there already is found. */
-export function isUsable(base: { status: BaseState; providerCorpusId: string | null; readyFiles: number }): boolean {
-  const isThere = base.status !== "deleted" && base.status !== "provisioning" && base.providerCorpusId !== null;
-  return isThere && base.readyFiles > 0;
+/** True if agents can search the base. It stays true while more files are being ingested. */
+export function isUsable(base: { status: BaseStatus; providerCorpusId: string | null; readyFiles: number }): boolean {
+  const exists = base.status !== "deleted" && base.status !== "provisioning" && base.providerCorpusId !== null;
+  return exists && base.readyFiles > 0;
 }

@@ -2,8 +2,8 @@ import { ApiError } from "../core/errors.ts";
 import { objectionTo } from "../ports/addresses.ts";
 
 /**
- * The address of a page as the provider is given it. The provider reads it, not we: one that leads into a private
- * network leads nowhere from there, or into the provider's own. Throws `url_forbidden`, which names the field.
+ * The address of a page as it is sent to the provider. The provider reads it, not we: a private address would fail there,
+ * or reach the provider's own network. Throws `url_forbidden`, which names the field.
  */
 export function pageAddress(text: string, path: string): string {
   const objection = objectionToPage(text);
@@ -14,12 +14,12 @@ export function pageAddress(text: string, path: string): string {
   return url.href;
 }
 
-/** As for a webhook, but plain http is read too, and a fragment is left out. */
+/** The rules of a webhook URL, except that plain http is allowed and a fragment is removed. */
 function objectionToPage(text: string): string | null {
   if (!URL.canParse(text)) return "This is not a URL.";
   const url = new URL(text);
-  if (!/^https?:$/.test(url.protocol)) return "The address of a page begins with https:// or http://.";
-  if (url.username || url.password) return "The address of a page carries no user name and no password.";
+  if (!/^https?:$/.test(url.protocol)) return "The address of a page must begin with https:// or http://.";
+  if (url.username || url.password) return "The address of a page must not have a user name or password. Remove them.";
   url.hash = "";
   const secure = url.href.replace(/^http:/, "https:");
   return objectionTo(secure, { allowPrivate: false });

@@ -5,7 +5,7 @@ import { enqueue, enqueueEach } from "../../db/queue.ts";
 import { agents } from "../../db/schema/agents.ts";
 import { inboundRoutes, telephonyConfigs } from "../../db/schema/telephony.ts";
 import { toolsOf } from "../agents/references.ts";
-import { agentNotFound, toAgent } from "../agents/service.ts";
+import { agentNotFound, loadAgent } from "../agents/service.ts";
 import { needsVariables, requiredOf } from "../agents/variables.ts";
 import { ApiError } from "../core/errors.ts";
 import { toIso } from "../core/fields.ts";
@@ -115,7 +115,7 @@ async function accountOfAgent(tx: Tx, agentId: string): Promise<string> {
 /** As `accountOfAgent`, for an agent that is to answer. It is held, so that it is not deleted meanwhile. */
 async function accountToAnswer(tx: Tx, agentId: string, enabled: boolean): Promise<string> {
   await tx.select({ id: agents.id }).from(agents).where(eq(agents.id, agentId)).for("share");
-  const { agent, config } = await toAgent(tx, agentId);
+  const { agent, config } = await loadAgent(tx, agentId);
   const required = enabled ? requiredOf(config, await toolsOf(tx, config)) : [];
   if (required.length > 0) {
     const message = needsVariables(required);

@@ -6,6 +6,7 @@ import { tools } from "../../db/schema/tools.ts";
 import { ApiError } from "../core/errors.ts";
 import { canonical } from "../core/pagination.ts";
 import type { ProviderCommand } from "../core/provider-command.ts";
+import { refuseInvalid } from "../core/refuse-invalid.ts";
 import { resyncAgentsUsing } from "../core/resync-agents.ts";
 import { oddMarksIn } from "../core/template-text.ts";
 import { accountFor } from "../credentials/accounts.ts";
@@ -22,17 +23,17 @@ import { credentialOf, toolDefinition } from "./upstream.ts";
 import { filledIn } from "./url-pattern.ts";
 
 type WithRules<I> = I & { rules: AddressRules };
-/** `definition` is null where the provider has nothing to do: it brings the tool itself, or need not know of the change. */
-type Asked = {
+/** `definition` is null if the provider needs no request: the tool is built in, or the change does not concern it. */
+type ProviderRequest = {
   id: string;
   providerToolId: string | null;
   definition: ToolDefinition | null;
-  /** What the provider has of it so far. */
-  before?: ToolDefinition;
+  /** The definition that the provider has now. */
+  before?: ToolDefinition | undefined;
 };
-type Got = { providerToolId: string | null };
+type ProviderResult = { providerToolId: string | null };
 
-/** What the provider is being asked to make of a tool: kept in its row until it has. */
+/** The pending content of a tool: stored in its row until the provider has accepted it. */
 const Content = z.object({
   name: z.string(),
   description: z.string(),
@@ -41,22 +42,25 @@ const Content = z.object({
 });
 type Content = z.output<typeof Content>;
 
-/** Makes a tool here and at the provider, where its name is our id. */
-export const createTool: ProviderCommand<WithRules<CreateTool>, Asked, Got, Tool> = {
+/** Creates a tool here and at the provider, where its name is our id. */
+export const createTool: ProviderCommand<WithRules<CreateTool>, ProviderRequest, ProviderResult, Tool> = {
   kind: "tools.create",
   status: 201,
   busyCode: "tool_busy",
 
   async prepare(tx, { rules, ...content }) {
     await check(tx, content, rules);
-    await takeName(tx, content, null);
+    await reserveName(tx, content, null);
     const { name, description, definition, metadata } = content;
     const id = newId("tool");
     const providerAccountId = await accountFor(tx);
     const shown = { name, description, kind: definition.type, config: { definition }, metadata };
     await tx.insert(tools).values({ id, ...shown, pending: content, status: "provisioning", providerAccountId });
-    const asked = { id, providerToolId: null, definition: toolDefinition(content) };
-    return { subjectId: id, providerAccountId, request: asked };
+    return {
+      subjectId: id,
+      providerAccountId,
+      request: { id, providerToolId: null, definition: toolDefinition(content) },
+    };
   },
 
   async execute({ ultravox }, accountId, { id, definition }, deadline) {
@@ -73,9 +77,9 @@ export const createTool: ProviderCommand<WithRules<CreateTool>, Asked, Got, Tool
     await changeTool(tx, subjectId, { status: "failed", statusReason: message, pending: null });
   },
 
-  onUnknown: async () => {}, // it stays `provisioning` until the safety job knows
+  onUnknown: async () => {}, // the tool stays `provisioning` until the recovery job settles it
   read: getTool,
-  rebuildRequest: async (tx, subjectId) => askedOf(await lockTool(tx, subjectId)),
+  rebuildRequest: async (tx, subjectId) => requestFor(await lockTool(tx, subjectId)),
 
   async lookup({ ultravox }, accountId, { id, definition }, _since, deadline) {
     if (!definition) return [{ providerToolId: null }];
@@ -88,8 +92,8 @@ export const createTool: ProviderCommand<WithRules<CreateTool>, Asked, Got, Tool
   },
 };
 
-/** Changes a tool: the provider takes the whole definition again, and agents have it from then on. */
-export const updateTool: ProviderCommand<WithRules<UpdateTool>, Asked, Got, Tool> = {
+/** Changes a tool: the provider gets the whole definition again, and the agents that use it are sent again. */
+export const updateTool: ProviderCommand<WithRules<UpdateTool>, ProviderRequest, ProviderResult, Tool> = {
   kind: "tools.update",
   status: 200,
   busyCode: "tool_busy",
@@ -98,22 +102,22 @@ export const updateTool: ProviderCommand<WithRules<UpdateTool>, Asked, Got, Tool
     const tool = await lockTool(tx, id);
     await refuseBusy(tx, id);
     if (tool.status !== "active") {
-      throw new ApiError("tool_not_active", `Tool ${id} is ${tool.status}; only an active one can be changed.`);
+      throw new ApiError("tool_not_active", `Tool ${id} is ${tool.status}. Only an active tool can be updated.`);
     }
     if (changes.definition) refuseOtherKind(tool, changes.definition);
     const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
     const pending = Content.parse({ ...contentOf(tool), ...given });
     if (changes.definition) await check(tx, pending, rules);
     else refuseOddMarks(pending, Object.keys(given));
-    if (pending.name !== tool.name) await takeName(tx, pending, id);
+    if (pending.name !== tool.name) await reserveName(tx, pending, id);
     await tx.update(tools).set({ pending }).where(eq(tools.id, id));
-    return { subjectId: id, providerAccountId: tool.providerAccountId, request: askedOf({ ...tool, pending }) };
+    return { subjectId: id, providerAccountId: tool.providerAccountId, request: requestFor({ ...tool, pending }) };
   },
 
   execute: replace,
 
-  async onAccepted(tx, subjectId, got) {
-    const { row, changed } = await goLive(tx, subjectId, got);
+  async onAccepted(tx, subjectId, result) {
+    const { row, changed } = await goLive(tx, subjectId, result);
     if (!changed) return;
     await resyncAgentsUsing(tx, "tool", subjectId);
     await emitToolEvent(tx, "tool.updated", row);
@@ -123,54 +127,61 @@ export const updateTool: ProviderCommand<WithRules<UpdateTool>, Asked, Got, Tool
     await tx.update(tools).set({ pending: null }).where(eq(tools.id, subjectId));
   },
 
-  onUnknown: async () => {}, // the change stays pending, and the tool busy, until the safety job knows
+  onUnknown: async () => {}, // the change stays pending, and the tool busy, until the recovery job settles it
   read: getTool,
-  rebuildRequest: async (tx, subjectId) => askedOf(await lockTool(tx, subjectId)),
+  rebuildRequest: async (tx, subjectId) => requestFor(await lockTool(tx, subjectId)),
 
   lookupRepeatsRequest: true,
   look: lookForDefinition,
-  /** The whole definition is sent, so asking again is harmless, and surer than comparing. */
-  lookup: async (providers, accountId, asked, _since, deadline) => [
-    await replace(providers, accountId, asked, deadline),
+  /** The request holds the whole definition, so to repeat it is harmless, and more certain than a comparison. */
+  lookup: async (providers, accountId, request, _since, deadline) => [
+    await replace(providers, accountId, request, deadline),
   ],
 };
 
-async function replace({ ultravox }: Providers, accountId: string, asked: Asked, deadline: Deadline): Promise<Got> {
-  const { id, providerToolId, definition } = asked;
+async function replace(
+  { ultravox }: Providers,
+  accountId: string,
+  request: ProviderRequest,
+  deadline: Deadline,
+): Promise<ProviderResult> {
+  const { id, providerToolId, definition } = request;
   if (!definition || !providerToolId) return { providerToolId };
   return ultravox.replaceTool(accountId, providerToolId, { id, definition }, deadline);
 }
 
-/** Has the provider the new definition, or still the one before? One that is neither was put into other words: null. */
+/**
+ * Checks whether the provider stored the new definition. Returns an empty array if it still has the old one, and null if
+ * it has neither: the provider may normalize a definition.
+ */
 async function lookForDefinition(
   { ultravox }: Providers,
   accountId: string,
-  { providerToolId, definition, before }: Asked,
+  { providerToolId, definition, before }: ProviderRequest,
   deadline: Deadline,
-): Promise<Got[] | null> {
+): Promise<ProviderResult[] | null> {
   if (!providerToolId) return null;
-  const there = await ultravox.getTool(accountId, providerToolId, deadline);
-  if (!there) return [];
-  if (isSame(there.definition, definition)) return [there];
-  return isSame(there.definition, before) ? [] : null;
+  const stored = await ultravox.getTool(accountId, providerToolId, deadline);
+  if (!stored) return [];
+  if (isSame(stored.definition, definition)) return [stored];
+  return isSame(stored.definition, before) ? [] : null;
 }
 
 const contentOf = ({ name, description, config, metadata }: ToolRow): Content =>
   Content.parse({ name, description, ...Config.parse(config), metadata });
 
-/** What the provider is to be asked, by what stands in the row; nothing where it would hear what it knows. */
-function askedOf(tool: ToolRow): Asked {
+/** The request to the provider, built from the row. It has no definition if the provider already has the same one. */
+function requestFor(tool: ToolRow): ProviderRequest {
   const wanted = toolDefinition(Content.parse(tool.pending));
-  const before = toolDefinition(contentOf(tool));
-  const isKnown = tool.providerToolId !== null && isSame(wanted, before);
-  const known = before ? { before } : {};
-  return { id: tool.id, providerToolId: tool.providerToolId, definition: isKnown ? null : wanted, ...known };
+  const before = toolDefinition(contentOf(tool)) ?? undefined;
+  const isUnchanged = tool.providerToolId !== null && isSame(wanted, before);
+  return { id: tool.id, providerToolId: tool.providerToolId, definition: isUnchanged ? null : wanted, before };
 }
 
 const isSame = (one: unknown, other: unknown) => JSON.stringify(canonical(one)) === JSON.stringify(canonical(other));
 
-/** What was pending is the tool from now on. A change that changed nothing leaves its version as it was. */
-async function goLive(tx: Tx, id: string, { providerToolId }: Got) {
+/** Makes the pending content live. Without a difference, the version stays as it was. */
+async function goLive(tx: Tx, id: string, { providerToolId }: ProviderResult) {
   const tool = await lockTool(tx, id);
   const content = Content.parse(tool.pending);
   const changed = tool.status !== "active" || !isSame(content, contentOf(tool));
@@ -193,26 +204,27 @@ async function goLive(tx: Tx, id: string, { providerToolId }: Got) {
 
 function refuseOtherKind({ kind }: ToolRow, { type }: Definition) {
   if (type === kind) return;
-  const message = `A tool keeps its kind, and this one is ${kind}: make another one.`;
-  throw new ApiError("input_invalid", message, { details: [{ path: "definition.type", message }] });
+  throw ApiError.invalid(
+    "definition.type",
+    `The type of a tool cannot change; this one is ${kind}. Create another tool.`,
+  );
 }
 
-/** What stands in double braces and is no variable would be sent as nothing, or as something else. */
+/** The provider replaces double braces that are not a variable by nothing, or by other text. */
 function refuseOddMarks(content: Described, changed = ["description", "definition"]) {
   const details = usesOfTool(content)
     .filter(({ path }) => changed.includes(path.split(".")[0] ?? ""))
     .flatMap(({ path, text }) =>
       oddMarksIn(text).map((name) => {
-        return { path, message: `uses {{${name}}}, which is no variable: a name is letters, digits and \`_\`.` };
+        return { path, message: `uses {{${name}}}, which is not a variable: a name is letters, digits and \`_\`.` };
       }),
     );
-  const [first] = details;
-  if (first) throw new ApiError("input_invalid", `${first.path}: ${first.message}`, { details });
+  refuseInvalid(details);
 }
 
 type Described = Pick<Content, "description" | "definition">;
 
-/** Looks at what the definition names outside itself. */
+/** Checks what the definition refers to: its variables, its URL and its credential. */
 async function check(tx: Tx, content: Described, rules: AddressRules) {
   refuseOddMarks(content);
   const { definition } = content;
@@ -221,10 +233,10 @@ async function check(tx: Tx, content: Described, rules: AddressRules) {
     if (message) throw new ApiError("url_forbidden", message, { details: [{ path: "definition.url", message }] });
   }
   const credential = credentialOf(definition);
-  if (credential) await needCredential(tx, credential);
+  if (credential) await checkCredential(tx, credential);
 }
 
-async function needCredential(tx: Tx, provider: string) {
+async function checkCredential(tx: Tx, provider: string) {
   try {
     await requireCredential(tx, provider);
   } catch (error) {
@@ -235,16 +247,16 @@ async function needCredential(tx: Tx, provider: string) {
 }
 
 /**
- * Sees to it that no other tool has the name, nor is about to. Whoever wants the same name waits here until this
- * transaction ends: a name that is only pending stands in no index.
+ * Throws if another tool has the name, or will have it. The lock makes another transaction with the same name wait until
+ * this one ends: no index contains a pending name.
  */
-async function takeName(tx: Tx, { name, definition }: Pick<Content, "name" | "definition">, ownId: string | null) {
+async function reserveName(tx: Tx, { name, definition }: Pick<Content, "name" | "definition">, ownId: string | null) {
   const shadowed = providersNames.find((builtin) => builtin.toLowerCase() === name.toLowerCase());
   const isItself = definition.type === "builtin" && definition.name === name;
   const refuse = (message: string) => {
     throw new ApiError("tool_name_taken", message, { details: [{ path: "name", message }] });
   };
-  if (shadowed && !isItself) refuse(`${shadowed} is a tool of the voice provider itself: choose another name.`);
+  if (shadowed && !isItself) refuse(`${shadowed} is a built-in tool of the voice provider. Choose another name.`);
   await tx.execute(sql`select pg_advisory_xact_lock(
     hashtextextended(${`tools.name:${name}:`} || current_setting('app.client_id'), 0))`);
   const [taken] = await tx
@@ -258,5 +270,5 @@ async function takeName(tx: Tx, { name, definition }: Pick<Content, "name" | "de
       ),
     )
     .limit(1);
-  if (taken) refuse(`The tool ${taken.id} is called ${name} already: choose another name.`);
+  if (taken) refuse(`Another tool has the name ${name}. Choose another name.`);
 }

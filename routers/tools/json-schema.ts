@@ -6,8 +6,8 @@ export type JsonSchema = Record<string, unknown>;
 
 export const schemaBytes = 8_000;
 export const schemaDepth = 10;
-/** What leads out of a schema, or names places within it: one schema stands for itself. */
-const leading = new Set([
+/** Keywords that refer outside a schema, or name places inside it. A schema must be self-contained. */
+const referenceKeywords = new Set([
   "$ref",
   "$dynamicRef",
   "$recursiveRef",
@@ -18,32 +18,32 @@ const leading = new Set([
   "$schema",
 ]);
 
-/** A pattern that somebody else wrote took so long that it was stopped. */
+/** A pattern in a client's schema took too long and was stopped. */
 class PatternTooSlow extends Error {}
-const patternsMs = 100;
+const patternsTimeoutMs = 100;
 const search = new Script("new RegExp(pattern, flags).test(text)");
-const room = createContext({ pattern: "", flags: "", text: "" });
-let searchUntil = 0;
+const sandbox = createContext({ pattern: "", flags: "", text: "" });
+let searchDeadline = 0;
 
-/** All patterns of one look together are searched for so long and no longer: one may be made to search for ever. */
-function patientPattern(pattern: string, flags: string) {
-  new RegExp(pattern, flags); // throws what is wrong with it while the schema is compiled
+/** The patterns of one validation share one deadline. A malicious pattern could otherwise run without end. */
+function boundedPattern(pattern: string, flags: string) {
+  new RegExp(pattern, flags); // throws a SyntaxError when the schema is compiled
   return {
     test(text: string): boolean {
-      const timeout = Math.ceil(searchUntil - performance.now());
+      const timeout = Math.ceil(searchDeadline - performance.now());
       if (timeout <= 0) throw new PatternTooSlow(pattern);
-      Object.assign(room, { pattern, flags, text });
+      Object.assign(sandbox, { pattern, flags, text });
       try {
-        return search.runInContext(room, { timeout }) as boolean;
+        return search.runInContext(sandbox, { timeout }) as boolean;
       } catch (cause) {
         throw new PatternTooSlow(pattern, { cause });
       }
     },
-    /** By this ajv tells one pattern from another. */
+    /** ajv uses this as the key of a pattern. */
     toString: () => `/${pattern}/${flags}`,
   };
 }
-patientPattern.code = "a pattern of ours is not written out";
+boundedPattern.code = "a bounded pattern has no source code";
 
 function newAjv() {
   const ajv = new Ajv2020({
@@ -53,60 +53,61 @@ function newAjv() {
     strictRequired: false,
     allowUnionTypes: true,
     logger: false,
-    code: { regExp: patientPattern },
+    code: { regExp: boundedPattern },
   });
   formats.default(ajv, { mode: "fast" });
   return ajv;
 }
 
-/** Reading the draft itself takes long, so one reader serves many; it keeps something of each, so not for ever. */
-const schemasPerReader = 2_000;
-let reader = { ajv: newAjv(), used: 0 };
+/** A new Ajv is slow, since it reads the draft, so it serves many schemas. It keeps some memory of each, so not all. */
+const schemasPerCompiler = 2_000;
+let compiler = { ajv: newAjv(), used: 0 };
 
-/** Compiles a schema of draft 2020-12. Throws what is wrong with it. */
+/** Compiles a schema of draft 2020-12. Throws an Error if it is not valid. */
 function compile(schema: JsonSchema): ValidateFunction {
-  if (reader.used >= schemasPerReader) reader = { ajv: newAjv(), used: 0 };
-  reader.used += 1;
+  if (compiler.used >= schemasPerCompiler) compiler = { ajv: newAjv(), used: 0 };
+  compiler.used += 1;
   try {
-    return reader.ajv.compile(schema);
+    return compiler.ajv.compile(schema);
   } finally {
-    reader.ajv.removeSchema(schema);
+    compiler.ajv.removeSchema(schema);
   }
 }
 
-/** What speaks against a schema that a client wrote, as a sentence; null if nothing does. */
+/** Why a client's schema is not valid, as a sentence; null if it is valid. */
 export function objectionToSchema(schema: JsonSchema): string | null {
   if (Buffer.byteLength(JSON.stringify(schema)) > schemaBytes) return `A schema has at most ${schemaBytes} bytes.`;
   if (depthOf(schema) > schemaDepth) return `A schema is at most ${schemaDepth} levels deep.`;
-  const lead = keysOf(schema).find((key) => leading.has(key));
-  if (lead) return `A schema must not use ${lead}: write out what it would refer to.`;
-  searchUntil = patience();
+  const reference = keysOf(schema).find((key) => referenceKeywords.has(key));
+  if (reference) return `A schema must not use ${reference}. Write the referenced schema inline.`;
+  searchDeadline = patternDeadline();
   try {
     compile(schema);
     return null;
   } catch (error) {
-    return `This is not a JSON Schema of draft 2020-12: ${error instanceof Error ? error.message : "it cannot be read"}`;
+    return `This is not a JSON Schema of draft 2020-12: ${error instanceof Error ? error.message : "it cannot be parsed"}`;
   }
 }
 
 export type SchemaProblem = { path: string; message: string };
 
-/** Until when the patterns of one look may be searched for. */
-export const patience = () => performance.now() + patternsMs;
+/** The deadline for the patterns of one validation. */
+export const patternDeadline = () => performance.now() + patternsTimeoutMs;
 
-/** Where a value does not fit a schema that was looked at before. The path begins with a dot, or is empty. */
-export function problemsWith(schema: JsonSchema, value: unknown, until = patience()): SchemaProblem[] {
-  searchUntil = until;
+/** The problems of a value under a checked schema. A path begins with a dot, or is empty. */
+export function problemsWith(schema: JsonSchema, value: unknown, until = patternDeadline()): SchemaProblem[] {
+  searchDeadline = until;
   try {
     const validate = compile(schema);
-    return validate(value) ? [] : (validate.errors ?? []).map(said);
+    return validate(value) ? [] : (validate.errors ?? []).map(toProblem);
   } catch (error) {
-    if (error instanceof PatternTooSlow) return [{ path: "", message: "The pattern of its schema takes too long." }];
+    if (error instanceof PatternTooSlow)
+      return [{ path: "", message: "The pattern of its schema takes too long to match. Simplify it." }];
     throw error;
   }
 }
 
-const said = ({ instancePath, message = "does not fit its schema" }: ErrorObject): SchemaProblem => ({
+const toProblem = ({ instancePath, message = "does not fit its schema" }: ErrorObject): SchemaProblem => ({
   path: instancePath.replaceAll("/", ".").replaceAll("~1", "/").replaceAll("~0", "~"),
   message: `This ${message}.`,
 });

@@ -1,43 +1,47 @@
 import type { ErrorDetail } from "../core/errors.ts";
 import { isHeaderValue } from "../ports/addresses.ts";
 import type { AutomaticValue, HttpDefinition } from "./definition.ts";
-import { patience, problemsWith } from "./json-schema.ts";
+import { patternDeadline, problemsWith } from "./json-schema.ts";
 import type { TestTool } from "./schema.ts";
 import { tokenOf } from "./upstream.ts";
-import { fill, isStep, placeholdersOf } from "./url-pattern.ts";
+import { fill, isDotSegment, placeholdersOf } from "./url-pattern.ts";
 
-/** A request of a tool, as the voice provider would make it. */
+/** A request to a tool, as the voice provider would send it. */
 export type ToolRequest = { method: string; url: string; headers: Record<string, string>; body?: string };
 
 type Given = TestTool["parameters"];
 type Samples = TestTool["samples"];
 type Placed = { name: string; in: "path" | "query" | "header" | "body"; value: unknown };
 
-/** What is wrong with the values that the model would give, each by the name of its parameter. */
+/** The problems of the values that the model would give, by the name of the parameter. */
 export function objectionsTo({ parameters, url }: HttpDefinition, given: Given): ErrorDetail[] {
   const known = new Map(parameters.map((parameter) => [parameter.name, parameter]));
-  const strange = Object.keys(given).filter((name) => !known.has(name));
-  const until = patience();
+  const unknown = Object.keys(given).filter((name) => !known.has(name));
+  const deadline = patternDeadline();
   const wrong = [...known.values()].flatMap(({ name, schema, required, in: place }): ErrorDetail[] => {
     const path = `parameters.${name}`;
-    if (!Object.hasOwn(given, name)) return required ? [{ path, message: "The tool needs this parameter." }] : [];
+    if (!Object.hasOwn(given, name))
+      return required ? [{ path, message: "The tool needs this parameter. Give it a value." }] : [];
     const value = given[name];
-    const problems = problemsWith(schema, value, until);
+    const problems = problemsWith(schema, value, deadline);
     if (problems.length > 0) return problems.map((one) => ({ path: path + one.path, message: one.message }));
     const text = asText(value);
-    if (place === "path" && placeholdersOf(url).includes(name) && isStep(text))
-      return [{ path, message: 'In a path it must not be empty, "." or "..".' }];
+    if (place === "path" && placeholdersOf(url).includes(name) && isDotSegment(text))
+      return [{ path, message: 'A value in the path must not be empty, "." or "..".' }];
     if (place === "header" && !isHeaderValue(text))
-      return [{ path, message: "A header cannot hold these characters." }];
+      return [{ path, message: "A header cannot contain these characters. Remove them." }];
     return [];
   });
   return [
-    ...strange.map((name) => ({ path: `parameters.${name}`, message: "The tool has no such parameter." })),
+    ...unknown.map((name) => ({
+      path: `parameters.${name}`,
+      message: "The tool has no such parameter. Leave it out.",
+    })),
     ...wrong,
   ];
 }
 
-/** Puts everything in its place. `secret` is open, and stands in what is returned. */
+/** Builds the request. `secret` is plain text, and the result contains it. */
 export function requestOf(http: HttpDefinition, given: Given, samples: Samples, secret: string | null): ToolRequest {
   const placed = placedOf(http, given, samples);
   const at = (place: Placed["in"]) => placed.filter((one) => one.in === place);
@@ -50,7 +54,7 @@ export function requestOf(http: HttpDefinition, given: Given, samples: Samples, 
     request.body = JSON.stringify(body);
     headers["content-type"] ??= "application/json";
   }
-  return secret === null ? request : shown(request, http, secret);
+  return secret === null ? request : withCredential(request, http, secret);
 }
 
 function placedOf(
@@ -70,7 +74,7 @@ function placedOf(
 
 const sampleId = "00000000-0000-4000-8000-000000000000";
 
-/** Something of the kind that the provider fills in; there is no call to take it from. */
+/** An example of the value that the provider fills in. A test has no call to take it from. */
 function sampleOf(value: AutomaticValue, { callId = sampleId, callState = {}, callMetadata = {} }: Samples): unknown {
   const samples: Record<AutomaticValue, unknown> = {
     call_id: callId,
@@ -83,8 +87,8 @@ function sampleOf(value: AutomaticValue, { callId = sampleId, callState = {}, ca
   return samples[value];
 }
 
-/** Shows who asks, in the place that the definition says. */
-function shown(request: ToolRequest, { auth }: HttpDefinition, secret: string): ToolRequest {
+/** Adds the credential where the definition puts it. */
+function withCredential(request: ToolRequest, { auth }: HttpDefinition, secret: string): ToolRequest {
   if (!auth) return request;
   const token = tokenOf(auth, secret);
   if (auth.type === "query") {

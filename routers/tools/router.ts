@@ -3,15 +3,16 @@ import { rest } from "../core/rest-metadata.ts";
 import { createTool, updateTool } from "./create-and-update.ts";
 import { CreateTool, ListTools, RemoveTool, TestTool, Tool, ToolId, ToolPage, ToolTest, UpdateTool } from "./schema.ts";
 import { getTool, listTools, removeTool } from "./service.ts";
-import { tryTool } from "./test-tool.ts";
+import { testTool } from "./test-tool.ts";
 
 export const tools = router({
   create: providerCommand
     .meta(
       rest("POST", "/tools", "tools:write", "Create a tool", {
-        description: "Agents can use it as soon as it is active. What of `definition` does not go together is named.",
+        description:
+          "Agents can use the tool as soon as it is active. Errors name the fields of `definition` that conflict.",
         accepted: {
-          says: "The voice provider has not answered in time. The tool is `provisioning`, of version 0, until it is known whether it is there: minutes at most; then it is `active` or `failed`.",
+          says: "The voice provider did not respond in time. The tool is `provisioning`, with version 0, until its creation is confirmed: minutes at most. Then it is `active` or `failed`.",
           shows: { status: "provisioning", version: 0 },
         },
         faults: [
@@ -30,7 +31,7 @@ export const tools = router({
   get: query
     .meta(
       rest("GET", "/tools/{id}", "tools:read", "Get a tool", {
-        description: "What it is now; while a change is under way, what it was before.",
+        description: "Returns the tool. While a change is pending, returns the tool before the change.",
         faults: ["tool_not_found"],
       }),
     )
@@ -41,7 +42,7 @@ export const tools = router({
   list: query
     .meta(
       rest("GET", "/tools", "tools:read", "List tools", {
-        description: "Newest first, without those that were deleted. All filters that are given must hold.",
+        description: "Newest first, without deleted tools. Filters combine.",
         faults: ["cursor_invalid"],
       }),
     )
@@ -51,11 +52,11 @@ export const tools = router({
 
   update: providerCommand
     .meta(
-      rest("PATCH", "/tools/{id}", "tools:write", "Change a tool", {
+      rest("PATCH", "/tools/{id}", "tools:write", "Update a tool", {
         description:
-          "What is left out stays; `definition` is replaced whole. The agents that use it have it from then on.",
+          "Omitted fields keep their value; `definition` is replaced as a whole. The agents that use the tool get the change.",
         accepted: {
-          says: "The voice provider has not answered in time. The tool is shown as it was before, and is busy (409 `tool_busy`) until it is known whether the change is there: minutes at most.",
+          says: "The voice provider did not respond in time. The response shows the tool before the change. It is busy (409 `tool_busy`) until the change is confirmed: minutes at most.",
           shows: { status: "active" },
         },
         faults: [
@@ -77,7 +78,7 @@ export const tools = router({
   remove: command
     .meta(
       rest("DELETE", "/tools/{id}", "tools:write", "Delete a tool", {
-        description: "Refused while agents use it, unless `force` is true.",
+        description: "Refused while agents use the tool, unless `force` is true.",
         faults: ["tool_not_found", "tool_busy", "tool_in_use"],
       }),
     )
@@ -86,14 +87,14 @@ export const tools = router({
 
   test: providerQuery
     .meta(
-      rest("POST", "/tools/{id}/test", "tools:write", "Try a tool", {
+      rest("POST", "/tools/{id}/test", "tools:write", "Test a tool", {
         description:
-          "Sends the request that the voice provider would send, now and without a call. That the tool fails is answered with 200 and `error`.",
+          "Sends the request that the voice provider would send, without a call. If the tool fails, the response is 200 with `error`.",
         faults: ["tool_not_found", "credential_not_found"],
         vault: "provider_credential",
       }),
     )
     .input(TestTool)
     .output(ToolTest)
-    .mutation(({ ctx, input }) => ctx.queryProvider(tryTool(input, ctx.cipher, ctx.providers.guarded))),
+    .mutation(({ ctx, input }) => ctx.queryProvider(testTool(input, ctx.cipher, ctx.providers.guarded))),
 });

@@ -1,8 +1,10 @@
 import { z } from "zod";
 import { jsonObject } from "../core/bounds.ts";
 import { examples, Id, Metadata, Timestamp } from "../core/fields.ts";
+import { createdFilter, metadataFilter, searchFilter } from "../core/list-filters.ts";
 import { PageInput, pageOf } from "../core/pagination.ts";
-import { Definition, GivenDefinition } from "./definition.ts";
+import { Definition } from "./definition.ts";
+import { DefinitionInput } from "./definition-input.ts";
 
 const kinds = ["http", "client", "builtin"] as const;
 const id = Id("tool", examples.tool);
@@ -10,18 +12,18 @@ const id = Id("tool", examples.tool);
 const fields = {
   name: z
     .string()
-    .regex(/^[A-Za-z0-9_-]{1,64}$/, "A name is 1 to 64 letters, digits, `_` and `-`.")
-    .meta({ description: "What the model calls it.", examples: ["lookup_order"] }),
+    .regex(/^[A-Za-z0-9_-]{1,64}$/, "A name has 1 to 64 letters, digits, `_` and `-`.")
+    .meta({ description: "The name that the model uses.", examples: ["lookup_order"] }),
   description: z
     .string()
     .trim()
     .min(1)
     .max(4000)
     .meta({
-      description: "Tells the model what the tool does, and when to use it.",
-      examples: ["Finds an order by its number. Use it when the caller asks where their order is."],
+      description: "What the tool does and when to use it, for the model.",
+      examples: ["Finds an order by its number. Use it when the caller wants to know where their order is."],
     }),
-  definition: GivenDefinition,
+  definition: DefinitionInput,
   metadata: Metadata,
 };
 
@@ -44,7 +46,7 @@ export const RemoveTool = z.strictObject({
   force: z
     .boolean()
     .default(false)
-    .meta({ description: "Delete it even though agents use it: their calls then do without.", examples: [false] }),
+    .meta({ description: "Delete it although agents use it. Their calls then work without it.", examples: [false] }),
 });
 export type RemoveTool = z.output<typeof RemoveTool>;
 
@@ -53,17 +55,14 @@ export const ListTools = z.strictObject({
   kind: z
     .enum(kinds)
     .optional()
-    .meta({ description: "Those whose `definition` is of this type.", examples: ["http"] }),
+    .meta({ description: "Only those whose `definition` has this type.", examples: ["http"] }),
   status: z
     .enum(["provisioning", "active", "failed"])
     .optional()
-    .meta({ description: "Those that stand thus at present.", examples: ["active"] }),
-  name: z
-    .string()
-    .min(1)
-    .max(64)
-    .optional()
-    .meta({ description: "How the name begins.", examples: ["lookup_"] }),
+    .meta({ description: "Only those with this status.", examples: ["active"] }),
+  ...searchFilter,
+  ...createdFilter,
+  ...metadataFilter,
 });
 export type ListTools = z.output<typeof ListTools>;
 
@@ -79,7 +78,9 @@ export const Tool = z
       .string()
       .nullable()
       .meta({ examples: [null] }),
-    version: z.int().meta({ description: "Grows by one with every change; 0 until the tool is live.", examples: [1] }),
+    version: z
+      .int()
+      .meta({ description: "Increases by one with every change. 0 until the tool is live.", examples: [1] }),
     metadata: fields.metadata,
     createdAt: Timestamp,
     updatedAt: Timestamp,
@@ -92,7 +93,11 @@ export const TestTool = z.strictObject({
   id,
   parameters: jsonObject({ bytes: 16_000, depth: 32 })
     .default({})
-    .meta({ description: "As the model would fill them in.", redact: "personal", examples: [{ orderId: "10248" }] }),
+    .meta({
+      description: "The values that the model would give.",
+      redact: "personal",
+      examples: [{ orderId: "10248" }],
+    }),
   samples: z
     .strictObject({
       callId: z
@@ -108,7 +113,7 @@ export const TestTool = z.strictObject({
     })
     .default({})
     .meta({
-      description: "What the provider would fill in by itself; there is no call now.",
+      description: "The values that the provider would fill in from the call.",
       redact: "personal",
       examples: [{ callId: "0d0e6b51-6e5a-4a3c-9d8a-0a5c8f9b1a11" }],
     }),
@@ -129,27 +134,27 @@ export const ToolTest = z
           .nullable()
           .meta({ examples: [null] }),
       })
-      .meta({ description: "What was sent. The secret reads `[secret]` wherever it stood." }),
+      .meta({ description: "The request that was sent. The secret is replaced by `[secret]`." }),
     response: z
       .object({
         status: z.int().meta({ examples: [200] }),
         headers: Texts.meta({ examples: [{ "content-type": "application/json" }] }),
-        body: z.string().meta({ description: "Its first 4 kB.", examples: ['{"status":"shipped"}'] }),
+        body: z.string().meta({ description: "The first 4 kB.", examples: ['{"status":"shipped"}'] }),
         truncated: z.boolean().meta({ examples: [false] }),
       })
       .nullable()
-      .meta({ description: "null when none came." }),
+      .meta({ description: "null if there was no response." }),
     error: z
       .object({
         reason: z.string().meta({ examples: ["timeout"] }),
-        message: z.string().meta({ examples: ["No answer came within 20 s."] }),
+        message: z.string().meta({ examples: ["The tool did not respond within 20 s."] }),
       })
       .nullable()
-      .meta({ description: "Why none came.", examples: [null] }),
+      .meta({ description: "Why there was no response.", examples: [null] }),
     milliseconds: z.int().meta({ examples: [87] }),
     wouldTimeOut: z
       .boolean()
-      .meta({ description: "In a call the provider would have given up on it.", examples: [false] }),
+      .meta({ description: "Whether the provider would have timed out in a call.", examples: [false] }),
   })
   .meta({ id: "ToolTest" });
 export type ToolTest = z.output<typeof ToolTest>;

@@ -1,11 +1,14 @@
-import { and, desc, eq, lt, ne, sql } from "drizzle-orm";
+import { and, desc, eq, lt, ne } from "drizzle-orm";
+import type { PgUpdateSetSource } from "drizzle-orm/pg-core";
 import type { Tx } from "../../db/client.ts";
 import { type EventType, emit } from "../../db/events.ts";
 import { enqueue } from "../../db/queue.ts";
 import { agents, agentUses, intents } from "../../db/schema/agents.ts";
 import { tools } from "../../db/schema/tools.ts";
+import { dbNow } from "../../db/time.ts";
 import { ApiError } from "../core/errors.ts";
 import { toIso } from "../core/fields.ts";
+import { containsText, createdWithin, hasMetadata } from "../core/list-filters.ts";
 import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
 import { resyncAgentsUsing } from "../core/resync-agents.ts";
 import { Config } from "./definition.ts";
@@ -16,15 +19,15 @@ export type ToolRow = typeof tools.$inferSelect;
 export const toolNotFound = (id: string) => new ApiError("tool_not_found", `There is no tool ${id}.`);
 
 export async function getTool(tx: Tx, id: string): Promise<Tool> {
-  const [found] = await tx
+  const [row] = await tx
     .select()
     .from(tools)
     .where(and(eq(tools.id, id), ne(tools.status, "deleted")));
-  if (!found) throw toolNotFound(id);
-  return toTool(found);
+  if (!row) throw toolNotFound(id);
+  return toTool(row);
 }
 
-export async function listTools(tx: Tx, { limit, cursor, kind, status, name }: ListTools, key: ListKey) {
+export async function listTools(tx: Tx, { limit, cursor, kind, status, ...filters }: ListTools, key: ListKey) {
   const before = readCursor(key, cursor);
   const rows = await tx
     .select()
@@ -34,7 +37,9 @@ export async function listTools(tx: Tx, { limit, cursor, kind, status, name }: L
         before === null ? undefined : lt(tools.id, before),
         status ? eq(tools.status, status) : ne(tools.status, "deleted"),
         kind ? eq(tools.kind, kind) : undefined,
-        name ? sql`starts_with(${tools.name}, ${name})` : undefined,
+        containsText(tools.name, filters.search),
+        createdWithin(tools.createdAt, filters),
+        hasMetadata(tools.metadata, filters.metadata),
       ),
     )
     .orderBy(desc(tools.id))
@@ -42,7 +47,7 @@ export async function listTools(tx: Tx, { limit, cursor, kind, status, name }: L
   return toPage(key, rows.map(toTool), limit, ({ id }) => id);
 }
 
-/** Deletes a tool here, at once; at the provider it is removed by a job. */
+/** Deletes a tool here. A job removes it at the provider. */
 export async function removeTool(tx: Tx, { id, force }: RemoveTool) {
   const tool = await lockTool(tx, id);
   await refuseBusy(tx, id);
@@ -53,7 +58,7 @@ export async function removeTool(tx: Tx, { id, force }: RemoveTool) {
   await emitToolEvent(tx, "tool.deleted", { ...tool, status: "deleted" });
 }
 
-/** An agent that takes the tool up locks it too, so that it is seen here, or finds the tool gone. */
+/** An agent that adds the tool locks it too: either it is seen here, or it finds the tool deleted. */
 async function refuseInUse(tx: Tx, id: string) {
   const users = await tx
     .select({ id: agents.id, name: agents.name })
@@ -63,8 +68,13 @@ async function refuseInUse(tx: Tx, id: string) {
     .orderBy(agents.id)
     .limit(20);
   if (users.length === 0) return;
-  const details = users.map((agent) => ({ path: agent.id, message: `The agent “${agent.name}” uses it.` }));
-  throw new ApiError("tool_in_use", undefined, { details });
+  const details = users.map((agent) => ({
+    path: "agent",
+    ...agent,
+    message: `The agent ${agent.name} uses this tool.`,
+  }));
+  const message = "Agents use this tool (see details). Remove it from them, or pass force=true to delete it anyway.";
+  throw new ApiError("tool_in_use", message, { details });
 }
 
 export async function lockTool(tx: Tx, id: string): Promise<ToolRow> {
@@ -73,7 +83,7 @@ export async function lockTool(tx: Tx, id: string): Promise<ToolRow> {
   return tool;
 }
 
-/** Looks, and waits for nobody: who settles a change locks its intent first and the tool after. */
+/** Reads without a lock: the code that settles a change locks its intent first and the tool second. */
 export async function refuseBusy(tx: Tx, id: string) {
   const [open] = await tx
     .select({ id: intents.id })
@@ -82,10 +92,10 @@ export async function refuseBusy(tx: Tx, id: string) {
   if (open) throw new ApiError("tool_busy", undefined, { retryAfterSeconds: 1 });
 }
 
-export async function changeTool(tx: Tx, id: string, set: Partial<typeof tools.$inferInsert>): Promise<ToolRow> {
+export async function changeTool(tx: Tx, id: string, set: PgUpdateSetSource<typeof tools>): Promise<ToolRow> {
   const [changed] = await tx
     .update(tools)
-    .set({ ...set, updatedAt: sql`clock_timestamp()` as unknown as Date })
+    .set({ ...set, updatedAt: dbNow() })
     .where(eq(tools.id, id))
     .returning();
   if (!changed) throw toolNotFound(id);

@@ -19,8 +19,8 @@ import {
 } from "./definition.ts";
 
 /**
- * Which fields of a tool are filled per call (openapi: ultravox.v1.CallTemplate.selectedTools). A new field of a tool that
- * is missing here does not compile.
+ * The fields of a tool that are filled in per call (openapi: ultravox.v1.CallTemplate.selectedTools). A new field of a
+ * tool that is missing here does not compile.
  */
 
 type Static = HttpDefinition["staticParameters"][number];
@@ -32,10 +32,10 @@ const staticParameter: Field<Static> = (parameter, path, visit) => {
   return { ...parameter, value: visit(value, `${path}.value`, parameter.in === "header" ? "header" : "text") };
 };
 
-const answering = { timeoutSeconds: plain, reaction: plain, staticResponse: plain };
+const responseFields = { timeoutSeconds: plain, reaction: plain, staticResponse: plain };
 
 const http = objectOf<HttpDefinition>({
-  ...answering,
+  ...responseFields,
   type: plain,
   url: plain,
   method: plain,
@@ -45,7 +45,7 @@ const http = objectOf<HttpDefinition>({
   auth: plain,
 });
 
-const client = objectOf<ClientDefinition>({ ...answering, type: plain, parameters: plain });
+const client = objectOf<ClientDefinition>({ ...responseFields, type: plain, parameters: plain });
 
 const builtin: Field<BuiltinDefinition> = (definition, path, visit) => ({
   ...definition,
@@ -56,7 +56,7 @@ const builtin: Field<BuiltinDefinition> = (definition, path, visit) => ({
   ),
 });
 
-/** Whom a transfer goes to must be a number or a SIP address, whatever it is put together from. */
+/** The target of a transfer must be a number or a SIP address once its variables are filled in. */
 export function builtinOverrides(name: string): Field<Record<string, unknown>> {
   return (overrides, path, visit) =>
     Object.fromEntries(
@@ -75,7 +75,7 @@ const definition: Field<Definition> = (value, path, visit) => {
 
 export const templatedTool = objectOf<Described>({ description: text(), definition });
 
-/** As a row keeps it. */
+/** Reads the templated part of a row. */
 export const describedTool = ({ description, config }: { description: string; config: unknown }): Described => ({
   description,
   definition: Config.parse(config).definition,
@@ -83,6 +83,6 @@ export const describedTool = ({ description, config }: { description: string; co
 
 export const usesOfTool = (tool: Described) => usesIn(templatedTool, tool);
 
-/** The tool with everything filled in, for a call that is placed without the agent. */
+/** The tool with all variables filled in, for a call that is placed without the agent. */
 export const filledTool = (tool: Described, values: Readonly<Values>): Described =>
   filledIn(templatedTool, tool, values);

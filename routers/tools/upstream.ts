@@ -7,7 +7,7 @@ import {
   type HttpDefinition,
 } from "./definition.ts";
 
-/** A tool in the provider's words (openapi: ultravox.v1.BaseToolDefinition). */
+/** Converts a tool to the provider's format (openapi: ultravox.v1.BaseToolDefinition). */
 
 type Described = { name: string; description: string; definition: Definition };
 type Auth = NonNullable<HttpDefinition["auth"]>;
@@ -32,10 +32,10 @@ const reactions = {
   speaks_once: "AGENT_REACTION_SPEAKS_ONCE",
 } as const;
 
-/** Under this name a tool's secret is asked for, and given with each agent that uses it. */
-const requirement = "auth";
+/** The name of the requirementName for a tool's secret. Each agent that uses the tool supplies it. */
+const requirementName = "auth";
 
-/** The whole definition, which a change sends again; null for what the provider brings itself. Holds no secret. */
+/** The whole definition, which a change sends again; null for a built-in tool. It contains no secret. */
 export function toolDefinition({ name, description, definition }: Described): ToolDefinition | null {
   if (definition.type === "builtin") return null;
   const { timeoutSeconds, reaction, staticResponse } = definition;
@@ -45,7 +45,7 @@ export function toolDefinition({ name, description, definition }: Described): To
     ...(definition.type === "http" ? httpOf(definition) : clientOf(definition)),
     timeout: `${timeoutSeconds}s`,
     defaultReaction: reactions[reaction],
-    ...(staticResponse === null ? {} : { staticResponse: { responseText: staticResponse } }),
+    staticResponse: staticResponse === null ? undefined : { responseText: staticResponse },
   };
 }
 
@@ -59,7 +59,7 @@ function httpOf(http: HttpDefinition) {
     automaticParameters: http.automaticParameters.map(({ name, in: place, value }) => {
       return { name, location: locations[place], knownValue: knownValues[value] };
     }),
-    ...(requirements ? { requirements } : {}),
+    requirements: requirements ?? undefined,
     http: { baseUrlPattern: http.url, httpMethod: http.method },
   };
 }
@@ -69,18 +69,18 @@ const clientOf = ({ parameters }: ClientDefinition) => ({
   client: {},
 });
 
-type Spoken = ClientDefinition["parameters"][number];
+type ModelParameter = ClientDefinition["parameters"][number];
 
-/** The provider keeps a parameter's description within its schema. */
-function dynamic({ name, description, schema, required }: Spoken, place: keyof typeof locations) {
+/** The provider has a parameter's description inside its schema. */
+function dynamic({ name, description, schema, required }: ModelParameter, place: keyof typeof locations) {
   const described = description ? { ...schema, description } : schema;
   return { name, location: locations[place], schema: described, required };
 }
 
-/** What a call must bring for the tool to be used: a secret, of which only the place is said here. */
+/** The secret that a call must supply to use the tool. This has only the secret's place, not its value. */
 export function requirementsOf(definition: Definition) {
   if (definition.type !== "http" || !definition.auth) return null;
-  return { httpSecurityOptions: { options: [{ requirements: { [requirement]: placeOf(definition.auth) } }] } };
+  return { httpSecurityOptions: { options: [{ requirements: { [requirementName]: placeOf(definition.auth) } }] } };
 }
 
 function placeOf(auth: Auth) {
@@ -89,17 +89,17 @@ function placeOf(auth: Auth) {
   return { httpAuth: { scheme: auth.type === "bearer" ? "Bearer" : "Basic" } };
 }
 
-/** The stored credential that the tool shows; null when it shows none. */
+/** The provider name of the stored credential that the tool sends; null if it sends none. */
 export const credentialOf = (definition: Definition) =>
   definition.type === "http" ? (definition.auth?.credential ?? null) : null;
 
-/** The secret as it stands in a request, after its scheme. */
+/** The secret as a request has it, after the scheme. */
 export const tokenOf = (auth: Auth, secret: string) =>
   auth.type === "basic" ? Buffer.from(secret).toString("base64") : secret;
 
 /**
- * What goes with each agent that uses the tool, by a row's config. `openSecret` gives the open value of a stored
- * credential, by its name `custom-<name>`. Undefined for a tool that shows none.
+ * The secrets that each agent with this tool supplies, from a row's config. `openSecret` returns the plain value of a
+ * stored credential by its name `custom-<name>`. Returns undefined for a tool without a credential.
  */
 export function authTokensOf(
   config: unknown,
@@ -107,5 +107,5 @@ export function authTokensOf(
 ): Record<string, string> | undefined {
   const { definition } = Config.parse(config);
   if (definition.type !== "http" || !definition.auth) return undefined;
-  return { [requirement]: tokenOf(definition.auth, openSecret(definition.auth.credential)) };
+  return { [requirementName]: tokenOf(definition.auth, openSecret(definition.auth.credential)) };
 }

@@ -3,7 +3,7 @@ import { examples, Id, Timestamp } from "../core/fields.ts";
 
 const megabyte = 1_000_000;
 
-/** What may be put into storage, and for what. The knowledge types are those that the voice provider reads. */
+/** The allowed files per purpose. The knowledge types are those that the voice provider reads. */
 export const uploadRules = {
   voice_sample: { contentTypes: ["audio/wav", "audio/mpeg"], maxBytes: 10 * megabyte },
   knowledge_file: {
@@ -23,22 +23,22 @@ export const uploadRules = {
 
 export type UploadPurpose = keyof typeof uploadRules;
 
-/** No path, no control character, nothing that turns the direction of what a person reads. */
+/** No path, no control characters, and no characters that change the text direction. */
 const FileName = z
   .string()
   .min(1)
   .max(255)
   .refine(
     (name) => !/[/\\\p{Cc}\u202a-\u202e\u2066-\u2069]|^\.{1,2}$/u.test(name) && name.isWellFormed(),
-    "A file name without a path and without control characters.",
+    "Give a file name without a path and without control characters.",
   );
 
 const Sha256 = z
   .string()
-  .regex(/^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$/, "The SHA-256 of the file: 32 bytes in base64.")
+  .regex(/^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$/, "Give the SHA-256 of the file: 32 bytes in base64.")
   .meta({ description: "SHA-256 of the file, in base64.", examples: ["uU0nuZNNPgilLlLX2n2r+sSE7+N6U4DukIj3rOLvzek="] });
 
-/** One file as it is announced: storage takes exactly this and nothing else. */
+/** One announced file. Storage accepts exactly this file. */
 export const PresignFile = <P extends UploadPurpose>(purpose: P) => {
   const { contentTypes, maxBytes } = uploadRules[purpose];
   return z.strictObject({
@@ -63,25 +63,30 @@ const exampleNames = {
   campaign_contacts: "contacts.csv",
 } satisfies Record<UploadPurpose, string>;
 
-/** What a door takes whose answer is `PresignedUploads`. */
+/** The input of an endpoint that returns a list of `PresignedUpload`. */
 export const PresignFiles = (purpose: UploadPurpose) => z.array(PresignFile(purpose)).min(1).max(20);
 
-/** How the bytes get into storage: one request with this method and these headers, before the link runs out. */
+/** How to upload the bytes: one request with this method and these headers, before the link expires. */
 export const PresignedUpload = z
   .object({
-    id: Id("upload", examples.upload).meta({ description: "Name the file by it once its bytes are in storage." }),
+    id: Id("upload", examples.upload).meta({
+      description: "The id of the file. Use it once its bytes are in storage.",
+    }),
     url: z.string().meta({
-      description: "Send the file there, as it is.",
+      description: "Send the unchanged file to this URL.",
       examples: ["https://files.example.com/client/voice_sample/file?X-Amz-Signature=0f1e"],
     }),
     method: z.literal("PUT"),
     headers: z.record(z.string(), z.string()).meta({
-      description: "Send exactly these along, beside the `Content-Length` that every HTTP client sends by itself.",
+      description: "Send exactly these headers, and the `Content-Length` that every HTTP client adds.",
       examples: [
         { "Content-Type": "audio/wav", "x-amz-checksum-sha256": "uU0nuZNNPgilLlLX2n2r+sSE7+N6U4DukIj3rOLvzek=" },
       ],
     }),
-    expiresAt: Timestamp.meta({ description: "Until when the link works: 15 minutes.", examples: [examples.instant] }),
+    expiresAt: Timestamp.meta({
+      description: "When the link expires: after 15 minutes.",
+      examples: [examples.instant],
+    }),
   })
   .meta({ id: "PresignedUpload" });
 export type PresignedUpload = z.output<typeof PresignedUpload>;

@@ -1,9 +1,10 @@
 import { createHash } from "node:crypto";
-import { and, asc, eq, inArray, type SQL, sql } from "drizzle-orm";
+import { and, asc, eq, inArray, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { enqueue } from "../../db/queue.ts";
 import { uploads } from "../../db/schema/files.ts";
+import { dbNow, inSeconds } from "../../db/time.ts";
 import { ApiError } from "../core/errors.ts";
 import { toIso } from "../core/fields.ts";
 import { unsignedUrl } from "../core/sign-links.ts";
@@ -14,8 +15,8 @@ import type { PresignedUpload, PresignFile, UploadPurpose } from "./schema.ts";
 export type UploadRow = typeof uploads.$inferSelect;
 
 /**
- * Rows for files that are to come, for a day. Their links are not signed yet: a door that answers them says `signs` in
- * its meta, and signs on its way out, from a replay too. `subjectId`: what they are for, if that is known.
+ * Creates rows for announced files, valid for 24 hours. Their links are not signed yet: an endpoint that returns them has
+ * `signs` in its meta, and signs them in the response, also in a replayed one. `subjectId`: the resource they are for.
  */
 export async function openUploads(
   tx: Tx,
@@ -28,11 +29,11 @@ export async function openUploads(
       files.map((file) => {
         const id = newId("upload");
         const objectKey = sql`nullif(current_setting('app.client_id', true), '') || ${`/${purpose}/${id}`}`;
-        return { ...file, id, purpose, subjectId, objectKey, expiresAt: sql`clock_timestamp() + interval '24 hours'` };
+        return { ...file, id, purpose, subjectId, objectKey, expiresAt: inSeconds(24 * 3600) };
       }),
     )
     .returning();
-  return rows.sort((a, b) => (a.id < b.id ? -1 : 1)).map(unsignedLink); // ids of one process sort as they were made
+  return rows.sort((a, b) => (a.id < b.id ? -1 : 1)).map(unsignedLink); // ids of one process sort in the order of creation
 }
 
 function unsignedLink({ id, objectKey, bytes, contentType, sha256, expiresAt }: UploadRow): PresignedUpload {
@@ -40,23 +41,27 @@ function unsignedLink({ id, objectKey, bytes, contentType, sha256, expiresAt }: 
   return { id, url: unsignedUrl(objectKey, bytes), method: "PUT", headers, expiresAt: toIso(expiresAt) };
 }
 
-/** What may be used for this: the client's own, not yet used and not run out. Throws `upload_not_found` for any other. */
+/** The uploads with these ids that are unused, unexpired and for this purpose. Throws `upload_not_found` for any other. */
 export function findUploads(tx: Tx, ids: readonly string[], wanted: Wanted): Promise<UploadRow[]> {
-  return usable(tx, ids, wanted, false);
+  return usableUploads(tx, ids, wanted, { lock: false });
 }
 
-/** Marks them as used, in the transaction that makes something of them. Throws `upload_not_found` as above. */
+/** Marks uploads as used, in the transaction that uses them. Throws `upload_not_found` as above. */
 export async function useUploads(tx: Tx, ids: readonly string[], wanted: Wanted): Promise<UploadRow[]> {
-  const rows = await usable(tx, ids, wanted, true);
-  const verifiedAt = sql`clock_timestamp()` as SQL<Date>;
-  await tx.update(uploads).set({ status: "used", verifiedAt }).where(anyOf(ids));
+  const rows = await usableUploads(tx, ids, wanted, { lock: true });
+  await tx.update(uploads).set({ status: "used", verifiedAt: dbNow() }).where(anyOf(ids));
   return rows;
 }
 
 type Wanted = { purpose: UploadPurpose; subjectId?: string | null };
 
-/** In the order asked for; locked in the order of their ids, so that two who want the same do not wait for each other. */
-async function usable(tx: Tx, ids: readonly string[], wanted: Wanted, lock: boolean): Promise<UploadRow[]> {
+/** Returns rows in the order of `ids`. Locks them in the order of their ids, so that two requests cannot deadlock. */
+async function usableUploads(
+  tx: Tx,
+  ids: readonly string[],
+  wanted: Wanted,
+  { lock }: { lock: boolean },
+): Promise<UploadRow[]> {
   const { purpose, subjectId = null } = wanted;
   const found = tx
     .select()
@@ -75,13 +80,16 @@ async function usable(tx: Tx, ids: readonly string[], wanted: Wanted, lock: bool
   return [...new Set(ids)].map((id) => {
     const row = rows.get(id);
     if (row) return row;
-    throw new ApiError("upload_not_found", `There is no upload ${id} for this: it is used already, or has run out.`);
+    throw new ApiError(
+      "upload_not_found",
+      `There is no unused upload ${id} for this purpose, or it has expired. Create a new upload link.`,
+    );
   });
 }
 
 /**
- * Is in storage what was announced? Never while a transaction is open. Throws `upload_not_complete` and
- * `upload_mismatch`, which name the file, and ProviderError where storage cannot be asked.
+ * Checks that storage has the announced files. Never call it while a transaction is open. Throws `upload_not_complete` or
+ * `upload_mismatch`, which name the file, and ProviderError if storage is not available.
  */
 export async function verifyUploads(files: Files, rows: readonly UploadRow[], deadline: Deadline): Promise<void> {
   await Promise.all(rows.map((row) => verify(files, row, deadline)));
@@ -89,32 +97,32 @@ export async function verifyUploads(files: Files, rows: readonly UploadRow[], de
 
 async function verify(files: Files, row: UploadRow, deadline: Deadline) {
   const { id, fileName, bytes, contentType, sha256 } = row;
-  const there = await files.head(row.objectKey, deadline);
-  if (!there) {
+  const stored = await files.head(row.objectKey, deadline);
+  if (!stored) {
     throw new ApiError(
       "upload_not_complete",
-      `${fileName} (${id}) is not in storage yet: PUT it to the URL that was given.`,
+      `${fileName} (${id}) is not in storage yet. PUT it to its upload URL first.`,
     );
   }
   const differs = [
-    there.bytes !== bytes && "its size",
-    there.contentType !== contentType && "its type",
-    // A store that keeps no checksums has compared the bytes with the announced one when they came.
-    there.sha256 !== null && there.sha256 !== sha256 && "its checksum",
+    stored.bytes !== bytes && "its size",
+    stored.contentType !== contentType && "its type",
+    // A store without checksums compared the bytes with the announced checksum during the upload.
+    stored.sha256 !== null && stored.sha256 !== sha256 && "its checksum",
   ].filter((each) => each !== false);
   if (differs.length === 0) return;
-  const message = `${fileName} (${id}) is not what was announced: ${differs.join(" and ")} differs. Ask for a new link.`;
+  const message = `${fileName} (${id}) is not the announced file: ${differs.join(" and ")} differs. Create a new upload link.`;
   throw new ApiError("upload_mismatch", message);
 }
 
-/** The bytes, if they are what was announced. Throws ProviderError: `refused` when they are not, or not there. */
+/** Reads the announced bytes. Throws ProviderError `refused` if they differ or are missing. */
 export async function readUpload(files: Files, row: UploadRow, maxBytes: number, deadline: Deadline): Promise<Buffer> {
   const bytes = await files.get(row.objectKey, maxBytes, deadline);
   if (createHash("sha256").update(bytes).digest("base64") === row.sha256) return bytes;
-  throw new ProviderError("refused", `${row.fileName} (${row.id}) is not what was announced: its checksum differs.`);
+  throw new ProviderError("refused", `${row.fileName} (${row.id}) is not the announced file: its checksum differs.`);
 }
 
-/** What was made of them is deleted: they go too. Gone is gone. */
+/** Deletes uploads whose resource was deleted. Idempotent. */
 export async function dropUploads(tx: Tx, ids: readonly string[]): Promise<void> {
   if (ids.length === 0) return;
   const rows = await tx
@@ -125,5 +133,5 @@ export async function dropUploads(tx: Tx, ids: readonly string[]): Promise<void>
   if (rows.length > 0) await enqueue(tx, "files.remove", { keys: rows.map(({ key }) => key) });
 }
 
-/** Ids hold no commas; the driver knows no arrays. */
+/** The driver has no array parameters. Ids contain no commas. */
 const anyOf = (ids: readonly string[]) => sql`${uploads.id} = any(string_to_array(${ids.join(",")}::text, ','))`;

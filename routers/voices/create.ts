@@ -17,20 +17,20 @@ import { workflowOf } from "./training.ts";
 
 const samples = { purpose: "voice_sample" } as const;
 
-/** Looks whether the samples lie in storage as announced, then writes the voice and sets its workflow going. */
-export function createVoice(input: CreateVoice, files: Files, ring: Cipher): ProviderQuery<UploadRow[], void, Voice> {
+/** Verifies that the samples are in storage as announced, then creates the voice and starts its workflow. */
+export function createVoice(input: CreateVoice, files: Files, cipher: Cipher): ProviderQuery<UploadRow[], void, Voice> {
   const { source } = input;
   const fileIds = source.type === "clone" ? source.fileIds : [];
   return {
     async read(tx) {
       const rows = await findUploads(tx, fileIds, samples);
-      refuseTooMuch(rows);
+      refuseTooLarge(rows);
       return rows;
     },
     execute: (rows, deadline) => verifyUploads(files, rows, deadline),
     async record(tx) {
       await useUploads(tx, fileIds, samples);
-      const row = await insertVoice(tx, input, ring);
+      const row = await insertVoice(tx, input, cipher);
       if (row.kind === "clone") await holdForClone(tx, row.id);
       await startWorkflow(tx, workflowOf(row), row.id);
       await emitVoiceEvent(tx, "voice.created", row);
@@ -39,17 +39,16 @@ export function createVoice(input: CreateVoice, files: Files, ring: Cipher): Pro
   };
 }
 
-function refuseTooMuch(rows: UploadRow[]) {
+function refuseTooLarge(rows: UploadRow[]) {
   const bytes = rows.reduce((sum, row) => sum + row.bytes, 0);
   if (bytes <= maxSampleBytes) return;
-  const path = "source.fileIds";
-  const message = `The samples are ${(bytes / 1_000_000).toFixed(1)} MB together; at most 10 MB are taken.`;
-  throw new ApiError("input_invalid", `${path}: ${message}`, { details: [{ path, message }] });
+  const message = `The samples have ${(bytes / 1_000_000).toFixed(1)} MB in total. Send at most 10 MB.`;
+  throw ApiError.invalid("source.fileIds", message);
 }
 
-async function insertVoice(tx: Tx, { source, ...words }: CreateVoice, ring: Cipher): Promise<VoiceRow> {
+async function insertVoice(tx: Tx, { source, ...fields }: CreateVoice, cipher: Cipher): Promise<VoiceRow> {
   const id = newId("voice");
-  const common = { id, ...words, status: "pending", providerAccountId: await accountFor(tx) } as const;
+  const common = { id, ...fields, status: "pending", providerAccountId: await accountFor(tx) } as const;
   if (source.type === "clone") {
     const clone = { ...common, kind: "clone", provider: "ultravox", sampleIds: source.fileIds } as const;
     const [row] = await tx.insert(voices).values(clone).returning();
@@ -59,7 +58,7 @@ async function insertVoice(tx: Tx, { source, ...words }: CreateVoice, ring: Ciph
   const { headers = {}, ...described } = source.generic ?? {};
   const generic = (source.generic ? described : null) as ExternalVoice["generic"];
   const definition: ExternalVoice = { voiceId, model, settings, generic };
-  const sealedHeaders = generic ? ring.seal(JSON.stringify(headers), id) : null;
+  const sealedHeaders = generic ? cipher.seal(JSON.stringify(headers), id) : null;
   const [row] = await tx
     .insert(voices)
     .values({ ...common, kind: "external", provider, definition, sealedHeaders })
@@ -67,7 +66,7 @@ async function insertVoice(tx: Tx, { source, ...words }: CreateVoice, ring: Ciph
   return row!;
 }
 
-/** Another company's voice costs nothing here: that company sends its own bill. */
+/** Only clones cost credits. The vendor of an external voice bills it directly. */
 async function holdForClone(tx: Tx, voiceId: string) {
   const price = await currentPrice(tx);
   if (price.voiceCloneMicros > 0) await holdCredits(tx, voiceId, price.voiceCloneMicros, price);

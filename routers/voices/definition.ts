@@ -1,8 +1,8 @@
 import { objectionsToHeaders, objectionToProviderUrl } from "../ports/addresses.ts";
 import type { VoiceDefinition } from "../ports/ultravox.ts";
-import type { CredentialProvider } from "../ports/vendors.ts";
+import { type VoiceVendor, voiceVendorNames, voiceVendors } from "../ports/voice-vendors.ts";
 
-/** A voice of another company as we keep it: in our words, and without any secret. */
+/** A stored external voice: another vendor's voice, without any secret. */
 export type ExternalVoice = {
   voiceId: string | null;
   model: string | null;
@@ -10,7 +10,7 @@ export type ExternalVoice = {
   generic: GenericVoice | null;
 };
 
-/** A speech API of whatever company, asked as it is described here. */
+/** A speech API of any vendor, described by its request and response. */
 export type GenericVoice = {
   url: string;
   body: Record<string, unknown>;
@@ -21,31 +21,20 @@ export type GenericVoice = {
   jsonByteEncoding?: "base64" | "hex" | undefined;
 };
 
-export const externalProviders = [
-  "elevenlabs",
-  "cartesia",
-  "lmnt",
-  "google",
-  "inworld",
-  "respeecher",
-  "generic",
-] as const;
+export const externalProviders = [...voiceVendorNames, "generic"] as const;
 export type ExternalProvider = (typeof externalProviders)[number];
-/** Companies that we can hold a key of. */
-export type Vendor = Exclude<ExternalProvider, "generic"> & CredentialProvider;
 
-/** As the provider takes it, spoken with the keys of its account (openapi.json: ultravox.v1.ExternalVoice). */
-export function plainDefinition(provider: Vendor, { voiceId, model, settings }: ExternalVoice): VoiceDefinition {
-  const named = { voiceId, ...(model === null ? {} : { model }) };
-  if (provider === "elevenlabs") return { elevenLabs: { ...named, ...settings } };
-  if (provider === "inworld") {
-    return { inworld: { voiceId, ...(model === null ? {} : { modelId: model }), ...settings } };
-  }
-  if (provider !== "cartesia") return { [provider]: { ...named, ...settings } };
-  return { cartesia: { ...named, ...(isEmpty(settings) ? {} : { generationConfig: settings }) } };
+/** The provider's definition of a voice that uses the keys of its account (openapi.json: ultravox.v1.ExternalVoice). */
+export function plainDefinition(vendor: VoiceVendor, { voiceId, model, settings }: ExternalVoice): VoiceDefinition {
+  const { upstreamName, modelField = "model", settingsField }: VendorRow = voiceVendors[vendor];
+  const nested = settingsField && !isEmpty(settings) ? { [settingsField]: settings } : {};
+  const modelPart = model === null ? {} : { [modelField]: model };
+  return { [upstreamName]: { voiceId, ...modelPart, ...(settingsField ? nested : settings) } };
 }
 
-/** What speaks against asking such an API, as a sentence; null if nothing does. */
+type VendorRow = { upstreamName: string; modelField?: string; settingsField?: string };
+
+/** Why such an API cannot be used, as a sentence; null if it can. */
 export const objectionToGeneric = ({ url }: GenericVoice, headers: Record<string, string>): string | null =>
   objectionToProviderUrl(url) ?? objectionsToHeaders(headers, () => null)[0]?.message ?? null;
 
@@ -58,19 +47,19 @@ export function genericDefinition(voice: GenericVoice, headers: Record<string, s
 type Keyed = { apiKey: string; language: string };
 
 /**
- * The same voice asked with a key of the client's own, in an account that others share: the keys of that account are
- * everybody's, so the client's travels in the voice's own headers. null: this company cannot be asked so.
+ * The same voice with the client's own key, for an account that several clients share. The keys of that account serve all
+ * clients, so the client's key is sent in the headers of this voice. null: this vendor does not support that.
  */
-export function keyedDefinition(provider: Vendor, voice: ExternalVoice, keyed: Keyed): VoiceDefinition | null {
-  if (provider === "elevenlabs") return elevenLabs(voice, keyed);
-  if (provider === "cartesia") return cartesia(voice, keyed);
-  if (provider === "lmnt") return lmnt(voice, keyed);
+export function keyedDefinition(vendor: VoiceVendor, voice: ExternalVoice, keyed: Keyed): VoiceDefinition | null {
+  if (vendor === "elevenlabs") return elevenLabs(voice, keyed);
+  if (vendor === "cartesia") return cartesia(voice, keyed);
+  if (vendor === "lmnt") return lmnt(voice, keyed);
   return null;
 }
 
-const rate = 24_000;
-/** Raw sound of 16 bits, as all three send it. */
-const raw = { responseMimeType: "audio/l16", responseSampleRate: rate };
+const sampleRateHz = 24_000;
+/** Raw 16-bit audio, which all three vendors send. */
+const rawAudio = { responseMimeType: "audio/l16", responseSampleRate: sampleRateHz };
 
 /** elevenlabs.io/docs/api-reference/text-to-speech/stream */
 function elevenLabs({ voiceId, model, settings }: ExternalVoice, { apiKey }: Keyed): VoiceDefinition {
@@ -81,7 +70,7 @@ function elevenLabs({ voiceId, model, settings }: ExternalVoice, { apiKey }: Key
     enableSsmlParsing: _,
     ...rest
   } = settings;
-  const rates = [8000, 16_000, 22_050, rate].filter((each) => each <= Number(maxSampleRate ?? rate));
+  const rates = [8000, 16_000, 22_050, sampleRateHz].filter((each) => each <= Number(maxSampleRate ?? sampleRateHz));
   const sampleRate = rates.at(-1) ?? 8000;
   const query = new URLSearchParams({ output_format: `pcm_${sampleRate}` });
   if (optimizeStreamingLatency !== undefined) query.set("optimize_streaming_latency", `${optimizeStreamingLatency}`);
@@ -96,7 +85,7 @@ function elevenLabs({ voiceId, model, settings }: ExternalVoice, { apiKey }: Key
         ...(isEmpty(rest) ? {} : { voice_settings: snakeCased(rest) }),
         ...(locators.length === 0 ? {} : { pronunciation_dictionary_locators: locators }),
       },
-      ...raw,
+      ...rawAudio,
       responseSampleRate: sampleRate,
     },
   };
@@ -121,12 +110,12 @@ function cartesia({ voiceId, model, settings }: ExternalVoice, { apiKey, languag
         model_id: model ?? "sonic-3",
         transcript: "{text}",
         voice: { mode: "id", id: voiceId },
-        language: primary(language),
-        output_format: { container: "raw", encoding: "pcm_s16le", sample_rate: rate },
+        language: primaryLanguage(language),
+        output_format: { container: "rawAudio", encoding: "pcm_s16le", sample_rate: sampleRateHz },
         ...(isEmpty(config) ? {} : { generation_config: config }),
         ...(pronunciationDictId === undefined ? {} : { pronunciation_dict_id: pronunciationDictId }),
       },
-      ...raw,
+      ...rawAudio,
     },
   };
 }
@@ -140,19 +129,19 @@ function lmnt({ voiceId, model, settings }: ExternalVoice, { apiKey, language }:
       body: {
         voice: voiceId,
         text: "{text}",
-        language: primary(language),
+        language: primaryLanguage(language),
         format: "pcm_s16le",
-        sample_rate: rate,
+        sample_rate: sampleRateHz,
         ...(model === null ? {} : { model }),
         ...settings,
       },
-      ...raw,
+      ...rawAudio,
     },
   };
 }
 
-/** The language alone, without its region: these two know no regions. */
-const primary = (language: string) => language.split("-")[0]!.toLowerCase();
+/** The language without its region: these two vendors do not support regions. */
+const primaryLanguage = (language: string) => language.split("-")[0]!.toLowerCase();
 const isEmpty = (value: object) => Object.keys(value).length === 0;
 const snakeCased = (settings: Record<string, unknown>) =>
   Object.fromEntries(

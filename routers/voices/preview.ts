@@ -6,14 +6,14 @@ import { findVoice, notActive } from "./service.ts";
 
 const previewMs = 20_000;
 
-/** What the provider is asked for: only an active voice can speak. */
-export async function speaker(tx: Tx, id: string): Promise<[accountId: string, providerVoiceId: string]> {
+/** The voice to preview. Throws `voice_not_active` unless it is active. */
+export async function findPreviewVoice(tx: Tx, id: string): Promise<[accountId: string, providerVoiceId: string]> {
   const row = await findVoice(tx, id);
   if (row.status !== "active" || !row.providerVoiceId) throw notActive(row);
   return [row.providerAccountId, row.providerVoiceId];
 }
 
-/** The provider says a sentence with it, and so shows that it can. Throws ProviderError. */
+/** Streams a sample sentence from the provider as WAV. Throws ProviderError. */
 export async function preview(
   ultravox: Ultravox,
   [accountId, providerVoiceId]: [string, string],

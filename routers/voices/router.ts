@@ -3,7 +3,7 @@ import { Chunks } from "../core/reply.ts";
 import { rest } from "../core/rest-metadata.ts";
 import { openUploads } from "../uploads/service.ts";
 import { createVoice } from "./create.ts";
-import { preview, speaker } from "./preview.ts";
+import { findPreviewVoice, preview } from "./preview.ts";
 import {
   CreateVoice,
   ListVoices,
@@ -21,8 +21,8 @@ export const voices = router({
   files: router({
     presign: command
       .meta(
-        rest("POST", "/voices/files/presign", "voices:write", "Upload samples of a voice", {
-          description: "Answers a link for each file: PUT its bytes there, then name it in `POST /voices`.",
+        rest("POST", "/voices/files/presign", "voices:write", "Create upload links for voice samples", {
+          description: "Returns a link for each file. PUT its bytes there, then give its id to `POST /voices`.",
           faults: ["provider_unavailable"],
           signs: true,
         }),
@@ -38,9 +38,9 @@ export const voices = router({
     .meta(
       rest("POST", "/voices", "voices:write", "Create a voice", {
         description:
-          "Clones a voice from samples, or registers another company's. Work goes on after the answer: `voice.training.completed` or `voice.training.failed` says how it ended. A clone costs credits, which are held now, spent when it is active, and given back when it fails.",
+          "Clones a voice from samples, or registers a voice of another vendor. Work continues after the response and ends with the event `voice.training.completed` or `voice.training.failed`. A clone costs credits. They are held now, debited when the voice is active, and released if it fails.",
         status: 202,
-        accepted: { says: "Work on it has begun.", shows: { status: "pending" } },
+        accepted: { says: "The voice is being created.", shows: { status: "pending" } },
         faults: [
           "upload_not_found",
           "upload_not_complete",
@@ -58,7 +58,7 @@ export const voices = router({
   list: query
     .meta(
       rest("GET", "/voices", "voices:read", "List voices", {
-        description: "Your own, newest first, without those that were deleted. All filters that are given must hold.",
+        description: "Your own voices, newest first, without deleted ones. Filters combine.",
         faults: ["cursor_invalid"],
       }),
     )
@@ -69,7 +69,7 @@ export const voices = router({
   get: query
     .meta(
       rest("GET", "/voices/{id}", "voices:read", "Get a voice", {
-        description: "What it is and how it stands; agents can speak with it once it is `active`.",
+        description: "Returns a voice with its status. Agents can use it once it is `active`.",
         faults: ["voice_not_found"],
       }),
     )
@@ -79,8 +79,8 @@ export const voices = router({
 
   preview: stream
     .meta(
-      rest("GET", "/voices/{id}/preview", "voices:read", "Hear a voice", {
-        description: "A spoken sample as WAV, made by the voice provider.",
+      rest("GET", "/voices/{id}/preview", "voices:read", "Preview a voice", {
+        description: "Returns a spoken sample as WAV from the voice provider.",
         faults: ["voice_not_found", "voice_not_active", "provider_rejected", "provider_unavailable"],
         produces: "audio/wav",
       }),
@@ -88,14 +88,14 @@ export const voices = router({
     .input(VoiceId)
     .output(Chunks)
     .query(async ({ ctx, input }) => {
-      const whose = await ctx.page((tx) => speaker(tx, input.id));
-      return preview(ctx.providers.ultravox, whose, ctx.deadline);
+      const voice = await ctx.page((tx) => findPreviewVoice(tx, input.id));
+      return preview(ctx.providers.ultravox, voice, ctx.deadline);
     }),
 
   update: command
     .meta(
-      rest("PATCH", "/voices/{id}", "voices:write", "Change a voice", {
-        description: "What it sounds like stays: for that, make another one.",
+      rest("PATCH", "/voices/{id}", "voices:write", "Update a voice", {
+        description: "Changes the name, description, language and metadata. To change the sound, create another voice.",
         faults: ["voice_not_found", "voice_busy"],
       }),
     )
@@ -107,7 +107,7 @@ export const voices = router({
     .meta(
       rest("DELETE", "/voices/{id}", "voices:write", "Delete a voice", {
         description:
-          "Its samples go with it. One that is still being made is given up, and costs nothing. Credits spent stay spent.",
+          "Deletes the voice and its samples. If it is still being created, that is cancelled and costs nothing. Debited credits are not returned.",
         faults: ["voice_not_found", "voice_in_use"],
       }),
     )

@@ -1,8 +1,10 @@
-import { eq, type SQL, sql } from "drizzle-orm";
+import { eq } from "drizzle-orm";
+import type { PgUpdateSetSource } from "drizzle-orm/pg-core";
 import type { Tx } from "../../db/client.ts";
 import { type EventType, emit } from "../../db/events.ts";
 import { enqueue } from "../../db/queue.ts";
 import { voices } from "../../db/schema/voices.ts";
+import { dbNow } from "../../db/time.ts";
 import { ApiError } from "../core/errors.ts";
 import { toIso } from "../core/fields.ts";
 import type { ExternalVoice } from "./definition.ts";
@@ -12,29 +14,28 @@ export type VoiceRow = typeof voices.$inferSelect;
 
 export const voiceNotFound = (id: string) => new ApiError("voice_not_found", `There is no voice ${id}.`);
 
-/** For as long as the transaction lasts nobody else moves it. One that is deleted is not there. */
+/** Locks a voice until the transaction ends. A deleted voice is not found. */
 export async function lockVoice(tx: Tx, id: string): Promise<VoiceRow> {
-  const row = await lockWhatever(tx, id);
+  const row = await lockAnyVoice(tx, id);
   if (!row || row.status === "deleted") throw voiceNotFound(id);
   return row;
 }
 
-/** As it is, deleted or not, and may not be any more in a moment. */
-export async function peekVoice(tx: Tx, id: string): Promise<VoiceRow | null> {
+/** Reads a voice without a lock, also a deleted one. */
+export async function readVoiceRow(tx: Tx, id: string): Promise<VoiceRow | null> {
   const [row] = await tx.select().from(voices).where(eq(voices.id, id));
   return row ?? null;
 }
 
-export async function lockWhatever(tx: Tx, id: string): Promise<VoiceRow | null> {
+export async function lockAnyVoice(tx: Tx, id: string): Promise<VoiceRow | null> {
   const [row] = await tx.select().from(voices).where(eq(voices.id, id)).for("update");
   return row ?? null;
 }
 
-export async function setVoice(tx: Tx, id: string, set: Partial<typeof voices.$inferInsert>): Promise<VoiceRow> {
-  const updatedAt = sql`clock_timestamp()` as SQL<Date>;
+export async function setVoice(tx: Tx, id: string, set: PgUpdateSetSource<typeof voices>): Promise<VoiceRow> {
   const [row] = await tx
     .update(voices)
-    .set({ ...set, updatedAt })
+    .set({ ...set, updatedAt: dbNow() })
     .where(eq(voices.id, id))
     .returning();
   return row!;
@@ -48,16 +49,22 @@ export async function emitVoiceEvent(tx: Tx, type: Extract<EventType, `voice.${s
 export function toVoice(row: VoiceRow): Voice {
   const { id, name, description, language, metadata, kind, status, statusReason } = row;
   return {
-    ...{ id, name, description, language, metadata, kind },
-    provider: row.provider as Voice["provider"], // written from the same list
+    id,
+    name,
+    description,
+    language,
+    metadata,
+    kind,
+    provider: row.provider as Voice["provider"], // createVoice writes only values of this type
     source: kind === "clone" ? { type: "clone", fileIds: row.sampleIds } : { type: "external", ...externalOf(row) },
-    ...{ status, statusReason },
+    status,
+    statusReason,
     createdAt: toIso(row.createdAt),
     updatedAt: toIso(row.updatedAt),
   };
 }
 
-/** What `createVoice` wrote there. */
+/** `createVoice` writes this type to the column. */
 export const externalOf = ({ definition }: VoiceRow) => definition as ExternalVoice;
 
 export const removeUpstream = (tx: Tx, { providerAccountId }: VoiceRow, providerId: string) =>

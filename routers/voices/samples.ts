@@ -1,36 +1,36 @@
-/** What is uploaded to be cloned: one file, whatever the client sent. */
+/** The one file that is sent to the provider for cloning. */
 export type Sample = { bytes: Buffer; fileName: string; contentType: "audio/wav" | "audio/mpeg" };
-type Given = { bytes: Buffer; fileName: string };
-type Sound = { format: "wav" | "mp3"; key: string; fileName: string; bytes: Buffer; sound: Buffer };
+type SampleFile = { bytes: Buffer; fileName: string };
+type Audio = { format: "wav" | "mp3"; key: string; fileName: string; bytes: Buffer; sound: Buffer };
 
-/** What the voice provider takes at most (docs.ultravox.ai, voices/cloning). */
+/** The limit of the voice provider (docs.ultravox.ai, voices/cloning). */
 export const maxSampleBytes = 10_000_000;
 
-/** One file of several: of the same format and kind, their sound one after the other. `refused` is for people. */
-export function joinSamples(samples: readonly Given[]): Sample | { refused: string } {
-  const read = samples.map(readSound);
-  const sounds: Sound[] = [];
+/** Joins samples of one format into one file, in order. `refused` is a message for people. */
+export function joinSamples(samples: readonly SampleFile[]): Sample | { refused: string } {
+  const read = samples.map(readAudio);
+  const sounds: Audio[] = [];
   for (const each of read) {
     if ("refused" in each) return each;
     sounds.push(each);
   }
   const [first] = sounds;
-  if (!first) return { refused: "There is no sample." };
+  if (!first) return { refused: "There is no sample. Send at least one." };
   const other = sounds.find(({ key }) => key !== first.key);
   if (other) {
-    const refused = `${first.fileName} and ${other.fileName} cannot be joined: ${first.key} and ${other.key}. Send samples of one format.`;
+    const refused = `${first.fileName} and ${other.fileName} have different formats: ${first.key} and ${other.key}. Send samples of one format.`;
     return { refused };
   }
   const bytes = sounds.length === 1 ? first.bytes : join(first, sounds);
   if (bytes.length > maxSampleBytes) {
-    return { refused: `The samples are ${megabytes(bytes.length)} together; at most 10 MB are taken.` };
+    return { refused: `The samples have ${megabytes(bytes.length)} in total. Send at most 10 MB.` };
   }
   return first.format === "wav"
     ? { bytes, fileName: "sample.wav", contentType: "audio/wav" }
     : { bytes, fileName: "sample.mp3", contentType: "audio/mpeg" };
 }
 
-function readSound(given: Given): Sound | { refused: string } {
+function readAudio(given: SampleFile): Audio | { refused: string } {
   const { bytes, fileName } = given;
   const isWav =
     bytes.length >= 12 && bytes.toString("latin1", 0, 4) === "RIFF" && bytes.toString("latin1", 8, 12) === "WAVE";
@@ -39,44 +39,44 @@ function readSound(given: Given): Sound | { refused: string } {
   return { ...given, format: isWav ? "wav" : "mp3", ...found };
 }
 
-function join(first: Sound, sounds: readonly Sound[]): Buffer {
+function join(first: Audio, sounds: readonly Audio[]): Buffer {
   const sound = Buffer.concat(sounds.map((each) => each.sound));
   return first.format === "wav" ? wavOf(formatOf(first.bytes), sound) : sound;
 }
 
-type Found = Pick<Sound, "key" | "sound">;
+type Found = Pick<Audio, "key" | "sound">;
 
-/** RIFF: chunks of four letters, a length and their bytes, padded to an even length. */
+/** RIFF: chunks with a four-letter name, a length, and bytes padded to an even length. Returns a problem as a string. */
 function readWav(bytes: Buffer): Found | string {
   let format: Buffer | null = null;
   for (const { name, content, isCut } of chunksOf(bytes)) {
     if (name === "fmt ") format = content;
     if (name !== "data") continue;
-    if (!format || format.length < 16) return "is no WAV that can be read: its format is missing.";
-    if (isCut) return "is cut off: it holds less sound than its header says.";
+    if (!format || format.length < 16) return "is not a valid WAV: it has no format chunk.";
+    if (isCut) return "is truncated: it has less audio than its header announces.";
     const [channels, rate, blockBytes, bits] = [2, 4, 12, 14].map((at) =>
       at === 4 ? format!.readUInt32LE(at) : format!.readUInt16LE(at),
     ) as [number, number, number, number];
-    if (blockBytes === 0 || rate === 0) return "is no WAV that can be read: its format makes no sense.";
+    if (blockBytes === 0 || rate === 0) return "is not a valid WAV: its format chunk is not valid.";
     const sound = content.subarray(0, content.length - (content.length % blockBytes));
-    if (sound.length === 0) return "holds no sound.";
+    if (sound.length === 0) return "has no audio.";
     const codec = format.readUInt16LE(0);
     return { key: `WAV with ${channels} x ${rate} Hz, ${bits} bit, codec ${codec}`, sound };
   }
-  return "is no WAV that can be read: it holds no sound.";
+  return "is not a valid WAV: it has no audio.";
 }
 
 const unknownLength = 0xffff_ffff;
 
-/** A recorder that streamed wrote no length, or the largest: then the sound goes on to the end. */
+/** A recorder that streams writes 0 or the largest number as the length. The audio then extends to the end of the file. */
 function* chunksOf(bytes: Buffer) {
   let at = 12;
   while (at + 8 <= bytes.length) {
     const name = bytes.toString("latin1", at, at + 4);
-    const said = bytes.readUInt32LE(at + 4);
+    const announced = bytes.readUInt32LE(at + 4);
     const left = bytes.length - at - 8;
-    const open = name === "data" && (said === unknownLength || said === 0);
-    const length = open ? left : said;
+    const open = name === "data" && (announced === unknownLength || announced === 0);
+    const length = open ? left : announced;
     yield { name, content: bytes.subarray(at + 8, at + 8 + Math.min(length, left)), isCut: length > left };
     at += 8 + length + (length % 2);
   }
@@ -84,7 +84,7 @@ function* chunksOf(bytes: Buffer) {
 
 function formatOf(bytes: Buffer): Buffer {
   for (const { name, content } of chunksOf(bytes)) if (name === "fmt ") return content;
-  throw new Error("A WAV that was read has lost its format.");
+  throw new Error("The WAV has no format chunk.");
 }
 
 function wavOf(format: Buffer, sound: Buffer): Buffer {
@@ -104,7 +104,7 @@ const bitrates = {
 } as const;
 const rates = { 3: [44_100, 48_000, 32_000], 2: [22_050, 24_000, 16_000], 0: [11_025, 12_000, 8_000] } as const;
 
-/** Junk that editors leave at an end; more than that is no part of an MP3. */
+/** Editors may leave this much junk at the end. More than that means a damaged file. */
 const junkBytes = 4096;
 
 function readMp3(bytes: Buffer): Found | string {
@@ -117,18 +117,18 @@ function readMp3(bytes: Buffer): Found | string {
   while (at + 4 <= bytes.length - end) {
     const frame = frameAt(bytes, at);
     if (!frame || at + frame.length > bytes.length - end) break;
-    if (kind !== null && frame.kind !== kind) return "changes its format on the way.";
+    if (kind !== null && frame.kind !== kind) return "changes its format within the file.";
     kind = frame.kind;
     const whole = bytes.subarray(at, at + frame.length);
     if (!(frames.length === 0 && isIndex(whole))) frames.push(whole);
     at += frame.length;
   }
   if (kind === null || frames.length < 2) return "is neither a WAV nor an MP3.";
-  if (bytes.length - end - at > junkBytes) return "is damaged: its sound breaks off before its end.";
+  if (bytes.length - end - at > junkBytes) return "is damaged: its audio stops before the end of the file.";
   return { key: `MP3 with ${kind}`, sound: Buffer.concat(frames) };
 }
 
-/** ID3v2 says its own length, seven bits to the byte; some files have several. */
+/** An ID3v2 tag has its length in its header, with seven bits per byte. A file may have several tags. */
 function afterTags(bytes: Buffer): number {
   let at = 0;
   while (at + 10 <= bytes.length && bytes.toString("latin1", at, at + 3) === "ID3") {
@@ -150,7 +150,7 @@ function frameAt(bytes: Buffer, at: number): { length: number; kind: string } | 
   return { length, kind: `${fourth >> 6 === 3 ? 1 : 2} x ${rate} Hz` };
 }
 
-/** A first frame that tells how long the file is: of a file that is joined it would tell a lie. */
+/** True for an index frame, which has the length of the file. In a joined file that length would be wrong. */
 function isIndex(frame: Buffer): boolean {
   const text = frame.toString("latin1", 0, 64);
   return text.includes("Xing") || text.includes("Info") || text.includes("VBRI");

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { boundedRecord, jsonObject } from "../core/bounds.ts";
 import { examples, Id, Metadata, Timestamp } from "../core/fields.ts";
 import { LanguageField } from "../core/languages.ts";
+import { createdFilter, metadataFilter, searchFilter } from "../core/list-filters.ts";
 import { PageInput, pageOf } from "../core/pagination.ts";
 import { objectionsToHeaders, objectionToProviderUrl } from "../ports/addresses.ts";
 import { PresignedUpload, PresignFiles } from "../uploads/schema.ts";
@@ -12,7 +13,10 @@ const voiceId = Id("voice", examples.voice);
 const statuses = ["pending", "training", "active", "failed", "deleted"] as const;
 const providers = ["ultravox", ...externalProviders] as const;
 
-const Language = LanguageField().meta({ description: "BCP 47, of the sample's speaker.", examples: ["en-GB"] });
+const Language = LanguageField().meta({
+  description: "The language of the sample's speaker, as a BCP 47 tag.",
+  examples: ["en-GB"],
+});
 
 const fields = {
   name: z
@@ -20,7 +24,7 @@ const fields = {
     .trim()
     .min(1)
     .max(100)
-    .meta({ description: "For people.", examples: ["Ada"] }),
+    .meta({ description: "A label for people.", examples: ["Ada"] }),
   description: z
     .string()
     .trim()
@@ -35,9 +39,10 @@ const fileIds = z
   .array(Id("upload", examples.upload))
   .min(1)
   .max(5)
-  .refine((ids) => new Set(ids).size === ids.length, "Name each file once.")
+  .refine((ids) => new Set(ids).size === ids.length, "Give each file only once.")
   .meta({
-    description: "From `POST /voices/files/presign`. Several must be of one format; 30 to 60 seconds are best.",
+    description:
+      "Ids from `POST /voices/files/presign`. Several files must have one format. 30 to 60 seconds work best.",
     examples: [[examples.upload]],
   });
 
@@ -46,14 +51,14 @@ const vendor = {
     .string()
     .min(1)
     .max(200)
-    .meta({ description: "Of the voice, at that company.", examples: ["21m00Tcm4TlvDq8ikWAM"] }),
+    .meta({ description: "The id of the voice at the vendor.", examples: ["21m00Tcm4TlvDq8ikWAM"] }),
   model: z
     .string()
     .min(1)
     .max(100)
     .meta({ examples: ["eleven_turbo_v2_5"] }),
   settings: jsonObject({ bytes: 8_000, depth: 8 }).meta({
-    description: "How it speaks, by the names of that company; see the guide.",
+    description: "Settings of the voice, by the vendor's names. See the guide.",
     examples: [{ speed: 1.1 }],
   }),
 };
@@ -62,10 +67,13 @@ const genericFields = {
   url: z
     .string()
     .max(2048)
-    .meta({ description: "Requested by POST, once per sentence.", examples: ["https://tts.example.com/speak"] }),
+    .meta({
+      description: "The URL that receives one POST request per sentence.",
+      examples: ["https://tts.example.com/speak"],
+    }),
   body: jsonObject({ bytes: 10_000, depth: 32 })
-    .refine((body) => JSON.stringify(body).includes("{text}"), "Some field of the body must hold `{text}`.")
-    .meta({ description: "`{text}` stands for what is to be said.", examples: [{ text: "{text}" }] }),
+    .refine((body) => JSON.stringify(body).includes("{text}"), "Put `{text}` in a field of the body.")
+    .meta({ description: "`{text}` is replaced by the text to speak.", examples: [{ text: "{text}" }] }),
   responseSampleRate: z
     .int()
     .min(8000)
@@ -83,21 +91,26 @@ const genericFields = {
     .max(100)
     .regex(/^[A-Za-z0-9!#$&^_.+-]+\/[A-Za-z0-9!#$&^_.+-]+$/, "Write a media type such as audio/l16.")
     .optional()
-    .meta({ description: "Where the API's own header is wrong; `audio/l16` is raw sound.", examples: ["audio/l16"] }),
+    .meta({
+      description: "Set it if the API's own header is wrong. `audio/l16` is raw audio.",
+      examples: ["audio/l16"],
+    }),
   jsonAudioFieldPath: z
     .string()
     .max(200)
     .optional()
-    .meta({ description: "Of a JSON answer: where the sound stands.", examples: ["audio.data"] }),
+    .meta({ description: "The path of the audio in a JSON response.", examples: ["audio.data"] }),
   jsonByteEncoding: z
     .enum(["base64", "hex"])
     .optional()
     .meta({ examples: ["base64"] }),
 };
 
-/** The provider sends a JSON document: what it is, and how long, is for the provider to say. */
+/** The provider sends a JSON document and sets these headers itself. */
 const setByProvider = (lower: string, name: string) =>
-  lower === "content-type" || lower === "user-agent" ? `The header ${name} is set by the voice provider.` : null;
+  lower === "content-type" || lower === "user-agent"
+    ? `The voice provider sets the header ${name}. Leave it out.`
+    : null;
 
 const Generic = z.strictObject({
   ...genericFields,
@@ -118,7 +131,7 @@ const Generic = z.strictObject({
     })
     .default({})
     .meta({
-      description: "Keys belong here, in at most 20 headers: they are kept sealed and never shown.",
+      description: "Put keys here, in at most 20 headers. They are stored encrypted and never shown.",
       redact: "secret",
       examples: [{ Authorization: "Bearer your-key" }],
     }),
@@ -142,7 +155,7 @@ export const CreateVoice = z.strictObject({
   language: fields.language.default("en"),
   metadata: fields.metadata.default({}),
   source: z.discriminatedUnion("type", [Clone, External]).meta({
-    description: "`clone`: from your own samples, for credits. `external`: another company's voice, by its id there.",
+    description: "`clone`: from your own samples, for credits. `external`: a voice of another vendor, by its id there.",
     examples: [{ type: "clone", fileIds: [examples.upload] }],
   }),
 });
@@ -158,7 +171,10 @@ export const RemoveVoice = z.strictObject({
   force: z
     .boolean()
     .default(false)
-    .meta({ description: "Also when agents speak with it.", examples: [false] }),
+    .meta({
+      description: "Delete it although agents use it. They then speak with the provider's default voice.",
+      examples: [false],
+    }),
 });
 export type RemoveVoice = z.output<typeof RemoveVoice>;
 
@@ -167,23 +183,19 @@ export const ListVoices = z.strictObject({
   status: z
     .enum(["pending", "training", "active", "failed"])
     .optional()
-    .meta({ description: "Those that stand thus at present.", examples: ["active"] }),
+    .meta({ description: "Only those with this status.", examples: ["active"] }),
   kind: z
     .enum(["clone", "external"])
     .optional()
-    .meta({ description: "Made from samples, or another company's.", examples: ["clone"] }),
+    .meta({ description: "Only clones, or only voices of another vendor.", examples: ["clone"] }),
   provider: z
     .enum(providers)
     .optional()
-    .meta({ description: "Whose voices they are; `ultravox` for clones.", examples: ["elevenlabs"] }),
-  language: Language.optional().meta({ description: "Exactly this one.", examples: ["en"] }),
-  search: z
-    .string()
-    .trim()
-    .min(1)
-    .max(100)
-    .optional()
-    .meta({ description: "A part of the name; capitals do not matter.", examples: ["ada"] }),
+    .meta({ description: "Only voices of this vendor. `ultravox` for clones.", examples: ["elevenlabs"] }),
+  language: Language.optional().meta({ description: "Only this language tag.", examples: ["en"] }),
+  ...searchFilter,
+  ...createdFilter,
+  ...metadataFilter,
 });
 export type ListVoices = z.output<typeof ListVoices>;
 
@@ -228,7 +240,7 @@ export const UpdateVoiceStatus = z.strictObject({
     .max(100)
     .optional()
     .meta({
-      description: "Of `active`: its id at the voice provider.",
+      description: "The id at the voice provider. Required for `active`.",
       examples: ["3cb21a4e-7c40-4e2b-9c10-2f0d7a3b1c55"],
     }),
   reason: z
@@ -236,6 +248,9 @@ export const UpdateVoiceStatus = z.strictObject({
     .min(1)
     .max(1000)
     .optional()
-    .meta({ description: "Of `failed`: why, for people.", examples: ["The sample holds several speakers."] }),
+    .meta({
+      description: "Why it failed, for people. Only for `failed`.",
+      examples: ["The sample holds several speakers."],
+    }),
 });
 export type UpdateVoiceStatus = z.output<typeof UpdateVoiceStatus>;

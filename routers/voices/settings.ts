@@ -1,15 +1,15 @@
 import { z } from "zod";
 import type { ExternalProvider } from "./definition.ts";
 
-const of = (low: number, high: number) => z.number().min(low).max(high);
+const between = (low: number, high: number) => z.number().min(low).max(high);
 
-/** What may be set of each company's voices, as the voice provider names it (openapi.json: ultravox.v1.…Voice). */
+/** The settings of each vendor's voices, by the voice provider's names (openapi.json: ultravox.v1.…Voice). */
 const settings = {
   elevenlabs: z.strictObject({
-    speed: of(0.7, 1.2),
-    stability: of(0, 1),
-    similarityBoost: of(0, 1),
-    style: of(0, 1),
+    speed: between(0.7, 1.2),
+    stability: between(0, 1),
+    similarityBoost: between(0, 1),
+    style: between(0, 1),
     useSpeakerBoost: z.boolean(),
     optimizeStreamingLatency: z.int().min(0).max(4),
     maxSampleRate: z.int().min(8000).max(48_000),
@@ -19,28 +19,32 @@ const settings = {
       .max(3),
   }),
   cartesia: z.strictObject({
-    volume: of(0.5, 2),
-    speed: of(0.6, 1.5),
+    volume: between(0.5, 2),
+    speed: between(0.6, 1.5),
     emotion: z.string().max(50),
     pronunciationDictId: z.string().max(100),
   }),
-  lmnt: z.strictObject({ speed: of(0.25, 2), conversational: z.boolean() }),
-  google: z.strictObject({ speakingRate: of(0.25, 2) }),
-  inworld: z.strictObject({ speakingRate: of(0.5, 1.5), temperature: of(0, 2), applyTextNormalization: z.boolean() }),
+  lmnt: z.strictObject({ speed: between(0.25, 2), conversational: z.boolean() }),
+  google: z.strictObject({ speakingRate: between(0.25, 2) }),
+  inworld: z.strictObject({
+    speakingRate: between(0.5, 1.5),
+    temperature: between(0, 2),
+    applyTextNormalization: z.boolean(),
+  }),
   respeecher: z.strictObject({
     seed: z.int(),
     temperature: z.number().min(0),
-    topK: z.int().refine((value) => value === -1 || value > 0, "-1, or more than 0."),
+    topK: z.int().refine((value) => value === -1 || value > 0, "Use -1, or a number above 0."),
     topP: z.number().gt(0).max(1),
-    minP: of(0, 1),
-    presencePenalty: of(0, 2),
-    repetitionPenalty: of(1, 2),
-    frequencyPenalty: of(0, 2),
+    minP: between(0, 1),
+    presencePenalty: between(0, 2),
+    repetitionPenalty: between(1, 2),
+    frequencyPenalty: between(0, 2),
   }),
   generic: z.strictObject({}),
 } as const satisfies Record<ExternalProvider, z.ZodObject>;
 
-type Given = {
+type VoiceSource = {
   provider: ExternalProvider;
   voiceId?: string | undefined;
   model?: string | undefined;
@@ -49,16 +53,18 @@ type Given = {
 };
 
 /** What belongs together: `generic` describes itself, every other company's voice has an id there and settings. */
-export function checkSettings(given: Given, check: z.RefinementCtx): void {
+export function checkSettings(given: VoiceSource, check: z.RefinementCtx): void {
   const { provider } = given;
   const isGeneric = provider === "generic";
-  const say = (path: (string | number)[], message: string) => check.addIssue({ code: "custom", path, message });
-  if (isGeneric && !given.generic) say(["generic"], "A generic voice is described here.");
-  if (!isGeneric && given.generic) say(["generic"], `Only for the provider generic, not for ${provider}.`);
-  if (!isGeneric && given.voiceId === undefined) say(["voiceId"], `Name the voice by its id at ${provider}.`);
-  if (isGeneric && given.voiceId !== undefined) say(["voiceId"], "A generic voice has none: put it into its body.");
-  if ((isGeneric || provider === "google") && given.model !== undefined) say(["model"], `Not for ${provider}.`);
+  const addIssue = (path: (string | number)[], message: string) => check.addIssue({ code: "custom", path, message });
+  if (isGeneric && !given.generic) addIssue(["generic"], "Describe the generic voice here.");
+  if (!isGeneric && given.generic)
+    addIssue(["generic"], `Only the provider generic has this, not ${provider}. Leave it out.`);
+  if (!isGeneric && given.voiceId === undefined) addIssue(["voiceId"], `Give the id of the voice at ${provider}.`);
+  if (isGeneric && given.voiceId !== undefined) addIssue(["voiceId"], "A generic voice has no id. Put it in the body.");
+  if ((isGeneric || provider === "google") && given.model !== undefined)
+    addIssue(["model"], `The provider ${provider} has no model. Leave it out.`);
   const read = settings[provider].partial().safeParse(given.settings);
   for (const issue of read.error?.issues ?? [])
-    say(["settings", ...(issue.path as (string | number)[])], issue.message);
+    addIssue(["settings", ...(issue.path as (string | number)[])], issue.message);
 }

@@ -1,15 +1,17 @@
-import { eq, sql } from "drizzle-orm";
+import { and, eq } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { enqueue } from "../../db/queue.ts";
 import { holds } from "../../db/schema/billing.ts";
+import { workflowRuns } from "../../db/schema/workflows.ts";
+import { dbNow } from "../../db/time.ts";
 import { releaseHold, settleBill } from "../billing/ledger.ts";
 import { ApiError } from "../core/errors.ts";
 import { closeWorkflow } from "../workflows/service.ts";
 import {
   emitVoiceEvent,
+  lockAnyVoice,
   lockVoice,
-  lockWhatever,
-  peekVoice,
+  readVoiceRow,
   removeUpstream,
   setVoice,
   toVoice,
@@ -19,16 +21,16 @@ import type { UpdateVoiceStatus, Voice } from "./schema.ts";
 import { canMove, isBeingMade } from "./transitions.ts";
 
 /*
- * How a voice comes to be, whoever drives it: the steps of its workflow, the sweep, or a service at its own door. Each
- * verb may be said twice, and by several at once: the row's lock lets the first one win.
+ * The creation of a voice. The steps of its workflow, the sweep, and a service through the internal endpoint all call
+ * these functions. Each is idempotent and safe to call concurrently: the row's lock lets the first one win.
  */
 
 export const workflowOf = ({ kind }: Pick<VoiceRow, "kind">) =>
   kind === "clone" ? "voice-clone-native" : "voice-clone-external";
 
-/** From now on the provider may have something of it. null: it is not there any more. */
+/** Marks that the provider may have the voice from now on. Returns null if the voice does not exist. */
 export async function beginTraining(tx: Tx, id: string): Promise<VoiceRow | null> {
-  const row = await lockWhatever(tx, id);
+  const row = await lockAnyVoice(tx, id);
   if (row?.status !== "pending") return row;
   const training = await setVoice(tx, id, { status: "training" });
   await emitVoiceEvent(tx, "voice.training.started", training);
@@ -36,46 +38,46 @@ export async function beginTraining(tx: Tx, id: string): Promise<VoiceRow | null
 }
 
 /**
- * The provider has it under this id: the credits that were held are spent. One that nobody waits for any more, or a
- * second one, goes away there again.
+ * Makes the voice active under the provider's id and debits the held credits. A voice that is no longer wanted, or a second
+ * one, is removed at the provider.
  */
 export async function finishTraining(tx: Tx, id: string, providerVoiceId: string): Promise<void> {
-  const row = await lockWhatever(tx, id);
+  const row = await lockAnyVoice(tx, id);
   if (!row || row.providerVoiceId === providerVoiceId) return;
   if (!canMove(row.status, "active")) return removeUpstream(tx, row, providerVoiceId);
-  const checkedAt = sql`clock_timestamp()` as unknown as Date;
+  const checkedAt = dbNow();
   const active = await setVoice(tx, id, { status: "active", statusReason: null, providerVoiceId, checkedAt });
   await spendHold(tx, id);
   await emitVoiceEvent(tx, "voice.training.completed", active);
 }
 
-/** It will not be made, or is gone at the provider. What was held for it is given back; what was spent stays spent. */
+/** Fails a voice that cannot be created, or that the provider lost. Held credits are released; debited ones are not. */
 export async function failVoice(tx: Tx, id: string, reason: string): Promise<void> {
-  const row = await lockWhatever(tx, id);
+  const row = await lockAnyVoice(tx, id);
   if (!row || !canMove(row.status, "failed")) return;
   const failed = await setVoice(tx, id, { status: "failed", statusReason: reason.slice(0, 1000) });
-  if (isBeingMade(row.status)) await giveBack(tx, row);
+  if (isBeingMade(row.status)) await releaseCredits(tx, row);
   await emitVoiceEvent(tx, isBeingMade(row.status) ? "voice.training.failed" : "voice.updated", failed);
 }
 
-/** Its workflow has ended in vain; by now somebody else may have made it. */
-export async function giveUpMaking(tx: Tx, id: string, reason: string): Promise<void> {
-  const row = await lockWhatever(tx, id);
+/** Fails a voice after its workflow failed, unless another caller has finished it meanwhile. */
+export async function failUnfinishedVoice(tx: Tx, id: string, reason: string): Promise<void> {
+  const row = await lockAnyVoice(tx, id);
   if (row && isBeingMade(row.status)) await failVoice(tx, id, reason);
 }
 
-/** Somebody else settles it: its workflow is over. Before the voice is locked, since the engine locks a run first too. */
+/** Closes the workflow of a voice that is settled otherwise. Call it before the voice is locked: runs are locked first. */
 export async function endWorkflow(tx: Tx, id: string, status: "succeeded" | "failed") {
-  const seen = await peekVoice(tx, id);
-  if (seen && isBeingMade(seen.status)) await closeWorkflow(tx, workflowOf(seen), id, status);
+  const row = await readVoiceRow(tx, id);
+  if (row && isBeingMade(row.status)) await closeWorkflow(tx, workflowOf(row), id, status);
 }
 
-/** Once training has begun the provider may yet come to have it: then it goes away there, and costs nobody anything. */
-export async function giveBack(tx: Tx, { id, status, providerAccountId }: VoiceRow) {
+/** Releases the held credits. After training began the provider may still create the voice; a job then removes it. */
+export async function releaseCredits(tx: Tx, { id, status, providerAccountId }: VoiceRow) {
   await releaseHold(tx, id);
   if (status !== "training") return;
-  const look = { voiceId: id, accountId: providerAccountId, looksLeft: 2 };
-  await enqueue(tx, "voices.clear", look, { key: id, delaySeconds: 90 });
+  const lookup = { voiceId: id, accountId: providerAccountId, looksLeft: 2 };
+  await enqueue(tx, "voices.clear", lookup, { key: id, delaySeconds: 90 });
 }
 
 async function spendHold(tx: Tx, id: string) {
@@ -83,7 +85,7 @@ async function spendHold(tx: Tx, id: string) {
   if (hold) await settleBill(tx, id, 1, hold.amountMicros);
 }
 
-/** What a service says of a voice that it drives itself: the same verbs, and the workflow of ours is over. */
+/** Applies the status that an internal service reports for a voice, and closes our own workflow. */
 export async function reportStatus(tx: Tx, report: UpdateVoiceStatus): Promise<Voice> {
   const { id, status, providerVoiceId, reason } = report;
   if (status !== "training") await endWorkflow(tx, id, status === "active" ? "succeeded" : "failed");
@@ -95,13 +97,21 @@ export async function reportStatus(tx: Tx, report: UpdateVoiceStatus): Promise<V
     throw new ApiError("voice_transition_invalid", `Voice ${id} ${message}, so it cannot become ${status}.`);
   }
   if (status === "training") await beginTraining(tx, id);
-  else if (status === "active") await finishTraining(tx, id, needed(providerVoiceId));
-  else await failVoice(tx, id, reason ?? "The voice could not be made.");
+  else if (status === "active") await finishTraining(tx, id, requireProviderVoiceId(providerVoiceId));
+  else await failVoice(tx, id, reason ?? "The voice could not be created.");
   return toVoice(await lockVoice(tx, id));
 }
 
-function needed(providerVoiceId: string | undefined): string {
+function requireProviderVoiceId(providerVoiceId: string | undefined): string {
   if (providerVoiceId !== undefined) return providerVoiceId;
-  const [path, message] = ["providerVoiceId", "An active voice has an id at the voice provider: say which."];
-  throw new ApiError("input_invalid", `${path}: ${message}`, { details: [{ path, message }] });
+  throw ApiError.invalid("providerVoiceId", "An active voice needs its id at the voice provider. Give it here.");
+}
+
+export async function hasRunningWorkflow(tx: Tx, voiceId: string): Promise<boolean> {
+  const runs = await tx
+    .select({ id: workflowRuns.id })
+    .from(workflowRuns)
+    .where(and(eq(workflowRuns.subjectId, voiceId), eq(workflowRuns.status, "running")))
+    .limit(1);
+  return runs.length > 0;
 }

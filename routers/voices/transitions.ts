@@ -1,9 +1,9 @@
 import type { voices } from "../../db/schema/voices.ts";
 
-export type VoiceState = (typeof voices.$inferSelect)["status"];
+export type VoiceStatus = (typeof voices.$inferSelect)["status"];
 
-/** Where a voice may go from where it is. `active` to `failed`: the provider does not have it any more. */
-const moves: Record<VoiceState, readonly VoiceState[]> = {
+/** The allowed transitions. `active` to `failed`: the provider no longer has the voice. */
+const moves: Record<VoiceStatus, readonly VoiceStatus[]> = {
   pending: ["training", "failed", "deleted"],
   training: ["active", "failed", "deleted"],
   active: ["failed", "deleted"],
@@ -11,7 +11,7 @@ const moves: Record<VoiceState, readonly VoiceState[]> = {
   deleted: [],
 };
 
-export const canMove = (from: VoiceState, to: VoiceState): boolean => moves[from].includes(to);
+export const canMove = (from: VoiceStatus, to: VoiceStatus): boolean => moves[from].includes(to);
 
-/** Being made: a workflow is about it, and credits may be held for it. */
-export const isBeingMade = (status: VoiceState): boolean => status === "pending" || status === "training";
+/** True while a workflow creates the voice. Credits may be held for it. */
+export const isBeingMade = (status: VoiceStatus): boolean => status === "pending" || status === "training";

@@ -3,11 +3,12 @@ import type { Tx } from "../../db/client.ts";
 import { workflowRuns, workflowSteps } from "../../db/schema/workflows.ts";
 import { ApiError } from "../core/errors.ts";
 import { toIso, toIsoOrNull } from "../core/fields.ts";
+import { createdWithin } from "../core/list-filters.ts";
 import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
 import type { ListWorkflows, Workflow } from "./schema.ts";
 import type { RunRow, StepRow } from "./service.ts";
 
-/** Runs with their steps, newest first. In a transaction of the house: of all clients. */
+/** Runs with their steps, newest first. In a system transaction: the runs of all clients. */
 export async function listWorkflows(tx: Tx, { limit, cursor, ...filters }: ListWorkflows, key: ListKey) {
   const before = readCursor(key, cursor);
   const runs = await tx
@@ -20,6 +21,7 @@ export async function listWorkflows(tx: Tx, { limit, cursor, ...filters }: ListW
         filters.name && eq(workflowRuns.name, filters.name),
         filters.clientId ? eq(workflowRuns.clientId, filters.clientId) : undefined,
         filters.subjectId ? eq(workflowRuns.subjectId, filters.subjectId) : undefined,
+        createdWithin(workflowRuns.createdAt, filters),
       ),
     )
     .orderBy(desc(workflowRuns.id))
@@ -29,9 +31,9 @@ export async function listWorkflows(tx: Tx, { limit, cursor, ...filters }: ListW
 
 export async function getWorkflow(tx: Tx, id: string): Promise<Workflow> {
   const runs = await tx.select().from(workflowRuns).where(eq(workflowRuns.id, id));
-  const [found] = await withSteps(tx, runs);
-  if (!found) throw new ApiError("workflow_not_found", `There is no workflow run ${id}.`);
-  return found;
+  const [workflow] = await withSteps(tx, runs);
+  if (!workflow) throw new ApiError("workflow_not_found", `There is no workflow run ${id}.`);
+  return workflow;
 }
 
 async function withSteps(tx: Tx, runs: RunRow[]): Promise<Workflow[]> {
@@ -43,14 +45,14 @@ async function withSteps(tx: Tx, runs: RunRow[]): Promise<Workflow[]> {
     .where(inArray(workflowSteps.runId, ids))
     .orderBy(asc(workflowSteps.position));
   return runs.map((run) =>
-    onTheWire(
+    toWorkflow(
       run,
       steps.filter(({ runId }) => runId === run.id),
     ),
   );
 }
 
-function onTheWire(
+function toWorkflow(
   { id, clientId, name, subjectId, status, createdAt, finishedAt }: RunRow,
   steps: StepRow[],
 ): Workflow {

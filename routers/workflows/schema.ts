@@ -1,17 +1,18 @@
 import { z } from "zod";
 import { examples, Id, Timestamp } from "../core/fields.ts";
+import { createdFilter } from "../core/list-filters.ts";
 import { PageInput, pageOf } from "../core/pagination.ts";
 import { type WorkflowName, workflowNames } from "./service.ts";
 
 const names = Object.keys(workflowNames) as [WorkflowName, ...WorkflowName[]];
-const runStates = ["running", "succeeded", "failed"] as const;
+const runStatuses = ["running", "succeeded", "failed"] as const;
 
 export const WorkflowId = z.strictObject({ id: Id("workflow", examples.workflow) });
 
 export const ListWorkflows = z.strictObject({
   ...PageInput,
   status: z
-    .enum(runStates)
+    .enum(runStatuses)
     .optional()
     .meta({ examples: ["failed"] }),
   name: z
@@ -24,6 +25,7 @@ export const ListWorkflows = z.strictObject({
     .max(64)
     .optional()
     .meta({ examples: [examples.voice] }),
+  ...createdFilter,
 });
 export type ListWorkflows = z.output<typeof ListWorkflows>;
 
@@ -33,7 +35,7 @@ export const Workflow = z
     clientId: Id("client", examples.client),
     name: z.string().meta({ examples: ["voice-clone-native"] }),
     subjectId: z.string().meta({ examples: [examples.voice] }),
-    status: z.enum(runStates).meta({ examples: ["running"] }),
+    status: z.enum(runStatuses).meta({ examples: ["running"] }),
     steps: z.array(
       z.object({
         name: z.string().meta({ examples: ["train"] }),

@@ -1,11 +1,12 @@
-import { and, asc, eq, sql } from "drizzle-orm";
+import { and, asc, eq } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { enqueue } from "../../db/queue.ts";
 import { workflowRuns, workflowSteps } from "../../db/schema/workflows.ts";
+import { dbNow, inSeconds } from "../../db/time.ts";
 import { ApiError } from "../core/errors.ts";
 
-/** Every workflow there is, and its steps in order. `jobs/workflows.ts` must do each one, or the house does not compile. */
+/** Every workflow with its steps in order. A step without a handler in `jobs/workflows.ts` does not compile. */
 export const workflowNames = {
   "voice-clone-native": ["fetch-samples", "train"],
   "voice-clone-external": ["check-credential", "register"],
@@ -19,9 +20,7 @@ export type StepName<N extends WorkflowName> = (typeof workflowNames)[N][number]
 export type RunRow = typeof workflowRuns.$inferSelect;
 export type StepRow = typeof workflowSteps.$inferSelect;
 
-const now = sql`clock_timestamp()` as unknown as Date; // drizzle takes an expression where its types ask for a value
-
-/** Begins a workflow about one thing, in the caller's transaction. One that runs about it already goes on, and is answered. */
+/** Starts a workflow for one subject, in the caller's transaction. If one is already running, returns its id instead. */
 export async function startWorkflow<N extends WorkflowName>(
   tx: Tx,
   name: N,
@@ -34,34 +33,32 @@ export async function startWorkflow<N extends WorkflowName>(
     .values({ id, name, subjectId, input })
     .onConflictDoNothing()
     .returning();
-  if (!started) return runningOf(tx, name, subjectId);
+  if (!started) return findRunningRun(tx, name, subjectId);
   const steps = workflowNames[name].map((step, position) => ({ runId: id, position, name: step }));
   await tx.insert(workflowSteps).values(steps);
-  await tx.update(workflowSteps).set({ status: "running", nextAt: now }).where(stepIs(id, 0));
+  await tx.update(workflowSteps).set({ status: "running", nextAt: dbNow() }).where(stepIs(id, 0));
   await enqueue(tx, "workflows.advance", { runId: id }, { key: id });
   return id;
 }
 
-async function runningOf(tx: Tx, name: WorkflowName, subjectId: string): Promise<string> {
+async function findRunningRun(tx: Tx, name: WorkflowName, subjectId: string): Promise<string> {
   const [run] = await tx
     .select({ id: workflowRuns.id })
     .from(workflowRuns)
     .where(and(eq(workflowRuns.name, name), eq(workflowRuns.subjectId, subjectId), eq(workflowRuns.status, "running")));
-  if (!run) throw new ApiError("server_overloaded", undefined, { retryAfterSeconds: 1 }); // it ended in this very moment
+  if (!run) throw new ApiError("server_overloaded", undefined, { retryAfterSeconds: 1 }); // the run ended between the two statements
   return run.id;
 }
 
-/*
- * Locks are taken in one order, or two of these verbs would wait for each other: the run, its steps, then its subject.
- */
+// Lock order of these functions, without which they could deadlock: the run, its steps, then its subject.
 
 async function lockRunning(tx: Tx, runId: string): Promise<RunRow | null> {
   const [run] = await tx.select().from(workflowRuns).where(eq(workflowRuns.id, runId)).for("update");
   return run?.status === "running" ? run : null;
 }
 
-/** The run with its present step, both locked; null when nothing is left to be done. */
-export async function presentStep(tx: Tx, runId: string): Promise<{ run: RunRow; step: StepRow } | null> {
+/** Locks a running run and its current step. Returns null when nothing is left to do. */
+export async function lockCurrentStep(tx: Tx, runId: string): Promise<{ run: RunRow; step: StepRow } | null> {
   const run = await lockRunning(tx, runId);
   if (!run) return null;
   const [step] = await tx
@@ -73,32 +70,32 @@ export async function presentStep(tx: Tx, runId: string): Promise<{ run: RunRow;
   return step ? { run, step } : null;
 }
 
-/** Notes that an attempt begins, and counts it: what dies in it has used it up. */
+/** Records and counts the start of an attempt. An attempt that crashes counts as used. */
 export async function beginAttempt(tx: Tx, step: StepRow): Promise<StepRow> {
-  const [begun] = await tx
+  const [started] = await tx
     .update(workflowSteps)
     .set({
       attempts: step.attempts + 1,
-      startedAt: step.startedAt ?? now,
-      nextAt: sql`clock_timestamp() + interval '10 minutes'` as unknown as Date,
+      startedAt: step.startedAt ?? dbNow(),
+      nextAt: inSeconds(600),
     })
     .where(stepIs(step.runId, step.position))
     .returning();
-  return begun!;
+  return started!;
 }
 
-/** The step is done: the next one begins, or the run has succeeded. False when somebody else has moved it on already. */
+/** Completes a step: the next one starts, or the run has succeeded. Returns false if another worker was first. */
 export async function finishStep(tx: Tx, { runId, position, attempts }: StepRow): Promise<boolean> {
   if (!(await lockRunning(tx, runId))) return false;
   const [done] = await tx
     .update(workflowSteps)
-    .set({ status: "done", finishedAt: now, error: null, nextAt: null })
+    .set({ status: "done", finishedAt: dbNow(), error: null, nextAt: null })
     .where(and(stepIs(runId, position), eq(workflowSteps.status, "running"), eq(workflowSteps.attempts, attempts)))
     .returning();
   if (!done) return false;
   const [next] = await tx
     .update(workflowSteps)
-    .set({ status: "running", nextAt: now })
+    .set({ status: "running", nextAt: dbNow() })
     .where(stepIs(runId, position + 1))
     .returning();
   if (next) await enqueue(tx, "workflows.advance", { runId }, { key: runId });
@@ -106,7 +103,7 @@ export async function finishStep(tx: Tx, { runId, position, attempts }: StepRow)
   return true;
 }
 
-/** Nothing went wrong, it only is not so far yet: looked at again later, and not counted as an attempt. */
+/** Checks a step again later, because its condition is not met yet. This does not count as an attempt. */
 export async function postponeStep(tx: Tx, { runId, position, attempts }: StepRow, seconds: number) {
   await tx
     .update(workflowSteps)
@@ -115,7 +112,7 @@ export async function postponeStep(tx: Tx, { runId, position, attempts }: StepRo
   await enqueue(tx, "workflows.advance", { runId }, { key: runId, delaySeconds: seconds });
 }
 
-/** An attempt failed: the next one is due after so many seconds. */
+/** Records a failed attempt. The next one is due after that many seconds. */
 export async function retryStep(tx: Tx, { runId, position }: StepRow, error: string, seconds: number) {
   await tx
     .update(workflowSteps)
@@ -124,12 +121,12 @@ export async function retryStep(tx: Tx, { runId, position }: StepRow, error: str
   await enqueue(tx, "workflows.advance", { runId }, { key: runId, delaySeconds: seconds });
 }
 
-/** The last attempt failed, and the run with it. False when somebody else has ended the run, or moved it on, already. */
+/** Fails the step and its run after the last attempt. Returns false if another worker was first. */
 export async function failStep(tx: Tx, { runId, position, attempts }: StepRow, error: string): Promise<boolean> {
   if (!(await lockRunning(tx, runId))) return false;
   const [failed] = await tx
     .update(workflowSteps)
-    .set({ status: "failed", error: error.slice(0, 1000), finishedAt: now, nextAt: null })
+    .set({ status: "failed", error: error.slice(0, 1000), finishedAt: dbNow(), nextAt: null })
     .where(and(stepIs(runId, position), eq(workflowSteps.status, "running"), eq(workflowSteps.attempts, attempts)))
     .returning();
   if (!failed) return false;
@@ -137,31 +134,32 @@ export async function failStep(tx: Tx, { runId, position, attempts }: StepRow, e
   return true;
 }
 
-/** What the next attempt must know: how far this one came. */
-export async function rememberInRun(tx: Tx, runId: string, input: Record<string, unknown>) {
-  await tx.update(workflowRuns).set({ input, updatedAt: now }).where(eq(workflowRuns.id, runId));
+/** Saves progress in the run's input, for the next attempt. */
+export async function saveRunInput(tx: Tx, runId: string, input: Record<string, unknown>) {
+  await tx.update(workflowRuns).set({ input, updatedAt: dbNow() }).where(eq(workflowRuns.id, runId));
 }
 
-/** Ends the run about a thing that is settled otherwise, by a service or by a deletion. */
+/** Ends the running run of a subject that a service or a deletion has settled. */
 export async function closeWorkflow(tx: Tx, name: WorkflowName, subjectId: string, status: "succeeded" | "failed") {
   const closed = await tx
     .update(workflowRuns)
-    .set({ status, updatedAt: now, finishedAt: now })
+    .set({ status, updatedAt: dbNow(), finishedAt: dbNow() })
     .where(and(eq(workflowRuns.name, name), eq(workflowRuns.subjectId, subjectId), eq(workflowRuns.status, "running")))
     .returning({ id: workflowRuns.id });
   for (const { id } of closed) {
     await tx
       .update(workflowSteps)
-      .set({ status: status === "succeeded" ? "done" : "failed", finishedAt: now, nextAt: null })
+      .set({ status: status === "succeeded" ? "done" : "failed", finishedAt: dbNow(), nextAt: null })
       .where(and(eq(workflowSteps.runId, id), eq(workflowSteps.status, "running")));
   }
 }
 
-/** Takes a failed run up again at the step that failed, with all its attempts before it. */
+/** Restarts a failed run at the step that failed, with a full set of attempts. */
 export async function retryWorkflow(tx: Tx, runId: string): Promise<RunRow> {
   const [run] = await tx.select().from(workflowRuns).where(eq(workflowRuns.id, runId)).for("update");
   if (!run) throw new ApiError("workflow_not_found", `There is no workflow run ${runId}.`);
-  if (run.status !== "failed") throw new ApiError("workflow_not_failed", `Run ${runId} is ${run.status}.`);
+  if (run.status !== "failed")
+    throw new ApiError("workflow_not_failed", `Run ${runId} is ${run.status}. Only a failed run can be retried.`);
   const [other] = await tx
     .select({ id: workflowRuns.id })
     .from(workflowRuns)
@@ -172,24 +170,30 @@ export async function retryWorkflow(tx: Tx, runId: string): Promise<RunRow> {
         eq(workflowRuns.status, "running"),
       ),
     );
-  if (other) throw new ApiError("workflow_not_failed", `Run ${other.id} is under way about the same thing.`);
-  const [again] = await tx
+  if (other)
+    throw new ApiError(
+      "workflow_not_failed",
+      `Run ${other.id} is already running for the same subject. Wait until it ends.`,
+    );
+  const [restarted] = await tx
     .update(workflowRuns)
-    .set({ status: "running", finishedAt: null, updatedAt: now })
+    .set({ status: "running", finishedAt: null, updatedAt: dbNow() })
     .where(eq(workflowRuns.id, runId))
     .returning();
   await tx
     .update(workflowSteps)
-    .set({ status: "running", attempts: 0, nextAt: now, finishedAt: null })
+    .set({ status: "running", attempts: 0, nextAt: dbNow(), finishedAt: null })
     .where(and(eq(workflowSteps.runId, runId), eq(workflowSteps.status, "failed")));
   await enqueue(tx, "workflows.advance", { runId }, { key: runId });
-  return again!;
+  return restarted!;
 }
 
 async function endRun(tx: Tx, runId: string, status: "succeeded" | "failed") {
-  await tx.update(workflowRuns).set({ status, updatedAt: now, finishedAt: now }).where(eq(workflowRuns.id, runId));
+  await tx
+    .update(workflowRuns)
+    .set({ status, updatedAt: dbNow(), finishedAt: dbNow() })
+    .where(eq(workflowRuns.id, runId));
 }
 
 const stepIs = (runId: string, position: number) =>
   and(eq(workflowSteps.runId, runId), eq(workflowSteps.position, position));
-const inSeconds = (seconds: number) => sql`clock_timestamp() + make_interval(secs => ${seconds})` as unknown as Date;

@@ -21,7 +21,7 @@ const make = async () => (await h.post("/agents", agent)).body.data;
 afterEach(() => h.simulator.faults({}));
 
 describe("an agent", () => {
-  test("is made with what is left out at its default, is active at once, and is found on both doors", async () => {
+  test("is created with defaults for omitted fields, is active immediately, and is found on both transports", async () => {
     const made = await h.post("/agents", { name: " Reception ", systemPrompt: "Be brief." });
     expect(made).toMatchObject({
       status: 201,
@@ -43,7 +43,7 @@ describe("an agent", () => {
     expect((await h.query("agents.list", { limit: 1 })).body.result.data.items).toEqual([data]);
   });
 
-  test("stands at the provider under our id, with what was asked", async () => {
+  test("exists at the provider under our id, with the fields of the request", async () => {
     const { id } = await make();
     const upstream = await upstreamOf(id);
     expect(upstream).toMatchObject({
@@ -52,7 +52,7 @@ describe("an agent", () => {
     });
   });
 
-  test("keeps every field that a change does not name, here and at the provider, and gets a version per change", async () => {
+  test("keeps every field that a change omits, here and at the provider, and gets a version per change", async () => {
     const { id, updatedAt, ...first } = await make();
     const changes = [
       { name: "Night" },
@@ -88,7 +88,7 @@ describe("an agent", () => {
     expect(await eventsOf(id)).toEqual(["agent.created", ...changes.map(() => "agent.updated")]);
   });
 
-  test("that is not there, or not active, cannot be changed", async () => {
+  test("cannot be changed if it does not exist or is not active", async () => {
     const missing = newId("agent");
     expect(outcome(await h.patch(`/agents/${missing}`, { name: "New" }))).toEqual([404, "agent_not_found"]);
     const { id } = await make();
@@ -97,7 +97,7 @@ describe("an agent", () => {
     expect(await versionsOf(id)).toHaveLength(1);
   });
 
-  test("is listed by its status", async () => {
+  test("is listed by status", async () => {
     const { id } = await make();
     await h.owner`update agents set status = 'failed', status_reason = 'no' where id = ${id}`;
     const ids = async (status: string) =>
@@ -109,7 +109,7 @@ describe("an agent", () => {
 });
 
 describe("when the provider refuses", () => {
-  test("a new agent, it is failed and says why; nothing is said to the world", async () => {
+  test("a new agent, it is failed with the reason, and no event is emitted", async () => {
     await h.simulator.faults({ create: { errors: [{ status: 400 }] }, applyTo: "agents" });
     const refused = await h.post("/agents", agent);
     expect(outcome(refused)).toEqual([422, "provider_rejected"]);
@@ -128,7 +128,7 @@ describe("when the provider refuses", () => {
     ]);
   });
 
-  test("a change, the version is failed and the one before stays live; the next change goes through", async () => {
+  test("a change, the version is failed and the previous one stays live; the next change succeeds", async () => {
     const { id, ...before } = await make();
     await h.simulator.faults({ changes: { errors: [{ status: 400 }] }, applyTo: "agents" });
     expect(outcome(await h.patch(`/agents/${id}`, { name: "Bad", greeting: "Bad" }))).toEqual([
@@ -146,7 +146,7 @@ describe("when the provider refuses", () => {
 });
 
 describe("when the provider is down", () => {
-  test("nothing is done, and the caller hears when to come again: as the provider said, or in a few seconds", async () => {
+  test("nothing changes, and Retry-After is the provider's value or a few seconds", async () => {
     for (const [wait, ask] of [
       ["30", () => h.post("/agents", agent)],
       ["31", () => h.mutate("agents.create", agent)],
@@ -167,7 +167,7 @@ describe("when the provider is down", () => {
     expect(await upstreamOf(id)).toBeUndefined();
   });
 
-  test("for a change too, and what was live stays so", async () => {
+  test("a change is refused too, and the live version stays", async () => {
     const { id, ...before } = await make();
     await h.simulator.faults({
       changes: { errors: [{ status: 503, times: 3, retryAfterSeconds: 40 }] },
@@ -179,8 +179,8 @@ describe("when the provider is down", () => {
   });
 });
 
-describe("when the line breaks after the provider accepted", () => {
-  test("the answer is 202 with the agent provisioning; it is found by its name, and the key then gives the first answer", async () => {
+describe("when the connection breaks after the provider accepted", () => {
+  test("the response is 202 with the agent provisioning; it is found by its name, and the key then returns the first response", async () => {
     await h.simulator.faults({ create: { resetAfterAccepting: 1 }, applyTo: "agents" });
     const ask = { idempotencyKey: "lost-1" };
     const lost = await h.post("/agents", agent, ask);
@@ -208,8 +208,8 @@ describe("when the line breaks after the provider accepted", () => {
   });
 });
 
-describe("two changes at once", () => {
-  test("never mix and never deadlock: one is done, the others are told to wait", async () => {
+describe("concurrent changes", () => {
+  test("never mix and never deadlock: one succeeds, the others get 409", async () => {
     const { id } = await make();
     for (let round = 0; round < 8; round++) {
       const greetings = ["One", "Two", "Three"].map((word) => `${word} ${round}`);
@@ -240,18 +240,18 @@ async function eventsOf(id: string): Promise<string[]> {
   return rows.map(({ type }) => type);
 }
 
-/** What the provider has under our id. */
+/** The provider's agents with our id. */
 async function upstreamOf(id: string) {
   const response = await fetch(`${h.simulator.url}/api/agents?search=${id}`, {
     headers: { "x-api-key": h.env.ULTRAVOX_API_KEY },
   });
-  // biome-ignore lint/suspicious/noExplicitAny: the provider's own words, to be looked into
+  // biome-ignore lint/suspicious/noExplicitAny: the provider's own format, to be inspected
   const { results } = (await response.json()) as { results: any[] };
   expect(results.length).toBeLessThan(2);
   return results[0];
 }
 
-/** The safety job looks after 30 seconds; here it looks now. */
+/** Runs the recovery job now instead of after 30 seconds. */
 const lookNow = () =>
   h.owner`update graphile_worker._private_jobs set run_at = now()
     where task_id = (select id from graphile_worker._private_tasks where identifier = 'intents.resolve')`;

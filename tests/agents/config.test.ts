@@ -22,8 +22,8 @@ const make = async (more: object = {}) => {
 
 afterEach(() => h.simulator.faults({}));
 
-describe("an agent with all that it may have", () => {
-  test("speaks the languages of its list, and begins with the first unless told otherwise", async () => {
+describe("an agent with every field", () => {
+  test("speaks the languages of its list, and begins with the first unless there is a hint", async () => {
     const { id } = await make({ systemPrompt: "Be brief.", languages: ["en-GB", "de"] });
     const { callTemplate } = await upstreamOf(id);
     expect(callTemplate.languageHint).toBe("en-GB");
@@ -39,7 +39,7 @@ describe("an agent with all that it may have", () => {
     }
   });
 
-  test("is given to the provider with voice, tools, knowledge, messages and variables", async () => {
+  test("is sent to the provider with voice, tools, knowledge, messages and variables", async () => {
     const mine = await parts();
     const second = await parts();
     const { id } = await make({
@@ -52,7 +52,7 @@ describe("an agent with all that it may have", () => {
         { name: "day", required: true, default: "today" },
         { name: "other", required: false },
       ],
-      // biome-ignore lint/suspicious/noThenProperty: the word on the wire
+      // biome-ignore lint/suspicious/noThenProperty: the field's name in the API
       inactivityMessages: [{ afterSeconds: 15, message: "Hello?", then: "hang_up_soft" }],
       timeExceededMessage: "Time is up, {{name}}.",
       voicemail: { behaviour: "hang_up" },
@@ -69,11 +69,11 @@ describe("an agent with all that it may have", () => {
       contextSchema: { properties: { name: {}, day: {}, other: {} }, required: ["name"] },
       firstSpeakerSettings: { agent: {} },
     });
-    // The provider fills in no greeting's variables, but the prompt's.
+    // The provider fills in the variables of a prompt, but not those of a greeting.
     expect(callTemplate.firstSpeakerSettings.agent).toEqual({});
     expect(callTemplate.systemPrompt).toBe(
       'Call {{name}}.\n\nOpen the call with exactly these words: "Good morning, {{name}}!"\n' +
-        "If a voicemail or an answering machine has picked up, say nothing and use the tool hangUp at once.",
+        "If a voicemail or an answering machine has picked up, stay silent and use the tool hangUp immediately.",
     );
     expect(callTemplate.selectedTools).toEqual([
       { toolId: `up-${mine.tool}` },
@@ -99,9 +99,9 @@ describe("an agent with all that it may have", () => {
     ]);
   });
 
-  test("loses at the provider too what a change takes away", async () => {
+  test("loses at the provider, too, what a change removes", async () => {
     const mine = await parts();
-    // biome-ignore lint/suspicious/noThenProperty: the word on the wire
+    // biome-ignore lint/suspicious/noThenProperty: the field's name in the API
     const inactivityMessages = [{ afterSeconds: 15, message: "Hello?", then: "nothing" }];
     const { id } = await make({ ...using(mine), inactivityMessages, timeExceededMessage: "Bye.", hangUpEnabled: true });
     const none = { voiceId: null, knowledgeBaseIds: [], tools: [], inactivityMessages: [], timeExceededMessage: null };
@@ -113,7 +113,7 @@ describe("an agent with all that it may have", () => {
     expect(await usesOf(id)).toEqual([]);
   });
 
-  test("shows a stored credential at a tool's door: sealed here, open at the provider alone", async () => {
+  test("sends a stored credential with a tool: sealed here, plain text only at the provider", async () => {
     const mine = await parts();
     const secret = "s3cr3t-0123456789";
     const { credential } = await credentialFor("custom-crm", secret);
@@ -137,7 +137,7 @@ describe("an agent with all that it may have", () => {
   });
 });
 
-describe("what an agent names", () => {
+describe("the references of an agent", () => {
   type Case = [string, (mine: Parts) => unknown, object | ((mine: Parts) => object), number, string, string];
   const cases: Case[] = [
     ["a voice that is not there", () => null, { voiceId: newId("voice") }, 404, "voice_not_found", "voiceId"],
@@ -214,7 +214,7 @@ describe("what an agent names", () => {
       "tools.0.toolId",
     ],
     [
-      "a tool called like one of its own",
+      "a tool with the name of an added one",
       ({ tool }) => h.owner`update tools set name = 'transfer_to_sales' where id = ${tool}`,
       (mine) => ({ ...using(mine), transferTargets: [{ name: "sales", description: "x", to: "+14155550100" }] }),
       400,
@@ -223,7 +223,7 @@ describe("what an agent names", () => {
     ],
   ];
 
-  test.each(cases)("is refused by its field: %s", async (_, spoil, given, status, code, path) => {
+  test.each(cases)("are refused by their field: %s", async (_, spoil, given, status, code, path) => {
     const mine = await parts();
     await spoil(mine);
     const wanted = typeof given === "function" ? given(mine) : given;
@@ -241,7 +241,7 @@ describe("what an agent names", () => {
     ["what is no variable", { greeting: "{{#x}}" }, ["greeting"]],
     ["a tool twice", { tools: [1, 2].map(() => ({ toolId: "tool_01m82knxfbfrssk0x3en012rbf" })) }, ["tools.1.toolId"]],
     ["a variable twice", { variables: [{ name: "a" }, { name: "a" }] }, ["variables.1.name"]],
-    ["a message that nobody hears", { voicemail: { behaviour: "hang_up", message: "x" } }, ["voicemail.message"]],
+    ["a message that is never spoken", { voicemail: { behaviour: "hang_up", message: "x" } }, ["voicemail.message"]],
     [
       "a number that cannot be",
       { transferTargets: [{ name: "a", description: "b", to: "+1" }] },
@@ -252,7 +252,7 @@ describe("what an agent names", () => {
       { outputSchema: { type: "object", properties: { a: { type: "txt" } } } },
       ["outputSchema.properties.a.type"],
     ],
-  ])("is refused before anything is asked: %s", async (_, given, paths) => {
+  ])("are refused before any request to the provider: %s", async (_, given, paths) => {
     const before = (await h.simulator.requests()).requests.length;
     const answer = await h.post("/agents", { ...agent, ...given });
     expect(outcome(answer)).toEqual([400, "input_invalid"]);
@@ -260,7 +260,7 @@ describe("what an agent names", () => {
     expect((await h.simulator.requests()).requests.length).toBe(before);
   });
 
-  test("is written down while it is being asked for, and as it is once that is settled", async () => {
+  test("are recorded while a change is pending, and as they are once it is settled", async () => {
     const [one, two] = [await parts(), await parts()];
     const { id } = await make({ voiceId: one.voice });
     await whileHeld(async (release) => {
@@ -279,8 +279,8 @@ describe("what an agent names", () => {
   });
 });
 
-describe("a thing that is deleted while an agent takes it", () => {
-  test("is refused to the agent when its deletion came first", async () => {
+describe("a resource that is deleted while an agent adds it", () => {
+  test("is refused to the agent if the deletion came first", async () => {
     const mine = await parts();
     const { id } = await make();
     const deleting = await beginDeleting(mine.voice);
@@ -290,7 +290,7 @@ describe("a thing that is deleted while an agent takes it", () => {
     expect(outcome(await taking)).toEqual([404, "voice_not_found"]);
   });
 
-  test("is not deleted when the agent came first, though nobody knows yet whether the provider took it", async () => {
+  test("is not deleted if the agent came first, although the provider's result is still unknown", async () => {
     const mine = await parts();
     const { id } = await make();
     await whileHeld(async (release) => {
@@ -303,7 +303,7 @@ describe("a thing that is deleted while an agent takes it", () => {
     });
   });
 
-  /** As a noun deletes: it locks its own row, and looks into agent_uses after, in a statement of its own. */
+  /** As a service deletes: it locks its row first, and reads agent_uses in a later statement. */
   async function beginDeleting(voiceId: string) {
     const own = await h.owner.reserve();
     await own`begin`;
@@ -328,7 +328,7 @@ describe("a thing that is deleted while an agent takes it", () => {
 });
 
 describe("a change", () => {
-  test("that changes nothing makes no version, asks nobody, and answers what is", async () => {
+  test("without a difference creates no version, sends no request, and returns the agent", async () => {
     const mine = await parts();
     const { id, ...before } = await make(using(mine));
     const asked = (await h.simulator.requests()).requests.length;
@@ -345,7 +345,7 @@ describe("a change", () => {
     expect(open!.n).toBe(0);
   });
 
-  test("of the metadata alone makes no version; one that the provider refuses leaves them as they were", async () => {
+  test("of the metadata alone creates no version; a change that the provider refuses leaves them as they were", async () => {
     const { id } = await make({ metadata: { team: "north", site: "a" } });
     const changed = await h.patch(`/agents/${id}`, { metadata: { team: "south" } });
     expect(changed.body.data).toMatchObject({ metadata: { team: "south" }, version: 1 });
@@ -360,7 +360,7 @@ describe("a change", () => {
     });
   });
 
-  test("to one kind of voice takes the other's place", async () => {
+  test("to one kind of voice replaces the other", async () => {
     const mine = await parts();
     const { id } = await make({ voice: "Mark" });
     expect((await h.patch(`/agents/${id}`, { voiceId: mine.voice })).body.data).toMatchObject({
@@ -379,13 +379,13 @@ describe("a change", () => {
   });
 });
 
-describe("a voice that is named as we name ours", () => {
+describe("a voice name that looks like our ids", () => {
   const isRefused = (answer: Answer) => {
     expect([...outcome(answer), pathsOf(answer)]).toEqual([400, "input_invalid", ["voice"]]);
     expect(answer.body.error.message).toContain("`voiceId`");
   };
 
-  test("is nobody's to speak with, in whatever spelling, made, changed, restored or copied", async () => {
+  test("is refused in any spelling, on create, update, restore and duplicate", async () => {
     const { voice } = await parts();
     const { id } = await make();
     for (const given of [voice, voice.toUpperCase(), ` ${voice}`]) {
@@ -400,7 +400,7 @@ describe("a voice that is named as we name ours", () => {
     expect(outcome(await h.patch(`/agents/${id}`, { voice: null }))).toEqual([200, undefined]);
   });
 
-  test("goes to the provider no more where an agent has it from before", async () => {
+  test("is no longer sent to the provider for an agent that already has it", async () => {
     const { voice } = await parts();
     const { id } = await make({ voice: "Mark" });
     await h.owner`update agent_versions set config = config || ${h.owner.json({ voice })} where agent_id = ${id}`;
@@ -417,7 +417,7 @@ describe("a voice that is named as we name ours", () => {
 });
 
 describe("the versions of an agent", () => {
-  test("are listed newest first with what changed, page by page, and read whole", async () => {
+  test("are listed newest first with the changed fields, page by page, and can be read in full", async () => {
     const { id } = await make();
     await h.patch(`/agents/${id}`, { greeting: "Hi", temperature: 0.5 });
     await h.simulator.faults({ changes: { errors: [{ status: 400 }] }, applyTo: "agents" });
@@ -463,7 +463,7 @@ describe("the versions of an agent", () => {
 });
 
 describe("a copy of an agent", () => {
-  test("is an agent of its own, of what the first is now", async () => {
+  test("is a separate agent with the live config of the first", async () => {
     const mine = await parts();
     const source = await make({ ...using(mine), metadata: { team: "north" } });
     await h.patch(`/agents/${source.id}`, { greeting: "Hello" });
@@ -489,7 +489,7 @@ describe("a copy of an agent", () => {
 });
 
 describe("a deleted agent", () => {
-  test("is gone for everybody, here and at the provider; its calls can still be read", async () => {
+  test("no longer exists, here or at the provider; its calls can still be read", async () => {
     const mine = await parts();
     const { id } = await make(using(mine));
     const call = (await h.post("/calls", { agentId: id, medium: { type: "web" } })).body.data;
@@ -512,7 +512,7 @@ describe("a deleted agent", () => {
     await until(async () => !(await upstreamOf(id)));
   });
 
-  test("is deleted by nobody while it is being changed", async () => {
+  test("cannot be deleted while it is being changed", async () => {
     const { id } = await make();
     await whileHeld(async (release) => {
       const changing = h.patch(`/agents/${id}`, { greeting: "Hi" });
@@ -525,7 +525,7 @@ describe("a deleted agent", () => {
     expect((await h.remove(`/agents/${id}`)).status).toBe(204);
   });
 
-  test("that never came to be is deleted without a word to the provider", async () => {
+  test("that was never created is deleted without a request to the provider", async () => {
     await h.simulator.faults({ create: { errors: [{ status: 400 }] }, applyTo: "agents" });
     const id = pathMessage(await h.post("/agents", agent));
     const removals = () => h.owner`select j.id from graphile_worker._private_jobs j
@@ -540,7 +540,7 @@ describe("a deleted agent", () => {
 });
 
 describe("the list of agents", () => {
-  test("is narrowed by name, by what they use, and by metadata, all at once", async () => {
+  test("is filtered by name, by use, by metadata and by time of creation, combined", async () => {
     const [one, two] = [await parts(), await parts()];
     await make({ metadata: { site: "x" } });
     const a = await make({ ...using(one), name: "Zoë's 100% desk", metadata: { team: "n", site: "x" } });
@@ -559,12 +559,14 @@ describe("the list of agents", () => {
     expect(await ids("metadata=team:n")).toEqual([b.id, a.id]);
     expect(await ids("metadata=team:n&metadata=site:x")).toEqual([a.id]);
     expect(await ids(`metadata=team:n&voiceId=${two.voice}`)).toEqual([b.id]);
+    expect(await ids(`metadata=team:n&createdAfter=${b.createdAt}`)).toEqual([b.id]);
+    expect(await ids(`metadata=team:n&createdBefore=${b.createdAt}`)).toEqual([a.id]);
     expect(outcome(await h.get(`/agents?voiceId=${newId("voice")}`))).toEqual([404, "voice_not_found"]);
   });
 });
 
-describe("a call that meets a change", () => {
-  test("waits a moment for it, and has the new version", async () => {
+describe("a call during a change", () => {
+  test("waits for a moment and uses the new version", async () => {
     const { id } = await make();
     const { asClient } = h.deps.db;
     await whileHeld(async (release) => {
@@ -583,7 +585,7 @@ describe("a call that meets a change", () => {
     });
   });
 
-  test("is refused when that takes longer, and costs nothing", async () => {
+  test("is refused if the change takes longer, and costs nothing", async () => {
     const { id } = await make();
     await whileHeld(async (release) => {
       const changing = h.patch(`/agents/${id}`, { greeting: "New" });
@@ -602,7 +604,7 @@ const pathsOf = ({ body }: Answer): string[] => body.error.details.map(({ path }
 const pathMessage = ({ body }: Answer): string =>
   body.error.details.find(({ path }: { path: string }) => path === "id").id;
 
-/** What is changed meanwhile comes to the provider only once it is released. */
+/** Holds changes back from the provider until they are released. */
 async function whileHeld(work: (release: () => void) => Promise<void>) {
   const { ultravox } = h.deps.providers;
   const { updateAgent } = ultravox;
@@ -638,12 +640,12 @@ async function upstreamOf(id: string) {
   const response = await fetch(`${h.simulator.url}/api/agents?search=${id}`, {
     headers: { "x-api-key": h.env.ULTRAVOX_API_KEY },
   });
-  // biome-ignore lint/suspicious/noExplicitAny: the provider's own words, to be looked into
+  // biome-ignore lint/suspicious/noExplicitAny: the provider's own format, to be inspected
   const { results } = (await response.json()) as { results: any[] };
   return results[0];
 }
 
-/** A tool's own secret, as PUT /auth/providers/custom-<name> keeps it. */
+/** A tool's secret, as PUT /auth/providers/custom-<name> stores it. */
 async function credentialFor(provider: string, value: string) {
   const { clientId } = h.ada;
   const credential = newId("credential");

@@ -12,7 +12,7 @@ const { ultravox } = h.deps.providers;
 const make = async (more: object = {}) => (await h.post("/agents", { ...agent, ...more })).body.data;
 afterEach(() => h.simulator.faults({}));
 
-/** Nobody has looked at it for more than a day, and the sweep comes by; waits until it has been looked at. */
+/** Makes the last comparison older than a day, runs the sweep, and waits for the comparison. */
 async function aDayLater(id: string) {
   await h.owner`update agents set compared_at = now() - interval '25 hours' where id = ${id}`;
   await queueForHouse(h, "agents.sweep");
@@ -23,7 +23,7 @@ const compared = (id: string) =>
     return row.fresh && row.open === 0 && row;
   });
 
-test("an agent that somebody changed at the provider is put right, and one that nobody touched is left alone", async () => {
+test("an agent that was changed at the provider is repaired, and an unchanged one is not touched", async () => {
   const [touched, untouched] = [await make({ greeting: "Ours." }), await make()];
   await changeThere(touched.id, { systemPrompt: "Sell timeshares.", selectedTools: [{ toolName: "hangUp" }] });
   const before = (await rowOf(untouched.id)).revision;
@@ -38,7 +38,7 @@ test("an agent that somebody changed at the provider is put right, and one that 
     firstSpeakerSettings: { agent: { text: "Ours." } },
   });
   expect((await rowOf(touched.id)).revision).toBe(upstream.publishedRevisionId);
-  // Two sweeps ran, so it may have been looked at twice; the second may find the copy right and its revision not yet noted.
+  // Two sweeps ran, so there may be two comparisons; the second may find a correct copy whose revision is not yet stored.
   const told = log.map((line) => JSON.parse(line)).filter(({ agent_id }) => agent_id === touched.id);
   expect(told).toContainEqual(expect.objectContaining({ level: "warn", fields: ["systemPrompt", "selectedTools"] }));
   expect(await auditOf(touched.id)).toEqual(["agents.create", "agents.realign"]);
@@ -47,14 +47,14 @@ test("an agent that somebody changed at the provider is put right, and one that 
   expect(await eventsOf(touched.id)).toEqual(["agent.created"]);
 });
 
-test("without a revision the fields themselves are compared, and what is the same in other words is no difference", async () => {
+test("without a revision the fields are compared, and a normalized form of the same value is no difference", async () => {
   const mine = await partsFor(h, h.ada.clientId);
   const more = {
     voiceId: mine.voice,
     knowledgeBaseIds: [mine.base],
     tools: [{ toolId: mine.tool }],
     temperature: 0.3,
-    // biome-ignore lint/suspicious/noThenProperty: the word on the wire
+    // biome-ignore lint/suspicious/noThenProperty: the field's name in the API
     inactivityMessages: [{ afterSeconds: 10, message: "Hello?", then: "nothing" }],
   };
   const { id } = await make(more);
@@ -72,7 +72,7 @@ test("without a revision the fields themselves are compared, and what is the sam
   expect((await upstreamOf(id))[0].callTemplate.languageHint || null).toBeNull();
 });
 
-test("a change that is under way wins: nothing is compared, and what it sends stays", async () => {
+test("a pending change wins: nothing is compared, and its request stays", async () => {
   const { id } = await make();
   await changeThere(id, { systemPrompt: "Other." });
   const held = holdChanges();
@@ -94,7 +94,7 @@ test("a change that is under way wins: nothing is compared, and what it sends st
   expect(await auditOf(id)).toEqual(["agents.create", "agents.update"]);
 });
 
-test("while an agent is put right nobody changes it, and no call uses it", async () => {
+test("while an agent is being repaired it cannot be changed, and no call uses it", async () => {
   const { id } = await make();
   await changeThere(id, { systemPrompt: "Other." });
   const held = holdChanges();
@@ -115,7 +115,7 @@ test("while an agent is put right nobody changes it, and no call uses it", async
   expect((await h.patch(`/agents/${id}`, { greeting: "New" })).body.data.version).toBe(2);
 });
 
-test("an agent that is gone at the provider is made anew under its name, and calls go on", async () => {
+test("an agent that the provider lost is created again under its name, and calls work", async () => {
   const { id } = await make({ greeting: "Ours." });
   const [gone] = await upstreamOf(id);
   await there("DELETE", `/api/agents/${gone.agentId}`);
@@ -130,7 +130,7 @@ test("an agent that is gone at the provider is made anew under its name, and cal
   expect(placed).toMatchObject({ status: 201, body: { data: { agentVersion: 1 } } });
 });
 
-test("one that was made anew, though the answer was lost, is found by its name and there is only one", async () => {
+test("an agent that was created again, with a lost response, is found by its name and exists once", async () => {
   const { id } = await make();
   await there("DELETE", `/api/agents/${(await upstreamOf(id))[0].agentId}`);
   await h.simulator.faults({ create: { resetAfterAccepting: 1 }, applyTo: "agents" });
@@ -144,13 +144,15 @@ test("one that was made anew, though the answer was lost, is found by its name a
   expect(await compared(id)).toMatchObject({ drifts: 1, upstream: (await upstreamOf(id))[0].agentId });
 });
 
-test("one that the provider refuses to make anew has failed, and says why; a provider that is away is asked again later", async () => {
+test("an agent that the provider refuses to create again is failed with the reason; an unavailable provider is retried later", async () => {
   const [refused, away] = [await make(), await make()];
   for (const { id } of [refused, away]) await there("DELETE", `/api/agents/${(await upstreamOf(id))[0].agentId}`);
   await h.simulator.faults({ create: { errors: [{ status: 400 }] }, applyTo: "agents" });
   await compareNow(refused.id);
   await until(async () => (await rowOf(refused.id)).status === "failed");
-  expect((await h.get(`/agents/${refused.id}`)).body.data.statusReason).toMatch(/^It is gone at the voice provider/);
+  expect((await h.get(`/agents/${refused.id}`)).body.data.statusReason).toMatch(
+    /^The voice provider no longer has this agent/,
+  );
 
   await h.simulator.faults({ reads: { errors: [{ status: 503, times: 50 }] }, applyTo: "agents" });
   await aDayLater(away.id);
@@ -162,7 +164,7 @@ test("one that the provider refuses to make anew has failed, and says why; a pro
   await until(async () => (await rowOf(away.id)).drifts === 1);
 });
 
-test("a lost create that made two keeps one, and the other goes", async () => {
+test("a lost create that made two agents keeps one and removes the other", async () => {
   await h.simulator.faults({ create: { resetAfterAccepting: 1 }, applyTo: "agents" });
   const lost = await h.post("/agents", agent);
   expect(lost).toMatchObject({ status: 202, body: { data: { status: "provisioning" } } });
@@ -177,7 +179,7 @@ test("a lost create that made two keeps one, and the other goes", async () => {
   expect(await eventsOf(id)).toEqual(["agent.created"]);
 });
 
-test("when something of it changes that travels along, every agent that uses it is sent once more, and no other", async () => {
+test("when a tool's fixed part changes, exactly the agents that use the tool are sent again", async () => {
   const [one, two] = [await partsFor(h, h.ada.clientId), await partsFor(h, h.ada.clientId)];
   const a = await make({ tools: [{ toolId: one.tool }] });
   const b = await make({ tools: [{ toolId: two.tool }] });
@@ -188,7 +190,7 @@ test("when something of it changes that travels along, every agent that uses it 
   expect((await rowOf(b.id)).revision).toBe(other);
 });
 
-test("what is deleted by force goes from the agents that used it, at the provider too", async () => {
+test("a resource deleted by force is removed from the agents that used it, at the provider too", async () => {
   const mine = await partsFor(h, h.ada.clientId);
   const uses = { voiceId: mine.voice, knowledgeBaseIds: [mine.base], tools: [{ toolId: mine.tool }] };
   const { id } = await make(uses);
@@ -204,7 +206,7 @@ test("what is deleted by force goes from the agents that used it, at the provide
   expect((await h.get(`/agents/${id}`)).body.data).toMatchObject({ ...uses, version: 1 });
 });
 
-/** An agent with a tool that shows a secret. */
+/** An agent with a tool that sends a secret. */
 async function withSecret() {
   const mine = await partsFor(h, h.ada.clientId);
   const definition = {
@@ -222,7 +224,7 @@ async function withSecret() {
   return { id: id as string, put, tokens };
 }
 
-test("a new secret is given to every agent whose tools show it, and not to the log", async () => {
+test("a new secret is sent to every agent whose tools use it, and never to the log", async () => {
   const { put, tokens } = await withSecret();
   expect((await put("the-second-secret")).status).toBe(200);
   await until(async () => (await tokens()).auth === "the-second-secret");
@@ -241,7 +243,7 @@ test.for([
     expect((await put("the-second-secret")).status).toBe(200);
     const waiting = () => h.owner`select id, key, run_at from graphile_worker._private_jobs
     where payload->'body'->>'agentId' = ${id} and payload->'body'->>'resend' = 'true' and locked_at is null`;
-    /** Its last attempt is the next one. */
+    /** Makes the next attempt the last one. */
     await until(async () => {
       const last = await h.owner`update graphile_worker._private_jobs
       set payload = jsonb_set(payload::jsonb, '{attempt}', '4')::json, run_at = now()
@@ -266,7 +268,7 @@ test.for([
   },
 );
 
-test("an answer that comes after the safety job has found the agent takes nothing away", async () => {
+test("a response that arrives after the recovery job found the agent removes nothing", async () => {
   const { createAgent } = ultravox;
   const gate = Promise.withResolvers<void>();
   ultravox.createAgent = async (...asked) => {
@@ -295,7 +297,7 @@ test("an answer that comes after the safety job has found the agent takes nothin
   expect(await eventsOf(id)).toEqual(["agent.created"]);
 });
 
-test("the sweep looks at those whose turn it is alone, the longest unseen first", async () => {
+test("the sweep compares only the agents that are due, the oldest comparison first", async () => {
   const [old, fresh, deleted] = [await make(), await make(), await make()];
   await h.remove(`/agents/${deleted.id}`);
   await h.owner`update agents set compared_at = now() - interval '2 days' where id = any(${[old.id, deleted.id]})`;
@@ -332,7 +334,7 @@ async function auditOf(id: string): Promise<string[]> {
 const compareNow = (agentId: string) =>
   h.deps.db.asClient({ clientId: h.ada.clientId }, (tx) => enqueue(tx, "agents.compare", { agentId, resend: false }));
 
-/** No job of agents waits or runs. */
+/** Waits until no job of agents is queued or running. */
 const jobsDone = () =>
   until(async () => {
     const [row] = await h.owner`select count(*)::int as n from graphile_worker._private_jobs j
@@ -340,7 +342,7 @@ const jobsDone = () =>
     return row!.n === 0;
   });
 
-/** The provider's own door, as somebody uses it who knows the key. */
+/** Changes the agent directly at the provider, with the account's key. */
 async function there(method: string, path: string, body?: object) {
   const response = await fetch(h.simulator.url + path, {
     method,
@@ -359,7 +361,7 @@ async function changeThere(id: string, callTemplate: object) {
   await there("PATCH", `/api/agents/${found.agentId}`, { callTemplate });
 }
 
-/** What changes an agent waits before it comes to the provider. */
+/** Holds changes back before they reach the provider. */
 function holdChanges() {
   const { updateAgent } = ultravox;
   const gate = Promise.withResolvers<void>();
@@ -375,5 +377,5 @@ function holdChanges() {
   };
 }
 
-/** The safety job looks after 30 seconds; here it looks now. */
+/** Runs the recovery job now instead of after 30 seconds. */
 const lookNow = () => hurry(h, "intents.resolve");

@@ -6,10 +6,13 @@ import { assign } from "../support/numbers.ts";
 const h = await startTestApp({ workers: true });
 afterEach(() => h.simulator.faults({}));
 
-const refusal = ({ status, body }: Answer) => [status, body.error?.code, body.error?.details?.[0]?.path];
+const refusal = ({ status, body }: Answer) => {
+  const [detail] = body.error?.details ?? [];
+  return [status, body.error?.code, detail?.id ?? detail?.path];
+};
 let made = 0;
 
-/** A tool of which one parameter that is always the same holds a variable. */
+/** A tool with a variable in a static parameter. */
 async function makeTool(value: string, place: "query" | "header" = "query", more: object = {}) {
   const staticParameters = [{ name: "customer", in: place, value }];
   const definition = { type: "http", url: "https://example.com/orders", method: "GET", staticParameters };
@@ -22,12 +25,12 @@ const upstreamOf = async (id: string) => {
   const response = await fetch(`${h.simulator.url}/api/agents?search=${id}`, {
     headers: { "x-api-key": h.env.ULTRAVOX_API_KEY },
   });
-  // biome-ignore lint/suspicious/noExplicitAny: the provider's own words, to be looked into
+  // biome-ignore lint/suspicious/noExplicitAny: the provider's own format, to be inspected
   return ((await response.json()) as { results: any[] }).results[0];
 };
 
-describe("a variable within a tool", () => {
-  test("is one of the agent that uses it: a call must give it, and may", async () => {
+describe("a variable in a tool", () => {
+  test("is a variable of the agent that uses the tool: a call can and must give it", async () => {
     const tool = await makeTool("{{customer_id}}");
     const id = await makeAgent(h, { tools: [{ toolId: tool.id }] });
     expect(refusal(await place(id))).toEqual([400, "input_invalid", "variables.customer_id"]);
@@ -35,7 +38,7 @@ describe("a variable within a tool", () => {
     expect((await upstreamOf(id)).callTemplate.contextSchema.required).toEqual(["customer_id"]);
   });
 
-  test("counts wherever the provider fills it in: in the tool's description, and in what is fixed of a builtin", async () => {
+  test("counts in every place that the provider fills in: the tool's description and the fixed parameters of a builtin", async () => {
     const described = await makeTool("x", "query", { description: "Looks up {{a}}." });
     const definition = { type: "builtin", name: "leaveVoicemail", parameterOverrides: { message: "Hi {{b}}" } };
     const builtin = (await h.post("/tools", { name: "leave", description: "Leaves {{c}}.", definition })).body.data;
@@ -44,7 +47,7 @@ describe("a variable within a tool", () => {
     expect(answer.body.error.details.map(({ path }: { path: string }) => path)).toEqual(
       ["a", "c", "b"].map((name) => `variables.${name}`),
     );
-    // What the agent says instead takes the place of the tool's own words.
+    // The agent's description replaces the tool's own.
     const instead = [
       { toolId: described.id, description: "Looks up." },
       { toolId: builtin.id, description: "Leaves.", parameterOverrides: { message: "Hi" } },
@@ -53,7 +56,7 @@ describe("a variable within a tool", () => {
     expect((await place(id)).status).toBe(201);
   });
 
-  test("must be declared by an agent that declares some, and the agent's field is named", async () => {
+  test("must be declared by an agent that declares any, and the error names the agent's field", async () => {
     const tool = await makeTool("{{customer_id}}");
     const more = { tools: [{ toolId: tool.id }], variables: [{ name: "name" }] };
     const refused = await h.post("/agents", { ...agent, ...more });
@@ -64,7 +67,7 @@ describe("a variable within a tool", () => {
     expect((await place(id, { variables: { name: "Ada" } })).status).toBe(201);
   });
 
-  test("that a tool comes to use later is needed from then on, also where the agent declares others", async () => {
+  test("that a tool uses later is required from then on, even if the agent declares others", async () => {
     const tool = await makeTool("fixed");
     const id = await makeAgent(h, { tools: [{ toolId: tool.id }], variables: [{ name: "n", required: false }] });
     expect((await place(id)).status).toBe(201);
@@ -89,14 +92,14 @@ describe("a variable within a tool", () => {
     expect(body.firstSpeakerSettings).toMatchObject({ agent: { text: "Hello 7" } });
   });
 
-  test("that stands in a header holds one line, or the call is refused", async () => {
+  test("in a header must be one line, or the call is refused", async () => {
     const tool = await makeTool("{{customer_id}}", "header");
     const id = await makeAgent(h, { tools: [{ toolId: tool.id }] });
     const evil = await place(id, { variables: { customer_id: "1\r\nx-evil: 2" } });
     expect(refusal(evil)).toEqual([400, "input_invalid", "variables.customer_id"]);
   });
 
-  test("that is none is refused when the tool is saved", async () => {
+  test("with an invalid name is refused when the tool is saved", async () => {
     const staticParameters = [{ name: "customer", in: "query", value: "{{#each}}" }];
     const definition = { type: "http", url: "https://example.com", method: "GET", staticParameters };
     const answer = await h.post("/tools", { name: "odd", description: "x", definition });
@@ -115,7 +118,7 @@ describe("an inbound route", () => {
     h.post("/telephony/routes", { pattern: await number(), agentId, ...more });
   const stateOf = async (id: string) => (await h.get(`/telephony/routes/${id}`)).body.data;
 
-  test("does not lead to an agent that needs variables, its tools' too, unless they have defaults", async () => {
+  test("cannot lead to an agent that needs variables, also those of its tools, unless they have defaults", async () => {
     const tool = await makeTool("{{customer_id}}");
     for (const more of [{ systemPrompt: "You speak with {{name}}." }, { tools: [{ toolId: tool.id }] }]) {
       const refused = await route(await makeAgent(h, more));
@@ -130,7 +133,7 @@ describe("an inbound route", () => {
     await until(async () => (await stateOf(fine.body.data.id)).status === "live");
   });
 
-  test("keeps its agent from coming to need variables; by a tool it does, and the route says so", async () => {
+  test("blocks a change after which its agent needs variables; a tool's change is possible, and the route then shows the problem", async () => {
     const tool = await makeTool("fixed");
     const id = await makeAgent(h, { tools: [{ toolId: tool.id }] });
     const { id: routeId } = (await route(id)).body.data;
@@ -146,7 +149,7 @@ describe("an inbound route", () => {
     await until(async () => (await stateOf(routeId)).status === "live");
   });
 
-  test("keeps its agent from being deleted, unless by force, and is named", async () => {
+  test("blocks the deletion of its agent, unless forced, and the error names the route", async () => {
     const id = await makeAgent(h);
     const { id: routeId } = (await route(id)).body.data;
     expect(refusal(await h.remove(`/agents/${id}`))).toEqual([409, "agent_in_use", routeId]);
@@ -158,7 +161,7 @@ describe("an inbound route", () => {
   });
 });
 
-test("an agent whose voice and tool were deleted by force is renamed and changed, and goes on without them", async () => {
+test("an agent whose voice and tool were deleted by force can be renamed and changed, and works without them", async () => {
   const tool = await makeTool("x");
   const source = {
     type: "external",
@@ -181,7 +184,7 @@ test("an agent whose voice and tool were deleted by force is renamed and changed
   expect(refusal(await patient({ voiceId }))).toEqual([404, "voice_not_found", "voiceId"]);
 });
 
-describe("a call that came in", () => {
+describe("an inbound call", () => {
   const ring = async (agentId: string, more: object): Promise<CallRow & Record<string, unknown>> => {
     const [row] = await h.owner`select provider_agent_id from agents where id = ${agentId}`;
     const input = { accountId: "platform", agentId: row!.provider_agent_id, ending: "0010", ...more };
@@ -205,16 +208,16 @@ describe("a call that came in", () => {
     ["+266696687", null, "withheld"],
     ["unavailable", null, "unreadable"],
     ["100", null, "unreadable"],
-  ])("keeps who called as the line gave it: %s", async (from, number, fromState) => {
+  ])("stores the caller as the line reported it: %s", async (from, number, fromState) => {
     expect(await ring(await makeAgent(h), { from })).toMatchObject({ from: number, fromState, fromRaw: from });
   });
 
-  test("says what was called: the one number that leads to its agent, or what the line says", async () => {
+  test("shows the called number: the only number that leads to its agent, or the line's value", async () => {
     const id = await makeAgent(h);
     expect(await ring(id, { to: "+4930555000" })).toMatchObject({ to: "+4930555000", toRaw: "+4930555000" });
     await assign(h, h.ada.clientId, "+493012345678");
     await h.post("/telephony/routes", { pattern: "+493012345678", agentId: id });
-    // A national number is one of the country that was called.
+    // A national number belongs to the country that was called.
     const call = await ring(id, { from: "03012345600" });
     expect(call).toMatchObject({ to: "+493012345678", toRaw: null, from: "+493012345600", fromRaw: "03012345600" });
   });

@@ -33,7 +33,7 @@ describe("the variables of a text", () => {
     expect(oddMarksIn(text)).toEqual(odd);
   });
 
-  test("are found wherever they stand, and filled in with what is given, character for character", () => {
+  test("are found in any place, and filled in with the given value, character for character", () => {
     const plain = fc.string().map((text) => text.replaceAll(/[{}]/g, ""));
     const values = fc.dictionary(name, fc.oneof(fc.string(), fc.integer(), fc.boolean()), { minKeys: 1 });
     fc.assert(
@@ -53,7 +53,7 @@ describe("the variables of a text", () => {
   });
 });
 
-describe("what a call is given", () => {
+describe("the variables of a call", () => {
   const declared = configOf({
     variables: [
       { name: "who" },
@@ -62,7 +62,7 @@ describe("what a call is given", () => {
     ],
   }).variables;
 
-  test("is completed by what is declared", () => {
+  test("are completed with the declared defaults", () => {
     expect(fillVariables(declared, { who: "Ada" })).toEqual({ who: "Ada", count: 3, vip: "" });
     expect(fillVariables(declared, { who: "", count: 0, vip: false })).toEqual({ who: "", count: 0, vip: false });
   });
@@ -75,16 +75,16 @@ describe("what a call is given", () => {
     [{ who: "Ada", count: Number.NaN }, ["variables.count"]],
     [{ who: "Ada", vip: "true", other: "x" }, ["variables.other", "variables.vip"]],
     [{ who: "Ada", toString: "x" }, ["variables.toString"]],
-  ])("%j is refused, and the variable is named", (given, paths) => {
+  ])("%j is refused, and the error names the variable", (given, paths) => {
     expect(failing(() => fillVariables(declared, given))).toEqual(paths);
   });
 
-  test("of an agent that declares nothing, all that its texts use is needed, as text", () => {
+  test("of an agent that declares none: every variable in its texts is a required string", () => {
     const config = configOf({
       systemPrompt: "{{a}} {{b}}",
       greeting: "{{a}} {{c}}",
       timeExceededMessage: "{{d}}",
-      // biome-ignore lint/suspicious/noThenProperty: the word on the wire
+      // biome-ignore lint/suspicious/noThenProperty: the field's name in the API
       inactivityMessages: [{ afterSeconds: 5, message: "{{e}}", then: "nothing" }],
       voicemail: { behaviour: "leave_message", message: "{{f}}" },
       transferTargets: [{ name: "x", description: "{{g}}", to: "+14155550100" }],
@@ -103,7 +103,7 @@ describe("what a call is given", () => {
     expect(failing(() => fillVariables(declaredOf(config, []), { ...all, e: 1 }))).toEqual(["variables.e"]);
   });
 
-  test("of an agent that declares some, a use of another is named by its field, and so is a default of another type", () => {
+  test("of an agent that declares some: the error names the field of an undeclared use, and a default of the wrong type", () => {
     const config = configOf({
       systemPrompt: "{{known}} {{x}}",
       greeting: "{{#if}}",
@@ -117,7 +117,7 @@ describe("what a call is given", () => {
     expect(objectionsTo(config, [])[0]?.message).toBe("uses {{x}}, which is not declared in `variables`.");
   });
 
-  test("fits what is declared or is refused, whatever it is", () => {
+  test("match the declaration or are refused, for any value", () => {
     const one = fc.record({
       name,
       type: fc.constantFrom("string" as const, "number" as const, "boolean" as const),
@@ -146,8 +146,8 @@ describe("what a call is given", () => {
   });
 });
 
-describe("a version of earlier days", () => {
-  test("is read with what it does not have at its default", () => {
+describe("an old version", () => {
+  test("is read with defaults for the fields that it lacks", () => {
     const stored = { systemPrompt: "Hi", model: null, voice: "Mark", languageHint: null, temperature: null };
     expect(AgentConfig.parse(stored)).toMatchObject({
       voice: "Mark",
@@ -166,7 +166,7 @@ describe("a version of earlier days", () => {
   });
 });
 
-describe("the schema of an output", () => {
+describe("an output schema", () => {
   test.each<[string, object, string[]]>([
     [
       "is an object",
@@ -211,13 +211,13 @@ function failing(work: () => unknown): string[] {
   try {
     work();
   } catch (error) {
-    expect(error).toMatchObject({ fault: "input_invalid" });
+    expect(error).toMatchObject({ errorCode: "input_invalid" });
     return (error as ApiError).details?.map(({ path }) => path) ?? [];
   }
   throw new Error("It was taken.");
 }
 
-test("a long run of blanks between braces is read in no time, wherever it stands", { timeout: 20_000 }, () => {
+test("a long run of blanks between braces is parsed quickly, in any place", { timeout: 20_000 }, () => {
   const blanks = " ".repeat(49_000);
   for (const text of [`{{${blanks}x`, `{{{${blanks}x`, "{{ ".repeat(16_000), `{{${"\t&".repeat(24_000)}`]) {
     const began = performance.now();

@@ -27,7 +27,7 @@ const round = ["ingestion.started", "ingestion.completed"];
 const codeOf = ({ status, body }: { status: number; body: { error?: { code: string } } }) => [status, body.error?.code];
 
 describe("a knowledge base", () => {
-  test("is a corpus at the provider that bears its id, and says so once", async () => {
+  test("is a corpus at the provider with its id as the name, and emits one event", async () => {
     const id = await makeBase(h);
     const { body } = await upstream(h, `/corpora/${await corpusOf(h, id)}`);
     expect(body).toMatchObject({ name: id, description: "What callers ask." });
@@ -35,7 +35,7 @@ describe("a knowledge base", () => {
     expect(await storyOf(h, id)).toEqual(["created"]);
   });
 
-  test("whose corpus was made without an answer is found by its name, and made once", async () => {
+  test("whose create response was lost is found by its name, and exists once", async () => {
     await h.simulator.faults({ applyTo: "corpora", create: { resetAfterAccepting: 1 } });
     const made = await h.post("/kb", { name: "Unheard" });
     expect(made).toMatchObject({ status: 202, body: { data: { status: "provisioning" } } });
@@ -54,7 +54,7 @@ describe("a knowledge base", () => {
     expect(body.results.filter(({ name }: { name: string }) => name === id)).toHaveLength(1);
   });
 
-  test("that the provider refuses is failed, says why, and takes no files", async () => {
+  test("that the provider refuses is failed with the reason, and accepts no files", async () => {
     await h.simulator.faults({ applyTo: "corpora", create: { errors: [{ status: 400 }] } });
     const refused = await h.post("/kb", { name: "Refused" });
     expect(codeOf(refused)).toEqual([422, "provider_rejected"]);
@@ -65,7 +65,7 @@ describe("a knowledge base", () => {
     expect((await h.remove(`/kb/${id}`)).status).toBe(204);
   });
 
-  test("changes its words and nothing else", async () => {
+  test("changes its name, description and metadata only", async () => {
     const id = await makeBase(h);
     const { body } = await h.patch(`/kb/${id}`, { name: "Hours", metadata: { shop: "2" } });
     expect(body.data).toMatchObject({ id, name: "Hours", description: "What callers ask.", metadata: { shop: "2" } });
@@ -75,7 +75,7 @@ describe("a knowledge base", () => {
     });
   });
 
-  test("is listed by its status, page by page", async () => {
+  test("is listed by status, page by page, and by name, metadata and time of creation", async () => {
     const own = { key: h.bob.key };
     const ids = [await makeBase(h, h.bob.key), await makeBase(h, h.bob.key), await makeBase(h, h.bob.key)];
     const first = await h.get("/kb?limit=2&status=empty", own);
@@ -83,11 +83,26 @@ describe("a knowledge base", () => {
     const second = await h.get(`/kb?limit=2&status=empty&cursor=${first.body.meta.nextCursor}`, own);
     expect(second.body).toMatchObject({ data: [{ id: ids[0] }], meta: { hasMore: false } });
     expect((await h.get("/kb?status=ready", own)).body.data).toEqual([]);
+    const { createdAt } = first.body.data[0];
+    await h.patch(`/kb/${ids[1]}`, { name: "Tariffs", metadata: { shop: "2" } }, own);
+    for (const [query, expected] of [
+      ["search=TARIF", [ids[1]]],
+      ["metadata=shop:2", [ids[1]]],
+      ["metadata=shop:3", []],
+      [`createdAfter=${createdAt}`, [ids[2]]],
+      [`createdBefore=${createdAt}`, [ids[1], ids[0]]],
+    ] as const) {
+      const { body } = await h.get(`/kb?${query}`, own);
+      expect(
+        body.data.map(({ id }: { id: string }) => id),
+        query,
+      ).toEqual(expected);
+    }
   });
 });
 
 describe("a file", () => {
-  test("goes from storage into the corpus, and can be asked for", async () => {
+  test("goes from storage into the corpus, and can be queried", async () => {
     const id = await makeBase(h);
     const asked = await h.post(`/kb/${id}/files/ingest`, { fileIds: [await putFile(h, id)] });
     const [{ id: fileId, status }] = asked.body.data.files;
@@ -110,7 +125,7 @@ describe("a file", () => {
     ]);
   });
 
-  test("that is not in storage is not read in, and one that is taken is not taken twice", async () => {
+  test("that is not in storage is not ingested, and an upload is used only once", async () => {
     const id = await makeBase(h);
     const missing = await putFile(h, id, { send: false });
     const asked = await h.post(`/kb/${id}/files/ingest`, { fileIds: [missing] });
@@ -122,7 +137,7 @@ describe("a file", () => {
     expect((await h.get(`/kb/${id}/files`)).body.data).toHaveLength(1);
   });
 
-  test("that was presigned for another knowledge base is nobody's here", async () => {
+  test("that was presigned for another knowledge base is not found", async () => {
     const [id, other] = [await makeBase(h), await makeBase(h)];
     const fileIds = [await putFile(h, other)];
     expect(codeOf(await h.post(`/kb/${id}/files/ingest`, { fileIds }))).toEqual([404, "upload_not_found"]);
@@ -133,7 +148,7 @@ describe("a file", () => {
     await settled(h, other, fileId);
   });
 
-  test("in which there is nothing has failed, and its source takes up no room at the provider", async () => {
+  test("without content fails, and its source is removed at the provider", async () => {
     const id = await makeBase(h);
     const fileId = await ingest(h, id, { fileName: "empty.txt" });
     const file = await settled(h, id, fileId, "failed");
@@ -144,7 +159,7 @@ describe("a file", () => {
     expect(codeOf(await h.post(`/kb/${id}/query`, { query: "bread" }))).toEqual([409, "knowledge_base_not_ready"]);
   });
 
-  test("that is never ready has failed when its time is over, and not before", async () => {
+  test("that is never ready fails at the deadline, and not before", async () => {
     const id = await makeBase(h);
     const fileId = await ingest(h, id, { fileName: "stuck.txt" });
     await until(async () => (await sourceNames(h, id)).length === 1);
@@ -170,7 +185,7 @@ describe("a file", () => {
     });
   });
 
-  test("that failed can be read in again, as another source of the same file", async () => {
+  test("that failed can be ingested again, as another source of the same file", async () => {
     const id = await makeBase(h);
     const fileId = await ingest(h, id, { fileName: "empty.txt" });
     await settled(h, id, fileId, "failed");
@@ -235,7 +250,7 @@ describe("a file", () => {
     },
   );
 
-  test("that is deleted while it is being read in does not come back", async () => {
+  test("that is deleted during ingestion does not come back", async () => {
     const id = await makeBase(h);
     const fileIds = await Promise.all(Array.from({ length: 8 }, () => ingest(h, id)));
     const asked = fileIds.map(async (fileId, index) => {
@@ -263,7 +278,7 @@ describe("a file", () => {
 const soon = () => ({ signal: AbortSignal.timeout(30_000) });
 
 describe("rounds", () => {
-  test("many files at once are one round, told of once, when the last has settled", async () => {
+  test("many files together are one round, with one event when the last has settled", async () => {
     const id = await makeBase(h);
     const names = ["a.txt", "b.txt", "empty.txt", "c.txt"];
     const uploads = await Promise.all(names.map((fileName) => putFile(h, id, { fileName })));
@@ -280,7 +295,7 @@ describe("rounds", () => {
     expect(await storyOf(h, id)).toEqual(["created", ...round]);
   });
 
-  test("a base with something in it can be asked while more is read in; a round of failures is told as one", async () => {
+  test("a base with content can be queried during an ingestion; a round of failures emits one event", async () => {
     const id = await makeBase(h);
     await settled(h, id, await ingest(h, id));
     const second = await ingest(h, id, { fileName: "stuck.txt" });
@@ -296,7 +311,7 @@ describe("rounds", () => {
     expect(await storyOf(h, id)).toEqual(["created", ...round, "ingestion.started", "ingestion.failed"]);
   });
 
-  test("no more fit than the provider takes, however many ask at once", async () => {
+  test("the limit of the provider holds under concurrent requests", async () => {
     const id = await makeBase(h);
     const urls = (start: number, count: number) =>
       Array.from({ length: count }, (_, index) => `https://example.com/${start + index}`);
@@ -305,7 +320,7 @@ describe("rounds", () => {
     const full = asked.find(({ status }) => status === 409)!;
     expect(full.body.error).toMatchObject({
       code: "knowledge_base_full",
-      message: expect.stringContaining("room for 4"),
+      message: expect.stringContaining("capacity for 4 more"),
     });
     expect((await h.post(`/kb/${id}/urls`, { urls: urls(50, 4) })).status).toBe(202);
     expect(codeOf(await h.post(`/kb/${id}/urls`, { urls: urls(60, 1) }))).toEqual([409, "knowledge_base_full"]);
@@ -314,7 +329,7 @@ describe("rounds", () => {
 });
 
 describe("web pages", () => {
-  test("are read by the provider, as deep as was asked, and read again when asked", async () => {
+  test("are read by the provider to the given depth, and again on request", async () => {
     const id = await makeBase(h);
     const asked = await h.post(`/kb/${id}/urls`, {
       urls: ["http://example.com/prices#top"],
@@ -355,7 +370,7 @@ describe("web pages", () => {
     expect(await storyOf(h, id)).toEqual(["created", ...round, ...round]);
   });
 
-  test("stay as they were when they cannot be read again, and say so", async () => {
+  test("stay as they were with a reason if they cannot be read again", async () => {
     const id = await makeBase(h);
     const { body } = await h.post(`/kb/${id}/urls`, { urls: ["https://example.com/hours"] });
     const fileId = body.data.files[0].id;
@@ -364,11 +379,11 @@ describe("web pages", () => {
       await hurrySteps(h);
       const tasks = ["workflows.advance", "knowledge.forget", "upstream.remove"];
       return (await Promise.all(tasks.map((task) => waitingJobs(h, task)))).flat().length === 0;
-    }); // else what others left behind would spend the fault
+    }); // otherwise jobs of other tests would use up the fault
     await h.simulator.faults({ applyTo: "corpora", changes: { errors: [{ status: 400 }] } });
     expect((await h.post(`/kb/${id}/files/${fileId}/retry`)).status).toBe(202);
     const file = await settled(h, id, fileId);
-    expect(file.statusReason).toMatch(/could not be read again.*refused/);
+    expect(file.statusReason).toMatch(/could not be ingested again.*refused/);
     expect(await baseOf(h, id)).toMatchObject({ status: "ready", isUsable: true });
     expect(await sourceNames(h, id)).toEqual([fileId]);
     expect((await storyOf(h, id)).slice(-2)).toEqual(["ingestion.started", "ingestion.failed"]);
@@ -376,14 +391,14 @@ describe("web pages", () => {
 
   test.each([
     ["ftp://example.com/a", "https:// or http://"],
-    ["http://127.0.0.1/a", "not on the public internet"],
-    ["http://169.254.169.254/latest", "not on the public internet"],
-    ["https://[::1]/", "not on the public internet"],
-    ["https://intranet/", "not on the public internet"],
-    ["http://printer.local/", "not on the public internet"],
-    ["https://ada:secret@example.com/", "no password"],
+    ["http://127.0.0.1/a", "not on the open internet"],
+    ["http://169.254.169.254/latest", "not on the open internet"],
+    ["https://[::1]/", "not on the open internet"],
+    ["https://intranet/", "not on the open internet"],
+    ["http://printer.local/", "not on the open internet"],
+    ["https://ada:secret@example.com/", "user name or password"],
     ["not a url", "not a URL"],
-  ])("at %s are refused, and the field is named", async (url, why) => {
+  ])("at %s are refused, and the error names the field", async (url, why) => {
     const id = await makeBase(h);
     const { status, body } = await h.post(`/kb/${id}/urls`, { urls: ["https://example.com/", url] });
     expect([status, body.error.code]).toEqual([422, "url_forbidden"]);
@@ -393,7 +408,7 @@ describe("web pages", () => {
 });
 
 describe("the provider fails", () => {
-  test("a source that was made without an answer is looked for, and made once", async () => {
+  test("a source whose create response was lost is looked up, and exists once", async () => {
     const id = await makeBase(h);
     const { body } = await h.post(`/kb/${id}/urls`, { urls: ["https://example.com/a"] });
     await settled(h, id, body.data.files[0].id);
@@ -409,10 +424,10 @@ describe("the provider fails", () => {
     expect((await sourceNames(h, id)).filter((name) => name === fileId)).toHaveLength(1);
     const { requests } = await h.simulator.requests();
     const creates = requests.filter((each: { body: { name?: string } | null }) => each.body?.name === fileId);
-    expect(creates, "asked for once").toHaveLength(1);
+    expect(creates, "created once").toHaveLength(1);
   });
 
-  test("while it is overloaded a file waits, and fails with the provider's words when that lasts", async () => {
+  test("while it is overloaded a file waits, and later fails with the provider's message", async () => {
     const id = await makeBase(h);
     await h.simulator.faults({ applyTo: "corpora", create: { errors: [{ status: 503, times: 3 }] } });
     const upload = await ingest(h, id);
@@ -425,7 +440,7 @@ describe("the provider fails", () => {
     await settled(h, id, refused);
   });
 
-  test("a second source of the same name, which nobody heard of, is removed", async () => {
+  test("a second source of the same name is removed", async () => {
     const id = await makeBase(h);
     const corpus = await corpusOf(h, id);
     const { ultravox: provider } = h.deps.providers;
@@ -451,7 +466,7 @@ describe("the provider fails", () => {
     expect(answer.body.data.results.map((hit: { url: string }) => hit.url)).toEqual(["https://example.com/slow"]);
   });
 
-  test("what is deleted here is not answered, though the provider has it still", async () => {
+  test("a file deleted here is not in results, although the provider still has it", async () => {
     const id = await makeBase(h);
     const gone = await ingest(h, id, { content: "Cake costs 9." });
     await settled(h, id, gone);
@@ -469,7 +484,7 @@ describe("the provider fails", () => {
     });
   });
 
-  test("a question that it cannot answer now is told so, and changes nothing", async () => {
+  test("a query that fails returns 503 and changes nothing", async () => {
     const id = await makeBase(h);
     await settled(h, id, await ingest(h, id));
     await h.simulator.faults({ applyTo: "corpora", reads: { errors: [{ status: 503, times: 10 }] } });
@@ -480,17 +495,19 @@ describe("the provider fails", () => {
 });
 
 describe("deleting a knowledge base", () => {
-  test("is refused while agents use it, which are named, unless it is forced", async () => {
+  test("is refused while agents use it, unless forced, and the error names them", async () => {
     const id = await makeBase(h);
     const agentId = await makeAgent(h, { name: "Baker" });
     await h.owner`insert into agent_uses (client_id, agent_id, kind, target_id) values (${h.ada.clientId}, ${agentId}, 'knowledge_base', ${id})`;
     const refused = await h.remove(`/kb/${id}`);
     expect(codeOf(refused)).toEqual([409, "knowledge_base_in_use"]);
-    expect(refused.body.error.details).toEqual([{ path: agentId, message: "Baker" }]);
+    expect(refused.body.error.details).toEqual([
+      { path: "agent", id: agentId, name: "Baker", message: "The agent Baker uses it." },
+    ]);
     expect((await h.remove(`/kb/${id}?force=true`)).status).toBe(204);
   });
 
-  test("takes its files, what is being read in and its corpus along", async () => {
+  test("deletes its files, stops their ingestion and removes its corpus", async () => {
     const id = await makeBase(h);
     const ready = await ingest(h, id);
     await settled(h, id, ready);
@@ -516,8 +533,8 @@ describe("deleting a knowledge base", () => {
   });
 });
 
-describe("the second line", () => {
-  test("a file that was left while it was being read in fails, and its base with it", async () => {
+describe("lost job recovery", () => {
+  test("an abandoned ingestion fails, and its base with it", async () => {
     const id = await makeBase(h);
     const fileId = await ingest(h, id, { fileName: "stuck.txt" });
     await until(async () => (await sourceNames(h, id)).length === 1);
@@ -535,7 +552,7 @@ describe("the second line", () => {
     expect(await storyOf(h, id)).toEqual(["created", "ingestion.started", "ingestion.failed"]);
   });
 
-  /** A file whose first look fails; the next is far away. */
+  /** A file whose first check fails; the next one is far in the future. */
   async function asleep() {
     const id = await makeBase(h);
     await h.simulator.faults({ applyTo: "corpora", reads: { errors: [{ status: 503, times: 1000 }] } });
@@ -555,7 +572,7 @@ describe("the second line", () => {
     return { id, fileId, run };
   }
 
-  test("a service has the files looked at now, and takes up one that nobody looks at", async () => {
+  test("a service can have the files checked now, also one without a workflow", async () => {
     const looked = await asleep();
     const left = await asleep();
     await h.owner`update workflow_runs set status = 'failed' where subject_id = ${left.fileId}`;
@@ -571,7 +588,7 @@ describe("the second line", () => {
     }
   });
 
-  test("a run that operators take up again takes its file along", async () => {
+  test("a run that an operator retries reopens its file", async () => {
     const id = await makeBase(h);
     const fileId = await ingest(h, id, { fileName: "empty.txt" });
     await settled(h, id, fileId, "failed");
@@ -591,7 +608,7 @@ describe("the adapter", () => {
   const file = { fileName: "a.txt", contentType: "text/plain", bytes: Buffer.from("Bread") };
   const open = (baseUrl: string) => ultravox({ baseUrl, apiKeyOf: async () => "tight", pace: { backoffBaseMs: 1 } });
 
-  test("says in plain words that the account has all the knowledge bases it may have", async () => {
+  test("explains that the account has reached its limit of knowledge bases", async () => {
     const tight = await startUltravox({ accounts: [account] });
     const asked = open(tight.url);
     await asked.createCorpus("a", { id: "kb_1", description: null }, deadline());
@@ -600,7 +617,7 @@ describe("the adapter", () => {
     await tight.close();
   });
 
-  test("tells a link that has run out from a file that is refused", async () => {
+  test("distinguishes an expired link from a refused file", async () => {
     const tight = await startUltravox({ accounts: [account] });
     const asked = open(tight.url);
     const { providerCorpusId } = await asked.createCorpus("a", { id: "kb_1", description: null }, deadline());
@@ -618,7 +635,7 @@ describe("the adapter", () => {
     await tight.close();
   });
 
-  test("sends no file in plain text to where the provider does not stand", async () => {
+  test("sends no file over plain http to a host other than the provider", async () => {
     let asked = 0;
     const other = createServer((_, response) => {
       asked++;
@@ -637,7 +654,7 @@ describe("the adapter", () => {
   });
 });
 
-test("however often it is refreshed meanwhile, a file has one source", async () => {
+test("a file has one source, however often it is refreshed meanwhile", async () => {
   const id = await makeBase(h);
   const { body } = await h.post(`/kb/${id}/urls`, {
     urls: ["a", "b", "c"].map((path) => `https://example.com/${path}`),

@@ -15,7 +15,7 @@ import {
 import { newId } from "../../db/ids.ts";
 import { clients } from "../../db/schema/clients.ts";
 import { eventCounters } from "../../db/schema/events.ts";
-import { hotAgent } from "../../routers/agents/service.ts";
+import { agentStatement } from "../../routers/agents/service.ts";
 import { cloneDatabase } from "../support/database.ts";
 
 let database: Awaited<ReturnType<typeof cloneDatabase>>;
@@ -259,7 +259,9 @@ describe("a transaction", () => {
             await tx.execute(sql`select 2`);
           }),
         );
-        const reads = Array.from({ length: 10 }, () => closed.readOne({ clientId: names[0]! }, hotAgent, ["agent_1"]));
+        const reads = Array.from({ length: 10 }, () =>
+          closed.readOne({ clientId: names[0]! }, agentStatement, ["agent_1"]),
+        );
         for (const each of await Promise.allSettled([...asked, ...reads]))
           expect(each).toMatchObject({ status: "rejected", reason: expect.any(ConnectionLost) });
       } finally {
@@ -297,9 +299,9 @@ describe("a transaction", () => {
     const clientId = clientOf(0);
     const refused = db.asClient({ clientId, keyId: newId("apiKey") }, all, { mode: "read" });
     await expect(refused).rejects.toBeInstanceOf(SessionRefused);
-    await expect(db.readOne({ clientId, keyId: newId("apiKey") }, hotAgent, [newId("agent")])).rejects.toBeInstanceOf(
-      SessionRefused,
-    );
+    await expect(
+      db.readOne({ clientId, keyId: newId("apiKey") }, agentStatement, [newId("agent")]),
+    ).rejects.toBeInstanceOf(SessionRefused);
     expect(await db.asClient({ clientId }, all, { mode: "read" })).not.toEqual([]);
   });
 });
@@ -308,7 +310,7 @@ describe("the hot read", () => {
   test("enters before it reads: the plan says so, and the wall stands inside it", async () => {
     const bare = postgres(database.roles.tenantUrl, { max: 1, onnotice: () => {} });
     const plan = await bare.unsafe(
-      `explain (costs off) ${singleRowStatement(hotAgent)}`,
+      `explain (costs off) ${singleRowStatement(agentStatement)}`,
       ["c", null, null, "agent_x"] as never[],
       { prepare: true },
     );
@@ -331,7 +333,9 @@ describe("the hot read", () => {
     }
     const pairs = [...ids.keys()].flatMap((reader) => [...ids].map(([holder, id]) => ({ reader, holder, id })));
     const reads = Array.from({ length: 30 }, () => pairs).flat();
-    const found = await Promise.all(reads.map(({ reader, id }) => db.readOne({ clientId: reader }, hotAgent, [id])));
+    const found = await Promise.all(
+      reads.map(({ reader, id }) => db.readOne({ clientId: reader }, agentStatement, [id])),
+    );
     for (const [i, { reader, holder, id }] of reads.entries()) {
       expect(found[i]?.id ?? null).toBe(reader === holder ? id : null);
     }

@@ -19,7 +19,7 @@ export async function putFile(h: House, baseId: string, options: Content = {}, k
   const sha256 = createHash("sha256").update(bytes).digest("base64");
   const file = { fileName, contentType, bytes: bytes.length, sha256 };
   const { status, body } = await h.post(`/kb/${baseId}/files/presign`, { files: [file] }, { key });
-  expect(status, JSON.stringify(body)).toBe(200);
+  expect(status, JSON.stringify(body)).toBe(201);
   const [{ id, url, method, headers }] = body.data.files;
   if (send) expect((await fetch(url, { method, headers, body: bytes })).status).toBe(200);
   return id;

@@ -62,7 +62,7 @@ async function keepSecret(name: string, value: string, at: House = h) {
 afterEach(() => h.simulator.faults({}));
 
 describe("a tool", () => {
-  test("is made with what is left out at its default, is active at once, and is found on both doors", async () => {
+  test("is created with defaults for omitted fields, is active immediately, and is found on both transports", async () => {
     const given = body({ metadata: { team: "desk" } });
     const made = await h.post("/tools", given);
     expect(made).toMatchObject({ status: 201 });
@@ -91,7 +91,7 @@ describe("a tool", () => {
     expect(await storyOf(data.id)).toEqual(["tool.created"]);
   });
 
-  test("stands at the provider under our id, in the provider's own words, and without its secret", async () => {
+  test("exists at the provider under our id, in the provider's format, and without its secret", async () => {
     await keepSecret("custom-crm", "a-very-secret-value");
     const { id, name } = await make({
       definition: {
@@ -165,14 +165,14 @@ describe("a tool", () => {
     [{ type: "header", name: "X-Key" }, { headerApiKey: { name: "X-Key" } }],
     [{ type: "query", name: "key" }, { queryApiKey: { name: "key" } }],
     [{ type: "basic" }, { httpAuth: { scheme: "Basic" } }],
-  ])("that shows its secret by %j asks the provider for it there", async (auth, requirement) => {
+  ])("that sends its secret by %j has a requirement for it at the provider", async (auth, requirement) => {
     await keepSecret("custom-crm", "user:password");
     const { id } = await make({ definition: { ...http, auth: { ...auth, credential: "custom-crm" } } });
     const { requirements } = (await upstreamOf(id))[0]!.definition;
     expect(requirements).toEqual({ httpSecurityOptions: { options: [{ requirements: { auth: requirement } }] } });
   });
 
-  test("that the app at the other end does has a body and no address", async () => {
+  test("of type client has a body and no address", async () => {
     const parameters = [{ name: "page", description: "Which.", schema: { enum: ["a", "b"] } }];
     const { id, kind } = await make({ definition: { type: "client", parameters } });
     expect(kind).toBe("client");
@@ -184,7 +184,7 @@ describe("a tool", () => {
     });
   });
 
-  test("that the provider brings itself is active at once, and nothing is made there", async () => {
+  test("of type builtin is active immediately, and nothing is created at the provider", async () => {
     const before = await asked("POST");
     const definition = { type: "builtin", name: "leaveVoicemail", parameterOverrides: { message: "Call us." } };
     const made = await make({ definition });
@@ -197,7 +197,7 @@ describe("a tool", () => {
     expect(await storyOf(made.id)).toEqual(["tool.created", "tool.updated", "tool.deleted"]);
   });
 
-  test("keeps every field that a change does not name, and the provider gets the whole of it each time", async () => {
+  test("keeps every field that a change omits, and the provider gets the whole tool each time", async () => {
     const made = await make({ metadata: { a: "1" } });
     const definition = { ...made.definition, timeoutSeconds: 3, parameters: [], url: "https://api.example.com/all" };
     const changes = [{ description: "Else." }, { name: fresh("renamed") }, { definition }, { metadata: { b: "2" } }];
@@ -218,7 +218,7 @@ describe("a tool", () => {
     expect(await storyOf(made.id)).toEqual(["tool.created", ...changes.map(() => "tool.updated")]);
   });
 
-  test("is not sent again where the provider would hear what it knows, and a change of nothing is no version", async () => {
+  test("is not sent again if the provider already has the same definition, and an empty change creates no version", async () => {
     const made = await make();
     const before = await asked("PUT");
     expect((await h.patch(`/tools/${made.id}`, { metadata: { a: "1" } })).body.data).toMatchObject({ version: 2 });
@@ -229,25 +229,32 @@ describe("a tool", () => {
     expect(await storyOf(made.id)).toEqual(["tool.created", "tool.updated"]);
   });
 
-  test("is listed by kind, by status and by how its name begins, letter for letter", async () => {
+  test("is listed by kind, status, part of the name, metadata and time of creation", async () => {
     const stem = fresh("pre");
     const first = await make({ name: `${stem}_a` });
-    const second = await make({ name: `${stem}_b`, definition: { type: "client" } });
+    const second = await make({
+      name: `${stem}_b`,
+      definition: { type: "client" },
+      metadata: { list: stem },
+    });
     await make({ name: `${stem}Xc` });
     const ids = async (query: string) =>
       (await h.get(`/tools?limit=100&${query}`)).body.data.map(({ id }: { id: string }) => id);
-    expect(await ids(`name=${stem}_`)).toEqual([second.id, first.id]);
-    expect(await ids(`name=${stem}_&kind=client`)).toEqual([second.id]);
-    expect(await ids(`name=${stem.toUpperCase()}`)).toEqual([]);
-    expect(await ids(`name=${encodeURIComponent("%")}`)).toEqual([]);
+    expect(await ids(`search=${stem}_`)).toEqual([second.id, first.id]);
+    expect(await ids(`search=${stem}_&kind=client`)).toEqual([second.id]);
+    expect(await ids(`search=${stem.toUpperCase()}_`)).toEqual([second.id, first.id]);
+    expect(await ids(`search=${encodeURIComponent("%")}`)).toEqual([]);
+    expect(await ids(`search=${stem}&metadata=list:${stem}`)).toEqual([second.id]);
+    expect(await ids(`search=${stem}_&createdAfter=${second.createdAt}`)).toEqual([second.id]);
+    expect(await ids(`search=${stem}_&createdBefore=${second.createdAt}`)).toEqual([first.id]);
     await h.owner`update tools set status = 'failed' where id = ${first.id}`;
-    expect(await ids(`name=${stem}_&status=failed`)).toEqual([first.id]);
-    expect(await ids(`name=${stem}_&status=active`)).toEqual([second.id]);
+    expect(await ids(`search=${stem}_&status=failed`)).toEqual([first.id]);
+    expect(await ids(`search=${stem}_&status=active`)).toEqual([second.id]);
   });
 });
 
 describe("a name", () => {
-  test("belongs to one tool of a client, whatever happens at once; another client may have it too", async () => {
+  test("belongs to one tool of a client, also under concurrency; another client can use it too", async () => {
     const name = fresh("race");
     const answers = await Promise.all(Array.from({ length: 8 }, () => h.post("/tools", body({ name }))));
     expect(answers.filter(({ status }) => status === 201)).toHaveLength(1);
@@ -257,7 +264,7 @@ describe("a name", () => {
     expect((await h.post("/tools", body({ name }), { key: h.bob.key })).status).toBe(201);
   });
 
-  test("that two tools want at once becomes one's, and neither change is half done", async () => {
+  test("that two tools request concurrently goes to one of them, and neither change is half done", async () => {
     const [one, two] = [await make(), await make()];
     const name = fresh("wanted");
     const answers = await Promise.all([one, two].map(({ id }) => h.patch(`/tools/${id}`, { name })));
@@ -267,7 +274,7 @@ describe("a name", () => {
     expect(rows.map(({ pending }) => pending)).toEqual([null, null]);
   });
 
-  test("that a change under way will take is taken already", async () => {
+  test("of a pending change is already taken", async () => {
     const [one, two] = [await make(), await make()];
     const name = fresh("under_way");
     await h.simulator.faults({ applyTo: "tools", changes: { errors: [{ status: 500, times: 50 }] } });
@@ -294,7 +301,7 @@ describe("a name", () => {
     },
   );
 
-  test("is free again when its tool is deleted, or was never made", async () => {
+  test("is free again when its tool is deleted, or was never created", async () => {
     const name = fresh("again");
     const first = await make({ name });
     expect((await h.remove(`/tools/${first.id}`)).status).toBe(204);
@@ -307,8 +314,8 @@ describe("a name", () => {
   });
 });
 
-describe("when the provider does not answer as it should", () => {
-  test("a tool whose making was not heard of is found there, and there is one of it", async () => {
+describe("when the provider fails", () => {
+  test("a tool whose create response was lost is found at the provider and exists once", async () => {
     await h.simulator.faults({ applyTo: "tools", create: { resetAfterAccepting: 1 } });
     const given = body();
     const made = await h.post("/tools", given, { idempotencyKey: `lost-${given.name}` });
@@ -325,7 +332,7 @@ describe("when the provider does not answer as it should", () => {
     expect(await storyOf(id)).toEqual(["tool.created"]);
   });
 
-  test("a second one of the same name there is removed", async () => {
+  test("a second tool of the same name at the provider is removed", async () => {
     await h.simulator.faults({ applyTo: "tools", create: { resetAfterAccepting: 1 } });
     const { id } = (await h.post("/tools", body())).body.data;
     const [first] = await upstreamOf(id);
@@ -340,7 +347,7 @@ describe("when the provider does not answer as it should", () => {
     expect(left[0]!.toolId).toBe(row!.provider_tool_id);
   });
 
-  test("a tool that never got there has failed, says so, and can be deleted", async () => {
+  test("a tool that never reached the provider is failed with the reason, and can be deleted", async () => {
     await h.simulator.faults({ applyTo: "tools", create: { errors: [{ status: 500, times: 1 }] } });
     const { id } = (await h.post("/tools", body())).body.data;
     await h.simulator.faults({});
@@ -352,7 +359,7 @@ describe("when the provider does not answer as it should", () => {
     expect(await storyOf(id)).toEqual(["tool.deleted"]);
   });
 
-  test("a change that it refuses leaves the tool as it was, and free to be changed", async () => {
+  test("a refused change leaves the tool as it was, and it can be changed again", async () => {
     const made = await make();
     await h.simulator.faults({ applyTo: "tools", changes: { errors: [{ status: 400, times: 1 }] } });
     expect(refusal(await h.patch(`/tools/${made.id}`, { description: "Bad." }))).toMatchObject({
@@ -363,7 +370,7 @@ describe("when the provider does not answer as it should", () => {
     expect((await h.patch(`/tools/${made.id}`, { description: "Good." })).body.data.version).toBe(2);
   });
 
-  test("a change that was not heard of keeps the tool busy until it is known, and is made once", async () => {
+  test("a change with a lost response keeps the tool busy until it is settled, and is made once", async () => {
     const made = await make();
     await h.simulator.faults({ applyTo: "tools", changes: { errors: [{ status: 500, times: 50 }] } });
     const lost = await h.patch(`/tools/${made.id}`, { description: "Later." });
@@ -381,7 +388,7 @@ describe("when the provider does not answer as it should", () => {
     expect(await storyOf(made.id)).toEqual(["tool.created", "tool.updated"]);
   });
 
-  test("eight changes at once are made one after another, or told that the tool is busy", async () => {
+  test("eight concurrent changes are made one after another, or refused because the tool is busy", async () => {
     const { id } = await make();
     const answers = await Promise.all(
       Array.from({ length: 8 }, (_, index) => h.patch(`/tools/${id}`, { description: `Change ${index}.` })),
@@ -397,20 +404,20 @@ describe("when the provider does not answer as it should", () => {
 });
 
 describe("deleting", () => {
-  test("is refused while agents use the tool, and names them; by force it is done", async () => {
+  test("is refused while agents use the tool, and the error names them; force deletes it", async () => {
     const tool = await make();
     const { data } = (await h.post("/agents", { ...agent, name: "Desk" })).body;
     await h.owner`insert into agent_uses (client_id, agent_id, kind, target_id)
       values (${h.ada.clientId}, ${data.id}, 'tool', ${tool.id})`;
     const refused = await h.remove(`/tools/${tool.id}`);
-    expect(refusal(refused)).toEqual({ status: 409, code: "tool_in_use", paths: [data.id] });
-    expect(refused.body.error.details[0].message).toContain("Desk");
+    expect(refusal(refused)).toEqual({ status: 409, code: "tool_in_use", paths: ["agent"] });
+    expect(refused.body.error.details[0]).toMatchObject({ path: "agent", id: data.id, name: "Desk" });
     expect(refusal(await h.remove(`/tools/${tool.id}?force=false`))).toMatchObject({ code: "tool_in_use" });
     expect((await h.get(`/tools/${tool.id}`)).status).toBe(200);
     expect((await h.remove(`/tools/${tool.id}?force=true`)).status).toBe(204);
   });
 
-  test("takes it away here at once, and at the provider soon", async () => {
+  test("removes it here immediately, and at the provider soon", async () => {
     const { id } = await make();
     expect((await h.remove(`/tools/${id}`)).status).toBe(204);
     for (const answer of [
@@ -427,7 +434,7 @@ describe("deleting", () => {
   });
 });
 
-describe("a definition that does not hold together", () => {
+describe("an inconsistent definition", () => {
   const parameter = (more: object = {}) => ({ name: "a", in: "query", schema: { type: "string" }, ...more });
   const plain = { type: "http", url: "https://api.example.com/x", method: "POST" };
   const deep = (levels: number): object => (levels === 0 ? { type: "string" } : { items: deep(levels - 1) });
@@ -562,7 +569,7 @@ describe("a definition that does not hold together", () => {
       "parameters.0.schema",
     ],
     ["names nothing that the provider brings", { type: "builtin", name: "dance" }, "name"],
-    ["asks a corpus that it does not name", { type: "builtin", name: "queryCorpus" }, "name"],
+    ["queries a corpus without a name", { type: "builtin", name: "queryCorpus" }, "name"],
     [
       "fixes what is not there",
       { type: "builtin", name: "hangUp", parameterOverrides: { corpus_id: "x" } },
@@ -577,7 +584,7 @@ describe("a definition that does not hold together", () => {
     ["is of no kind", { type: "ftp" }, "type"],
   ];
 
-  test.each(cases)("because it %s is refused by the name of the field", async (_, definition, path) => {
+  test.each(cases)("is refused by the name of the field, because it %s", async (_, definition, path) => {
     const { id } = (await h.get("/tools?limit=1&kind=http")).body.data[0];
     for (const answer of [
       await h.post("/tools", body({ definition })),
@@ -589,13 +596,13 @@ describe("a definition that does not hold together", () => {
     }
   });
 
-  test("says in ajv's words what is wrong with a schema", async () => {
+  test("has ajv's message about an invalid schema", async () => {
     const definition = { ...plain, parameters: [parameter({ schema: { type: "text" } })] };
     const { error } = (await h.post("/tools", body({ definition }))).body;
     expect(error.message).toMatch(/JSON Schema.*(allowed values|must)/);
   });
 
-  test("names a secret that is not stored, and a kind that a tool cannot become", async () => {
+  test("is refused for a secret that is not stored, and for another kind of tool", async () => {
     const definition = { ...plain, auth: { type: "bearer", credential: "custom-none" } };
     const { id } = await make();
     for (const answer of [
@@ -646,13 +653,13 @@ describe("an address", async () => {
     expect((await strict.get(`/tools/${made.id}`)).body.data).toEqual(made);
   });
 
-  test("of the operator's own network may be used, by tools and by webhooks", async () => {
+  test("of the operator's own network can be used, by tools and by webhooks", async () => {
     expect((await strict.post("/tools", at("http://10.9.1.1:8080/x"))).status).toBe(201);
     expect((await strict.post("/webhooks", { url: "http://10.9.1.1:8080/x" })).status).toBe(201);
     expect((await strict.post("/webhooks", { url: "http://10.8.1.1:8080/x" })).status).toBe(422);
   });
 
-  test("that was good when it was kept is looked at again when it is used", async () => {
+  test("that was valid when it was stored is checked again when it is used", async () => {
     const { id } = (await strict.post("/tools", at("https://example.com/"))).body.data;
     await strict.owner`update tools set config = jsonb_set(config, '{definition,url}', '"https://127.0.0.1/"') where id = ${id}`;
     expect((await strict.post(`/tools/${id}/test`, {})).body.data).toMatchObject({
@@ -662,7 +669,7 @@ describe("an address", async () => {
   });
 });
 
-describe("trying a tool", () => {
+describe("testing a tool", () => {
   let target: Awaited<ReturnType<typeof openTarget>>;
   beforeAll(async () => {
     target = await openTarget();
@@ -673,7 +680,7 @@ describe("trying a tool", () => {
     const { id } = await make({ definition });
     return h.post(`/tools/${id}/test`, input);
   };
-  /** The time that patterns may take goes by the clock: whoever was told that it ran out asks again. */
+  /** The time for patterns is measured by the clock, so a test repeats a request that ran out of it. */
   const tryInTime = (definition: object, parameters: object) =>
     until(async () => {
       const answer = await tryIt(definition, { parameters });
@@ -686,7 +693,7 @@ describe("trying a tool", () => {
     ...more,
   });
 
-  test("sends what the provider would send, each thing in its place, and answers what came back", async () => {
+  test("sends what the provider would send, each value in its place, and returns the response", async () => {
     target.answer = (response) => response.writeHead(201, { "x-one": "1" }).end('{"status":"shipped"}');
     const definition = at("/orders/{orderId}", {
       method: "POST",
@@ -732,7 +739,7 @@ describe("trying a tool", () => {
     [{ type: "bearer" }, "tok_0123456789", "authorization", "Bearer tok_0123456789"],
     [{ type: "basic" }, "ada:pass/word+", "authorization", `Basic ${Buffer.from("ada:pass/word+").toString("base64")}`],
     [{ type: "query", name: "key" }, "q/s+c=r&t", "url", "?key=q%2Fs%2Bc%3Dr%26t"],
-  ])("shows the secret as %j to the tool, and to nobody else", async (auth, secret, place, shown) => {
+  ])("sends the secret as %j to the tool only", async (auth, secret, place, shown) => {
     await keepSecret("custom-try", secret);
     target.answer = (response, { url, headers }) => {
       const base64 = Buffer.from(secret).toString("base64");
@@ -767,7 +774,7 @@ describe("trying a tool", () => {
     expect(place === "url" ? request.url : request.headers[place]).toMatch(/(^|\s|=)\[secret\]$/);
   });
 
-  test("shows the first four kilobytes, and no half of a secret at their end", async () => {
+  test("returns the first four kilobytes, without part of a secret at the end", async () => {
     const secret = `${"S".repeat(10)}0123456789`;
     await keepSecret("custom-cut", secret);
     const definition = at("/", { auth: { type: "bearer", credential: "custom-cut" } });
@@ -778,13 +785,13 @@ describe("trying a tool", () => {
       expect(Buffer.byteLength(response.body)).toBeLessThanOrEqual(4096);
       expect(response.body).not.toContain("S");
     }
-    // What is hidden makes the text shorter: the end of what was read moves to the front.
+    // Masking shortens the text, so the end of the read part moves into the shown part.
     target.answer = (response) => response.end(`${secret.repeat(818)}${"a".repeat(14)}${secret}`);
     const { response } = (await tryIt(definition)).body.data;
     expect(response.body).toMatch(/^(\[secret\])+a*(\[(s(e(c(r(e(t?)?)?)?)?)?)?)?$/);
   });
 
-  test("that answers badly, late, elsewhere or not at all is told of, and is no failure of ours", async () => {
+  test("reports a tool that fails, is late, redirects or does not respond, and is no failure of ours", async () => {
     target.answer = (response) => response.writeHead(503).end("down");
     expect((await tryIt(at("/"))).body.data).toMatchObject({ response: { status: 503, body: "down" }, error: null });
     target.answer = (response) => response.writeHead(302, { location: "/elsewhere" }).end();
@@ -797,7 +804,7 @@ describe("trying a tool", () => {
       body: {
         data: {
           response: null,
-          error: { reason: "timeout", message: "No answer came within 1 s." },
+          error: { reason: "timeout", message: "The tool did not respond within 1 s." },
           wouldTimeOut: true,
         },
       },
@@ -812,7 +819,7 @@ describe("trying a tool", () => {
     expect(split.body.data).toMatchObject({ response: null, error: { reason: "request_malformed" } });
   });
 
-  test("checks what the model would fill in, by the name of each parameter", async () => {
+  test("checks the model's values by the name of each parameter", async () => {
     const { id } = await make({
       definition: at("/{a}", {
         method: "POST",
@@ -853,7 +860,7 @@ describe("trying a tool", () => {
     expect(target.seen).toHaveLength(before);
   });
 
-  test("cannot be held up by a pattern that searches for ever", async () => {
+  test("is not blocked by a pattern that never ends", async () => {
     const schema = { type: "string", pattern: "^(a+)+$" };
     const definition = at("/", { parameters: [spoken("a", "query", schema)] });
     const answer = await tryIt(definition, { parameters: { a: `${"a".repeat(60)}!` } });
@@ -868,7 +875,7 @@ describe("trying a tool", () => {
     expect(refusal(await tryInTime(definition, { a: "b" }))).toMatchObject({ paths: ["parameters.a"] });
   });
 
-  test("keeps one pattern apart from another", async () => {
+  test("distinguishes two patterns", async () => {
     const properties = { b: { type: "string", pattern: "^b$" }, c: { type: "string", pattern: "^c$" } };
     const definition = at("/", { parameters: [spoken("a", "query", { type: "object", properties })] });
     target.answer = (response) => response.end("ok");
@@ -877,7 +884,7 @@ describe("trying a tool", () => {
     expect(refusal(swapped)).toMatchObject({ paths: ["parameters.a.c"] });
   });
 
-  test("asks the tool once under one key, keeps what the model said out of the audit, and says who tried it", async () => {
+  test("sends one request per idempotency key, keeps the model's values out of the audit, and records the actor", async () => {
     target.answer = (response) => response.end("once");
     const { id } = await make({ definition: at("/", { parameters: [spoken("who", "query")] }) });
     const before = target.seen.length;
@@ -895,7 +902,7 @@ describe("trying a tool", () => {
     expect(made).toHaveLength(1);
   });
 
-  test("holds no connection to the database while the tool thinks", async () => {
+  test("holds no database connection while the tool works", async () => {
     const waiting: ServerResponse[] = [];
     target.answer = (response) => void waiting.push(response);
     const { id } = await make({ definition: at("/") });
@@ -906,7 +913,7 @@ describe("trying a tool", () => {
     for (const answer of await Promise.all(tries)) expect(answer.body.data.response.body).toBe("at last");
   });
 
-  test("is for tools with an address alone, and wants the secret that the tool names", async () => {
+  test("works only for tools with an address, and needs the tool's stored secret", async () => {
     expect(refusal(await tryIt({ type: "client" }))).toEqual({ status: 400, code: "input_invalid", paths: ["id"] });
     expect(refusal(await tryIt({ type: "builtin", name: "playDtmfSounds" }))).toMatchObject({ code: "input_invalid" });
     await keepSecret("custom-lost", "x");
@@ -916,22 +923,22 @@ describe("trying a tool", () => {
   });
 });
 
-describe("hiding a secret", () => {
-  test("hides the mask no second time, and leaves what is no secret", () => {
+describe("masking a secret", () => {
+  test("does not mask twice, and keeps text that is not secret", () => {
     expect(maskSecrets("user:secret and secret", secretForms("user:secret"))).toBe("[secret] and [secret]");
     expect(maskSecrets("nothing", secretForms("s"))).toBe("nothing");
     expect(maskSecrets("a.b axb", secretForms("a.b"))).toBe("[secret] axb");
     expect(maskSecrets("text", [])).toBe("text");
   });
 
-  test("hides a short secret as a whole word alone, so that no word spells it out", () => {
+  test("masks a short secret only as a whole word", () => {
     expect(maskSecrets("banana, a cat", secretForms("a"))).toBe("banana, [secret] cat");
     expect(maskSecrets("the password1 is not pass", secretForms("pass"))).toBe("the password1 is not [secret]");
     expect(maskSecrets("schlüssel ü", secretForms("ü"))).toBe("schlüssel [secret]");
     expect(maskSecrets("ada:1234 12345", secretForms("ada:1234"))).toBe("[secret] 12345");
   });
 
-  test("finds a short secret next to whatever may stand beside a value", () => {
+  test("finds a short secret next to any delimiter", () => {
     const forms = secretForms("pass1");
     for (const [before, after] of [
       ['"', '"'],
@@ -945,7 +952,7 @@ describe("hiding a secret", () => {
       expect(maskSecrets(`${before}pass1${after}`, forms)).toBe(`${before}[secret]${after}`);
   });
 
-  test("takes the longest beginning of a secret from the end of a text that was cut", () => {
+  test("removes the longest prefix of a secret from the end of a cut text", () => {
     expect(withoutPartialSecret("text abcab", ["abcabd"])).toBe("text ");
     expect(withoutPartialSecret("texts", ["secret"])).toBe("text");
     expect(withoutPartialSecret("", ["secret"])).toBe("");
@@ -954,7 +961,7 @@ describe("hiding a secret", () => {
 
 type Seen = { method: string | undefined; url: string; headers: IncomingHttpHeaders; body: string };
 
-/** A tool of a client's, somewhere. */
+/** An HTTP server that acts as a client's tool. */
 async function openTarget() {
   const target = {
     url: "",

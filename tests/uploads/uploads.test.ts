@@ -23,7 +23,7 @@ const megabyte = 1024 * 1024;
 const sample = { purpose: "voice_sample" } as const;
 const Ids = z.strictObject({ fileIds: z.array(z.string()).min(1) });
 
-/** The smallest doors that announce a file, and that use it: those of voices and knowledge are made of the same. */
+/** Minimal endpoints that announce and use a file. Those of voices and knowledge have the same parts. */
 const doors = router({
   announce: command
     .meta(rest("POST", "/samples/presign", "voices:write", "Announce samples", { status: 200, signs: true }))
@@ -79,7 +79,7 @@ async function sent(text: string) {
 }
 
 describe("a file of a client", () => {
-  test("is announced, sent by one request, and used once", async () => {
+  test("is announced, uploaded by one request, and used once", async () => {
     const { body, announced } = wav("hello");
     const answer = await h.post("/samples/presign", { files: [announced, { ...announced, fileName: "two.wav" }] });
     expect(answer.status).toBe(200);
@@ -96,7 +96,7 @@ describe("a file of a client", () => {
     expect(code(await use([one!.id]))).toEqual([404, "upload_not_found"]);
   });
 
-  test("gets in as it was announced, and in no other way", async () => {
+  test("is accepted only as it was announced", async () => {
     const { body, announced } = wav("exactly this");
     const upload = await announce(announced);
     const other = wav("exactly that");
@@ -115,7 +115,7 @@ describe("a file of a client", () => {
     expect((await use([upload.id])).status).toBe(200);
   });
 
-  test("that is not what was announced is refused by its name, however it came there", async () => {
+  test("that differs from the announcement is refused by its name, however it got into storage", async () => {
     const { announced } = wav("right");
     const upload = await announce(announced);
     const lie = async (bytes: string, contentType: string) => {
@@ -149,34 +149,34 @@ describe("a file of a client", () => {
     expect([asked.status, asked.headers.get("access-control-allow-origin")]).toEqual([200, "*"]);
   });
 
-  test("is read back as it was sent", async () => {
+  test("is read back unchanged", async () => {
     const upload = await sent("read me");
     const [row] = await h.deps.db.asClient(inClient, (tx) => findUploads(tx, [upload.id], sample));
     expect((await readUpload(files, row!, 100, soon())).toString()).toBe("read me");
   });
 
-  test("is nobody else's, for nothing else, and not for ever", async () => {
+  test("cannot be used by another client, for another purpose, or after it expires", async () => {
     const upload = await sent("mine");
     expect(code(await use([upload.id], { key: h.bob.key }))).toEqual([404, "upload_not_found"]);
     expect(code(await use([newId("upload")]))).toEqual([404, "upload_not_found"]);
     const finding = (wanted: Parameters<typeof findUploads>[2]) =>
       h.deps.db.asClient(inClient, (tx) => findUploads(tx, [upload.id], wanted));
-    await expect(finding({ purpose: "knowledge_file" })).rejects.toMatchObject({ fault: "upload_not_found" });
-    await expect(finding({ ...sample, subjectId: "kb_1" })).rejects.toMatchObject({ fault: "upload_not_found" });
+    await expect(finding({ purpose: "knowledge_file" })).rejects.toMatchObject({ errorCode: "upload_not_found" });
+    await expect(finding({ ...sample, subjectId: "kb_1" })).rejects.toMatchObject({ errorCode: "upload_not_found" });
     expect(await finding(sample)).toHaveLength(1);
     await h.owner`update uploads set expires_at = now() - interval '1 second' where id = ${upload.id}`;
     expect(code(await use([upload.id]))).toEqual([404, "upload_not_found"]);
     expect(await stateOf(upload.id)).toBe("pending");
   });
 
-  test("wanted by many at once is used by one", async () => {
+  test("requested concurrently is used once", async () => {
     const [one, two] = [await sent("race one"), await sent("race two")];
     const orders = Array.from({ length: 8 }, (_, n) => (n % 2 ? [one.id, two.id] : [two.id, one.id]));
     const answers = await Promise.all(orders.map((ids) => use(ids)));
     expect(answers.map(({ status }) => status).sort()).toEqual([200, ...Array(7).fill(404)]);
   });
 
-  test("of a stranger stays where it is, whatever a job of mine says", async () => {
+  test("of another client is not removed by a job of this client", async () => {
     const theirs = await announce(wav("bob's").announced, { key: h.bob.key });
     expect((await put(theirs, Buffer.from("bob's"))).status).toBe(200);
     const key = `${h.bob.clientId}/voice_sample/${theirs.id}`;
@@ -191,7 +191,7 @@ describe("a file of a client", () => {
   });
 });
 
-describe("what is announced", () => {
+describe("an announcement", () => {
   const { announced } = wav("x");
   const cases: [string, object, string][] = [
     ["no file", { files: [] }, "files"],
@@ -210,10 +210,10 @@ describe("what is announced", () => {
     ["a checksum in hex", { files: [{ ...announced, sha256: "ab".repeat(32) }] }, "files.0.sha256"],
     ["a short checksum", { files: [{ ...announced, sha256: "uU0nuZNNPgilLlLX" }] }, "files.0.sha256"],
     ["a checksum with stray bits", { files: [{ ...announced, sha256: `${"A".repeat(42)}B=` }] }, "files.0.sha256"],
-    ["more than is asked", { files: [{ ...announced, key: "x" }] }, "files.0.key"],
+    ["an unknown field", { files: [{ ...announced, key: "x" }] }, "files.0.key"],
   ];
 
-  test.each(cases)("with %s is refused, and the field is named", async (_, body, path) => {
+  test.each(cases)("with %s is refused, and the error names the field", async (_, body, path) => {
     const answer = await h.post("/samples/presign", body);
     expect(code(answer)).toEqual([400, "input_invalid"]);
     expect(answer.body.error.details.map((each: { path: string }) => each.path)).toContain(path);
@@ -227,7 +227,7 @@ describe("what is announced", () => {
 });
 
 describe("a replay", () => {
-  test("gives the same uploads, with links that are signed anew and work", async () => {
+  test("returns the same uploads, with newly signed links that work", async () => {
     const { body, announced } = wav("replayed");
     const ask = { idempotencyKey: "presign-1" };
     const first = await announce(announced, ask);
@@ -246,7 +246,7 @@ describe("a replay", () => {
     expect(n).toBe(1);
   });
 
-  test("signs a list as well, for the subject that it is for", async () => {
+  test("signs a list too, for its subject", async () => {
     const file = { ...wav("x").announced, fileName: "a.pdf", contentType: "application/pdf" };
     const [link] = (await h.post("/documents/presign", { about: "kb_1", files: [file] })).body.data;
     expect((await put(link, Buffer.from("x"))).status).toBe(200);
@@ -256,17 +256,17 @@ describe("a replay", () => {
 });
 
 describe("without storage", () => {
-  test("that answers, a client is told to come again, and nothing is used", async () => {
+  test("that responds, a request returns 503 with Retry-After, and no upload is used", async () => {
     const upload = await sent("patience");
     h.storage.faults([{ method: "HEAD", times: 100, status: 503, code: "SlowDown" }]);
     expect(code(await use([upload.id], { idempotencyKey: "u1" }))).toEqual([503, "provider_unavailable"]);
     h.storage.faults([{ method: "HEAD", times: 100, status: 403, code: "AccessDenied" }]);
     expect((await use([upload.id])).status).toBe(422);
     h.storage.faults([{ method: "HEAD", times: 1 }]);
-    expect((await use([upload.id], { idempotencyKey: "u1" })).status).toBe(200); // one cut line is no failure
+    expect((await use([upload.id], { idempotencyKey: "u1" })).status).toBe(200); // one broken connection is retried
   });
 
-  test("a house says so at the doors that need it, and serves all others", async () => {
+  test("configured, the endpoints that need it return 503, and all others work", async () => {
     const bare = await startTestApp({ router: doors, env: { S3_BUCKET: "" } });
     const answer = await bare.post("/samples/presign", { files: [wav("x").announced] });
     expect(code(answer)).toEqual([503, "provider_unavailable"]);
@@ -275,7 +275,7 @@ describe("without storage", () => {
   });
 });
 
-describe("what we put into storage ourselves", () => {
+describe("an object that we write to storage", () => {
   const part = 8 * megabyte;
   const partsLeft = () => {
     const place = join(h.storage.directory, h.storage.bucket, "._S3rver_uploads");
@@ -285,7 +285,7 @@ describe("what we put into storage ourselves", () => {
     for (let sent = 0; sent < bytes; sent += size) yield Buffer.alloc(Math.min(size, bytes - sent), `${sent % 7}`);
   }
 
-  test.each([0, 1, part - 1, part, part + 1, 2 * part, 2 * part + 3])("is there whole: %i bytes", async (bytes) => {
+  test.each([0, 1, part - 1, part, part + 1, 2 * part, 2 * part + 3])("is complete: %i bytes", async (bytes) => {
     const key = `${h.ada.clientId}/recordings/${bytes}.wav`;
     const done = await files.put(key, pieces(bytes), { contentType: "audio/wav", maxBytes: bytes }, soon());
     expect(done).toEqual({ bytes });
@@ -301,7 +301,7 @@ describe("what we put into storage ourselves", () => {
     yield* pieces(part + 5);
     throw new ProviderError("unavailable", "the source broke");
   }
-  /** Stands still once its first part is in storage; then the time is over. */
+  /** Stops once its first part is in storage; then the deadline passes. */
   async function* endless(late: AbortController): AsyncGenerator<Buffer> {
     yield* pieces(part + 5);
     late.abort();
@@ -317,7 +317,7 @@ describe("what we put into storage ourselves", () => {
     ],
     ["small and too large", () => files.put("x/a", pieces(10), { ...most, maxBytes: 9 }, soon()), { kind: "refused" }],
     [
-      "whose source stands still",
+      "whose source stops",
       () => {
         const late = new AbortController();
         return files.put("x/a", endless(late), most, { signal: late.signal });
@@ -342,19 +342,19 @@ describe("what we put into storage ourselves", () => {
     ],
   ];
 
-  test.each(broken)("%s leaves nothing that could be seen, and no parts", async (_, work, failure) => {
+  test.each(broken)("%s leaves no visible object and no parts", async (_, work, failure) => {
     await expect(work()).rejects.toMatchObject(failure);
     expect(await files.head("x/a", soon())).toBeNull();
     expect(partsLeft()).toEqual([]);
   });
 
-  test("is put again where storage stumbled once", async () => {
+  test("is written again after one failure of storage", async () => {
     h.storage.faults([{ method: "PUT", times: 1 }]);
     await files.put("x/again", pieces(2 * part + 1), most, soon());
     expect(await files.head("x/again", soon())).toMatchObject({ bytes: 2 * part + 1 });
   });
 
-  test("is not read when it is too large, and is gone when it is removed, twice too", async () => {
+  test("is not read if it is too large, and can be removed twice", async () => {
     await files.put("x/b", pieces(100), most, soon());
     await expect(files.get("x/b", 99, soon())).rejects.toMatchObject({ kind: "refused" });
     await expect(files.get("x/none", 99, soon())).rejects.toMatchObject({ kind: "refused" });
@@ -364,7 +364,7 @@ describe("what we put into storage ourselves", () => {
     await expect(files.remove(["x/c"], soon())).rejects.toMatchObject({ kind: "unknown" });
   });
 
-  test("is shown by a link that saves it under its name, for as long as was said", async () => {
+  test("has a link that downloads it under its name until the link expires", async () => {
     await files.put("x/d", pieces(3), most, soon());
     const named = { fileName: 'call "1".wav', contentType: "audio/wav" };
     const got = await fetch(
@@ -387,12 +387,12 @@ describe("the stale upload cleaner", () => {
   const expire = (id: string, by = "2 hours") =>
     h.owner`update uploads set expires_at = now() - ${by}::interval where id = ${id}`;
 
-  test("removes what was never used, bytes and row, and nothing else", async () => {
+  test("removes unused uploads, bytes and row, and nothing else", async () => {
     const [stale, late, fresh, used] = [await sent("s"), await sent("l"), await sent("f"), await sent("u")];
     const never = await announce(wav("never sent").announced);
     await use([used.id]);
     for (const { id } of [stale, used, never]) await expire(id);
-    await expire(late.id, "10 minutes"); // a link of its last minute may still be in somebody's hands
+    await expire(late.id, "10 minutes"); // a client may still hold a link that was signed in the last minute
     await run();
     await until(async () => (await stateOf(stale.id)) === "gone" && (await stateOf(never.id)) === "gone");
     expect(await files.head(keyOf(stale.id), soon())).toBeNull();
@@ -404,7 +404,7 @@ describe("the stale upload cleaner", () => {
     ]);
   });
 
-  test("keeps the row while storage does not let go of the bytes, and takes up what a dead run left", async () => {
+  test("keeps the row while storage cannot remove the bytes, and continues after a crashed run", async () => {
     const upload = await sent("sticky");
     await expire(upload.id);
     const asked = h.storage.requests.length;
@@ -413,12 +413,12 @@ describe("the stale upload cleaner", () => {
     await until(async () => h.storage.requests.slice(asked).filter((each) => each.startsWith("DELETE")).length >= 3);
     expect(await stateOf(upload.id)).toBe("pending");
     h.storage.faults([]);
-    await files.remove([keyOf(upload.id)], soon()); // as a run does that dies before it could write it down
+    await files.remove([keyOf(upload.id)], soon()); // as a run that crashes before it records the removal
     await run();
     await until(async () => (await stateOf(upload.id)) === "gone");
   });
 
-  test("goes through many, in batches", async () => {
+  test("works in batches", async () => {
     await h.owner`insert into uploads (client_id, id, purpose, object_key, file_name, content_type, bytes, sha256, expires_at)
       select ${h.ada.clientId}, 'file_many' || n, 'voice_sample', 'many/' || n, 'x', 'audio/wav', 1, 'x', now() - interval '1 day'
       from generate_series(1, 230) n`;
@@ -430,7 +430,7 @@ describe("the stale upload cleaner", () => {
     });
   });
 
-  test("what is dropped with its owner goes too, once the owner's transaction has committed", async () => {
+  test("removes the uploads of a deleted owner once the owner's transaction has committed", async () => {
     const [kept, dropped] = [await sent("kept"), await sent("dropped")];
     const failed = h.deps.db.asClient(inClient, async (tx) => {
       await dropUploads(tx, [kept.id]);

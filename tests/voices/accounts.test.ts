@@ -16,13 +16,13 @@ const external = async (provider: string) => {
   return body.data.id as string;
 };
 
-test("a key that the shared account cannot use for one client alone fails the voice, and says what to do", async () => {
+test("a key that the shared account cannot use for one client fails the voice, with advice", async () => {
   await put("inworld", { apiKey: "own-inworld-key-0123456789" });
   const { status_reason } = await inState(h, await external("inworld"), "failed");
   expect(status_reason).toContain("works only in an Ultravox account of your own");
 });
 
-test("in an account of the client's own the key is set there, and the voice is plain", async () => {
+test("in the client's own account the key is set on the account, and the voice is a plain one", async () => {
   const [apiKey] = broughtKeys;
   await put("ultravox", { apiKey });
   await put("elevenlabs", { apiKey: "own-elevenlabs-key-0123456789" });
@@ -39,7 +39,7 @@ test("in an account of the client's own the key is set there, and the voice is p
   expect((await upstreamOf(h, id)).length, "an account's own voices are not the platform's").toBe(1);
 });
 
-test("a workflow that fails late does not take back a voice that is active by then", async () => {
+test("a workflow that fails late does not fail a voice that is already active", async () => {
   const made = await h.post("/voices", { name: "Ada", source: { type: "clone", fileIds: [await sendSample(h)] } });
   const id = made.body.data.id;
   await inState(h, id, "active");

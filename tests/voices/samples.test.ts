@@ -15,14 +15,14 @@ const evenBytes = fc
   .map((bytes) => Buffer.from(bytes.length % 2 ? bytes.slice(1) : bytes));
 
 describe("samples of a voice", () => {
-  test("one file goes as it is", () => {
+  test("one file is sent unchanged", () => {
     const wav = wavFile(Buffer.from("sound!"));
     expect(joined(named(wav))).toEqual({ bytes: wav, fileName: "sample.wav", contentType: "audio/wav" });
     const mp3 = Buffer.concat([id3(20), mp3Frame(1), mp3Frame(2)]);
     expect(joined(named(mp3))).toEqual({ bytes: mp3, fileName: "sample.mp3", contentType: "audio/mpeg" });
   });
 
-  test("several WAVs become one whose sound is theirs, one after the other", () => {
+  test("several WAVs become one with their audio in order", () => {
     fc.assert(
       fc.property(
         fc.array(
@@ -39,13 +39,13 @@ describe("samples of a voice", () => {
     );
   });
 
-  test("chunks that are no sound are passed over, and an odd one is padded", () => {
+  test("chunks without audio are skipped, and an odd one is padded", () => {
     const list = Buffer.concat([Buffer.from("LIST"), Buffer.from([3, 0, 0, 0]), Buffer.from("abc\0")]);
     const { bytes } = joined(named(wavFile(Buffer.from("one "), { extra: list })), named(wavFile(Buffer.from("two "))));
     expect(soundIn(bytes).toString()).toBe("one two ");
   });
 
-  test("a recorder that streamed said no length: the sound goes on to the end", () => {
+  test("without a length, as a streaming recorder writes it, the audio extends to the end", () => {
     const wav = wavFile(Buffer.from("streamed"));
     const at = wav.indexOf("data", 12, "latin1");
     for (const said of [0, 0xffff_ffff]) {
@@ -56,7 +56,7 @@ describe("samples of a voice", () => {
     }
   });
 
-  test("several MP3s become one of their frames, without tags and without a first frame that tells a length", () => {
+  test("several MP3s become one of their frames, without tags and without the index frame", () => {
     const index = mp3Frame(0);
     index.write("Xing", 36, "latin1");
     const tag = Buffer.alloc(128, 0x20);
@@ -68,23 +68,23 @@ describe("samples of a voice", () => {
     expect(bytes).toEqual(Buffer.concat([1, 2, 3, 4].map(mp3Frame)));
   });
 
-  test("what cannot be one sample is refused in words, and the file is named", () => {
+  test("files that cannot be one sample are refused with a message that names the file", () => {
     expect(refusal(named(wavFile(100)), named(Buffer.concat([mp3Frame(1), mp3Frame(2)]), "b.mp3"))).toContain(
-      "a.wav and b.mp3 cannot be joined",
+      "a.wav and b.mp3 have different formats",
     );
     expect(refusal(named(wavFile(100)), named(wavFile(100, { rate: 8000 }), "b.wav"))).toContain("1 x 8000 Hz");
     expect(refusal(named(Buffer.from("%PDF-1.7 and so on"), "x.wav"))).toBe("x.wav is neither a WAV nor an MP3.");
     expect(refusal(named(Buffer.alloc(0)))).toBe("a.wav is neither a WAV nor an MP3.");
-    expect(refusal(named(wavFile(0)))).toContain("holds no sound");
-    expect(refusal(named(wavFile(1000).subarray(0, 500)))).toContain("is cut off");
-    expect(refusal(named(wavFile(1000).subarray(0, 20)))).toContain("holds no sound");
+    expect(refusal(named(wavFile(0)))).toContain("has no audio");
+    expect(refusal(named(wavFile(1000).subarray(0, 500)))).toContain("is truncated");
+    expect(refusal(named(wavFile(1000).subarray(0, 20)))).toContain("has no audio");
     const damaged = Buffer.concat([mp3Frame(1), mp3Frame(2), Buffer.alloc(9000, 1)]);
     expect(refusal(named(damaged, "d.mp3"))).toContain("is damaged");
     expect(refusal(named(wavFile(6_000_000)), named(wavFile(6_000_000)))).toContain("at most 10 MB");
-    expect(refusal()).toBe("There is no sample.");
+    expect(refusal()).toBe("There is no sample. Send at least one.");
   });
 
-  test("whatever is sent, the answer is a sample or a sentence", () => {
+  test("any input gives a sample or a message", () => {
     const heads = [Buffer.alloc(0), Buffer.from("RIFF0000WAVE"), id3(4), Buffer.from([0xff, 0xfb, 0x90, 0])];
     const junk = fc.tuple(fc.constantFrom(...heads), fc.uint8Array({ maxLength: 600 }));
     fc.assert(
@@ -97,7 +97,7 @@ describe("samples of a voice", () => {
     );
   });
 
-  test("no change of a single byte of a good file is more than a refusal or a sample", () => {
+  test("a change of one byte of a valid file gives a refusal or a sample", () => {
     const good = wavFile(Buffer.from("sound of a voice"));
     fc.assert(
       fc.property(fc.nat(good.length - 1), fc.nat(255), (at, value) => {

@@ -42,7 +42,7 @@ const charged = [["hold", "settlement"], -price];
 const givenBack = [["hold", "release"], 0];
 
 describe("a clone", () => {
-  test("is made from samples: credits are held, then spent, and the story is told in order", async () => {
+  test("is created from samples: credits are held, then debited, with events in order", async () => {
     const wav = wavFile(Buffer.from("the voice of ada"));
     const id = await clone({ description: "Calm", language: "en-GB", metadata: { crm: "7" } }, wav);
     await inState(h, id, "active");
@@ -66,7 +66,7 @@ describe("a clone", () => {
     await expectSoundBooks(h);
   });
 
-  test("of several samples is one upload of all their sound", async () => {
+  test("of several samples is one upload of all their audio", async () => {
     const parts = ["first ", "second", "third "].map((text) => wavFile(Buffer.from(text)));
     const fileIds = await Promise.all(parts.map((bytes) => sendSample(h, bytes)));
     const { body } = await create(cloneOf(...fileIds));
@@ -77,14 +77,14 @@ describe("a clone", () => {
     expect((await upstreamOf(h, body.data.id)).map(({ sample }) => sample?.sha256)).toEqual([sha256]);
   });
 
-  test("whose samples are no sound, or do not fit together, fails in words before anything is uploaded", async () => {
+  test("with invalid or different samples fails with a message before anything is uploaded", async () => {
     const before = await posted();
     const text = await clone({}, Buffer.from("this is a text and no voice at all"));
     expect((await inState(h, text, "failed")).status_reason).toBe("sample.wav is neither a WAV nor an MP3.");
     const mp3 = Buffer.concat([mp3Frame(1), mp3Frame(2)]);
     const mixed = [await sendSample(h), await sendSample(h, mp3, { fileName: "b.mp3", contentType: "audio/mpeg" })];
     const { body } = await create(cloneOf(...mixed));
-    expect((await inState(h, body.data.id, "failed")).status_reason).toContain("cannot be joined");
+    expect((await inState(h, body.data.id, "failed")).status_reason).toContain("have different formats");
     for (const id of [text, body.data.id]) {
       expect(await said(id)).toEqual(["created", "training.failed"]);
       expect(await spent(id)).toEqual(givenBack);
@@ -92,7 +92,7 @@ describe("a clone", () => {
     expect(await posted()).toBe(before);
   });
 
-  test("that the provider refuses fails with its reason, and the credits are back", async () => {
+  test("that the provider refuses fails with its reason, and the credits are released", async () => {
     await h.simulator.control("voices/limit", { allowed: 0 });
     const id = await clone();
     expect((await inState(h, id, "failed")).status_reason).toContain("number of cloned voices");
@@ -104,7 +104,7 @@ describe("a clone", () => {
   test.each([
     ["the connection breaks", { resetAfterAccepting: 1 }],
     ["the provider answers 500", { errors: [{ status: 500, times: 1, afterAccepting: true }] }],
-  ])("is uploaded once, although %s after the provider has made it", async (_, fault) => {
+  ])("is uploaded once, although %s after the provider has created it", async (_, fault) => {
     await failing(fault);
     const before = await posted();
     const id = await clone();
@@ -115,7 +115,7 @@ describe("a clone", () => {
     expect(await said(id)).toEqual(["created", "training.started", "training.completed"]);
   });
 
-  test("is tried again when nothing came of it, and adopts one that came through late", async () => {
+  test("is retried if nothing was created, and adopts a voice that appears late", async () => {
     await failing({ errors: [{ status: 502, times: 2 }] });
     const before = await posted();
     const id = await clone();
@@ -125,7 +125,7 @@ describe("a clone", () => {
     expect(await spent(id)).toEqual(charged);
   });
 
-  test("whose every attempt fails is given up: the credits are back, and what came of it late is removed", async () => {
+  test("whose every attempt fails is failed: the credits are released, and a late voice is removed", async () => {
     await failing({ errors: [{ status: 502, times: 100 }] });
     const id = await clone();
     const { status_reason } = await inState(h, id, "failed", 30);
@@ -152,7 +152,7 @@ describe("a clone", () => {
     expect(await said(id)).toEqual(["created", "training.started", "training.failed"]);
   });
 
-  test("without the credits for it is not begun, and its samples can be used once there are some", async () => {
+  test("without enough credits is not started, and its samples stay usable", async () => {
     const poor = h.bob;
     await priceClones(h, 5_000_000_000);
     const fileId = await sendSample(h, undefined, { key: poor.key });
@@ -165,7 +165,7 @@ describe("a clone", () => {
     await inState(h, again.body.data.id, "active");
   });
 
-  test("that costs nothing holds nothing", async () => {
+  test("without a price holds no credits", async () => {
     await priceClones(h, 0);
     const id = await clone();
     await inState(h, id, "active");
@@ -173,7 +173,7 @@ describe("a clone", () => {
     expect(await spent(id)).toEqual([[], 0]);
   });
 
-  test("asked twice with one key is one voice, charged once", async () => {
+  test("requested twice with one key is one voice, charged once", async () => {
     const order = cloneOf(await sendSample(h));
     const [one, two] = await Promise.all([1, 2].map(() => create(order, { idempotencyKey: "clone-once" })));
     const again = await until(async () => {
@@ -186,7 +186,7 @@ describe("a clone", () => {
     expect(await spent(ids[0])).toEqual(charged);
   });
 
-  test("takes only samples that are there, one's own, and not used", async () => {
+  test("accepts only existing, unused samples of the same client", async () => {
     const unsent = await h.post("/voices/files/presign", {
       files: [
         { fileName: "a.wav", contentType: "audio/wav", bytes: 10, sha256: createHash("sha256").digest("base64") },
@@ -217,7 +217,7 @@ describe("a clone", () => {
   });
 });
 
-describe("another company's voice", () => {
+describe("a voice of another vendor", () => {
   test("is registered under our id with the account's shared keys, and costs nothing", async () => {
     const id = await external({ model: "eleven_turbo_v2_5", settings: { speed: 1.1 } });
     await inState(h, id, "active");
@@ -228,7 +228,7 @@ describe("another company's voice", () => {
     expect(await spent(id)).toEqual([[], 0]);
   });
 
-  test("of one's own speech API keeps its headers sealed: no row, answer or audit shows them", async () => {
+  test("of a generic speech API keeps its headers sealed: no row, response or audit shows them", async () => {
     const secret = "generic-header-canary-0123456789";
     const generic = {
       url: "https://tts.example.com/speak",
@@ -255,7 +255,7 @@ describe("another company's voice", () => {
     expect(JSON.stringify([made.body, shown.body])).not.toContain(secret);
   });
 
-  test("speaks with the client's own key where there is one, and no row of ours holds it", async () => {
+  test("uses the client's own key if there is one, and no row contains it", async () => {
     const apiKey = "own-elevenlabs-key-0123456789";
     const saved = await h.send("PUT", "/auth/providers/elevenlabs", { secret: { apiKey } });
     expect(saved.status, JSON.stringify(saved.body)).toBe(200);
@@ -282,7 +282,7 @@ describe("another company's voice", () => {
     await until(async () => Object.keys((await upstreamOf(h, id))[0]!.definition).join() === "elevenLabs");
   });
 
-  test("is registered once, although the line breaks after the provider has it", async () => {
+  test("is registered once, although the connection breaks after the provider has it", async () => {
     await failing({ resetAfterAccepting: 1 });
     const before = await posted();
     const id = await external();
@@ -290,7 +290,7 @@ describe("another company's voice", () => {
     expect([(await posted()) - before, (await upstreamOf(h, id)).length]).toEqual([1, 1]);
   });
 
-  test("is refused where what is said of it does not fit, field by field", async () => {
+  test("is refused field by field if the source is not valid", async () => {
     const of = async (source: object) => {
       const { status, body } = await create({ name: "X", source: { ...elevenlabs, ...source } });
       expect(status).toBe(400);
@@ -312,7 +312,7 @@ describe("another company's voice", () => {
 });
 
 describe("an active voice", () => {
-  test("can be heard; one that cannot speak says why, and one that is not active is not asked", async () => {
+  test("can be previewed; a failed preview has a reason, and an inactive voice causes no request", async () => {
     const id = await external();
     await inState(h, id, "active");
     for (const recordings of ["inline", "redirect"] as const) {
@@ -336,7 +336,7 @@ describe("an active voice", () => {
     expect([dumb.status, dumb.body.error.code]).toEqual([409, "voice_not_active"]);
   });
 
-  test("is changed here at once, and at the provider by and by", async () => {
+  test("is changed here immediately, and at the provider later", async () => {
     const id = await clone();
     await inState(h, id, "active");
     const changed = await h.patch(`/voices/${id}`, { name: "Bea", language: "fr", metadata: { a: "1" } });
@@ -347,7 +347,7 @@ describe("an active voice", () => {
     expect(await said(id)).toEqual(["created", "training.started", "training.completed", "updated"]);
   });
 
-  test("that agents speak with is deleted only by force, and it is said which", async () => {
+  test("that agents use is deleted only by force, and the error names the agents", async () => {
     const id = await external();
     await inState(h, id, "active");
     const agent = await h.post("/agents", { name: "Reception", systemPrompt: "Be brief." });
@@ -357,7 +357,7 @@ describe("an active voice", () => {
     const refused = await h.remove(`/voices/${id}`);
     expect([refused.status, refused.body.error.code]).toEqual([409, "voice_in_use"]);
     expect(refused.body.error.details).toEqual([
-      { path: agentId, message: "The agent Reception speaks with this voice." },
+      { path: "agent", id: agentId, name: "Reception", message: "The agent Reception uses this voice." },
     ]);
     expect((await h.remove(`/voices/${id}?force=true`)).status).toBe(204);
     expect((await h.get(`/voices/${id}`)).status).toBe(404);
@@ -366,7 +366,7 @@ describe("an active voice", () => {
     expect((await h.remove(`/voices/${id}`)).status).toBe(404);
   });
 
-  test("takes its samples along when it is deleted, and its credits stay spent", async () => {
+  test("is deleted with its samples, and its credits stay debited", async () => {
     const id = await clone();
     await inState(h, id, "active");
     const [fileId] = (await h.get(`/voices/${id}`)).body.data.source.fileIds;
@@ -377,29 +377,29 @@ describe("an active voice", () => {
     expect(await spent(id)).toEqual(charged);
   });
 
-  test("is found by its filters, page by page, and by nobody else", async () => {
+  test("is found by its filters, page by page, and only by its client", async () => {
     const metadata = { of: "the list" };
     const names = ["Zoe one", "ZOE two", "zoe_three"];
     const ids: string[] = [];
     for (const name of names) ids.push(await external({ provider: "lmnt" }, { name, language: "de", metadata }));
     await Promise.all(ids.map((id) => inState(h, id, "active")));
-    const filter = "status=active&kind=external&provider=lmnt&language=DE&search=zoe";
+    const filter = "metadata=of:the%20list&status=active&kind=external&provider=lmnt&language=DE&search=zoe";
     const first = await h.get(`/voices?${filter}&limit=2`);
     expect(first.body.data.map(({ id }: { id: string }) => id)).toEqual([ids[2], ids[1]]);
     const rest = await h.get(`/voices?${filter}&limit=2&cursor=${first.body.meta.nextCursor}`);
     expect(rest.body.data.map(({ id }: { id: string }) => id)).toEqual([ids[0]]);
     const none = await Promise.all(
-      ["search=%25", "search=zoe_t%25", "language=en&search=zoe", "kind=clone&search=zoe"].map((q) =>
-        h.get(`/voices?${q}`),
+      ["search=%25", "search=zoe_t%25", "language=en&search=zoe", "kind=clone&search=zoe", "metadata=of:none"].map(
+        (q) => h.get(`/voices?${q}`),
       ),
     );
-    expect(none.map(({ body }) => body.data.length)).toEqual([0, 0, 0, 0]);
+    expect(none.map(({ body }) => body.data.length)).toEqual([0, 0, 0, 0, 0]);
     expect((await h.get(`/voices?${filter}`, { key: h.bob.key })).body.data).toEqual([]);
   });
 });
 
-describe("a voice that is being made", () => {
-  test("can be deleted: the credits are back, and what the provider makes of it goes away", async () => {
+describe("a voice in training", () => {
+  test("can be deleted: the credits are released, and the provider's voice is removed", async () => {
     await failing({ timeoutAfterAccepting: 1, holdMs: 1_500 });
     const id = await clone();
     await until(async () => (await upstreamOf(h, id)).length === 1);
@@ -419,7 +419,7 @@ describe("a voice that is being made", () => {
     await expectSoundBooks(h);
   });
 
-  test("and is deleted, or made by a service, before the provider answers: its answer is too late, and goes away", async () => {
+  test("that is deleted, or finished by a service, before the provider responds: the late voice is removed", async () => {
     const { ultravox } = h.deps.providers;
     const { cloneVoice } = ultravox;
     const gate = Promise.withResolvers<void>();
@@ -452,7 +452,7 @@ describe("a voice that is being made", () => {
     await expectSoundBooks(h);
   });
 
-  test("can be driven by a service: once, in order, and the workflow of ours is over", async () => {
+  test("can be driven by a service: once, in order, and our workflow ends", async () => {
     await failing({ errors: [{ status: 502, times: 100 }] });
     const id = await clone();
     await until(async () => (await voiceRow(h, id)).status === "training");
@@ -476,7 +476,7 @@ describe("a voice that is being made", () => {
     expect(await said(id)).toEqual(["created", "training.started", "training.completed"]);
   });
 
-  test("and is failed by a service gives its credits back, and only a service may say so", async () => {
+  test("that a service fails releases its credits, and only a service may do that", async () => {
     await failing({ errors: [{ status: 502, times: 100 }] });
     const id = await clone();
     const path = `/internal/voices/${id}/update-status`;
@@ -494,7 +494,7 @@ describe("a voice that is being made", () => {
 describe("the sweep", () => {
   const sweep = () => queueForHouse(h, "voices.sweep");
 
-  test("adopts or fails a voice that its workflow has left behind", async () => {
+  test("adopts or fails a voice that its workflow abandoned", async () => {
     await failing({ timeoutAfterAccepting: 1, holdMs: 1_000 });
     const made = await clone();
     await until(async () => (await upstreamOf(h, made)).length === 1);
@@ -517,7 +517,7 @@ describe("the sweep", () => {
     expect((await voiceRow(h, unmade)).status_reason).toContain("ended without a result");
   });
 
-  test("finds an active voice that is gone at the provider, once a day, and leaves the others", async () => {
+  test("finds an active voice that the provider lost, once a day, and leaves the others", async () => {
     const [gone, there] = [await clone(), await clone()];
     const rows = await Promise.all([gone, there].map((id) => inState(h, id, "active")));
     const url = `${h.simulator.url}/api/voices/${rows[0]!.provider_voice_id}`;

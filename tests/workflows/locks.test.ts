@@ -7,16 +7,16 @@ const h = await startTestApp({ workers: true, speed: 1000 });
 const service = { key: serviceToken };
 
 /*
- * A command that is ended for a deadlock is begun again, and a step is tried again: no answer tells of it. So two are made
- * to meet where each could hold what the other waits for, and Postgres is asked whether it had to end one of them. It
- * counts before whoever was ended goes on.
+ * A command or step that is ended by a deadlock is retried, so no response shows it. Therefore two transactions are made to
+ * meet where they could deadlock, and PostgreSQL's counter shows whether one was ended. The counter is updated before the
+ * retry.
  */
 async function deadlocks(): Promise<number> {
   const [row] = await h.owner`select deadlocks from pg_stat_database where datname = current_database()`;
   return Number(row!.deadlocks);
 }
 
-/** Holds a run, or its present step, as nobody of the house: whoever comes for it waits. */
+/** Locks a run, or its current step, from outside the application: every other transaction waits for it. */
 async function hold(what: "run" | "step", runId: string) {
   const holder = await h.owner.reserve();
   const [own] = await holder<{ pid: number }[]>`select pg_backend_pid() as pid`;
@@ -45,7 +45,7 @@ const waiterFor = (pid: number) =>
     return waiter?.pid;
   });
 
-/** The next request of this kind does not leave the house before it is let go: its step has begun by then. */
+/** Holds the next provider request of this kind back until it is released. Its step has started by then. */
 function holdRequest(verb: "getSource" | "cloneVoice") {
   const { ultravox: provider } = h.deps.providers;
   const { [verb]: ask } = provider;
@@ -71,7 +71,7 @@ async function runOf(subjectId: string): Promise<string> {
   return run!.id;
 }
 
-/** Nobody works on the run any more, and nobody is going to. */
+/** Waits until no job of the run is queued or running. */
 const noJobs = (runId: string) =>
   until(async () => {
     await hurrySteps(h);
@@ -81,7 +81,7 @@ const noJobs = (runId: string) =>
 
 const fileNames = { finishes: "prices.txt", fails: "empty.txt" };
 
-/** A file whose last step is about to ask the provider, which is ready: the step will end with the answer. */
+/** A file whose last step is about to call the provider, which is ready: the response ends the step. */
 async function inLastStep(ending: keyof typeof fileNames) {
   const request = holdRequest("getSource");
   const id = await makeBase(h);
@@ -103,30 +103,27 @@ test.each([
   ["a file", "finishes"],
   ["a file", "fails"],
   ["a knowledge base", "fails"],
-] as const)(
-  "whoever deletes %s while its workflow %s a step waits for it, and nobody is ended for a deadlock",
-  async (what, ending) => {
-    const before = await deadlocks();
-    const { id, fileId, runId, letGo } = await inLastStep(ending);
-    const held = await hold("step", runId);
-    letGo();
-    const engine = await waiterFor(held.pid);
-    const deleting = h.remove(what === "a file" ? `/kb/${id}/files/${fileId}` : `/kb/${id}`);
-    await waiterFor(engine);
-    await held.letGo();
-    expect((await deleting).status).toBe(204);
-    await noJobs(runId);
-    expect(await deadlocks()).toBe(before);
-    const [run, step, error, told] =
-      ending === "finishes"
-        ? ["succeeded", "done", null, "ingestion.completed"]
-        : ["failed", "failed", expect.stringMatching(/nothing in it/), "ingestion.failed"];
-    expect(await look(runId)).toMatchObject({ status: run, steps: [{}, {}, { status: step, attempts: 1, error }] });
-    expect(await stateOf(fileId)).toBe("deleted");
-    const story = ["created", "ingestion.started", told, ...(what === "a file" ? [] : ["deleted"])];
-    expect(await storyOf(h, id)).toEqual(story);
-  },
-);
+] as const)("a delete of %s while its workflow %s a step waits for it, without a deadlock", async (what, ending) => {
+  const before = await deadlocks();
+  const { id, fileId, runId, letGo } = await inLastStep(ending);
+  const held = await hold("step", runId);
+  letGo();
+  const engine = await waiterFor(held.pid);
+  const deleting = h.remove(what === "a file" ? `/kb/${id}/files/${fileId}` : `/kb/${id}`);
+  await waiterFor(engine);
+  await held.letGo();
+  expect((await deleting).status).toBe(204);
+  await noJobs(runId);
+  expect(await deadlocks()).toBe(before);
+  const [run, step, error, told] =
+    ending === "finishes"
+      ? ["succeeded", "done", null, "ingestion.completed"]
+      : ["failed", "failed", expect.stringMatching(/nothing in it/), "ingestion.failed"];
+  expect(await look(runId)).toMatchObject({ status: run, steps: [{}, {}, { status: step, attempts: 1, error }] });
+  expect(await stateOf(fileId)).toBe("deleted");
+  const story = ["created", "ingestion.started", told, ...(what === "a file" ? [] : ["deleted"])];
+  expect(await storyOf(h, id)).toEqual(story);
+});
 
 test.each(["finishes", "fails"] as const)(
   "a step that %s while its file is being deleted waits for that, and changes nothing",
@@ -154,7 +151,7 @@ test.each([
   ["deletes", (id: string) => h.remove(`/voices/${id}`), 204],
   ["fails", (id: string) => h.post(`/internal/voices/${id}/update-status`, { status: "failed" }, service), 200],
 ] as const)(
-  "whoever %s a voice while its workflow fails waits for it, and nobody is ended for a deadlock",
+  "a request that %s a voice while its workflow fails waits for it, without a deadlock",
   async (does, settle, status) => {
     const before = await deadlocks();
     await h.simulator.faults({ create: { errors: [{ status: 400 }] }, applyTo: "voices" });
@@ -182,9 +179,9 @@ test.each([
   },
 );
 
-test("a step that fails after somebody else has ended its run changes nothing", async () => {
+test("a step that fails after its run has ended elsewhere changes nothing", async () => {
   const { id, fileId, runId, letGo } = await inLastStep("fails");
-  // A service has another worker look, who hears the same and ends the run; then the file is read in anew.
+  // A service makes another worker check, which gets the same response and ends the run. Then the file is retried.
   expect((await h.post(`/internal/knowledge/${id}/refresh`, {}, service)).status).toBe(200);
   await settled(h, id, fileId, "failed");
   await h.owner`update uploads set file_name = 'stuck.txt' where subject_id = ${id}`;

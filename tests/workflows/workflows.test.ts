@@ -13,7 +13,7 @@ type Run = {
   steps: { name: string; status: string; attempts: number; error: string | null }[];
 };
 const look = async (id: string): Promise<Run> => (await h.get(`/internal/workflows/${id}`, service)).body.data;
-/** Every job of the run falls due now; steps wait for their turns between attempts. */
+/** Makes every job of the run due now; otherwise steps wait between attempts. */
 const hurry = (id: string) => h.owner`update graphile_worker._private_jobs set run_at = now()
   where payload->'body'->>'runId' = ${id} and locked_at is null and run_at > now()`;
 
@@ -31,7 +31,7 @@ async function begin(): Promise<{ callId: string; runId: string }> {
   return { callId, runId: body.data.id };
 }
 
-test("a run goes step by step to its end, and shows how far it has come", async () => {
+test("a run goes step by step to its end, and shows its progress", async () => {
   const { runId, callId } = await begin();
   const run = await ended(runId);
   expect(run).toMatchObject({
@@ -48,7 +48,7 @@ test("a run goes step by step to its end, and shows how far it has come", async 
   expect(listed.data.map(({ id }: Run) => id)).toEqual([runId]);
 });
 
-test("a step that fails is tried again on its schedule, then the run has failed; taken up again, it goes on from there", async () => {
+test("a failed step is retried on its schedule, then the run fails; a retry continues at that step", async () => {
   const { id: callId } = await called(h, agentId);
   await h.simulator.faults({ reads: { errors: [{ status: 429, times: 1_000_000 }] }, applyTo: "calls" });
   await h.owner`update calls set transcript_status = 'missing' where id = ${callId}`;
@@ -68,10 +68,10 @@ test("a step that fails is tried again on its schedule, then the run has failed;
   expect(twice.body.error).toMatchObject({ code: "workflow_not_failed" });
 }, 60_000);
 
-test("a run whose job is gone is found, and one about the same thing is begun once", async () => {
+test("a run whose job is lost is found, and a second run for the same subject is not started", async () => {
   const { runId, callId } = await begin();
   await ended(runId);
-  // As a worker leaves it that dies between two jobs, with its row lost besides.
+  // As after a worker that crashes between two jobs, with its row lost too.
   await h.owner`update calls set transcript_status = 'missing' where id = ${callId}`;
   await h.owner`update workflow_runs set status = 'running', finished_at = null where id = ${runId}`;
   await h.owner`update workflow_steps set status = 'running', next_at = now() - interval '1 hour' where run_id = ${runId} and position = 0`;
@@ -84,7 +84,7 @@ test("a run whose job is gone is found, and one about the same thing is begun on
   expect(runs!.n).toBe(1);
 });
 
-test("a step in which every process dies is given up in the end", async () => {
+test("a step in which every process crashes finally fails", async () => {
   const { runId, callId } = await begin();
   await ended(runId);
   await h.owner`update calls set transcript_status = 'missing' where id = ${callId}`;
@@ -95,7 +95,7 @@ test("a step in which every process dies is given up in the end", async () => {
   expect(await ended(runId)).toMatchObject({ status: "failed", steps: [{ status: "failed" }, {}] });
 });
 
-test("the doors of the house open to its services alone", async () => {
+test("only services can call the internal endpoints", async () => {
   const { runId } = await begin();
   for (const key of [h.ada.key, await h.token(h.ada), await h.operator(), `${serviceToken}x`]) {
     const answers = [

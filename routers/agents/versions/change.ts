@@ -1,34 +1,34 @@
 import { and, eq, sql } from "drizzle-orm";
+import type { PgUpdateSetSource } from "drizzle-orm/pg-core";
 import type { Tx } from "../../../db/client.ts";
 import { emit } from "../../../db/events.ts";
 import { enqueue } from "../../../db/queue.ts";
 import { agents, agentVersions } from "../../../db/schema/agents.ts";
 import { inboundRoutes } from "../../../db/schema/telephony.ts";
-import { ApiError, type ErrorDetail } from "../../core/errors.ts";
+import { dbNow } from "../../../db/time.ts";
+import type { ErrorDetail } from "../../core/errors.ts";
+import { refuseInvalid } from "../../core/refuse-invalid.ts";
 import type { ProviderAgent } from "../../ports/ultravox.ts";
-import { givenFields, namesOurVoice } from "../config.ts";
+import { inputFields, namesOurVoice } from "../config.ts";
 import { dropUses, keepUses, type References, referencesOf, textArray } from "../references.ts";
 import { AgentConfig } from "../schema.ts";
 import { getAgent, lockAgent } from "../service.ts";
 import { objectionsTo, requiredOf } from "../variables.ts";
 
-/** What the outbounds of an agent do to its rows. */
-
-const now = sql`clock_timestamp()` as unknown as Date; // drizzle takes an expression where its types ask for a value
+/** How the provider commands of an agent change its rows. */
 
 /**
- * What no schema can say of a config, since it lies between its fields. `changed`: the fields that a change is about; the
- * others are as they were, and nobody is kept from a change by what was good when it was saved.
+ * Checks that no schema can make, since they involve several fields. `changed`: the changed fields. The others are not
+ * checked again: a value that was valid when it was saved does not block a change of another field.
  */
 export function checkConfig(config: AgentConfig, { tools }: Pick<References, "tools">, changed?: readonly string[]) {
-  const ofChange = ({ path }: ErrorDetail) =>
+  const isOfChange = ({ path }: ErrorDetail) =>
     !changed || changed.includes("variables") || changed.includes(path.split(".")[0] ?? "");
   const details = [
-    ...[...objectionsTo(config, tools), ...strictlyRead(config)].filter(ofChange),
+    ...[...objectionsTo(config, tools), ...strictErrors(config)].filter(isOfChange),
     ...contradictionsIn(config),
   ];
-  const [first] = details;
-  if (first) throw new ApiError("input_invalid", `${first.path}: ${first.message}`, { details });
+  refuseInvalid(details);
 }
 
 function contradictionsIn(config: AgentConfig): ErrorDetail[] {
@@ -37,35 +37,35 @@ function contradictionsIn(config: AgentConfig): ErrorDetail[] {
     details.push({ path: "voice", message: "Give `voice` or `voiceId`, not both." });
   }
   if (namesOurVoice(config.voice)) {
-    const message = "This is the id of a voice made here: give it as `voiceId`, if it is yours. `voice` takes a name.";
+    const message = "This is the id of a voice. If it is yours, give it as `voiceId`; `voice` takes a name.";
     details.push({ path: "voice", message });
   }
   if (config.voicemail.message !== null && config.voicemail.behaviour !== "leave_message") {
-    details.push({ path: "voicemail.message", message: "Only where the behaviour is `leave_message`." });
+    details.push({ path: "voicemail.message", message: "Give a message only if the behaviour is `leave_message`." });
   }
   return details;
 }
 
-/** A version of earlier days that is restored is read as strictly as one that is given. */
-function strictlyRead(config: AgentConfig): ErrorDetail[] {
-  return Object.entries(givenFields).flatMap(([name, field]) => {
-    const { error } = field.safeParse(config[name as keyof typeof givenFields]);
+/** A restored version is checked as strictly as new input. */
+function strictErrors(config: AgentConfig): ErrorDetail[] {
+  return Object.entries(inputFields).flatMap(([name, field]) => {
+    const { error } = field.safeParse(config[name as keyof typeof inputFields]);
     return (error?.issues ?? []).map(({ path, message }) => ({ path: [name, ...path].join("."), message }));
   });
 }
 
-/** The provider has this version: calls use it from now on. */
+/** Makes a version live after the provider stored it: calls use it from now on. */
 export async function goLive(tx: Tx, id: string, version: number, { providerAgentId, revisionId }: ProviderAgent) {
   const agent = await lockAgent(tx, id);
   if (agent.version > 0) await markVersion(tx, id, agent.version, { status: "retired" });
   const live = await markVersion(tx, id, version, { status: "live", providerRevisionId: revisionId });
   const metadata = live.metadata ?? agent.metadata;
   const set = { status: "active", statusReason: null, version, name: live.name, metadata, providerAgentId } as const;
-  await change(tx, id, { ...set, comparedAt: now });
+  await change(tx, id, { ...set, comparedAt: dbNow() });
   await rewriteUses(tx, id, live.config);
 }
 
-/** From now on the agent is made of what this config names, and of nothing else. */
+/** Records exactly what this config refers to as what the agent uses. */
 export async function rewriteUses(tx: Tx, id: string, stored: unknown) {
   const config = AgentConfig.parse(stored);
   await dropUses(tx, id);
@@ -74,7 +74,7 @@ export async function rewriteUses(tx: Tx, id: string, stored: unknown) {
   await keepRequired(tx, id, requiredOf(config, found.tools));
 }
 
-/** What calls that come in would need, and do not bring: its routes answer by that, so the provider is told of a change. */
+/** Stores the variables that inbound calls lack. Routes answer by them, so a change is synchronized with the provider. */
 export async function keepRequired(tx: Tx, id: string, requiredVariables: string[]) {
   const [changed] = await tx
     .update(agents)
@@ -91,7 +91,7 @@ export async function keepRequired(tx: Tx, id: string, requiredVariables: string
   if (route) await enqueue(tx, "telephony.sync", { accountId }, { key: accountId, delaySeconds: 1 });
 }
 
-export async function versionUnderWay(tx: Tx, agentId: string) {
+export async function findPendingVersion(tx: Tx, agentId: string) {
   const [version] = await tx
     .select()
     .from(agentVersions)
@@ -100,8 +100,8 @@ export async function versionUnderWay(tx: Tx, agentId: string) {
 }
 
 export async function pendingVersion(tx: Tx, agentId: string) {
-  const version = await versionUnderWay(tx, agentId);
-  if (!version) throw new Error(`Agent ${agentId} has no version under way.`);
+  const version = await findPendingVersion(tx, agentId);
+  if (!version) throw new Error(`Agent ${agentId} has no pending version.`);
   return version;
 }
 
@@ -127,10 +127,10 @@ export async function markVersion(
   return row!;
 }
 
-export async function change(tx: Tx, id: string, set: Partial<typeof agents.$inferInsert>) {
+export async function change(tx: Tx, id: string, set: PgUpdateSetSource<typeof agents>) {
   await tx
     .update(agents)
-    .set({ ...set, updatedAt: now })
+    .set({ ...set, updatedAt: dbNow() })
     .where(eq(agents.id, id));
 }
 

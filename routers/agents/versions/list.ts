@@ -2,6 +2,7 @@ import { and, desc, eq, getTableColumns, lt } from "drizzle-orm";
 import type { Tx } from "../../../db/client.ts";
 import { agentVersions } from "../../../db/schema/agents.ts";
 import { toIso } from "../../core/fields.ts";
+import { createdWithin } from "../../core/list-filters.ts";
 import { type ListKey, readCursor, toPage } from "../../core/pagination.ts";
 import {
   AgentConfig,
@@ -10,30 +11,36 @@ import {
   type AgentVersionSummary,
   type ListVersions,
 } from "../schema.ts";
-import { toAgent, versionOf } from "../service.ts";
+import { loadAgent, versionOf } from "../service.ts";
 
 type Row = Omit<typeof agentVersions.$inferSelect, "config" | "metadata" | "clientId">;
 
-export async function listVersions(tx: Tx, { id, limit, cursor }: ListVersions, key: ListKey) {
+export async function listVersions(tx: Tx, { id, limit, cursor, ...filters }: ListVersions, key: ListKey) {
   const before = readCursor(key, cursor);
-  await toAgent(tx, id); // no agent, no versions
+  await loadAgent(tx, id); // throws if there is no such agent
   const { config: _, metadata: __, clientId: ___, ...columns } = getTableColumns(agentVersions);
   const rows = await tx
     .select(columns)
     .from(agentVersions)
-    .where(and(eq(agentVersions.agentId, id), before === null ? undefined : lt(agentVersions.version, Number(before))))
+    .where(
+      and(
+        eq(agentVersions.agentId, id),
+        before === null ? undefined : lt(agentVersions.version, Number(before)),
+        createdWithin(agentVersions.createdAt, filters),
+      ),
+    )
     .orderBy(desc(agentVersions.version))
     .limit(limit + 1);
-  return toPage(key, rows.map(summaryOf), limit, ({ version }) => String(version));
+  return toPage(key, rows.map(toSummary), limit, ({ version }) => String(version));
 }
 
 export async function getVersion(tx: Tx, { id, version }: AgentVersionId): Promise<AgentVersion> {
-  await toAgent(tx, id);
+  await loadAgent(tx, id);
   const row = await versionOf(tx, id, version);
-  return { ...summaryOf(row), config: AgentConfig.parse(row.config) };
+  return { ...toSummary(row), config: AgentConfig.parse(row.config) };
 }
 
-function summaryOf({
+function toSummary({
   agentId,
   version,
   name,

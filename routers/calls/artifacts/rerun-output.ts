@@ -8,7 +8,7 @@ import { calls } from "../../../db/schema/calls.ts";
 import { workflowRuns } from "../../../db/schema/workflows.ts";
 import { ApiError } from "../../core/errors.ts";
 import { examples, Id, Timestamp, TimestampInput, toIso, toIsoOrNull } from "../../core/fields.ts";
-import { rememberInRun, startWorkflow } from "../../workflows/service.ts";
+import { saveRunInput, startWorkflow } from "../../workflows/service.ts";
 import { type CallRow, change } from "../service.ts";
 import { artifactSettingsOf, messagesOf, outputAgain, outputOf } from "./artifacts.ts";
 import type { OutputSources } from "./output.ts";
@@ -156,7 +156,7 @@ export async function saveBatch(tx: Tx, runId: string, { progress, schema, calls
     await change(tx, row, isAsRead ? outputs[index]! : await outputAgain(tx, row, schema));
   }
   const cursor = ids.at(-1) ?? progress.cursor;
-  await rememberInRun(tx, runId, { ...progress, cursor, done: progress.done + ids.length });
+  await saveRunInput(tx, runId, { ...progress, cursor, done: progress.done + ids.length });
 }
 
 /** What of a call's row its output is made of. */

@@ -8,12 +8,12 @@ import { voices } from "../../../db/schema/voices.ts";
 import { toolsOf } from "../../agents/references.ts";
 import type { AgentConfig } from "../../agents/schema.ts";
 import { agentForCall } from "../../agents/service.ts";
-import { filledTemplate, openTemplate, type SealedTemplate } from "../../agents/template.ts";
+import { fillTemplate, openTemplate, type SealedTemplate } from "../../agents/template.ts";
 import { usesOf } from "../../agents/templated.ts";
 import {
+  checkValues,
   declaredOf,
   fillVariables,
-  judgeValues,
   oddMarksIn,
   render,
   type Values,
@@ -52,7 +52,7 @@ export const placeCall: ProviderCommand<CreateCall, Asked, ProviderCall, Call> =
     const { agent, config, version } = await agentForCall(tx, input.agentId, { version: input.agentVersion });
     const tools = await toolsOf(tx, config);
     const variables = fillVariables(declaredOf(config, tools), input.variables);
-    judgeValues(usesOf(config, tools), variables);
+    checkValues(usesOf(config, tools), variables);
     const line = await resolveMedium(tx, input.medium);
     const trunk = await trunkFor(tx, line);
     const overrides = await overridesFor(tx, input, { config, variables, accountId: agent.providerAccountId });
@@ -73,7 +73,7 @@ export const placeCall: ProviderCommand<CreateCall, Asked, ProviderCall, Call> =
     } as const;
     const [call] = await tx.insert(calls).values(row).returning();
     await indexMetadata(tx, row.id, row.metadata);
-    const pinned = version === agent.version ? null : await filledTemplate(tx, config, variables);
+    const pinned = version === agent.version ? null : await fillTemplate(tx, config, variables);
     await holdLongest(tx, call!, config);
     const request = requestOf(call!, clientId, agent.providerAgentId ?? "");
     return {
