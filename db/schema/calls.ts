@@ -31,7 +31,7 @@ export const calls = pgTable(
     /** Of a call that came in: as the line gave them, whatever could be made of it. */
     fromRaw: text(),
     toRaw: text(),
-    fromState: text({ enum: ["known", "withheld", "unreadable"] }),
+    fromStatus: text({ enum: ["known", "withheld", "unreadable"] }),
     status: text({ enum: ["queued", "ringing", "active", "ended", "failed", "unknown"] }).notNull(),
     outcome: text({
       enum: ["completed", "no_answer", "busy", "rejected", "voicemail", "invalid_number", "failed", "cancelled"],

@@ -11,7 +11,7 @@ const { finalState: _, overrides: __, ...shown } = getTableColumns(calls);
 
 const heldFor = and(eq(holds.clientId, calls.clientId), eq(holds.subjectId, calls.id));
 
-/** The rows of calls as the world sees them: with what is held, and the price that their cost was made from. */
+/** Calls with their hold and the price of their cost, ready for `toCall`. */
 export const toCalls = (tx: Tx) =>
   tx
     .select({
@@ -42,7 +42,7 @@ export function toCall({ call, hold, price }: ShownCall): Call {
     carrier: call.medium,
     to: call.to,
     from: call.from,
-    fromState: call.fromState,
+    fromStatus: call.fromStatus,
     fromRaw: call.fromRaw,
     toRaw: call.toRaw,
     status: call.status,

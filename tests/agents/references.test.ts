@@ -205,8 +205,8 @@ describe("a call that came in", () => {
     ["+266696687", null, "withheld"],
     ["unavailable", null, "unreadable"],
     ["100", null, "unreadable"],
-  ])("keeps who called as the line gave it: %s", async (from, number, fromState) => {
-    expect(await ring(await makeAgent(h), { from })).toMatchObject({ from: number, fromState, fromRaw: from });
+  ])("keeps who called as the line gave it: %s", async (from, number, fromStatus) => {
+    expect(await ring(await makeAgent(h), { from })).toMatchObject({ from: number, fromStatus, fromRaw: from });
   });
 
   test("says what was called: the one number that leads to its agent, or what the line says", async () => {

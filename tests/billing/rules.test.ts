@@ -80,7 +80,7 @@ test("a bill is a whole number, of nothing for nothing, and grows with what was 
 });
 
 const statuses = ["queued", "ringing", "active", "ended", "failed", "unknown"] as const satisfies CallStatus[];
-const moves = ["accept", "lose", "join", "end", "fail"] as const satisfies CallMove[];
+const moves = ["accept", "markUnknown", "join", "end", "fail"] as const satisfies CallMove[];
 
 test("of thirty moves these eight are allowed, and no other", () => {
   const allowed = statuses.flatMap((status) =>

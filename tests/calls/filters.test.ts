@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { beforeAll, describe, expect, test } from "vitest";
 import { idFloor, idPattern, newId } from "../../db/ids.ts";
 import { billMicros, costLines } from "../../routers/billing/price.ts";
-import { searchableTerms, wordsOf } from "../../routers/calls/list/search-terms.ts";
+import { searchableTerms, searchTermsOf } from "../../routers/calls/list/search-terms.ts";
 import { type Answer, phone, startTestApp, until } from "../support/app.ts";
 import { finished, makeAgent } from "../support/calls.ts";
 
@@ -119,7 +119,7 @@ describe("the list is narrowed to what passes, and to nothing else, by", () => {
     const having = (...words: string[]) =>
       texts
         .filter(({ text }) => {
-          const said = wordsOf(text.replaceAll(/^(user|agent): /gm, ""));
+          const said = searchTermsOf(text.replaceAll(/^(user|agent): /gm, ""));
           return words.every((word) => said.includes(word));
         })
         .map(({ id }) => id);
@@ -233,7 +233,7 @@ describe("the export", () => {
 
 describe("by themselves", () => {
   test("the words of a text: small, whole, each once, of any script", () => {
-    expect(wordsOf("Don't WORRY, worry — be   HAPPY! x ﬁne 2 42")).toEqual([
+    expect(searchTermsOf("Don't WORRY, worry — be   HAPPY! x ﬁne 2 42")).toEqual([
       "don",
       "worry",
       "be",
@@ -241,7 +241,7 @@ describe("by themselves", () => {
       "fine",
       "42",
     ]);
-    expect(wordsOf("Grüße aus Köln, привет мир, 東京 हिन्दी")).toEqual([
+    expect(searchTermsOf("Grüße aus Köln, привет мир, 東京 हिन्दी")).toEqual([
       "grüße",
       "aus",
       "köln",
@@ -250,13 +250,13 @@ describe("by themselves", () => {
       "東京",
       "हिन्दी",
     ]);
-    expect(wordsOf(`${"a".repeat(40)} ${"b".repeat(41)}`)).toEqual(["a".repeat(40)]);
+    expect(searchTermsOf(`${"a".repeat(40)} ${"b".repeat(41)}`)).toEqual(["a".repeat(40)]);
     expect(searchableTerms(Array.from({ length: 900 }, (_, n) => `word${n} word0`))).toHaveLength(500);
     fc.assert(
       fc.property(fc.string({ unit: "binary" }), (text) => {
-        const words = wordsOf(text);
+        const words = searchTermsOf(text);
         expect(new Set(words).size).toBe(words.length);
-        for (const word of words) expect(wordsOf(word)).toEqual([word]);
+        for (const word of words) expect(searchTermsOf(word)).toEqual([word]);
       }),
     );
   });

@@ -128,7 +128,7 @@ describe("the stream of events", () => {
   });
 
   test("loses nothing while a transaction is held open and later ones commit, and tells them in the order of the tail", async () => {
-    followTimings.lookEveryMs = 120_000;
+    followTimings.pollEveryMs = 120_000;
     try {
       const stream = await follow();
       const commitSlow = await hold("slow");
@@ -145,7 +145,7 @@ describe("the stream of events", () => {
       await commitOther();
       expect((await stream.until(5)).at(-1)).toBe("behind bob");
     } finally {
-      followTimings.lookEveryMs = 10_000;
+      followTimings.pollEveryMs = 10_000;
     }
   });
 
@@ -186,7 +186,7 @@ describe("the stream of events", () => {
   });
 
   test("goes on when the connection that hears of events is lost, and tells what was stated meanwhile", async () => {
-    followTimings.lookEveryMs = 120_000; // it is told, or it does not know
+    followTimings.pollEveryMs = 120_000; // it is told, or it does not know
     try {
       const stream = await follow();
       await say("one");
@@ -204,7 +204,7 @@ describe("the stream of events", () => {
       await say("three");
       expect(await stream.until(3)).toEqual(["one", "two", "three"]);
     } finally {
-      followTimings.lookEveryMs = 10_000;
+      followTimings.pollEveryMs = 10_000;
     }
   });
 
