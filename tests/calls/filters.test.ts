@@ -11,7 +11,7 @@ type Shown = { id: string; to: string | null; from: string | null; [field: strin
 
 let agentId: string;
 let other: string;
-/** Every call of Ada's, newest first, as GET shows each. */
+/** Every call of Ada, newest first, as GET returns it. */
 let all: Shown[];
 
 beforeAll(async () => {
@@ -39,10 +39,10 @@ beforeAll(async () => {
   for (const id of ids) await finished(h, id);
   await until(async () => (await h.owner`select 1 from calls where recording_status = 'pending'`).length === 0);
   all = await Promise.all(ids.map(async (id) => (await h.get(`/calls/${id}`)).body.data));
-  // Bob has the very same, none of which Ada may ever see.
+  // Bob has the same calls, which Ada must never see.
   const bobs = await makeAgent(h, {}, h.bob.key);
-  const his = { agentId: bobs, medium: phone("+14155550100"), metadata: { tier: "gold", note: "a:b" } };
-  const placed = await h.post("/calls", his, { key: h.bob.key });
+  const request = { agentId: bobs, medium: phone("+14155550100"), metadata: { tier: "gold", note: "a:b" } };
+  const placed = await h.post("/calls", request, { key: h.bob.key });
   await finished(h, placed.body.data.id);
 }, 60_000);
 
@@ -54,9 +54,9 @@ const listed = async (query: string): Promise<string[]> => {
 };
 const e = encodeURIComponent;
 
-describe("the list is narrowed to what passes, and to nothing else, by", () => {
+describe("the list has exactly the calls that match", () => {
   const cases: [string, () => string, (call: Shown) => boolean][] = [
-    ["nothing", () => "", () => true],
+    ["no filter", () => "", () => true],
     ["status", () => "status=failed", ({ status }) => status === "failed"],
     ["outcome", () => "outcome=busy", ({ outcome }) => outcome === "busy"],
     ["agent", () => `agentId=${other}`, (call) => call.agentId === other],
@@ -78,14 +78,14 @@ describe("the list is narrowed to what passes, and to nothing else, by", () => {
       () => `metadata=tier:gold&metadata=${e("note:a:b")}`,
       ({ metadata }) => (metadata as { note?: string }).note === "a:b",
     ],
-    ["the time from which", () => `createdAfter=${e(String(all[2]!.createdAt))}`, (call) => all.indexOf(call) <= 2],
+    ["a start time", () => `createdAfter=${e(String(all[2]!.createdAt))}`, (call) => all.indexOf(call) <= 2],
     [
-      "the time until which, in another zone",
+      "an end time in another zone",
       () => `createdBefore=${e(String(all[2]!.createdAt).replace("Z", "+00:00"))}`,
       (call) => all.indexOf(call) > 2,
     ],
     [
-      "number and the rest together",
+      "number and other filters together",
       () => `number=${e("+14155550199")}&status=ended&outcome=completed&hasRecording=true&metadata=tier:gold`,
       ({ from, outcome, recordingStatus, metadata }) =>
         from === "+14155550199" &&
@@ -100,7 +100,7 @@ describe("the list is narrowed to what passes, and to nothing else, by", () => {
     expect(await listed(query())).toEqual(expected);
     expect(expected.length, "a filter that nothing passes proves nothing").toBeGreaterThan(0);
     if (name !== "nothing") expect(expected.length).toBeLessThan(all.length);
-    // The same, a row at a time: no gap, no repeat.
+    // The same with one row per page: no gap, no duplicate.
     const walked: string[] = [];
     let cursor = "";
     do {
@@ -112,7 +112,7 @@ describe("the list is narrowed to what passes, and to nothing else, by", () => {
     expect(exported(await h.get(`/calls/export?${query()}`)).map((row) => row[0])).toEqual(expected);
   });
 
-  test("words of the transcript: whole ones, all of them, however they are written", async () => {
+  test("whole words of the transcript, all of them, in any case", async () => {
     const texts = await Promise.all(
       all.map(async ({ id }) => ({ id, text: String((await h.get(`/calls/${id}/transcript`)).body.data.text) })),
     );
@@ -134,7 +134,7 @@ describe("the list is narrowed to what passes, and to nothing else, by", () => {
     );
   });
 
-  test("what is malformed is named", async () => {
+  test("a malformed filter is named in the error", async () => {
     const bad = [
       ["createdAfter=yesterday", "createdAfter"],
       ["minDurationSeconds=-1", "minDurationSeconds"],
@@ -158,7 +158,7 @@ describe("the list is narrowed to what passes, and to nothing else, by", () => {
   });
 });
 
-/** The rows of a table below its heads; nothing that the tests write holds a line break. */
+/** The rows of a CSV below its header. No value in these tests has a line break. */
 function exported({ status, body, headers }: Answer): string[][] {
   expect([status, headers.get("content-type")]).toEqual([200, "text/csv; charset=utf-8"]);
   return String(body)
@@ -169,7 +169,7 @@ function exported({ status, body, headers }: Answer): string[][] {
 }
 
 describe("the export", () => {
-  test("is a table of all that GET shows, and no cell of it is a formula", async () => {
+  test("has every field of GET, and no cell is a formula", async () => {
     const { body, headers } = await h.get("/calls/export");
     expect(headers.get("content-disposition")).toContain("calls.csv");
     const [head, ...lines] = String(body).trimEnd().split("\n");
@@ -183,7 +183,7 @@ describe("the export", () => {
     await h.owner`update calls set summary = ${String(all[0]!.summary)} where id = ${all[0]!.id}`;
   });
 
-  test("of many pages is whole and in order, and holds no transaction between them", async () => {
+  test("of many pages is complete and in order, with no open transaction between pages", async () => {
     await h.owner`
       insert into calls (client_id, id, agent_id, agent_version, direction, medium, status, variables, metadata,
         max_duration_seconds, join_timeout_seconds, recording_enabled, provider_account_id)
@@ -209,11 +209,11 @@ describe("the export", () => {
     const exact = exported(
       await h.get(`/calls/export?status=failed&createdAfter=2026-01-01T00:00:00Z`, { key: h.bob.key }),
     );
-    expect(exact).toEqual([]); // made long ago, as their ids say
+    expect(exact).toEqual([]); // their ids have old timestamps
   });
 
-  test("of more than a hundred thousand calls is refused, and nothing is sent", async () => {
-    // In pieces: other tests on this server wait for every transaction that is open.
+  test("of more than 100,000 calls is refused, and nothing is sent", async () => {
+    // In batches, since other tests on this server wait for every open transaction.
     for (let first = 1; first <= 100_001; first += 5_000) {
       await h.owner`
         insert into calls (client_id, id, agent_id, agent_version, direction, medium, status, variables, metadata,
@@ -231,8 +231,8 @@ describe("the export", () => {
   }, 180_000);
 });
 
-describe("by themselves", () => {
-  test("the words of a text: small, whole, each once, of any script", () => {
+describe("units", () => {
+  test("search terms are lower case, whole, unique and of any script", () => {
     expect(searchTermsOf("Don't WORRY, worry — be   HAPPY! x ﬁne 2 42")).toEqual([
       "don",
       "worry",
@@ -261,7 +261,7 @@ describe("by themselves", () => {
     );
   });
 
-  test("the lines of a bill add up to the bill, to the micro, at any price", () => {
+  test("cost lines add up exactly to the bill, at any price", () => {
     const price = fc.record({
       id: fc.constant(newId("price")),
       callMicrosPerMinute: fc.integer({ min: 0, max: 100_000_000 }),
@@ -287,7 +287,7 @@ describe("by themselves", () => {
     );
   });
 
-  test("the least id of a moment is an id, not after any made then, and after any made before", async () => {
+  test("idFloor returns a valid id, between the ids created before and after its time", async () => {
     const before = newId("call");
     await new Promise((resolve) => setTimeout(resolve, 2));
     const floor = idFloor("call", new Date());

@@ -30,7 +30,7 @@ const orderAt = (boundary: Boundary, keys: string) => ({
   metadata: { boundary, keys },
 });
 
-/** Another process of the same house places a call, and dies on the way. */
+/** Another process of the same installation places a call, and dies during it. */
 async function placeAndDie(boundary: Boundary, keys: string) {
   const options: ChildOptions = { env: h.env, role: "api", boundary };
   const child = fork(new URL("../support/api-child.ts", import.meta.url), [JSON.stringify(options)]);
@@ -39,7 +39,7 @@ async function placeAndDie(boundary: Boundary, keys: string) {
   const url = await new Promise<string>((resolve, reject) => {
     child.on("message", async (news: ChildNews) => {
       if ("url" in news) return resolve(news.url);
-      // The provider was asked. It accepts, and nobody hears of it.
+      // The request was sent. The provider accepts, but the response is lost.
       await until(async () => {
         const rows = await h.owner`select id from calls where metadata = ${h.owner.json({ boundary, keys })}`;
         return rows[0] && (await acceptedFor(h, rows[0].id)) === 1;
@@ -74,7 +74,7 @@ async function callsOf(boundary: Boundary, keys: string): Promise<string[]> {
 async function expectSettled(boundary: Boundary, keys: string) {
   const replay = await until(async () => {
     const answer = await again(boundary, keys);
-    return answer.status === 409 || answer.status === 202 ? null : answer; // 202: its minute is over, it is not settled
+    return answer.status === 409 || answer.status === 202 ? null : answer; // 202: its minute has passed, and it is not settled
   });
   const neverAsked = boundary === "before the provider is asked";
   const ids = (await callsOf(boundary, keys)).toSorted();

@@ -20,7 +20,7 @@ afterAll(() => bridge.close());
 const log: string[] = [];
 const env = { EVENT_BUS_NAME: "patchbay-test", EVENT_BUS_REGION: "us-east-1", EVENT_BUS_ENDPOINT: bridge.url };
 const h = await startTestApp({ env, log });
-// A call whose answer is late for want of a processor is none that failed, which would be made once more.
+// Generous timeouts: a response that is late on a busy machine must not count as a failure and be retried.
 const patient = eventBridge({
   ...{ name: "patchbay-test", region: "us-east-1", source: "patchbay", endpoint: bridge.url },
   requestTimeoutMs: 60_000,
@@ -45,10 +45,10 @@ async function position() {
   return row;
 }
 
-/** A bus that failed is left in peace for a while. */
+/** A bus that failed is not called for a while. */
 const hurry = () => h.owner`update bus_positions set free_at = clock_timestamp() where holder is null`;
 
-/** Is everything told that there is? */
+/** Whether every event has been sent. */
 async function idle() {
   const [row] =
     await h.owner`select not exists (select from events e where (e.txid, e.id) > (p.txid, p.event_id)) as idle
@@ -58,7 +58,7 @@ async function idle() {
 
 type Fact = { name: string; who?: typeof ada; id?: string };
 
-/** States that agents were made, in one transaction, which stays open as long as `before` says. */
+/** Emits agent.created events in one transaction, which stays open while `before` runs. */
 function say(facts: Fact[], { who = ada, before = async (_: Tx) => {} } = {}) {
   return h.deps.db.asClient({ clientId: who.clientId }, async (tx) => {
     for (const { name, id = newId("agent") } of facts) {
@@ -74,7 +74,7 @@ const nameOf = (entry: BusEvent) => detailOf(entry).data.name as string;
 const names = () => bridge.accepted.map(nameOf);
 const told = (count: number) => until(async () => names().length >= count && names(), 40);
 
-test("the bus is told of the events of all clients, as GET /events shows them", async () => {
+test("the bus receives the events of all clients, as GET /events returns them", async () => {
   await say([{ name: "of ada" }]);
   await say([{ name: "of bob" }], { who: bob });
   expect(await told(2)).toEqual(["of ada", "of bob"]);
@@ -82,17 +82,17 @@ test("the bus is told of the events of all clients, as GET /events shows them", 
   const [entry] = bridge.accepted;
   expect(entry).toMatchObject({ Source: "patchbay", DetailType: "agent.created", EventBusName: "patchbay-test" });
   expect(detailOf(entry!)).toEqual(event);
-  expect(Math.abs(entry!.Time * 1000 - Date.parse(event.createdAt))).toBeLessThan(1000); // AWS counts in seconds
+  expect(Math.abs(entry!.Time * 1000 - Date.parse(event.createdAt))).toBeLessThan(1000); // AWS uses seconds
   expect(bridge.accepted.map(detailOf).map(({ clientId }) => clientId)).toEqual([ada.clientId, bob.clientId]);
 });
 
-test("ten events go in a call", async () => {
+test("one call sends ten events", async () => {
   await say(facts(25));
   await told(25);
   expect(bridge.calls.map(({ entries }) => entries.length)).toEqual([10, 10, 5]);
 });
 
-test("of a call only the entries that failed are sent once more", async () => {
+test("only the failed entries of a call are sent again", async () => {
   const failures = new Map([
     ["n2", 1],
     ["n7", 2],
@@ -111,7 +111,7 @@ test("of a call only the entries that failed are sent once more", async () => {
   ]);
 });
 
-test("an event is not told before the one of its subject that came first is accepted", async () => {
+test("an event is not sent before the earlier event of its subject is accepted", async () => {
   const id = newId("agent");
   let refusals = 3;
   bridge.judge((entry) => (nameOf(entry) === "first" && refusals-- > 0 ? "InternalFailure" : null));
@@ -122,7 +122,7 @@ test("an event is not told before the one of its subject that came first is acce
   expect(names()[0]).toBe("other");
 });
 
-test("a bus that throttles or is away is told later, and nothing is lost, repeated or turned around", async () => {
+test("events for a throttling or unavailable bus are sent later, without loss, duplicates or reordering", async () => {
   bridge.fail("ThrottlingException", 3);
   await say(facts(3, "throttled"));
   expect(await told(3)).toEqual(["throttled0", "throttled1", "throttled2"]);
@@ -148,7 +148,7 @@ test("a bus that throttles or is away is told later, and nothing is lost, repeat
   });
 });
 
-test("an event too large for the bus goes without its data, and a call holds no more than the bus takes", async () => {
+test("an event too large for the bus is sent without its data, and a call stays within the size limit of the bus", async () => {
   const large = (name: string, kilobytes: number) => ({ name: `${name} ${"é".repeat(kilobytes * 512)}` });
   await say([large("too large", 257), large("half", 130), large("half", 130), { name: "small" }]);
   await until(async () => bridge.accepted.length >= 4);
@@ -164,7 +164,7 @@ test("an event too large for the bus goes without its data, and a call holds no 
   for (const detail of full) expect(detail).not.toHaveProperty("truncated");
 });
 
-test("what the bus refuses for good is kept for people to look at, and the rest goes on", async () => {
+test("a finally refused entry is stored for inspection, and the others continue", async () => {
   const id = newId("agent");
   bridge.judge((entry) => (nameOf(entry) === "bad" ? "MalformedDetail" : null));
   await say([{ name: "bad", id }, { name: "good" }, { name: "after", id }]);
@@ -181,7 +181,7 @@ test("what the bus refuses for good is kept for people to look at, and the rest 
   expect(log.some((line) => line.includes('"alert":true') && line.includes("refused an event"))).toBe(true);
 });
 
-test("a call that is refused as a whole is taken apart, so that one bad entry keeps back no other", async () => {
+test("a call refused as a whole is split, so that one bad entry does not block others", async () => {
   await h.owner`delete from dead_jobs`;
   bridge.fail("ValidationException", 1);
   await say(facts(4));
@@ -191,10 +191,10 @@ test("a call that is refused as a whole is taken apart, so that one bad entry ke
   expect(await h.owner`select from dead_jobs`).toEqual([]);
 });
 
-test("several workers tell each event once, and in order", async () => {
+test("several workers send each event once, in order", async () => {
   const others = await Promise.all([openWorkers(h.deps), openWorkers(h.deps)]);
   try {
-    bridge.dawdle(100); // so that the others come by while one is at it
+    bridge.dawdle(100); // so that the others run while one is sending
     const id = newId("agent");
     for (let round = 0; round < 20; round++) {
       await say([...facts(10, `r${round}-`), { name: `subject ${round}`, id }]);
@@ -209,7 +209,7 @@ test("several workers tell each event once, and in order", async () => {
   }
 });
 
-test("a bus that is named without its region is refused at the start", () => {
+test("a bus without a region is refused at startup", () => {
   expect(() => readEnv({ ...h.environment, EVENT_BUS_REGION: "" })).toThrow("EVENT_BUS_REGION is not set.");
   expect(() => readEnv({ ...h.environment, EVENT_BUS_SOURCE: "aws.events" })).toThrow("EVENT_BUS_SOURCE");
 });
@@ -221,7 +221,7 @@ test("a transaction that commits late is not skipped", async () => {
     before: async () => {
       begun.resolve();
       await overtaken.promise;
-      await sleep(2_000); // time for the bus to be told of the other
+      await sleep(2_000); // time to send the other event
     },
   });
   await begun.promise;
@@ -231,7 +231,7 @@ test("a transaction that commits late is not skipped", async () => {
   expect(await told(2)).toEqual(["slow", "quick"]);
 });
 
-test("a worker that is killed between the call and its record loses nothing: another tells it once more", async () => {
+test("a worker killed between the call and its record loses nothing: another worker sends the event again", async () => {
   await workers.stop();
   bridge.fallSilent();
   await say(facts(12, "k"));
@@ -249,7 +249,7 @@ test("a worker that is killed between the call and its record loses nothing: ano
   const before = bridge.accepted.map(detailOf).map(({ id }) => id);
   const heirs = await openWorkers(h.deps);
   try {
-    // The lease of the dead worker holds the others up, until it is over.
+    // The lease of the dead worker blocks the others until it expires.
     await sleep(1_500);
     expect(bridge.accepted).toHaveLength(before.length);
     await h.owner`update bus_positions set free_at = clock_timestamp()`;

@@ -17,7 +17,7 @@ async function client(): Promise<Who> {
   return { clientId, agentId, upstream: row!.provider_agent_id, ask: { key } };
 }
 
-/** Every test has the account, and its places, for itself. */
+/** Each test has the account and its route limit for itself. */
 beforeEach(async () => {
   await h.owner`delete from inbound_routes`;
   await h.owner`delete from assigned_numbers`;
@@ -25,7 +25,7 @@ beforeEach(async () => {
 
 const post = (who: Who, pattern: string, more: object = {}) =>
   h.post("/telephony/routes", { pattern, agentId: who.agentId, ...more }, who.ask);
-/** A route within what is assigned to its client. */
+/** Creates a route within a number assigned to its client. */
 const made = async (who: Who, pattern: string, more: object = {}) => {
   await assign(h, who.clientId, pattern);
   const { status, body } = await post(who, pattern, more);
@@ -37,7 +37,7 @@ const settled = (who: Who, id: string) =>
     const { data } = (await h.get(`/telephony/routes/${id}`, who.ask)).body;
     return data.status !== "pending" && data;
   });
-/** A row as it stands in the database of an installation that let it in. */
+/** Inserts a route as an older version would have accepted it. */
 async function older(who: Who, pattern: string, rank: number): Promise<string> {
   const id = newId("route");
   await h.owner`insert into inbound_routes (client_id, id, pattern, agent_id, rank, provider_account_id, updated_at)
@@ -50,12 +50,12 @@ async function allowed(): Promise<Allowed[]> {
   const response = await fetch(`${h.simulator.url}/api/sip`, { headers: { "x-api-key": h.env.ULTRAVOX_API_KEY } });
   return ((await response.json()) as { allowedAgents: Allowed[] }).allowedAgents;
 }
-/** As the provider looks: the first rule that fits (regexes are tested in order). */
+/** The agent that the provider would choose: the first rule that matches, in order. */
 const answererOf = async (called: string) =>
   (await allowed()).find(({ toUserPattern }) => new RegExp(toUserPattern).test(called))?.agentId;
 
-describe("on an account that clients share", () => {
-  test("nobody has a pattern that fits what another's rule answers: without the plus sign, wider, or narrower", async () => {
+describe("on a shared account", () => {
+  test("a pattern must not overlap with a number of another client: without the plus sign, wider, or narrower", async () => {
     const [ada, bob] = [await client(), await client()];
     const number = await made(ada, "+493012345678", { rank: 10 });
     await made(ada, "reception*");
@@ -77,7 +77,7 @@ describe("on an account that clients share", () => {
     expect(await answererOf("+49301234567")).toBe(bob.upstream);
   });
 
-  test("of two who want the same at the same time one gets it", async () => {
+  test("of two concurrent assignments of the same number, one succeeds", async () => {
     const [ada, bob] = [await client(), await client()];
     const operator = { key: await h.operator() };
     const wanted = (clientId: string, pattern: string) => h.post("/admin/numbers", { clientId, pattern }, operator);
@@ -87,7 +87,7 @@ describe("on an account that clients share", () => {
     }
   });
 
-  test("a pattern of nearly all numbers is refused, and says how narrow one must be", async () => {
+  test("a pattern that is too wide is refused, and the error states the limit", async () => {
     const ada = await client();
     for (const pattern of ["1*", "+4*", "493*", "a*", "re*"]) {
       const { status, body } = await post(ada, pattern);
@@ -96,7 +96,7 @@ describe("on an account that clients share", () => {
     }
   });
 
-  test("what is assigned to nobody can be asked for by all, answers nobody, and takes nothing from anybody", async () => {
+  test("an unassigned number can be requested by every client; the route waits and does not block others", async () => {
     const [ada, bob] = [await client(), await client()];
     for (let n = 1; n <= 9; n++) {
       const { status, body } = await post(ada, `+${n}123*`, { enabled: false });
@@ -115,7 +115,7 @@ describe("on an account that clients share", () => {
     expect((await h.get("/telephony/config", ada.ask)).body.data.numbers).toEqual([]);
   });
 
-  test("an operator sees whose a number is and who asks for one, gives it to another client, and takes it back", async () => {
+  test("an operator lists numbers and requests, reassigns a number and releases it", async () => {
     const [ada, bob] = [await client(), await client()];
     const operator = { key: await h.operator() };
     const hers = await made(ada, "+4930555");
@@ -139,7 +139,7 @@ describe("on an account that clients share", () => {
     for (const path of ["/admin/numbers", "/admin/routes"]) expect((await h.get(path, ada.ask)).status).toBe(403);
   });
 
-  test("so many routes answer within a number as the operator says, and a client has a hundred at most", async () => {
+  test("the operator limits the routes per number, and a client has at most a hundred routes", async () => {
     const ada = await client();
     await assign(h, ada.clientId, "+4930*", { maxRoutes: 2 });
     const routes: { id: string }[] = [];
@@ -152,7 +152,7 @@ describe("on an account that clients share", () => {
     expect([status, body.error.code]).toEqual([409, "inbound_route_limit_reached"]);
   });
 
-  test("a number is one number with its plus sign and without, for its own client too", async () => {
+  test("a number with and without its plus sign is the same number", async () => {
     const ada = await client();
     expect(await made(ada, "493012345678")).toMatchObject({ pattern: "+493012345678" });
     const again = await post(ada, "+493012345678");
@@ -160,7 +160,7 @@ describe("on an account that clients share", () => {
     expect(await made(ada, "reception")).toMatchObject({ pattern: "reception" });
   });
 
-  test("a client's own rules may fit the same: his rank says who answers, then what is narrower", async () => {
+  test("routes of one client may overlap: the lowest rank answers, then the narrower pattern", async () => {
     const ada = await client();
     const second = { ...ada, agentId: await makeAgent(h, {}, ada.ask.key) };
     const [row] = await h.owner`select provider_agent_id from agents where id = ${second.agentId}`;
@@ -174,7 +174,7 @@ describe("on an account that clients share", () => {
     expect(await answererOf("+4930")).toBe(ada.upstream);
   });
 
-  test("of rules from before numbers were assigned, those answer that their client was given", async () => {
+  test("of routes created before assignments, only those within an assigned number answer", async () => {
     const [ada, bob] = [await client(), await client()];
     const earlier = await older(ada, "+493012345678", 10);
     const wider = await older(bob, "+4930*", 0);
@@ -191,7 +191,7 @@ describe("on an account that clients share", () => {
       });
     }
     expect(await answererOf("493012345678")).toBe(ada.upstream);
-    // Switched off, its number is still its client's; released and given to another, it is the other's.
+    // A disabled route keeps its number; a released number can be assigned to another client.
     await h.patch(`/telephony/routes/${earlier}`, { enabled: false }, ada.ask);
     await until(async () => (await settled(ada, earlier)).status === "failed");
     expect(await answererOf("+493012345678")).toBeUndefined();
@@ -201,7 +201,7 @@ describe("on an account that clients share", () => {
     expect(await answererOf("+493012345678")).toBe(bob.upstream);
   });
 
-  test("nobody's rank takes a place from another's rule", async () => {
+  test("a rank never takes the place of another client's route", async () => {
     const [ada, bob] = [await client(), await client()];
     const first = await made(ada, "+4930", { rank: 1000 });
     await settled(ada, first.id);
@@ -211,7 +211,7 @@ describe("on an account that clients share", () => {
         post(bob, `+4940${100 + n}`, { rank: n }).then(({ body }) => body.data as { id: string }),
       ),
     );
-    // His own rank fills his own places.
+    // Within a client, the rank decides.
     await until(async () => {
       const statuses = await Promise.all(many.map(({ id }) => settled(bob, id)));
       return statuses.every(({ status, rank }) => (status === "failed") === (rank === 19));
@@ -221,7 +221,7 @@ describe("on an account that clients share", () => {
   });
 });
 
-test("the rules of a client answer nobody from his suspension on, and answer again when he is resumed", async () => {
+test("the routes of a suspended client stop answering, and answer again after it is resumed", async () => {
   const [ada, bob] = [await client(), await client()];
   const hers = await made(ada, "+4930");
   const his = await made(bob, "+4940");
@@ -235,17 +235,17 @@ test("the rules of a client answer nobody from his suspension on, and answer aga
     return row!.status === "failed" && /suspended/.test(row!.status_reason);
   });
   expect(await answererOf("+4940")).toBe(bob.upstream);
-  expect((await post(bob, "+4930*")).status).toBe(409); // she keeps her number
+  expect((await post(bob, "+4930*")).status).toBe(409); // the client keeps its number
   await h.post(`/admin/clients/${ada.clientId}/resume`, {}, operator);
   await until(async () => (await answererOf("+4930")) === ada.upstream);
   await until(async () => (await settled(ada, hers.id)).status === "live");
 });
 
-describe("of two that tell the provider at once", () => {
+describe("of two concurrent syncs", () => {
   const { ultravox } = h.deps.providers;
   const { updateSip } = ultravox;
 
-  /** Holds the first who is about to tell the provider, with what he has read by then, until he is let go. */
+  /** Blocks the first sync after it has read its routes, until it is released. */
   function gate() {
     const reached = Promise.withResolvers<void>();
     const opened = Promise.withResolvers<void>();
@@ -270,7 +270,7 @@ describe("of two that tell the provider at once", () => {
       return left.length === 0;
     });
 
-  test("the one who read first and comes last does not leave what stands no more", async () => {
+  test("the one that read first and writes last does not restore old routes", async () => {
     const ada = await client();
     await nobodyTells();
     const held = gate();
@@ -286,7 +286,7 @@ describe("of two that tell the provider at once", () => {
     expect(await settled(ada, present.id)).toMatchObject({ status: "live" });
   });
 
-  test("also when the provider did what the first asked, and his answer was lost", async () => {
+  test("also when the response to the first request was lost", async () => {
     const ada = await client();
     await nobodyTells();
     const held = gate();

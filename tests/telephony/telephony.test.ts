@@ -12,7 +12,7 @@ const password = "canary-sip-password-4711";
 const registration = { username: "reception", password, proxy: "sip.example.com" };
 
 let seeded = 0;
-/** A client of its own; with `own`, one with the other account of the house for itself. */
+/** A new client; with `own`, one with a provider account that no other client uses. */
 async function client(own = false) {
   const made = await seedClient(h.deps, { name: "T", subject: `auth0|telephony${++seeded}`, credits: 1000 });
   if (own) {
@@ -41,8 +41,8 @@ const live = (id: string, ask: { key: string }) =>
     return data.status !== "pending" && data;
   });
 
-describe("the overview", () => {
-  test("says of a shared account what is the client's, and nothing of whose the rest is", async () => {
+describe("the configuration", () => {
+  test("returns the client's part of a shared account only", async () => {
     const { ask } = await client();
     const secret = { accountSid: "AC-operator", authToken: "operator-secret-token" };
     await fetch(`${h.simulator.url}/api/telephony_configs/twilio`, {
@@ -67,7 +67,7 @@ describe("the overview", () => {
     expect(bobs.registrations).toEqual([]);
   });
 
-  test("keeps the client's defaults, and clears them with null", async () => {
+  test("stores the client's defaults, and clears them with null", async () => {
     const { ask } = await client();
     const set = await h.patch("/telephony/config", { defaultCarrier: "telnyx", defaultFrom: "+493012345678" }, ask);
     expect(set.body.data).toMatchObject({ defaultCarrier: "telnyx", defaultFrom: "+493012345678" });
@@ -78,7 +78,7 @@ describe("the overview", () => {
     expect(bad.body.error).toMatchObject({ code: "input_invalid", details: [{ path: "defaultFrom" }] });
   });
 
-  test("lets nobody change what others share", async () => {
+  test("refuses changes of shared settings", async () => {
     const { ask } = await client();
     for (const [field, value] of [
       ["allowedCidrRanges", ["192.0.2.0/24"]],
@@ -90,7 +90,7 @@ describe("the overview", () => {
     expect((await sharedSip()).allowedCidrRanges).toEqual([]);
   });
 
-  test("of an account of one's own sets carriers up with the stored credential, and takes them away", async () => {
+  test("of a client's own account sets up carriers with the stored credential, and removes them", async () => {
     const { ask, clientId } = await client(true);
     const without = await h.patch("/telephony/config", { carriers: { twilio: true } }, ask);
     expect(failed(without)).toEqual({ status: 404, code: "credential_not_found" });
@@ -114,7 +114,7 @@ describe("the overview", () => {
 });
 
 describe("a registration", () => {
-  test("is made at the provider, listed, and removed there when it is deleted here", async () => {
+  test("is created at the provider, listed, and removed there when deleted here", async () => {
     const { ask } = await client();
     const made = await h.post("/telephony/registrations", { ...registration, username: "made" }, ask);
     expect(made).toMatchObject({
@@ -131,13 +131,13 @@ describe("a registration", () => {
     await until(async () => !(await upstream()).some(({ username }) => username === "made"));
   });
 
-  test("that the other side does not let in says so", async () => {
+  test("that the SIP server rejects is not registered", async () => {
     const { ask } = await client();
     const made = await h.post("/telephony/registrations", { ...registration, username: "refused1" }, ask);
     expect(made.body.data).toMatchObject({ status: "active", registered: false });
   });
 
-  test("of the same SIP account is made once, whoever asks", async () => {
+  test("of the same SIP account is created once, with concurrent requests too", async () => {
     const { ask } = await client();
     const body = { ...registration, username: "once" };
     const answers = await Promise.all([
@@ -149,7 +149,7 @@ describe("a registration", () => {
     expect((await upstream()).filter(({ username }) => username === "once")).toHaveLength(1);
   });
 
-  test("whose answer was lost is found by its name, and made no second time", async () => {
+  test("with a lost response is found by a lookup, and not created again", async () => {
     const { ask } = await client();
     await h.simulator.faults({ create: { resetAfterAccepting: 1 }, applyTo: "telephony" });
     const made = await h.post("/telephony/registrations", { ...registration, username: "lost" }, ask);
@@ -162,7 +162,7 @@ describe("a registration", () => {
     expect((await upstream()).filter(({ username }) => username === "lost")).toHaveLength(1);
   });
 
-  test("that somebody else made at the provider is left alone: refused, and nothing lost takes it or removes it", async () => {
+  test("created elsewhere at the provider is refused, and neither adopted nor removed", async () => {
     const { ask } = await client();
     const operators = await byHand("hotline");
     await h.simulator.faults({ create: { resetAfterAccepting: 1 }, applyTo: "telephony" });
@@ -174,7 +174,7 @@ describe("a registration", () => {
     expect((await h.get("/telephony/registrations", ask)).body.data).toMatchObject([{ status: "failed" }]);
   });
 
-  test("whose answer was lost is not sought among those that were there before, nor among several", async () => {
+  test("with a lost response is not adopted from older matches, nor from several", async () => {
     const { ask } = await client();
     for (const [username, makeThere] of [
       ["before", async () => [await byHand("before")]],
@@ -185,7 +185,7 @@ describe("a registration", () => {
       expect(made).toMatchObject({ status: 202, body: { data: { status: "provisioning" } } });
       const { id } = made.body.data;
       const there = await makeThere();
-      // As if the request had come later: what is older than it, beyond what clocks may differ, was there before.
+      // Simulates a later request: matches that are older, beyond the clock skew, existed before.
       if (username === "before") {
         await h.owner`update intents set created_at = clock_timestamp() + interval '6 minutes' where subject_id = ${id}`;
       }
@@ -208,7 +208,7 @@ describe("a registration", () => {
     }
   });
 
-  test("that is deleted can be made again at once, while its removal goes on", async () => {
+  test("can be created again immediately after its deletion", async () => {
     const { ask } = await client();
     const body = { ...registration, username: "again" };
     const first = await h.post("/telephony/registrations", body, ask);
@@ -228,7 +228,7 @@ describe("a registration", () => {
     expect(await idsOf("again")).toEqual([row!.there]);
   });
 
-  test("leaves its password nowhere", async () => {
+  test("stores its password in no table", async () => {
     const tables =
       await h.owner`select c.oid::regclass::text as name from pg_class c join pg_namespace n on n.oid = c.relnamespace
       where n.nspname in ('public', 'graphile_worker') and c.relkind = 'r'`;
@@ -250,7 +250,7 @@ const upstream = async () => {
 const idsOf = async (name: string) =>
   (await upstream()).filter(({ username }) => username === name).map(({ registrationId }) => registrationId);
 
-/** What the operator makes at the provider himself. */
+/** A rule that an operator creates directly at the provider. */
 async function byHand(username: string): Promise<string> {
   const response = await fetch(`${h.simulator.url}/api/sip/registrations`, {
     method: "POST",
@@ -260,8 +260,8 @@ async function byHand(username: string): Promise<string> {
   return ((await response.json()) as { registrationId: string }).registrationId;
 }
 
-describe("a rule for calls that come in", () => {
-  test("is told to the provider, and changed and taken back there", async () => {
+describe("an inbound route", () => {
+  test("is created, changed and removed at the provider", async () => {
     const { ask, clientId } = await client();
     const agentId = await makeAgent(ask);
     await assign(h, clientId, "+493012345678");
@@ -285,7 +285,7 @@ describe("a rule for calls that come in", () => {
     );
   });
 
-  test("of one number is one client's alone", async () => {
+  test("for a number belongs to one client", async () => {
     const { ask, clientId } = await client();
     const other = await client();
     const [mine, theirs] = [await makeAgent(ask), await makeAgent(other.ask)];
@@ -301,7 +301,7 @@ describe("a rule for calls that come in", () => {
     expect(failed(stolen)).toEqual({ status: 404, code: "agent_not_found" });
   });
 
-  test("that is off, or whose client is suspended, answers nobody", async () => {
+  test("that is disabled, or of a suspended client, does not answer", async () => {
     const { ask, clientId } = await client();
     const agentId = await makeAgent(ask);
     for (const pattern of ["+4930111", "+4930112"]) await assign(h, clientId, pattern);
@@ -323,7 +323,7 @@ describe("a rule for calls that come in", () => {
     expect((await sharedSip()).allowedAgents.map(({ toUserPattern }) => toUserPattern)).not.toContain("^\\+?4930112$");
   });
 
-  test("leaves the operator's own rules alone, and says when the account takes no more", async () => {
+  test("keeps the operator's own rules, and reports the limit of the account", async () => {
     const { ask, clientId } = await client();
     for (let n = 0; n < 21; n++) await assign(h, clientId, `+4940${100 + n}`);
     const response = await fetch(`${h.simulator.url}/api/agents`, {
@@ -354,7 +354,7 @@ describe("a rule for calls that come in", () => {
   });
 });
 
-test("a pattern fits what it says and nothing else", () => {
+test("a pattern matches exactly its numbers", () => {
   const fits = (pattern: string, called: string) => new RegExp(toUserPattern(pattern)).test(called);
   expect(fits("+493012345678", "+493012345678")).toBe(true);
   expect(fits("+493012345678", "493012345678")).toBe(true);
