@@ -139,7 +139,7 @@ export const Transcript = z
   .object({
     callId: Id("call", examples.call),
     status: z.enum(["pending", "ready", "missing", "erased"]).meta({
-      description: "`missing`: nothing was spoken, or the voice provider has not sent the transcript.",
+      description: "`missing`: no words were spoken, or the voice provider has not sent the transcript.",
       examples: ["ready"],
     }),
     text: z.string().meta({

@@ -107,7 +107,7 @@ async function erase(id: string) {
   await settled();
 }
 
-test("a secret in a provider webhook is stored nowhere, and the masked webhook can be applied", async () => {
+test("a secret in a provider webhook is not stored, and the masked webhook can be applied", async () => {
   const id = await call("+14155550015", "secrets");
   const stored = await h.owner`select id, body, status from ingress_events where subject_id = ${id}`;
   expect(stored.length).toBeGreaterThan(3);

@@ -308,7 +308,7 @@ describe("an inbound route", () => {
     const off = await h.post("/telephony/routes", { pattern: "+4930111", agentId, enabled: false }, ask);
     expect(await live(off.body.data.id, ask)).toMatchObject({
       status: "failed",
-      statusReason: expect.stringContaining("off"),
+      statusReason: expect.stringContaining("disabled"),
     });
     const on = await h.post("/telephony/routes", { pattern: "+4930112", agentId }, ask);
     expect(await live(on.body.data.id, ask)).toMatchObject({ status: "live" });
@@ -347,7 +347,7 @@ describe("an inbound route", () => {
     const rules = await Promise.all(made.map(({ body }) => live(body.data.id, ask)));
     const refused = rules.filter(({ status }) => status === "failed");
     expect(refused.length).toBeGreaterThan(0);
-    for (const { statusReason } of refused) expect(statusReason).toContain("20 rules");
+    for (const { statusReason } of refused) expect(statusReason).toContain("20 routes");
     const { allowedAgents } = await sharedSip();
     expect(allowedAgents).toHaveLength(20);
     expect(allowedAgents.map(({ toUserPattern }) => toUserPattern)).toContain("^hotline$");
