@@ -58,7 +58,7 @@ const resend = (callId: string, event: string, more: object = {}) =>
   h.simulator.control("webhooks/resend", { callId, event, ...more });
 
 async function postWebhook(body: string, secret: string) {
-  const at = new Date().toISOStcallAgent();
+  const at = new Date().toISOString();
   const signature = createHmac("sha256", secret).update(body).update(at).digest("hex");
   const headers = { "x-ultravox-webhook-timestamp": at, "x-ultravox-webhook-signature": signature };
   return (await fetch(`${h.url}/api/v1/webhooks/ultravox`, { method: "POST", headers, body })).status;
@@ -135,7 +135,7 @@ test("calls of an account reach only agents of that account", async () => {
   const seen = (await h.simulator.requests()) && (await provider.getCall(platformAccount, upstream, inTime()))!;
   const foreign = {
     callId: "00000000-0000-4000-8000-000000000001",
-    created: new Date().toISOStcallAgent(),
+    created: new Date().toISOString(),
     joined: null,
     ended: null,
     endReason: null,
@@ -146,7 +146,7 @@ test("calls of an account reach only agents of that account", async () => {
   };
   // Signed by another account, for an agent and a call of this one.
   expect(await postWebhook(JSON.stringify({ event: "call.started", call: foreign }), "other-webhook-secret")).toBe(204);
-  const endedEvent = { ...foreign, callId: upstream, ended: new Date().toISOStcallAgent(), endReason: "hangup" };
+  const endedEvent = { ...foreign, callId: upstream, ended: new Date().toISOString(), endReason: "hangup" };
   expect(await postWebhook(JSON.stringify({ event: "call.ended", call: endedEvent }), "other-webhook-secret")).toBe(
     204,
   );

@@ -46,9 +46,9 @@ describe("the mapping of Telnyx webhooks", () => {
     ["canceled", "ended", "cancelled"],
     ["failed", "ended", "failed"],
   ])("TeXML's status %s: %s, %s", (reported, status, cause) => {
-    const told = leg(texmlStatus({ callSid: "v3:a", status: reported, sequence: 1, at: at(3) }));
-    expect(someReports).toMatchObject({ carrierLegId: "v3:a", status, occurredAt: at(3) });
-    expect(told.end?.cause ?? null).toBe(cause);
+    const report = leg(texmlStatus({ callSid: "v3:a", status: reported, sequence: 1, at: at(3) }));
+    expect(report).toMatchObject({ carrierLegId: "v3:a", status, occurredAt: at(3) });
+    expect(report.end?.cause ?? null).toBe(cause);
   });
 
   test("form and JSON bodies give the same report, also with RFC 2822 times", () => {
@@ -91,8 +91,8 @@ describe("the mapping of Telnyx webhooks", () => {
   });
 
   test("text that cannot be stored is cleaned and stored", () => {
-    const told = leg(hangup({ hangup_cause: "user_busy\0", hangup_source: "half \ud83d", sip_hangup_cause: "486" }));
-    expect(told.end).toMatchObject({ hangupCause: "user_busy\ufffd", hangupSource: "half \ufffd", cause: "busy" });
+    const report = leg(hangup({ hangup_cause: "user_busy\0", hangup_source: "half \ud83d", sip_hangup_cause: "486" }));
+    expect(report.end).toMatchObject({ hangupCause: "user_busy\ufffd", hangupSource: "half \ufffd", cause: "busy" });
   });
 
   test("a message without a leg is ignored, and one that is not from Telnyx is refused", () => {
