@@ -131,8 +131,10 @@ async function refuseOverlap(tx: Tx, assignment: { clientId: string; pattern: st
     )
     .slice(0, 20)
     .map(({ id, clientId, pattern }) => ({
-      path: "pattern",
-      message: `${id}: ${pattern} is assigned to ${clientId}.`,
+      path: "number",
+      id,
+      name: pattern,
+      message: `${pattern} is assigned to ${clientId}.`,
     }));
   if (details.length === 0) return;
   throw new ApiError(

@@ -242,7 +242,7 @@ describe("a call of an agent with an output schema", () => {
     const { id } = await calledWith(h, agentId, [{ name: "book", arguments: { date: 5, guests: "3" } }]);
     const { body } = await h.get(`/calls/${id}`);
     expect(body.data).toMatchObject({ outputStatus: "invalid", output: { guests: 3, how: "completed" } });
-    expect(body.data.outputProblems).toEqual([{ path: "date", message: "Must be string." }]);
+    expect(body.data.outputProblems).toEqual([{ path: "date", message: "Must be of the type string." }]);
     expect(body.data.output).not.toHaveProperty("date");
   });
 

@@ -199,17 +199,47 @@ function timedOnce<T>(withinMs: number, work: () => T): T {
 
 const maxProblems = 50;
 
-function problemOf({ instancePath, keyword, params, message }: ErrorObject): Problem {
+function problemOf({ instancePath, keyword, params }: ErrorObject): Problem {
   const names = namesIn(instancePath);
   if (keyword === "required" || keyword === "dependentRequired") {
     return { path: [...names, String(params.missingProperty)].join("."), message: "The field is missing." };
   }
-  return { path: names.join("."), message: sentence(message ?? "is not valid") };
+  return { path: names.join("."), message: messageOf(keyword, params) };
+}
+
+/** Our own messages for the keywords that occur often; the validator's texts are not shown. */
+function messageOf(keyword: string, params: Record<string, unknown>): string {
+  switch (keyword) {
+    case "type":
+      return `Must be of the type ${[params.type].flat().join(" or ")}.`;
+    case "format":
+      return `Must have the format ${params.format}.`;
+    case "enum":
+      return "Must be one of the allowed values.";
+    case "const":
+      return "Must be the allowed value.";
+    case "pattern":
+      return "Must match the pattern.";
+    case "minLength":
+    case "maxLength":
+      return `Must have at ${keyword === "minLength" ? "least" : "most"} ${params.limit} characters.`;
+    case "minItems":
+    case "maxItems":
+      return `Must have at ${keyword === "minItems" ? "least" : "most"} ${params.limit} items.`;
+    case "minimum":
+    case "maximum":
+    case "exclusiveMinimum":
+    case "exclusiveMaximum":
+      return `Must be ${params.comparison} ${params.limit}.`;
+    case "additionalProperties":
+      return `The field ${params.additionalProperty} is not allowed.`;
+    default:
+      return `Does not match \`${keyword}\` of the schema.`;
+  }
 }
 
 const namesIn = (pointer: string) => pointer.split("/").slice(1).map(unescaped);
 const unescaped = (pointer: string) => pointer.replaceAll("~1", "/").replaceAll("~0", "~");
-const sentence = (text: string) => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 
 const propertiesOf = (schema: Schema): Record<string, Schema> =>
   Object.fromEntries(
