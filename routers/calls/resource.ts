@@ -7,7 +7,7 @@ import { toIso, toIsoOrNull } from "../core/fields.ts";
 import { shownEndReason } from "./lifecycle/outcome.ts";
 import type { Call } from "./schema.ts";
 
-const { finalState: _, overrides: __, ...shown } = getTableColumns(calls);
+const { finalState: _, overrides: __, ...columns } = getTableColumns(calls);
 
 const heldFor = and(eq(holds.clientId, calls.clientId), eq(holds.subjectId, calls.id));
 
@@ -15,7 +15,7 @@ const heldFor = and(eq(holds.clientId, calls.clientId), eq(holds.subjectId, call
 export const toCalls = (tx: Tx) =>
   tx
     .select({
-      call: shown,
+      call: columns,
       hold: { status: holds.status, amountMicros: holds.amountMicros },
       price: {
         id: prices.id,

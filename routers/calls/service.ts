@@ -71,10 +71,10 @@ export async function lockCall(tx: Tx, id: string): Promise<CallRow> {
 }
 
 /** The provider accepted the call: it rings from now on, and will be billed. */
-export async function acceptCall(tx: Tx, call: CallRow, seen: ProviderCall): Promise<CallRow> {
+export async function acceptCall(tx: Tx, call: CallRow, reported: ProviderCall): Promise<CallRow> {
   const moved = await move(tx, call, "accept", {
-    providerCallId: seen.providerCallId,
-    joinUrl: seen.joinUrl,
+    providerCallId: reported.providerCallId,
+    joinUrl: reported.joinUrl,
     failureReason: call.hangUpWhenJoined ? call.failureReason : null,
     outcome: null,
     outcomeFinal: false,
@@ -82,7 +82,7 @@ export async function acceptCall(tx: Tx, call: CallRow, seen: ProviderCall): Pro
   });
   await emitCallEvent(tx, "call.created", moved);
   await emitCallEvent(tx, "call.started", moved);
-  return applyCall(tx, moved, seen);
+  return applyCall(tx, moved, reported);
 }
 
 /** The provider never accepted the call: nothing is owed. */
@@ -105,24 +105,29 @@ export const markCallUnknown = (tx: Tx, call: CallRow) => move(tx, call, "markUn
  * Moves a locked call forward to the provider's state; never back, whatever the order of the events.
  * Steps that were skipped emit their events too, in order.
  */
-export async function applyCall(tx: Tx, call: CallRow, seen: ProviderCall, source: Source = "event"): Promise<CallRow> {
+export async function applyCall(
+  tx: Tx,
+  call: CallRow,
+  reported: ProviderCall,
+  source: Source = "event",
+): Promise<CallRow> {
   let current = call;
-  if (current.status === "ringing" && seen.joinedAt) {
-    current = await move(tx, current, "join", { joinedAt: seen.joinedAt, ...nextCheck(60, 60) });
-    if (current.hangUpWhenJoined && !seen.endedAt)
+  if (current.status === "ringing" && reported.joinedAt) {
+    current = await move(tx, current, "join", { joinedAt: reported.joinedAt, ...nextCheck(60, 60) });
+    if (current.hangUpWhenJoined && !reported.endedAt)
       await enqueue(tx, "calls.hangUp", { callId: current.id }, { key: current.id });
     await emitCallEvent(tx, "call.joined", current);
   }
-  if ((current.status === "ringing" || current.status === "active") && seen.endedAt) {
-    const legs = seen.joinedAt ? null : await summarizeLegs(tx, current.id);
+  if ((current.status === "ringing" || current.status === "active") && reported.endedAt) {
+    const legs = reported.joinedAt ? null : await summarizeLegs(tx, current.id);
     current = await move(tx, current, "end", {
-      endedAt: seen.endedAt,
-      endReason: seen.endReason,
-      outcome: refinedOutcome(provisionalOutcome(seen), legs?.cause ?? null),
-      durationSeconds: talkedSeconds(seen),
-      summary: seen.summary,
-      shortSummary: seen.shortSummary,
-      recordingStatus: current.recordingEnabled && seen.joinedAt ? "pending" : "none",
+      endedAt: reported.endedAt,
+      endReason: reported.endReason,
+      outcome: refinedOutcome(provisionalOutcome(reported), legs?.cause ?? null),
+      durationSeconds: talkedSeconds(reported),
+      summary: reported.summary,
+      shortSummary: reported.shortSummary,
+      recordingStatus: current.recordingEnabled && reported.joinedAt ? "pending" : "none",
       ...nextCheck(30, 30),
     });
     await emitCallEvent(tx, "call.ended", current);
@@ -132,7 +137,7 @@ export async function applyCall(tx: Tx, call: CallRow, seen: ProviderCall, sourc
     if (current.recordingStatus === "pending")
       await enqueue(tx, "calls.fetchRecording", { callId: current.id }, { key: current.id, delaySeconds: 2 });
   }
-  if (current.status === "ended") current = await applyBill(tx, current, seen, source);
+  if (current.status === "ended") current = await applyBill(tx, current, reported, source);
   return current;
 }
 
@@ -141,8 +146,8 @@ function toBill({ billing, billedSeconds, sipBilledSeconds }: ProviderCall) {
   return { billedSeconds: billedSeconds ?? 0, sipBilledSeconds: sipBilledSeconds ?? 0 };
 }
 
-function isBilledAs(call: CallRow, seen: ProviderCall): boolean {
-  const { billedSeconds, sipBilledSeconds } = toBill(seen);
+function isBilledAs(call: CallRow, reported: ProviderCall): boolean {
+  const { billedSeconds, sipBilledSeconds } = toBill(reported);
   return call.billedSeconds === billedSeconds && call.sipBilledSeconds === sipBilledSeconds;
 }
 
@@ -150,13 +155,13 @@ function isBilledAs(call: CallRow, seen: ProviderCall): boolean {
  * Settles the provider's bill, once per bill; a later bill posts the difference. Bills may arrive out of order, so only a
  * lookup shows which of two is valid.
  */
-async function applyBill(tx: Tx, call: CallRow, seen: ProviderCall, source: Source): Promise<CallRow> {
-  if (seen.billing === "pending") return call;
-  if (isBilledAs(call, seen)) {
+async function applyBill(tx: Tx, call: CallRow, reported: ProviderCall, source: Source): Promise<CallRow> {
+  if (reported.billing === "pending") return call;
+  if (isBilledAs(call, reported)) {
     return source === "event" || call.checkAt === null ? call : change(tx, call, { checkAt: null });
   }
-  if (source === "event" && (await lookUpInstead(tx, call, seen))) return call;
-  const { billedSeconds, sipBilledSeconds } = toBill(seen);
+  if (source === "event" && (await lookUpInstead(tx, call, reported))) return call;
+  const { billedSeconds, sipBilledSeconds } = toBill(reported);
   const [hold] = await tx.select().from(holds).where(eq(holds.subjectId, call.id));
   if (!hold) throw new Error(`Nothing was held for ${call.id}.`);
   const costMicros = billMicros(await priceById(tx, hold.priceId), { billedSeconds, sipBilledSeconds });
@@ -167,7 +172,7 @@ async function applyBill(tx: Tx, call: CallRow, seen: ProviderCall, source: Sour
     sipBilledSeconds,
     costMicros,
     billingRevision,
-    ...(await withSummaries(tx, call, seen)),
+    ...(await withSummaries(tx, call, reported)),
     checkAt: null,
   });
   // A call that is erased here can be erased at the provider too: nothing more is needed from there.

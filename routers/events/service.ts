@@ -124,11 +124,11 @@ async function tailEvents(tx: Tx, input: ListEvents, key: ListKey): Promise<Page
       .orderBy(asc(events.txid), asc(events.id))
       .limit(input.limit + 1),
   ]);
-  const shown = rows.slice(0, input.limit);
+  const page = rows.slice(0, input.limit);
   const hasMore = rows.length > input.limit;
-  const reached = shown.at(-1) ?? after;
+  const reached = page.at(-1) ?? after;
   const position = reached && hasMore ? reached : later(reached ?? present, present);
-  return { items: shown.map(eventEnvelope), nextCursor: writePosition(key, position), hasMore };
+  return { items: page.map(eventEnvelope), nextCursor: writePosition(key, position), hasMore };
 }
 
 /** An event in the API. Its JSON is the body of each delivery. */

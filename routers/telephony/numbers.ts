@@ -99,8 +99,8 @@ export async function listAllRoutes(tx: Tx, { limit, cursor, clientId, status }:
     )
     .orderBy(desc(inboundRoutes.id))
     .limit(limit + 1);
-  const shown = rows.map((row): AdminRoute => ({ clientId: row.clientId, ...toRoute(row) }));
-  return toPage(key, shown, limit, ({ id }) => id);
+  const items = rows.map((row): AdminRoute => ({ clientId: row.clientId, ...toRoute(row) }));
+  return toPage(key, items, limit, ({ id }) => id);
 }
 
 /** The client's numbers, for the configuration. `tx` is the client's transaction. */

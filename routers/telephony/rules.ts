@@ -85,13 +85,13 @@ export function selectAnsweringRoutes(
 ) {
   const inactive = new Map<string, Inactive>();
   const fail = ({ id }: AccountRoute, reason: string) => inactive.set(id, { status: "failed", reason });
-  const able = routes.filter((route): route is Answering => {
+  const eligible = routes.filter((route): route is Answering => {
     const reason = inactiveReasonOf(route);
     if (reason) fail(route, reason);
     else if (numbers && !numberOf(route, numbers)) inactive.set(route.id, notAssigned);
     return !inactive.has(route.id);
   });
-  for (const [number, within] of Map.groupBy(able, (route) => numberOf(route, numbers ?? []))) {
+  for (const [number, within] of Map.groupBy(eligible, (route) => numberOf(route, numbers ?? []))) {
     const over = number ? within.toSorted(byRank).slice(number.maxRoutes) : [];
     for (const route of over)
       fail(
@@ -99,14 +99,14 @@ export function selectAnsweringRoutes(
         `At most ${number?.maxRoutes} routes within ${number?.pattern} can answer. Disable another route first.`,
       );
   }
-  const left = able.filter(({ id }) => !inactive.has(id));
-  const placesOf = Map.groupBy(left.slice(0, places), ({ clientId }) => clientId);
+  const candidates = eligible.filter(({ id }) => !inactive.has(id));
+  const placesOf = Map.groupBy(candidates.slice(0, places), ({ clientId }) => clientId);
   const answering = [...placesOf].flatMap(([clientId, { length }]) => {
-    const own = left.filter((route) => route.clientId === clientId).toSorted(byRank);
+    const own = candidates.filter((route) => route.clientId === clientId).toSorted(byRank);
     for (const route of own.slice(length)) fail(route, limitReached);
     return own.slice(0, length);
   });
-  for (const route of left) if (!placesOf.has(route.clientId)) fail(route, limitReached);
+  for (const route of candidates) if (!placesOf.has(route.clientId)) fail(route, limitReached);
   return { answering, inactive };
 }
 

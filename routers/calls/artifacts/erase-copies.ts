@@ -26,10 +26,10 @@ export async function eraseCopies(tx: Tx, callId: string) {
 
 /** Erases the copies in the client's own tables: stored responses, which the cipher opens, and errors of workflow steps. */
 export async function eraseOwnCopies(tx: Tx, { id }: CallRow, cipher: Cipher) {
-  const shown = await getCall(tx, id);
+  const call = await getCall(tx, id);
   for (const { principal, key, answer } of await answersAbout(tx, id, cipher)) {
-    const kept = "fault" in answer ? { ...answer, message: tombstone } : { ...answer, data: shown };
-    await replaceAnswer(tx, { principal, key }, cipher, kept);
+    const erased = "fault" in answer ? { ...answer, message: tombstone } : { ...answer, data: call };
+    await replaceAnswer(tx, { principal, key }, cipher, erased);
   }
   const runs = tx.select({ id: workflowRuns.id }).from(workflowRuns).where(eq(workflowRuns.subjectId, id));
   await tx

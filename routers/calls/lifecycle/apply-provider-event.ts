@@ -7,10 +7,11 @@ import { applyCall, lockCall, refineOutcome, type Source } from "../service.ts";
 import { saveLeg } from "./legs.ts";
 
 /** Applies the provider's state to one of our calls. */
-export async function applyProviderCall(tx: Tx, callId: string, seen: ProviderCall, source: Source) {
+export async function applyProviderCall(tx: Tx, callId: string, reported: ProviderCall, source: Source) {
   const call = await lockCall(tx, callId);
-  if (call.providerCallId !== seen.providerCallId) return hangUpOrphan(tx, callId, call.providerAccountId, seen);
-  await applyCall(tx, call, seen, source);
+  if (call.providerCallId !== reported.providerCallId)
+    return hangUpOrphan(tx, callId, call.providerAccountId, reported);
+  await applyCall(tx, call, reported, source);
 }
 
 /** Applies a carrier's report of a leg. Returns why the report was not stored, or null. */

@@ -22,34 +22,34 @@ const notActive = "The agent is not active. The call is hung up as soon as it is
  * already, so it is charged whatever the balance. A call that is not allowed is ended as soon as possible. Concurrent events
  * of the same provider call create exactly one row. Returns its id.
  */
-export async function adoptCall(tx: Tx, agentId: string, accountId: string, seen: ProviderCall): Promise<string> {
+export async function adoptCall(tx: Tx, agentId: string, accountId: string, reported: ProviderCall): Promise<string> {
   const { agent, clientStatus, config } = await agentOf(tx, agentId);
-  const parties = seen.isInbound ? await partiesOf(tx, { agentId, accountId }, seen) : noParties;
+  const parties = reported.isInbound ? await partiesOf(tx, { agentId, accountId }, reported) : noParties;
   const [call] = await tx
     .insert(calls)
     .values({
       id: newId("call"),
       agentId,
       agentVersion: agent.version,
-      direction: seen.medium === "web" ? "web" : seen.isInbound ? "inbound" : "outbound",
-      medium: seen.medium,
+      direction: reported.medium === "web" ? "web" : reported.isInbound ? "inbound" : "outbound",
+      medium: reported.medium,
       ...parties,
       status: "queued",
       variables: {},
       metadata: {},
       maxDurationSeconds: config.maxDurationSeconds,
       joinTimeoutSeconds: config.joinTimeoutSeconds,
-      recordingEnabled: seen.recordingEnabled,
+      recordingEnabled: reported.recordingEnabled,
       providerAccountId: accountId,
-      providerCallId: seen.providerCallId,
+      providerCallId: reported.providerCallId,
     })
     .onConflictDoNothing({ target: [calls.providerAccountId, calls.providerCallId] })
     .returning();
-  if (!call) return existingCall(tx, accountId, seen);
+  if (!call) return existingCall(tx, accountId, reported);
   const price = await currentPrice(tx);
   const covered = await holdIfCovered(tx, call.id, await longestCost(tx, price, call, config), price);
   const refusal = refusalOf({ covered, agentStatus: agent.status, clientStatus });
-  await acceptCall(tx, await refuseIf(tx, call, refusal), seen);
+  await acceptCall(tx, await refuseIf(tx, call, refusal), reported);
   return call.id;
 }
 

@@ -27,15 +27,15 @@ export function refreshCall(ultravox: Ultravox, id: string): ProviderQuery<CallR
   return {
     read: (tx) => findCall(tx, id),
     execute: (call, deadline) => lookUp(ultravox, call, deadline),
-    async record(tx, _call, seen) {
+    async record(tx, _call, reported) {
       // While the intent of the call is open, the intent applies the outcome.
-      if (seen && !(await openIntentOf(tx, id))) await applyProviderCall(tx, id, seen, "lookup");
+      if (reported && !(await openIntentOf(tx, id))) await applyProviderCall(tx, id, reported, "lookup");
       return getCall(tx, id);
     },
   };
 }
 
-type HangUpResult = { done: boolean; seen: ProviderCall | null };
+type HangUpResult = { done: boolean; reported: ProviderCall | null };
 
 /** Ends a call. A ringing call cannot be ended; with `whenJoined` it is ended as soon as it is answered. */
 export function hangUpCall(ultravox: Ultravox, { id, whenJoined }: HangUp): ProviderQuery<CallRow, HangUpResult, Call> {
@@ -46,14 +46,14 @@ export function hangUpCall(ultravox: Ultravox, { id, whenJoined }: HangUp): Prov
       return call;
     },
     async execute(call, deadline) {
-      if (!call.providerCallId) return { done: false, seen: null };
+      if (!call.providerCallId) return { done: false, reported: null };
       const { providerAccountId, providerCallId } = call;
       const done = (await ultravox.hangUp(providerAccountId, providerCallId, deadline)) === "done";
       // A call that the provider refuses to end may have ended, or was answered at this moment.
-      return { done, seen: await lookUp(ultravox, call, deadline) };
+      return { done, reported: await lookUp(ultravox, call, deadline) };
     },
-    async record(tx, _call, { done, seen }) {
-      if (seen && !(await openIntentOf(tx, id))) await applyProviderCall(tx, id, seen, "lookup");
+    async record(tx, _call, { done, reported }) {
+      if (reported && !(await openIntentOf(tx, id))) await applyProviderCall(tx, id, reported, "lookup");
       const call = await lockCall(tx, id);
       if (done) return getCall(tx, id);
       if (hasEnded(call)) throw alreadyOver(call);
