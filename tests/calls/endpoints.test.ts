@@ -88,16 +88,16 @@ describe("hanging up", () => {
     const { provider_call_id } = await callRow(h, id);
     expect((await h.post(`/calls/${id}/hangup`, { whenJoined: true })).status).toBe(200);
     expect(await callRow(h, id)).toMatchObject({ status: "ringing", hang_up_when_joined: true });
-    const asked = async () => {
+    const hangUpRequests = async () => {
       const { requests } = await h.simulator.requests();
       return requests.filter(({ path }: { path: string }) => path.endsWith(`${provider_call_id}/send_data_message`))
         .length;
     };
-    const before = await asked();
+    const before = await hangUpRequests();
     // If it ends by itself meanwhile, no event reports it.
     await h.simulator.faults({ webhooks: { lose: ["call.ended", "call.billed"] } });
     await h.simulator.control(`calls/${provider_call_id}/join`);
-    await until(async () => (await asked()) === before + 1);
+    await until(async () => (await hangUpRequests()) === before + 1);
     await sweepUntilBilled(h, id);
     expect(await finished(h, id)).toMatchObject({ status: "ended", end_reason: "agent_hangup" });
     await expectSoundBooks(h);
@@ -132,7 +132,7 @@ describe("hanging up", () => {
 });
 
 describe("erasing", () => {
-  const said = (id: string) => h.owner`
+  const contentOf = (id: string) => h.owner`
     select (select count(*) from call_messages where call_id = ${id})::int as messages,
            (select count(*) from call_words where call_id = ${id})::int as words,
            (select count(*) from call_pairs where call_id = ${id})::int as pairs`;
@@ -141,11 +141,11 @@ describe("erasing", () => {
     const id = await place("+14155550100", { metadata: { order: "erase-me" } });
     const before = await finished(h, id);
     await until(async () => (await shown(id)).recordingStatus !== "pending");
-    expect((await said(id))[0]).toMatchObject({ messages: expect.any(Number), pairs: 1 });
+    expect((await contentOf(id))[0]).toMatchObject({ messages: expect.any(Number), pairs: 1 });
     const [postings, story] = [await postingsOf(h, id), await storyOf(h, id)];
     expect((await h.remove(`/calls/${id}`)).status).toBe(204);
     expect((await h.remove(`/calls/${id}`)).status).toBe(204);
-    expect((await said(id))[0]).toEqual({ messages: 0, words: 0, pairs: 0 });
+    expect((await contentOf(id))[0]).toEqual({ messages: 0, words: 0, pairs: 0 });
     const after = await shown(id);
     expect(after).toMatchObject({
       to: "+14*******00",
@@ -216,17 +216,17 @@ describe("erasing", () => {
     const id = await place();
     const { provider_call_id } = await finished(h, id);
     const { deleteCall } = provider;
-    let asked = 0;
+    let attempts = 0;
     provider.deleteCall = async (...of) => {
-      asked += 1;
-      if (asked < 3) return asked === 1 ? "ongoing" : Promise.reject(new Error("away"));
+      attempts += 1;
+      if (attempts < 3) return attempts === 1 ? "ongoing" : Promise.reject(new Error("away"));
       return deleteCall(...of);
     };
     try {
       await h.remove(`/calls/${id}`);
       await until(async () => {
         await hurry(h, "calls.eraseUpstream");
-        return asked >= 3 && (await provider.getCall(platformAccount, provider_call_id!, inTime())) === null;
+        return attempts >= 3 && (await provider.getCall(platformAccount, provider_call_id!, inTime())) === null;
       });
     } finally {
       provider.deleteCall = deleteCall;

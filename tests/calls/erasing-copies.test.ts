@@ -58,12 +58,12 @@ async function call(to: string, idempotencyKey: string, more: object = {}): Prom
   const leg = { from: "+14155550199", to, direction: "outgoing", hangup_cause: "normal_clearing" };
   for (const type of ["call.initiated", "call.hangup"]) {
     const message = callControl({ type, callControlId: `leg-${id}`, callId: id, more: leg });
-    const kept = await fetch(`${h.url}/api/v1/webhooks/telnyx?call=${id}`, {
+    const response = await fetch(`${h.url}/api/v1/webhooks/telnyx?call=${id}`, {
       method: "POST",
       headers: telnyxHeaders(carrier, message),
       body: message.body,
     });
-    expect(kept.status).toBe(204);
+    expect(response.status).toBe(204);
   }
   await finished(h, id);
   await settled();
@@ -151,8 +151,8 @@ test.for([
     { billedSideInputTokens: 12, token: null, password: "" },
     { billedSideInputTokens: 12, token: null, password: "" },
   ],
-] as const)("%j is stored as %j", ([given, kept]) => {
-  expect(JSON.parse(withoutSecrets(Buffer.from(JSON.stringify(given))).toString())).toEqual(kept);
+] as const)("%j is stored as %j", ([given, stored]) => {
+  expect(JSON.parse(withoutSecrets(Buffer.from(JSON.stringify(given))).toString())).toEqual(stored);
 });
 
 test("a body without secrets is stored unchanged", () => {
@@ -234,9 +234,9 @@ test("a webhook after the erasure is applied and leaves no content", async () =>
 });
 
 test("no table contains a transcript after its retention; the call and its number stay", async () => {
-  const kept = await agentThat(h, { outputSchema, retention: { transcriptDays: 3, recordingDays: null } });
+  const limitedAgent = await agentThat(h, { outputSchema, retention: { transcriptDays: 3, recordingDays: null } });
   const id = await call("+14155550015", "retained", {
-    agentId: kept,
+    agentId: limitedAgent,
     variables: {},
     metadata: {},
     greeting: "Hello.",

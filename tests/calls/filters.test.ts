@@ -119,8 +119,8 @@ describe("the list has exactly the calls that match", () => {
     const having = (...words: string[]) =>
       texts
         .filter(({ text }) => {
-          const said = searchTermsOf(text.replaceAll(/^(user|agent): /gm, ""));
-          return words.every((word) => said.includes(word));
+          const terms = searchTermsOf(text.replaceAll(/^(user|agent): /gm, ""));
+          return words.every((word) => terms.includes(word));
         })
         .map(({ id }) => id);
     for (const words of [["message"], ["goodbye"], ["person", "message"], ["leave", "available"]]) {
@@ -198,11 +198,11 @@ describe("the export", () => {
       return await asClient(entry, work, mode).finally(() => open--);
     };
     h.deps.db.asClient = watched;
-    const answer = await h.get("/calls/export?status=failed", { key: h.bob.key }).finally(() => {
+    const response = await h.get("/calls/export?status=failed", { key: h.bob.key }).finally(() => {
       h.deps.db.asClient = asClient;
     });
     expect(openBefore).toEqual([0, 0, 0, 0]); // one for every 500 rows
-    const ids = exported(answer).map((row) => row[0]!);
+    const ids = exported(response).map((row) => row[0]!);
     expect(ids).toHaveLength(1750);
     expect(ids).toEqual(ids.toSorted().reverse());
     expect(new Set(ids).size).toBe(1750);

@@ -11,13 +11,13 @@ const tempo = {
   pollIntervalMs: 500,
 };
 const stops: (() => Promise<unknown>)[] = [];
-const said: string[] = [];
+const logLines: string[] = [];
 let end: ChaosEnd;
 
 beforeAll(async () => {
   // Only Postgres crashes, not the machine: what it has written to the operating system is as safe as on disk.
   const settings = { fsync: "off" };
-  end = await runChaos({ ...storm, calmSeconds: 200, settings, tempo, say: (line) => said.push(line) }, stops);
+  end = await runChaos({ ...storm, calmSeconds: 200, settings, tempo, say: (line) => logLines.push(line) }, stops);
 }, 300_000);
 afterAll(async () => {
   for (const stop of stops.reverse()) await stop();
@@ -26,7 +26,7 @@ afterAll(async () => {
 describe("workers are killed and Postgres crashes while receivers fail, hang and respond slowly", () => {
   test("every accepted event arrives at every subscriber, and the database records it", () => {
     const { objections, events, wanted, taken, missing, unexpected } = judge(end.evidence);
-    expect(objections, said.join("\n")).toEqual([]);
+    expect(objections, logLines.join("\n")).toEqual([]);
     expect({ events, taken, missing, unexpected }).toEqual({
       ...{ events: storm.events, taken: wanted, missing: 0, unexpected: 0 },
     });

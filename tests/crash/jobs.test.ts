@@ -53,14 +53,14 @@ function startChild(options: Partial<ChildOptions> & { name: string }): Child {
   const child = fork(new URL("../support/worker-child.ts", import.meta.url), [JSON.stringify(all)], { execArgv: [] });
   const news: ChildNews[] = [];
   child.on("message", (item) => news.push(item as ChildNews));
-  const told = (event: string, id?: string) =>
+  const received = (event: string, id?: string) =>
     news.some((item) => item.event === event && (!id || ("id" in item && item.id === id)));
   const started = () => news.filter((item) => item.event === "started");
   const one: Child = {
     process: child,
     news,
-    begun: (id) => told("begun", id),
-    worked: (id) => told("worked", id),
+    begun: (id) => received("begun", id),
+    worked: (id) => received("worked", id),
     async pools() {
       const before = started().length;
       child.send("pools");

@@ -55,8 +55,8 @@ async function expectMadeOnce(id: string) {
     const [run] = await h.owner`select status from workflow_runs where subject_id = ${id}`;
     return run?.status === "succeeded";
   });
-  const told = ["voice.created", "voice.training.started", "voice.training.completed"];
-  expect(await storyOf(h, id)).toEqual(told);
+  const expectedStory = ["voice.created", "voice.training.started", "voice.training.completed"];
+  expect(await storyOf(h, id)).toEqual(expectedStory);
 }
 
 const uploads = async () =>

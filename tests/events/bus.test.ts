@@ -56,28 +56,29 @@ async function idle() {
   return row?.idle as boolean | undefined;
 }
 
-type Fact = { name: string; who?: typeof ada; id?: string };
+type TestEvent = { name: string; who?: typeof ada; id?: string };
 
 /** Emits agent.created events in one transaction, which stays open while `before` runs. */
-function say(facts: Fact[], { who = ada, before = async (_: Tx) => {} } = {}) {
+function emitCreated(testEvents: TestEvent[], { who = ada, before = async (_: Tx) => {} } = {}) {
   return h.deps.db.asClient({ clientId: who.clientId }, async (tx) => {
-    for (const { name, id = newId("agent") } of facts) {
+    for (const { name, id = newId("agent") } of testEvents) {
       await emit(tx, "agent.created", id, { id, name, status: "active", version: 1 });
     }
     await before(tx);
   });
 }
 
-const facts = (count: number, prefix = "n") => Array.from({ length: count }, (_, n) => ({ name: `${prefix}${n}` }));
+const someEvents = (count: number, prefix = "n") =>
+  Array.from({ length: count }, (_, n) => ({ name: `${prefix}${n}` }));
 const detailOf = ({ Detail }: BusEvent) => JSON.parse(Detail) as Event & { truncated?: true };
 const nameOf = (entry: BusEvent) => detailOf(entry).data.name as string;
 const names = () => bridge.accepted.map(nameOf);
-const told = (count: number) => until(async () => names().length >= count && names(), 40);
+const sentNames = (count: number) => until(async () => names().length >= count && names(), 40);
 
 test("the bus receives the events of all clients, as GET /events returns them", async () => {
-  await say([{ name: "of ada" }]);
-  await say([{ name: "of bob" }], { who: bob });
-  expect(await told(2)).toEqual(["of ada", "of bob"]);
+  await emitCreated([{ name: "of ada" }]);
+  await emitCreated([{ name: "of bob" }], { who: bob });
+  expect(await sentNames(2)).toEqual(["of ada", "of bob"]);
   const [event] = (await h.get("/events?limit=1")).body.data;
   const [entry] = bridge.accepted;
   expect(entry).toMatchObject({ Source: "patchbay", DetailType: "agent.created", EventBusName: "patchbay-test" });
@@ -87,8 +88,8 @@ test("the bus receives the events of all clients, as GET /events returns them", 
 });
 
 test("one call sends ten events", async () => {
-  await say(facts(25));
-  await told(25);
+  await emitCreated(someEvents(25));
+  await sentNames(25);
   expect(bridge.calls.map(({ entries }) => entries.length)).toEqual([10, 10, 5]);
 });
 
@@ -102,10 +103,10 @@ test("only the failed entries of a call are sent again", async () => {
     failures.set(nameOf(entry), left - 1);
     return left > 0 ? "ThrottlingException" : null;
   });
-  await say(facts(10));
-  await told(10);
+  await emitCreated(someEvents(10));
+  await sentNames(10);
   expect(bridge.calls.map(({ entries }) => entries.map(nameOf))).toEqual([
-    facts(10).map(({ name }) => name),
+    someEvents(10).map(({ name }) => name),
     ["n2", "n7"],
     ["n7"],
   ]);
@@ -115,8 +116,8 @@ test("an event is not sent before the earlier event of its subject is accepted",
   const id = newId("agent");
   let refusals = 3;
   bridge.judge((entry) => (nameOf(entry) === "first" && refusals-- > 0 ? "InternalFailure" : null));
-  await say([{ name: "first", id }, { name: "other" }, { name: "second", id }, { name: "third", id }]);
-  await told(4);
+  await emitCreated([{ name: "first", id }, { name: "other" }, { name: "second", id }, { name: "third", id }]);
+  await sentNames(4);
   const ofSubject = bridge.accepted.map(detailOf).filter(({ subject }) => subject.id === id);
   expect(ofSubject.map(({ subject }) => subject.sequence)).toEqual([1, 2, 3]);
   expect(names()[0]).toBe("other");
@@ -124,24 +125,24 @@ test("an event is not sent before the earlier event of its subject is accepted",
 
 test("events for a throttling or unavailable bus are sent later, without loss, duplicates or reordering", async () => {
   bridge.fail("ThrottlingException", 3);
-  await say(facts(3, "throttled"));
-  expect(await told(3)).toEqual(["throttled0", "throttled1", "throttled2"]);
+  await emitCreated(someEvents(3, "throttled"));
+  expect(await sentNames(3)).toEqual(["throttled0", "throttled1", "throttled2"]);
 
   bridge.fail("AccessDeniedException", Number.POSITIVE_INFINITY);
   const before = await until(async () => (await idle()) && (await position()));
   const id = newId("agent");
-  await say([{ name: "one", id }]);
-  await say([{ name: "two", id }]);
+  await emitCreated([{ name: "one", id }]);
+  await emitCreated([{ name: "two", id }]);
   const failing = await until(async () => {
     const row = await position();
     return row?.failing_since && row;
   });
   expect(failing).toMatchObject({ txid: before.txid, event_id: before.event_id });
   expect(failing.error).toContain("AccessDeniedException");
-  await say([{ name: "three", id }]);
+  await emitCreated([{ name: "three", id }]);
   bridge.recover();
   await hurry();
-  expect((await told(6)).slice(3)).toEqual(["one", "two", "three"]);
+  expect((await sentNames(6)).slice(3)).toEqual(["one", "two", "three"]);
   expect(await until(async () => (await idle()) && (await position()))).toMatchObject({
     failing_since: null,
     error: null,
@@ -150,7 +151,7 @@ test("events for a throttling or unavailable bus are sent later, without loss, d
 
 test("an event too large for the bus is sent without its data, and a call stays within the size limit of the bus", async () => {
   const large = (name: string, kilobytes: number) => ({ name: `${name} ${"é".repeat(kilobytes * 512)}` });
-  await say([large("too large", 257), large("half", 130), large("half", 130), { name: "small" }]);
+  await emitCreated([large("too large", 257), large("half", 130), large("half", 130), { name: "small" }]);
   await until(async () => bridge.accepted.length >= 4);
   expect(
     bridge.calls.map(({ entries, answered }) => [entries.length, answered.includes("ValidationException")]),
@@ -167,11 +168,11 @@ test("an event too large for the bus is sent without its data, and a call stays 
 test("a finally refused entry is stored for inspection, and the others continue", async () => {
   const id = newId("agent");
   bridge.judge((entry) => (nameOf(entry) === "bad" ? "MalformedDetail" : null));
-  await say([{ name: "bad", id }, { name: "good" }, { name: "after", id }]);
-  expect(await told(2)).toEqual(["good", "after"]);
+  await emitCreated([{ name: "bad", id }, { name: "good" }, { name: "after", id }]);
+  expect(await sentNames(2)).toEqual(["good", "after"]);
   await until(idle);
-  const kept = await h.owner`select client_id, payload, error from dead_jobs where task = 'bus.publish'`;
-  expect(kept).toEqual([
+  const deadJobs = await h.owner`select client_id, payload, error from dead_jobs where task = 'bus.publish'`;
+  expect(deadJobs).toEqual([
     {
       client_id: ada.clientId,
       payload: expect.objectContaining({ bus: "patchbay-test", type: "agent.created", eventId: expect.any(String) }),
@@ -184,8 +185,8 @@ test("a finally refused entry is stored for inspection, and the others continue"
 test("a call refused as a whole is split, so that one bad entry does not block others", async () => {
   await h.owner`delete from dead_jobs`;
   bridge.fail("ValidationException", 1);
-  await say(facts(4));
-  expect(await told(4)).toEqual(["n0", "n1", "n2", "n3"]);
+  await emitCreated(someEvents(4));
+  expect(await sentNames(4)).toEqual(["n0", "n1", "n2", "n3"]);
   expect(bridge.calls.map(({ entries }) => entries.length)).toEqual([4, 1, 1, 1, 1]);
   await until(idle, 40);
   expect(await h.owner`select from dead_jobs`).toEqual([]);
@@ -197,9 +198,9 @@ test("several workers send each event once, in order", async () => {
     bridge.dawdle(100); // so that the others run while one is sending
     const id = newId("agent");
     for (let round = 0; round < 20; round++) {
-      await say([...facts(10, `r${round}-`), { name: `subject ${round}`, id }]);
+      await emitCreated([...someEvents(10, `r${round}-`), { name: `subject ${round}`, id }]);
     }
-    await told(220);
+    await sentNames(220);
     await until(idle);
     expect(new Set(names()).size).toBe(names().length);
     const ofSubject = bridge.accepted.map(detailOf).filter(({ subject }) => subject.id === id);
@@ -217,7 +218,7 @@ test("a bus without a region is refused at startup", () => {
 test("a transaction that commits late is not skipped", async () => {
   const begun = Promise.withResolvers<void>();
   const overtaken = Promise.withResolvers<void>();
-  const slow = say([{ name: "slow" }], {
+  const slow = emitCreated([{ name: "slow" }], {
     before: async () => {
       begun.resolve();
       await overtaken.promise;
@@ -225,16 +226,16 @@ test("a transaction that commits late is not skipped", async () => {
     },
   });
   await begun.promise;
-  await say([{ name: "quick" }]);
+  await emitCreated([{ name: "quick" }]);
   overtaken.resolve();
   await slow;
-  expect(await told(2)).toEqual(["slow", "quick"]);
+  expect(await sentNames(2)).toEqual(["slow", "quick"]);
 });
 
 test("a worker killed between the call and its record loses nothing: another worker sends the event again", async () => {
   await workers.stop();
   bridge.fallSilent();
-  await say(facts(12, "k"));
+  await emitCreated(someEvents(12, "k"));
   const child = spawn(process.execPath, ["server/worker.ts"], {
     env: { PATH: process.env.PATH, ...process.env, ...h.environment },
     stdio: "ignore",
@@ -258,6 +259,6 @@ test("a worker killed between the call and its record loses nothing: another wor
     await heirs.stop();
   }
   const after = bridge.accepted.slice(before.length).map(detailOf);
-  expect(after.map(({ data }) => data.name)).toEqual(facts(12, "k").map(({ name }) => name));
+  expect(after.map(({ data }) => data.name)).toEqual(someEvents(12, "k").map(({ name }) => name));
   expect(after.map(({ id }) => id).slice(0, before.length)).toEqual(before);
 }, 90_000);

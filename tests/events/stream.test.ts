@@ -24,7 +24,7 @@ afterEach(async () => {
 });
 
 /** Emits agent.created, in a transaction that stays open while `before` runs. */
-function say(name: string, { who = ada, id = newId("agent"), before = async (_: Tx) => {} } = {}) {
+function emitCreated(name: string, { who = ada, id = newId("agent"), before = async (_: Tx) => {} } = {}) {
   return h.deps.db.asClient({ clientId: who.clientId }, async (tx) => {
     await emit(tx, "agent.created", id, { id, name, status: "active", version: 1 });
     await before(tx);
@@ -40,7 +40,7 @@ async function hold(name: string, who = ada) {
     stated.resolve();
     return gate.promise;
   };
-  const committed = say(name, { who, before });
+  const committed = emitCreated(name, { who, before });
   await Promise.race([stated.promise, committed]);
   return () => {
     gate.resolve();
@@ -102,12 +102,12 @@ async function follow(
 
 describe("the stream of events", () => {
   test("sends new events of its client only, as GET /events returns them", async () => {
-    await say("before");
+    await emitCreated("before");
     const stream = await follow();
     expect(stream.seen).toEqual([{ id: expect.any(String), data: null }]);
-    await say("of bob", { who: bob });
-    await say("first");
-    await say("second");
+    await emitCreated("of bob", { who: bob });
+    await emitCreated("first");
+    await emitCreated("second");
     expect(await stream.until(2)).toEqual(["first", "second"]);
     const [second, first] = (await h.get("/events?limit=2")).body.data;
     expect(stream.seen.slice(1).map(({ data }) => data)).toEqual([first, second]);
@@ -115,11 +115,11 @@ describe("the stream of events", () => {
 
   test("continues from the position of a reader, on the same or a new connection, without gaps or duplicates", async () => {
     const stream = await follow();
-    await say("one");
+    await emitCreated("one");
     await stream.until(1);
     stream.close();
-    await say("two");
-    await say("three");
+    await emitCreated("two");
+    await emitCreated("three");
     const again = await follow({ after: stream.seen.at(-1)!.id });
     expect(await again.until(2)).toEqual(["two", "three"]);
     // From the start position, before any event.
@@ -132,14 +132,14 @@ describe("the stream of events", () => {
     try {
       const stream = await follow();
       const commitSlow = await hold("slow");
-      for (const name of ["quick 1", "quick 2", "quick 3"]) await say(name);
+      for (const name of ["quick 1", "quick 2", "quick 3"]) await emitCreated(name);
       await sleep(1_000);
       expect(stream.names()).toEqual([]);
       await commitSlow();
       expect(await stream.until(4)).toEqual(["slow", "quick 1", "quick 2", "quick 3"]);
       // Without a further notification.
       const commitOther = await hold("of bob", bob);
-      await say("behind bob");
+      await emitCreated("behind bob");
       await sleep(1_000);
       expect(stream.names()).toHaveLength(4);
       await commitOther();
@@ -167,8 +167,8 @@ describe("the stream of events", () => {
       await follow({ subjectId: id }),
       await follow({ types: ["call.*", "voice.created"] }),
     ];
-    await say("another");
-    await say("this", { id });
+    await emitCreated("another");
+    await emitCreated("this", { id });
     expect(await ofType.until(2)).toEqual(["another", "this"]);
     expect(await ofSubject.until(1)).toEqual(["this"]);
     expect(ofNone.names()).toEqual([]);
@@ -176,10 +176,10 @@ describe("the stream of events", () => {
 
   test("is resumed by the client when its connection breaks", async () => {
     const stream = await follow();
-    await say("one");
+    await emitCreated("one");
     await stream.until(1);
     cutAll();
-    await say("while away");
+    await emitCreated("while away");
     expect(await stream.until(2)).toEqual(["one", "while away"]);
     expect(stream.statuses).toEqual(expect.arrayContaining(["connecting", "pending"]));
     expect(stream.errors).toEqual([]);
@@ -189,19 +189,19 @@ describe("the stream of events", () => {
     followTimings.pollEveryMs = 120_000; // only a notification can wake the stream
     try {
       const stream = await follow();
-      await say("one");
+      await emitCreated("one");
       await stream.until(1);
       const cut = await h.owner`select pg_terminate_backend(pid) from pg_stat_activity
         where application_name = 'patchbay-notices' and datname = current_database()`;
       expect(cut).toHaveLength(1);
-      await say("two");
+      await emitCreated("two");
       expect(await stream.until(2)).toEqual(["one", "two"]);
       await until(async () => {
         const listeners = await h.owner`select from pg_stat_activity
           where application_name = 'patchbay-notices' and datname = current_database()`;
         return listeners.length === 1;
       });
-      await say("three");
+      await emitCreated("three");
       expect(await stream.until(3)).toEqual(["one", "two", "three"]);
     } finally {
       followTimings.pollEveryMs = 10_000;
@@ -234,12 +234,12 @@ describe("the stream of events is refused", () => {
 
   /** The raw server-sent events of the response. */
   async function raw(input: unknown, { key = ada.key as string | null, headers = {} } = {}) {
-    const answer = await fetch(`${h.url}/trpc/events.stream?input=${encodeURIComponent(JSON.stringify(input))}`, {
+    const response = await fetch(`${h.url}/trpc/events.stream?input=${encodeURIComponent(JSON.stringify(input))}`, {
       headers: { ...(key ? { authorization: `Bearer ${key}` } : {}), accept: "text/event-stream", ...headers },
     });
-    const text = await answer.text();
+    const text = await response.text();
     const error = /event: serialized-error\ndata: (.*)\n/.exec(text)?.[1];
-    return { answer, error: error ? JSON.parse(error) : undefined };
+    return { response, error: error ? JSON.parse(error) : undefined };
   }
 
   test("without a key, and the error does not describe the input", async () => {
@@ -272,7 +272,7 @@ describe("the stream of events is refused", () => {
     const own = stream.seen[0]!.id;
     const [, signature] = own.split(".");
     const forged = `${Buffer.from("1:").toString("base64url")}.${signature}`;
-    await say("listed");
+    await emitCreated("listed");
     const listed = await until(async () => (await h.get("/events?order=asc&limit=1")).body.meta.nextCursor);
     for (const [after, key] of [
       [own, bob.key],
@@ -355,16 +355,16 @@ describe("the stream of events ends", () => {
   }, 60_000);
 
   test("not when a user's token expires: the client reconnects with a new one", async () => {
-    let asked = 0;
+    let tokensIssued = 0;
     const token = async () => {
-      asked += 1;
-      return asked === 1 ? h.token(bob, { exp: Math.floor(Date.now() / 1000) + 60 }) : h.token(bob);
+      tokensIssued += 1;
+      return tokensIssued === 1 ? h.token(bob, { exp: Math.floor(Date.now() / 1000) + 60 }) : h.token(bob);
     };
     const stream = await follow({}, { token });
     vi.useFakeTimers({ toFake: ["Date"], shouldAdvanceTime: true, now: Date.now() + 120_000 });
     try {
-      await until(async () => asked > 1, 40);
-      await say("with the fresh one", { who: bob });
+      await until(async () => tokensIssued > 1, 40);
+      await emitCreated("with the fresh one", { who: bob });
       expect(await stream.until(1)).toEqual(["with the fresh one"]);
     } finally {
       vi.useRealTimers();
@@ -374,11 +374,11 @@ describe("the stream of events ends", () => {
 
   test("when the process stops: it waits for no stream, and sends no end of the stream", async () => {
     const { child, exited, url } = await start();
-    const answer = await fetch(`${url}/trpc/events.stream?input={}`, {
+    const response = await fetch(`${url}/trpc/events.stream?input={}`, {
       headers: { authorization: `Bearer ${ada.key}` },
     });
-    expect(answer.headers.get("content-type")).toContain("text/event-stream");
-    const reader = answer.body!.pipeThrough(new TextDecoderStream()).getReader();
+    expect(response.headers.get("content-type")).toContain("text/event-stream");
+    const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
     let text = "";
     while (!text.includes("data: null")) {
       const { done, value } = await reader.read();
@@ -418,7 +418,7 @@ test("a slow reader holds one page and no transaction", async () => {
   await settled();
   const events = followEvents(follower, {});
   expect(isTrackedEnvelope((await events.next()).value)).toBe(true);
-  for (let n = 0; n < 150; n++) await say(`n${n}`);
+  for (let n = 0; n < 150; n++) await emitCreated(`n${n}`);
   await events.next();
   const taken = pages;
   await sleep(300);

@@ -8,13 +8,13 @@ import { assign } from "../support/numbers.ts";
 
 const h = await startTestApp({ workers: true, credits: 1000 });
 
-type Who = { clientId: string; agentId: string; upstream: string; ask: { key: string } };
+type TestClient = { clientId: string; agentId: string; upstream: string; auth: { key: string } };
 let seeded = 0;
-async function client(): Promise<Who> {
+async function client(): Promise<TestClient> {
   const { clientId, key } = await seedClient(h.deps, { name: "S", subject: `auth0|shared${++seeded}`, credits: 1000 });
   const agentId = await makeAgent(h, {}, key);
   const [row] = await h.owner`select provider_agent_id from agents where id = ${agentId}`;
-  return { clientId, agentId, upstream: row!.provider_agent_id, ask: { key } };
+  return { clientId, agentId, upstream: row!.provider_agent_id, auth: { key } };
 }
 
 /** Each test has the account and its route limit for itself. */
@@ -23,25 +23,25 @@ beforeEach(async () => {
   await h.owner`delete from assigned_numbers`;
 });
 
-const post = (who: Who, pattern: string, more: object = {}) =>
-  h.post("/telephony/routes", { pattern, agentId: who.agentId, ...more }, who.ask);
+const post = (owner: TestClient, pattern: string, more: object = {}) =>
+  h.post("/telephony/routes", { pattern, agentId: owner.agentId, ...more }, owner.auth);
 /** Creates a route within a number assigned to its client. */
-const made = async (who: Who, pattern: string, more: object = {}) => {
-  await assign(h, who.clientId, pattern);
-  const { status, body } = await post(who, pattern, more);
+const createRoute = async (owner: TestClient, pattern: string, more: object = {}) => {
+  await assign(h, owner.clientId, pattern);
+  const { status, body } = await post(owner, pattern, more);
   expect(status).toBe(201);
   return body.data as { id: string; pattern: string };
 };
-const settled = (who: Who, id: string) =>
+const settled = (owner: TestClient, id: string) =>
   until(async () => {
-    const { data } = (await h.get(`/telephony/routes/${id}`, who.ask)).body;
+    const { data } = (await h.get(`/telephony/routes/${id}`, owner.auth)).body;
     return data.status !== "pending" && data;
   });
 /** Inserts a route as an older version would have accepted it. */
-async function older(who: Who, pattern: string, rank: number): Promise<string> {
+async function older(owner: TestClient, pattern: string, rank: number): Promise<string> {
   const id = newId("route");
   await h.owner`insert into inbound_routes (client_id, id, pattern, agent_id, rank, provider_account_id, updated_at)
-    values (${who.clientId}, ${id}, ${pattern}, ${who.agentId}, ${rank}, 'pacc_platform', date_trunc('milliseconds', now()))`;
+    values (${owner.clientId}, ${id}, ${pattern}, ${owner.agentId}, ${rank}, 'pacc_platform', date_trunc('milliseconds', now()))`;
   return id;
 }
 
@@ -57,18 +57,18 @@ const answererOf = async (called: string) =>
 describe("on a shared account", () => {
   test("a pattern must not overlap with a number of another client: without the plus sign, wider, or narrower", async () => {
     const [ada, bob] = [await client(), await client()];
-    const number = await made(ada, "+493012345678", { rank: 10 });
-    await made(ada, "reception*");
+    const number = await createRoute(ada, "+493012345678", { rank: 10 });
+    await createRoute(ada, "reception*");
     const fits = ["493012345678", "+493012345678", "+4930*", "4930*", "+493012345678*", "reception", "rec*"];
     for (const pattern of [...fits, "reception-2*"]) {
       const { status, body } = await post(bob, pattern);
       expect(status, pattern).toBe(409);
       expect(body.error).toMatchObject({ code: "inbound_route_taken", details: [{ path: "pattern" }] });
-      for (const whose of [ada.clientId, ada.agentId, number.id]) expect(JSON.stringify(body)).not.toContain(whose);
+      for (const secret of [ada.clientId, ada.agentId, number.id]) expect(JSON.stringify(body)).not.toContain(secret);
     }
-    const free = await made(bob, "+49301234567");
+    const free = await createRoute(bob, "+49301234567");
     for (const pattern of ["493012345678", "+4930123*"]) {
-      const { status, body } = await h.patch(`/telephony/routes/${free.id}`, { pattern }, bob.ask);
+      const { status, body } = await h.patch(`/telephony/routes/${free.id}`, { pattern }, bob.auth);
       expect([status, body.error.code, body.error.details[0].path]).toEqual([409, "inbound_route_taken", "pattern"]);
     }
     expect(await settled(ada, number.id)).toMatchObject({ status: "live" });
@@ -103,25 +103,25 @@ describe("on a shared account", () => {
       expect([status, body.data.status]).toEqual([201, "waiting"]);
     }
     expect((await post(ada, "+4930*")).body.data.status).toBe("waiting");
-    const asked = (await post(bob, "+493012345678")).body.data;
-    expect(asked).toMatchObject({ status: "waiting", statusReason: expect.stringMatching(/Ask the operator/) });
+    const requested = (await post(bob, "+493012345678")).body.data;
+    expect(requested).toMatchObject({ status: "waiting", statusReason: expect.stringMatching(/Ask the operator/) });
     const number = await assign(h, bob.clientId, "+493012345678");
-    await until(async () => (await settled(bob, asked.id)).status === "live");
+    await until(async () => (await settled(bob, requested.id)).status === "live");
     expect(await answererOf("+493012345678")).toBe(bob.upstream);
     expect(number.clientId).toBe(bob.clientId);
-    expect((await h.get("/telephony/config", bob.ask)).body.data.numbers).toEqual([
+    expect((await h.get("/telephony/config", bob.auth)).body.data.numbers).toEqual([
       { pattern: "+493012345678", maxRoutes: 5 },
     ]);
-    expect((await h.get("/telephony/config", ada.ask)).body.data.numbers).toEqual([]);
+    expect((await h.get("/telephony/config", ada.auth)).body.data.numbers).toEqual([]);
   });
 
   test("an operator lists numbers and requests, reassigns a number and releases it", async () => {
     const [ada, bob] = [await client(), await client()];
     const operator = { key: await h.operator() };
-    const hers = await made(ada, "+4930555");
-    const his = (await post(bob, "+4930777")).body.data;
+    const adas = await createRoute(ada, "+4930555");
+    const bobs = (await post(bob, "+4930777")).body.data;
     const waiting = await h.get("/admin/routes?status=waiting", operator);
-    expect(waiting.body.data).toMatchObject([{ id: his.id, clientId: bob.clientId, pattern: "+4930777" }]);
+    expect(waiting.body.data).toMatchObject([{ id: bobs.id, clientId: bob.clientId, pattern: "+4930777" }]);
     const [number] = (await h.get("/admin/numbers?pattern=%2B4930", operator)).body.data;
     expect(number).toMatchObject({ clientId: ada.clientId, pattern: "+4930555", assignedBy: expect.any(String) });
     const taken = await h.post("/admin/numbers", { clientId: bob.clientId, pattern: "+4930*" }, operator);
@@ -129,14 +129,14 @@ describe("on a shared account", () => {
     expect(taken.body.error.details[0].message).toContain(ada.clientId);
     const given = await h.patch(`/admin/numbers/${number.id}`, { clientId: bob.clientId }, operator);
     expect(given.body.data).toMatchObject({ id: number.id, clientId: bob.clientId });
-    await until(async () => (await settled(ada, hers.id)).status === "waiting");
+    await until(async () => (await settled(ada, adas.id)).status === "waiting");
     expect(await answererOf("+4930555")).toBeUndefined();
     expect((await post(bob, "+4930555")).status).toBe(201);
     await until(async () => (await answererOf("+4930555")) === bob.upstream);
     expect((await h.remove(`/admin/numbers/${number.id}`, operator)).status).toBe(204);
     await until(async () => (await answererOf("+4930555")) === undefined);
     expect((await h.remove(`/admin/numbers/${number.id}`, operator)).status).toBe(404);
-    for (const path of ["/admin/numbers", "/admin/routes"]) expect((await h.get(path, ada.ask)).status).toBe(403);
+    for (const path of ["/admin/numbers", "/admin/routes"]) expect((await h.get(path, ada.auth)).status).toBe(403);
   });
 
   test("the operator limits the routes per number, and a client has at most a hundred routes", async () => {
@@ -154,33 +154,33 @@ describe("on a shared account", () => {
 
   test("a number with and without its plus sign is the same number", async () => {
     const ada = await client();
-    expect(await made(ada, "493012345678")).toMatchObject({ pattern: "+493012345678" });
+    expect(await createRoute(ada, "493012345678")).toMatchObject({ pattern: "+493012345678" });
     const again = await post(ada, "+493012345678");
     expect([again.status, again.body.error.code]).toEqual([409, "inbound_route_taken"]);
-    expect(await made(ada, "reception")).toMatchObject({ pattern: "reception" });
+    expect(await createRoute(ada, "reception")).toMatchObject({ pattern: "reception" });
   });
 
   test("routes of one client may overlap: the lowest rank answers, then the narrower pattern", async () => {
     const ada = await client();
-    const second = { ...ada, agentId: await makeAgent(h, {}, ada.ask.key) };
+    const second = { ...ada, agentId: await makeAgent(h, {}, ada.auth.key) };
     const [row] = await h.owner`select provider_agent_id from agents where id = ${second.agentId}`;
-    const wide = await made(ada, "+4930*", { rank: 1 });
-    const narrow = await made(second, "+4930", { rank: 1 });
+    const wide = await createRoute(ada, "+4930*", { rank: 1 });
+    const narrow = await createRoute(second, "+4930", { rank: 1 });
     await settled(ada, wide.id);
     await settled(ada, narrow.id);
     expect(await answererOf("+4930")).toBe(row!.provider_agent_id);
-    await h.patch(`/telephony/routes/${wide.id}`, { rank: 0 }, ada.ask);
+    await h.patch(`/telephony/routes/${wide.id}`, { rank: 0 }, ada.auth);
     await settled(ada, wide.id);
     expect(await answererOf("+4930")).toBe(ada.upstream);
   });
 
-  test("of routes created before assignments, only those within an assigned number answer", async () => {
+  test("of routes created before assignments, only those within an assigned number response", async () => {
     const [ada, bob] = [await client(), await client()];
     const earlier = await older(ada, "+493012345678", 10);
     const wider = await older(bob, "+4930*", 0);
     const bare = await older(bob, "493012345678", 0);
     const number = await assign(h, ada.clientId, "+493012345678");
-    const other = await made(bob, "+4989");
+    const other = await createRoute(bob, "+4989");
     expect(await settled(bob, other.id)).toMatchObject({ status: "live" });
     expect(await settled(ada, earlier)).toMatchObject({ status: "live" });
     for (const id of [wider, bare]) {
@@ -192,7 +192,7 @@ describe("on a shared account", () => {
     }
     expect(await answererOf("493012345678")).toBe(ada.upstream);
     // A disabled route keeps its number; a released number can be assigned to another client.
-    await h.patch(`/telephony/routes/${earlier}`, { enabled: false }, ada.ask);
+    await h.patch(`/telephony/routes/${earlier}`, { enabled: false }, ada.auth);
     await until(async () => (await settled(ada, earlier)).status === "failed");
     expect(await answererOf("+493012345678")).toBeUndefined();
     await h.remove(`/admin/numbers/${number.id}`, { key: await h.operator() });
@@ -203,7 +203,7 @@ describe("on a shared account", () => {
 
   test("a rank never takes the place of another client's route", async () => {
     const [ada, bob] = [await client(), await client()];
-    const first = await made(ada, "+4930", { rank: 1000 });
+    const first = await createRoute(ada, "+4930", { rank: 1000 });
     await settled(ada, first.id);
     await assign(h, bob.clientId, "+4940*", { maxRoutes: 20 });
     const many = await Promise.all(
@@ -221,24 +221,24 @@ describe("on a shared account", () => {
   });
 });
 
-test("the routes of a suspended client stop answering, and answer again after it is resumed", async () => {
+test("the routes of a suspended client stop answering, and response again after it is resumed", async () => {
   const [ada, bob] = [await client(), await client()];
-  const hers = await made(ada, "+4930");
-  const his = await made(bob, "+4940");
-  await settled(ada, hers.id);
-  await settled(bob, his.id);
+  const adas = await createRoute(ada, "+4930");
+  const bobs = await createRoute(bob, "+4940");
+  await settled(ada, adas.id);
+  await settled(bob, bobs.id);
   const operator = { key: await h.operator() };
   await h.post(`/admin/clients/${ada.clientId}/suspend`, { reason: "The invoice is open." }, operator);
   await until(async () => (await answererOf("+4930")) === undefined);
   await until(async () => {
-    const [row] = await h.owner`select status, status_reason from inbound_routes where id = ${hers.id}`;
+    const [row] = await h.owner`select status, status_reason from inbound_routes where id = ${adas.id}`;
     return row!.status === "failed" && /suspended/.test(row!.status_reason);
   });
   expect(await answererOf("+4940")).toBe(bob.upstream);
   expect((await post(bob, "+4930*")).status).toBe(409); // the client keeps its number
   await h.post(`/admin/clients/${ada.clientId}/resume`, {}, operator);
   await until(async () => (await answererOf("+4930")) === ada.upstream);
-  await until(async () => (await settled(ada, hers.id)).status === "live");
+  await until(async () => (await settled(ada, adas.id)).status === "live");
 });
 
 describe("of two concurrent syncs", () => {
@@ -250,13 +250,13 @@ describe("of two concurrent syncs", () => {
     const reached = Promise.withResolvers<void>();
     const opened = Promise.withResolvers<void>();
     let isFirst = true;
-    ultravox.updateSip = async (...asked) => {
+    ultravox.updateSip = async (...args) => {
       if (isFirst) {
         isFirst = false;
         reached.resolve();
         await opened.promise;
       }
-      return updateSip(...asked);
+      return updateSip(...args);
     };
     return { reached: reached.promise, open: () => opened.resolve() };
   }
@@ -274,10 +274,10 @@ describe("of two concurrent syncs", () => {
     const ada = await client();
     await nobodyTells();
     const held = gate();
-    const gone = await made(ada, "+4930111");
+    const removed = await createRoute(ada, "+4930111");
     await held.reached;
-    await h.remove(`/telephony/routes/${gone.id}`, ada.ask);
-    const present = await made(ada, "+4930222");
+    await h.remove(`/telephony/routes/${removed.id}`, ada.auth);
+    const present = await createRoute(ada, "+4930222");
     expect(await settled(ada, present.id)).toMatchObject({ status: "live" });
     held.open();
     await nobodyTells();
@@ -292,17 +292,17 @@ describe("of two concurrent syncs", () => {
     const held = gate();
     const passing = ultravox.updateSip;
     let isFirst = true;
-    ultravox.updateSip = async (...asked) => {
+    ultravox.updateSip = async (...args) => {
       const isLost = isFirst;
       isFirst = false;
-      const answer = await passing(...asked);
+      const response = await passing(...args);
       if (isLost) throw new ProviderError("unknown", "The connection was lost.");
-      return answer;
+      return response;
     };
-    const gone = await made(ada, "+4930111");
+    const removed = await createRoute(ada, "+4930111");
     await held.reached;
-    await h.remove(`/telephony/routes/${gone.id}`, ada.ask);
-    const present = await made(ada, "+4930222");
+    await h.remove(`/telephony/routes/${removed.id}`, ada.auth);
+    const present = await createRoute(ada, "+4930222");
     await settled(ada, present.id);
     held.open();
     await nobodyTells();
