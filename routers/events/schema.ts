@@ -58,7 +58,7 @@ const types = z
       check.addIssue({
         code: "custom",
         path: [index],
-        message: "No event type matches. See GET /webhooks/event-types.",
+        message: "There is no such event type. GET /webhooks/event-types lists them.",
       });
     }
   })

@@ -38,7 +38,7 @@ async function costBy(providerCallId: string): Promise<number> {
 const reached = { joined: true, last: "call.completed" };
 const dropped = { joined: true, last: "call.failed" };
 const unanswered = { joined: false, last: "call.failed" };
-const silent = { joined: true, last: "call.failed", spoken: false };
+const silent = { joined: true, last: "call.failed", said: false };
 
 const table = [
   ["0000", "completed", "agent_hangup", reached],
