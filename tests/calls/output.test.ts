@@ -217,8 +217,8 @@ describe("a call of an agent with an output schema", () => {
       h,
       agentId,
       [
-        { name: "book", arguments: { date: "monday", guests: "2" }, status: { mood: "bad" } },
-        { name: "book", arguments: { date: "tuesday" }, status: { mood: "good" } },
+        { name: "book", arguments: { date: "monday", guests: "2" }, state: { mood: "bad" } },
+        { name: "book", arguments: { date: "tuesday" }, state: { mood: "good" } },
       ],
       { variables: { name: "Ada" } },
     );
@@ -251,7 +251,7 @@ describe("a call of an agent with an output schema", () => {
       {
         name: "bo\u0000ok",
         arguments: { date: "a\u0000b\ud800", guests: 1 },
-        status: { "k\u0000": ["\ud800", 1e300] },
+        state: { "k\u0000": ["\ud800", 1e300] },
       },
     ]);
     const row = await artifactRow(h, id);

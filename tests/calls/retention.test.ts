@@ -31,7 +31,7 @@ const upstream = async (id: string) => {
 
 test("transcript and recording are erased after their retention, not before; the call and its cost stay", async () => {
   const agentId = await agentThat(h, { outputSchema, retention: { transcriptDays: 3, recordingDays: 10 } });
-  const { id } = await calledWith(h, agentId, [{ name: "t", arguments: { x: 1 }, status: { s: 1 } }]);
+  const { id } = await calledWith(h, agentId, [{ name: "t", arguments: { x: 1 }, state: { s: 1 } }]);
   const call = await recorded(h, id);
   const days = (until: Date | null) => (until!.getTime() - call.ended_at!.getTime()) / 86_400_000;
   expect([days(call.transcript_until), days(call.recording_until)]).toEqual([3, 10]);
