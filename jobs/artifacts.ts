@@ -7,7 +7,7 @@ import {
   saveLateTranscript,
   saveRecording,
   startBackfill,
-  talked,
+  isLongEnoughToSpeak,
   wantsRecording,
   wantsTranscript,
 } from "../routers/calls/artifacts/backfill.ts";
@@ -85,7 +85,7 @@ export const artifactsBackfill: Workflow<"artifacts-backfill"> = {
           .listMessages(call.providerAccountId, call.providerCallId, deadline)
           .catch(goneIsNull);
         // Without them the recording may be there all the same; the next sweep asks again.
-        if (messages === null || (messages.length === 0 && talked(call))) return "done";
+        if (messages === null || (messages.length === 0 && isLongEnoughToSpeak(call))) return "done";
         ctx.fence.check();
         await ctx.asClient((tx) => saveLateTranscript(tx, callId, messages));
         return "done";

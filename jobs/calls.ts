@@ -22,7 +22,7 @@ export const refresh: Task<"calls.refresh"> = {
     const call = await ctx.asClient((tx) => lockCall(tx, callId));
     if (!call.providerCallId) return; // nobody accepted it yet: its intent is looked after elsewhere
     const seen = await ctx.providers.ultravox.getCall(call.providerAccountId, call.providerCallId, deadline());
-    if (seen) await bringForward(ctx, call.clientId, callId, seen, "asked");
+    if (seen) await bringForward(ctx, call.clientId, callId, seen, "lookup");
     await ctx.asClient(async (tx) => {
       const after = await lockCall(tx, callId);
       if (!seen && refundReported) return refundVanished(tx, after);
@@ -104,7 +104,7 @@ export const hangUp: Task<"calls.hangUp"> = {
     const { ultravox } = ctx.providers;
     if ((await ultravox.hangUp(providerAccountId, providerCallId, deadline())) === "done") return;
     const seen = await ultravox.getCall(providerAccountId, providerCallId, deadline());
-    if (seen) await bringForward(ctx, clientId, callId, seen, "asked");
+    if (seen) await bringForward(ctx, clientId, callId, seen, "lookup");
     if (seen?.joinedAt && !seen.endedAt) throw new Error("It goes on, and the provider would not end it yet.");
   },
 };

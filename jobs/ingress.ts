@@ -90,7 +90,7 @@ async function askInstead(tx: Tx, { clientId, callId }: CallOwner): Promise<Mark
 }
 
 async function tell(ctx: JobContext, { clientId, callId }: CallOwner, told: ProviderCall): Promise<Mark> {
-  await bringForward(ctx, clientId, callId, told, "told");
+  await bringForward(ctx, clientId, callId, told, "event");
   const note = told.endReason !== null && shownEndReason(told.endReason) === "other" ? unknownEnd : undefined;
   return { status: "applied", clientId, subjectId: callId, ...(note ? { note } : {}) };
 }
@@ -118,7 +118,7 @@ async function applyTelnyx(tx: Tx, row: IngressRow, ctx: JobContext): Promise<Ve
   if (!owner) return { status: "ignored", note: "No call of this account." };
   const { clientId, callId } = owner;
   return async () => {
-    const from = { accountId: row.providerAccountId, heardAt: row.receivedAt };
+    const from = { accountId: row.providerAccountId, receivedAt: row.receivedAt };
     ctx.fence.check();
     const entry = { clientId, requestId: ctx.requestId };
     const objection = await ctx.db.asClient(entry, (tx) => applyLegReport(tx, callId, leg, from));
@@ -149,7 +149,7 @@ export async function bringForward(
   clientId: string,
   callId: string,
   seen: ProviderCall,
-  how: "told" | "asked",
+  how: "event" | "lookup",
 ) {
   const ring = await ctx.providers.vault.keys(clientId, "idempotency");
   ctx.fence.check();

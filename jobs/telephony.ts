@@ -61,7 +61,7 @@ async function tell(ctx: JobContext, accountId: string, { rules, ours, numbers }
   };
   const isThere = (rule: Answers["answering"][number]) => texts.includes(JSON.stringify(listOf([rule]).at(-1)));
   const refused = await updateInParts(answers.answering, isThere, update);
-  for (const [id, reason] of refused) answers.silent.set(id, { status: "failed", reason });
+  for (const [id, reason] of refused) answers.inactive.set(id, { status: "failed", reason });
   return answers;
 }
 
@@ -120,10 +120,10 @@ const readPlan = (ctx: JobContext, accountId: string) =>
   );
 
 /** Only where it differs: a rule that was changed meanwhile is `pending` again, and its own job will say. */
-async function record(ctx: JobContext, { rules }: Plan, { silent }: Answers) {
+async function record(ctx: JobContext, { rules }: Plan, { inactive }: Answers) {
   await ctx.asSystem(async (tx) => {
     for (const row of rules) {
-      const { status, reason: statusReason } = silent.get(row.id) ?? { status: "live", reason: null };
+      const { status, reason: statusReason } = inactive.get(row.id) ?? { status: "live", reason: null };
       const said = { status, statusReason } as const;
       if (said.status === row.status && said.statusReason === row.statusReason) continue;
       await tx

@@ -31,7 +31,7 @@ export const calls = pgTable(
     /** For an inbound call: the values exactly as the carrier sent them. */
     fromRaw: text(),
     toRaw: text(),
-    fromState: text({ enum: ["known", "withheld", "unreadable"] }),
+    fromStatus: text({ enum: ["known", "withheld", "unreadable"] }),
     status: text({ enum: ["queued", "ringing", "active", "ended", "failed", "unknown"] }).notNull(),
     outcome: text({
       enum: ["completed", "no_answer", "busy", "rejected", "voicemail", "invalid_number", "failed", "cancelled"],

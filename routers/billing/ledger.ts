@@ -14,9 +14,9 @@ import { ApiError } from "../core/errors.ts";
 import type { Price } from "./price.ts";
 
 /*
- * A client has one row per account, and every posting of theirs changes the same two or three. So the entries are written
- * when they arise, and the balances are changed right before the commit, with the events that carry them: nothing waits for
- * such a row while a transaction does anything else. The order of locks is: subject, balances, counters of events.
+ * A client has one row per account, and each posting changes the same two or three rows. So entries are written when
+ * they arise, but balances change right before the commit, together with their events: no transaction holds the lock of
+ * such a row while it does anything else. The order of locks is: subject, balances, event counters.
  */
 
 type CreditsEvent = { type: CreditsEventType; amountMicros: number; subjectId: string | null };
@@ -30,7 +30,7 @@ type Amounts = Partial<Record<AccountName, number>>;
 
 type Posting = {
   kind: (typeof ledgerTransactions.$inferInsert)["kind"];
-  /** With the kind, unique: what is posted once is never posted again. */
+  /** Unique with the kind: the same source is posted once only. */
   sourceId: string;
   subjectId: string | null;
   priceId: string | null;
@@ -39,13 +39,13 @@ type Posting = {
   entries: Amounts;
 };
 
-/** The price in force now: the client's own where the operator gave one, else that of the price book. */
+/** The price that is valid now: the client's own price if there is one, else the price book's. */
 export async function currentPrice(tx: Tx): Promise<typeof prices.$inferSelect> {
-  const newest = (whose: SQL) =>
+  const newest = (owner: SQL) =>
     tx
       .select()
       .from(prices)
-      .where(and(lte(prices.effectiveFrom, sql`clock_timestamp()`), whose))
+      .where(and(lte(prices.effectiveFrom, sql`clock_timestamp()`), owner))
       .orderBy(desc(prices.effectiveFrom), desc(prices.id))
       .limit(1);
   const [[price], [own]] = await Promise.all([newest(isNull(prices.clientId)), newest(isNotNull(prices.clientId))]);
@@ -66,7 +66,7 @@ export async function balancesOf(tx: Tx): Promise<{ availableMicros: number; hel
   return { availableMicros: of("available"), heldMicros: of("held") };
 }
 
-/** Sets credits aside, or refuses: what is available is never overdrawn by a hold, whatever runs at the same time. */
+/** Holds credits, or throws `credits_insufficient`. A hold never overdraws the available balance, also under concurrency. */
 export async function holdCredits(tx: Tx, subjectId: string, amountMicros: number, price: Price) {
   const refuse = async () => {
     const { availableMicros } = await balancesOf(tx);
@@ -79,8 +79,9 @@ export async function holdCredits(tx: Tx, subjectId: string, amountMicros: numbe
 }
 
 /**
- * For what has begun without asking us: the hold where it is covered, else none, and false. What it comes to is settled
- * all the same, below zero if need be. Throws before the commit if the balance has changed meanwhile: try again then.
+ * For a call that has already started at the provider. Holds the amount if the balance covers it; else holds nothing and
+ * returns false. The real cost is settled in both cases, below zero if necessary. Throws before the commit if the balance
+ * changed meanwhile; the caller then retries.
  */
 export async function holdIfCovered(tx: Tx, subjectId: string, amountMicros: number, price: Price): Promise<boolean> {
   const changed = async () => {
@@ -91,7 +92,7 @@ export async function holdIfCovered(tx: Tx, subjectId: string, amountMicros: num
   return false;
 }
 
-/** `uncovered` is called before the commit, if others took the credits after they were seen here. It throws. */
+/** `uncovered` runs before the commit if another transaction took the credits meanwhile. It must throw. */
 async function takeHold(
   tx: Tx,
   subjectId: string,
@@ -99,20 +100,20 @@ async function takeHold(
   price: Price,
   uncovered: () => Promise<void>,
 ): Promise<boolean> {
-  if (amountMicros === 0) await openAccounts(tx); // what is free needs no credits, and whoever never had any has no account
+  if (amountMicros === 0) await openAccounts(tx); // a free call needs no credits, so the client may have no accounts yet
   if ((await balancesOf(tx)).availableMicros < amountMicros) return false;
   const entries = { available: -amountMicros, held: amountMicros };
-  const said = { type: "credits.held", amountMicros, subjectId } as const;
+  const event = { type: "credits.held", amountMicros, subjectId } as const;
   await writeTransaction(tx, { kind: "hold", sourceId: subjectId, subjectId, priceId: price.id, entries });
   await tx.insert(holds).values({ subjectId, amountMicros, priceId: price.id });
   if (amountMicros === 0) return true;
   beforeCommit(tx, async () => {
-    if (!(await moveBalances(tx, entries, [said], amountMicros))) await uncovered();
+    if (!(await moveBalances(tx, entries, [event], amountMicros))) await uncovered();
   });
   return true;
 }
 
-/** Gives a hold back whole: what it was for never began. Doing so again changes nothing. */
+/** Releases a whole hold: its subject never started. Idempotent. */
 export async function releaseHold(tx: Tx, subjectId: string) {
   const [hold] = await tx
     .update(holds)
@@ -122,19 +123,19 @@ export async function releaseHold(tx: Tx, subjectId: string) {
   if (!hold) return;
   const { amountMicros, priceId } = hold;
   const entries = { available: amountMicros, held: -amountMicros };
-  const said = { type: "credits.released", amountMicros, subjectId } as const;
+  const event = { type: "credits.released", amountMicros, subjectId } as const;
   if (await writeTransaction(tx, { kind: "release", sourceId: subjectId, subjectId, priceId, entries }))
-    beforeCommit(tx, () => moveBalances(tx, entries, [said]));
+    beforeCommit(tx, () => moveBalances(tx, entries, [event]));
 }
 
 /**
- * Posts what a bill adds to, or takes from, what is already captured; the first one closes the hold.
- * A bill beyond the hold takes `available` below zero: the provider was paid already.
+ * Posts the difference between a bill and the amount captured so far. The first bill closes the hold.
+ * A bill above the hold takes `available` below zero, since the provider charges it anyway.
  */
 export async function settleBill(tx: Tx, subjectId: string, revision: number, billMicros: number) {
   const [hold] = await tx.select().from(holds).where(eq(holds.subjectId, subjectId)).for("update");
   if (!hold) throw new Error(`Nothing was held for ${subjectId}.`);
-  if (hold.amountMicros === 0) await openAccounts(tx); // nothing was held: this may be the client's first posting
+  if (hold.amountMicros === 0) await openAccounts(tx); // nothing was held, so this may be the client's first posting
   const difference = billMicros - hold.capturedMicros;
   const freed = hold.status === "held" ? hold.amountMicros : 0;
   if (difference === 0 && hold.status !== "held") return;
@@ -143,29 +144,29 @@ export async function settleBill(tx: Tx, subjectId: string, revision: number, bi
   const { priceId } = hold;
   if (!(await writeTransaction(tx, { kind: "settlement", sourceId, subjectId, priceId, entries }))) return;
   await tx.update(holds).set({ status: "settled", capturedMicros: billMicros }).where(eq(holds.subjectId, subjectId));
-  const said: CreditsEvent[] = [
+  const events: CreditsEvent[] = [
     { type: "credits.debited", amountMicros: difference, subjectId },
     { type: "credits.released", amountMicros: freed > 0 ? freed - Math.max(difference, 0) : 0, subjectId },
     { type: "credits.refunded", amountMicros: -difference, subjectId },
   ];
-  beforeCommit(tx, () => moveBalances(tx, entries, said));
+  beforeCommit(tx, () => moveBalances(tx, entries, events));
 }
 
-/** Gives credits, and changes the balance now, since the answer carries it. The same source gives once. */
+/** Grants credits. Changes the balance immediately, since the response contains it. The same source grants once only. */
 export async function grantCredits(tx: Tx, sourceId: string, amountMicros: number, memo: string) {
   await openAccounts(tx);
-  await refuseBeyondRange(tx, amountMicros);
+  await refuseAboveLimit(tx, amountMicros);
   const entries = { available: amountMicros, grants: -amountMicros };
   const posting = { kind: "grant", sourceId, subjectId: null, priceId: null, memo, entries } as const;
   if (!(await writeTransaction(tx, posting))) return;
   await moveBalances(tx, entries, [{ type: "credits.granted", amountMicros, subjectId: null }]);
 }
 
-/** Half of what a number holds exactly: what is held, and grants that run at the same time, still fit beside it. */
-const highestBalanceMicros = 4e15;
+/** About half of the largest safe integer, which leaves room for held credits and concurrent grants. */
+const maxBalanceMicros = 4e15;
 
-/** A balance beyond the safe integers could not be told to anyone, nor reckoned with. */
-async function refuseBeyondRange(tx: Tx, amountMicros: number) {
+/** A balance above the safe integers cannot be calculated or sent as JSON. */
+async function refuseAboveLimit(tx: Tx, amountMicros: number) {
   const [account] = await tx
     .select()
     .from(ledgerAccounts)
@@ -173,12 +174,14 @@ async function refuseBeyondRange(tx: Tx, amountMicros: number) {
     .for("no key update");
   const { availableMicros } = await balancesOf(tx);
   const granted = Math.abs(account?.balanceMicros ?? 0);
-  if (Math.max(availableMicros, granted) + amountMicros <= highestBalanceMicros) return;
-  const message = `A client is given and holds at most ${credits(highestBalanceMicros)} credits. Give less.`;
-  throw new ApiError("input_invalid", `amountMicros: ${message}`, { details: [{ path: "amountMicros", message }] });
+  if (Math.max(availableMicros, granted) + amountMicros <= maxBalanceMicros) return;
+  throw ApiError.invalid(
+    "amountMicros",
+    `A client can have at most ${credits(maxBalanceMicros)} credits. Grant a smaller amount.`,
+  );
 }
 
-/** The six accounts of a client; opened when they are first needed. */
+/** Creates the six accounts of a client, if they do not exist yet. */
 async function openAccounts(tx: Tx) {
   const names = ["available", "held", "revenue", "purchases", "grants", "adjustments"] as const;
   await tx
@@ -187,7 +190,7 @@ async function openAccounts(tx: Tx) {
     .onConflictDoNothing();
 }
 
-/** False when this was posted before. Of what moves no credits nothing is written: a hold and a bill at a price of zero. */
+/** Returns false if this was posted before. Writes nothing if no credits move: a hold or bill at a price of zero. */
 async function writeTransaction(tx: Tx, { entries, ...transaction }: Posting): Promise<boolean> {
   const lines = Object.entries(entries).filter(([, amount]) => amount !== 0) as [AccountName, number][];
   if (lines.length === 0) return true;
@@ -206,41 +209,45 @@ async function writeTransaction(tx: Tx, { entries, ...transaction }: Posting): P
 }
 
 /**
- * Changes the balances and says so with what they have become, in one round trip. false: less than `needed` is available,
- * and nothing was changed. In the order of the names, so that two settlements never wait for each other crosswise.
- * `no key`, since the entries' foreign key holds these rows shared already: a full `for update` would wait for the other's.
+ * Changes the balances and emits the events with the new balances, in one round trip. Returns false, and changes nothing, if
+ * less than `needed` is available. Locks rows in the order of their names, so that two settlements cannot deadlock.
+ * `for no key update`, since the entries' foreign key already holds a shared lock on these rows: with `for update`, two
+ * transactions would block each other.
  */
-async function moveBalances(tx: Tx, amounts: Amounts, said: CreditsEvent[], needed: number | null = null) {
+async function moveBalances(tx: Tx, amounts: Amounts, events: CreditsEvent[], needed: number | null = null) {
   if (Object.values(amounts).every((amount) => amount === 0)) return true;
   const json = JSON.stringify({ available: 0, held: 0, ...amounts });
   const moved = tx
     .execute(sql`
-    with locked as (
+    with locked as ( -- the accounts that change, locked in the order of their names
       select name, balance_micros from ledger_accounts where name in (select key from json_each(${json}::json))
       order by name for no key update
-    ), covered as (
+    ), covered as ( -- whether the available balance covers what is needed
       select ${needed}::bigint is null
         or coalesce((select balance_micros from locked where name = 'available'), 0) >= ${needed}::bigint as yes
     )
     update ledger_accounts a set balance_micros = a.balance_micros + (${json}::json->>a.name)::bigint
     from locked, covered where a.name = locked.name and covered.yes returning a.name`)
     .execute(); // sent now, before the events
-  const [rows] = await Promise.all([moved, ...said.filter(({ amountMicros }) => amountMicros > 0).map(sayTo(tx))]);
+  const [rows] = await Promise.all([
+    moved,
+    ...events.filter(({ amountMicros }) => amountMicros > 0).map(emitWithBalances(tx)),
+  ]);
   return rows.length > 0;
 }
 
-const balancesNow = sql`(
+const currentBalances = sql`(
   select jsonb_build_object(
     'availableMicros', coalesce(sum(balance_micros) filter (where name = 'available'), 0)::bigint,
     'heldMicros', coalesce(sum(balance_micros) filter (where name = 'held'), 0)::bigint)
   from ledger_accounts)`;
 
-/** The balances are put in by the database: these statements follow the change without waiting for its answer. */
-const sayTo =
+/** The database fills in the balances, so these statements are sent without waiting for the result of the change. */
+const emitWithBalances =
   (tx: Tx) =>
   ({ type, ...data }: CreditsEvent) => {
-    const unknownYet = { availableMicros: 0, heldMicros: 0 };
-    return emit(tx, type, sql`current_setting('app.client_id')`, { ...data, ...unknownYet }, balancesNow);
+    const placeholders = { availableMicros: 0, heldMicros: 0 };
+    return emit(tx, type, sql`current_setting('app.client_id')`, { ...data, ...placeholders }, currentBalances);
   };
 
 const credits = (amount: number) => (amount / 1_000_000).toLocaleString("en-US", { maximumFractionDigits: 6 });

@@ -1,4 +1,4 @@
-/** One version of the price book, as the arithmetic needs it. */
+/** The fields of a price that the calculation uses. */
 export type Price = {
   id: string;
   callMicrosPerMinute: number;
@@ -7,7 +7,7 @@ export type Price = {
   voiceCloneMicros: number;
 };
 
-/** Seconds rounded up to the unit that the provider bills. */
+/** Rounds seconds up to the billing unit of the provider. */
 export function billable(seconds: number, price: Price): number {
   return Math.ceil(seconds / price.roundingSeconds) * price.roundingSeconds;
 }
@@ -16,25 +16,25 @@ function cost(seconds: number, microsPerMinute: number, price: Price): number {
   return Math.ceil((billable(seconds, price) * microsPerMinute) / 60);
 }
 
-type Longest = { joinTimeoutSeconds: number; maxDurationSeconds: number; telephone: boolean; transfers: boolean };
+type Limits = { joinTimeoutSeconds: number; maxDurationSeconds: number; telephone: boolean; transfers: boolean };
 
 /**
- * The most that a call can cost: the conversation from dialling to its longest end, and the telephone line for as long,
- * at twice the rate where a bridged transfer may keep a second leg open.
+ * The highest possible cost of a call: the conversation from dialling to its latest end, plus the telephone line for the same
+ * time, at twice the rate if a bridged transfer may keep a second leg open.
  */
 export function holdMicros(
   price: Price,
-  { joinTimeoutSeconds, maxDurationSeconds, telephone, transfers }: Longest,
+  { joinTimeoutSeconds, maxDurationSeconds, telephone, transfers }: Limits,
 ): number {
   const seconds = joinTimeoutSeconds + maxDurationSeconds;
   const line = telephone ? cost(seconds, price.telephoneMicrosPerMinute, price) * (transfers ? 2 : 1) : 0;
   return cost(seconds, price.callMicrosPerMinute, price) + line;
 }
 
-/** One line of what a call did cost. */
+/** One line of the cost of a call. */
 export type CostLine = {
   kind: "conversation" | "telephone";
-  /** As billed: rounded up. */
+  /** Rounded up, as billed. */
   seconds: number;
   microsPerMinute: number;
   amountMicros: number;
@@ -43,7 +43,7 @@ export type CostLine = {
 
 type Bill = { billedSeconds: number; sipBilledSeconds: number };
 
-/** What a call did cost, by the provider's bill: a line for each thing that was used. */
+/** The cost of a call by the provider's bill, one line per service used. */
 export function costLines(price: Price, { billedSeconds, sipBilledSeconds }: Bill): CostLine[] {
   const used = [
     { kind: "conversation", seconds: billedSeconds, microsPerMinute: price.callMicrosPerMinute },
@@ -60,7 +60,7 @@ export function costLines(price: Price, { billedSeconds, sipBilledSeconds }: Bil
     }));
 }
 
-/** The sum of those lines. */
+/** The sum of the cost lines. */
 export function billMicros(price: Price, bill: Bill): number {
   return costLines(price, bill).reduce((sum, { amountMicros }) => sum + amountMicros, 0);
 }

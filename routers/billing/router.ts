@@ -8,7 +8,7 @@ export const billing = router({
   balance: query
     .meta(
       rest("GET", "/billing/balance", "billing:read", "Get the balance", {
-        description: "What can be spent, and what is set aside for what is under way.",
+        description: "Returns the available credits and the credits held for running calls and trainings.",
       }),
     )
     .output(Balance)
@@ -16,9 +16,9 @@ export const billing = router({
 
   prices: query
     .meta(
-      rest("GET", "/billing/prices", "billing:read", "Get the prices in force", {
+      rest("GET", "/billing/prices", "billing:read", "Get the current prices", {
         description:
-          "What is begun now is charged by these, whatever they become later: a price of the client's own, or that of the price book.",
+          "Calls and trainings that start now are charged at these prices, even if the prices change later. The client's own price if there is one, else the price book's.",
       }),
     )
     .output(CurrentPrice)
@@ -26,9 +26,9 @@ export const billing = router({
 
   ledger: query
     .meta(
-      rest("GET", "/billing/ledger", "billing:read", "List what was posted", {
+      rest("GET", "/billing/ledger", "billing:read", "List ledger transactions", {
         description:
-          "Every posting, newest first: its entries sum to zero, and it is never changed. With `subjectId`, all that was posted for one call, or for one voice.",
+          "Newest first. The entries of a transaction sum to zero, and a transaction never changes. `subjectId` filters by one call or voice.",
         faults: ["resource_not_found", "cursor_invalid"],
       }),
     )

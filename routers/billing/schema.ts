@@ -5,26 +5,27 @@ import { PageInput, pageOf } from "../core/pagination.ts";
 
 const Micros = z.int().meta({ description: "Millionths of a credit.", examples: [250000000] });
 
-export const Balance = z
-  .object({ availableMicros: Micros, heldMicros: Micros })
-  .meta({ id: "Balance", description: "`available` can be spent; `held` is set aside for calls that are under way." });
+export const Balance = z.object({ availableMicros: Micros, heldMicros: Micros }).meta({
+  id: "Balance",
+  description: "`available` can be spent. `held` is reserved for running calls and trainings.",
+});
 
 export const CurrentPrice = z
   .object({
-    id: Id("price", examples.price).meta({ description: "As ledger rows name it." }),
+    id: Id("price", examples.price).meta({ description: "The `priceId` of ledger transactions." }),
     creditUsdMicros: z
       .int()
-      .meta({ description: "What one credit costs to buy, in millionths of a US dollar.", examples: [10000] }),
+      .meta({ description: "The price of one credit, in millionths of a US dollar.", examples: [10000] }),
     callMicrosPerMinute: Micros.meta({
-      description: "Of a conversation, in millionths of a credit.",
+      description: "For the conversation, in millionths of a credit.",
       examples: [9000000],
     }),
     telephoneMicrosPerMinute: Micros.meta({
-      description: "Of a telephone line, beside the conversation.",
+      description: "For the telephone line, in addition to the conversation.",
       examples: [1500000],
     }),
-    voiceCloneMicros: Micros.meta({ description: "Of one voice trained from samples.", examples: [50000000] }),
-    roundingSeconds: z.int().meta({ description: "Durations are rounded up to this.", examples: [6] }),
+    voiceCloneMicros: Micros.meta({ description: "For one voice trained from samples.", examples: [50000000] }),
+    roundingSeconds: z.int().meta({ description: "Durations are rounded up to a multiple of this.", examples: [6] }),
     effectiveFrom: Timestamp,
   })
   .meta({ id: "CurrentPrice" });
@@ -36,7 +37,7 @@ export const ListLedger = z.strictObject({
     .string()
     .max(64)
     .optional()
-    .meta({ description: "Only what was posted for this call.", examples: [examples.call] }),
+    .meta({ description: "Only transactions of this call or voice.", examples: [examples.call] }),
 });
 export type ListLedger = z.output<typeof ListLedger>;
 
@@ -46,9 +47,10 @@ export const LedgerTransaction = z
     kind: z
       .enum(["grant", "purchase", "hold", "settlement", "release", "adjustment"])
       .meta({ examples: ["settlement"] }),
-    sourceId: z
-      .string()
-      .meta({ description: "Unique with the kind: nothing is posted twice.", examples: [`${examples.call}:1`] }),
+    sourceId: z.string().meta({
+      description: "Unique together with `kind`, so that nothing is posted twice.",
+      examples: [`${examples.call}:1`],
+    }),
     subjectId: z
       .string()
       .nullable()

@@ -17,7 +17,7 @@ export async function listLedger(tx: Tx, { limit, cursor, subjectId }: ListLedge
   const before = readCursor(key, cursor);
   if (subjectId) {
     const [held] = await tx.select({ id: holds.subjectId }).from(holds).where(eq(holds.subjectId, subjectId));
-    if (!held) throw new ApiError("resource_not_found", `Nothing was ever posted for ${subjectId}.`);
+    if (!held) throw new ApiError("resource_not_found", `There are no transactions for ${subjectId}.`);
   }
   const rows = await tx
     .select({ transaction: ledgerTransactions, entries: entriesOf })

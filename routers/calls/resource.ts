@@ -7,15 +7,15 @@ import { toIso, toIsoOrNull } from "../core/fields.ts";
 import { shownEndReason } from "./lifecycle/outcome.ts";
 import type { Call } from "./schema.ts";
 
-const { finalState: _, overrides: __, ...shown } = getTableColumns(calls);
+const { finalState: _, overrides: __, ...columns } = getTableColumns(calls);
 
 const heldFor = and(eq(holds.clientId, calls.clientId), eq(holds.subjectId, calls.id));
 
-/** The rows of calls as the world sees them: with what is held, and the price that their cost was made from. */
+/** Calls with their hold and the price of their cost, ready for `toCall`. */
 export const toCalls = (tx: Tx) =>
   tx
     .select({
-      call: shown,
+      call: columns,
       hold: { status: holds.status, amountMicros: holds.amountMicros },
       price: {
         id: prices.id,
@@ -42,7 +42,7 @@ export function toCall({ call, hold, price }: ShownCall): Call {
     carrier: call.medium,
     to: call.to,
     from: call.from,
-    fromState: call.fromState,
+    fromStatus: call.fromStatus,
     fromRaw: call.fromRaw,
     toRaw: call.toRaw,
     status: call.status,

@@ -5,22 +5,14 @@ import { eraseCall } from "./artifacts/erase.ts";
 import { GetRecording, linkToRecording, Recording } from "./artifacts/recording.ts";
 import { getRerun, OutputRerun, RerunId, RerunOutput, rerunOutput } from "./artifacts/rerun-output.ts";
 import { placeCall } from "./create/place.ts";
+import { CreateCall } from "./create/schema.ts";
+import { LegPage, ListLegs } from "./lifecycle/leg-schema.ts";
 import { listLegs } from "./lifecycle/legs.ts";
 import { hangUpCall, refreshCall } from "./lifecycle/refresh-and-hangup.ts";
 import { exportCalls } from "./list/export.ts";
 import { listCalls } from "./list/list.ts";
-import {
-  Call,
-  CallId,
-  CallPage,
-  CreateCall,
-  ExportCalls,
-  HangUp,
-  LegPage,
-  ListCalls,
-  ListLegs,
-  Transcript,
-} from "./schema.ts";
+import { ExportCalls, ListCalls } from "./list/schema.ts";
+import { Call, CallId, CallPage, HangUp, Transcript } from "./schema.ts";
 import { getCall, getTranscript } from "./service.ts";
 
 export const calls = router({
@@ -29,9 +21,9 @@ export const calls = router({
       rest("POST", "/calls", "calls:write", "Place a call", {
         limit: "dial",
         description:
-          "Credits for the longest possible call are held first; what it did cost is settled when the provider has billed it.",
+          "Holds the credits for the longest possible call first. The real cost is settled when the provider has billed the call.",
         accepted: {
-          says: "The voice provider has not answered in time, and nobody knows yet whether it was dialled. `status` is `unknown` until that is found out: minutes at most. It is never dialled twice.",
+          says: "The voice provider did not respond in time, so it is not known whether the number was dialled. `status` is `unknown` until this is settled, within minutes. The number is never dialled twice.",
           shows: { status: "unknown" },
         },
         faults: [
@@ -56,7 +48,7 @@ export const calls = router({
     .meta(
       rest("GET", "/calls/export", "calls:read", "Export calls as CSV", {
         description:
-          "The filters of the list, newest first, at most 100 000 calls. A cell that a spreadsheet would take for a formula begins with an apostrophe.",
+          "Takes the filters of the list. Newest first, at most 100,000 calls. A cell that a spreadsheet would read as a formula starts with an apostrophe.",
         produces: "text/csv",
         faults: ["agent_not_found", "export_too_large"],
       }),
@@ -68,8 +60,7 @@ export const calls = router({
   get: query
     .meta(
       rest("GET", "/calls/{id}", "calls:read", "Get a call", {
-        description:
-          "How it stands: status and outcome, what it costs, and how far transcript, recording and output are.",
+        description: "Returns status and outcome, cost, and the status of transcript, recording and output.",
         faults: ["call_not_found"],
       }),
     )
@@ -80,8 +71,7 @@ export const calls = router({
   list: query
     .meta(
       rest("GET", "/calls", "calls:read", "List calls", {
-        description:
-          "Newest first. All filters that are given must hold; calls that were erased are among them, without what was said.",
+        description: "Newest first. A call must match all filters. Erased calls are included, without their content.",
         faults: ["agent_not_found", "cursor_invalid"],
       }),
     )
@@ -92,7 +82,7 @@ export const calls = router({
   legs: query
     .meta(
       rest("GET", "/calls/{id}/legs", "calls:read", "List the telephone legs of a call", {
-        description: "As the carrier reports them, the latest first. Empty where the carrier reports none to us.",
+        description: "As the carrier reports them, newest first. Empty if the carrier sends no reports.",
         faults: ["call_not_found", "cursor_invalid"],
       }),
     )
@@ -104,7 +94,7 @@ export const calls = router({
     .meta(
       rest("GET", "/calls/{id}/transcript", "calls:read", "Get the transcript of a call", {
         description:
-          "What was said, turn by turn and as one text. 409 `call_not_ended` until the call is over and its messages have been read; then `status` says whether there is one.",
+          "Returns the turns and the whole text. 409 `call_not_ended` until the call has ended and its messages have been read; after that, `status` shows whether a transcript exists.",
         faults: ["call_not_found", "call_not_ended"],
       }),
     )
@@ -116,7 +106,7 @@ export const calls = router({
     .meta(
       rest("GET", "/calls/{id}/recording", "calls:read", "Get a link to the recording of a call", {
         description:
-          "A link by which whoever has it can download the WAV file, until it runs out. 409 `recording_not_ready` until the file has been fetched after the call.",
+          "Returns a link to the WAV file. Anyone with the link can download the file until the link expires. 409 `recording_not_ready` until the file has been fetched after the call.",
         faults: ["call_not_found", "recording_not_found", "recording_not_ready", "provider_unavailable"],
       }),
     )
@@ -127,10 +117,13 @@ export const calls = router({
   output: router({
     rerun: command
       .meta(
-        rest("POST", "/agents/{id}/output/rerun", "calls:write", "Fill the output of an agent's past calls anew", {
-          description: "By the output schema that is live now. Sends no events.",
+        rest("POST", "/agents/{id}/output/rerun", "calls:write", "Rerun the output of an agent's past calls", {
+          description: "Extracts the output again with the agent's live output schema. Sends no events.",
           status: 202,
-          accepted: { says: "It has begun; ask for it by its id.", shows: { status: "running", done: 0, total: null } },
+          accepted: {
+            says: "The rerun has started. Get its progress by its id.",
+            shows: { status: "running", done: 0, total: null },
+          },
           faults: ["agent_not_found", "output_schema_missing", "output_rerun_running"],
         }),
       )
@@ -140,8 +133,8 @@ export const calls = router({
 
     get: query
       .meta(
-        rest("GET", "/calls/output-reruns/{id}", "calls:read", "See how far a re-run of outputs has come", {
-          description: "How many of the calls have been looked at, and whether it has ended.",
+        rest("GET", "/calls/output-reruns/{id}", "calls:read", "Get an output rerun", {
+          description: "Returns how many calls are done and whether the rerun has finished.",
           faults: ["workflow_not_found"],
         }),
       )
@@ -152,8 +145,9 @@ export const calls = router({
 
   refresh: providerQuery
     .meta(
-      rest("POST", "/calls/{id}/refresh", "calls:write", "Ask the voice provider how a call stands", {
-        description: "Brings the call there, should a message of the provider have been lost, and answers it.",
+      rest("POST", "/calls/{id}/refresh", "calls:write", "Refresh a call from the voice provider", {
+        description:
+          "Gets the provider's present state and updates the call, in case a provider webhook was lost. Returns the call.",
         faults: ["call_not_found", "provider_rejected", "provider_unavailable"],
       }),
     )
@@ -163,8 +157,8 @@ export const calls = router({
 
   hangUp: providerQuery
     .meta(
-      rest("POST", "/calls/{id}/hangup", "calls:write", "Hang up", {
-        description: "The call may go on for the moment that the voice provider takes to end it.",
+      rest("POST", "/calls/{id}/hangup", "calls:write", "Hang up a call", {
+        description: "The call may continue for a moment until the voice provider ends it.",
         faults: ["call_not_found", "call_not_joined", "provider_rejected", "provider_unavailable"],
       }),
     )
@@ -176,7 +170,7 @@ export const calls = router({
     .meta(
       rest("DELETE", "/calls/{id}", "calls:write", "Erase a call", {
         description:
-          "Removes what was said, here and at the voice provider. What it cost stays, and so does the call, as a tombstone.",
+          "Removes the content of the call, here and at the voice provider. The cost and an empty record of the call remain.",
         faults: ["call_not_found", "call_not_ended"],
       }),
     )

@@ -1,9 +1,11 @@
 import { and, asc, eq, sql } from "drizzle-orm";
+import type { PgUpdateSetSource } from "drizzle-orm/pg-core";
 import type { Tx } from "../../db/client.ts";
 import { type EventType, emit } from "../../db/events.ts";
 import { enqueue } from "../../db/queue.ts";
 import { holds } from "../../db/schema/billing.ts";
 import { callMessages, calls } from "../../db/schema/calls.ts";
+import { dbNow, inSeconds } from "../../db/time.ts";
 import { voicemailTool } from "../agents/references.ts";
 import { priceById, releaseHold, settleBill } from "../billing/ledger.ts";
 import { billMicros } from "../billing/price.ts";
@@ -26,9 +28,9 @@ import { toCall, toCalls } from "./resource.ts";
 import type { Call, Transcript } from "./schema.ts";
 
 export type CallRow = typeof calls.$inferSelect;
-type Change = Partial<typeof calls.$inferInsert>;
-/** `told`: by an event, which may be older than what we know, or forged; `asked`: the provider says so at this moment. */
-export type How = "told" | "asked";
+type Change = PgUpdateSetSource<typeof calls>;
+/** `event`: a provider webhook, which may be stale or forged. `lookup`: the provider's present response. */
+export type Source = "event" | "lookup";
 
 export const callNotFound = (id: string) => new ApiError("call_not_found", `There is no call ${id}.`);
 
@@ -46,7 +48,7 @@ export async function getTranscript(tx: Tx, id: string): Promise<Transcript> {
   if (call.status !== "failed" && !call.outcomeFinal) {
     throw new ApiError(
       "call_not_ended",
-      "The transcript is not ready: the call goes on, or its messages are being read.",
+      "The transcript is not ready: the call has not ended, or its messages are still being read. Try again later.",
     );
   }
   const rows = await tx
@@ -61,18 +63,18 @@ export async function getTranscript(tx: Tx, id: string): Promise<Transcript> {
   return { callId: id, status, messages, text: spoken.map(({ role, text }) => `${role}: ${text}`).join("\n") };
 }
 
-/** Locks a call: whoever changes one comes through here. */
+/** Locks a call. Every change of a call goes through here. */
 export async function lockCall(tx: Tx, id: string): Promise<CallRow> {
   const [call] = await tx.select().from(calls).where(eq(calls.id, id)).for("update");
   if (!call) throw callNotFound(id);
   return call;
 }
 
-/** The provider has it: from now on it rings, and will be billed. */
-export async function acceptCall(tx: Tx, call: CallRow, seen: ProviderCall): Promise<CallRow> {
+/** The provider accepted the call: it rings from now on, and will be billed. */
+export async function acceptCall(tx: Tx, call: CallRow, reported: ProviderCall): Promise<CallRow> {
   const moved = await move(tx, call, "accept", {
-    providerCallId: seen.providerCallId,
-    joinUrl: seen.joinUrl,
+    providerCallId: reported.providerCallId,
+    joinUrl: reported.joinUrl,
     failureReason: call.hangUpWhenJoined ? call.failureReason : null,
     outcome: null,
     outcomeFinal: false,
@@ -80,10 +82,10 @@ export async function acceptCall(tx: Tx, call: CallRow, seen: ProviderCall): Pro
   });
   await emitCallEvent(tx, "call.created", moved);
   await emitCallEvent(tx, "call.started", moved);
-  return applyCall(tx, moved, seen);
+  return applyCall(tx, moved, reported);
 }
 
-/** The provider never accepted it: nothing is owed. */
+/** The provider never accepted the call: nothing is owed. */
 export async function failCall(tx: Tx, call: CallRow, reason: string) {
   const moved = await move(tx, call, "fail", {
     outcome: "failed",
@@ -96,64 +98,70 @@ export async function failCall(tx: Tx, call: CallRow, reason: string) {
   await emitCallEvent(tx, "call.failed", moved);
 }
 
-/** Nobody knows whether the provider accepted it. */
-export const markCallUnknown = (tx: Tx, call: CallRow) => move(tx, call, "lose", {});
+/** It is not known whether the provider accepted the call. */
+export const markCallUnknown = (tx: Tx, call: CallRow) => move(tx, call, "markUnknown", {});
 
 /**
- * Brings a locked call forward to what the provider says of it; never back, whatever the order of what arrives.
- * Every step that was skipped is said all the same, in order.
+ * Moves a locked call forward to the provider's state; never back, whatever the order of the events.
+ * Steps that were skipped emit their events too, in order.
  */
-export async function applyCall(tx: Tx, call: CallRow, seen: ProviderCall, how: How = "told"): Promise<CallRow> {
-  let now = call;
-  if (now.status === "ringing" && seen.joinedAt) {
-    now = await move(tx, now, "join", { joinedAt: seen.joinedAt, ...nextCheck(60, 60) });
-    if (now.hangUpWhenJoined && !seen.endedAt) await enqueue(tx, "calls.hangUp", { callId: now.id }, { key: now.id });
-    await emitCallEvent(tx, "call.joined", now);
+export async function applyCall(
+  tx: Tx,
+  call: CallRow,
+  reported: ProviderCall,
+  source: Source = "event",
+): Promise<CallRow> {
+  let current = call;
+  if (current.status === "ringing" && reported.joinedAt) {
+    current = await move(tx, current, "join", { joinedAt: reported.joinedAt, ...nextCheck(60, 60) });
+    if (current.hangUpWhenJoined && !reported.endedAt)
+      await enqueue(tx, "calls.hangUp", { callId: current.id }, { key: current.id });
+    await emitCallEvent(tx, "call.joined", current);
   }
-  if ((now.status === "ringing" || now.status === "active") && seen.endedAt) {
-    const legs = seen.joinedAt ? null : await summarizeLegs(tx, now.id);
-    now = await move(tx, now, "end", {
-      endedAt: seen.endedAt,
-      endReason: seen.endReason,
-      outcome: refinedOutcome(provisionalOutcome(seen), legs?.cause ?? null),
-      durationSeconds: talkedSeconds(seen),
-      summary: seen.summary,
-      shortSummary: seen.shortSummary,
-      recordingStatus: now.recordingEnabled && seen.joinedAt ? "pending" : "none",
+  if ((current.status === "ringing" || current.status === "active") && reported.endedAt) {
+    const legs = reported.joinedAt ? null : await summarizeLegs(tx, current.id);
+    current = await move(tx, current, "end", {
+      endedAt: reported.endedAt,
+      endReason: reported.endReason,
+      outcome: refinedOutcome(provisionalOutcome(reported), legs?.cause ?? null),
+      durationSeconds: talkedSeconds(reported),
+      summary: reported.summary,
+      shortSummary: reported.shortSummary,
+      recordingStatus: current.recordingEnabled && reported.joinedAt ? "pending" : "none",
       ...nextCheck(30, 30),
     });
-    await emitCallEvent(tx, "call.ended", now);
-    // A leg that is not over yet: its end will say why nobody answered.
-    const delaySeconds = legs?.isOpen ? legsEndSeconds : 0;
-    await enqueue(tx, "calls.finalise", { callId: now.id }, { key: now.id, ...(delaySeconds ? { delaySeconds } : {}) });
-    if (now.recordingStatus === "pending")
-      await enqueue(tx, "calls.fetchRecording", { callId: now.id }, { key: now.id, delaySeconds: 2 });
+    await emitCallEvent(tx, "call.ended", current);
+    // The end of an open leg shows why the call was not answered.
+    const delaySeconds = legs?.isOpen ? legEndWaitSeconds : undefined;
+    await enqueue(tx, "calls.finalise", { callId: current.id }, { key: current.id, delaySeconds });
+    if (current.recordingStatus === "pending")
+      await enqueue(tx, "calls.fetchRecording", { callId: current.id }, { key: current.id, delaySeconds: 2 });
   }
-  if (now.status === "ended") now = await applyBill(tx, now, seen, how);
-  return now;
+  if (current.status === "ended") current = await applyBill(tx, current, reported, source);
+  return current;
 }
 
-function billOf({ billing, billedSeconds, sipBilledSeconds }: ProviderCall) {
+function toBill({ billing, billedSeconds, sipBilledSeconds }: ProviderCall) {
   if (billing === "refunded") return { billedSeconds: 0, sipBilledSeconds: 0 };
   return { billedSeconds: billedSeconds ?? 0, sipBilledSeconds: sipBilledSeconds ?? 0 };
 }
 
-function isBilledAs(call: CallRow, seen: ProviderCall): boolean {
-  const { billedSeconds, sipBilledSeconds } = billOf(seen);
+function isBilledAs(call: CallRow, reported: ProviderCall): boolean {
+  const { billedSeconds, sipBilledSeconds } = toBill(reported);
   return call.billedSeconds === billedSeconds && call.sipBilledSeconds === sipBilledSeconds;
 }
 
 /**
- * Settles what the provider's bill says, once per bill; a later one posts the difference. Which of two bills holds, the
- * provider knows: they may arrive out of order.
+ * Settles the provider's bill, once per bill; a later bill posts the difference. Bills may arrive out of order, so only a
+ * lookup shows which of two is valid.
  */
-async function applyBill(tx: Tx, call: CallRow, seen: ProviderCall, how: How): Promise<CallRow> {
-  if (seen.billing === "pending") return call;
-  if (isBilledAs(call, seen)) {
-    return how === "told" || call.checkAt === null ? call : change(tx, call, { checkAt: null });
+async function applyBill(tx: Tx, call: CallRow, reported: ProviderCall, source: Source): Promise<CallRow> {
+  if (reported.billing === "pending") return call;
+  if (isBilledAs(call, reported)) {
+    return source === "event" || call.checkAt === null ? call : change(tx, call, { checkAt: null });
   }
-  if (how === "told" && (await askInstead(tx, call, seen))) return call;
-  const { billedSeconds, sipBilledSeconds } = billOf(seen);
+  if (source === "event" && (await lookUpInstead(tx, call, reported))) return call;
+  const { billedSeconds, sipBilledSeconds } = toBill(reported);
   const [hold] = await tx.select().from(holds).where(eq(holds.subjectId, call.id));
   if (!hold) throw new Error(`Nothing was held for ${call.id}.`);
   const costMicros = billMicros(await priceById(tx, hold.priceId), { billedSeconds, sipBilledSeconds });
@@ -164,50 +172,50 @@ async function applyBill(tx: Tx, call: CallRow, seen: ProviderCall, how: How): P
     sipBilledSeconds,
     costMicros,
     billingRevision,
-    ...(await withSummaries(tx, call, seen)),
+    ...(await withSummaries(tx, call, reported)),
     checkAt: null,
   });
-  // What is erased here can go at the provider too, now that nothing more is to be asked.
+  // A call that is erased here can be erased at the provider too: nothing more is needed from there.
   await eraseUpstreamIfDone(tx, changed);
   await emitCallEvent(tx, "call.billed", changed);
   return changed;
 }
 
 /**
- * Has the provider asked for a bill that it told, unless it is the first and from an account of the installation's. Whose
- * account it is can read what its webhooks are signed with, and would write his own bill.
+ * Enqueues a lookup instead of trusting the bill in an event, unless it is the first bill and from an account of the
+ * installation. The owner of an account can read its webhook secret, and could forge a bill.
  */
-async function askInstead(tx: Tx, { id: callId, providerAccountId, billingRevision }: CallRow, told: ProviderCall) {
+async function lookUpInstead(tx: Tx, { id: callId, providerAccountId, billingRevision }: CallRow, event: ProviderCall) {
   const isOwn = await isClientsOwn(tx, providerAccountId);
   if (!isOwn && billingRevision === 0) return false;
-  if (!isOwn && told.billing === "refunded") await enqueueRefundCheck(tx, callId);
+  if (!isOwn && event.billing === "refunded") await enqueueRefundCheck(tx, callId);
   else await enqueue(tx, "calls.refresh", { callId }, { key: callId });
   return true;
 }
 
-/** The provider has told of a refund. Under a key of its own, so that no other look takes the place of this one. */
-export async function enqueueRefundCheck(tx: Tx, callId: string, later: { delaySeconds?: number } = {}) {
-  await enqueue(tx, "calls.refresh", { callId, refundReported: true }, { key: `${callId}:refund`, ...later });
+/** Looks up a reported refund. It has a separate job key, so that no other refresh replaces this one. */
+export async function enqueueRefundCheck(tx: Tx, callId: string, options: { delaySeconds?: number } = {}) {
+  await enqueue(tx, "calls.refresh", { callId, refundReported: true }, { key: `${callId}:refund`, ...options });
 }
 
-/** What a carrier says of the end of a call that nobody answered, as long as the outcome is not final. */
+/** Refines the outcome of an unanswered call from its legs, while the outcome is not final. */
 export async function refineOutcome(tx: Tx, call: CallRow) {
   if (call.status !== "ended" || call.outcomeFinal || call.joinedAt !== null || call.outcome === null) return;
   const { cause, isOpen } = await summarizeLegs(tx, call.id);
-  // The voice provider itself says of Telnyx only that nobody joined.
-  const told = call.medium === "telnyx" && call.endReason === "unjoined" ? "no_answer" : call.outcome;
-  const outcome = refinedOutcome(told, cause);
+  // For Telnyx the voice provider reports only `unjoined`.
+  const reported = call.medium === "telnyx" && call.endReason === "unjoined" ? "no_answer" : call.outcome;
+  const outcome = refinedOutcome(reported, cause);
   if (outcome !== call.outcome) await change(tx, call, { outcome });
   if (!isOpen) await enqueue(tx, "calls.finalise", { callId: call.id }, { key: call.id });
 }
 
-/** Keeps the messages and makes the outcome final. Doing so again changes nothing. */
+/** Stores the messages and makes the outcome final. Idempotent. */
 export async function finaliseCall(tx: Tx, id: string, messages: ProviderMessage[] | null) {
   const call = await lockCall(tx, id);
   if (call.status !== "ended" || call.outcomeFinal) return;
-  const wishes = await artifactSettingsOf(tx, call.agentId, call.agentVersion);
+  const settings = await artifactSettingsOf(tx, call.agentId, call.agentVersion);
   const provisional = (call.outcome ?? "failed") as Outcome;
-  const { outcome, reached } = conclusionOf(provisional, call, messages, voicemailTool(wishes));
+  const { outcome, reached } = conclusionOf(provisional, call, messages, voicemailTool(settings));
   const artifacts = await settleArtifacts(tx, { ...call, outcome }, messages);
   const changed = await change(tx, call, { outcome, outcomeFinal: true, ...artifacts });
   if (changed.transcriptStatus === "ready") await emitCallEvent(tx, "call.transcript.ready", changed);
@@ -215,27 +223,26 @@ export async function finaliseCall(tx: Tx, id: string, messages: ProviderMessage
 }
 
 const vanishedAfterSeconds = 600;
-/** So long an outcome waits for the end of a leg; carriers tell it within a second or two. */
-const legsEndSeconds = 10;
+/** How long an outcome waits for the end of a leg. Carriers report it within one or two seconds. */
+const legEndWaitSeconds = 10;
 
 /**
- * The provider says that it has no such call any more. That counts when it has said so at least twice and the call,
- * at its longest, must have been over for ten minutes: then nothing more will be billed, and the hold is given back.
- * What was billed before stays billed.
+ * The provider returned 404 for the call. That counts only the second time, and only when the longest possible call ended
+ * at least ten minutes ago: then nothing more will be billed, and the hold is released. Earlier bills stay.
  */
 export async function closeVanished(tx: Tx, call: CallRow): Promise<boolean> {
   if (call.checkAt === null || call.checks < 1 || !(await mustBeOver(tx, call))) return false;
   if (call.billingRevision > 0) await change(tx, call, { checkAt: null });
-  else await applyCall(tx, call, syntheticFinalState(call, { billing: "final", seconds: 0 }), "asked");
+  else await applyCall(tx, call, syntheticFinalState(call, { billing: "final", seconds: 0 }), "lookup");
   return true;
 }
 
-/** The provider has told of a refund and has the call no more: nobody is left who could say otherwise. */
+/** The provider reported a refund and no longer has the call: the refund can no longer be verified, so it is applied. */
 export async function refundVanished(tx: Tx, call: CallRow) {
-  await applyCall(tx, call, syntheticFinalState(call, { billing: "refunded", seconds: 0 }), "asked");
+  await applyCall(tx, call, syntheticFinalState(call, { billing: "refunded", seconds: 0 }), "lookup");
 }
 
-/** Ten minutes ago at the latest it was over, at its longest. */
+/** Whether the longest possible call ended at least ten minutes ago. */
 export async function mustBeOver(
   tx: Tx,
   { createdAt, joinTimeoutSeconds, maxDurationSeconds }: CallRow,
@@ -249,7 +256,7 @@ export async function mustBeOver(
 
 type LastBill = { billing: "final" | "refunded"; seconds: number };
 
-/** A call of which the provider says nothing more, as if it said what we know. */
+/** A final provider state made from our own row, for a call that the provider no longer reports. */
 export function syntheticFinalState(call: CallRow, { billing, seconds }: LastBill): ProviderCall {
   return {
     providerCallId: call.providerCallId ?? "",
@@ -274,35 +281,32 @@ export function syntheticFinalState(call: CallRow, { billing, seconds }: LastBil
   };
 }
 
-/** The provider was asked and nothing came of it: ask again, each time later, an hour apart at most. */
+/** Schedules the next lookup after one that changed nothing: 30 s, doubling, at most an hour apart. */
 export async function postponeCheck(tx: Tx, call: CallRow) {
   const seconds = Math.min(3600, 30 * 2 ** Math.min(call.checks, 7));
   await tx
     .update(calls)
-    .set({ checkAt: sql`clock_timestamp() + make_interval(secs => ${seconds})`, checks: call.checks + 1 })
+    .set({ checkAt: inSeconds(seconds), checks: call.checks + 1 })
     .where(eq(calls.id, call.id));
 }
 
-async function move(tx: Tx, call: CallRow, by: CallMove, change_: Change): Promise<CallRow> {
-  const status = after(call.status, by);
-  if (!status) throw new Error(`A call that is ${call.status} cannot ${by}.`);
-  return change(tx, call, { ...change_, status });
+async function move(tx: Tx, call: CallRow, step: CallMove, set: Change): Promise<CallRow> {
+  const status = after(call.status, step);
+  if (!status) throw new Error(`A call that is ${call.status} cannot ${step}.`);
+  return change(tx, call, { ...set, status });
 }
 
 export async function change(tx: Tx, call: CallRow, set: Change): Promise<CallRow> {
   const [changed] = await tx
     .update(calls)
-    .set({ ...set, updatedAt: sql`clock_timestamp()` as unknown as Date })
+    .set({ ...set, updatedAt: dbNow() })
     .where(eq(calls.id, call.id))
     .returning();
   return changed!;
 }
 
 function nextCheck(graceSeconds: number, seconds: number): Change {
-  return {
-    checkAt: sql`clock_timestamp() + make_interval(secs => ${graceSeconds + seconds})` as unknown as Date,
-    checks: 0,
-  };
+  return { checkAt: inSeconds(graceSeconds + seconds), checks: 0 };
 }
 
 export async function emitCallEvent(tx: Tx, type: EventType & `call.${string}`, call: CallRow) {

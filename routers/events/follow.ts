@@ -9,10 +9,10 @@ import { readCursor } from "../core/pagination.ts";
 import { Cut } from "../core/stream.ts";
 import type { Event, FollowEvents } from "./schema.ts";
 import {
-  chosenBy,
   currentPosition,
   type EventRow,
   eventEnvelope,
+  filterCondition,
   horizon,
   isBehind,
   later,
@@ -21,83 +21,86 @@ import {
   writePosition,
 } from "./service.ts";
 
-/** How a stream of events keeps its time. */
+/** Timings of an event stream. */
 export const followTimings = {
-  /** Without a notice it looks all the same. */
-  lookEveryMs: 10_000,
-  /** Notices come in crowds: so often at most. */
-  betweenMs: 100,
-  /** While something committed waits for a transaction that began before it: at first, and at most. */
-  aboveMs: { first: 100, most: 1_000 },
-  /** Whether he who follows still may. */
+  /** The longest wait without a notification. */
+  pollEveryMs: 10_000,
+  /** The shortest time between two reads, since notifications come in bursts. */
+  minIntervalMs: 100,
+  /** The wait while committed events are above the horizon, held back by an older transaction: at first, and at most. */
+  aboveHorizonMs: { first: 100, max: 1_000 },
+  /** How often the reader's permission is checked again. */
   checkEveryMs: 10_000,
-  /** The database is away, or has too much to do. */
-  troubledMs: 1_000,
+  /** The wait when the database is unavailable or overloaded. */
+  unavailableMs: 1_000,
 };
 
-/** An event, or at the very beginning null: the position from which the stream begins. */
+/** An event with its position. The first item of a new stream is null with the start position. */
 export type Followed = TrackedEnvelope<Event | null>;
 
-type Seen = { rows: (EventRow & { txid: string })[]; position: Position; isFull: boolean; isAbove: boolean };
+type Batch = { rows: (EventRow & { txid: string })[]; position: Position; isFull: boolean; isAboveHorizon: boolean };
 
-const atOnce = 100;
+const pageSize = 100;
 
 /**
- * The events of a client as they are committed, skipping none: read by the transactions that wrote, and only below the
- * oldest that is still running. Each carries the position behind it, from which another stream goes on. It is pulled: a
- * reader who takes his time holds one page in memory, and no transaction.
+ * Streams the events of a client in commit order, without gaps: in the order of the writing transactions, and only below the
+ * oldest one that is still running. Each item has the position after it, from which a new stream can continue. The reader
+ * pulls: a slow reader holds one page in memory and no transaction.
  */
 export async function* followEvents(follower: Follower, input: FollowEvents): AsyncGenerator<Followed, void, void> {
   const given = positionOf(readCursor(follower.key, input.lastEventId ?? input.after));
   const place = follower.enter();
   const signal = AbortSignal.any([follower.signal, place.signal]);
-  const look = <T>(work: (tx: Tx) => Promise<T>) => place.look(() => follower.page(work));
+  const read = <T>(work: (tx: Tx) => Promise<T>) => place.look(() => follower.page(work));
   try {
-    let position = given ?? (await look(currentPosition));
+    let position = given ?? (await read(currentPosition));
     if (!given) yield tracked(writePosition(follower.key, position), null);
     let checkedAt = performance.now();
-    let aboveMs = followTimings.aboveMs.first;
+    let aboveHorizonMs = followTimings.aboveHorizonMs.first;
     for (;;) {
-      const lookedAt = performance.now();
-      if (lookedAt - checkedAt > followTimings.checkEveryMs) {
-        await unlessTroubled(follower.check());
-        checkedAt = lookedAt;
+      const readAt = performance.now();
+      if (readAt - checkedAt > followTimings.checkEveryMs) {
+        await unlessUnavailable(follower.check());
+        checkedAt = readAt;
       }
       const from = position;
-      const seen = await unlessTroubled(look((tx) => eventsAfter(tx, from, input)));
-      for (const row of seen?.rows ?? []) {
-        goOnUnless(signal);
+      const batch = await unlessUnavailable(read((tx) => eventsAfter(tx, from, input)));
+      for (const row of batch?.rows ?? []) {
+        throwIfAborted(signal);
         yield tracked(writePosition(follower.key, row), eventEnvelope(row));
       }
-      goOnUnless(signal);
-      position = seen?.position ?? position;
-      if (seen?.isFull) continue;
-      aboveMs = seen?.isAbove ? aboveMs : followTimings.aboveMs.first;
-      await place.wait(seen ? (seen.isAbove ? aboveMs : followTimings.lookEveryMs) : followTimings.troubledMs, signal);
-      if (seen?.isAbove) aboveMs = Math.min(aboveMs * 2, followTimings.aboveMs.most);
-      await pause(followTimings.betweenMs - (performance.now() - lookedAt), signal);
-      goOnUnless(signal);
+      throwIfAborted(signal);
+      position = batch?.position ?? position;
+      if (batch?.isFull) continue;
+      aboveHorizonMs = batch?.isAboveHorizon ? aboveHorizonMs : followTimings.aboveHorizonMs.first;
+      await place.wait(
+        batch ? (batch.isAboveHorizon ? aboveHorizonMs : followTimings.pollEveryMs) : followTimings.unavailableMs,
+        signal,
+      );
+      if (batch?.isAboveHorizon) aboveHorizonMs = Math.min(aboveHorizonMs * 2, followTimings.aboveHorizonMs.max);
+      await pause(followTimings.minIntervalMs - (performance.now() - readAt), signal);
+      throwIfAborted(signal);
     }
   } catch (error) {
-    // By its own code, or the client would take a key that was revoked for a fault of ours, and come again and again.
+    // Keeps the error code: a client that gets `internal_error` for a revoked key would reconnect again and again.
     throw error instanceof Cut ? error : toApiError(error);
   } finally {
     place.leave();
   }
 }
 
-function goOnUnless(signal: AbortSignal) {
-  if (signal.aborted) throw new Cut("The stream was cut off.");
+function throwIfAborted(signal: AbortSignal) {
+  if (signal.aborted) throw new Cut("The stream was aborted.");
 }
 
 async function pause(ms: number, signal: AbortSignal) {
   if (ms > 0) await sleep(ms, undefined, { signal }).catch(() => {});
 }
 
-/** A database that is away for a moment ends no stream: it looks again. */
-async function unlessTroubled<T>(look: Promise<T>): Promise<T | undefined> {
+/** A database that is briefly unavailable does not end the stream: the next read tries again. */
+async function unlessUnavailable<T>(read: Promise<T>): Promise<T | undefined> {
   try {
-    return await look;
+    return await read;
   } catch (error) {
     if (toApiError(error).errorCode === "server_overloaded") return undefined;
     throw error;
@@ -105,27 +108,27 @@ async function unlessTroubled<T>(look: Promise<T>): Promise<T | undefined> {
 }
 
 /**
- * What lies below the horizon is all that there is and ever will be there. The position behind a page that is not full is
- * a horizon taken before it was read: so the next look does not go over what the filter has left out.
+ * Below the horizon, no more events can appear. The position after a page that is not full is the horizon taken before the
+ * read, so the next read skips the events that the filter left out.
  */
-async function eventsAfter(tx: Tx, after: Position, filter: FollowEvents): Promise<Seen> {
+async function eventsAfter(tx: Tx, after: Position, filter: FollowEvents): Promise<Batch> {
   const [present, found] = await Promise.all([
     currentPosition(tx),
     tx
       .select({ event: events, isSettled: sql<boolean>`${events.txid} < ${horizon}` })
       .from(events)
-      .where(and(isBehind(after), chosenBy(filter)))
+      .where(and(isBehind(after), filterCondition(filter)))
       .orderBy(asc(events.txid), asc(events.id))
-      .limit(atOnce),
+      .limit(pageSize),
   ]);
   const rows = found.filter(({ isSettled }) => isSettled).map(({ event }) => event);
   const last = rows.at(-1);
-  const isFull = rows.length === atOnce;
+  const isFull = rows.length === pageSize;
   const reached = last ? { txid: last.txid, id: last.id } : after;
   return {
     rows,
     position: isFull ? reached : later(reached, present),
     isFull,
-    isAbove: found.length > rows.length,
+    isAboveHorizon: found.length > rows.length,
   };
 }

@@ -5,15 +5,14 @@ import { type Followed, followEvents } from "./follow.ts";
 import { EventId, EventPage, EventWithDeliveries, FollowEvents, ListEvents } from "./schema.ts";
 import { getEvent, listEvents } from "./service.ts";
 
-/** What it gives is made by `followEvents`, piece by piece: there is no whole to look at. */
+/** `followEvents` yields the items one by one, so only the shape of an async iterable can be checked. */
 const Stream = z.custom<AsyncIterable<Followed, void, void>>((value) => Symbol.asyncIterator in Object(value));
 
 export const events = router({
   list: query
     .meta(
       rest("GET", "/events", "events:read", "List events", {
-        description:
-          "Newest first, or with `order=asc` in the order in which they were committed: a reader who keeps the cursor misses none.",
+        description: "Newest first. With `order=asc`, in commit order: a reader that keeps the cursor misses no event.",
         faults: ["resource_not_found", "cursor_invalid"],
       }),
     )
@@ -24,8 +23,7 @@ export const events = router({
   get: query
     .meta(
       rest("GET", "/events/{id}", "events:read", "Get an event with its deliveries", {
-        description:
-          "The event as it was stated, and how far it has come on its way to each webhook endpoint that wanted it.",
+        description: "Returns the event and the status of its delivery to each subscribed webhook endpoint.",
         faults: ["event_not_found"],
       }),
     )

@@ -5,17 +5,17 @@ import { examples, Id, Timestamp, TimestampInput } from "../core/fields.ts";
 import { PageInput, pageOf } from "../core/pagination.ts";
 import { DeliveryError } from "../core/webhook-error-codes.ts";
 
-/** What happened, the same on this door and in the body of a webhook. */
+/** An event, the same in this API and in the body of a webhook. */
 export const Event = z
   .object({
-    id: Id("event", examples.event).meta({ description: "The `webhook-id` of its deliveries." }),
+    id: Id("event", examples.event).meta({ description: "Also the `webhook-id` of its deliveries." }),
     type: z.string().meta({ examples: ["call.ended"] }),
     createdAt: Timestamp,
     clientId: Id("client", examples.client),
     subject: z.object({
       type: z.string().meta({ examples: ["call"] }),
       id: z.string().meta({ examples: [examples.call] }),
-      sequence: z.int().meta({ description: "Grows by one with every event of this subject.", examples: [4] }),
+      sequence: z.int().meta({ description: "Grows by one with each event of the subject.", examples: [4] }),
     }),
     data: z.record(z.string(), z.unknown()).meta({ examples: [{ id: examples.call, status: "ended" }] }),
   })
@@ -25,7 +25,7 @@ export const EventPage = pageOf(Event);
 
 export const EventId = z.strictObject({ id: Id("event", examples.event) });
 
-/** An event on its way to one endpoint, as far as it has come. */
+/** The delivery of an event to one endpoint. */
 const EventDelivery = z
   .object({
     id: Id("delivery", examples.delivery),
@@ -35,7 +35,7 @@ const EventDelivery = z
     lastStatus: z
       .int()
       .nullable()
-      .meta({ description: "Of the last answer; null when none came.", examples: [200] }),
+      .meta({ description: "The HTTP status of the last response. null if there was none.", examples: [200] }),
     lastError: DeliveryError,
     nextAttemptAt: Timestamp.nullable(),
     createdAt: Timestamp,
@@ -44,9 +44,7 @@ const EventDelivery = z
   .meta({ id: "EventDelivery" });
 
 export const EventWithDeliveries = Event.extend({
-  deliveries: z
-    .array(EventDelivery)
-    .meta({ description: "One for each webhook endpoint that wanted it, oldest first." }),
+  deliveries: z.array(EventDelivery).meta({ description: "One per subscribed webhook endpoint, oldest first." }),
 }).meta({ id: "EventWithDeliveries" });
 export type EventWithDeliveries = z.output<typeof EventWithDeliveries>;
 
@@ -60,11 +58,14 @@ const types = z
       check.addIssue({
         code: "custom",
         path: [index],
-        message: "No event has this type; see GET /webhooks/event-types.",
+        message: "There is no such event type. GET /webhooks/event-types lists them.",
       });
     }
   })
-  .meta({ description: "Event types, `call.*` for all of a kind.", examples: [["call.*", "agent.created"]] });
+  .meta({
+    description: "Event types. `call.*` matches all types that start with `call.`.",
+    examples: [["call.*", "agent.created"]],
+  });
 
 const subjectId = z
   .string()
@@ -79,25 +80,25 @@ export const ListEvents = z.strictObject({
     .default("desc")
     .meta({
       description:
-        "`asc` tails: in the order of commits, skipping none. Every page has a `nextCursor` then, also an empty one: keep it.",
+        "`asc`: in commit order, without gaps. Each page has a `nextCursor`, also an empty one: keep it to continue.",
       examples: ["desc"],
     }),
   type: z
     .enum(eventTypes)
     .optional()
-    .meta({ description: "Events of this one type, written out: patterns are for `types`.", examples: ["call.ended"] }),
+    .meta({ description: "Events of exactly this type. Use `types` for patterns.", examples: ["call.ended"] }),
   types: types.optional(),
   subjectType: z
     .enum(subjectTypes)
     .optional()
-    .meta({ description: "Events about things of this kind.", examples: ["call"] }),
-  subjectId: subjectId.optional().meta({ description: "Events about this one thing.", examples: [examples.call] }),
-  since: TimestampInput.optional().meta({
-    description: "Stated at this moment or later.",
+    .meta({ description: "Events about this type of resource.", examples: ["call"] }),
+  subjectId: subjectId.optional().meta({ description: "Events about this resource.", examples: [examples.call] }),
+  createdAfter: TimestampInput.optional().meta({
+    description: "Created at this time or later.",
     examples: ["2026-01-01T00:00:00.000Z"],
   }),
-  until: TimestampInput.optional().meta({
-    description: "Stated before this moment.",
+  createdBefore: TimestampInput.optional().meta({
+    description: "Created before this time.",
     examples: ["2030-01-01T00:00:00.000Z"],
   }),
 });
@@ -106,14 +107,12 @@ export type ListEvents = z.output<typeof ListEvents>;
 const position = z.string().min(1).max(1024);
 
 export const FollowEvents = z.strictObject({
-  after: position
-    .optional()
-    .meta({ description: "The id of something that a stream gave before; left out, it begins now." }),
-  lastEventId: position
-    .optional()
-    .meta({ description: "The same, as a reader that lost its line sends it by itself. It goes before `after`." }),
+  after: position.optional().meta({ description: "The id of an item of an earlier stream. Default: start now." }),
+  lastEventId: position.optional().meta({
+    description: "The same, as sent automatically by an SSE client that reconnects. Takes precedence over `after`.",
+  }),
   types: types.optional(),
-  // Not looked up: what was made a moment ago, such as an agent that is not ready yet, has no event to be known by.
+  // Not checked for existence: a resource created a moment ago, such as an agent that is not ready, may have no event yet.
   subjectId: subjectId.optional(),
 });
 export type FollowEvents = z.output<typeof FollowEvents>;

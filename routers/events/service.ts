@@ -13,23 +13,23 @@ import type { Event, EventWithDeliveries, ListEvents } from "./schema.ts";
 export type EventRow = Omit<typeof events.$inferSelect, "txid">;
 
 export async function listEvents(tx: Tx, input: ListEvents, key: ListKey): Promise<Page<Event>> {
-  if (input.subjectId) await mustHaveSpoken(tx, input.subjectId);
+  if (input.subjectId) await requireSubject(tx, input.subjectId);
   return input.order === "asc" ? tailEvents(tx, input, key) : newestEvents(tx, input, key);
 }
 
-/** Whatever is made says so: a subject without a single event is none of this client's. */
-async function mustHaveSpoken(tx: Tx, subjectId: string) {
+/** Every resource has at least one event, so a subject without events does not exist for this client. */
+async function requireSubject(tx: Tx, subjectId: string) {
   const [counter] = await tx.select().from(eventCounters).where(eq(eventCounters.subjectId, subjectId));
-  if (!counter) throw new ApiError("resource_not_found", `There is no ${subjectId} with events.`);
+  if (!counter) throw new ApiError("resource_not_found", `There are no events for ${subjectId}.`);
 }
 
-/** The event, and how far it has come on its way to each endpoint that wanted it. */
+/** An event with its deliveries. */
 export async function getEvent(tx: Tx, id: string): Promise<EventWithDeliveries> {
   const [[found], sent] = await Promise.all([
     tx.select().from(events).where(eq(events.id, id)),
     tx.select().from(deliveries).where(eq(deliveries.eventId, id)).orderBy(asc(deliveries.id)),
   ]);
-  if (!found) throw new ApiError("event_not_found", `There is no event ${id}, or it is past its age.`);
+  if (!found) throw new ApiError("event_not_found", `There is no event ${id}, or it is past its retention.`);
   return {
     ...eventEnvelope(found),
     deliveries: sent.map((row) => ({
@@ -46,29 +46,31 @@ export async function getEvent(tx: Tx, id: string): Promise<EventWithDeliveries>
   };
 }
 
-/** Ids are made by the clocks of our processes, `created_at` by the database's: further apart than this no token is good. */
-const clocksApartMs = 10 * 60_000;
-/** The list is walked by id: so it begins near the time that is asked for. */
-const madeAround = (instant: string, byMs: number) => idFloor("event", new Date(Date.parse(instant) + byMs));
+/** Ids use the clocks of our processes, `created_at` the database's clock. Clocks further apart than this fail authentication. */
+const maxClockSkewMs = 10 * 60_000;
+/** The list is scanned by id: this bound lets the scan start close to the requested time. */
+const idBoundAt = (instant: string, byMs: number) => idFloor("event", new Date(Date.parse(instant) + byMs));
 
-export type EventFilter = Partial<Pick<ListEvents, "type" | "types" | "subjectType" | "subjectId" | "since" | "until">>;
+export type EventFilter = Partial<
+  Pick<ListEvents, "type" | "types" | "subjectType" | "subjectId" | "createdAfter" | "createdBefore">
+>;
 
-/** Which events are asked for, as a condition. */
-export const chosenBy = ({ type, types, subjectType, subjectId, since, until }: EventFilter) =>
+/** The filter as a condition. */
+export const filterCondition = ({ type, types, subjectType, subjectId, createdAfter, createdBefore }: EventFilter) =>
   and(
     type && eq(events.type, type),
     types && sql`${events.type} = any(${textArray(eventTypes.filter((each) => matchesAny(types, each)))})`,
     subjectType && eq(events.subjectType, subjectType),
     subjectId ? eq(events.subjectId, subjectId) : undefined,
-    since === undefined
+    createdAfter === undefined
       ? undefined
-      : and(gte(events.createdAt, new Date(since)), gte(events.id, madeAround(since, -clocksApartMs))),
-    until === undefined
+      : and(gte(events.createdAt, new Date(createdAfter)), gte(events.id, idBoundAt(createdAfter, -maxClockSkewMs))),
+    createdBefore === undefined
       ? undefined
-      : and(lt(events.createdAt, new Date(until)), lt(events.id, madeAround(until, clocksApartMs))),
+      : and(lt(events.createdAt, new Date(createdBefore)), lt(events.id, idBoundAt(createdBefore, maxClockSkewMs))),
   );
 
-/** One parameter, however many there are: the text of the statement stays the same. */
+/** One parameter, so that the statement text does not depend on the number of types. */
 const textArray = (types: readonly string[]) => sql`string_to_array(${types.join(",")}::text, ',')`;
 
 async function newestEvents(tx: Tx, input: ListEvents, key: ListKey): Promise<Page<Event>> {
@@ -76,22 +78,22 @@ async function newestEvents(tx: Tx, input: ListEvents, key: ListKey): Promise<Pa
   const rows = await tx
     .select()
     .from(events)
-    .where(and(before === null ? undefined : lt(events.id, before), chosenBy(input)))
+    .where(and(before === null ? undefined : lt(events.id, before), filterCondition(input)))
     .orderBy(desc(events.id))
     .limit(input.limit + 1);
   return toPage(key, rows.map(eventEnvelope), input.limit, ({ id }) => id);
 }
 
-/** A place in the order of commits: behind this event, or (no id) before all that this transaction wrote. */
+/** A position in commit order: after this event, or, if `id` is empty, before all events of this transaction. */
 export type Position = { txid: string; id: string };
 
-/** Below it is all that there is, and ever will be there: the oldest transaction that is still running. */
+/** The oldest transaction that is still running. Below it, no more events can appear. */
 export const horizon = sql<string>`pg_snapshot_xmin(pg_current_snapshot())`;
 
-/** Whatever is read after it was taken, and lies below it, is the whole. */
+/** The present horizon. A read that starts later sees all events below it. */
 export async function currentPosition(tx: Tx): Promise<Position> {
-  const [now] = await tx.execute<{ txid: string }>(sql`select ${horizon}::text as txid`);
-  return { txid: now!.txid, id: "" };
+  const [row] = await tx.execute<{ txid: string }>(sql`select ${horizon}::text as txid`);
+  return { txid: row!.txid, id: "" };
 }
 
 export const later = (one: Position, other: Position) => (BigInt(other.txid) > BigInt(one.txid) ? other : one);
@@ -107,9 +109,9 @@ export const isBehind = ({ txid, id }: Position) =>
   sql`(${events.txid}, ${events.id}) > (${txid}::text::xid8, ${id}::text)`;
 
 /**
- * Reads by the transactions that wrote, and only below the oldest that is still running: whatever commits later has a
- * higher position, so a reader who goes on from his cursor misses nothing. Behind the last page, an empty one too, his
- * cursor is the horizon that was taken before it was read.
+ * Reads in the order of the writing transactions, and only below the oldest one that is still running. Events that commit
+ * later have a higher position, so a reader that continues from its cursor misses nothing. The cursor of the last page, also
+ * of an empty one, is the horizon taken before the read.
  */
 async function tailEvents(tx: Tx, input: ListEvents, key: ListKey): Promise<Page<Event>> {
   const after = positionOf(readCursor(key, input.cursor));
@@ -118,18 +120,18 @@ async function tailEvents(tx: Tx, input: ListEvents, key: ListKey): Promise<Page
     tx
       .select()
       .from(events)
-      .where(and(sql`${events.txid} < ${horizon}`, after ? isBehind(after) : undefined, chosenBy(input)))
+      .where(and(sql`${events.txid} < ${horizon}`, after ? isBehind(after) : undefined, filterCondition(input)))
       .orderBy(asc(events.txid), asc(events.id))
       .limit(input.limit + 1),
   ]);
-  const shown = rows.slice(0, input.limit);
+  const page = rows.slice(0, input.limit);
   const hasMore = rows.length > input.limit;
-  const reached = shown.at(-1) ?? after;
+  const reached = page.at(-1) ?? after;
   const position = reached && hasMore ? reached : later(reached ?? present, present);
-  return { items: shown.map(eventEnvelope), nextCursor: writePosition(key, position), hasMore };
+  return { items: page.map(eventEnvelope), nextCursor: writePosition(key, position), hasMore };
 }
 
-/** An event as the world sees it; its JSON is the body of every delivery. */
+/** An event in the API. Its JSON is the body of each delivery. */
 export function eventEnvelope(row: EventRow): Event {
   return {
     id: row.id,

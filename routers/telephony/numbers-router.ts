@@ -12,13 +12,13 @@ import {
   ReassignNumber,
 } from "./numbers-schema.ts";
 
-/** The numbers of the provider account that clients share, for those who run the installation. */
+/** The numbers of the shared provider account, for operators. */
 export const adminNumbers = router({
   assign: operatorCommand
     .meta(
       rest("POST", "/admin/numbers", "platform:write", "Assign a number to a client", {
         description:
-          "On the shared provider account. From then on the client's routes within it answer, and no other client can have it. Between clients no two assignments may fit the same.",
+          "Assigns a number of the shared provider account. The client's matching routes answer from then on. Assignments of different clients must not overlap.",
         faults: ["client_not_found", "number_taken"],
       }),
     )
@@ -29,7 +29,7 @@ export const adminNumbers = router({
   list: operatorQuery
     .meta(
       rest("GET", "/admin/numbers", "platform:read", "List assigned numbers", {
-        description: "What is assigned on the shared provider account, and to whom. Newest first.",
+        description: "Lists the assignments on the shared provider account, newest first.",
         faults: ["cursor_invalid"],
       }),
     )
@@ -41,7 +41,7 @@ export const adminNumbers = router({
     .meta(
       rest("PATCH", "/admin/numbers/{id}", "platform:write", "Change an assigned number", {
         description:
-          "With another `clientId` the number changes hands: routes of the client that had it wait from then on. What is left out stays.",
+          "Fields that are left out stay as they are. A new `clientId` moves the number to that client: matching routes of the previous client become `waiting`.",
         faults: ["number_not_found", "client_not_found", "number_taken"],
       }),
     )
@@ -52,7 +52,8 @@ export const adminNumbers = router({
   release: operatorCommand
     .meta(
       rest("DELETE", "/admin/numbers/{id}", "platform:write", "Release an assigned number", {
-        description: "The client's routes within it answer no more, and wait. The number can be assigned again.",
+        description:
+          "The client's matching routes stop answering and become `waiting`. The number can be assigned again.",
         faults: ["number_not_found"],
       }),
     )
@@ -63,7 +64,7 @@ export const adminNumbers = router({
     .meta(
       rest("GET", "/admin/routes", "platform:read", "List the inbound routes of all clients", {
         description:
-          "Those of the shared provider account, newest first. One that is `waiting` asks for a number that is not assigned to its client.",
+          "Lists the routes of the shared provider account, newest first. A `waiting` route requests a number that is not assigned to its client.",
         faults: ["cursor_invalid"],
       }),
     )

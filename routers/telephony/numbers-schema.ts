@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { examples, Id, Timestamp } from "../core/fields.ts";
 import { PageInput, pageOf } from "../core/pagination.ts";
-import { Route, RoutePattern, routeStates } from "./schema.ts";
+import { Route, RoutePattern, routeStatuses } from "./schema.ts";
 
 const clientId = Id("client", examples.client);
 const numberId = Id("number", examples.number);
@@ -12,7 +12,7 @@ const fields = {
     .min(1)
     .max(20)
     .meta({
-      description: "So many routes of the client answer within it. The provider takes 20 in all.",
+      description: "How many matching routes of the client can answer. The provider account allows 20 in total.",
       examples: [5],
     }),
   note: z
@@ -20,7 +20,7 @@ const fields = {
     .trim()
     .max(500)
     .nullable()
-    .meta({ description: "For operators.", examples: ["Ordered with contract 2026-0117."] }),
+    .meta({ description: "A note for operators.", examples: ["Ordered with contract 2026-0117."] }),
 };
 
 export const AssignedNumber = z
@@ -39,7 +39,7 @@ export const NumberPage = pageOf(AssignedNumber);
 export const AssignNumber = z.strictObject({
   clientId,
   pattern: RoutePattern.meta({
-    description: "A number, or the user of a SIP address; `*` at the end stands for the rest.",
+    description: "A number, or the user part of a SIP address. `*` at the end matches any rest.",
     examples: ["+49301234*"],
   }),
   maxRoutes: fields.maxRoutes.default(5),
@@ -49,7 +49,7 @@ export type AssignNumber = z.output<typeof AssignNumber>;
 
 export const ReassignNumber = z.strictObject({
   id: numberId,
-  clientId: clientId.optional().meta({ description: "Whose it is from now on." }),
+  clientId: clientId.optional().meta({ description: "The new client." }),
   maxRoutes: fields.maxRoutes.optional(),
   note: fields.note.optional(),
 });
@@ -58,13 +58,13 @@ export type ReassignNumber = z.output<typeof ReassignNumber>;
 export const NumberId = z.strictObject({ id: numberId });
 export const ListNumbers = z.strictObject({
   ...PageInput,
-  clientId: clientId.optional().meta({ description: "Those of this client." }),
+  clientId: clientId.optional().meta({ description: "Only those of this client." }),
   pattern: z
     .string()
     .min(1)
     .max(61)
     .optional()
-    .meta({ description: "How the pattern begins.", examples: ["+4930"] }),
+    .meta({ description: "Only patterns with this prefix.", examples: ["+4930"] }),
 });
 export type ListNumbers = z.output<typeof ListNumbers>;
 
@@ -73,10 +73,13 @@ export type AdminRoute = z.output<typeof AdminRoute>;
 export const AdminRoutePage = pageOf(AdminRoute);
 export const ListAllRoutes = z.strictObject({
   ...PageInput,
-  clientId: clientId.optional().meta({ description: "Those of this client." }),
+  clientId: clientId.optional().meta({ description: "Only those of this client." }),
   status: z
-    .enum(routeStates)
+    .enum(routeStatuses)
     .optional()
-    .meta({ description: "`waiting`: those that ask for a number.", examples: ["waiting"] }),
+    .meta({
+      description: "Only routes with this status. `waiting`: routes that request a number.",
+      examples: ["waiting"],
+    }),
 });
 export type ListAllRoutes = z.output<typeof ListAllRoutes>;

@@ -16,28 +16,28 @@ import type {
   ListNumbers,
   ReassignNumber,
 } from "./numbers-schema.ts";
-import { normalised, overlap } from "./pattern.ts";
+import { normalizePattern, overlap } from "./pattern.ts";
 import { toRoute } from "./service.ts";
 
-/** What an operator does with the numbers of the shared account. All of it in a system transaction. */
+/** Operator commands for the numbers of the shared account. `tx` is a system transaction. */
 
 type Row = typeof assignedNumbers.$inferSelect;
 const notFound = (id: string) => new ApiError("number_not_found", `There is no assigned number ${id}.`);
 
 export async function assignNumber(tx: Tx, input: AssignNumber, assignedBy: string): Promise<AssignedNumber> {
   await existingClient(tx, input.clientId);
-  const pattern = normalised(input.pattern);
+  const pattern = normalizePattern(input.pattern);
   await lockAccount(tx);
-  await refuseTaken(tx, { ...input, pattern });
+  await refuseOverlap(tx, { ...input, pattern });
   const [row] = await tx
     .insert(assignedNumbers)
     .values({ ...input, id: newId("number"), pattern, providerAccountId: platformAccount, assignedBy })
     .returning();
-  await tellProvider(tx, input.clientId);
-  return onTheWire(row!);
+  await enqueueSync(tx, input.clientId);
+  return toAssignedNumber(row!);
 }
 
-/** Gives it to another client: from the next moment on the routes of the first answer it no more. */
+/** Changes an assignment. With a new client, routes of the previous client stop answering immediately. */
 export async function reassignNumber(
   tx: Tx,
   { id, ...changes }: ReassignNumber,
@@ -48,22 +48,22 @@ export async function reassignNumber(
   if (!old) throw notFound(id);
   const clientId = changes.clientId ?? old.clientId;
   await existingClient(tx, clientId);
-  await refuseTaken(tx, { clientId, pattern: old.pattern, ownId: id });
-  const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
+  await refuseOverlap(tx, { clientId, pattern: old.pattern, ownId: id });
+  const set = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
   const [row] = await tx
     .update(assignedNumbers)
-    .set({ ...given, assignedBy })
+    .set({ ...set, assignedBy })
     .where(eq(assignedNumbers.id, id))
     .returning();
-  await tellProvider(tx, clientId);
-  return onTheWire(row!);
+  await enqueueSync(tx, clientId);
+  return toAssignedNumber(row!);
 }
 
 export async function releaseNumber(tx: Tx, id: string) {
   await lockAccount(tx);
   const [row] = await tx.delete(assignedNumbers).where(eq(assignedNumbers.id, id)).returning();
   if (!row) throw notFound(id);
-  await tellProvider(tx, row.clientId);
+  await enqueueSync(tx, row.clientId);
 }
 
 export async function listNumbers(tx: Tx, { limit, cursor, clientId, pattern }: ListNumbers, key: ListKey) {
@@ -80,10 +80,10 @@ export async function listNumbers(tx: Tx, { limit, cursor, clientId, pattern }: 
     )
     .orderBy(desc(assignedNumbers.id))
     .limit(limit + 1);
-  return toPage(key, rows.map(onTheWire), limit, ({ id }) => id);
+  return toPage(key, rows.map(toAssignedNumber), limit, ({ id }) => id);
 }
 
-/** The routes of the shared account, whoever's: those that wait are what clients ask for. */
+/** The routes of the shared account, of all clients. A waiting route is a request for a number. */
 export async function listAllRoutes(tx: Tx, { limit, cursor, clientId, status }: ListAllRoutes, key: ListKey) {
   const before = readCursor(key, cursor);
   const rows = await tx
@@ -99,50 +99,56 @@ export async function listAllRoutes(tx: Tx, { limit, cursor, clientId, status }:
     )
     .orderBy(desc(inboundRoutes.id))
     .limit(limit + 1);
-  const shown = rows.map((row): AdminRoute => ({ clientId: row.clientId, ...toRoute(row) }));
-  return toPage(key, shown, limit, ({ id }) => id);
+  const items = rows.map((row): AdminRoute => ({ clientId: row.clientId, ...toRoute(row) }));
+  return toPage(key, items, limit, ({ id }) => id);
 }
 
-/** The client's own, for the overview. In the client's transaction. */
+/** The client's numbers, for the configuration. `tx` is the client's transaction. */
 export async function ownNumbers(tx: Tx): Promise<{ pattern: string; maxRoutes: number }[]> {
   const { pattern, maxRoutes } = assignedNumbers;
   return tx.select({ pattern, maxRoutes }).from(assignedNumbers).orderBy(desc(assignedNumbers.id)).limit(100);
 }
 
-/** One at a time: two that fit the same must see each other. */
+/** Serialises assignments, so that two overlapping ones see each other. */
 async function lockAccount(tx: Tx) {
   await tx.execute(sql`select pg_advisory_xact_lock(hashtextextended(${`telephony.numbers:${platformAccount}`}, 0))`);
 }
 
-/** Between clients nothing fits the same; within one, the same pattern stands once. */
-async function refuseTaken(tx: Tx, wanted: { clientId: string; pattern: string; ownId?: string }) {
+/** Patterns of different clients must not overlap; within a client, a pattern is unique. */
+async function refuseOverlap(tx: Tx, assignment: { clientId: string; pattern: string; ownId?: string }) {
   const others = await tx
     .select()
     .from(assignedNumbers)
     .where(
       and(
         eq(assignedNumbers.providerAccountId, platformAccount),
-        wanted.ownId ? ne(assignedNumbers.id, wanted.ownId) : undefined,
+        assignment.ownId ? ne(assignedNumbers.id, assignment.ownId) : undefined,
       ),
     );
   const details = others
     .filter(({ clientId, pattern }) =>
-      clientId === wanted.clientId ? pattern === wanted.pattern : overlap(pattern, wanted.pattern),
+      clientId === assignment.clientId ? pattern === assignment.pattern : overlap(pattern, assignment.pattern),
     )
     .slice(0, 20)
     .map(({ id, clientId, pattern }) => ({
-      path: "pattern",
-      message: `${id}: ${pattern} is assigned to ${clientId}.`,
+      path: "number",
+      id,
+      name: pattern,
+      message: `${pattern} is assigned to ${clientId}.`,
     }));
   if (details.length === 0) return;
-  throw new ApiError("number_taken", `${wanted.pattern} fits what is assigned already. Release that first.`, {
-    details,
-  });
+  throw new ApiError(
+    "number_taken",
+    `${assignment.pattern} overlaps with an assigned number. Release that number first.`,
+    {
+      details,
+    },
+  );
 }
 
-const tellProvider = (tx: Tx, clientId: string) =>
+const enqueueSync = (tx: Tx, clientId: string) =>
   enqueueFor(tx, clientId, "telephony.sync", { accountId: platformAccount }, { key: platformAccount, delaySeconds: 1 });
 
-function onTheWire({ providerAccountId: _, createdAt, ...row }: Row): AssignedNumber {
+function toAssignedNumber({ providerAccountId: _, createdAt, ...row }: Row): AssignedNumber {
   return { ...row, createdAt: toIso(createdAt) };
 }

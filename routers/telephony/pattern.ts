@@ -1,55 +1,54 @@
 /**
- * Our pattern as the provider takes it, a regular expression over the user part of the address that was called
- * (openapi: AgentAllowance.toUserPattern). Numbers come with the plus sign or without it.
+ * Our pattern as the provider's regular expression over the user part of the called address
+ * (openapi: AgentAllowance.toUserPattern). Numbers may arrive with or without the plus sign.
  */
 export function toUserPattern(pattern: string): string {
-  const { text, isNumber, isOpen } = read(pattern);
+  const { text, isNumber, isOpen } = parse(pattern);
   const body = isNumber ? `\\+?${text.slice(1)}` : text.replace(/[.*+?^${}()|[\]\\-]/g, "\\$&");
   return `^${body}${isOpen ? ".*" : ""}$`;
 }
 
-/** A number is kept with its plus sign: what is answered is the same with it and without. */
-export function normalised(pattern: string): string {
-  const { text, isOpen } = read(pattern);
+/** Adds the plus sign to a number: the pattern matches with and without it. */
+export function normalizePattern(pattern: string): string {
+  const { text, isOpen } = parse(pattern);
   return isOpen ? `${text}*` : text;
 }
 
-/** Could something be called that fits both? */
+/** Whether an address can match both patterns. */
 export function overlap(one: string, other: string): boolean {
-  const [a, b] = [read(one), read(other)];
-  if (a.text === b.text) return true; // `*` stands for nothing, too
+  const [a, b] = [parse(one), parse(other)];
+  if (a.text === b.text) return true; // `*` also matches nothing
   return (a.isOpen && b.text.startsWith(a.text)) || (b.isOpen && a.text.startsWith(b.text));
 }
 
-/** Does everything that fits `inner` fit `outer` too? */
+/** Whether every address that matches `inner` also matches `outer`. */
 export function covers(outer: string, inner: string): boolean {
-  const [a, b] = [read(outer), read(inner)];
+  const [a, b] = [parse(outer), parse(inner)];
   return a.isOpen ? b.text.startsWith(a.text) : !b.isOpen && a.text === b.text;
 }
 
-/** What one call can be made to: null where the pattern leaves something open. */
-export const onlyCallee = (pattern: string): string | null => (read(pattern).isOpen ? null : read(pattern).text);
+/** The only address that matches; null for a pattern with `*`. */
+export const onlyCallee = (pattern: string): string | null => (parse(pattern).isOpen ? null : parse(pattern).text);
 
-const fewestDigits = 4;
-const fewestCharacters = 3;
+const minDigits = 4;
+const minCharacters = 3;
 
-/** On an account that clients share nobody asks for a large part of all numbers. */
+/** On a shared account, a pattern must not match a large part of all numbers. Returns the error message, or null. */
 export function widthProblem(pattern: string): string | null {
-  const { text, isNumber, isOpen } = read(pattern);
+  const { text, isNumber, isOpen } = parse(pattern);
   if (!isOpen) return null;
-  if (isNumber && text.length - 1 < fewestDigits) return `Write at least ${fewestDigits} digits before the \`*\`.`;
-  if (!isNumber && text.length < fewestCharacters)
-    return `Write at least ${fewestCharacters} characters before the \`*\`.`;
+  if (isNumber && text.length - 1 < minDigits) return `Write at least ${minDigits} digits before the \`*\`.`;
+  if (!isNumber && text.length < minCharacters) return `Write at least ${minCharacters} characters before the \`*\`.`;
   return null;
 }
 
-/** For sorting: what says more about the number stands first. */
+/** Sort order: the more specific pattern first. */
 export function bySpecificity(one: string, other: string): number {
-  const [a, b] = [read(one), read(other)];
+  const [a, b] = [parse(one), parse(other)];
   return b.text.length - a.text.length || Number(a.isOpen) - Number(b.isOpen);
 }
 
-function read(pattern: string) {
+function parse(pattern: string) {
   const isOpen = pattern.endsWith("*");
   const written = isOpen ? pattern.slice(0, -1) : pattern;
   const isNumber = /^\+?[0-9]+$/.test(written);

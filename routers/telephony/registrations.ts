@@ -1,8 +1,10 @@
-import { and, desc, eq, isNotNull, lt, ne, sql } from "drizzle-orm";
+import { and, desc, eq, isNotNull, lt, ne } from "drizzle-orm";
+import type { PgUpdateSetSource } from "drizzle-orm/pg-core";
 import type { Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { enqueue } from "../../db/queue.ts";
 import { sipRegistrations } from "../../db/schema/telephony.ts";
+import { dbNow } from "../../db/time.ts";
 import { ApiError } from "../core/errors.ts";
 import { toIso } from "../core/fields.ts";
 import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
@@ -13,15 +15,19 @@ import type { ProviderRegistration } from "../ports/ultravox.ts";
 import type { CreateRegistration, ListRegistrations, Registration } from "./schema.ts";
 
 type Row = typeof sipRegistrations.$inferSelect;
-type Asked = CreateRegistration & {
-  /** What the provider may have of the same SIP account by earlier registrations of this client: their removal goes on. */
+type RegistrationRequest = CreateRegistration & {
+  /** Ids of earlier registrations of this client for the same SIP account, which may still be under removal at the provider. */
   earlier: string[];
 };
 type Account = Pick<CreateRegistration, "username" | "proxy">;
-const now = sql`clock_timestamp()` as unknown as Date; // drizzle takes an expression where its types ask for a value
 
-/** Has the voice provider register with a SIP server. The password is in what is asked, and in no row. */
-export const createRegistration: ProviderCommand<CreateRegistration, Asked, ProviderRegistration, Registration> = {
+/** Registers with a SIP server through the voice provider. The password is in the request only, in no row. */
+export const createRegistration: ProviderCommand<
+  CreateRegistration,
+  RegistrationRequest,
+  ProviderRegistration,
+  Registration
+> = {
   kind: "telephony.registrations.create",
   status: 201,
   busyCode: "registration_busy",
@@ -39,12 +45,12 @@ export const createRegistration: ProviderCommand<CreateRegistration, Asked, Prov
     return { subjectId: id, providerAccountId, request: { ...fields, password, earlier: await earlierOf(tx, fields) } };
   },
 
-  /** One that somebody else made there is looked for first: afterwards, should the answer be lost, it could pass for this one. */
-  async execute({ ultravox }, accountId, { earlier, ...asked }, deadline) {
-    const there = await ultravox.listRegistrations(accountId, deadline);
-    if (there.some((each) => isOf(asked, each) && !earlier.includes(each.providerRegistrationId)))
-      throw takenThere(asked);
-    return ultravox.createRegistration(accountId, asked, deadline);
+  /** Looks first for a registration made elsewhere: if the response is lost, the lookup could mistake it for ours. */
+  async execute({ ultravox }, accountId, { earlier, ...request }, deadline) {
+    const existing = await ultravox.listRegistrations(accountId, deadline);
+    if (existing.some((each) => matches(request, each) && !earlier.includes(each.providerRegistrationId)))
+      throw takenAtProvider(request);
+    return ultravox.createRegistration(accountId, request, deadline);
   },
 
   async onAccepted(tx, subjectId, { providerRegistrationId, registered }) {
@@ -52,10 +58,10 @@ export const createRegistration: ProviderCommand<CreateRegistration, Asked, Prov
   },
 
   onFailed: (tx, subjectId, { message }) => change(tx, subjectId, { status: "failed", statusReason: message }),
-  onUnknown: async () => {}, // it stays `provisioning` until the safety job knows
+  onUnknown: async () => {}, // it stays `provisioning` until the recovery job settles it
   read: getRegistration,
 
-  /** Never to ask again with: the password is gone. It is only looked for. */
+  /** For the lookup only: the password is gone, so the request is never sent again. */
   async rebuildRequest(tx, subjectId) {
     const [row] = await tx.select().from(sipRegistrations).where(eq(sipRegistrations.id, subjectId));
     const { username, proxy, outboundProxy, authUser } = row!;
@@ -64,13 +70,13 @@ export const createRegistration: ProviderCommand<CreateRegistration, Asked, Prov
   },
 
   /**
-   * A create happens once, so at most one can be ours. Older ones are somebody's who was there before; and of several
-   * nobody can say whose is whose, so none is taken, and none removed.
+   * The create is sent once, so at most one match is ours. Older matches existed before. Of several new matches none can be
+   * identified as ours, so none is adopted and none removed.
    */
-  async lookup({ ultravox }, accountId, { earlier, ...asked }, since, deadline) {
+  async lookup({ ultravox }, accountId, { earlier, ...request }, since, deadline) {
     const all = await ultravox.listRegistrations(accountId, deadline);
     const found = all.filter(
-      (each) => isOf(asked, each) && each.createdAt >= since && !earlier.includes(each.providerRegistrationId),
+      (each) => matches(request, each) && each.createdAt >= since && !earlier.includes(each.providerRegistrationId),
     );
     return found.length === 1 ? found : [];
   },
@@ -82,8 +88,8 @@ export const createRegistration: ProviderCommand<CreateRegistration, Asked, Prov
   },
 };
 
-const isOf = ({ username, proxy }: Account, there: ProviderRegistration) =>
-  there.username === username && there.proxy === proxy;
+const matches = ({ username, proxy }: Account, registration: ProviderRegistration) =>
+  registration.username === username && registration.proxy === proxy;
 
 async function earlierOf(tx: Tx, { username, proxy }: Account): Promise<string[]> {
   const rows = await tx
@@ -99,13 +105,13 @@ async function earlierOf(tx: Tx, { username, proxy }: Account): Promise<string[]
   return rows.flatMap(({ id }) => id ?? []);
 }
 
-function takenThere({ username, proxy }: Account): ProviderError {
-  const message = `username, proxy: The voice provider has a registration of ${username} at ${proxy} already that was not made by you here. Take another SIP account, or have that one removed there first.`;
+function takenAtProvider({ username, proxy }: Account): ProviderError {
+  const message = `username, proxy: The voice provider already has a registration of ${username} at ${proxy} that you did not create here. Use another SIP account, or have that registration removed first.`;
   return new ProviderError("refused", message);
 }
 
 export async function getRegistration(tx: Tx, id: string): Promise<Registration> {
-  const [row] = await tx.select().from(sipRegistrations).where(shown(id));
+  const [row] = await tx.select().from(sipRegistrations).where(byId(id));
   if (!row) throw notFound(id);
   return toRegistration(row);
 }
@@ -125,7 +131,7 @@ export const newestRegistrations = (tx: Tx, limit: number, before: string | null
     .limit(limit);
 
 export async function removeRegistration(tx: Tx, id: string) {
-  const [row] = await tx.select().from(sipRegistrations).where(shown(id)).for("update");
+  const [row] = await tx.select().from(sipRegistrations).where(byId(id)).for("update");
   if (!row) throw notFound(id);
   if (row.status === "provisioning") throw new ApiError("registration_busy", undefined, { retryAfterSeconds: 1 });
   await change(tx, id, { status: "deleted" });
@@ -137,28 +143,28 @@ export async function removeRegistration(tx: Tx, id: string) {
   });
 }
 
-/** Keeps what the provider says of them, where it has changed. */
-export async function noteRegistered(tx: Tx, rows: Row[], seen: ProviderRegistration[]): Promise<Row[]> {
+/** Updates `registered` of the rows from the provider. Returns the current rows. */
+export async function updateRegistered(tx: Tx, rows: Row[], fromProvider: ProviderRegistration[]): Promise<Row[]> {
   const current: Row[] = [];
   for (const row of rows) {
-    const found = seen.find((each) => each.providerRegistrationId === row.providerRegistrationId);
+    const found = fromProvider.find((each) => each.providerRegistrationId === row.providerRegistrationId);
     if (!found || found.registered === row.registered) current.push(row);
     else {
-      await change(tx, row.id, { registered: found.registered, registeredAt: now });
+      await change(tx, row.id, { registered: found.registered, registeredAt: dbNow() });
       current.push({ ...row, registered: found.registered });
     }
   }
   return current;
 }
 
-async function change(tx: Tx, id: string, set: Partial<typeof sipRegistrations.$inferInsert>) {
+async function change(tx: Tx, id: string, set: PgUpdateSetSource<typeof sipRegistrations>) {
   await tx
     .update(sipRegistrations)
-    .set({ ...set, updatedAt: now })
+    .set({ ...set, updatedAt: dbNow() })
     .where(eq(sipRegistrations.id, id));
 }
 
-const shown = (id: string) => and(eq(sipRegistrations.id, id), ne(sipRegistrations.status, "deleted"));
+const byId = (id: string) => and(eq(sipRegistrations.id, id), ne(sipRegistrations.status, "deleted"));
 const notFound = (id: string) => new ApiError("registration_not_found", `There is no SIP registration ${id}.`);
 
 export function toRegistration(row: Row): Registration {

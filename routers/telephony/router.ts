@@ -18,20 +18,21 @@ import {
   UpdateRoute,
   UpdateTelephony,
 } from "./schema.ts";
-import { createRoute, getRoute, isShared, listRoutes, removeRoute, updateRoute } from "./service.ts";
+import { accountOfClient, createRoute, getRoute, listRoutes, removeRoute, updateRoute } from "./service.ts";
 
 export const telephony = router({
   config: providerQuery
     .meta(
-      rest("GET", "/telephony/config", "telephony:read", "How you telephone", {
-        description: "The SIP domain, carriers, registrations and rules, and what of it you share with others.",
+      rest("GET", "/telephony/config", "telephony:read", "Get the telephony configuration", {
+        description:
+          "Returns the SIP domain, carriers, registrations and routes, and whether the provider account is shared.",
         faults: ["provider_rejected", "provider_unavailable"],
       }),
     )
     .output(TelephonyConfig)
     .query(({ ctx }) =>
       ctx.queryProvider({
-        read: isShared,
+        read: accountOfClient,
         execute: (account, deadline) => readAccount(ctx.providers, account, deadline),
         record: describeTelephony,
       }),
@@ -39,9 +40,9 @@ export const telephony = router({
 
   update: providerQuery
     .meta(
-      rest("PATCH", "/telephony/config", "telephony:write", "Change how you telephone", {
+      rest("PATCH", "/telephony/config", "telephony:write", "Update the telephony configuration", {
         description:
-          "What is left out stays. `allowedCidrRanges` and `carriers` take a provider account of your own. What was done before a failure stays: the same request does the rest.",
+          "Fields that are left out stay as they are. `allowedCidrRanges` and `carriers` need a provider account of your own. After a failure, send the same request again: it completes the remaining steps.",
         faults: ["credential_not_found", "provider_rejected", "provider_unavailable"],
         vault: "provider_credential",
       }),
@@ -51,7 +52,7 @@ export const telephony = router({
     .mutation(({ ctx, input }) =>
       ctx.queryProvider({
         read: (tx) => planChange(tx, input, ctx.cipher),
-        execute: (wanted, deadline) => updateAccount(ctx.providers, wanted, deadline),
+        execute: (planned, deadline) => updateAccount(ctx.providers, planned, deadline),
         record: recordChange,
       }),
     ),
@@ -61,9 +62,9 @@ export const telephony = router({
       .meta(
         rest("POST", "/telephony/registrations", "telephony:write", "Register with a SIP server", {
           description:
-            "So that calls to that account are answered here. Refused where the voice provider has one of the same user and proxy already that was not made by you here.",
+            "Calls to the SIP account are then answered here. Refused if the voice provider already has a registration of the same user and proxy that you did not create here.",
           accepted: {
-            says: "The voice provider has not answered in time. The registration is `provisioning` until it is known whether it is there: minutes at most; then it is `active` or `failed`.",
+            says: "The voice provider did not respond in time. The registration is `provisioning` until its result is known, within minutes; then it is `active` or `failed`.",
             shows: { status: "provisioning", registered: null },
           },
           faults: ["registration_taken", "provider_rejected", "provider_unavailable"],
@@ -77,7 +78,7 @@ export const telephony = router({
       .meta(
         rest("GET", "/telephony/registrations", "telephony:read", "List SIP registrations", {
           description:
-            "Newest first. `registered` is as it was last seen; `GET /telephony/config` asks the voice provider anew.",
+            "Newest first. `registered` is the last known value. `GET /telephony/config` refreshes it from the voice provider.",
           faults: ["cursor_invalid"],
         }),
       )
@@ -89,7 +90,7 @@ export const telephony = router({
       .meta(
         rest("GET", "/telephony/registrations/{id}", "telephony:read", "Get a SIP registration", {
           description:
-            "How it stands. `registered` is as it was last seen; `GET /telephony/config` asks the voice provider anew.",
+            "Returns its status. `registered` is the last known value. `GET /telephony/config` refreshes it from the voice provider.",
           faults: ["registration_not_found"],
         }),
       )
@@ -101,7 +102,7 @@ export const telephony = router({
       .meta(
         rest("DELETE", "/telephony/registrations/{id}", "telephony:write", "Delete a SIP registration", {
           description:
-            "Calls to that account come here no more, once the voice provider has heard of it: within moments. One that is still being made is 409 `registration_busy`.",
+            "Calls to the SIP account are no longer answered here, within seconds. 409 `registration_busy` while the registration is being created.",
           faults: ["registration_not_found", "registration_busy"],
         }),
       )
@@ -112,9 +113,9 @@ export const telephony = router({
   routes: router({
     create: command
       .meta(
-        rest("POST", "/telephony/routes", "telephony:write", "Say who answers a number", {
+        rest("POST", "/telephony/routes", "telephony:write", "Create an inbound route", {
           description:
-            "The voice provider is told within seconds; `status` says when it was. On the shared account a route answers within the numbers that an operator has assigned to you; any other is `waiting`. An agent that needs variables answers no calls that come in.",
+            "The route becomes `live` at the voice provider within seconds. On the shared account a route must lie within the numbers that an operator has assigned to you; any other route is `waiting`. An agent that needs variables cannot answer inbound calls.",
           faults: ["agent_not_found", "agent_needs_variables", "inbound_route_taken", "inbound_route_limit_reached"],
         }),
       )
@@ -124,8 +125,9 @@ export const telephony = router({
 
     list: query
       .meta(
-        rest("GET", "/telephony/routes", "telephony:read", "List inbound routing rules", {
-          description: "Newest first, each with its status at the voice provider. An agent that is not yours is 404.",
+        rest("GET", "/telephony/routes", "telephony:read", "List inbound routes", {
+          description:
+            "Newest first, each with its status at the voice provider. 404 if the agent does not exist in this client.",
           faults: ["agent_not_found", "cursor_invalid"],
         }),
       )
@@ -135,8 +137,8 @@ export const telephony = router({
 
     get: query
       .meta(
-        rest("GET", "/telephony/routes/{id}", "telephony:read", "Get an inbound routing rule", {
-          description: "Who answers what was called, and whether the voice provider knows of it.",
+        rest("GET", "/telephony/routes/{id}", "telephony:read", "Get an inbound route", {
+          description: "Returns the route and its status at the voice provider.",
           faults: ["inbound_route_not_found"],
         }),
       )
@@ -146,9 +148,9 @@ export const telephony = router({
 
     update: command
       .meta(
-        rest("PATCH", "/telephony/routes/{id}", "telephony:write", "Change an inbound routing rule", {
+        rest("PATCH", "/telephony/routes/{id}", "telephony:write", "Update an inbound route", {
           description:
-            "What is left out stays. `status` is `pending` until the voice provider has heard of it, within seconds.",
+            "Fields that are left out stay as they are. `status` is `pending` until the voice provider has the change, within seconds.",
           faults: ["inbound_route_not_found", "agent_not_found", "agent_needs_variables", "inbound_route_taken"],
         }),
       )
@@ -158,9 +160,8 @@ export const telephony = router({
 
     remove: command
       .meta(
-        rest("DELETE", "/telephony/routes/{id}", "telephony:write", "Delete an inbound routing rule", {
-          description:
-            "The agent answers no more what was called, once the voice provider has heard of it: within seconds.",
+        rest("DELETE", "/telephony/routes/{id}", "telephony:write", "Delete an inbound route", {
+          description: "The agent no longer answers these calls, within seconds.",
           faults: ["inbound_route_not_found"],
         }),
       )

@@ -7,16 +7,16 @@ import { needsVariables } from "../agents/variables.ts";
 import type { Context, Principal } from "../core/context.ts";
 import { bySpecificity, covers } from "./pattern.ts";
 
-/** What is assigned on a shared account; of what is not the client's own, not whose it is. */
+/** The assignments on a shared account. Does not reveal which other client has one. */
 export type Assignments = (accountId: string) => Promise<{ pattern: string; isOwn: boolean }[]>;
 
-/** The look across all clients that one needs who wants a number of an account that others share. */
+/** Reads the assignments across all clients, which a client needs to claim a number of a shared account. */
 export function assignments({
   db,
   principal,
   requestId,
 }: Pick<Context, "db" | "requestId"> & { principal: Principal }) {
-  const look: Assignments = (accountId) =>
+  const readAssignments: Assignments = (accountId) =>
     db.asSystem(
       async (tx) => {
         const { pattern, clientId, providerAccountId } = assignedNumbers;
@@ -29,16 +29,16 @@ export function assignments({
       },
       { mode: "read", requestId },
     );
-  return look;
+  return readAssignments;
 }
 
-/** In a system transaction: every route of an account, whoever's, in the order in which they came. */
+/** Every route of an account, of all clients, oldest first. `tx` is a system transaction. */
 export const routesOfAccount = (tx: Tx, accountId: string) =>
   tx
     .select({
       ...getTableColumns(inboundRoutes),
       providerAgentId: agents.providerAgentId,
-      agentState: agents.status,
+      agentStatus: agents.status,
       requiredVariables: agents.requiredVariables,
       clientStatus: clients.status,
     })
@@ -48,7 +48,7 @@ export const routesOfAccount = (tx: Tx, accountId: string) =>
     .where(eq(inboundRoutes.providerAccountId, accountId))
     .orderBy(asc(inboundRoutes.createdAt), asc(inboundRoutes.id));
 
-/** In a system transaction: what is assigned on an account, the narrowest first. */
+/** The assignments on an account, the most specific first. `tx` is a system transaction. */
 export async function numbersOfAccount(tx: Tx, accountId: string) {
   const { clientId, id, pattern, maxRoutes } = assignedNumbers;
   const rows = await tx
@@ -62,57 +62,61 @@ export async function numbersOfAccount(tx: Tx, accountId: string) {
 export type AccountRoute = Awaited<ReturnType<typeof routesOfAccount>>[number];
 export type AccountNumber = Awaited<ReturnType<typeof numbersOfAccount>>[number];
 type Answering = AccountRoute & { providerAgentId: string };
-export type Silence = { status: "waiting" | "failed"; reason: string };
+export type Inactive = { status: "waiting" | "failed"; reason: string };
 
 /** openapi: SipConfig.allowedAgents. */
 export const maxRoutesPerAccount = 20;
-const noPlace = `The provider account takes ${maxRoutesPerAccount} rules at most. Use a pattern for several numbers, or an account of your own.`;
-export const notAssigned: Silence = {
+const limitReached = `The provider account allows at most ${maxRoutesPerAccount} routes. Use a pattern for several numbers, or a provider account of your own.`;
+export const notAssigned: Inactive = {
   status: "waiting",
   reason:
     "The number is not assigned to you on the shared provider account. Ask the operator to assign it, or use a provider account of your own.",
 };
 
 /**
- * Which routes answer, in the order in which they are asked, and of the others why they do not. `numbers`: what is assigned
- * on a shared account, where a route answers within its client's own only; null on a client's own account. A later route
- * takes nobody's place; a client's `rank` orders its own routes and fills its own places.
+ * Selects the routes that answer, in the order in which the provider tries them, and returns why the others do not. `numbers`
+ * are the assignments on a shared account, where a route must lie within an assignment of its client; null on a client's own
+ * account. A newer route never takes the place of another client's route. `rank` orders the routes of one client only.
  */
 export function selectAnsweringRoutes(
-  rules: readonly AccountRoute[],
+  routes: readonly AccountRoute[],
   numbers: readonly AccountNumber[] | null,
   places: number,
 ) {
-  const silent = new Map<string, Silence>();
-  const fail = ({ id }: AccountRoute, reason: string) => silent.set(id, { status: "failed", reason });
-  const able = rules.filter((rule): rule is Answering => {
-    const reason = silenceOf(rule);
-    if (reason) fail(rule, reason);
-    else if (numbers && !numberOf(rule, numbers)) silent.set(rule.id, notAssigned);
-    return !silent.has(rule.id);
+  const inactive = new Map<string, Inactive>();
+  const fail = ({ id }: AccountRoute, reason: string) => inactive.set(id, { status: "failed", reason });
+  const eligible = routes.filter((route): route is Answering => {
+    const reason = inactiveReasonOf(route);
+    if (reason) fail(route, reason);
+    else if (numbers && !numberOf(route, numbers)) inactive.set(route.id, notAssigned);
+    return !inactive.has(route.id);
   });
-  for (const [number, within] of Map.groupBy(able, (rule) => numberOf(rule, numbers ?? []))) {
+  for (const [number, within] of Map.groupBy(eligible, (route) => numberOf(route, numbers ?? []))) {
     const over = number ? within.toSorted(byRank).slice(number.maxRoutes) : [];
-    for (const rule of over) fail(rule, `Within ${number?.pattern} ${number?.maxRoutes} routes answer at most.`);
+    for (const route of over)
+      fail(
+        route,
+        `At most ${number?.maxRoutes} routes within ${number?.pattern} can answer. Disable another route first.`,
+      );
   }
-  const left = able.filter(({ id }) => !silent.has(id));
-  const placesOf = Map.groupBy(left.slice(0, places), ({ clientId }) => clientId);
+  const candidates = eligible.filter(({ id }) => !inactive.has(id));
+  const placesOf = Map.groupBy(candidates.slice(0, places), ({ clientId }) => clientId);
   const answering = [...placesOf].flatMap(([clientId, { length }]) => {
-    const own = left.filter((rule) => rule.clientId === clientId).toSorted(byRank);
-    for (const rule of own.slice(length)) fail(rule, noPlace);
+    const own = candidates.filter((route) => route.clientId === clientId).toSorted(byRank);
+    for (const route of own.slice(length)) fail(route, limitReached);
     return own.slice(0, length);
   });
-  for (const rule of left) if (!placesOf.has(rule.clientId)) fail(rule, noPlace);
-  return { answering, silent };
+  for (const route of candidates) if (!placesOf.has(route.clientId)) fail(route, limitReached);
+  return { answering, inactive };
 }
 
-const numberOf = (rule: AccountRoute, numbers: readonly AccountNumber[]) =>
-  numbers.find((number) => number.clientId === rule.clientId && covers(number.pattern, rule.pattern));
+const numberOf = (route: AccountRoute, numbers: readonly AccountNumber[]) =>
+  numbers.find((number) => number.clientId === route.clientId && covers(number.pattern, route.pattern));
 
-function silenceOf(rule: AccountRoute): string | null {
-  const { enabled, agentState, providerAgentId, clientStatus, requiredVariables } = rule;
-  if (!enabled) return "The rule is switched off.";
-  if (agentState !== "active" || providerAgentId === null) return `The agent is ${agentState}.`;
+function inactiveReasonOf(route: AccountRoute): string | null {
+  const { enabled, agentStatus, providerAgentId, clientStatus, requiredVariables } = route;
+  if (!enabled) return "The route is disabled.";
+  if (agentStatus !== "active" || providerAgentId === null) return `The agent is ${agentStatus}.`;
   if (requiredVariables?.length) return needsVariables(requiredVariables);
   return clientStatus === "suspended" ? "The client is suspended." : null;
 }

@@ -6,7 +6,7 @@ import { NumberField, SipAuthUserField, SipHostField, SipUserField } from "../co
 const carrierNames = ["sip", "twilio", "telnyx", "plivo"] as const;
 const Carrier = z.enum(carrierNames).meta({ examples: ["sip"] });
 
-const OwnNumber = NumberField().meta({ redact: "none", examples: ["+493012345678"] }); // the client's own line, which every audit asks for
+const OwnNumber = NumberField().meta({ redact: "none", examples: ["+493012345678"] }); // the client's own number, which the audit log needs
 const Server = SipHostField(100).meta({ examples: ["sip.example.com"] });
 const SipUser = SipUserField(60).meta({ examples: ["reception"] });
 const AuthUser = SipAuthUserField(60);
@@ -16,7 +16,7 @@ const registrationId = Id("sipRegistration", examples.registration);
 export const Registration = z
   .object({
     id: registrationId,
-    // As they were given: what was taken before a rule came stays as it is.
+    // As stored: values accepted before a validation rule existed stay valid.
     username: z.string().meta({ examples: ["reception"] }),
     proxy: z.string().meta({ examples: ["sip.example.com"] }),
     outboundProxy: z
@@ -26,7 +26,7 @@ export const Registration = z
     authUser: z
       .string()
       .nullable()
-      .meta({ description: "Where it differs from the user name.", examples: [null] }),
+      .meta({ description: "Only if it differs from `username`.", examples: [null] }),
     status: z.enum(["provisioning", "active", "failed"]).meta({ examples: ["active"] }),
     statusReason: z
       .string()
@@ -36,7 +36,7 @@ export const Registration = z
       .boolean()
       .nullable()
       .meta({
-        description: "Whether the other side lets it in; null while that has not been tried.",
+        description: "Whether the SIP server accepts the registration. null until it was tried.",
         examples: [true],
       }),
     createdAt: Timestamp,
@@ -51,13 +51,16 @@ export const CreateRegistration = z.strictObject({
     .string()
     .min(1)
     .max(200)
-    .meta({ description: "Goes to the voice provider, and is kept nowhere here.", redact: "secret", examples: ["…"] }),
-  proxy: Server.meta({ description: "The server, with its port if need be: on the open internet." }),
+    .meta({ description: "Sent to the voice provider and not stored here.", redact: "secret", examples: ["…"] }),
+  proxy: Server.meta({
+    description: "The host of the SIP server, with an optional port. It must be reachable from the internet.",
+  }),
   outboundProxy: Server.nullable().default(null),
   authUser: AuthUser.nullable()
     .default(null)
     .meta({
-      description: "The name that goes with the password, where it is not `username`; some servers want `user@domain`.",
+      description:
+        "The user name for authentication, if it differs from `username`. Some servers expect `user@domain`.",
       redact: "none",
       examples: [null],
     }),
@@ -67,18 +70,18 @@ export const RegistrationId = z.strictObject({ id: registrationId });
 export const ListRegistrations = z.strictObject({ ...PageInput });
 export type ListRegistrations = z.output<typeof ListRegistrations>;
 
-export const routeStates = ["pending", "waiting", "live", "failed"] as const;
+export const routeStatuses = ["pending", "waiting", "live", "failed"] as const;
 export const RoutePattern = z
   .string()
   .regex(
     /^(\+?[0-9]{1,15}|[A-Za-z][A-Za-z0-9_.-]{0,59})\*?$/,
-    "Write a number or the user of a SIP address; `*` at the end stands for the rest.",
+    "Write a number or the user part of a SIP address. `*` at the end matches any rest.",
   );
 
 const routeFields = {
   pattern: RoutePattern.meta({
     description:
-      "What was called: `+493012345678`, `+4930*`, `reception`. A number is kept with its plus sign, and answered without it too.",
+      "The called address: `+493012345678`, `+4930*` or `reception`. A number is stored with its plus sign and matches without it too.",
     examples: ["+493012345678"],
   }),
   agentId: Id("agent", examples.agent),
@@ -87,7 +90,7 @@ const routeFields = {
     .min(0)
     .max(1000)
     .meta({
-      description: "Where several of your rules fit, the lowest rank answers, then the narrower pattern.",
+      description: "If several of your routes match, the lowest rank answers, then the narrower pattern.",
       examples: [0],
     }),
   enabled: z.boolean().meta({ examples: [true] }),
@@ -104,9 +107,9 @@ export const Route = z
   .object({
     id: routeId,
     ...routeFields,
-    status: z.enum(routeStates).meta({
+    status: z.enum(routeStatuses).meta({
       description:
-        "Whether the voice provider knows of it. `waiting`: on the shared account the number is not assigned to you, so the route answers nobody; an operator assigns it.",
+        "The status at the voice provider. `waiting`: the number of the shared account is not assigned to you, so the route does not answer. An operator can assign it.",
       examples: ["live"],
     }),
     statusReason: z
@@ -136,7 +139,7 @@ export type UpdateRoute = z.output<typeof UpdateRoute>;
 export const RouteId = z.strictObject({ id: routeId });
 export const ListRoutes = z.strictObject({
   ...PageInput,
-  agentId: routeFields.agentId.optional().meta({ description: "The rules by which this agent answers." }),
+  agentId: routeFields.agentId.optional().meta({ description: "Only routes of this agent." }),
 });
 export type ListRoutes = z.output<typeof ListRoutes>;
 
@@ -145,18 +148,24 @@ const Cidr = z.cidrv4("Write an IPv4 range such as 192.0.2.0/24.").meta({ exampl
 export const TelephonyConfig = z
   .object({
     accountIsShared: z.boolean().meta({
-      description: "Whether all that follows is the installation's, or of a provider account of your own.",
+      description: "Whether you use the installation's shared provider account, or your own.",
       examples: [true],
     }),
     sip: z.object({
       domain: z
         .string()
         .nullable()
-        .meta({ description: "Where calls come in: `sip:<user>@<domain>`.", examples: ["example.sip.ultravox.ai"] }),
+        .meta({
+          description: "The domain for inbound calls: `sip:<user>@<domain>`.",
+          examples: ["example.sip.ultravox.ai"],
+        }),
       allowedCidrRanges: z
         .array(z.string())
         .nullable()
-        .meta({ description: "From where calls are taken; null: the operator's affair.", examples: [null] }),
+        .meta({
+          description: "The IP ranges from which inbound calls are accepted. null on the shared account.",
+          examples: [null],
+        }),
     }),
     carriers: z.array(
       z.object({
@@ -165,7 +174,7 @@ export const TelephonyConfig = z
         account: z
           .string()
           .nullable()
-          .meta({ description: "Its account there; null where it is the operator's.", examples: [null] }),
+          .meta({ description: "The account at the carrier. null on the shared account.", examples: [null] }),
         secretPrefix: z
           .string()
           .nullable()
@@ -177,28 +186,28 @@ export const TelephonyConfig = z
       .string()
       .nullable()
       .meta({ examples: ["+493012345678"] }),
-    registrations: z.array(Registration).meta({ description: "The newest hundred." }),
-    routes: z.array(Route).meta({ description: "The newest hundred." }),
+    registrations: z.array(Registration).meta({ description: "The newest 100." }),
+    routes: z.array(Route).meta({ description: "The newest 100." }),
     numbers: z
       .array(
         z.object({
           pattern: z.string().meta({ examples: ["+49301234*"] }),
-          maxRoutes: z.int().meta({ description: "So many routes within it answer.", examples: [5] }),
+          maxRoutes: z.int().meta({ description: "How many matching routes can answer.", examples: [5] }),
         }),
       )
-      .meta({ description: "What operators have assigned to you on the shared account: routes answer within it." }),
+      .meta({ description: "The numbers of the shared account that operators have assigned to you." }),
   })
   .meta({ id: "TelephonyConfig" });
 export type TelephonyConfig = z.output<typeof TelephonyConfig>;
 
-const ownAccountOnly = "Only with a provider account of your own.";
+const ownAccountOnly = "Needs a provider account of your own.";
 export const UpdateTelephony = z.strictObject({
   defaultCarrier: Carrier.nullable()
     .optional()
-    .meta({ description: "What a call uses that names none; null: `sip`.", examples: ["telnyx"] }),
+    .meta({ description: "The carrier of calls without `carrier`. null: `sip`.", examples: ["telnyx"] }),
   defaultFrom: OwnNumber.nullable()
     .optional()
-    .meta({ description: "What a call shows that names no `from`.", redact: "none", examples: ["+493012345678"] }),
+    .meta({ description: "The caller number of calls without `from`.", redact: "none", examples: ["+493012345678"] }),
   allowedCidrRanges: z
     .array(Cidr)
     .max(50)
@@ -232,7 +241,7 @@ export const UpdateTelephony = z.strictObject({
     })
     .optional()
     .meta({
-      description: `Sets the carrier up at the voice provider with your stored credential, or takes it away. ${ownAccountOnly}`,
+      description: `Sets up the carrier at the voice provider with your stored credential; \`false\` or null removes it. ${ownAccountOnly}`,
       examples: [{ twilio: true }],
     }),
 });

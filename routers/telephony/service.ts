@@ -4,6 +4,7 @@ import { newId } from "../../db/ids.ts";
 import { enqueue, enqueueEach } from "../../db/queue.ts";
 import { agents } from "../../db/schema/agents.ts";
 import { inboundRoutes, telephonyConfigs } from "../../db/schema/telephony.ts";
+import { dbNow } from "../../db/time.ts";
 import { toolsOf } from "../agents/references.ts";
 import { agentNotFound, loadAgent } from "../agents/service.ts";
 import { needsVariables, requiredOf } from "../agents/variables.ts";
@@ -11,15 +12,14 @@ import { ApiError } from "../core/errors.ts";
 import { toIso } from "../core/fields.ts";
 import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
 import { accountFor, platformAccount } from "../credentials/accounts.ts";
-import { covers, normalised, overlap, widthProblem } from "./pattern.ts";
+import { covers, normalizePattern, overlap, widthProblem } from "./pattern.ts";
 import { type Assignments, notAssigned } from "./rules.ts";
 import type { CreateRoute, ListRoutes, Route, UpdateRoute } from "./schema.ts";
 
 type Row = typeof inboundRoutes.$inferSelect;
-const now = sql`clock_timestamp()` as unknown as Date; // drizzle takes an expression where its types ask for a value
-const notFound = (id: string) => new ApiError("inbound_route_not_found", `There is no inbound routing rule ${id}.`);
+const notFound = (id: string) => new ApiError("inbound_route_not_found", `There is no inbound route ${id}.`);
 
-/** The row of this client; what it would be, where there is none. */
+/** The configuration of this client; defaults if there is no row. */
 export async function configOf(tx: Tx) {
   const [row] = await tx.select().from(telephonyConfigs);
   return { defaultCarrier: row?.defaultCarrier ?? null, defaultFrom: row?.defaultFrom ?? null };
@@ -27,24 +27,24 @@ export async function configOf(tx: Tx) {
 
 export async function saveConfig(tx: Tx, changes: Partial<typeof telephonyConfigs.$inferInsert>) {
   const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
-  const set = { ...given, updatedAt: now };
+  const set = { ...given, updatedAt: dbNow() };
   await tx.insert(telephonyConfigs).values(set).onConflictDoUpdate({ target: telephonyConfigs.clientId, set });
 }
 
-const mostRoutes = 100;
+const maxRoutes = 100;
 
-/** A route for calls that come in. The provider is told by a job; the route says when it was. */
+/** Creates an inbound route. A job updates the provider and then sets the status of the route. */
 export async function createRoute(tx: Tx, input: CreateRoute, assignments: Assignments): Promise<Route> {
-  const accountId = await accountToAnswer(tx, input.agentId, input.enabled);
-  const pattern = normalised(input.pattern);
+  const accountId = await lockAnsweringAgent(tx, input.agentId, input.enabled);
+  const pattern = normalizePattern(input.pattern);
   await lockRoutes(tx);
   await refuseTooMany(tx);
-  const standing = await standingOf(tx, { accountId, pattern, field: "pattern" }, assignments);
+  const statusFields = await initialStatusOf(tx, { accountId, pattern, field: "pattern" }, assignments);
   const [row] = await tx
     .insert(inboundRoutes)
-    .values({ id: newId("route"), ...input, pattern, providerAccountId: accountId, ...standing })
+    .values({ id: newId("route"), ...input, pattern, providerAccountId: accountId, ...statusFields })
     .returning();
-  await tellProvider(tx, accountId);
+  await enqueueSync(tx, accountId);
   return toRoute(row!);
 }
 
@@ -53,30 +53,32 @@ export async function updateRoute(tx: Tx, { id, ...changes }: UpdateRoute, assig
   const [old] = await tx.select().from(inboundRoutes).where(eq(inboundRoutes.id, id)).for("update");
   if (!old) throw notFound(id);
   const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
-  const answers = changes.agentId !== undefined || changes.enabled !== undefined;
-  const accountId = answers
-    ? await accountToAnswer(tx, changes.agentId ?? old.agentId, changes.enabled ?? old.enabled)
+  const isAgentChanged = changes.agentId !== undefined || changes.enabled !== undefined;
+  const accountId = isAgentChanged
+    ? await lockAnsweringAgent(tx, changes.agentId ?? old.agentId, changes.enabled ?? old.enabled)
     : old.providerAccountId;
-  const pattern = changes.pattern === undefined ? old.pattern : normalised(changes.pattern);
+  const pattern = changes.pattern === undefined ? old.pattern : normalizePattern(changes.pattern);
   const field = changes.pattern === undefined ? "agentId" : "pattern";
   const isSame = pattern === old.pattern && accountId === old.providerAccountId;
-  // What waits for an operator goes on waiting when something else of it changes.
+  // A route that waits for an operator keeps waiting when its other fields change.
   const unchanged = old.status === "waiting" ? {} : pending;
-  const standing = isSame ? unchanged : await standingOf(tx, { accountId, pattern, field, ownId: id }, assignments);
+  const statusFields = isSame
+    ? unchanged
+    : await initialStatusOf(tx, { accountId, pattern, field, ownId: id }, assignments);
   const [row] = await tx
     .update(inboundRoutes)
-    .set({ ...given, pattern, providerAccountId: accountId, ...standing, updatedAt: now })
+    .set({ ...given, pattern, providerAccountId: accountId, ...statusFields, updatedAt: dbNow() })
     .where(eq(inboundRoutes.id, id))
     .returning();
-  await tellProvider(tx, accountId);
-  if (accountId !== old.providerAccountId) await tellProvider(tx, old.providerAccountId);
+  await enqueueSync(tx, accountId);
+  if (accountId !== old.providerAccountId) await enqueueSync(tx, old.providerAccountId);
   return toRoute(row!);
 }
 
 export async function removeRoute(tx: Tx, id: string) {
-  const [gone] = await tx.delete(inboundRoutes).where(eq(inboundRoutes.id, id)).returning();
-  if (!gone) throw notFound(id);
-  await tellProvider(tx, gone.providerAccountId);
+  const [removed] = await tx.delete(inboundRoutes).where(eq(inboundRoutes.id, id)).returning();
+  if (!removed) throw notFound(id);
+  await enqueueSync(tx, removed.providerAccountId);
 }
 
 export async function getRoute(tx: Tx, id: string): Promise<Route> {
@@ -102,7 +104,7 @@ export async function listRoutes(tx: Tx, { limit, cursor, agentId }: ListRoutes,
   return toPage(key, rows.map(toRoute), limit, ({ id }) => id);
 }
 
-/** The provider account that has the agent: a call that comes in there can be answered by no other. */
+/** The provider account of the agent. Only calls to that account can reach the agent. */
 async function accountOfAgent(tx: Tx, agentId: string): Promise<string> {
   const [agent] = await tx
     .select({ accountId: agents.providerAccountId })
@@ -112,8 +114,8 @@ async function accountOfAgent(tx: Tx, agentId: string): Promise<string> {
   return agent.accountId;
 }
 
-/** As `accountOfAgent`, for an agent that is to answer. It is held, so that it is not deleted meanwhile. */
-async function accountToAnswer(tx: Tx, agentId: string, enabled: boolean): Promise<string> {
+/** Like `accountOfAgent`, for an agent that will answer. Locks the agent, so that it is not deleted meanwhile. */
+async function lockAnsweringAgent(tx: Tx, agentId: string, enabled: boolean): Promise<string> {
   await tx.select({ id: agents.id }).from(agents).where(eq(agents.id, agentId)).for("share");
   const { agent, config } = await loadAgent(tx, agentId);
   const required = enabled ? requiredOf(config, await toolsOf(tx, config)) : [];
@@ -124,7 +126,7 @@ async function accountToAnswer(tx: Tx, agentId: string, enabled: boolean): Promi
   return agent.providerAccountId;
 }
 
-/** A client's own are made and changed one after another: so they can be counted, and none is made twice. */
+/** Serialises changes of a client's routes, so that the limit holds and no pattern is created twice. */
 async function lockRoutes(tx: Tx) {
   await tx.execute(
     sql`select pg_advisory_xact_lock(hashtextextended('telephony.routes:' || current_setting('app.client_id'), 0))`,
@@ -133,25 +135,24 @@ async function lockRoutes(tx: Tx) {
 
 async function refuseTooMany(tx: Tx) {
   const [found] = await tx.select({ routes: count() }).from(inboundRoutes);
-  if ((found?.routes ?? 0) < mostRoutes) return;
+  if ((found?.routes ?? 0) < maxRoutes) return;
   throw new ApiError(
     "inbound_route_limit_reached",
-    `A client has ${mostRoutes} inbound routes at most. Delete one first.`,
+    `A client can have at most ${maxRoutes} inbound routes. Delete one first.`,
   );
 }
 
-type Wanted = { accountId: string; pattern: string; field: "pattern" | "agentId"; ownId?: string };
+type RoutePlacement = { accountId: string; pattern: string; field: "pattern" | "agentId"; ownId?: string };
 const pending = { status: "pending", statusReason: null } as const;
 
 /**
- * How a route with this pattern begins. On a shared account it answers within what an operator assigned to its client. What
- * is assigned to another is refused; what is assigned to nobody can be asked for, and takes nothing from anybody.
+ * The first status of a route with this pattern. On a shared account a route answers only within a number assigned to its
+ * client. A number assigned to another client is refused; an unassigned number can be requested: the route waits.
  */
-async function standingOf(tx: Tx, { accountId, pattern, field, ownId }: Wanted, assignments: Assignments) {
-  const refuse = (code: "inbound_route_taken" | "input_invalid", message: string) => {
-    throw new ApiError(code, `${field}: ${message}`, { details: [{ path: field, message }] });
-  };
-  const [twin] = await tx
+async function initialStatusOf(tx: Tx, { accountId, pattern, field, ownId }: RoutePlacement, assignments: Assignments) {
+  const taken = (message: string) =>
+    new ApiError("inbound_route_taken", `${field}: ${message}`, { details: [{ path: field, message }] });
+  const [duplicate] = await tx
     .select({ id: inboundRoutes.id })
     .from(inboundRoutes)
     .where(
@@ -161,26 +162,25 @@ async function standingOf(tx: Tx, { accountId, pattern, field, ownId }: Wanted, 
         ownId ? ne(inboundRoutes.id, ownId) : undefined,
       ),
     );
-  if (twin) refuse("inbound_route_taken", `${pattern} is answered by your route ${twin.id}: change that one.`);
+  if (duplicate) throw taken(`Your route ${duplicate.id} already answers ${pattern}. Change that route instead.`);
   if (accountId !== platformAccount) return pending;
-  const objection = widthProblem(pattern);
-  if (objection) refuse("input_invalid", `${objection} On the shared provider account a pattern is no wider.`);
+  const problem = widthProblem(pattern);
+  if (problem) throw ApiError.invalid(field, `${problem} Wider patterns need a provider account of your own.`);
   const assigned = await assignments(accountId);
-  if (assigned.some((each) => each.isOwn && covers(each.pattern, pattern))) return pending;
-  if (assigned.some((each) => !each.isOwn && overlap(each.pattern, pattern))) {
-    refuse(
-      "inbound_route_taken",
-      `${pattern} fits what is assigned to another client. If the number is yours, ask the operator; or use a provider account of your own.`,
+  if (assigned.some((number) => number.isOwn && covers(number.pattern, pattern))) return pending;
+  if (assigned.some((number) => !number.isOwn && overlap(number.pattern, pattern))) {
+    throw taken(
+      `${pattern} overlaps with a number of another client. If the number is yours, contact the operator, or use a provider account of your own.`,
     );
   }
   return { status: notAssigned.status, statusReason: notAssigned.reason };
 }
 
-/** At most one such job waits per account; it tells all there is by then. */
-const tellProvider = (tx: Tx, accountId: string) =>
+/** At most one sync job is queued per account. It sends all routes that exist when it runs. */
+const enqueueSync = (tx: Tx, accountId: string) =>
   enqueue(tx, "telephony.sync", { accountId }, { key: accountId, delaySeconds: 1 });
 
-/** In a transaction of the house: whether this client's rules answer has changed, so each of their accounts is told. */
+/** Enqueues a sync for each account of a client whose routes start or stop answering. `tx` is a system transaction. */
 export async function enqueueSyncOfClient(tx: Tx, clientId: string) {
   const accounts = await tx
     .selectDistinct({ accountId: inboundRoutes.providerAccountId })
@@ -190,12 +190,12 @@ export async function enqueueSyncOfClient(tx: Tx, clientId: string) {
   await enqueueEach(tx, "telephony.sync", each);
 }
 
-export async function isShared(tx: Tx): Promise<{ accountId: string; shared: boolean }> {
+export async function accountOfClient(tx: Tx): Promise<{ accountId: string; shared: boolean }> {
   const accountId = await accountFor(tx);
   return { accountId, shared: accountId === platformAccount };
 }
 
-/** The newest hundred, for the overview. */
+/** The newest hundred, for the configuration. */
 export async function newestRoutes(tx: Tx): Promise<Route[]> {
   const rows = await tx.select().from(inboundRoutes).orderBy(desc(inboundRoutes.id)).limit(100);
   return rows.map(toRoute);

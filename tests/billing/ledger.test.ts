@@ -24,10 +24,10 @@ const agents = { ada: agentId, bob: await makeAgent(h, {}, h.bob.key) };
 const deadlocks = () => lines.filter((line) => line.includes("deadlock detected"));
 const retried = () => lines.filter((line) => line.includes('"outcome":"retry"') && line.includes('"ingress.apply"'));
 
-const isWaiting = async (task: string) => (await waitingJobs(h, task)).length > 0;
+const isQueued = async (task: string) => (await waitingJobs(h, task)).length > 0;
 
-test("after a storm of two hundred calls the books are right to the last micro", { timeout: 300_000 }, async () => {
-  // Nine that look as if the provider were down: after ten in a row it would not be asked any more.
+test("after 200 calls with faults the ledger balances exactly", { timeout: 300_000 }, async () => {
+  // Nine failures in total: after ten in a row the circuit breaker would stop all requests.
   await h.simulator.faults({
     webhooks: { duplicate: 1, reorder: "shuffle", delaySeconds: 5 },
     create: {
@@ -60,14 +60,14 @@ test("after a storm of two hundred calls the books are right to the last micro",
   );
   const perform = ({ to, index }: { to: string; index: number }) => {
     const mine = index % 3 === 0 ? ("bob" as const) : ("ada" as const);
-    const ask = { key: h[mine].key, idempotencyKey: `storm-${index}` };
+    const options = { key: h[mine].key, idempotencyKey: `storm-${index}` };
     const body = { agentId: agents[mine], medium: phone(to), metadata: { storm: `${index}` } };
     return until(async () => {
-      const answer = await h.post("/calls", body, ask);
-      return answer.body.error?.code === "server_overloaded" ? null : answer; // nothing was done: he comes again
+      const response = await h.post("/calls", body, options);
+      return response.body.error?.code === "server_overloaded" ? null : response; // nothing was done, so the caller retries
     });
   };
-  // Each request is made twice, as an impatient caller would, twenty of them under way at any time.
+  // Each request is sent twice, with twenty running at any time.
   const queue = plan.flatMap((each) => [each, each]);
   const statuses = new Map<number, number>();
   await Promise.all(
@@ -79,8 +79,8 @@ test("after a storm of two hundred calls the books are right to the last micro",
     }),
   );
   expect([...statuses.keys()].filter((status) => ![201, 202, 409, 422, 503].includes(status))).toEqual([]);
-  expect(statuses.get(202), "some answers were lost").toBeGreaterThan(0);
-  await expectSoundBooks(h); // also in the middle of it
+  expect(statuses.get(202), "some responses were lost").toBeGreaterThan(0);
+  await expectSoundBooks(h); // also while calls are running
   await h.simulator.faults({});
   await letSafetyJobsRun(h, 30);
 
@@ -88,18 +88,19 @@ test("after a storm of two hundred calls the books are right to the last micro",
     select id, metadata->>'storm' as storm from calls where metadata ? 'storm'`;
   expect(rows).toHaveLength(200);
   expect(new Set(rows.map(({ storm }) => storm)).size, "one call per key").toBe(200);
-  const sweep = async () => (await isWaiting("calls.sweep")) || sweepNow(h);
+  const sweep = async () => (await isQueued("calls.sweep")) || sweepNow(h);
   const sweeping = setInterval(() => sweep().catch(() => {}), 1000);
   await until(async () => {
-    const [left] = await h.owner`select count(*)::int as calls from calls
+    const [pending] = await h.owner`select count(*)::int as calls from calls
       where not (status = 'failed' or (status = 'ended' and cost_micros is not null))`;
-    return left!.calls === 0;
+    return pending!.calls === 0;
   }, 120).finally(() => clearInterval(sweeping));
   await expectSoundBooks(h);
   const [open] = await h.owner`select count(*)::int as holds from holds where status = 'held'`;
   expect(open!.holds).toBe(0);
-  const [taken] = await h.owner`select count(*)::int as calls from calls where metadata ? 'storm' and status = 'ended'`;
-  expect(taken!.calls, "the provider was asked all the while").toBeGreaterThan(100);
+  const [accepted] =
+    await h.owner`select count(*)::int as calls from calls where metadata ? 'storm' and status = 'ended'`;
+  expect(accepted!.calls, "the provider stayed in use").toBeGreaterThan(100);
   for (const { id } of rows) {
     const { status } = await callRow(h, id);
     expect(await acceptedFor(h, id), `${id} is ${status}`).toBe(status === "failed" ? 0 : 1);
@@ -108,17 +109,17 @@ test("after a storm of two hundred calls the books are right to the last micro",
     const kinds = (await postingsOf(h, id)).map(([kind]) => kind);
     expect(kinds).toEqual(["hold", status === "failed" ? "release" : "settlement"]);
   }
-  for (const { clientId } of [h.ada, h.bob]) await storyOf(h, clientId); // the credits' own events: 1..n without a gap
-  expect(deadlocks(), "nobody waits crosswise").toEqual([]);
+  for (const { clientId } of [h.ada, h.bob]) await storyOf(h, clientId); // the credit events: 1..n without a gap
+  expect(deadlocks(), "no deadlocks").toEqual([]);
 });
 
-test("many bills at once for different calls of one client: nobody waits crosswise", async () => {
+test("concurrent bills of one client do not deadlock", async () => {
   const first = await until(async () => {
     const { status, body } = await h.post("/calls", { agentId, medium: phone("+14155550100") });
     return status === 201 && (body.data.id as string);
   });
   await finished(h, first);
-  await until(async () => !(await isWaiting("ingress.apply")));
+  await until(async () => !(await isQueued("ingress.apply")));
   const before = deadlocks().length;
   const retriedBefore = retried().length;
   const ids = await Promise.all(
@@ -135,11 +136,11 @@ test("many bills at once for different calls of one client: nobody waits crosswi
   await Promise.all(upstream.map((id) => h.simulator.control(`calls/${id}/end`)));
   for (const id of ids) await finished(h, id);
   expect(deadlocks().length).toBe(before);
-  expect(retried().slice(retriedBefore), "none had to be tried again").toEqual([]);
+  expect(retried().slice(retriedBefore), "no job was retried").toEqual([]);
   await expectSoundBooks(h);
 });
 
-test("a revision of a bill is posted once, whoever posts it and however often", async () => {
+test("a revision of a bill is posted once, however often it is sent", async () => {
   const { body } = await h.post("/calls", { agentId, medium: phone("+14155550100") });
   const id = body.data.id as string;
   const { cost_micros } = await finished(h, id);
@@ -156,11 +157,11 @@ test("a revision of a bill is posted once, whoever posts it and however often", 
     ["settlement", cost + 500],
   ]);
   expect(postings).toHaveLength(4);
-  await settle(4, cost); // as it stands in the call's row
+  await settle(4, cost); // the value of the call's row
   await expectSoundBooks(h);
 });
 
-test("a bill beyond the hold takes the balance below zero, and then nothing new starts", async () => {
+test("a bill above the hold takes the balance below zero, and new calls are refused", async () => {
   const { clientId, key } = h.bob;
   const { body } = await h.post("/calls", { agentId: agents.bob, medium: phone("+14155550015") }, { key });
   const id = body.data.id as string;
@@ -174,24 +175,24 @@ test("a bill beyond the hold takes the balance below zero, and then nothing new 
   expect((await h.get("/billing/balance", { key })).body.data.availableMicros).toBe(availableMicros + held);
 });
 
-test("the same grant gives once", async () => {
+test("a grant with the same source is posted once", async () => {
   const entry = { clientId: h.ada.clientId };
   const before = (await h.get("/billing/balance")).body.data.availableMicros;
-  const give = () => h.deps.db.asClient(entry, (tx) => grantCredits(tx, "christmas", 5, "Merry Christmas"));
-  await Promise.all([give(), give(), give()]);
+  const grant = () => h.deps.db.asClient(entry, (tx) => grantCredits(tx, "christmas", 5, "Merry Christmas"));
+  await Promise.all([grant(), grant(), grant()]);
   expect((await h.get("/billing/balance")).body.data.availableMicros).toBe(before + 5);
   await expectEntriesSound();
 });
 
 async function expectEntriesSound() {
-  const crooked = await h.owner`select transaction_id from ledger_entries group by client_id, transaction_id
+  const unbalanced = await h.owner`select transaction_id from ledger_entries group by client_id, transaction_id
     having sum(amount_micros) <> 0`;
-  expect(crooked).toEqual([]);
+  expect(unbalanced).toEqual([]);
 }
 
-test("what is posted is never changed or removed: by no login, and not by the owner either", async () => {
+test("no login can change or delete postings, not even the owner", async () => {
   const { tenantUrl, systemUrl, workerUrl } = h.deps.roles;
-  const logins = { tenant: tenantUrl, house: systemUrl, worker: workerUrl, owner: h.database.url };
+  const logins = { tenant: tenantUrl, system: systemUrl, worker: workerUrl, owner: h.database.url };
   const before = await h.owner`select * from ledger_entries order by transaction_id, account`;
   for (const [name, url] of Object.entries(logins)) {
     const sql = postgres(url, { max: 1, onnotice: () => {} });
@@ -206,11 +207,11 @@ test("what is posted is never changed or removed: by no login, and not by the ow
         "update prices set call_micros_per_minute = 1",
         "delete from prices",
       ]) {
-        const trying = sql.begin(async (tx) => {
+        const attempt = sql.begin(async (tx) => {
           await tx`select set_config('app.client_id', ${h.ada.clientId}, true)`;
           await tx.unsafe(statement);
         });
-        await expect(trying, `${name}: ${statement}`).rejects.toMatchObject({ code: "42501" });
+        await expect(attempt, `${name}: ${statement}`).rejects.toMatchObject({ code: "42501" });
       }
     } finally {
       await sql.end();
@@ -219,7 +220,7 @@ test("what is posted is never changed or removed: by no login, and not by the ow
   expect(await h.owner`select * from ledger_entries order by transaction_id, account`).toEqual(before);
 });
 
-test("a transaction that does not sum to zero does not commit, nor does one posted twice", async () => {
+test("a transaction that does not sum to zero, or is posted twice, does not commit", async () => {
   const { clientId } = h.ada;
   const sql = postgres(h.deps.roles.tenantUrl, { max: 1, onnotice: () => {} });
   const write = (id: string, source: string, entries: [string, number][]) =>
@@ -231,17 +232,17 @@ test("a transaction that does not sum to zero does not commit, nor does one post
       }
     });
   try {
-    const crooked: [string, number][] = [
+    const unbalanced: [string, number][] = [
       ["available", 5],
       ["adjustments", -4],
     ];
-    await expect(write("txn_crooked", "crooked", crooked)).rejects.toThrow("does not sum to zero but to 1");
+    await expect(write("txn_unbalanced", "unbalanced", unbalanced)).rejects.toThrow("does not sum to zero but to 1");
     await expect(write("txn_single", "single", [["available", 5]])).rejects.toThrow("does not sum to zero but to 5");
-    await write("txn_straight", "straight", [
+    await write("txn_balanced", "balanced", [
       ["available", 5],
       ["adjustments", -5],
     ]);
-    await expect(write("txn_twice", "straight", [])).rejects.toMatchObject({ code: "23505" });
+    await expect(write("txn_twice", "balanced", [])).rejects.toMatchObject({ code: "23505" });
   } finally {
     await sql.end();
   }

@@ -24,12 +24,12 @@ const book: Price = {
   voiceCloneMicros: 0,
 };
 
-test("no call within its limits costs more than was held for it, however it is billed", () => {
+test("a call within its limits never costs more than its hold", () => {
   const share = fc.double({ min: 0, max: 1, noNaN: true });
   fc.assert(
-    fc.property(anyPrice, limits, share, share, fc.boolean(), (price, limit, rang, talked, telephone) => {
-      const ring = rang * limit.joinTimeoutSeconds;
-      const talk = talked * limit.maxDurationSeconds;
+    fc.property(anyPrice, limits, share, share, fc.boolean(), (price, limit, ringShare, talkShare, telephone) => {
+      const ring = ringShare * limit.joinTimeoutSeconds;
+      const talk = talkShare * limit.maxDurationSeconds;
       const rounded = (seconds: number) => Math.ceil(seconds / price.roundingSeconds) * price.roundingSeconds;
       const bill = { billedSeconds: rounded(talk), sipBilledSeconds: telephone ? rounded(ring + talk) : 0 };
       const held = holdMicros(price, { ...limit, telephone, transfers: false });
@@ -39,18 +39,18 @@ test("no call within its limits costs more than was held for it, however it is b
   );
 });
 
-test("where a transfer may keep a second leg open, the line is held for twice", () => {
+test("an agent that may transfer holds the line twice", () => {
   fc.assert(
     fc.property(anyPrice, limits, (price, limit) => {
       const hold = (telephone: boolean, transfers: boolean) => holdMicros(price, { ...limit, telephone, transfers });
       const line = hold(true, false) - hold(false, false);
       expect(hold(true, true) - hold(true, false)).toBe(line);
-      expect(hold(false, true), "no line, no second leg").toBe(hold(false, false));
+      expect(hold(false, true), "a web call has no second leg").toBe(hold(false, false));
     }),
   );
 });
 
-test("seconds are rounded up to the provider's six, and never by more than that", () => {
+test("seconds are rounded up to the rounding unit, by less than one unit", () => {
   expect([0, 1, 6, 7, 36.01, 42].map((seconds) => billable(seconds, book))).toEqual([0, 6, 6, 12, 42, 42]);
   fc.assert(
     fc.property(fc.integer({ min: 0, max: 20_000 }), anyPrice, (seconds, price) => {
@@ -63,7 +63,7 @@ test("seconds are rounded up to the provider's six, and never by more than that"
   );
 });
 
-test("a bill is a whole number, of nothing for nothing, and grows with what was used", () => {
+test("a bill is a whole number, zero for no usage, and grows with usage", () => {
   expect(billMicros(book, { billedSeconds: 42, sipBilledSeconds: 48 })).toBe(6_300_000 + 1_200_000);
   const seconds = fc.integer({ min: 0, max: 20_000 });
   fc.assert(
@@ -74,15 +74,15 @@ test("a bill is a whole number, of nothing for nothing, and grows with what was 
       expect(bill(0, 0)).toBe(0);
       expect(bill(talk + more, line)).toBeGreaterThanOrEqual(bill(talk, line));
       expect(bill(talk, line + more)).toBeGreaterThanOrEqual(bill(talk, line));
-      expect(bill(talk, 0) + bill(0, line), "talk and line are two lines of one bill").toBe(bill(talk, line));
+      expect(bill(talk, 0) + bill(0, line), "conversation and line add up").toBe(bill(talk, line));
     }),
   );
 });
 
 const statuses = ["queued", "ringing", "active", "ended", "failed", "unknown"] as const satisfies CallStatus[];
-const moves = ["accept", "lose", "join", "end", "fail"] as const satisfies CallMove[];
+const moves = ["accept", "markUnknown", "join", "end", "fail"] as const satisfies CallMove[];
 
-test("of thirty moves these eight are allowed, and no other", () => {
+test("exactly eight of the thirty moves are allowed", () => {
   const allowed = statuses.flatMap((status) =>
     moves.flatMap((move) => {
       const next = after(status, move);
@@ -93,7 +93,7 @@ test("of thirty moves these eight are allowed, and no other", () => {
     "active end ended",
     "queued accept ringing",
     "queued fail failed",
-    "queued lose unknown",
+    "queued markUnknown unknown",
     "ringing end ended",
     "ringing join active",
     "unknown accept ringing",
@@ -101,7 +101,7 @@ test("of thirty moves these eight are allowed, and no other", () => {
   ]);
 });
 
-test("whatever is tried in whatever order, a call never goes back, and once over it stays over", () => {
+test("a call never moves back, and a final status stays, whatever the order of moves", () => {
   const rank: Record<CallStatus, number> = { queued: 0, unknown: 1, ringing: 2, active: 3, ended: 4, failed: 4 };
   fc.assert(
     fc.property(fc.array(fc.constantFrom(...moves), { maxLength: 30 }), (tries) => {
@@ -112,7 +112,7 @@ test("whatever is tried in whatever order, a call never goes back, and once over
         if (next === null) continue;
         expect(rank[next]).toBeGreaterThan(rank[status]);
         if (move === "accept") accepted = true;
-        if (next === "failed") expect(accepted, "what was accepted ends, it does not fail").toBe(false);
+        if (next === "failed") expect(accepted, "an accepted call ends; it does not fail").toBe(false);
         if (next === "ended") expect(accepted).toBe(true);
         status = next;
       }
@@ -164,14 +164,14 @@ const anyMessage = fc
   )
   .map(([role, tool]) => message(role, tool));
 
-test("who was never joined was not reached, and who broke off did not complete", () => {
+test("an unanswered call was not reached, and a broken call is not completed", () => {
   fc.assert(
     fc.property(anyCall, fc.array(anyMessage), (call, messages) => {
       const provisional = provisionalOutcome(call);
       const final = finalOutcome(provisional, messages);
-      const broken = call.endReason === "connection_error" || call.endReason === "system_error";
-      expect(provisional, "only the messages tell").not.toBe("voicemail");
-      expect(provisional === "completed").toBe(call.joinedAt !== null && !broken);
+      const isBroken = call.endReason === "connection_error" || call.endReason === "system_error";
+      expect(provisional, "only the messages show a voicemail").not.toBe("voicemail");
+      expect(provisional === "completed").toBe(call.joinedAt !== null && !isBroken);
       expect(reached(final)).toBe(reached(provisional));
       if (final !== provisional) expect([provisional, final]).toEqual(["completed", "voicemail"]);
     }),
@@ -179,7 +179,7 @@ test("who was never joined was not reached, and who broke off did not complete",
   );
 });
 
-test("a voicemail is a message that the agent left, not one that it was told of", () => {
+test("a voicemail is a tool call of the agent, not a tool result", () => {
   const leave = message("tool_call", "leaveVoicemail");
   expect(finalOutcome("completed", [message("agent", null), leave])).toBe("voicemail");
   expect(finalOutcome("completed", [message("tool_result", "leaveVoicemail")])).toBe("completed");
@@ -198,7 +198,7 @@ test.for([
   ["normal", "no_answer"],
   ["unknown", "failed"],
   [null, "no_answer"],
-] as const)("nobody joined, and SIP says %s: %s", ([sipReason, outcome]) => {
+] as const)("an unanswered call with SIP reason %s is %s", ([sipReason, outcome]) => {
   fc.assert(
     fc.property(anyCall, (call) => {
       expect(provisionalOutcome({ ...call, joinedAt: null, endReason: "unjoined", sipReason })).toBe(outcome);

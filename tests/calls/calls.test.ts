@@ -3,12 +3,12 @@ import { agent, phone, startTestApp, until } from "../support/app.ts";
 
 const h = await startTestApp({ workers: true });
 
-test("a call that is answered is held for, billed and settled, and its transcript can be read", async () => {
+test("an answered call is held, billed and settled, and has a transcript", async () => {
   const { body: made } = await h.post("/agents", agent);
   expect(made.data).toMatchObject({ status: "active", version: 1, name: agent.name });
   const placed = await h.post("/calls", {
     agentId: made.data.id,
-    medium: phone("+14155550014"), // rings until told
+    medium: phone("+14155550014"), // rings until the test joins it
     metadata: { order: "1" },
   });
   expect(placed).toMatchObject({

@@ -31,7 +31,7 @@ const shown = async (id: string) => (await h.get(`/calls/${id}`)).body.data;
 const active = (id: string) => until(async () => (await callRow(h, id)).status === "active");
 
 describe("refresh", () => {
-  test("brings a call to where the provider has it, whatever was lost, and answers it", async () => {
+  test("applies the provider's state after lost webhooks, and returns the call", async () => {
     await h.simulator.faults({ webhooks: { lose: everything } });
     const id = await place();
     const { provider_call_id } = await callRow(h, id);
@@ -50,7 +50,7 @@ describe("refresh", () => {
     expect((await storyOf(h, id)).filter((type) => type === "call.ended")).toHaveLength(1);
   });
 
-  test("the provider cannot be asked: 503, and the call stays as it is; what it never had is answered as it is", async () => {
+  test("returns 503 and changes nothing if the provider is unavailable; a call that never reached the provider is returned unchanged", async () => {
     const id = await place("+14155550014");
     await h.simulator.faults({ reads: { errors: [{ status: 503, times: 50 }] } });
     const refused = await h.post(`/calls/${id}/refresh`, {});
@@ -64,7 +64,7 @@ describe("refresh", () => {
 });
 
 describe("hanging up", () => {
-  test("ends a call that goes on, once, under one key", async () => {
+  test("ends an active call, once per idempotency key", async () => {
     const id = await place("+14155550015");
     await active(id);
     const once = await h.post(`/calls/${id}/hangup`, {}, { idempotencyKey: "hang-1" });
@@ -80,7 +80,7 @@ describe("hanging up", () => {
     expect(audited).toHaveLength(1);
   });
 
-  test("a call that rings cannot be ended; it can when somebody answers, if that is wished", async () => {
+  test("a ringing call cannot be ended, but with whenJoined it is ended when answered", async () => {
     const id = await place("+14155550014");
     const refused = await h.post(`/calls/${id}/hangup`, {});
     expect(refused).toMatchObject({ status: 409, body: { error: { code: "call_not_joined" } } });
@@ -88,22 +88,22 @@ describe("hanging up", () => {
     const { provider_call_id } = await callRow(h, id);
     expect((await h.post(`/calls/${id}/hangup`, { whenJoined: true })).status).toBe(200);
     expect(await callRow(h, id)).toMatchObject({ status: "ringing", hang_up_when_joined: true });
-    const asked = async () => {
+    const hangUpRequests = async () => {
       const { requests } = await h.simulator.requests();
       return requests.filter(({ path }: { path: string }) => path.endsWith(`${provider_call_id}/send_data_message`))
         .length;
     };
-    const before = await asked();
-    // Should it end by itself meanwhile, nobody here knows.
+    const before = await hangUpRequests();
+    // If it ends by itself meanwhile, no event reports it.
     await h.simulator.faults({ webhooks: { lose: ["call.ended", "call.billed"] } });
     await h.simulator.control(`calls/${provider_call_id}/join`);
-    await until(async () => (await asked()) === before + 1);
+    await until(async () => (await hangUpRequests()) === before + 1);
     await sweepUntilBilled(h, id);
     expect(await finished(h, id)).toMatchObject({ status: "ended", end_reason: "agent_hangup" });
     await expectSoundBooks(h);
   });
 
-  test("answered though nobody has told us yet: it is hung up at once", async () => {
+  test("a call answered at the provider before its event arrives is hung up immediately", async () => {
     await h.simulator.faults({ webhooks: { lose: ["call.joined"] } });
     const id = await place("+14155550015");
     const { provider_call_id } = await callRow(h, id);
@@ -113,7 +113,7 @@ describe("hanging up", () => {
     expect(await finished(h, id)).toMatchObject({ status: "ended", end_reason: "agent_hangup" });
   });
 
-  test("the provider fails in it: the call goes on, and the answer says so", async () => {
+  test("a provider failure returns an error, and the call continues", async () => {
     const id = await place("+14155550015");
     await active(id);
     const { hangUp } = provider;
@@ -132,20 +132,20 @@ describe("hanging up", () => {
 });
 
 describe("erasing", () => {
-  const said = (id: string) => h.owner`
+  const contentOf = (id: string) => h.owner`
     select (select count(*) from call_messages where call_id = ${id})::int as messages,
            (select count(*) from call_words where call_id = ${id})::int as words,
            (select count(*) from call_pairs where call_id = ${id})::int as pairs`;
 
-  test("removes what was said and who it was; what it cost stays, and doing it again changes nothing", async () => {
+  test("removes the content and the parties, keeps the cost, and is idempotent", async () => {
     const id = await place("+14155550100", { metadata: { order: "erase-me" } });
     const before = await finished(h, id);
     await until(async () => (await shown(id)).recordingStatus !== "pending");
-    expect((await said(id))[0]).toMatchObject({ messages: expect.any(Number), pairs: 1 });
+    expect((await contentOf(id))[0]).toMatchObject({ messages: expect.any(Number), pairs: 1 });
     const [postings, story] = [await postingsOf(h, id), await storyOf(h, id)];
     expect((await h.remove(`/calls/${id}`)).status).toBe(204);
     expect((await h.remove(`/calls/${id}`)).status).toBe(204);
-    expect((await said(id))[0]).toEqual({ messages: 0, words: 0, pairs: 0 });
+    expect((await contentOf(id))[0]).toEqual({ messages: 0, words: 0, pairs: 0 });
     const after = await shown(id);
     expect(after).toMatchObject({
       to: "+14*******00",
@@ -173,7 +173,7 @@ describe("erasing", () => {
     await expectSoundBooks(h);
   });
 
-  test("only what is over: a call that rings, goes on or is being read is 409, and stays whole", async () => {
+  test("returns 409 for a call that has not ended or is still being read, and changes nothing", async () => {
     const ringing = await place("+14155550014");
     const talking = await place("+14155550015");
     await active(talking);
@@ -192,7 +192,7 @@ describe("erasing", () => {
     expect((await h.remove(`/calls/${failed.id}`)).status).toBe(204);
   });
 
-  test("the bill comes afterwards: it is settled, brings nothing back, and only then the provider's copy goes", async () => {
+  test("a later bill is settled, restores nothing, and only then the provider's copy is erased", async () => {
     await h.simulator.faults({ webhooks: { lose: ["call.billed"] } });
     const id = await place();
     await until(async () => (await callRow(h, id)).outcome_final);
@@ -212,21 +212,21 @@ describe("erasing", () => {
     await expectSoundBooks(h);
   });
 
-  test("the provider is away: it is asked again until the call is gone there", async () => {
+  test("an unavailable provider is retried until its copy is erased", async () => {
     const id = await place();
     const { provider_call_id } = await finished(h, id);
     const { deleteCall } = provider;
-    let asked = 0;
+    let attempts = 0;
     provider.deleteCall = async (...of) => {
-      asked += 1;
-      if (asked < 3) return asked === 1 ? "ongoing" : Promise.reject(new Error("away"));
+      attempts += 1;
+      if (attempts < 3) return attempts === 1 ? "ongoing" : Promise.reject(new Error("away"));
       return deleteCall(...of);
     };
     try {
       await h.remove(`/calls/${id}`);
       await until(async () => {
         await hurry(h, "calls.eraseUpstream");
-        return asked >= 3 && (await provider.getCall(platformAccount, provider_call_id!, inTime())) === null;
+        return attempts >= 3 && (await provider.getCall(platformAccount, provider_call_id!, inTime())) === null;
       });
     } finally {
       provider.deleteCall = deleteCall;
@@ -234,7 +234,7 @@ describe("erasing", () => {
   });
 });
 
-test("what a call cost is a line for each thing that was used, and they add up to it", async () => {
+test("the cost lines of a call, one per service, add up to its cost", async () => {
   const id = await place();
   await finished(h, id);
   const { costMicros, costLines, billedSeconds, durationSeconds } = await shown(id);
@@ -253,16 +253,16 @@ test("what a call cost is a line for each thing that was used, and they add up t
   expect(listed).toEqual(await shown(unanswered));
 });
 
-test("nobody else's call is refreshed, hung up, erased or exported", async () => {
+test("a call of another client cannot be refreshed, hung up, erased or exported", async () => {
   const id = await place("+14155550015");
   await active(id);
   const key = { key: h.bob.key };
-  for (const answer of [
+  for (const response of [
     await h.post(`/calls/${id}/refresh`, {}, key),
     await h.post(`/calls/${id}/hangup`, { whenJoined: true }, key),
     await h.remove(`/calls/${id}`, key),
   ]) {
-    expect(answer).toMatchObject({ status: 404, body: { error: { code: "call_not_found" } } });
+    expect(response).toMatchObject({ status: 404, body: { error: { code: "call_not_found" } } });
   }
   expect((await h.get("/calls/export", key)).body).not.toContain(id);
   expect(await callRow(h, id)).toMatchObject({ status: "active" });

@@ -9,7 +9,7 @@ import { phone, startTestApp, until } from "../support/app.ts";
 import { agentThat } from "../support/artifacts.ts";
 import { callRow, finished, hurry, queueForHouse, waitingJobs } from "../support/calls.ts";
 
-/** A receiver of webhooks that gives back all that it is sent: our record of the attempt has it then. */
+/** A webhook receiver that returns its request body, so that the stored attempt contains it. */
 const echo = createServer(async (request, response) => void response.end(await text(request)));
 await new Promise<void>((resolve) => echo.listen(0, "127.0.0.1", resolve));
 afterAll(() => {
@@ -43,7 +43,7 @@ const order = (to: string, more: object = {}) => ({
   ...more,
 });
 
-/** A call that talks; the agent is told the canary by a tool; it is over, read and billed, and all is delivered. */
+/** Places a call with the canary in a tool result. Returns once it has ended, is billed, and all events are delivered. */
 async function call(to: string, idempotencyKey: string, more: object = {}): Promise<string> {
   const placed = await h.post("/calls", order(to, more), { idempotencyKey });
   expect(placed.status, JSON.stringify(placed.body)).toBe(201);
@@ -58,19 +58,19 @@ async function call(to: string, idempotencyKey: string, more: object = {}): Prom
   const leg = { from: "+14155550199", to, direction: "outgoing", hangup_cause: "normal_clearing" };
   for (const type of ["call.initiated", "call.hangup"]) {
     const message = callControl({ type, callControlId: `leg-${id}`, callId: id, more: leg });
-    const kept = await fetch(`${h.url}/api/v1/webhooks/telnyx?call=${id}`, {
+    const response = await fetch(`${h.url}/api/v1/webhooks/telnyx?call=${id}`, {
       method: "POST",
       headers: telnyxHeaders(carrier, message),
       body: message.body,
     });
-    expect(kept.status).toBe(204);
+    expect(response.status).toBe(204);
   }
   await finished(h, id);
   await settled();
   return id;
 }
 
-/** Everything that was queued has been done, but for what is to be done later. */
+/** Waits until all due jobs, webhooks and deliveries are done. */
 const settled = () =>
   until(async () => {
     const due =
@@ -80,8 +80,8 @@ const settled = () =>
     return due.length + inbox.length + sending.length === 0;
   });
 
-/** Every table with a row that has the text anywhere in it: as text, in JSON, or as bytes. */
-async function whereIs(needle: string): Promise<string[]> {
+/** The tables with a row that contains the text: as text, in JSON, or as bytes. */
+async function tablesWith(needle: string): Promise<string[]> {
   const tables = await h.owner<{ name: string }[]>`
     select format('%I.%I', n.nspname, c.relname) as name from pg_class c join pg_namespace n on n.oid = c.relnamespace
     where c.relkind in ('r', 'p') and not c.relispartition and n.nspname not in ('pg_catalog', 'information_schema')`;
@@ -101,13 +101,13 @@ async function whereIs(needle: string): Promise<string[]> {
 async function erase(id: string) {
   expect((await h.remove(`/calls/${id}`)).status).toBe(204);
   await until(async () => {
-    const now = (await waitingJobs(h, "calls.eraseCopies")).filter(({ run_at }) => run_at <= new Date());
-    return now.length === 0;
+    const due = (await waitingJobs(h, "calls.eraseCopies")).filter(({ run_at }) => run_at <= new Date());
+    return due.length === 0;
   });
   await settled();
 }
 
-test("a secret that the provider gives back is kept nowhere, and what is left can be applied", async () => {
+test("a secret in a provider webhook is not stored, and the masked webhook can be applied", async () => {
   const id = await call("+14155550015", "secrets");
   const stored = await h.owner`select id, body, status from ingress_events where subject_id = ${id}`;
   expect(stored.length).toBeGreaterThan(3);
@@ -115,14 +115,14 @@ test("a secret that the provider gives back is kept nowhere, and what is left ca
   const bodies = stored.map(({ body }) => body.toString("utf8")).join("\n");
   expect(bodies).toContain('"password":"[redacted]"');
   for (const secret of [trunk.password, trunk.username]) expect(bodies).not.toContain(secret);
-  expect(await whereIs(trunk.password)).toEqual([]);
-  expect(await whereIs(trunk.username), "shown with the credential, and nowhere else").toEqual(["public.credentials"]);
+  expect(await tablesWith(trunk.password)).toEqual([]);
+  expect(await tablesWith(trunk.username), "only with the credential").toEqual(["public.credentials"]);
   const seen = await h.get(`/admin/ingress/${stored[0]!.id}`, { key: await h.operator() });
   expect(seen.status).toBe(200);
   expect(seen.body.data.body).not.toContain(trunk.password);
 });
 
-test("a message that was kept before secrets were cut out shows none to an operator", async () => {
+test("a webhook stored before masking shows no secret to an operator", async () => {
   const body = JSON.stringify({ event: "x", call: { medium: { sip: { outgoing: { password: trunk.password } } } } });
   await h.owner`insert into ingress_events (id, provider, provider_account_id, key, body, headers, verified_by, status)
     values ('ing_00000000000000000000000001', 'ultravox', 'pacc_platform', 'old', ${Buffer.from(body)}, '{}', 'x', 'failed')`;
@@ -151,11 +151,11 @@ test.for([
     { billedSideInputTokens: 12, token: null, password: "" },
     { billedSideInputTokens: 12, token: null, password: "" },
   ],
-] as const)("%j is kept as %j", ([given, kept]) => {
-  expect(JSON.parse(withoutSecrets(Buffer.from(JSON.stringify(given))).toString())).toEqual(kept);
+] as const)("%j is stored as %j", ([given, stored]) => {
+  expect(JSON.parse(withoutSecrets(Buffer.from(JSON.stringify(given))).toString())).toEqual(stored);
 });
 
-test("what holds no secret is kept byte for byte", () => {
+test("a body without secrets is stored unchanged", () => {
   for (const body of ['{ "a" : 1.0,  "b":"x" }', "not json", "CallSid=v3&To=%2B1415", "", "[1, 2"]) {
     expect(withoutSecrets(Buffer.from(body)).toString()).toBe(body);
   }
@@ -164,31 +164,31 @@ test("what holds no secret is kept byte for byte", () => {
   );
 });
 
-test("an erased call is in no table any more: not its number, nor what was said or sent along", async () => {
+test("no table contains the number or content of an erased call", async () => {
   const to = "+14155550015";
   const id = await call(to, "erase-me");
-  // What nobody could apply is about the call all the same.
+  // A webhook that could not be applied also contains the number.
   const { provider_call_id } = await callRow(h, id);
-  const odd = JSON.stringify({ event: "call.ended", call: { callId: provider_call_id, joined: 17, to } });
+  const malformed = JSON.stringify({ event: "call.ended", call: { callId: provider_call_id, joined: 17, to } });
   const at = new Date().toISOString();
-  const signature = createHmac("sha256", "platform-webhook-secret").update(odd).update(at).digest("hex");
+  const signature = createHmac("sha256", "platform-webhook-secret").update(malformed).update(at).digest("hex");
   const headers = { "x-ultravox-webhook-timestamp": at, "x-ultravox-webhook-signature": signature };
   const path = `${h.url}/api/v1/webhooks/ultravox`;
-  expect((await fetch(path, { method: "POST", headers, body: odd })).status).toBe(204);
+  expect((await fetch(path, { method: "POST", headers, body: malformed })).status).toBe(204);
   await settled();
-  const before = await whereIs(to);
+  const before = await tablesWith(to);
   for (const table of ["public.calls", "public.events", "public.ingress_events", "public.delivery_attempts"]) {
-    expect(before, "the scan sees it while it is there").toContain(table);
+    expect(before, "the scan finds it before the erasure").toContain(table);
   }
-  expect(await whereIs(canary)).toContain("public.call_messages");
+  expect(await tablesWith(canary)).toContain("public.call_messages");
 
-  // The other test's call has the same number: it goes first, so that what is left is this one's.
+  // The call of the other test has the same number, so it is erased first.
   const others = await h.owner<{ id: string }[]>`select id from calls where "to" = ${to} and id <> ${id}`;
   for (const other of others) await erase(other.id);
   await erase(id);
-  expect(await whereIs(to)).toEqual([]);
-  expect(await whereIs(to.slice(1))).toEqual([]);
-  expect(await whereIs(canary)).toEqual([]);
+  expect(await tablesWith(to)).toEqual([]);
+  expect(await tablesWith(to.slice(1))).toEqual([]);
+  expect(await tablesWith(canary)).toEqual([]);
 
   const replay = await h.post("/calls", order(to), { idempotencyKey: "erase-me" });
   expect(replay.headers.get("idempotency-replayed")).toBe("true");
@@ -203,7 +203,7 @@ test("an erased call is in no table any more: not its number, nor what was said 
   expect(JSON.stringify(listed.body)).not.toContain(to);
 });
 
-test("what comes of a call after it was erased is applied, and leaves nothing behind", async () => {
+test("a webhook after the erasure is applied and leaves no content", async () => {
   await h.simulator.faults({ webhooks: { lose: ["call.billed"] } });
   const to = "+14155550100";
   const { body } = await h.post("/calls", order(to, { recordingEnabled: false }));
@@ -221,7 +221,7 @@ test("what comes of a call after it was erased is applied, and leaves nothing be
   });
   await until(async () => (await callRow(h, id)).cost_micros !== null);
   await settled();
-  expect(await whereIs(to)).toEqual([]);
+  expect(await tablesWith(to)).toEqual([]);
   const [billed] =
     await h.owner`select id, status, body from ingress_events where subject_id = ${id} and event_type = 'call.billed'`;
   expect(billed).toMatchObject({ status: "applied" });
@@ -233,15 +233,15 @@ test("what comes of a call after it was erased is applied, and leaves nothing be
   expect(after).toMatchObject({ status: "ignored", note: "Erased with its call." });
 });
 
-test("a transcript that is past its days is in no table any more; the number stays, as the call does", async () => {
-  const kept = await agentThat(h, { outputSchema, retention: { transcriptDays: 3, recordingDays: null } });
+test("no table contains a transcript after its retention; the call and its number stay", async () => {
+  const limitedAgent = await agentThat(h, { outputSchema, retention: { transcriptDays: 3, recordingDays: null } });
   const id = await call("+14155550015", "retained", {
-    agentId: kept,
+    agentId: limitedAgent,
     variables: {},
     metadata: {},
     greeting: "Hello.",
   });
-  expect(await whereIs(canary)).toContain("public.events");
+  expect(await tablesWith(canary)).toContain("public.events");
   await h.owner`update calls set transcript_until = now() - interval '1 minute' where id = ${id}`;
   await queueForHouse(h, "retention.sweep");
   await until(
@@ -250,12 +250,12 @@ test("a transcript that is past its days is in no table any more; the number sta
   );
   await hurry(h, "calls.eraseCopies");
   await settled();
-  expect(await whereIs(canary)).toEqual([]);
+  expect(await tablesWith(canary)).toEqual([]);
   const [event] = await h.owner`select data from events where subject_id = ${id} and type = 'call.completed'`;
   expect(event!.data).toMatchObject({ output: null, to: "+14155550015" });
   const bodies = await h.owner`select length(body) as bytes from ingress_events where subject_id = ${id}`;
   expect(
     bodies.every(({ bytes }) => bytes === 0),
-    "they had its summary",
+    "they contained the summary",
   ).toBe(true);
 });

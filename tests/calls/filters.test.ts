@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { beforeAll, describe, expect, test } from "vitest";
 import { idFloor, idPattern, newId } from "../../db/ids.ts";
 import { billMicros, costLines } from "../../routers/billing/price.ts";
-import { searchableTerms, wordsOf } from "../../routers/calls/list/search-terms.ts";
+import { searchableTerms, searchTermsOf } from "../../routers/calls/list/search-terms.ts";
 import { type Answer, phone, startTestApp, until } from "../support/app.ts";
 import { finished, makeAgent } from "../support/calls.ts";
 
@@ -11,7 +11,7 @@ type Shown = { id: string; to: string | null; from: string | null; [field: strin
 
 let agentId: string;
 let other: string;
-/** Every call of Ada's, newest first, as GET shows each. */
+/** Every call of Ada, newest first, as GET returns it. */
 let all: Shown[];
 
 beforeAll(async () => {
@@ -39,10 +39,10 @@ beforeAll(async () => {
   for (const id of ids) await finished(h, id);
   await until(async () => (await h.owner`select 1 from calls where recording_status = 'pending'`).length === 0);
   all = await Promise.all(ids.map(async (id) => (await h.get(`/calls/${id}`)).body.data));
-  // Bob has the very same, none of which Ada may ever see.
+  // Bob has the same calls, which Ada must never see.
   const bobs = await makeAgent(h, {}, h.bob.key);
-  const his = { agentId: bobs, medium: phone("+14155550100"), metadata: { tier: "gold", note: "a:b" } };
-  const placed = await h.post("/calls", his, { key: h.bob.key });
+  const request = { agentId: bobs, medium: phone("+14155550100"), metadata: { tier: "gold", note: "a:b" } };
+  const placed = await h.post("/calls", request, { key: h.bob.key });
   await finished(h, placed.body.data.id);
 }, 60_000);
 
@@ -54,9 +54,9 @@ const listed = async (query: string): Promise<string[]> => {
 };
 const e = encodeURIComponent;
 
-describe("the list is narrowed to what passes, and to nothing else, by", () => {
+describe("the list has exactly the calls that match", () => {
   const cases: [string, () => string, (call: Shown) => boolean][] = [
-    ["nothing", () => "", () => true],
+    ["no filter", () => "", () => true],
     ["status", () => "status=failed", ({ status }) => status === "failed"],
     ["outcome", () => "outcome=busy", ({ outcome }) => outcome === "busy"],
     ["agent", () => `agentId=${other}`, (call) => call.agentId === other],
@@ -78,14 +78,14 @@ describe("the list is narrowed to what passes, and to nothing else, by", () => {
       () => `metadata=tier:gold&metadata=${e("note:a:b")}`,
       ({ metadata }) => (metadata as { note?: string }).note === "a:b",
     ],
-    ["the time from which", () => `createdAfter=${e(String(all[2]!.createdAt))}`, (call) => all.indexOf(call) <= 2],
+    ["a start time", () => `createdAfter=${e(String(all[2]!.createdAt))}`, (call) => all.indexOf(call) <= 2],
     [
-      "the time until which, in another zone",
+      "an end time in another zone",
       () => `createdBefore=${e(String(all[2]!.createdAt).replace("Z", "+00:00"))}`,
       (call) => all.indexOf(call) > 2,
     ],
     [
-      "number and the rest together",
+      "number and other filters together",
       () => `number=${e("+14155550199")}&status=ended&outcome=completed&hasRecording=true&metadata=tier:gold`,
       ({ from, outcome, recordingStatus, metadata }) =>
         from === "+14155550199" &&
@@ -99,8 +99,8 @@ describe("the list is narrowed to what passes, and to nothing else, by", () => {
     const expected = idsOf(all.filter(passes));
     expect(await listed(query())).toEqual(expected);
     expect(expected.length, "a filter that nothing passes proves nothing").toBeGreaterThan(0);
-    if (name !== "nothing") expect(expected.length).toBeLessThan(all.length);
-    // The same, a row at a time: no gap, no repeat.
+    if (name !== "no filter") expect(expected.length).toBeLessThan(all.length);
+    // The same with one row per page: no gap, no duplicate.
     const walked: string[] = [];
     let cursor = "";
     do {
@@ -112,15 +112,15 @@ describe("the list is narrowed to what passes, and to nothing else, by", () => {
     expect(exported(await h.get(`/calls/export?${query()}`)).map((row) => row[0])).toEqual(expected);
   });
 
-  test("words of the transcript: whole ones, all of them, however they are written", async () => {
+  test("whole words of the transcript, all of them, in any case", async () => {
     const texts = await Promise.all(
       all.map(async ({ id }) => ({ id, text: String((await h.get(`/calls/${id}/transcript`)).body.data.text) })),
     );
     const having = (...words: string[]) =>
       texts
         .filter(({ text }) => {
-          const said = wordsOf(text.replaceAll(/^(user|agent): /gm, ""));
-          return words.every((word) => said.includes(word));
+          const terms = searchTermsOf(text.replaceAll(/^(user|agent): /gm, ""));
+          return words.every((word) => terms.includes(word));
         })
         .map(({ id }) => id);
     for (const words of [["message"], ["goodbye"], ["person", "message"], ["leave", "available"]]) {
@@ -134,7 +134,7 @@ describe("the list is narrowed to what passes, and to nothing else, by", () => {
     );
   });
 
-  test("what is malformed is named", async () => {
+  test("a malformed filter is named in the error", async () => {
     const bad = [
       ["createdAfter=yesterday", "createdAfter"],
       ["minDurationSeconds=-1", "minDurationSeconds"],
@@ -158,7 +158,7 @@ describe("the list is narrowed to what passes, and to nothing else, by", () => {
   });
 });
 
-/** The rows of a table below its heads; nothing that the tests write holds a line break. */
+/** The rows of a CSV below its header. No value in these tests has a line break. */
 function exported({ status, body, headers }: Answer): string[][] {
   expect([status, headers.get("content-type")]).toEqual([200, "text/csv; charset=utf-8"]);
   return String(body)
@@ -169,7 +169,7 @@ function exported({ status, body, headers }: Answer): string[][] {
 }
 
 describe("the export", () => {
-  test("is a table of all that GET shows, and no cell of it is a formula", async () => {
+  test("has every field of GET, and no cell is a formula", async () => {
     const { body, headers } = await h.get("/calls/export");
     expect(headers.get("content-disposition")).toContain("calls.csv");
     const [head, ...lines] = String(body).trimEnd().split("\n");
@@ -183,7 +183,7 @@ describe("the export", () => {
     await h.owner`update calls set summary = ${String(all[0]!.summary)} where id = ${all[0]!.id}`;
   });
 
-  test("of many pages is whole and in order, and holds no transaction between them", async () => {
+  test("of many pages is complete and in order, with no open transaction between pages", async () => {
     await h.owner`
       insert into calls (client_id, id, agent_id, agent_version, direction, medium, status, variables, metadata,
         max_duration_seconds, join_timeout_seconds, recording_enabled, provider_account_id)
@@ -198,22 +198,22 @@ describe("the export", () => {
       return await asClient(entry, work, mode).finally(() => open--);
     };
     h.deps.db.asClient = watched;
-    const answer = await h.get("/calls/export?status=failed", { key: h.bob.key }).finally(() => {
+    const response = await h.get("/calls/export?status=failed", { key: h.bob.key }).finally(() => {
       h.deps.db.asClient = asClient;
     });
     expect(openBefore).toEqual([0, 0, 0, 0]); // one for every 500 rows
-    const ids = exported(answer).map((row) => row[0]!);
+    const ids = exported(response).map((row) => row[0]!);
     expect(ids).toHaveLength(1750);
     expect(ids).toEqual(ids.toSorted().reverse());
     expect(new Set(ids).size).toBe(1750);
     const exact = exported(
       await h.get(`/calls/export?status=failed&createdAfter=2026-01-01T00:00:00Z`, { key: h.bob.key }),
     );
-    expect(exact).toEqual([]); // made long ago, as their ids say
+    expect(exact).toEqual([]); // their ids have old timestamps
   });
 
-  test("of more than a hundred thousand calls is refused, and nothing is sent", async () => {
-    // In pieces: other tests on this server wait for every transaction that is open.
+  test("of more than 100,000 calls is refused, and nothing is sent", async () => {
+    // In batches, since other tests on this server wait for every open transaction.
     for (let first = 1; first <= 100_001; first += 5_000) {
       await h.owner`
         insert into calls (client_id, id, agent_id, agent_version, direction, medium, status, variables, metadata,
@@ -231,9 +231,9 @@ describe("the export", () => {
   }, 180_000);
 });
 
-describe("by themselves", () => {
-  test("the words of a text: small, whole, each once, of any script", () => {
-    expect(wordsOf("Don't WORRY, worry — be   HAPPY! x ﬁne 2 42")).toEqual([
+describe("units", () => {
+  test("search terms are lower case, whole, unique and of any script", () => {
+    expect(searchTermsOf("Don't WORRY, worry — be   HAPPY! x ﬁne 2 42")).toEqual([
       "don",
       "worry",
       "be",
@@ -241,7 +241,7 @@ describe("by themselves", () => {
       "fine",
       "42",
     ]);
-    expect(wordsOf("Grüße aus Köln, привет мир, 東京 हिन्दी")).toEqual([
+    expect(searchTermsOf("Grüße aus Köln, привет мир, 東京 हिन्दी")).toEqual([
       "grüße",
       "aus",
       "köln",
@@ -250,18 +250,18 @@ describe("by themselves", () => {
       "東京",
       "हिन्दी",
     ]);
-    expect(wordsOf(`${"a".repeat(40)} ${"b".repeat(41)}`)).toEqual(["a".repeat(40)]);
+    expect(searchTermsOf(`${"a".repeat(40)} ${"b".repeat(41)}`)).toEqual(["a".repeat(40)]);
     expect(searchableTerms(Array.from({ length: 900 }, (_, n) => `word${n} word0`))).toHaveLength(500);
     fc.assert(
       fc.property(fc.string({ unit: "binary" }), (text) => {
-        const words = wordsOf(text);
+        const words = searchTermsOf(text);
         expect(new Set(words).size).toBe(words.length);
-        for (const word of words) expect(wordsOf(word)).toEqual([word]);
+        for (const word of words) expect(searchTermsOf(word)).toEqual([word]);
       }),
     );
   });
 
-  test("the lines of a bill add up to the bill, to the micro, at any price", () => {
+  test("cost lines add up exactly to the bill, at any price", () => {
     const price = fc.record({
       id: fc.constant(newId("price")),
       callMicrosPerMinute: fc.integer({ min: 0, max: 100_000_000 }),
@@ -287,7 +287,7 @@ describe("by themselves", () => {
     );
   });
 
-  test("the least id of a moment is an id, not after any made then, and after any made before", async () => {
+  test("idFloor returns a valid id, between the ids created before and after its time", async () => {
     const before = newId("call");
     await new Promise((resolve) => setTimeout(resolve, 2));
     const floor = idFloor("call", new Date());

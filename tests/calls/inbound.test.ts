@@ -32,8 +32,8 @@ async function upstreamAgent(id: string): Promise<string> {
   return row!.provider_agent_id;
 }
 
-/** Somebody rings the agent: answers the provider's id of the call. */
-async function ring(more: object = {}, of = agentId): Promise<string> {
+/** Calls the agent from outside. Returns the provider's id of the call. */
+async function callAgent(more: object = {}, of = agentId): Promise<string> {
   const input = {
     accountId: "platform",
     agentId: await upstreamAgent(of),
@@ -49,7 +49,7 @@ const adopted = (providerCallId: string): Promise<string> =>
   until(async () => (await rowsOf(providerCallId))[0]?.id ?? null);
 const receivedOf = (providerCallId: string) =>
   h.owner`select status, note, key from ingress_events where key like ${`%${providerCallId}%`}`;
-const settledAll = (providerCallId: string, count: number) =>
+const appliedAll = (providerCallId: string, count: number) =>
   until(async () => {
     const rows = await receivedOf(providerCallId);
     return rows.length >= count && rows.every(({ status }) => status !== "received") ? rows : null;
@@ -57,14 +57,14 @@ const settledAll = (providerCallId: string, count: number) =>
 const resend = (callId: string, event: string, more: object = {}) =>
   h.simulator.control("webhooks/resend", { callId, event, ...more });
 
-async function knock(body: string, secret: string) {
+async function postWebhook(body: string, secret: string) {
   const at = new Date().toISOString();
   const signature = createHmac("sha256", secret).update(body).update(at).digest("hex");
   const headers = { "x-ultravox-webhook-timestamp": at, "x-ultravox-webhook-signature": signature };
   return (await fetch(`${h.url}/api/v1/webhooks/ultravox`, { method: "POST", headers, body })).status;
 }
 
-async function expectWhole(id: string) {
+async function expectComplete(id: string) {
   const row = await finished(h, id);
   expect(row).toMatchObject({ status: "ended", outcome: "completed", billing_revision: 1, failure_reason: null });
   const shown = (await h.get(`/calls/${id}`)).body.data;
@@ -85,19 +85,19 @@ async function expectWhole(id: string) {
   await expectSoundBooks(h);
 }
 
-test("a call that comes in is a call of the agent's client: held for, told of, billed and settled", async () => {
-  const upstream = await ring();
+test("an inbound call belongs to the agent's client: held, billed, settled and with its events", async () => {
+  const upstream = await callAgent();
   const id = await adopted(upstream);
-  await expectWhole(id);
+  await expectComplete(id);
   expect((await h.get("/calls?direction=inbound")).body.data).toMatchObject([{ id }]);
   expect((await h.get("/calls?number=%2B14155550142")).body.data).toMatchObject([{ id }]);
   expect((await h.get("/calls?direction=inbound", { key: h.bob.key })).body.data).toEqual([]);
   expect((await h.get(`/calls/${id}/transcript`)).body.data.messages.length).toBeGreaterThan(2);
 });
 
-test("every event many times, in any order and all at once: one call, one hold, one story", async () => {
+test("duplicate, unordered and concurrent events create one call, one hold and one sequence of events", async () => {
   await h.simulator.faults({ webhooks: { lose: everything } });
-  const upstreams = await Promise.all(Array.from({ length: 6 }, () => ring()));
+  const upstreams = await Promise.all(Array.from({ length: 6 }, () => callAgent()));
   for (const callId of upstreams) {
     await until(async () => (await provider.getCall(platformAccount, callId, inTime()))?.billing === "final");
   }
@@ -107,28 +107,28 @@ test("every event many times, in any order and all at once: one call, one hold, 
     ),
   );
   for (const callId of upstreams) {
-    await settledAll(callId, 4);
+    await appliedAll(callId, 4);
     expect(await rowsOf(callId)).toHaveLength(1);
-    await expectWhole(await adopted(callId));
+    await expectComplete(await adopted(callId));
   }
 });
 
-test("only its bill is heard of: it is one call all the same", async () => {
+test("a call is created from its billed event alone", async () => {
   await h.simulator.faults({ webhooks: { lose: ["call.started", "call.joined", "call.ended"] } });
-  await expectWhole(await adopted(await ring()));
+  await expectComplete(await adopted(await callAgent()));
 });
 
-test("a call for nobody's agent is ignored, and so is one that carries an id of ours which is not here", async () => {
-  const nobodys = (await h.simulator.control("inbound", { accountId: "platform", ending: "0010" })).callId;
-  const upstream = await ring({ metadata: { callId: "call_01m82knxfbfrssk0x3en012rbf" } });
-  for (const callId of [nobodys, upstream]) {
-    for (const { status } of await settledAll(callId, 4)) expect(status).toBe("ignored");
+test("a call without one of our agents is ignored, and so is one with an unknown call id", async () => {
+  const withoutAgent = (await h.simulator.control("inbound", { accountId: "platform", ending: "0010" })).callId;
+  const upstream = await callAgent({ metadata: { callId: "call_01m82knxfbfrssk0x3en012rbf" } });
+  for (const callId of [withoutAgent, upstream]) {
+    for (const { status } of await appliedAll(callId, 4)) expect(status).toBe("ignored");
     expect(await rowsOf(callId)).toEqual([]);
   }
 });
 
-test("an account's calls are only ever for agents of that account", async () => {
-  const upstream = await ring({ ending: "0015" });
+test("calls of an account reach only agents of that account", async () => {
+  const upstream = await callAgent({ ending: "0015" });
   const id = await adopted(upstream);
   await until(async () => (await callRow(h, id)).status === "active");
   const before = await callRow(h, id);
@@ -144,11 +144,13 @@ test("an account's calls are only ever for agents of that account", async () => 
     medium: { sip: { incoming: {} } },
     agent: { agentId: seen.providerAgentId },
   };
-  // Signed by another account: about an agent of this one, and about a call of this one.
-  expect(await knock(JSON.stringify({ event: "call.started", call: foreign }), "other-webhook-secret")).toBe(204);
-  const over = { ...foreign, callId: upstream, ended: new Date().toISOString(), endReason: "hangup" };
-  expect(await knock(JSON.stringify({ event: "call.ended", call: over }), "other-webhook-secret")).toBe(204);
-  const rows = await settledAll(foreign.callId, 1);
+  // Signed by another account, for an agent and a call of this one.
+  expect(await postWebhook(JSON.stringify({ event: "call.started", call: foreign }), "other-webhook-secret")).toBe(204);
+  const endedEvent = { ...foreign, callId: upstream, ended: new Date().toISOString(), endReason: "hangup" };
+  expect(await postWebhook(JSON.stringify({ event: "call.ended", call: endedEvent }), "other-webhook-secret")).toBe(
+    204,
+  );
+  const rows = await appliedAll(foreign.callId, 1);
   expect(rows).toMatchObject([{ status: "ignored" }]);
   await until(async () => (await receivedOf(upstream)).filter(({ status }) => status === "ignored").length === 1);
   expect(await rowsOf(foreign.callId)).toEqual([]);
@@ -157,33 +159,33 @@ test("an account's calls are only ever for agents of that account", async () => 
   await finished(h, id);
 });
 
-test("an event outside the time window is not believed: the provider is asked, and then it is the call", async () => {
+test("an event outside the time window is verified by a lookup at the provider", async () => {
   await h.simulator.faults({ webhooks: { lose: everything } });
-  const upstream = await ring();
+  const upstream = await callAgent();
   await resend(upstream, "call.started", { timestampOffsetSeconds: -600 });
   const id = await adopted(upstream);
   await sweepUntilBilled(h, id);
-  await expectWhole(id);
+  await expectComplete(id);
 });
 
-test("the provider does not know of what an old event tells: nothing comes of it", async () => {
+test("an old event of a call that the provider does not have is ignored", async () => {
   await h.simulator.faults({ webhooks: { lose: everything } });
-  const upstream = await ring({ ending: "0015" });
+  const upstream = await callAgent({ ending: "0015" });
   const { getCall } = provider;
   provider.getCall = async (account, id, deadline) => (id === upstream ? null : getCall(account, id, deadline));
   try {
     await resend(upstream, "call.started", { timestampOffsetSeconds: 600 });
-    expect(await settledAll(upstream, 1)).toMatchObject([{ status: "ignored" }]);
+    expect(await appliedAll(upstream, 1)).toMatchObject([{ status: "ignored" }]);
     expect(await rowsOf(upstream)).toEqual([]);
   } finally {
     provider.getCall = getCall;
   }
 });
 
-test("the balance does not cover it: it is hung up as soon as it is answered, and what it cost is owed", async () => {
-  const hers = await makeAgent(h, {}, h.bob.key);
+test("an inbound call above the balance is hung up when answered, and its cost is charged", async () => {
+  const agent = await makeAgent(h, {}, h.bob.key);
   await h.deps.db.asClient({ clientId: h.bob.clientId }, (tx) => grantCredits(tx, "spent", -999_000_000, "Elsewhere"));
-  const upstream = await ring({ ending: "0015" }, hers); // would talk for ever
+  const upstream = await callAgent({ ending: "0015" }, agent); // talks without end
   const id = await adopted(upstream);
   const row = await finished(h, id);
   expect(row).toMatchObject({ status: "ended", end_reason: "agent_hangup", client_id: h.bob.clientId });
@@ -197,20 +199,20 @@ test("the balance does not cover it: it is hung up as soon as it is answered, an
   expect(story.filter((type) => type === "call.ended")).toHaveLength(1);
   const [hold] = await h.owner`select status from holds where subject_id = ${id}`;
   expect(hold).toMatchObject({ status: "settled" });
-  // Below zero nothing new starts.
-  const next = await h.post("/calls", { agentId: hers, medium: { type: "web" } }, { key: h.bob.key });
+  // Below zero, new calls are refused.
+  const next = await h.post("/calls", { agentId: agent, medium: { type: "web" } }, { key: h.bob.key });
   expect(next).toMatchObject({ status: 402, body: { error: { code: "credits_insufficient" } } });
-  // And one that nobody answers costs its line, or nothing, and leaves no hold open.
-  const unanswered = await adopted(await ring({ ending: "0001" }, hers));
+  // An unanswered call costs its line at most, and leaves no hold open.
+  const unanswered = await adopted(await callAgent({ ending: "0001" }, agent));
   await finished(h, unanswered);
   const open = await h.owner`select * from holds where client_id = ${h.bob.clientId} and status = 'held'`;
   expect(open).toEqual([]);
 });
 
-test("a client that the operator has just made owes what its first call in did cost, though it never had credits", async () => {
+test("a new client without credits is charged for its first inbound call", async () => {
   const made = await newClient("Newcomer");
-  const hers = await makeAgent(h, {}, made.key);
-  const id = await adopted(await ring({ ending: "0015" }, hers));
+  const agent = await makeAgent(h, {}, made.key);
+  const id = await adopted(await callAgent({ ending: "0015" }, agent));
   const row = await finished(h, id);
   expect(row).toMatchObject({ status: "ended", end_reason: "agent_hangup", client_id: made.clientId });
   const cost = Number(row.cost_micros);
@@ -221,32 +223,33 @@ test("a client that the operator has just made owes what its first call in did c
   await expectSoundBooks(h);
 });
 
-test("whom the operator gave a price of zero is called, and calls, without ever having had credits", async () => {
+test("a client with a price of zero can call and be called without credits", async () => {
   const made = await newClient("Guest");
   const free = { callMicrosPerMinute: 0, telephoneMicrosPerMinute: 0 };
   const set = await h.post(`/admin/clients/${made.clientId}/prices`, free, { key: await h.operator() });
   expect(set).toMatchObject({ status: 201 });
-  const hers = await makeAgent(h, {}, made.key);
-  const placed = await h.post("/calls", { agentId: hers, medium: { type: "web" } }, { key: made.key });
+  const agent = await makeAgent(h, {}, made.key);
+  const placed = await h.post("/calls", { agentId: agent, medium: { type: "web" } }, { key: made.key });
   expect(placed).toMatchObject({ status: 201, body: { data: { heldMicros: 0 } } });
-  for (const id of [placed.body.data.id as string, await adopted(await ring({}, hers))]) {
+  for (const id of [placed.body.data.id as string, await adopted(await callAgent({}, agent))]) {
     const row = await finished(h, id);
     expect(row).toMatchObject({ status: "ended", outcome: "completed", failure_reason: null, cost_micros: "0" });
     expect(row.billed_seconds).toBeGreaterThan(0);
-    expect(await postingsOf(h, id), "nothing moved").toEqual([]);
+    expect(await postingsOf(h, id), "no postings").toEqual([]);
     expect(await refunded(row)).toMatchObject({ billed_seconds: 0, cost_micros: "0", check_at: null });
-    expect(await postingsOf(h, id), "nor by a refund").toEqual([]);
+    expect(await postingsOf(h, id), "no postings for a refund").toEqual([]);
   }
   const holds = await h.owner`select status from holds where client_id = ${made.clientId}`;
   expect(holds.map(({ status }) => status)).toEqual(["settled", "settled"]);
   const { body } = await h.get("/billing/balance", { key: made.key });
   expect(body.data).toEqual({ availableMicros: 0, heldMicros: 0 });
-  const told = await h.owner`select type from events where client_id = ${made.clientId} and type like 'credits.%'`;
-  expect(told, "nor is any told of").toEqual([]);
+  const creditEvents =
+    await h.owner`select type from events where client_id = ${made.clientId} and type like 'credits.%'`;
+  expect(creditEvents, "no credit events").toEqual([]);
   await expectSoundBooks(h);
 });
 
-/** The provider takes its bill back, and says so: answers what became of the call. */
+/** The provider refunds its bill and sends the event. Returns the call afterwards. */
 async function refunded({ id, provider_call_id: upstream }: CallRow): Promise<CallRow> {
   const { getCall } = provider;
   const seen = (await getCall(platformAccount, upstream!, inTime()))!;
@@ -255,7 +258,7 @@ async function refunded({ id, provider_call_id: upstream }: CallRow): Promise<Ca
   const call = { ...sent, billingStatus: "BILLING_STATUS_REFUNDED" };
   try {
     provider.getCall = async () => ({ ...seen, billing: "refunded" });
-    expect(await knock(JSON.stringify({ event: "call.billed", call }), "platform-webhook-secret")).toBe(204);
+    expect(await postWebhook(JSON.stringify({ event: "call.billed", call }), "platform-webhook-secret")).toBe(204);
     return await until(async () => {
       const row = await callRow(h, id);
       return row.billing_revision === 2 ? row : null;
@@ -265,7 +268,7 @@ async function refunded({ id, provider_call_id: upstream }: CallRow): Promise<Ca
   }
 }
 
-/** As the operator makes one: with an owner, and without credits. */
+/** A client as an operator creates it: with an owner, without credits. */
 async function newClient(name: string) {
   const ownerEmail = `${name}@example.com`;
   const made = await h.post("/admin/clients", { name, ownerEmail }, { key: await h.operator() });
@@ -275,20 +278,20 @@ async function newClient(name: string) {
   return { clientId, key };
 }
 
-test("an agent that is deleted takes no calls: one that comes in meanwhile is hung up", async () => {
+test("an inbound call of a deleted agent is hung up", async () => {
   const leaving = await makeAgent(h);
   await h.owner`update agents set status = 'deleted' where id = ${leaving}`;
-  const upstream = await ring({ ending: "0015" }, leaving);
+  const upstream = await callAgent({ ending: "0015" }, leaving);
   const id = await adopted(upstream);
   expect(await finished(h, id)).toMatchObject({ status: "ended", failure_reason: expect.stringMatching(/not active/) });
   await expectSoundBooks(h);
 });
 
-test("a suspended client takes no calls: one that comes in meanwhile is hung up, and its line costs a moment", async () => {
+test("an inbound call of a suspended client is hung up, and costs only a moment of its line", async () => {
   const { clientId, key } = await seedClient(h.deps, { name: "S", subject: "auth0|suspended-line", credits: 1000 });
-  const his = await makeAgent(h, {}, key);
+  const suspended = await makeAgent(h, {}, key);
   await h.post(`/admin/clients/${clientId}/suspend`, { reason: "The invoice is open." }, { key: await h.operator() });
-  const upstream = await ring({ ending: "0015" }, his); // would talk for ever
+  const upstream = await callAgent({ ending: "0015" }, suspended); // talks without end
   const id = await adopted(upstream);
   const row = await finished(h, id);
   expect(row).toMatchObject({

@@ -27,7 +27,7 @@ describe("every filter of the list of calls", () => {
     },
   );
 
-  test("this test would notice: a list that is sorted whole, one that is read whole, a page that costs more", async () => {
+  test("the check detects a full sort, a full scan and a page whose cost grows", async () => {
     const by = (order: SQL) => (tx: Tx) => tx.select().from(calls).orderBy(order).limit(21);
     const sorted = await explained(h.deps.db, crowd.clientId, by(sql`summary, id`));
     expect(shameful(sorted.plan).join()).toMatch(/sorts \d+ rows/);

@@ -28,8 +28,8 @@ const place = async (medium: object, more: object = {}): Promise<string> => {
   return body.data.id;
 };
 
-/** The charge that the provider's own bill stands for: 9 credits a minute of talk, 1.5 a minute of line. */
-async function dueFor(providerCallId: string): Promise<number> {
+/** The cost by the provider's bill: 9 credits per minute of conversation, 1.5 per minute of line. */
+async function costBy(providerCallId: string): Promise<number> {
   const seen = (await provider.getCall(platformAccount, providerCallId, inTime()))!;
   expect(seen.billing).toBe("final");
   return ((seen.billedSeconds ?? 0) * 9_000_000 + (seen.sipBilledSeconds ?? 0) * 1_500_000) / 60;
@@ -37,22 +37,22 @@ async function dueFor(providerCallId: string): Promise<number> {
 
 const reached = { joined: true, last: "call.completed" };
 const dropped = { joined: true, last: "call.failed" };
-const unheard = { joined: false, last: "call.failed" };
-const wordless = { joined: true, last: "call.failed", said: false };
+const unanswered = { joined: false, last: "call.failed" };
+const silent = { joined: true, last: "call.failed", said: false };
 
 const table = [
   ["0000", "completed", "agent_hangup", reached],
-  ["0001", "busy", "unjoined", unheard],
-  ["0002", "no_answer", "unjoined", unheard],
+  ["0001", "busy", "unjoined", unanswered],
+  ["0002", "no_answer", "unjoined", unanswered],
   ["0003", "voicemail", "agent_hangup", reached],
-  ["0004", "invalid_number", "unjoined", unheard],
+  ["0004", "invalid_number", "unjoined", unanswered],
   ["0005", "failed", "connection_error", dropped],
   ["0008", "completed", "timeout", reached],
-  ["0009", "no_answer", "hangup", wordless],
+  ["0009", "no_answer", "hangup", silent],
   ["0010", "completed", "hangup", reached],
   ["0011", "failed", "system_error", dropped],
-  ["0012", "rejected", "unjoined", unheard],
-  ["0013", "no_answer", "unjoined", unheard],
+  ["0012", "rejected", "unjoined", unanswered],
+  ["0013", "no_answer", "unjoined", unanswered],
 ] as const;
 
 test.for(table)("a number ending in %s: %s (%s)", async ([ending, outcome, endReason, story]) => {
@@ -60,16 +60,16 @@ test.for(table)("a number ending in %s: %s (%s)", async ([ending, outcome, endRe
   const row = await finished(h, id);
   expect(row).toMatchObject({ status: "ended", outcome, end_reason: endReason, failure_reason: null, check_at: null });
   await expectStory(h, id, story);
-  const due = await dueFor(row.provider_call_id!);
+  const due = await costBy(row.provider_call_id!);
   expect(Number(row.cost_micros)).toBe(due);
-  if (!story.joined) expect(row.billed_seconds, "nobody spoke: only the line costs").toBe(0);
+  if (!story.joined) expect(row.billed_seconds, "an unanswered call costs only its line").toBe(0);
   const postings = await postingsOf(h, id);
   expect(postings.map(([kind]) => kind)).toEqual(["hold", "settlement"]);
   expect(postings.reduce((sum, [, available]) => sum + available, 0)).toBe(-due);
   const transcript = await h.get(`/calls/${id}/transcript`);
-  const isSaid = story.joined && row.joined_at! < row.ended_at!;
-  expect(transcript.body.data.messages.length > 0).toBe(isSaid);
-  expect(transcript.body.data.status).toBe(isSaid ? "ready" : "missing");
+  const isSpoken = story.joined && row.joined_at! < row.ended_at!;
+  expect(transcript.body.data.messages.length > 0).toBe(isSpoken);
+  expect(transcript.body.data.status).toBe(isSpoken ? "ready" : "missing");
   const shown = await h.get(`/calls/${id}`);
   expect(shown.body.data).toMatchObject({
     status: "ended",
@@ -83,7 +83,7 @@ test.for(table)("a number ending in %s: %s (%s)", async ([ending, outcome, endRe
   await expectSoundBooks(h);
 });
 
-test("the rest of the table: rejected at once, rung by hand, talking until told", async () => {
+test("a call that is rejected, one that rings until it is ended, and one that talks until it is ended", async () => {
   const refused = await h.post("/calls", { agentId, medium: phone("+14155550006") });
   expect(refused).toMatchObject({ status: 422, body: { error: { code: "provider_rejected" } } });
 
@@ -92,7 +92,7 @@ test("the rest of the table: rejected at once, rung by hand, talking until told"
   expect((await callRow(h, ringing)).status).toBe("ringing");
   await h.simulator.control(`calls/${provider_call_id}/end`);
   expect(await finished(h, ringing)).toMatchObject({ status: "ended", outcome: "no_answer" });
-  await expectStory(h, ringing, unheard);
+  await expectStory(h, ringing, unanswered);
 
   const talking = await place(phone("+14155550015"));
   await until(async () => (await callRow(h, talking)).status === "active");
@@ -108,7 +108,7 @@ test("the rest of the table: rejected at once, rung by hand, talking until told"
 });
 
 test.for(["twilio", "telnyx", "plivo"])(
-  "%s does not say why nobody answered: no_answer, and no line is billed",
+  "%s gives no reason for an unanswered call: no_answer, and no line is billed",
   async (carrier) => {
     const id = await place({ ...phone("+14155550001"), carrier });
     const row = await finished(h, id);
@@ -122,15 +122,15 @@ test.for(["twilio", "telnyx", "plivo"])(
   },
 );
 
-test("a web call is joined by its link, and no line is billed", async () => {
+test("a web call is joined at its URL, and no line is billed", async () => {
   const id = await place({ type: "web" });
   const row = await finished(h, id);
   expect(row).toMatchObject({ outcome: "completed", end_reason: "hangup", sip_billed_seconds: 0 });
-  expect(Number(row.cost_micros)).toBe(await dueFor(row.provider_call_id!));
+  expect(Number(row.cost_micros)).toBe(await costBy(row.provider_call_id!));
   expect((await h.get(`/calls/${id}`)).body.data.joinUrl).toContain("/join/");
 });
 
-/** A machine (0003) or a person (0010) answers; what the agent is to do with machines; which tool it used, if any. */
+/** Who answers, the voicemail setting, whether hanging up is allowed, the tool that the agent used, and the result. */
 const machines = [
   ["a machine", { behaviour: "hang_up" }, false, "hangUp", "voicemail", "call.failed"],
   ["a machine", { behaviour: "hang_up" }, true, "hangUpOnVoicemail", "voicemail", "call.failed"],
@@ -163,7 +163,7 @@ test.for(machines)("%s answers an agent with %j, hanging up allowed: %s, tool us
   expect(tools.includes(tool ?? "none")).toBe(tool !== null);
 });
 
-test("hung up on a machine by hand: the tool that the agent was given for it says so", async () => {
+test("an agent that hangs up on a machine with its hangUp tool has reached a voicemail", async () => {
   const own = await makeAgent(h, { voicemail: { behaviour: "hang_up" }, recordingEnabled: false });
   const { body } = await h.post("/calls", { agentId: own, medium: phone("+14155550015") });
   const { id } = body.data;
@@ -177,7 +177,7 @@ test("hung up on a machine by hand: the tool that the agent was given for it say
   expect(failed!.data).toMatchObject({ outcome: "voicemail", outcomeFinal: true });
 });
 
-test("nobody answered: there is no transcript, none is announced, and none is looked for later", async () => {
+test("an unanswered call has no transcript, emits no transcript event and starts no backfill", async () => {
   const id = await place(phone("+14155550002"), { recordingEnabled: false });
   await finished(h, id);
   expect((await h.get(`/calls/${id}`)).body.data.transcriptStatus).toBe("missing");
@@ -189,12 +189,12 @@ test("nobody answered: there is no transcript, none is announced, and none is lo
   expect(await h.owner`select id from workflow_runs where subject_id = ${id}`).toEqual([]);
 });
 
-test("a voicemail shows only once the messages were read", async () => {
+test("a voicemail is known only after the messages were read", async () => {
   const { listMessages } = provider;
   const { promise: read, resolve: letRead } = Promise.withResolvers<void>();
-  provider.listMessages = async (...asked) => {
+  provider.listMessages = async (...args) => {
     await read;
-    return listMessages(...asked);
+    return listMessages(...args);
   };
   try {
     const id = await place(phone("+14155550003"));
@@ -210,13 +210,13 @@ test("a voicemail shows only once the messages were read", async () => {
   }
 });
 
-test("messages that cannot be read: tried again on the schedule, and then the call's own word is final", async () => {
+test("unreadable messages are retried on the schedule; then the provisional outcome is final", async () => {
   const { listMessages } = provider;
-  let [asked, allowed] = [0, 1];
+  let [reads, allowed] = [0, 1];
   provider.listMessages = async (account, providerCallId, deadline) => {
-    await until(async () => asked < allowed);
-    asked++;
-    // Answered 404, which is not repeated within the request.
+    await until(async () => reads < allowed);
+    reads++;
+    // The response is 404, which is not retried within the request.
     return listMessages(account, `${providerCallId}-gone`, deadline);
   };
   try {
@@ -227,13 +227,13 @@ test("messages that cannot be read: tried again on the schedule, and then the ca
         const [job] = await waitingJobs(h, "calls.finalise");
         return job?.payload.attempt === attempt;
       });
-      expect(asked).toBe(attempt);
+      expect(reads).toBe(attempt);
       expect(await callRow(h, id)).toMatchObject({ outcome: "completed", outcome_final: false });
       allowed++;
       await hurry(h, "calls.finalise");
     }
     expect(await finished(h, id)).toMatchObject({ outcome: "completed", outcome_final: true });
-    expect(asked).toBe(8);
+    expect(reads).toBe(8);
     const story = await storyOf(h, id);
     expect(story).not.toContain("call.transcript.ready");
     expect(story.filter((type) => type === "call.completed")).toHaveLength(1);
@@ -242,12 +242,12 @@ test("messages that cannot be read: tried again on the schedule, and then the ca
   }
 });
 
-test("messages that can be read at the second attempt are kept once", async () => {
+test("messages read at the second attempt are stored once", async () => {
   const { listMessages } = provider;
-  let asked = 0;
+  let reads = 0;
   provider.listMessages = async (account, providerCallId, deadline) => {
-    asked++;
-    return listMessages(account, asked === 1 ? `${providerCallId}-gone` : providerCallId, deadline);
+    reads++;
+    return listMessages(account, reads === 1 ? `${providerCallId}-gone` : providerCallId, deadline);
   };
   try {
     const id = await place(phone("+14155550003"));
@@ -255,17 +255,17 @@ test("messages that can be read at the second attempt are kept once", async () =
       await hurry(h, "calls.finalise");
       return (await callRow(h, id)).outcome_final;
     });
-    expect(asked).toBe(2);
+    expect(reads).toBe(2);
     expect(await finished(h, id)).toMatchObject({ outcome: "voicemail" });
-    const [kept] = await h.owner`select count(*)::int as messages from call_messages where call_id = ${id}`;
-    expect(kept!.messages).toBe(4);
+    const [stored] = await h.owner`select count(*)::int as messages from call_messages where call_id = ${id}`;
+    expect(stored!.messages).toBe(4);
     await expectStory(h, id, reached);
   } finally {
     provider.listMessages = listMessages;
   }
 });
 
-test("whoever brings the messages a second time changes nothing", async () => {
+test("finalising a call again changes nothing", async () => {
   const id = await place(phone("+14155550003"), { recordingEnabled: false });
   await finished(h, id);
   const [before, story] = [await callRow(h, id), await storyOf(h, id)];

@@ -18,7 +18,7 @@ const object = (properties: Record<string, object | true>, more: object = {}) =>
 });
 
 describe("an output", () => {
-  test("is drawn from where each property says", () => {
+  test("uses the source of each property", () => {
     const schema = object({
       a: { "x-source": "summary" },
       b: { "x-source": "shortSummary" },
@@ -51,7 +51,7 @@ describe("an output", () => {
     });
   });
 
-  test("without a source is the last tool call's argument of that name, else the final status's field, else absent", () => {
+  test("without a source uses the last tool call's argument of that name, else the final state's field, else nothing", () => {
     const schema = object({ when: true, mood: {}, other: {} });
     const messages = [
       tool("x", { when: 1, mood: null }),
@@ -64,7 +64,7 @@ describe("an output", () => {
     expect(extractOutput(schema, nothing)).toEqual({ output: {}, problems: [] });
   });
 
-  test("reads numbers and truths that were written as text where the schema wants them, and guesses at nothing else", () => {
+  test("converts numbers and booleans from text where the schema wants them, and nothing else", () => {
     const schema = object({
       n: { type: "number" },
       i: { type: "integer" },
@@ -92,7 +92,7 @@ describe("an output", () => {
     expect(problems.map(({ path }) => path)).toEqual(["bad", "hex", "one", "t"]);
   });
 
-  test("keeps what is valid, and names what is missing or wrong by its path", () => {
+  test("keeps valid fields, and reports missing and invalid fields by path", () => {
     const schema = object(
       {
         when: { type: "string", format: "date" },
@@ -106,10 +106,10 @@ describe("an output", () => {
     const { output, problems } = extractOutput(schema, { ...nothing, messages: [tool("x", given)] });
     expect(output).toEqual({ mood: "good" });
     expect(problems.map(({ path }) => path).toSorted()).toEqual(["a.b", "guest.name", "phone", "when"]);
-    expect(problems.find(({ path }) => path === "phone")!.message).toBe("It is missing.");
+    expect(problems.find(({ path }) => path === "phone")!.message).toBe("The field is missing.");
   });
 
-  test("of arguments that are no object, or no JSON, is nothing", () => {
+  test("ignores arguments that are not a JSON object", () => {
     const messages = ["", "{", "[1]", "null", '"x"', "3"].map((text) => ({ ...tool("x", {}), text }));
     expect(extractOutput(object({ length: {}, x: {}, 0: {} }), { ...nothing, messages })).toEqual({
       output: {},
@@ -117,7 +117,7 @@ describe("an output", () => {
     });
   });
 
-  test("knows nothing of what objects inherit", () => {
+  test("ignores inherited properties", () => {
     const names = ["constructor", "toString", "__proto__", "hasOwnProperty"];
     const properties = JSON.parse(`{${names.map((name) => `"${name}": {}`).join()}}`);
     expect(extractOutput(object(properties), { ...nothing, messages: [tool("x", {})], finalState: {} }).output).toEqual(
@@ -131,7 +131,7 @@ describe("an output", () => {
     expect(Object.getPrototypeOf(output)).toBe(Object.prototype);
   });
 
-  test("with a pattern that never comes to an end is given up, and others go on", () => {
+  test("with a pattern that never terminates times out, and other schemas still work", () => {
     const schema = object({ x: { type: "string", pattern: "^(a+)+$" } });
     const stuck = extractOutput(schema, { ...nothing, finalState: { x: `${"a".repeat(50)}!` } });
     expect(stuck).toEqual({ output: {}, problems: [{ path: "", message: expect.stringContaining("too long") }] });
@@ -143,16 +143,16 @@ describe("an output", () => {
     expect(broken.problems).toHaveLength(1);
   });
 
-  test("by a schema that ran out of time once has little time from then on, and what is quick is checked still", () => {
+  test("of a schema that timed out has a shorter timeout, and quick checks still succeed", () => {
     const schema = object({ x: { type: "string", pattern: "^(b+)+$" } });
     const stuck = { ...nothing, finalState: { x: `${"b".repeat(50)}!` } };
-    const began = performance.now();
+    const startedAt = performance.now();
     for (let n = 0; n < 20; n++) expect(extractOutput(schema, stuck).problems).toHaveLength(1);
-    expect(performance.now() - began).toBeLessThan(1_500);
+    expect(performance.now() - startedAt).toBeLessThan(1_500);
     expect(extractOutput(schema, { ...nothing, finalState: { x: "bb" } }).output).toEqual({ x: "bb" });
   });
 
-  test("is checked by its own schema, however many there are, and again when an old one returns", () => {
+  test("is checked by its schema, also after the schema left the cache", () => {
     const schemaOf = (n: number) => object({ x: { const: n } });
     for (let n = 0; n < 450; n++) {
       const { output } = extractOutput(schemaOf(n % 250), { ...nothing, finalState: { x: n % 250 } });
@@ -161,7 +161,7 @@ describe("an output", () => {
     expect(extractOutput(schemaOf(1), { ...nothing, finalState: { x: 2 } }).problems).toHaveLength(1);
   });
 
-  test("never throws and holds only valid properties, whatever a model says", () => {
+  test("never throws and has only valid properties, whatever the model sends", () => {
     const schema = object({
       a: { type: "integer" },
       b: { type: "string", maxLength: 3 },
@@ -200,7 +200,7 @@ const booking = object(
     guests: { type: "integer" },
     mood: { type: "string" },
     name: { type: "string", "x-source": "variable:name" },
-    said: { type: "string", "x-source": "shortSummary" },
+    short: { type: "string", "x-source": "shortSummary" },
     how: { type: "string", "x-source": "outcome" },
   },
   { required: ["date", "guests"] },
@@ -212,13 +212,13 @@ const completed = async (id: string) =>
     .data;
 
 describe("a call of an agent with an output schema", () => {
-  test("ends with its output, the same on the call and in its last event", async () => {
+  test("has the same output in the call and in its last event", async () => {
     const { id } = await calledWith(
       h,
       agentId,
       [
-        { name: "book", arguments: { date: "monday", guests: "2" }, status: { mood: "bad" } },
-        { name: "book", arguments: { date: "tuesday" }, status: { mood: "good" } },
+        { name: "book", arguments: { date: "monday", guests: "2" }, state: { mood: "bad" } },
+        { name: "book", arguments: { date: "tuesday" }, state: { mood: "good" } },
       ],
       { variables: { name: "Ada" } },
     );
@@ -228,7 +228,7 @@ describe("a call of an agent with an output schema", () => {
       mood: "good",
       name: "Ada",
       how: "completed",
-      said: expect.any(String),
+      short: expect.any(String),
     };
     const { body } = await h.get(`/calls/${id}`);
     expect(body.data).toMatchObject({ output, outputStatus: "ready", outputProblems: [], transcriptStatus: "ready" });
@@ -238,20 +238,20 @@ describe("a call of an agent with an output schema", () => {
     expect(messages.filter(({ role }: { role: string }) => role === "tool_call")).toHaveLength(2);
   });
 
-  test("says what is wrong with it, and keeps what is not", async () => {
+  test("lists the problems and keeps the valid fields", async () => {
     const { id } = await calledWith(h, agentId, [{ name: "book", arguments: { date: 5, guests: "3" } }]);
     const { body } = await h.get(`/calls/${id}`);
     expect(body.data).toMatchObject({ outputStatus: "invalid", output: { guests: 3, how: "completed" } });
-    expect(body.data.outputProblems).toEqual([{ path: "date", message: "Must be string." }]);
+    expect(body.data.outputProblems).toEqual([{ path: "date", message: "Must be of the type string." }]);
     expect(body.data.output).not.toHaveProperty("date");
   });
 
-  test("survives what the database cannot keep", async () => {
+  test("replaces characters that the database cannot store", async () => {
     const { id } = await calledWith(h, agentId, [
       {
         name: "bo\u0000ok",
         arguments: { date: "a\u0000b\ud800", guests: 1 },
-        status: { "k\u0000": ["\ud800", 1e300] },
+        state: { "k\u0000": ["\ud800", 1e300] },
       },
     ]);
     const row = await artifactRow(h, id);
@@ -259,7 +259,7 @@ describe("a call of an agent with an output schema", () => {
     expect(row.final_state).toEqual({ "k\ufffd": ["\ufffd", 1e300] });
   });
 
-  test("without one there is none", async () => {
+  test("without a schema has no output", async () => {
     const { id } = await called(h, await agentThat(h, {}));
     expect((await h.get(`/calls/${id}`)).body.data).toMatchObject({
       output: null,
@@ -271,7 +271,7 @@ describe("a call of an agent with an output schema", () => {
 });
 
 describe("a transcript", () => {
-  test("is found by its words, each kept once, and by no word that was not said", async () => {
+  test("is found by its words, each stored once, and by no other word", async () => {
     const plain = await agentThat(h, {});
     const { id } = await called(h, plain);
     const { text } = (await h.get(`/calls/${id}/transcript`)).body.data;
@@ -286,10 +286,10 @@ describe("a transcript", () => {
         (call: { id: string }) => call.id,
       );
     expect(await search(words.slice(0, 3).join(" "))).toEqual([id]);
-    expect(await search("unheard")).toEqual([]);
+    expect(await search("absent")).toEqual([]);
   });
 
-  test("that comes too late is made up for once: the outcome stands, the words and the output come", async () => {
+  test("that arrives late is completed once: the outcome stays, search and output are added", async () => {
     await h.simulator.faults({ reads: { errors: [{ status: 404, times: 1_000_000 }] } });
     const id = await place(h, agentId, {}, "+14155550015");
     await until(async () => (await artifactRow(h, id)).status === "active");
@@ -319,20 +319,21 @@ describe("a transcript", () => {
   }, 40_000);
 });
 
-describe("a re-run", () => {
-  const rerunOf = (agent: string, body: object = {}, ask = {}) => h.post(`/agents/${agent}/output/rerun`, body, ask);
+describe("a rerun", () => {
+  const rerunOf = (agent: string, body: object = {}, options = {}) =>
+    h.post(`/agents/${agent}/output/rerun`, body, options);
   const ended = (id: string) =>
     until(async () => {
       const { body } = await h.get(`/calls/output-reruns/${id}`);
       return body.data.status === "running" ? null : body.data;
     });
-  /** A new version of the agent's schema is live, as the agents' own door makes it. */
+  /** Makes a new version of the agent's schema live through the API. */
   const change = async (agent: string, outputSchema: object | null) => {
     const { status, body } = await h.patch(`/agents/${agent}`, { outputSchema });
     expect([status, body.error]).toEqual([200, undefined]);
   };
 
-  test("fills the past calls of one agent by its live schema, and says how far it came", async () => {
+  test("fills the past calls of one agent with its live schema, and reports its progress", async () => {
     const own = await agentThat(h, { outputSchema: booking, systemPrompt: "Be brief." });
     const other = await calledWith(h, agentId, [{ name: "book", arguments: { date: "x", guests: 1 } }]);
     const one = await calledWith(h, own, [{ name: "book", arguments: { date: "monday", guests: 2 } }]);
@@ -353,7 +354,7 @@ describe("a re-run", () => {
     });
     expect(await artifactRow(h, two.id)).toMatchObject({ output: { stars: 5 } });
     expect((await artifactRow(h, other.id)).output, "another agent's").toMatchObject({ guests: 1 });
-    expect((await artifactRow(h, unread.id)).output, "nothing to make it from").toEqual({ kept: true });
+    expect((await artifactRow(h, unread.id)).output, "no transcript").toEqual({ kept: true });
     expect((await h.owner`select from events where subject_id = ${one.id}`).length, "no events").toBe(events);
     expect((await h.get(`/calls/output-reruns/${body.data.id}`, { key: h.bob.key })).body.error.code).toBe(
       "workflow_not_found",
@@ -361,20 +362,20 @@ describe("a re-run", () => {
     expect((await rerunOf(own, {}, { key: h.bob.key })).body.error.code).toBe("agent_not_found");
   }, 30_000);
 
-  test("goes through many calls in batches, once each, within its bounds, two askers or one", async () => {
+  test("processes many calls in batches, once each, within its time range, also with concurrent requests", async () => {
     const own = await agentThat(h, { outputSchema: object({ n: { type: "string", "x-source": "variable:n" } }) });
     const { id } = await called(h, own);
     const copies = await copiesOf(id, 130, (n) => ({
       variables: { n: `v${n}` },
       created_at: new Date(Date.UTC(2026, 0, 1 + n)),
     }));
-    const asked = await h.owner.begin(async (tx) => {
-      await tx`select from calls where id = ${copies[0]!} for update`; // the run does not end before all have asked
+    const responses = await h.owner.begin(async (tx) => {
+      await tx`select from calls where id = ${copies[0]!} for update`; // the run cannot finish before all requests are sent
       return Promise.all([1, 2, 3].map(() => rerunOf(own, { createdBefore: "2026-05-01T02:00:00+02:00" })));
     });
-    expect(asked.map(({ status }) => status).toSorted()).toEqual([202, 409, 409]);
-    expect(asked.find(({ status }) => status === 409)!.body.error.code).toBe("output_rerun_running");
-    const run = await ended(asked.find(({ status }) => status === 202)!.body.data.id);
+    expect(responses.map(({ status }) => status).toSorted()).toEqual([202, 409, 409]);
+    expect(responses.find(({ status }) => status === 409)!.body.error.code).toBe("output_rerun_running");
+    const run = await ended(responses.find(({ status }) => status === 202)!.body.data.id);
     expect(run).toMatchObject({
       status: "succeeded",
       done: 120,
@@ -387,7 +388,7 @@ describe("a re-run", () => {
     for (const { variables, output } of filled) expect(output).toEqual(variables);
   }, 30_000);
 
-  test("with a pattern that never comes to an end holds up nobody for long, and ends", async () => {
+  test("with a pattern that never terminates does not block the process, and finishes", async () => {
     const own = await agentThat(h, {
       outputSchema: object({ v: { type: "string", pattern: "^(c+)+$", "x-source": "variable:v" } }),
       variables: declared("v"),
@@ -405,35 +406,35 @@ describe("a re-run", () => {
       expect(await artifactRow(h, copy)).toMatchObject({
         output: {},
         output_status: "invalid",
-        output_problems: [{ path: "", message: "The output schema takes too long to be checked." }],
+        output_problems: [{ path: "", message: "The output schema takes too long to check. Simplify its patterns." }],
       });
     }
   }, 60_000);
 
-  test("keeps what was told of a call, or forgotten, while it was at it", async () => {
+  test("keeps changes and erasures of a call that happen during the run", async () => {
     const own = await agentThat(h, { outputSchema: object({ s: { type: "string", "x-source": "summary" } }) });
     const { id } = await called(h, own);
-    const [told, forgotten, other] = await copiesOf(id, 3, () => ({ summary: "before" }));
+    const [changed, erased, other] = await copiesOf(id, 3, () => ({ summary: "before" }));
     const { body } = await h.owner.begin(async (tx) => {
-      await tx`select from calls where id = any(${[told!, forgotten!]}) for update`;
-      const asked = await rerunOf(own);
+      await tx`select from calls where id = any(${[changed!, erased!]}) for update`;
+      const response = await rerunOf(own);
       await until(async () => {
         const waiting = await h.owner`select from pg_stat_activity where datname = current_database()
           and wait_event_type = 'Lock' and query like '%from "calls"%for update'`;
         return waiting.length > 0;
       });
-      await tx`update calls set summary = 'after' where id = ${told!}`;
+      await tx`update calls set summary = 'after' where id = ${changed!}`;
       await tx`update calls set summary = null, output = null, output_status = 'none', transcript_status = 'erased'
-        where id = ${forgotten!}`;
-      return asked;
+        where id = ${erased!}`;
+      return response;
     });
     expect(await ended(body.data.id)).toMatchObject({ status: "succeeded", done: 4 });
-    expect((await artifactRow(h, told!)).output).toEqual({ s: "after" });
-    expect(await artifactRow(h, forgotten!)).toMatchObject({ output: null, output_status: "none" });
+    expect((await artifactRow(h, changed!)).output).toEqual({ s: "after" });
+    expect(await artifactRow(h, erased!)).toMatchObject({ output: null, output_status: "none" });
     expect((await artifactRow(h, other!)).output).toEqual({ s: "before" });
   }, 30_000);
 
-  /** More calls that are like this one but for what is given, and are billed already. */
+  /** Billed copies of this call with the given differences. */
   async function copiesOf(id: string, count: number, more: (n: number) => object): Promise<string[]> {
     const [row] = await h.owner`select * from calls where id = ${id}`;
     const copies = Array.from({ length: count }, (_, n) => ({

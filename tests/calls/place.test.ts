@@ -17,8 +17,8 @@ const to = "+14155550100";
 
 afterEach(() => h.simulator.faults({}));
 
-/** What the provider was asked to place this call. */
-async function askedFor(id: string) {
+/** The request that the provider received for this call. */
+async function requestFor(id: string) {
   const { requests } = await h.simulator.requests();
   const found = requests.find(
     ({ method, path, body }: { method: string; path: string; body?: { metadata?: { callId?: string } } }) =>
@@ -40,15 +40,15 @@ const refusal = async (agentId: string, more: object) => {
 
 async function sealSecret(provider: string, secret: object, details: object = {}) {
   const id = newId("credential");
-  const ring = await h.deps.providers.vault.keys(h.ada.clientId, "provider_credential");
-  const sealed = ring.seal(JSON.stringify(secret), id);
+  const cipher = await h.deps.providers.vault.keys(h.ada.clientId, "provider_credential");
+  const sealed = cipher.seal(JSON.stringify(secret), id);
   await h.owner`insert into credentials (client_id, id, provider, prefix, sealed, details, status)
     values (${h.ada.clientId}, ${id}, ${provider}, 'abc', ${sealed}, ${h.owner.json(details as never)}, 'verified')`;
   return id;
 }
 
 describe("variables", () => {
-  test("are checked against the agent's declaration: each objection names its variable", async () => {
+  test("are checked against the agent's declaration, and each error names its variable", async () => {
     const agentId = await makeAgent(h, {
       systemPrompt: "Greet {{name}}, who is {{age}}.",
       variables: [
@@ -65,10 +65,10 @@ describe("variables", () => {
     });
     const call = await place(agentId, { variables: { name: "Ada" } });
     expect(call.variables).toEqual({ name: "Ada", age: 40 });
-    expect((await askedFor(call.id)).body).toMatchObject({ templateContext: { name: "Ada", age: 40 } });
+    expect((await requestFor(call.id)).body).toMatchObject({ templateContext: { name: "Ada", age: 40 } });
   });
 
-  test("an agent that declares none needs those that its prompt names, and takes no other", async () => {
+  test("an agent without declarations needs the variables of its prompt, and accepts no others", async () => {
     const agentId = await makeAgent(h, { systemPrompt: "Greet {{name}}." });
     expect(await refusal(agentId, { variables: {} })).toMatchObject({ status: 400, path: "variables.name" });
     expect((await place(agentId, { variables: { name: "Ada" } })).variables).toEqual({ name: "Ada" });
@@ -77,34 +77,34 @@ describe("variables", () => {
   });
 });
 
-describe("what a call has for itself", () => {
-  test("is asked of the provider instead of the agent's own, and shown", async () => {
+describe("settings of a call", () => {
+  test("are sent to the provider instead of the agent's settings, and returned", async () => {
     const agentId = await makeAgent(h, { greeting: "Hello!", firstSpeaker: "agent", joinTimeoutSeconds: 30 });
     const own = { maxDurationSeconds: 77, joinTimeoutSeconds: 17, recordingEnabled: false };
     const call = await place(agentId, { ...own, greeting: "Good morning!", firstSpeaker: "user" });
     expect(call).toMatchObject(own);
-    expect((await askedFor(call.id)).body).toMatchObject({
+    expect((await requestFor(call.id)).body).toMatchObject({
       maxDuration: "77s",
       joinTimeout: "17s",
       recordingEnabled: false,
       firstSpeakerSettings: { user: { fallback: { text: "Good morning!" } } },
     });
     const first = await place(agentId, { firstSpeaker: "user" });
-    expect((await askedFor(first.id)).body).toMatchObject({
+    expect((await requestFor(first.id)).body).toMatchObject({
       firstSpeakerSettings: { user: { fallback: { text: "Hello!" } } },
     });
     const none = await place(agentId);
-    expect((await askedFor(none.id)).body).not.toHaveProperty("firstSpeakerSettings");
-    expect((await askedFor(none.id)).body).not.toHaveProperty("voice");
+    expect((await requestFor(none.id)).body).not.toHaveProperty("firstSpeakerSettings");
+    expect((await requestFor(none.id)).body).not.toHaveProperty("voice");
   });
 
-  test("the hold follows its own limits", async () => {
+  test("determine its hold", async () => {
     const agentId = await makeAgent(h, { maxDurationSeconds: 600, joinTimeoutSeconds: 30 });
     const call = await place(agentId, { maxDurationSeconds: 54, joinTimeoutSeconds: 6 });
     expect(await postingsOf(h, call.id)).toContainEqual(["hold", -(9_000_000 + 1_500_000)]);
   });
 
-  test("a voice of the client's own, in the agent's account and active; else the field is named", async () => {
+  test("a voice must be active, of the same client and in the agent's account; else the error names the field", async () => {
     const agentId = await makeAgent(h);
     const voice = async (status: string, account = platformAccount, clientId = h.ada.clientId) => {
       const id = newId("voice");
@@ -113,7 +113,7 @@ describe("what a call has for itself", () => {
       return id;
     };
     const voiceId = await voice("active");
-    expect((await askedFor((await place(agentId, { voiceId })).id)).body).toMatchObject({ voice: `up-${voiceId}` });
+    expect((await requestFor((await place(agentId, { voiceId })).id)).body).toMatchObject({ voice: `up-${voiceId}` });
     expect(await refusal(agentId, { voiceId: await voice("training") })).toMatchObject({
       status: 409,
       code: "voice_not_active",
@@ -123,18 +123,18 @@ describe("what a call has for itself", () => {
       status: 409,
       path: "voiceId",
     });
-    for (const nobodys of [
+    for (const missing of [
       await voice("active", platformAccount, h.bob.clientId),
       await voice("deleted"),
       newId("voice"),
     ]) {
-      expect(await refusal(agentId, { voiceId: nobodys })).toMatchObject({ status: 404, code: "voice_not_found" });
+      expect(await refusal(agentId, { voiceId: missing })).toMatchObject({ status: 404, code: "voice_not_found" });
     }
   });
 });
 
 describe("an older version", () => {
-  test("is placed without the agent, its own words filled in, and is found, billed and settled as any other", async () => {
+  test("is placed without the agent, with its prompt filled in, and is billed and settled like any other", async () => {
     const agentId = await makeAgent(h, {
       systemPrompt: "You are the first. Greet {{name}}, not {{{other}}}.",
       timeExceededMessage: "Time is up, {{name}}.",
@@ -147,21 +147,21 @@ describe("an older version", () => {
       greeting: "Hi!",
     });
     expect(call).toMatchObject({ agentVersion: 1 });
-    const asked = await askedFor(call.id);
-    expect(asked.path).toBe("/api/calls");
-    expect(asked.body).toMatchObject({
+    const request = await requestFor(call.id);
+    expect(request.path).toBe("/api/calls");
+    expect(request.body).toMatchObject({
       systemPrompt: "You are the first. Greet Ada {{x}}, not Bob.",
       firstSpeakerSettings: { agent: { text: "Hi!" } },
       metadata: { callId: call.id },
     });
-    for (const field of ["templateContext", "contextSchema"]) expect(asked.body).not.toHaveProperty(field);
+    for (const field of ["templateContext", "contextSchema"]) expect(request.body).not.toHaveProperty(field);
     expect(await finished(h, call.id)).toMatchObject({ status: "ended", outcome: "completed", billing_revision: 1 });
     const live = await place(agentId, { agentVersion: 2 });
-    expect((await askedFor(live.id)).path).toMatch(/^\/api\/agents\//);
+    expect((await requestFor(live.id)).path).toMatch(/^\/api\/agents\//);
     await expectSoundBooks(h);
   });
 
-  test("that does not exist, or never went live, is refused", async () => {
+  test("that does not exist, or was never live, is refused", async () => {
     const agentId = await makeAgent(h);
     expect(await refusal(agentId, { agentVersion: 9 })).toMatchObject({ status: 404, code: "agent_version_not_found" });
     await h.owner`insert into agent_versions (client_id, agent_id, version, name, config, status, created_by)
@@ -170,8 +170,8 @@ describe("an older version", () => {
   });
 });
 
-describe("the line", () => {
-  test("carrier and number are the client's own where the call names none, and the missing one is named", async () => {
+describe("the medium", () => {
+  test("carrier and number default to the client's, and the error names a missing number", async () => {
     const agentId = await makeAgent(h);
     const medium = { type: "phone", to };
     expect(await refusal(agentId, { medium })).toMatchObject({ status: 400, path: "medium.from" });
@@ -180,16 +180,16 @@ describe("the line", () => {
     expect(await place(agentId, { medium })).toMatchObject({ carrier: "twilio", from: "+14155550177", to });
     const own = await place(agentId, { medium: { ...phone(to), carrier: "plivo" } });
     expect(own).toMatchObject({ carrier: "plivo", from: "+14155550199" });
-    expect((await askedFor(own.id)).body.medium).toEqual({ plivo: { outgoing: { to, from: "+14155550199" } } });
+    expect((await requestFor(own.id)).body.medium).toEqual({ plivo: { outgoing: { to, from: "+14155550199" } } });
     await h.owner`delete from telephony_configs`;
     expect(await place(agentId)).toMatchObject({ carrier: "sip" });
   });
 
-  test("a SIP address is dialled as it stands, over SIP alone", async () => {
+  test("a SIP address is dialled unchanged, and over SIP only", async () => {
     const agentId = await makeAgent(h);
     const address = "sip:reception@pbx.example.com:5061;transport=tls";
     const call = await place(agentId, { medium: phone(address) });
-    expect((await askedFor(call.id)).body.medium).toEqual({
+    expect((await requestFor(call.id)).body.medium).toEqual({
       sip: { outgoing: { to: address, from: "sip:+14155550199@trunk.example" } },
     });
     expect((await h.get(`/calls?to=${encodeURIComponent(address)}`)).body.data).toMatchObject([{ id: call.id }]);
@@ -197,12 +197,20 @@ describe("the line", () => {
       status: 400,
       path: "medium.to",
     });
-    for (const odd of ["sip:", "sip:a b@x", "sip:a@x\r\nVia: y", "mailto:a@x", "14155550100", "sip:a@x>;evil", "+1"]) {
-      expect([odd, (await refusal(agentId, { medium: phone(odd) })).status]).toEqual([odd, 400]);
+    for (const invalid of [
+      "sip:",
+      "sip:a b@x",
+      "sip:a@x\r\nVia: y",
+      "mailto:a@x",
+      "14155550100",
+      "sip:a@x>;evil",
+      "+1",
+    ]) {
+      expect([invalid, (await refusal(agentId, { medium: phone(invalid) })).status]).toEqual([invalid, 400]);
     }
   });
 
-  test("the client's own trunk beats the installation's, and its password is shown to its host alone", async () => {
+  test("the client's trunk overrides the installation's, and its password is sent to its host only", async () => {
     const agentId = await makeAgent(h);
     await sealSecret("sip", { host: "own.example", username: "ada", password: "canary-trunk-password" });
     const call = await place(agentId);
@@ -211,21 +219,21 @@ describe("the line", () => {
     const sent = JSON.stringify(requests.findLast(({ path }: { path: string }) => path.endsWith("/calls")));
     expect(sent).toContain(`sip:${to}@own.example`);
     expect(await provider.findCalls(platformAccount, call.id, new Date(Date.now() - 60_000), inTime())).toHaveLength(1);
-    expect((await askedFor(call.id)).body.medium).toMatchObject({
+    expect((await requestFor(call.id)).body.medium).toMatchObject({
       sip: { outgoing: { to: `sip:${to}@own.example`, from: "sip:+14155550199@own.example", username: "ada" } },
     });
     const elsewhere = await place(agentId, { medium: phone("sip:ada@evil.example") });
-    expect((await askedFor(elsewhere.id)).body.medium).toEqual({
+    expect((await requestFor(elsewhere.id)).body.medium).toEqual({
       sip: { outgoing: { to: "sip:ada@evil.example", from: "sip:+14155550199@own.example" } },
     });
-    const kept =
+    const stored =
       await h.owner`select to_jsonb(c)::text || (select coalesce(string_agg(to_jsonb(a)::text, ''), '') from audit_log a) as text
       from calls c where c.id = ${call.id}`;
-    expect(kept[0]!.text).not.toContain("canary-trunk-password");
-    // Another client's calls go over the installation's trunk.
+    expect(stored[0]!.text).not.toContain("canary-trunk-password");
+    // The calls of another client use the installation's trunk.
     const bobs = await makeAgent(h, {}, h.bob.key);
-    const his = await h.post("/calls", { agentId: bobs, medium: phone(to) }, { key: h.bob.key });
-    expect((await askedFor(his.body.data.id)).body.medium).toMatchObject({
+    const bobsCall = await h.post("/calls", { agentId: bobs, medium: phone(to) }, { key: h.bob.key });
+    expect((await requestFor(bobsCall.body.data.id)).body.medium).toMatchObject({
       sip: { outgoing: { to: `sip:${to}@trunk.example` } },
     });
     await h.owner`update credentials set sealed = '\\x00' where provider = 'sip'`;
@@ -237,7 +245,7 @@ describe("the line", () => {
     await expectSoundBooks(h);
   });
 
-  test("where a transfer is possible the line is held for twice", async () => {
+  test("an agent with transfer targets holds the line twice", async () => {
     const target = { name: "sales", description: "Prices.", to: "+14155550123" };
     const agentId = await makeAgent(h, { transferTargets: [target] });
     const call = await place(agentId, { maxDurationSeconds: 54, joinTimeoutSeconds: 6 });
@@ -248,24 +256,21 @@ describe("the line", () => {
     ["warmTransfer", 2],
     ["coldTransfer", 2],
     ["playDtmfSounds", 1],
-  ])(
-    "of an agent that has the provider's %s as a tool the line is held for at %i times its rate",
-    async (name, legs) => {
-      const parameterOverrides = legs > 1 ? { target: "+14155550123" } : {};
-      const definition = { type: "builtin", name, parameterOverrides };
-      const tool = await h.post("/tools", { name: `own_${name}`, description: "To sales.", definition });
-      expect(tool).toMatchObject({ status: 201 });
-      const agentId = await makeAgent(h, { tools: [{ toolId: tool.body.data.id }] });
-      const limits = { maxDurationSeconds: 54, joinTimeoutSeconds: 6 };
-      const call = await place(agentId, limits);
-      expect(await postingsOf(h, call.id)).toContainEqual(["hold", -(9_000_000 + legs * 1_500_000)]);
-      const web = await place(agentId, { ...limits, medium: { type: "web" } });
-      expect(await postingsOf(h, web.id), "no line, no second leg").toContainEqual(["hold", -9_000_000]);
-    },
-  );
+  ])("an agent with the provider's %s as a tool holds the line at %i times its rate", async (name, legs) => {
+    const parameterOverrides = legs > 1 ? { target: "+14155550123" } : {};
+    const definition = { type: "builtin", name, parameterOverrides };
+    const tool = await h.post("/tools", { name: `own_${name}`, description: "To sales.", definition });
+    expect(tool).toMatchObject({ status: 201 });
+    const agentId = await makeAgent(h, { tools: [{ toolId: tool.body.data.id }] });
+    const limits = { maxDurationSeconds: 54, joinTimeoutSeconds: 6 };
+    const call = await place(agentId, limits);
+    expect(await postingsOf(h, call.id)).toContainEqual(["hold", -(9_000_000 + legs * 1_500_000)]);
+    const web = await place(agentId, { ...limits, medium: { type: "web" } });
+    expect(await postingsOf(h, web.id), "a web call has no second leg").toContainEqual(["hold", -9_000_000]);
+  });
 });
 
-test("metadata can be found the moment the call is there, and no pair of a call that was refused stays", async () => {
+test("a call can be found by its metadata immediately, and a refused call leaves no metadata", async () => {
   const agentId = await makeAgent(h);
   const metadata = { order: "k-1", tier: "gold" };
   const call = await place(agentId, { metadata });
@@ -273,10 +278,10 @@ test("metadata can be found the moment the call is there, and no pair of a call 
   expect((await h.get("/calls?metadata=order:k-1&metadata=tier:silver")).body.data).toEqual([]);
   expect((await h.get("/calls?metadata=order:k-1", { key: h.bob.key })).body.data).toEqual([]);
   const rich = { maxDurationSeconds: 14_400, metadata: { order: "k-2" } };
-  const poor = await Promise.all(Array.from({ length: 6 }, () => refusal(agentId, rich)));
-  expect(poor.some(({ code }) => code === "credits_insufficient")).toBe(true);
-  const kept =
+  const refusals = await Promise.all(Array.from({ length: 6 }, () => refusal(agentId, rich)));
+  expect(refusals.some(({ code }) => code === "credits_insufficient")).toBe(true);
+  const stored =
     await h.owner`select p.call_id from call_pairs p left join calls c on c.id = p.call_id where c.id is null`;
-  expect(kept).toEqual([]);
+  expect(stored).toEqual([]);
   expect(await callRow(h, call.id)).toMatchObject({ id: call.id });
 });

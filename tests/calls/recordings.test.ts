@@ -24,15 +24,15 @@ async function downloaded(id: string, more = ""): Promise<Buffer> {
   return bytes;
 }
 
-/** Until the schedule has no more attempts, or the status is what it should become; waits are not waited for. */
-const inNoTime = (id: string, status: string) =>
+/** Runs all attempts of the schedule without their delays, until the recording has this status. */
+const hurryUntil = (id: string, status: string) =>
   until(async () => {
     await hurry(h, "calls.fetchRecording");
     return (await artifactRow(h, id)).recording_status === status;
   });
 
 test.for(["inline", "redirect"] as const)(
-  "a recording that the provider gives %s is copied whole, said once, and its key goes nowhere else",
+  "a recording sent %s is copied completely and emits one event",
   async (recordings) => {
     await h.simulator.faults({ recordings, recording: { seconds: 3 } });
     const { id } = await called(h, agentId);
@@ -47,7 +47,7 @@ test.for(["inline", "redirect"] as const)(
   },
 );
 
-test("a recording of many parts arrives whole", async () => {
+test("a recording of many parts is copied completely", async () => {
   await h.simulator.faults({ recording: { seconds: 1200 } });
   const { id } = await called(h, agentId);
   await recorded(h, id, "ready", 50);
@@ -56,7 +56,7 @@ test("a recording of many parts arrives whole", async () => {
   expect(wav.readInt16LE(wav.length - 20) !== 0 || wav.readInt16LE(wav.length - 22) !== 0).toBe(true);
 }, 90_000);
 
-test("the link lives as long as it was asked to, and no longer than a day", async () => {
+test("the link expires after the requested time, at most a day", async () => {
   const { id } = await called(h, agentId);
   await recorded(h, id);
   const before = Date.now();
@@ -65,8 +65,8 @@ test("the link lives as long as it was asked to, and no longer than a day", asyn
   expect(Date.parse(body.data.expiresAt)).toBeGreaterThanOrEqual(before + 60_000);
   expect(Date.parse(body.data.expiresAt)).toBeLessThanOrEqual(after + 60_000);
   expect(new URL(body.data.url).searchParams.get("X-Amz-Expires")).toBe("60");
-  const usual = await h.get(`/calls/${id}/recording`);
-  expect(new URL(usual.body.data.url).searchParams.get("X-Amz-Expires")).toBe("900");
+  const byDefault = await h.get(`/calls/${id}/recording`);
+  expect(new URL(byDefault.body.data.url).searchParams.get("X-Amz-Expires")).toBe("900");
   for (const wrong of [59, 86_401]) {
     const refused = await h.get(`/calls/${id}/recording?expiresInSeconds=${wrong}`);
     expect(refused.body.error).toMatchObject({ code: "input_invalid", details: [{ path: "expiresInSeconds" }] });
@@ -74,40 +74,40 @@ test("the link lives as long as it was asked to, and no longer than a day", asyn
   expect((await h.get(`/calls/${id}/recording`, { key: h.bob.key })).body.error.code).toBe("call_not_found");
 });
 
-test("a provider that is not ready, and then says there is none too soon, is asked again; until then: not ready", async () => {
+test("a recording that is not ready, or missing too early, is requested again and stays pending", async () => {
   await h.simulator.faults({ recording: { notReady: 2, missing: 2 } });
   const { id } = await called(h, agentId);
   await until(async () => (await waitingJobs(h, "calls.fetchRecording")).some(({ payload }) => payload.attempt >= 1));
   expect((await h.get(`/calls/${id}/recording`)).body.error).toMatchObject({ code: "recording_not_ready" });
   expect(await artifactRow(h, id)).toMatchObject({ recording_status: "pending", recording_key: null });
-  await inNoTime(id, "ready");
+  await hurryUntil(id, "ready");
   await downloaded(id);
   expect(await readyEvents(id)).toHaveLength(1);
 });
 
-test("a line that breaks in mid-file leaves nothing behind, and the file is fetched anew", async () => {
+test("a connection lost within the file leaves no partial file, and the file is fetched again", async () => {
   await h.simulator.faults({ recordings: "redirect", recording: { cut: 2, holdMs: 20, seconds: 3 } });
   const { id, client_id } = await called(h, agentId);
   await until(async () => (await waitingJobs(h, "calls.fetchRecording")).some(({ payload }) => payload.attempt >= 1));
   expect(await lookFor(h, `${client_id}/recordings/${id}.wav`)).toBeNull();
-  await inNoTime(id, "ready");
+  await hurryUntil(id, "ready");
   expect((await downloaded(id)).length).toBe(44 + 3 * 16_000);
 });
 
-test("storage that fails costs an attempt, not the recording", async () => {
+test("a storage failure costs one attempt, not the recording", async () => {
   h.storage.faults([{ method: "PUT", times: 20, status: 500 }]);
   const { id } = await called(h, agentId);
   await until(async () => (await waitingJobs(h, "calls.fetchRecording")).some(({ payload }) => payload.attempt >= 1));
   expect(await artifactRow(h, id)).toMatchObject({ recording_status: "pending" });
   h.storage.faults([]);
-  await inNoTime(id, "ready");
+  await hurryUntil(id, "ready");
   await downloaded(id);
 });
 
-test("a recording that never comes is missing; what the provider finds later is fetched by the backfill, once", async () => {
+test("a recording that never arrives is missing; the backfill fetches it later, once", async () => {
   await h.simulator.faults({ recording: { notReady: 1_000_000 } });
   const { id, client_id } = await called(h, agentId);
-  await inNoTime(id, "missing");
+  await hurryUntil(id, "missing");
   expect((await h.get(`/calls/${id}/recording`)).body.error).toMatchObject({ code: "recording_not_found" });
   expect(await readyEvents(id)).toEqual([]);
 
@@ -143,46 +143,46 @@ test("a recording that never comes is missing; what the provider finds later is 
   expect(await lookFor(h, `${client_id}/recordings/${id}.wav`)).not.toBeNull();
   await h.owner`update workflow_runs set created_at = now() - interval '7 hours' where subject_id = ${id}`;
   await sweepTwice();
-  expect(await runs(), "nothing is missing any more").toHaveLength(2);
+  expect(await runs(), "nothing is missing").toHaveLength(2);
 });
 
-test("a call that was taken up ten times, or ended a month ago, is left alone", async () => {
+test("the backfill skips calls with ten runs or that ended a month ago", async () => {
   await h.simulator.faults({ recording: { notReady: 1_000_000 } });
-  const [tired, old] = [await called(h, agentId), await called(h, agentId)];
-  for (const { id } of [tired, old]) await inNoTime(id, "missing");
+  const [exhausted, old] = [await called(h, agentId), await called(h, agentId)];
+  for (const { id } of [exhausted, old]) await hurryUntil(id, "missing");
   for (let n = 0; n < 10; n++) {
     await h.owner`insert into workflow_runs (client_id, id, name, subject_id, status, created_at)
-      values (${tired.client_id}, ${newId("workflow")}, 'artifacts-backfill', ${tired.id}, 'succeeded', now() - interval '1 day')`;
+      values (${exhausted.client_id}, ${newId("workflow")}, 'artifacts-backfill', ${exhausted.id}, 'succeeded', now() - interval '1 day')`;
   }
   await h.owner`update calls set ended_at = now() - interval '31 days' where id = ${old.id}`;
-  await h.owner`update calls set ended_at = now() - interval '29 days' where id = ${tired.id}`;
+  await h.owner`update calls set ended_at = now() - interval '29 days' where id = ${exhausted.id}`;
   await queueForHouse(h, "artifacts.sweep");
   await until(async () => (await waitingJobs(h, "artifacts.sweep")).length === 0);
   expect(await waitingJobs(h, "artifacts.backfill")).toHaveLength(0);
   expect(await h.owner`select id from workflow_runs where subject_id = ${old.id}`).toHaveLength(0);
-  expect(await h.owner`select id from workflow_runs where subject_id = ${tired.id}`).toHaveLength(10);
+  expect(await h.owner`select id from workflow_runs where subject_id = ${exhausted.id}`).toHaveLength(10);
 });
 
-test("a call that nobody answered, or that was not to be recorded, has none and asks for none", async () => {
-  const silent = await agentThat(h, { recordingEnabled: false });
-  const asked = async () => (await h.simulator.status()).requests["GET /api/calls/{call_id}/recording"] ?? 0;
+test("an unanswered or unrecorded call has no recording and requests none", async () => {
+  const unrecordedAgent = await agentThat(h, { recordingEnabled: false });
+  const requestCount = async () => (await h.simulator.status()).requests["GET /api/calls/{call_id}/recording"] ?? 0;
   await until(async () => (await waitingJobs(h, "calls.fetchRecording")).length === 0);
-  const before = await asked();
-  const [unjoined, unrecorded] = [await called(h, agentId, {}, "+14155550001"), await called(h, silent)];
+  const before = await requestCount();
+  const [unjoined, unrecorded] = [await called(h, agentId, {}, "+14155550001"), await called(h, unrecordedAgent)];
   for (const { id } of [unjoined, unrecorded]) {
     expect(await artifactRow(h, id)).toMatchObject({ recording_status: "none" });
     expect((await h.get(`/calls/${id}/recording`)).body.error).toMatchObject({ code: "recording_not_found" });
   }
-  expect(await asked()).toBe(before);
+  expect(await requestCount()).toBe(before);
   const ongoing = await place(h, agentId, {}, "+14155550015");
   expect((await h.get(`/calls/${ongoing}/recording`)).body.error).toMatchObject({ code: "recording_not_ready" });
 });
 
-test("two at once copy the same recording: it is said once", async () => {
+test("two concurrent copies of a recording emit one event", async () => {
   await h.simulator.faults({ recording: { notReady: 1, seconds: 30 } });
   const { id } = await called(h, agentId);
   await h.post(`/internal/calls/${id}/sync-artifacts`, {}, { key: serviceToken });
-  await inNoTime(id, "ready");
+  await hurryUntil(id, "ready");
   await until(async () => (await waitingJobs(h, "calls.fetchRecording")).length === 0);
   await until(
     async () => (await h.owner`select from workflow_runs where subject_id = ${id} and status = 'running'`).length === 0,
@@ -191,11 +191,11 @@ test("two at once copy the same recording: it is said once", async () => {
   await downloaded(id);
 });
 
-test("a call that is erased while its recording is being copied keeps no object", async () => {
+test("a call erased while its recording is copied keeps no file", async () => {
   await h.simulator.faults({ recording: { notReady: 1_000_000 } });
   const { id, client_id } = await called(h, agentId);
   const key = `${client_id}/recordings/${id}.wav`;
-  // As if the copy had been made by a worker that died before it could say so.
+  // As if the worker had died after the copy and before its commit.
   const { files } = h.deps.providers;
   const some = (async function* () {
     yield Buffer.from("RIFF");
@@ -210,10 +210,10 @@ test("a call that is erased while its recording is being copied keeps no object"
   expect(await readyEvents(id)).toEqual([]);
 });
 
-test("a service starts the backfill at once, for a call that has ended, whoever's it is", async () => {
+test("a service starts the backfill of an ended call of any client", async () => {
   await h.simulator.faults({ recording: { notReady: 1_000_000 } });
   const { id } = await called(h, agentId);
-  await inNoTime(id, "missing");
+  await hurryUntil(id, "missing");
   await h.simulator.faults({});
   const started = await h.post(`/internal/calls/${id}/sync-artifacts`, {}, { key: serviceToken });
   expect(started).toMatchObject({ status: 202, body: { data: { name: "artifacts-backfill", subjectId: id } } });
@@ -221,6 +221,6 @@ test("a service starts the backfill at once, for a call that has ended, whoever'
   const ongoing = await place(h, agentId, {}, "+14155550015");
   const early = await h.post(`/internal/calls/${ongoing}/sync-artifacts`, {}, { key: serviceToken });
   expect(early.body.error).toMatchObject({ code: "call_not_ended" });
-  const nobody = await h.post(`/internal/calls/${newId("call")}/sync-artifacts`, {}, { key: serviceToken });
-  expect(nobody.body.error).toMatchObject({ code: "call_not_found" });
+  const unknown = await h.post(`/internal/calls/${newId("call")}/sync-artifacts`, {}, { key: serviceToken });
+  expect(unknown.body.error).toMatchObject({ code: "call_not_found" });
 });

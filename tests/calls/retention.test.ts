@@ -10,7 +10,7 @@ const outputSchema = { type: "object", properties: { x: {} } };
 const words = async (id: string) => (await h.owner`select from call_words where call_id = ${id}`).length;
 const messages = async (id: string) => (await h.owner`select from call_messages where call_id = ${id}`).length;
 
-/** As if the days had gone by. */
+/** Simulates that days have passed. */
 async function later(days: number, ...ids: string[]) {
   await h.owner`update calls set transcript_until = transcript_until - make_interval(days => ${days}),
     recording_until = recording_until - make_interval(days => ${days}) where id = any(${ids})`;
@@ -29,16 +29,16 @@ const upstream = async (id: string) => {
   return h.deps.providers.ultravox.getCall("pacc_platform", provider_call_id, { signal: AbortSignal.timeout(5_000) });
 };
 
-test("transcript and recording go when their days are over, and not before; the call and its cost stay", async () => {
+test("transcript and recording are erased after their retention, not before; the call and its cost stay", async () => {
   const agentId = await agentThat(h, { outputSchema, retention: { transcriptDays: 3, recordingDays: 10 } });
-  const { id } = await calledWith(h, agentId, [{ name: "t", arguments: { x: 1 }, status: { s: 1 } }]);
-  const kept = await recorded(h, id);
-  const days = (until: Date | null) => (until!.getTime() - kept.ended_at!.getTime()) / 86_400_000;
-  expect([days(kept.transcript_until), days(kept.recording_until)]).toEqual([3, 10]);
-  expect(kept).toMatchObject({ output: { x: 1 }, final_state: { s: 1 }, summary: expect.any(String) });
+  const { id } = await calledWith(h, agentId, [{ name: "t", arguments: { x: 1 }, state: { s: 1 } }]);
+  const call = await recorded(h, id);
+  const days = (until: Date | null) => (until!.getTime() - call.ended_at!.getTime()) / 86_400_000;
+  expect([days(call.transcript_until), days(call.recording_until)]).toEqual([3, 10]);
+  expect(call).toMatchObject({ output: { x: 1 }, final_state: { s: 1 }, summary: expect.any(String) });
   const story = await storyOf(h, id);
 
-  // The simulator's calls end a little ahead of the clock.
+  // The simulator's calls end slightly in the future.
   await later(2, id);
   await sweep();
   expect(await artifactRow(h, id)).toMatchObject({
@@ -71,12 +71,12 @@ test("transcript and recording go when their days are over, and not before; the 
     recording_key: null,
     recording_bytes: null,
   });
-  await until(async () => (await lookFor(h, kept.recording_key!)) === null);
+  await until(async () => (await lookFor(h, call.recording_key!)) === null);
   expect((await h.get(`/calls/${id}/recording`)).body.error.code).toBe("recording_not_found");
-  expect(await storyOf(h, id), "nothing is said of it").toEqual(story);
+  expect(await storyOf(h, id), "no new events").toEqual(story);
 });
 
-test("what is erased here is erased at the provider, once nothing has to be fetched from there any more", async () => {
+test("a call erased here is erased at the provider once everything has been fetched from there", async () => {
   const agentId = await agentThat(h, { retention: { transcriptDays: 1, recordingDays: null } });
   await h.simulator.faults({ recording: { notReady: 1_000_000 } });
   const { id } = await called(h, agentId);
@@ -84,18 +84,18 @@ test("what is erased here is erased at the provider, once nothing has to be fetc
   await sweep();
   expect(await artifactRow(h, id)).toMatchObject({ transcript_status: "erased", recording_status: "pending" });
   await until(async () => (await waitingJobs(h, "calls.eraseUpstream")).length === 0);
-  expect(await upstream(id), "its recording is still to come").not.toBeNull();
+  expect(await upstream(id), "its recording is pending").not.toBeNull();
   await h.simulator.faults({});
   await until(async () => {
     await hurry(h, "calls.fetchRecording");
     return (await artifactRow(h, id)).recording_status === "ready";
   });
   await until(async () => (await upstream(id)) === null);
-  expect((await h.get(`/calls/${id}/recording`)).status, "ours is kept").toBe(200);
+  expect((await h.get(`/calls/${id}/recording`)).status, "our copy stays").toBe(200);
   expect(await artifactRow(h, id)).toMatchObject({ transcript_status: "erased", summary: null });
 });
 
-test("an agent that says nothing of it keeps all; a change counts for the calls made from then on", async () => {
+test("an agent without retention keeps everything; a change applies to later calls", async () => {
   const agentId = await agentThat(h, {});
   const before = await called(h, agentId);
   expect((await artifactRow(h, before.id)).transcript_until).toBeNull();
@@ -110,7 +110,7 @@ test("an agent that says nothing of it keeps all; a change counts for the calls 
   expect(await artifactRow(h, after.id)).toMatchObject({ transcript_status: "erased", recording_status: "erased" });
 });
 
-test("many calls of several clients go in batches, each client's own, and a call that is held is not waited for", async () => {
+test("calls of several clients are erased in batches per client, and a locked call is skipped", async () => {
   const clients = [h.ada, h.bob];
   const templates = await Promise.all(
     clients.map(async ({ key }) => {
@@ -136,7 +136,7 @@ test("many calls of several clients go in batches, each client's own, and a call
   const [held] = copies;
   const holder = await h.owner.reserve();
   await h.owner`insert into calls ${h.owner(copies)}`;
-  await holder`begin`; // at once, since the sweep also comes by itself; what belongs to the call can still be written
+  await holder`begin`; // locked immediately, since the sweep also runs on schedule; `no key` still allows inserts for the call
   await holder`select from calls where id = ${held!.id} for no key update`;
   for (const { client_id, id, created_at } of copies) {
     await h.owner`insert into call_messages (client_id, call_id, index, role, text, created_at)
@@ -144,18 +144,18 @@ test("many calls of several clients go in batches, each client's own, and a call
     await h.owner`insert into call_words (client_id, word, call_id) values (${client_id}, 'secret', ${id})`;
   }
   await sweep();
-  const left = () => h.owner`select id from calls where transcript_until is not null and provider_call_id is null`;
-  expect((await left()).map(({ id }) => id)).toEqual([held!.id]);
+  const remaining = () => h.owner`select id from calls where transcript_until is not null and provider_call_id is null`;
+  expect((await remaining()).map(({ id }) => id)).toEqual([held!.id]);
   await holder`commit`;
   holder.release();
   await sweep();
-  expect(await left()).toHaveLength(0);
+  expect(await remaining()).toHaveLength(0);
   const ids = copies.map(({ id }) => id);
   expect(await h.owner`select from call_messages where call_id = any(${ids})`).toHaveLength(0);
   expect(await h.owner`select from call_words where call_id = any(${ids})`).toHaveLength(0);
 }, 90_000);
 
-test("a run that dies before its commit has erased nothing, and the next one erases all", async () => {
+test("a run that dies before its commit erases nothing, and the next run erases everything", async () => {
   const agentId = await agentThat(h, { retention: { transcriptDays: 0, recordingDays: 0 } });
   const { id } = await called(h, agentId);
   const { recording_key: key } = await recorded(h, id);
@@ -177,7 +177,7 @@ test("a run that dies before its commit has erased nothing, and the next one era
   expect([await messages(id), await words(id)]).toEqual([0, 0]);
 });
 
-test("a bill that is corrected later does not bring the summary back", async () => {
+test("a late correction of the bill does not restore an erased summary", async () => {
   const agentId = await agentThat(h, { retention: { transcriptDays: 1, recordingDays: 1 } });
   const { id } = await called(h, agentId);
   await recorded(h, id);

@@ -12,7 +12,7 @@ const leg = (message: TelnyxMessage) => read(message).leg!;
 const at = (second: number) => new Date(Date.UTC(2026, 10, 24, 10, 0, second));
 const hangup = (more: object) => callControl({ type: "call.hangup", callControlId: "v3:a", at: at(9), more });
 
-describe("what Telnyx says, in our words", () => {
+describe("the mapping of Telnyx webhooks", () => {
   test.each([
     ["normal_clearing", "200", "normal"],
     ["user_busy", "486", "busy"],
@@ -46,12 +46,12 @@ describe("what Telnyx says, in our words", () => {
     ["canceled", "ended", "cancelled"],
     ["failed", "ended", "failed"],
   ])("TeXML's status %s: %s, %s", (reported, status, cause) => {
-    const told = leg(texmlStatus({ callSid: "v3:a", status: reported, sequence: 1, at: at(3) }));
-    expect(told).toMatchObject({ carrierLegId: "v3:a", status, occurredAt: at(3) });
-    expect(told.end?.cause ?? null).toBe(cause);
+    const report = leg(texmlStatus({ callSid: "v3:a", status: reported, sequence: 1, at: at(3) }));
+    expect(report).toMatchObject({ carrierLegId: "v3:a", status, occurredAt: at(3) });
+    expect(report.end?.cause ?? null).toBe(cause);
   });
 
-  test("a form and the same as JSON are one; the times of RFC 2822 are times too", () => {
+  test("form and JSON bodies give the same report, also with RFC 2822 times", () => {
     const more = { HangupCause: "user_busy", SipHangupCause: "486", EndTime: "Tue, 24 Nov 2026 10:00:07 +0000" };
     const form = texmlStatus({ callSid: "v3:a", status: "busy", sequence: 2, at: at(8), more });
     const json = { ...form, body: JSON.stringify(Object.fromEntries(new URLSearchParams(form.body))) };
@@ -59,13 +59,13 @@ describe("what Telnyx says, in our words", () => {
     expect(leg(form)).toMatchObject({ endedAt: at(7), end: { cause: "busy", sipHangupCause: "486" } });
   });
 
-  test("a callback is one by its leg, its number and what it is; a repetition has the same name", () => {
+  test("a callback is identified by leg, sequence number and type; a repetition has the same key", () => {
     const busy = texmlStatus({ callSid: "v3:a", status: "busy", sequence: 0, at: at(8) });
     expect(read(busy).key).toBe("v3:a:0:texml.busy");
     expect(read(busy).key).not.toBe(read(texmlStatus({ callSid: "v3:a", status: "initiated", sequence: 0 })).key);
   });
 
-  test("the cost is an exact decimal, of both forms; one that could not be made is none", () => {
+  test("the cost is an exact decimal in both forms; an invalid cost is null", () => {
     const cost = (more: object) => leg(callControl({ type: "call.cost", callControlId: "v3:a", more })).cost;
     const parts = [{ call_part: "sip-trunking", cost: "0.0050", currency: "USD", rate: "0.0050" }];
     expect(cost({ total_cost: "0.0050", status: "success", cost_parts: parts })).toEqual({
@@ -83,19 +83,19 @@ describe("what Telnyx says, in our words", () => {
     expect(leg(texml)).toMatchObject({ status: null, end: null, cost: { amount: "0.0180", currency: null } });
   });
 
-  test("`client_state` is our call's id or nothing", () => {
+  test("`client_state` is read only if it is one of our call ids", () => {
     const id = newId("call");
     expect(leg(callControl({ type: "call.initiated", callControlId: "v3:a", callId: id })).callId).toBe(id);
     const other = callControl({ type: "call.initiated", callControlId: "v3:a", callId: "call_1'; drop table calls" });
     expect(leg(other).callId).toBeNull();
   });
 
-  test("a word that cannot be kept as it is, is kept as well as it can be", () => {
-    const told = leg(hangup({ hangup_cause: "user_busy\0", hangup_source: "half \ud83d", sip_hangup_cause: "486" }));
-    expect(told.end).toMatchObject({ hangupCause: "user_busy\ufffd", hangupSource: "half \ufffd", cause: "busy" });
+  test("text that cannot be stored is cleaned and stored", () => {
+    const report = leg(hangup({ hangup_cause: "user_busy\0", hangup_source: "half \ud83d", sip_hangup_cause: "486" }));
+    expect(report.end).toMatchObject({ hangupCause: "user_busy\ufffd", hangupSource: "half \ufffd", cause: "busy" });
   });
 
-  test("what is not about a leg is no leg, and what is no message of Telnyx is refused", () => {
+  test("a message without a leg is ignored, and one that is not from Telnyx is refused", () => {
     expect(read(callControl({ type: "call.dtmf.received", callControlId: "v3:a" })).leg).toBeNull();
     expect(read(callControl({ type: "message.received", callControlId: "v3:a" })).leg).toBeNull();
     for (const body of [
@@ -116,7 +116,7 @@ describe("what Telnyx says, in our words", () => {
 
 describe("a leg", () => {
   const sid = "v3:one";
-  const heard = at(59);
+  const receivedAt = at(59);
   const reports: LegReport[] = [
     leg(texmlStatus({ callSid: sid, status: "initiated", sequence: 0, at: at(1), more: { To: "+14155550100" } })),
     leg(texmlStatus({ callSid: sid, status: "in-progress", sequence: 1, at: at(5) })),
@@ -128,14 +128,17 @@ describe("a leg", () => {
       { type: "call.hangup", at: at(30), more: { hangup_cause: "normal_clearing", sip_hangup_cause: "200" } },
       { type: "call.cost", at: at(40), more: { total_cost: "0.01", cost_parts: [{ currency: "USD" }] } },
       { type: "call.cost", at: at(50), more: { total_cost: "0.0100", cost_parts: [{ currency: "USD" }] } },
-    ].map((told) => leg(callControl({ callControlId: sid, ...told }))),
+    ].map((message) => leg(callControl({ callControlId: sid, ...message }))),
   ];
 
-  test("is the same in every order of its reports, each of them as often as one likes", () => {
+  test("is the same for every order and repetition of its reports", () => {
     const five = [1, 2, 3, 4, 5].flatMap(() => reports);
     fc.assert(
-      fc.property(fc.shuffledSubarray(five, { minLength: five.length }), (told) => {
-        const made = told.reduce<ReturnType<typeof merge> | null>((known, report) => merge(known, report, heard), null);
+      fc.property(fc.shuffledSubarray(five, { minLength: five.length }), (someReports) => {
+        const made = someReports.reduce<ReturnType<typeof merge> | null>(
+          (known, report) => merge(known, report, receivedAt),
+          null,
+        );
         expect(made).toMatchObject({
           carrierLegId: sid,
           status: "ended",
@@ -156,13 +159,13 @@ describe("a leg", () => {
     );
   });
 
-  test("never goes back, whatever prefix of its reports is known", () => {
+  test("never moves back, whatever the order of its reports", () => {
     const ranks = ["initiated", "answered", "ended"];
     fc.assert(
-      fc.property(fc.shuffledSubarray(reports), (told) => {
+      fc.property(fc.shuffledSubarray(reports), (someReports) => {
         let known: ReturnType<typeof merge> | null = null;
-        for (const report of told) {
-          const next = merge(known, report, heard);
+        for (const report of someReports) {
+          const next = merge(known, report, receivedAt);
           expect(ranks.indexOf(next.status)).toBeGreaterThanOrEqual(known ? ranks.indexOf(known.status) : 0);
           known = next;
         }
@@ -171,10 +174,10 @@ describe("a leg", () => {
   });
 });
 
-test("a carrier refines only what the voice provider does not know", () => {
+test("a carrier refines only an outcome that the voice provider does not know", () => {
   expect(refinedOutcome("no_answer", "busy")).toBe("busy");
   expect(refinedOutcome("no_answer", "invalid_number")).toBe("invalid_number");
-  // The voice provider itself gives up when nobody answers in time: for the carrier that is a cancellation.
+  // The voice provider cancels an unanswered call: the carrier reports that as a cancellation.
   expect(refinedOutcome("no_answer", "cancelled")).toBe("no_answer");
   expect(refinedOutcome("no_answer", "normal")).toBe("no_answer");
   expect(refinedOutcome("no_answer", null)).toBe("no_answer");

@@ -3,7 +3,7 @@ import { type ChaosEnd, runChaos } from "../load/chaos-run.ts";
 import { answerTo, mannersOf } from "../load/plan.ts";
 import { type Evidence, judge } from "../load/verdict.ts";
 
-/** `npm run chaos` in small: the same storm, with a heart that beats faster, so that the dead are missed sooner. */
+/** A short `npm run chaos`: the same faults, with a faster heartbeat, so that dead workers are detected sooner. */
 const storm = { events: 400, endpoints: 8, workers: 2, seed: 7, kills: 4, restarts: 1, stormSeconds: 12 };
 const tempo = {
   heartbeat: { everyMs: 500, fenceAfterMs: 4_000, deadAfterMs: 6_000 },
@@ -11,29 +11,29 @@ const tempo = {
   pollIntervalMs: 500,
 };
 const stops: (() => Promise<unknown>)[] = [];
-const said: string[] = [];
+const logLines: string[] = [];
 let end: ChaosEnd;
 
 beforeAll(async () => {
-  // The machine does not crash, only Postgres: what it has handed to the system is as good as on the disk.
+  // Only Postgres crashes, not the machine: what it has written to the operating system is as safe as on disk.
   const settings = { fsync: "off" };
-  end = await runChaos({ ...storm, calmSeconds: 200, settings, tempo, say: (line) => said.push(line) }, stops);
+  end = await runChaos({ ...storm, calmSeconds: 200, settings, tempo, say: (line) => logLines.push(line) }, stops);
 }, 300_000);
 afterAll(async () => {
   for (const stop of stops.reverse()) await stop();
 }, 60_000);
 
-describe("workers are killed and Postgres crashes while receivers fail, hang and dawdle", () => {
-  test("every accepted event arrives wherever it was wanted, and the database says so too", () => {
+describe("workers are killed and Postgres crashes while receivers fail, hang and respond slowly", () => {
+  test("every accepted event arrives at every subscriber, and the database records it", () => {
     const { objections, events, wanted, taken, missing, unexpected } = judge(end.evidence);
-    expect(objections, said.join("\n")).toEqual([]);
+    expect(objections, logLines.join("\n")).toEqual([]);
     expect({ events, taken, missing, unexpected }).toEqual({
       ...{ events: storm.events, taken: wanted, missing: 0, unexpected: 0 },
     });
     expect(wanted).toBeGreaterThanOrEqual(storm.events);
   });
 
-  test("it was a storm: workers died, the database crashed, receivers refused", () => {
+  test("the faults happened: workers died, the database crashed, receivers refused", () => {
     const times = Map.groupBy(end.evidence.disturbances, ({ what }) => what);
     expect(times.get("kill")).toHaveLength(storm.kills);
     expect(times.get("crash")).toHaveLength(storm.restarts);
@@ -44,7 +44,7 @@ describe("workers are killed and Postgres crashes while receivers fail, hang and
   });
 });
 
-describe("whoever judges it would notice", () => {
+describe("the check detects", () => {
   const objectionsTo = (change: (evidence: Evidence) => void) => {
     const evidence = structuredClone(end.evidence);
     change(evidence);
@@ -62,7 +62,7 @@ describe("whoever judges it would notice", () => {
     expect(objections).toContain("1 deliveries never arrived");
   });
 
-  test("one that was only ever refused", () => {
+  test("a delivery that was always refused", () => {
     const objections = objectionsTo((evidence) => {
       const isRefused = isOf(deliveryIn(evidence));
       for (const arrival of evidence.arrivals) if (isRefused(arrival)) arrival.answer = "500";
@@ -70,12 +70,12 @@ describe("whoever judges it would notice", () => {
     expect(objections).toContain("1 deliveries never arrived");
   });
 
-  test("one of something that was never committed", () => {
+  test("a delivery of an event that was never committed", () => {
     const objections = objectionsTo(({ arrivals }) => arrivals.push({ ...arrivals[0]!, eventId: "evt_unheard_of" }));
     expect(objections).toContain("1 deliveries of nothing that was accepted arrived");
   });
 
-  test("a duplicate that nothing excuses, and one whose body has changed", () => {
+  test("a duplicate without a fault, and one with a changed body", () => {
     const objections = objectionsTo((evidence) => {
       const isHeard = (arrival: Evidence["arrivals"][number]) =>
         evidence.recorded.some((row) => isOf(arrival)(row) && !row.statuses.includes(null));
@@ -87,13 +87,13 @@ describe("whoever judges it would notice", () => {
     expect(objections).toContain("1 deliveries came with another body the next time");
   });
 
-  test("a commit that a crash has forgotten, and an event that nobody committed", () => {
+  test("a commit lost in a crash, and an event without a commit", () => {
     const objections = objectionsTo(({ stated }) => stated.splice(0, 1, "evt_unheard_of"));
     expect(objections).toContain("1 accepted events are gone from the database");
     expect(objections).toContain("1 events are in the database that nobody committed");
   });
 
-  test("an attempt that was not written down, and one that did not happen", () => {
+  test("an attempt that was not recorded, and a recorded one that did not happen", () => {
     const objections = objectionsTo(({ recorded: [one, other] }) => {
       one!.statuses.shift();
       other!.statuses.unshift(418);
@@ -103,7 +103,7 @@ describe("whoever judges it would notice", () => {
     expect(objections).toMatch(/[12] rows have not exactly one attempt that succeeded, or one that did not happen/);
   });
 
-  test("a row that is still waiting, a job that was given up, a worker that could not bear it", () => {
+  test("a waiting row, a dead job and a failed worker", () => {
     const objections = objectionsTo((evidence) => {
       evidence.settled = false;
       evidence.recorded[0]!.status = "pending";
@@ -117,7 +117,7 @@ describe("whoever judges it would notice", () => {
   });
 });
 
-test("the plan of a seed is always the same, and every receiver takes an event in the end", () => {
+test("the plan of a seed is deterministic, and every receiver finally accepts an event", () => {
   expect(mannersOf(50, 7)).toEqual(mannersOf(50, 7));
   expect(mannersOf(50, 7)).not.toEqual(mannersOf(50, 8));
   for (const manner of mannersOf(50, 7)) {

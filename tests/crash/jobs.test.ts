@@ -12,9 +12,9 @@ import type { Providers } from "../../routers/ports/index.ts";
 import { type JobsDatabase, openJobsDatabase, tracing, until } from "../support/jobs-database.ts";
 import type { ChildNews, ChildOptions } from "../support/worker-child.ts";
 
-/** A tenth of what production waits, and not less: a busy machine must not look like a dead worker. */
+/** A tenth of the production timings, not less: a busy machine must not look like a dead worker. */
 const beating: Beating = { everyMs: 500, fenceAfterMs: 2_500, deadAfterMs: 3_500 };
-/** Where nobody may be fenced who was only slow. */
+/** For tests in which a slow worker must not be fenced. */
 const patient: Beating = { everyMs: 1_000, fenceAfterMs: 8_000, deadAfterMs: 11_000 };
 const quickRescueMs = 500;
 let base: JobsDatabase;
@@ -53,14 +53,14 @@ function startChild(options: Partial<ChildOptions> & { name: string }): Child {
   const child = fork(new URL("../support/worker-child.ts", import.meta.url), [JSON.stringify(all)], { execArgv: [] });
   const news: ChildNews[] = [];
   child.on("message", (item) => news.push(item as ChildNews));
-  const told = (event: string, id?: string) =>
+  const received = (event: string, id?: string) =>
     news.some((item) => item.event === event && (!id || ("id" in item && item.id === id)));
   const started = () => news.filter((item) => item.event === "started");
   const one: Child = {
     process: child,
     news,
-    begun: (id) => told("begun", id),
-    worked: (id) => told("worked", id),
+    begun: (id) => received("begun", id),
+    worked: (id) => received("worked", id),
     async pools() {
       const before = started().length;
       child.send("pools");
@@ -97,7 +97,7 @@ const undone = async () => (await base.owner`select id from traces where done = 
 const trace = async (id: string) => (await base.owner`select begun, done, done_by from traces where id = ${id}`)[0];
 const idle = async () => (await base.jobs()).length === 0;
 
-test("in production a killed worker's jobs run again within a minute, and who is fenced stops well before", () => {
+test("in production a killed worker's jobs run again within a minute, and a fenced worker stops well before", () => {
   const { everyMs, fenceAfterMs, deadAfterMs } = beatingDefaults;
   expect([everyMs, fenceAfterMs, deadAfterMs, rescueEveryMs]).toEqual([5_000, 20_000, 30_000, 10_000]);
   const pollMs = 2_000;
@@ -105,7 +105,7 @@ test("in production a killed worker's jobs run again within a minute, and who is
   expect(fenceAfterMs + everyMs).toBeLessThan(deadAfterMs);
 });
 
-test("kill -9 in the middle of work: what ran and what was prefetched runs on another worker", async () => {
+test("kill -9 during work: running and prefetched jobs run on another worker", async () => {
   const ids = Array.from({ length: 40 }, (_, n) => `job${n}`);
   await queue(...ids);
   const doomed = startChild({ name: "doomed", workMs: null, beating: patient });
@@ -119,17 +119,17 @@ test("kill -9 in the middle of work: what ran and what was prefetched runs on an
     select max(beat_at)::text as beat_at from worker_heartbeats
     where pool_id in (select locked_by from graphile_worker._private_jobs)`;
 
-  const heir = startChild({ name: "heir", beating: patient });
+  const successor = startChild({ name: "successor", beating: patient });
   await until("all are done", async () => (await undone()).length === 0 && (await idle()), 30_000);
   const [silence] = await base.owner`
     select extract(epoch from clock_timestamp() - ${last!.beat_at}::timestamptz)::float8 * 1000 as ms`;
   expect(silence!.ms, "it was not robbed alive").toBeGreaterThan(patient.deadAfterMs);
-  expect(heir.news.filter(({ event }) => event === "worked")).toHaveLength(40);
+  expect(successor.news.filter(({ event }) => event === "worked")).toHaveLength(40);
   expect(await base.owner`select from traces where done <> 1`).toHaveLength(0);
   expect(await base.gaveUp()).toEqual([]);
 }, 90_000);
 
-test("SIGSTOP past fence and rescue, then SIGCONT: nothing is done twice, the heir's row stays, and the sleeper works again", async () => {
+test("SIGSTOP past fence and rescue, then SIGCONT: nothing runs twice, the new owner's row stays, and the stopped worker works again", async () => {
   const sleeper = startChild({ name: "sleeper", workMs: null, beating: patient });
   await until("it has started", () => sleeper.news.length > 0);
   const before = await sleeper.pools();
@@ -139,11 +139,11 @@ test("SIGSTOP past fence and rescue, then SIGCONT: nothing is done twice, the he
 
   const gate = Promise.withResolvers<void>();
   await startHere(
-    tracing("heir", () => gate.promise),
+    tracing("successor", () => gate.promise),
     { beating: patient },
   );
   await until(
-    "the heir runs all four",
+    "the successor runs all four",
     async () =>
       (await base.owner`select from traces where claim > 0`).length === 4 &&
       (await base.jobs()).every(({ locked_by }) => locked_by && !before.includes(locked_by)),
@@ -160,14 +160,14 @@ test("SIGSTOP past fence and rescue, then SIGCONT: nothing is done twice, the he
     const pools = await sleeper.pools();
     return pools.every((id) => !before.includes(id)) ? pools : undefined;
   });
-  await sleep(1_000); // what it may still have had to say, it has said
+  await sleep(1_000); // by now it has written everything it could
   expect((await base.jobs()).map(({ id, locked_by }) => [id, locked_by])).toEqual(
     held.map(({ id, locked_by }) => [id, locked_by]),
   );
   expect(await undone()).toHaveLength(4);
   gate.resolve();
-  await until("the heir is done", idle);
-  expect(await base.owner`select from traces where done <> 1 or done_by <> 'heir'`).toHaveLength(0);
+  await until("the successor is done", idle);
+  expect(await base.owner`select from traces where done <> 1 or done_by <> 'successor'`).toHaveLength(0);
 
   await Promise.all(running.map((workers) => workers.stop()));
   running = [];
@@ -177,14 +177,14 @@ test("SIGSTOP past fence and rescue, then SIGCONT: nothing is done twice, the he
   expect(after).toHaveLength(2);
 }, 120_000);
 
-/** A pool that is dead to all others and does not know it: it never beats again, and its fence never closes. */
+/** A pool that others consider dead and that does not notice: it sends no heartbeat, and its fence never closes. */
 const blind: Beating = { everyMs: 1e9, fenceAfterMs: 1e9, deadAfterMs: 1e9 };
 
 test.each(["returns", "fails"])(
-  "a zombie that knows nothing of it and %s neither removes nor frees nor doubles the row of its heir",
+  "a zombie that knows nothing of it and %s neither removes nor frees nor doubles the row of its successor",
   async (end) => {
     const zombie = Promise.withResolvers<void>();
-    const heir = Promise.withResolvers<void>();
+    const successor = Promise.withResolvers<void>();
     let zombieRuns = false;
     let zombieEnded = false;
     const dead = await startHere(
@@ -201,10 +201,13 @@ test.each(["returns", "fails"])(
     await queue("a");
     await until("the zombie runs it", () => zombieRuns);
     await startHere(
-      tracing("heir", () => heir.promise),
+      tracing("successor", () => successor.promise),
       { beating: patient },
     );
-    await until("the heir runs it", async () => (await trace("a"))?.begun === 1 && (await base.jobs())[0]?.locked_by);
+    await until(
+      "the successor runs it",
+      async () => (await trace("a"))?.begun === 1 && (await base.jobs())[0]?.locked_by,
+    );
     const [held] = await base.jobs();
     expect(dead.pools).not.toContain(held!.locked_by);
 
@@ -212,14 +215,14 @@ test.each(["returns", "fails"])(
     await until("the zombie has ended", () => zombieEnded);
     await sleep(500);
     expect(await base.jobs()).toEqual([{ ...held!, due_in: expect.any(Number) }]);
-    heir.resolve();
-    await until("the heir is done", idle);
-    expect(await trace("a")).toMatchObject({ done: 1, done_by: "heir" });
+    successor.resolve();
+    await until("the successor is done", idle);
+    expect(await trace("a")).toMatchObject({ done: 1, done_by: "successor" });
   },
   90_000,
 );
 
-test("only the holder of a lock removes its row, however many at once", async () => {
+test("only the holder of a lock removes its row, also with concurrent removals", async () => {
   const as = async (pool: string | null, text: string) => {
     const client = new pg.Client({ connectionString: base.urls.workerUrl });
     await client.connect();
@@ -234,11 +237,11 @@ test("only the holder of a lock removes its row, however many at once", async ()
   const all = "delete from graphile_worker._private_jobs";
   expect(await as("pool-zombie", all)).toBe(0);
   expect(await as("pool-a", all)).toBe(2);
-  expect(await as(null, all)).toBe(2); // the two that nobody holds
+  expect(await as(null, all)).toBe(2); // the two without a lock
   expect(await as("pool-b", all)).toBe(2);
 });
 
-test("a pool is robbed neither just after its start nor while it beats", async () => {
+test("jobs of a pool are not rescued right after its start, nor while it sends heartbeats", async () => {
   const gate = Promise.withResolvers<void>();
   const one = await startHere(
     tracing("one", () => gate.promise),
@@ -258,7 +261,7 @@ test("a pool is robbed neither just after its start nor while it beats", async (
   expect(await trace("a")).toMatchObject({ begun: 1, done: 1 });
 }, 90_000);
 
-test("a pool that finds itself buried is replaced, although its own clock saw nothing", async () => {
+test("a pool that finds itself declared dead is replaced, although its own clock shows no gap", async () => {
   const workers = await startHere(tracing("here", async () => {}));
   const before = workers.pools;
   await base.owner`delete from worker_heartbeats`;
@@ -268,7 +271,7 @@ test("a pool that finds itself buried is replaced, although its own clock saw no
   expect(await trace("a")).toMatchObject({ done: 1 });
 });
 
-test("locks of a pool that never beat are freed, once they are old", async () => {
+test("old locks of a pool without any heartbeat are freed", async () => {
   await queue("a");
   const began = performance.now();
   await base.owner`update graphile_worker._private_jobs set attempts = 1, locked_at = now() - interval '2 seconds', locked_by = 'pool-unknown'`;
@@ -278,7 +281,7 @@ test("locks of a pool that never beat are freed, once they are old", async () =>
   expect(await trace("a")).toMatchObject({ done: 1 });
 }, 30_000);
 
-test("a job that kills its process ends among those given up, and its neighbours are done", async () => {
+test("a job that kills its process becomes a dead job, and the other jobs are done", async () => {
   await queue("poison", "a", "b", "c");
   await base.owner`update graphile_worker._private_jobs set max_attempts = 2 where payload #>> '{body,deliveryId}' = 'poison'`;
   let deaths = 0;
@@ -306,7 +309,7 @@ test("a job that kills its process ends among those given up, and its neighbours
   expect(await undone()).toEqual(["poison"]);
 }, 60_000);
 
-test("a job whose key was taken over while its worker died is not given up: the newer one runs instead", async () => {
+test("a job replaced by a newer one with its key, while its worker died, is no dead job", async () => {
   await base.owner`insert into traces (id) values ('old'), ('new')`;
   await base.queue("webhooks.deliver", { deliveryId: "old", claim: 1 }, { key: "k" });
   await base.owner`update graphile_worker._private_jobs set attempts = 1, locked_at = now() - interval '1 minute', locked_by = 'pool-gone'`;
@@ -317,7 +320,7 @@ test("a job whose key was taken over while its worker died is not given up: the 
   expect(await base.gaveUp()).toEqual([]);
 });
 
-test("a worker outlives a restart of the database", async () => {
+test("a worker survives a database restart", async () => {
   const workers = await startHere(tracing("here", async () => {}));
   await queue("a");
   await until("it works", idle);

@@ -21,7 +21,7 @@ afterAll(() => {
   for (const child of children) child.kill("SIGKILL");
 });
 
-/** A worker of its own takes up what waits, and dies at that point. */
+/** Starts a separate worker process that dies at this point. */
 async function workAndDie(after: ChildOptions["after"]) {
   const options: ChildOptions = { env: h.env, after };
   const child = fork(new URL("../support/knowledge-child.ts", import.meta.url), [JSON.stringify(options)], {
@@ -32,11 +32,11 @@ async function workAndDie(after: ChildOptions["after"]) {
   expect(signal).toBe("SIGKILL");
 }
 
-/** As the rescue does, once the dead have been silent for long enough. */
+/** Frees the jobs of the dead worker, as the rescue does after its timeout. */
 const freeLocks = () =>
   h.owner`update graphile_worker._private_jobs set locked_at = null, locked_by = null where locked_at is not null`;
 
-test("whenever the worker dies, one source is at the provider, and its file is ready", {
+test("wherever the worker dies, one source is at the provider, and its file is ready", {
   timeout: 120_000,
 }, async () => {
   const made: { id: string; fileId: string }[] = [];
@@ -68,7 +68,7 @@ test("whenever the worker dies, one source is at the provider, and its file is r
   }
 });
 
-test("while the provider may yet answer nobody else asks it, and a file that is deleted meanwhile leaves no source", {
+test("while a response may still arrive no other worker calls the provider, and a file deleted meanwhile leaves no source", {
   timeout: 120_000,
 }, async () => {
   const id = await makeBase(h);
@@ -77,7 +77,7 @@ test("while the provider may yet answer nobody else asks it, and a file that is 
   await freeLocks();
   const workers = await openWorkers(h.deps);
   try {
-    // Put off, and not failed: an attempt that goes on is due minutes later, and one that failed has its error.
+    // Postponed, not failed: a running attempt is due minutes later, and a failed one has an error.
     await until(async () => {
       const [putOff] = await h.owner`select s.run_id from workflow_steps s join workflow_runs r on r.id = s.run_id
         join graphile_worker._private_jobs j on j.payload->'body'->>'runId' = r.id

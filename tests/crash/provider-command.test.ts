@@ -30,25 +30,25 @@ const orderAt = (boundary: Boundary, keys: string) => ({
   metadata: { boundary, keys },
 });
 
-/** Another process of the same house places a call, and dies on the way. */
+/** Another process of the same installation places a call, and dies during it. */
 async function placeAndDie(boundary: Boundary, keys: string) {
   const options: ChildOptions = { env: h.env, role: "api", boundary };
   const child = fork(new URL("../support/api-child.ts", import.meta.url), [JSON.stringify(options)]);
   children.push(child);
-  const gone = once(child, "exit");
+  const exited = once(child, "exit");
   const url = await new Promise<string>((resolve, reject) => {
     child.on("message", async (news: ChildNews) => {
       if ("url" in news) return resolve(news.url);
-      // The provider was asked. It accepts, and nobody hears of it.
+      // The request was sent. The provider accepts, but the response is lost.
       await until(async () => {
         const rows = await h.owner`select id from calls where metadata = ${h.owner.json({ boundary, keys })}`;
         return rows[0] && (await acceptedFor(h, rows[0].id)) === 1;
       });
       child.kill("SIGKILL");
     });
-    gone.then(([code, signal]) => reject(new Error(`The child ended too soon: ${code} ${signal}`)), reject);
+    exited.then(([code, signal]) => reject(new Error(`The child ended too soon: ${code} ${signal}`)), reject);
   });
-  const asked = fetch(`${url}/api/v1/calls`, {
+  const request = fetch(`${url}/api/v1/calls`, {
     method: "POST",
     headers: {
       authorization: `Bearer ${h.ada.key}`,
@@ -58,8 +58,8 @@ async function placeAndDie(boundary: Boundary, keys: string) {
     body: JSON.stringify(orderAt(boundary, keys)),
   });
   const cut = expect.stringMatching(/^(UND_ERR_SOCKET|ECONNRESET)$/);
-  await expect(asked, "a dead process answers nobody").rejects.toMatchObject({ cause: { code: cut } });
-  const [, signal] = await gone;
+  await expect(request, "a dead process sends no response").rejects.toMatchObject({ cause: { code: cut } });
+  const [, signal] = await exited;
   expect(signal).toBe("SIGKILL");
 }
 
@@ -73,20 +73,20 @@ async function callsOf(boundary: Boundary, keys: string): Promise<string[]> {
 
 async function expectSettled(boundary: Boundary, keys: string) {
   const replay = await until(async () => {
-    const answer = await again(boundary, keys);
-    return answer.status === 409 || answer.status === 202 ? null : answer; // 202: its minute is over, it is not settled
+    const response = await again(boundary, keys);
+    return response.status === 409 || response.status === 202 ? null : response; // 202: its minute has passed, and it is not settled
   });
-  const neverAsked = boundary === "before the provider is asked";
+  const neverSent = boundary === "before the provider is asked";
   const ids = (await callsOf(boundary, keys)).toSorted();
-  expect(ids, "one call, whoever asked; and one more where the first came to nothing").toHaveLength(neverAsked ? 2 : 1);
+  expect(ids, "one call per key; a second one if the first never reached the provider").toHaveLength(neverSent ? 2 : 1);
   const id = ids[0]!;
   const row = await finished(h, id, 60);
   const postings = await postingsOf(h, id);
   const spent = postings.reduce((sum, [, available]) => sum + available, 0);
 
-  if (neverAsked) {
+  if (neverSent) {
     expect(await acceptedFor(h, id)).toBe(0);
-    expect(replay, "its key runs again").toMatchObject({ status: 201, body: { data: { id: ids[1] } } });
+    expect(replay, "its key runs a new call").toMatchObject({ status: 201, body: { data: { id: ids[1] } } });
     await finished(h, ids[1]!, 60);
     expect(row).toMatchObject({ status: "failed", provider_call_id: null });
     expect(await storyOf(h, id)).toEqual(["call.failed"]);
@@ -95,7 +95,7 @@ async function expectSettled(boundary: Boundary, keys: string) {
     expect(await acceptedFor(h, id)).toBe(1);
     expect(replay).toMatchObject({ status: 201, body: { data: { id } } });
     const fresh = boundary === "before the first commit";
-    expect(replay.headers.get("idempotency-replayed"), "run afresh, or told again").toBe(fresh ? null : "true");
+    expect(replay.headers.get("idempotency-replayed"), "a new run, or a replay").toBe(fresh ? null : "true");
     expect(row).toMatchObject({ status: "ended", outcome: "completed", billing_revision: 1 });
     await expectStory(h, id, { joined: true, last: "call.completed" });
     expect([postings.map(([kind]) => kind), spent]).toEqual([["hold", "settlement"], -Number(row.cost_micros)]);
@@ -104,19 +104,19 @@ async function expectSettled(boundary: Boundary, keys: string) {
   expect(audited).toHaveLength(1);
   const later = await again(boundary, keys);
   expect({ status: later.status, body: later.body }).toEqual({ status: replay.status, body: replay.body });
-  expect(await acceptedFor(h, id)).toBe(neverAsked ? 0 : 1);
-  if (neverAsked) expect(await acceptedFor(h, ids[1]!)).toBe(1);
+  expect(await acceptedFor(h, id)).toBe(neverSent ? 0 : 1);
+  if (neverSent) expect(await acceptedFor(h, ids[1]!)).toBe(1);
 }
 
-for (const keys of ["heard", "deaf"]) {
-  const told = keys === "heard" ? "the provider's webhooks arrive" : "no webhook ever arrives";
+for (const keys of ["delivered", "lost"]) {
+  const webhooks = keys === "delivered" ? "the provider's webhooks arrive" : "no webhook ever arrives";
 
-  test(`${told}: six processes die while they place a call`, { timeout: 180_000 }, async () => {
-    await h.simulator.faults(keys === "deaf" ? { webhooks: { lose: everything } } : {});
+  test(`${webhooks}: six processes die while they place a call`, { timeout: 180_000 }, async () => {
+    await h.simulator.faults(keys === "lost" ? { webhooks: { lose: everything } } : {});
     await Promise.all(boundaries.map((boundary) => placeAndDie(boundary, keys)));
     expect(await callsOf("before the first commit", keys), "nothing was written").toEqual([]);
     for (const boundary of boundaries.slice(1)) expect(await callsOf(boundary, keys)).toHaveLength(1);
-    if (keys === "deaf") {
+    if (keys === "lost") {
       const waiting = boundaries.slice(1, -1);
       for (const boundary of waiting) {
         expect(await again(boundary, keys)).toMatchObject({
@@ -124,7 +124,7 @@ for (const keys of ["heard", "deaf"]) {
           body: { error: { code: "idempotency_in_progress" } },
         });
         const [id] = await callsOf(boundary, keys);
-        expect(await callRow(h, id!), "nothing of the second transaction is left").toMatchObject({ status: "queued" });
+        expect(await callRow(h, id!), "the second transaction left nothing").toMatchObject({ status: "queued" });
         expect(await storyOf(h, id!)).toEqual([]);
       }
     }
@@ -134,7 +134,7 @@ for (const keys of ["heard", "deaf"]) {
       await Promise.all(
         boundaries.map((boundary) =>
           expectSettled(boundary, keys).catch((cause) => {
-            throw new Error(`killed ${boundary}, ${told}: ${cause.message}`, { cause });
+            throw new Error(`killed ${boundary}, ${webhooks}: ${cause.message}`, { cause });
           }),
         ),
       );

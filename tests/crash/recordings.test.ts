@@ -12,7 +12,7 @@ afterAll(() => {
   for (const child of children) child.kill("SIGKILL");
 });
 
-/** Another process of the same house does its jobs. */
+/** Another process of the same installation runs the jobs. */
 function startWorker() {
   const options = { env: h.env, role: "worker", transaction: 1e9 };
   const child = fork(new URL("../support/api-child.ts", import.meta.url), [JSON.stringify(options)]);
@@ -20,14 +20,14 @@ function startWorker() {
   return { child, gone: once(child, "exit") };
 }
 
-test("a worker that is killed in mid-copy leaves nothing to be seen, and the next one finishes", async () => {
+test("a worker killed during a copy leaves no visible file, and the next one finishes", async () => {
   const bytes = 44 + 1200 * 16_000;
   await h.simulator.faults({ recordings: "inline", recording: { cut: 1, holdMs: 300_000, seconds: 1200 } });
   const { child, gone } = startWorker();
   const id = await place(h, await agentThat(h, {}));
   await finished(h, id, 60);
   const key = `${h.ada.clientId}/recordings/${id}.wav`;
-  // The first of several parts: the provider has stopped in the middle of the file.
+  // After the first of several parts, the provider stops in the middle of the file.
   await until(async () => h.storage.requests.includes(`PUT /patchbay/${key}`), 60);
   child.kill("SIGKILL");
   expect((await gone)[1]).toBe("SIGKILL");
@@ -35,7 +35,7 @@ test("a worker that is killed in mid-copy leaves nothing to be seen, and the nex
   expect(await artifactRow(h, id)).toMatchObject({ recording_status: "pending", recording_key: null });
   expect(await storyOf(h, id)).not.toContain("call.recording.ready");
 
-  // As the rescue does it, half a minute later.
+  // As the rescue does, half a minute later.
   await h.owner`delete from worker_heartbeats`;
   await h.owner`update graphile_worker._private_jobs set locked_by = null, locked_at = null`;
   const workers = await openWorkers(h.deps);

@@ -19,7 +19,7 @@ async function makeClone(): Promise<string> {
   return body.data.id;
 }
 
-/** Another process of the same house works, until it dies. */
+/** Another process of the same installation works until it dies. */
 function startChild(transaction: number): { child: ChildProcess; gone: Promise<unknown[]> } {
   const options: ChildOptions = { env: h.env, role: "worker", transaction };
   const child = fork(new URL("../support/api-child.ts", import.meta.url), [JSON.stringify(options)]);
@@ -27,7 +27,7 @@ function startChild(transaction: number): { child: ChildProcess; gone: Promise<u
   return { child, gone: once(child, "exit") };
 }
 
-/** As the rescue does it, half a minute later. */
+/** As the rescue does, half a minute later. */
 async function rescue() {
   await h.owner`update graphile_worker._private_jobs set locked_by = null, locked_at = null, run_at = least(run_at, now())
     where locked_at is not null`;
@@ -55,8 +55,8 @@ async function expectMadeOnce(id: string) {
     const [run] = await h.owner`select status from workflow_runs where subject_id = ${id}`;
     return run?.status === "succeeded";
   });
-  const told = ["voice.created", "voice.training.started", "voice.training.completed"];
-  expect(await storyOf(h, id)).toEqual(told);
+  const expectedStory = ["voice.created", "voice.training.started", "voice.training.completed"];
+  expect(await storyOf(h, id)).toEqual(expectedStory);
 }
 
 const uploads = async () =>
@@ -64,7 +64,7 @@ const uploads = async () =>
     ({ method, template }: { method: string; template: string }) => method === "POST" && template === "/api/voices",
   ).length as number;
 
-// fetch-samples: begun, done. train: begun, training, made, done.
+// fetch-samples: started, done. train: started, training, created, done.
 test.each([1, 2, 3, 4, 5, 6])(
   "a worker that dies in transaction %i leaves one voice there, charged once",
   {
@@ -85,7 +85,7 @@ test.each([1, 2, 3, 4, 5, 6])(
   },
 );
 
-test("a worker that dies while the provider makes the voice leaves it to its heir, who finds it by its name", {
+test("a worker that dies while the provider creates the voice leaves it to the next worker, which finds it by name", {
   timeout: 60_000,
 }, async () => {
   await h.simulator.faults({ create: { timeoutAfterAccepting: 1, holdMs: 60_000 }, applyTo: "voices" });
@@ -101,7 +101,7 @@ test("a worker that dies while the provider makes the voice leaves it to its hei
   expect((await uploads()) - before).toBe(1);
 });
 
-test("a voice that is deleted while a dead worker's upload is under way costs nothing, and leaves nothing there", {
+test("a voice deleted during a dead worker's upload costs nothing, and leaves nothing at the provider", {
   timeout: 60_000,
 }, async () => {
   await h.simulator.faults({ create: { timeoutAfterAccepting: 1, holdMs: 60_000 }, applyTo: "voices" });

@@ -20,7 +20,7 @@ afterAll(() => bridge.close());
 const log: string[] = [];
 const env = { EVENT_BUS_NAME: "patchbay-test", EVENT_BUS_REGION: "us-east-1", EVENT_BUS_ENDPOINT: bridge.url };
 const h = await startTestApp({ env, log });
-// A call whose answer is late for want of a processor is none that failed, which would be made once more.
+// Generous timeouts: a response that is late on a busy machine must not count as a failure and be retried.
 const patient = eventBridge({
   ...{ name: "patchbay-test", region: "us-east-1", source: "patchbay", endpoint: bridge.url },
   requestTimeoutMs: 60_000,
@@ -45,10 +45,10 @@ async function position() {
   return row;
 }
 
-/** A bus that failed is left in peace for a while. */
+/** A bus that failed is not called for a while. */
 const hurry = () => h.owner`update bus_positions set free_at = clock_timestamp() where holder is null`;
 
-/** Is everything told that there is? */
+/** Whether every event has been sent. */
 async function idle() {
   const [row] =
     await h.owner`select not exists (select from events e where (e.txid, e.id) > (p.txid, p.event_id)) as idle
@@ -56,43 +56,44 @@ async function idle() {
   return row?.idle as boolean | undefined;
 }
 
-type Fact = { name: string; who?: typeof ada; id?: string };
+type TestEvent = { name: string; who?: typeof ada; id?: string };
 
-/** States that agents were made, in one transaction, which stays open as long as `before` says. */
-function say(facts: Fact[], { who = ada, before = async (_: Tx) => {} } = {}) {
+/** Emits agent.created events in one transaction, which stays open while `before` runs. */
+function emitCreated(testEvents: TestEvent[], { who = ada, before = async (_: Tx) => {} } = {}) {
   return h.deps.db.asClient({ clientId: who.clientId }, async (tx) => {
-    for (const { name, id = newId("agent") } of facts) {
+    for (const { name, id = newId("agent") } of testEvents) {
       await emit(tx, "agent.created", id, { id, name, status: "active", version: 1 });
     }
     await before(tx);
   });
 }
 
-const facts = (count: number, prefix = "n") => Array.from({ length: count }, (_, n) => ({ name: `${prefix}${n}` }));
+const someEvents = (count: number, prefix = "n") =>
+  Array.from({ length: count }, (_, n) => ({ name: `${prefix}${n}` }));
 const detailOf = ({ Detail }: BusEvent) => JSON.parse(Detail) as Event & { truncated?: true };
 const nameOf = (entry: BusEvent) => detailOf(entry).data.name as string;
 const names = () => bridge.accepted.map(nameOf);
-const told = (count: number) => until(async () => names().length >= count && names(), 40);
+const sentNames = (count: number) => until(async () => names().length >= count && names(), 40);
 
-test("the bus is told of the events of all clients, as GET /events shows them", async () => {
-  await say([{ name: "of ada" }]);
-  await say([{ name: "of bob" }], { who: bob });
-  expect(await told(2)).toEqual(["of ada", "of bob"]);
+test("the bus receives the events of all clients, as GET /events returns them", async () => {
+  await emitCreated([{ name: "of ada" }]);
+  await emitCreated([{ name: "of bob" }], { who: bob });
+  expect(await sentNames(2)).toEqual(["of ada", "of bob"]);
   const [event] = (await h.get("/events?limit=1")).body.data;
   const [entry] = bridge.accepted;
   expect(entry).toMatchObject({ Source: "patchbay", DetailType: "agent.created", EventBusName: "patchbay-test" });
   expect(detailOf(entry!)).toEqual(event);
-  expect(Math.abs(entry!.Time * 1000 - Date.parse(event.createdAt))).toBeLessThan(1000); // AWS counts in seconds
+  expect(Math.abs(entry!.Time * 1000 - Date.parse(event.createdAt))).toBeLessThan(1000); // AWS uses seconds
   expect(bridge.accepted.map(detailOf).map(({ clientId }) => clientId)).toEqual([ada.clientId, bob.clientId]);
 });
 
-test("ten events go in a call", async () => {
-  await say(facts(25));
-  await told(25);
+test("one call sends ten events", async () => {
+  await emitCreated(someEvents(25));
+  await sentNames(25);
   expect(bridge.calls.map(({ entries }) => entries.length)).toEqual([10, 10, 5]);
 });
 
-test("of a call only the entries that failed are sent once more", async () => {
+test("only the failed entries of a call are sent again", async () => {
   const failures = new Map([
     ["n2", 1],
     ["n7", 2],
@@ -102,55 +103,55 @@ test("of a call only the entries that failed are sent once more", async () => {
     failures.set(nameOf(entry), left - 1);
     return left > 0 ? "ThrottlingException" : null;
   });
-  await say(facts(10));
-  await told(10);
+  await emitCreated(someEvents(10));
+  await sentNames(10);
   expect(bridge.calls.map(({ entries }) => entries.map(nameOf))).toEqual([
-    facts(10).map(({ name }) => name),
+    someEvents(10).map(({ name }) => name),
     ["n2", "n7"],
     ["n7"],
   ]);
 });
 
-test("an event is not told before the one of its subject that came first is accepted", async () => {
+test("an event is not sent before the earlier event of its subject is accepted", async () => {
   const id = newId("agent");
   let refusals = 3;
   bridge.judge((entry) => (nameOf(entry) === "first" && refusals-- > 0 ? "InternalFailure" : null));
-  await say([{ name: "first", id }, { name: "other" }, { name: "second", id }, { name: "third", id }]);
-  await told(4);
+  await emitCreated([{ name: "first", id }, { name: "other" }, { name: "second", id }, { name: "third", id }]);
+  await sentNames(4);
   const ofSubject = bridge.accepted.map(detailOf).filter(({ subject }) => subject.id === id);
   expect(ofSubject.map(({ subject }) => subject.sequence)).toEqual([1, 2, 3]);
   expect(names()[0]).toBe("other");
 });
 
-test("a bus that throttles or is away is told later, and nothing is lost, repeated or turned around", async () => {
+test("events for a throttling or unavailable bus are sent later, without loss, duplicates or reordering", async () => {
   bridge.fail("ThrottlingException", 3);
-  await say(facts(3, "throttled"));
-  expect(await told(3)).toEqual(["throttled0", "throttled1", "throttled2"]);
+  await emitCreated(someEvents(3, "throttled"));
+  expect(await sentNames(3)).toEqual(["throttled0", "throttled1", "throttled2"]);
 
   bridge.fail("AccessDeniedException", Number.POSITIVE_INFINITY);
   const before = await until(async () => (await idle()) && (await position()));
   const id = newId("agent");
-  await say([{ name: "one", id }]);
-  await say([{ name: "two", id }]);
+  await emitCreated([{ name: "one", id }]);
+  await emitCreated([{ name: "two", id }]);
   const failing = await until(async () => {
     const row = await position();
     return row?.failing_since && row;
   });
   expect(failing).toMatchObject({ txid: before.txid, event_id: before.event_id });
   expect(failing.error).toContain("AccessDeniedException");
-  await say([{ name: "three", id }]);
+  await emitCreated([{ name: "three", id }]);
   bridge.recover();
   await hurry();
-  expect((await told(6)).slice(3)).toEqual(["one", "two", "three"]);
+  expect((await sentNames(6)).slice(3)).toEqual(["one", "two", "three"]);
   expect(await until(async () => (await idle()) && (await position()))).toMatchObject({
     failing_since: null,
     error: null,
   });
 });
 
-test("an event too large for the bus goes without its data, and a call holds no more than the bus takes", async () => {
+test("an event too large for the bus is sent without its data, and a call stays within the size limit of the bus", async () => {
   const large = (name: string, kilobytes: number) => ({ name: `${name} ${"é".repeat(kilobytes * 512)}` });
-  await say([large("too large", 257), large("half", 130), large("half", 130), { name: "small" }]);
+  await emitCreated([large("too large", 257), large("half", 130), large("half", 130), { name: "small" }]);
   await until(async () => bridge.accepted.length >= 4);
   expect(
     bridge.calls.map(({ entries, answered }) => [entries.length, answered.includes("ValidationException")]),
@@ -164,14 +165,14 @@ test("an event too large for the bus goes without its data, and a call holds no 
   for (const detail of full) expect(detail).not.toHaveProperty("truncated");
 });
 
-test("what the bus refuses for good is kept for people to look at, and the rest goes on", async () => {
+test("a finally refused entry is stored for inspection, and the others continue", async () => {
   const id = newId("agent");
   bridge.judge((entry) => (nameOf(entry) === "bad" ? "MalformedDetail" : null));
-  await say([{ name: "bad", id }, { name: "good" }, { name: "after", id }]);
-  expect(await told(2)).toEqual(["good", "after"]);
+  await emitCreated([{ name: "bad", id }, { name: "good" }, { name: "after", id }]);
+  expect(await sentNames(2)).toEqual(["good", "after"]);
   await until(idle);
-  const kept = await h.owner`select client_id, payload, error from dead_jobs where task = 'bus.publish'`;
-  expect(kept).toEqual([
+  const deadJobs = await h.owner`select client_id, payload, error from dead_jobs where task = 'bus.publish'`;
+  expect(deadJobs).toEqual([
     {
       client_id: ada.clientId,
       payload: expect.objectContaining({ bus: "patchbay-test", type: "agent.created", eventId: expect.any(String) }),
@@ -181,25 +182,25 @@ test("what the bus refuses for good is kept for people to look at, and the rest 
   expect(log.some((line) => line.includes('"alert":true') && line.includes("refused an event"))).toBe(true);
 });
 
-test("a call that is refused as a whole is taken apart, so that one bad entry keeps back no other", async () => {
+test("a call refused as a whole is split, so that one bad entry does not block others", async () => {
   await h.owner`delete from dead_jobs`;
   bridge.fail("ValidationException", 1);
-  await say(facts(4));
-  expect(await told(4)).toEqual(["n0", "n1", "n2", "n3"]);
+  await emitCreated(someEvents(4));
+  expect(await sentNames(4)).toEqual(["n0", "n1", "n2", "n3"]);
   expect(bridge.calls.map(({ entries }) => entries.length)).toEqual([4, 1, 1, 1, 1]);
   await until(idle, 40);
   expect(await h.owner`select from dead_jobs`).toEqual([]);
 });
 
-test("several workers tell each event once, and in order", async () => {
+test("several workers send each event once, in order", async () => {
   const others = await Promise.all([openWorkers(h.deps), openWorkers(h.deps)]);
   try {
-    bridge.dawdle(100); // so that the others come by while one is at it
+    bridge.dawdle(100); // so that the others run while one is sending
     const id = newId("agent");
     for (let round = 0; round < 20; round++) {
-      await say([...facts(10, `r${round}-`), { name: `subject ${round}`, id }]);
+      await emitCreated([...someEvents(10, `r${round}-`), { name: `subject ${round}`, id }]);
     }
-    await told(220);
+    await sentNames(220);
     await until(idle);
     expect(new Set(names()).size).toBe(names().length);
     const ofSubject = bridge.accepted.map(detailOf).filter(({ subject }) => subject.id === id);
@@ -209,7 +210,7 @@ test("several workers tell each event once, and in order", async () => {
   }
 });
 
-test("a bus that is named without its region is refused at the start", () => {
+test("a bus without a region is refused at startup", () => {
   expect(() => readEnv({ ...h.environment, EVENT_BUS_REGION: "" })).toThrow("EVENT_BUS_REGION is not set.");
   expect(() => readEnv({ ...h.environment, EVENT_BUS_SOURCE: "aws.events" })).toThrow("EVENT_BUS_SOURCE");
 });
@@ -217,24 +218,24 @@ test("a bus that is named without its region is refused at the start", () => {
 test("a transaction that commits late is not skipped", async () => {
   const begun = Promise.withResolvers<void>();
   const overtaken = Promise.withResolvers<void>();
-  const slow = say([{ name: "slow" }], {
+  const slow = emitCreated([{ name: "slow" }], {
     before: async () => {
       begun.resolve();
       await overtaken.promise;
-      await sleep(2_000); // time for the bus to be told of the other
+      await sleep(2_000); // time to send the other event
     },
   });
   await begun.promise;
-  await say([{ name: "quick" }]);
+  await emitCreated([{ name: "quick" }]);
   overtaken.resolve();
   await slow;
-  expect(await told(2)).toEqual(["slow", "quick"]);
+  expect(await sentNames(2)).toEqual(["slow", "quick"]);
 });
 
-test("a worker that is killed between the call and its record loses nothing: another tells it once more", async () => {
+test("a worker killed between the call and its record loses nothing: another worker sends the event again", async () => {
   await workers.stop();
   bridge.fallSilent();
-  await say(facts(12, "k"));
+  await emitCreated(someEvents(12, "k"));
   const child = spawn(process.execPath, ["server/worker.ts"], {
     env: { PATH: process.env.PATH, ...process.env, ...h.environment },
     stdio: "ignore",
@@ -249,7 +250,7 @@ test("a worker that is killed between the call and its record loses nothing: ano
   const before = bridge.accepted.map(detailOf).map(({ id }) => id);
   const heirs = await openWorkers(h.deps);
   try {
-    // The lease of the dead worker holds the others up, until it is over.
+    // The lease of the dead worker blocks the others until it expires.
     await sleep(1_500);
     expect(bridge.accepted).toHaveLength(before.length);
     await h.owner`update bus_positions set free_at = clock_timestamp()`;
@@ -258,6 +259,6 @@ test("a worker that is killed between the call and its record loses nothing: ano
     await heirs.stop();
   }
   const after = bridge.accepted.slice(before.length).map(detailOf);
-  expect(after.map(({ data }) => data.name)).toEqual(facts(12, "k").map(({ name }) => name));
+  expect(after.map(({ data }) => data.name)).toEqual(someEvents(12, "k").map(({ name }) => name));
   expect(after.map(({ id }) => id).slice(0, before.length)).toEqual(before);
 }, 90_000);

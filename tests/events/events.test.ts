@@ -15,17 +15,17 @@ import { startTestApp, until } from "../support/app.ts";
 const h = await startTestApp({ workers: true });
 const { ada, bob } = h;
 
-function say(name: string, { id = newId("agent"), who = ada } = {}) {
+function emitCreated(name: string, { id = newId("agent"), who = ada } = {}) {
   return h.deps.db.asClient({ clientId: who.clientId }, (tx) =>
     emit(tx, "agent.created", id, { id, name, status: "active", version: 1 }),
   );
 }
 
 describe("an event", () => {
-  test("is shown with its deliveries, and is nobody else's", async () => {
+  test("is returned with its deliveries, and only to its client", async () => {
     const endpoint = { ...hook, url: "http://127.0.0.1:1/hooks", eventTypes: ["agent.created"] };
     const { id: endpointId } = (await h.post("/webhooks", endpoint)).body.data;
-    await say("told");
+    await emitCreated("delivered");
     const [listed] = (await h.get("/events?type=agent.created&limit=1")).body.data;
     const shown = await until(async () => {
       const { data } = (await h.get(`/events/${listed.id}`)).body;
@@ -43,41 +43,44 @@ describe("an event", () => {
     await h.remove(`/webhooks/${endpointId}`);
   });
 
-  test("is found by its type and the kind of types, its subject and the kind of subjects, and the time", async () => {
+  test("is filtered by type, type pattern, subject, subject type and time", async () => {
     const id = newId("agent");
-    await say("early", { id });
+    await emitCreated("early", { id });
     await new Promise((resolve) => setTimeout(resolve, 20));
-    await say("late", { id });
-    await h.post("/webhooks", hook); // statuses nothing, or something else
+    await emitCreated("late", { id });
+    await h.post("/webhooks", hook); // emits no agent event
     const found = async (query: string) => {
-      const answer = await h.get(`/events?subjectId=${id}&${query}`);
-      expect(answer.status).toBe(200);
-      return answer.body.data.map(({ data }: { data: { name: string } }) => data.name);
+      const response = await h.get(`/events?subjectId=${id}&${query}`);
+      expect(response.status).toBe(200);
+      return response.body.data.map(({ data }: { data: { name: string } }) => data.name);
     };
     const [late] = (await h.get(`/events?subjectId=${id}`)).body.data;
     expect(await found("types=agent.*")).toEqual(["late", "early"]);
     expect(await found("types=call.*&types=agent.created")).toEqual(["late", "early"]);
     expect(await found("types=call.*&types=agent.deleted")).toEqual([]);
-    // The tail shows nothing beside a transaction that began before and is still open, anywhere in the server.
+    // The tail stops at the oldest open transaction of the whole server.
     const tailed = (query: string) => expect.poll(() => found(`${query}&order=asc`), { timeout: 60_000 });
     await tailed("subjectType=agent").toEqual(["early", "late"]);
     expect(await found("subjectType=call")).toEqual([]);
-    expect(await found(`since=${late.createdAt}`)).toEqual(["late"]);
-    expect(await found(`until=${late.createdAt}`)).toEqual(["early"]);
-    await tailed(`until=${late.createdAt}`).toEqual(["early"]);
+    expect(await found(`createdAfter=${late.createdAt}`)).toEqual(["late"]);
+    expect(await found(`createdBefore=${late.createdAt}`)).toEqual(["early"]);
+    await tailed(`createdBefore=${late.createdAt}`).toEqual(["early"]);
     const tomorrow = new Date(Date.now() + 86_400_000).toISOString();
-    expect(await found(`since=2026-01-01T00:00:00%2B02:00&until=${tomorrow}`)).toEqual(["late", "early"]);
-    for (const bad of ["types=call.exploded", "subjectType=planet", "since=yesterday"]) {
+    expect(await found(`createdAfter=2026-01-01T00:00:00%2B02:00&createdBefore=${tomorrow}`)).toEqual([
+      "late",
+      "early",
+    ]);
+    for (const bad of ["types=call.exploded", "subjectType=planet", "createdAfter=yesterday"]) {
       expect((await h.get(`/events?${bad}`)).status).toBe(400);
     }
-    const said = async (path: string) => (await h.get(`${path}?since=yesterday`)).body.error.details;
-    expect(await said("/events")).toEqual(await said("/webhooks/deliveries"));
+    const errorDetails = async (path: string) => (await h.get(`${path}?createdAfter=yesterday`)).body.error.details;
+    expect(await errorDetails("/events")).toEqual(await errorDetails("/webhooks/deliveries"));
   }, 180_000);
 });
 
-test("no bus is told of anything unless one is named", async () => {
+test("no event is sent to a bus unless one is configured", async () => {
   expect(h.deps.providers.bus).toBeNull();
-  await say("untold");
+  await emitCreated("unsent");
   await until(async () => (await h.owner`select from worker_heartbeats`).length > 0);
   await busTimer().run({ ...h.deps, signal: new AbortController().signal });
   expect(await h.owner`select from bus_positions`).toEqual([]);
@@ -86,14 +89,14 @@ test("no bus is told of anything unless one is named", async () => {
 describe("the documentation of events", () => {
   const document = openApiDocument(appRouter, { baseUrl: "https://api.patchbay.test/api/v1", version: "1" });
 
-  test("has every type, and nothing else, with a schema that its example fits", () => {
+  test("has exactly the event types, each with a schema that its example matches", () => {
     expect(Object.keys(document.webhooks ?? {})).toEqual(eventTypes);
     expect(Object.keys(eventExamples).toSorted()).toEqual(eventTypes.toSorted());
     const ajv = addFormats.default(new Ajv2020({ strict: false, allErrors: true }));
     ajv.addSchema({ $id: "doc", ...document }, "doc");
     for (const type of eventTypes) {
       expect(() => catalogue[type].data.strict().parse(eventExamples[type])).not.toThrow();
-      const { description, requestBody } = (document.webhooks![type] as { post: Told }).post;
+      const { description, requestBody } = (document.webhooks![type] as { post: Operation }).post;
       const { content } = requestBody;
       const { schema, example } = content["application/json"];
       const check = ajv.compile({ $ref: `doc${schema.$ref}` });
@@ -106,17 +109,17 @@ describe("the documentation of events", () => {
     }
   });
 
-  test("lists every type in docs/events.md, with what it says", () => {
+  test("lists every type with its description in docs/events.md", () => {
     const text = readFileSync("docs/events.md", "utf8");
     const rows = eventTypes.map((type) => {
       const { subject, description: says } = catalogue[type];
       return `| \`${type}\` | \`${subject}\` | ${says} |`;
     });
     const table = ["| type | subject | |", "|---|---|---|", ...rows].join("\n");
-    expect(text, `docs/events.md must hold:\n\n${table}\n`).toContain(table);
+    expect(text, `docs/events.md must contain:\n\n${table}\n`).toContain(table);
     expect(text.split("\n").filter((line) => /^\| `[a-z_]+\./.test(line))).toHaveLength(eventTypes.length);
   });
 });
 
-type Told = { description: string; requestBody: { content: Content } };
+type Operation = { description: string; requestBody: { content: Content } };
 type Content = { "application/json": { schema: { $ref: string }; example: unknown } };

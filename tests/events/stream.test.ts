@@ -23,15 +23,15 @@ afterEach(async () => {
   await until(async () => h.deps.live.taken === 0);
 });
 
-/** States that an agent was made, in a transaction that stays open as long as `before` says. */
-function say(name: string, { who = ada, id = newId("agent"), before = async (_: Tx) => {} } = {}) {
+/** Emits agent.created, in a transaction that stays open while `before` runs. */
+function emitCreated(name: string, { who = ada, id = newId("agent"), before = async (_: Tx) => {} } = {}) {
   return h.deps.db.asClient({ clientId: who.clientId }, async (tx) => {
     await emit(tx, "agent.created", id, { id, name, status: "active", version: 1 });
     await before(tx);
   });
 }
 
-/** The same, and it is stated, but not committed before it is let go. */
+/** The same, but the event is not committed until it is released. */
 async function hold(name: string, who = ada) {
   const stated = Promise.withResolvers<void>();
   const gate = Promise.withResolvers<void>();
@@ -40,7 +40,7 @@ async function hold(name: string, who = ada) {
     stated.resolve();
     return gate.promise;
   };
-  const committed = say(name, { who, before });
+  const committed = emitCreated(name, { who, before });
   await Promise.race([stated.promise, committed]);
   return () => {
     gate.resolve();
@@ -48,7 +48,7 @@ async function hold(name: string, who = ada) {
   };
 }
 
-/** What was stated lies below the horizon, which the transactions of other databases hold back too. */
+/** Waits until the events are below the horizon, which transactions of other databases hold back too. */
 const settled = () =>
   until(async () => {
     const above = await h.owner`select from events where txid >= pg_snapshot_xmin(pg_current_snapshot()) limit 1`;
@@ -58,7 +58,7 @@ const settled = () =>
 type Given = { id: string; data: Event | null };
 type Input = { after?: string; types?: string[]; subjectId?: string };
 
-/** Follows by the typed client. The first thing that comes is the position from which it begins. */
+/** Follows with the typed client. The first item is the start position. */
 async function follow(
   input: Input = {},
   who: Partial<Parameters<typeof createPatchbayClient>[0]> = { apiKey: ada.key },
@@ -91,7 +91,7 @@ async function follow(
     statuses,
     isStopped: () => stopped,
     close: () => subscription.unsubscribe(),
-    /** Waits until so many have come, and gives their names. */
+    /** Waits for this number of events, and returns their names. */
     async until(count: number) {
       await until(async () => names().length >= count);
       return names();
@@ -101,55 +101,55 @@ async function follow(
 }
 
 describe("the stream of events", () => {
-  test("gives what is stated from now on, as GET /events shows it, and nobody else's", async () => {
-    await say("before");
+  test("sends new events of its client only, as GET /events returns them", async () => {
+    await emitCreated("before");
     const stream = await follow();
     expect(stream.seen).toEqual([{ id: expect.any(String), data: null }]);
-    await say("of bob", { who: bob });
-    await say("first");
-    await say("second");
+    await emitCreated("of bob", { who: bob });
+    await emitCreated("first");
+    await emitCreated("second");
     expect(await stream.until(2)).toEqual(["first", "second"]);
     const [second, first] = (await h.get("/events?limit=2")).body.data;
     expect(stream.seen.slice(1).map(({ data }) => data)).toEqual([first, second]);
   });
 
-  test("goes on from where a reader was, on its own line or another, without a gap or a repeat", async () => {
+  test("continues from the position of a reader, on the same or a new connection, without gaps or duplicates", async () => {
     const stream = await follow();
-    await say("one");
+    await emitCreated("one");
     await stream.until(1);
     stream.close();
-    await say("two");
-    await say("three");
+    await emitCreated("two");
+    await emitCreated("three");
     const again = await follow({ after: stream.seen.at(-1)!.id });
     expect(await again.until(2)).toEqual(["two", "three"]);
-    // From the very beginning, before anything had come.
+    // From the start position, before any event.
     const anew = await follow({ after: stream.seen[0]!.id });
     expect(await anew.until(3)).toEqual(["one", "two", "three"]);
   });
 
-  test("loses nothing while a transaction is held open and later ones commit, and tells them in the order of the tail", async () => {
-    followTimings.lookEveryMs = 120_000;
+  test("loses nothing while a transaction stays open and later ones commit, and keeps the order of the tail", async () => {
+    followTimings.pollEveryMs = 120_000;
     try {
       const stream = await follow();
       const commitSlow = await hold("slow");
-      for (const name of ["quick 1", "quick 2", "quick 3"]) await say(name);
+      for (const name of ["quick 1", "quick 2", "quick 3"]) await emitCreated(name);
       await sleep(1_000);
       expect(stream.names()).toEqual([]);
       await commitSlow();
       expect(await stream.until(4)).toEqual(["slow", "quick 1", "quick 2", "quick 3"]);
-      // Without any further notice.
+      // Without a further notification.
       const commitOther = await hold("of bob", bob);
-      await say("behind bob");
+      await emitCreated("behind bob");
       await sleep(1_000);
       expect(stream.names()).toHaveLength(4);
       await commitOther();
       expect((await stream.until(5)).at(-1)).toBe("behind bob");
     } finally {
-      followTimings.lookEveryMs = 10_000;
+      followTimings.pollEveryMs = 10_000;
     }
   });
 
-  test("gives more than a page, and in order", async () => {
+  test("sends more than one page, in order", async () => {
     const stream = await follow();
     const names = Array.from({ length: 250 }, (_, n) => `n${n}`);
     await h.deps.db.asClient({ clientId: ada.clientId }, async (tx) => {
@@ -160,55 +160,55 @@ describe("the stream of events", () => {
     expect(await stream.until(250)).toEqual(names);
   });
 
-  test("gives only the types and the subject that are asked for", async () => {
+  test("sends only the requested types and subject", async () => {
     const id = newId("agent");
     const [ofType, ofSubject, ofNone] = [
       await follow({ types: ["agent.*"] }),
       await follow({ subjectId: id }),
       await follow({ types: ["call.*", "voice.created"] }),
     ];
-    await say("another");
-    await say("this", { id });
+    await emitCreated("another");
+    await emitCreated("this", { id });
     expect(await ofType.until(2)).toEqual(["another", "this"]);
     expect(await ofSubject.until(1)).toEqual(["this"]);
     expect(ofNone.names()).toEqual([]);
   });
 
-  test("is taken up again by the client itself when its line is cut", async () => {
+  test("is resumed by the client when its connection breaks", async () => {
     const stream = await follow();
-    await say("one");
+    await emitCreated("one");
     await stream.until(1);
     cutAll();
-    await say("while away");
+    await emitCreated("while away");
     expect(await stream.until(2)).toEqual(["one", "while away"]);
     expect(stream.statuses).toEqual(expect.arrayContaining(["connecting", "pending"]));
     expect(stream.errors).toEqual([]);
   });
 
-  test("goes on when the connection that hears of events is lost, and tells what was stated meanwhile", async () => {
-    followTimings.lookEveryMs = 120_000; // it is told, or it does not know
+  test("continues after the notification connection is lost, and sends the events of the meantime", async () => {
+    followTimings.pollEveryMs = 120_000; // only a notification can wake the stream
     try {
       const stream = await follow();
-      await say("one");
+      await emitCreated("one");
       await stream.until(1);
       const cut = await h.owner`select pg_terminate_backend(pid) from pg_stat_activity
         where application_name = 'patchbay-notices' and datname = current_database()`;
       expect(cut).toHaveLength(1);
-      await say("two");
+      await emitCreated("two");
       expect(await stream.until(2)).toEqual(["one", "two"]);
       await until(async () => {
         const listeners = await h.owner`select from pg_stat_activity
           where application_name = 'patchbay-notices' and datname = current_database()`;
         return listeners.length === 1;
       });
-      await say("three");
+      await emitCreated("three");
       expect(await stream.until(3)).toEqual(["one", "two", "three"]);
     } finally {
-      followTimings.lookEveryMs = 10_000;
+      followTimings.pollEveryMs = 10_000;
     }
   });
 
-  test("has one connection for all who follow", async () => {
+  test("uses one database connection for all followers", async () => {
     const streams = await Promise.all([follow(), follow(), follow({}, { apiKey: bob.key })]);
     expect(h.deps.live.taken).toBe(3);
     const listeners = await h.owner`select from pg_stat_activity
@@ -219,7 +219,7 @@ describe("the stream of events", () => {
   });
 });
 
-/** Destroys every line that the house has open, as a balancer would that goes away. */
+/** Destroys every open connection of the process, as a failing load balancer would. */
 const lines = new Set<import("node:net").Socket>();
 h.server.on("connection", (socket) => {
   lines.add(socket);
@@ -232,30 +232,30 @@ function cutAll() {
 describe("the stream of events is refused", () => {
   const none = { key: null };
 
-  /** What it says on its line, event by event. */
+  /** The raw server-sent events of the response. */
   async function raw(input: unknown, { key = ada.key as string | null, headers = {} } = {}) {
-    const answer = await fetch(`${h.url}/trpc/events.stream?input=${encodeURIComponent(JSON.stringify(input))}`, {
+    const response = await fetch(`${h.url}/trpc/events.stream?input=${encodeURIComponent(JSON.stringify(input))}`, {
       headers: { ...(key ? { authorization: `Bearer ${key}` } : {}), accept: "text/event-stream", ...headers },
     });
-    const text = await answer.text();
+    const text = await response.text();
     const error = /event: serialized-error\ndata: (.*)\n/.exec(text)?.[1];
-    return { answer, error: error ? JSON.parse(error) : undefined };
+    return { response, error: error ? JSON.parse(error) : undefined };
   }
 
-  test("to who shows no key, and he is not told what is wrong with his input", async () => {
+  test("without a key, and the error does not describe the input", async () => {
     for (const input of [{}, { surprise: 1 }]) {
       const { error } = await raw(input, none);
       expect(error.data).toMatchObject({ code: "unauthenticated", httpStatus: 401 });
     }
   });
 
-  test("to a key that lacks the scope, and the scope is named", async () => {
+  test("for a key without the scope, and the error names the scope", async () => {
     const { key } = await makeKey(h, ada, ["calls:read"]);
     const { error } = await raw({}, { key });
     expect(error).toMatchObject({ message: expect.stringContaining("events:read"), data: { code: "scope_missing" } });
   });
 
-  test("with a field that is unknown, a type that is none, or text that the database cannot keep", async () => {
+  test("for an unknown field, an unknown type, or text that the database cannot store", async () => {
     for (const [input, path] of [
       [{ surprise: 1 }, "surprise"],
       [{ types: ["call.exploded"] }, "types.0"],
@@ -267,12 +267,12 @@ describe("the stream of events is refused", () => {
     }
   });
 
-  test("from a position that is another client's, of another list, or made up", async () => {
+  test("for a position of another client, of another list, or invented", async () => {
     const stream = await follow();
     const own = stream.seen[0]!.id;
     const [, signature] = own.split(".");
     const forged = `${Buffer.from("1:").toString("base64url")}.${signature}`;
-    await say("listed");
+    await emitCreated("listed");
     const listed = await until(async () => (await h.get("/events?order=asc&limit=1")).body.meta.nextCursor);
     for (const [after, key] of [
       [own, bob.key],
@@ -289,7 +289,7 @@ describe("the stream of events is refused", () => {
     }
   });
 
-  test("beyond so many for one principal, and there is room again when one has gone", async () => {
+  test("above the limit of a principal, until one of its streams ends", async () => {
     const streams = await Promise.all(Array.from({ length: followerLimits.perPrincipal }, () => follow()));
     const { error } = await raw({});
     expect(error.data).toMatchObject({ code: "rate_limit_exceeded", httpStatus: 429 });
@@ -300,7 +300,7 @@ describe("the stream of events is refused", () => {
     expect((await follow()).errors).toEqual([]);
   });
 
-  test("beyond so many for one client, however many keys it has; another client is let in", async () => {
+  test("above the limit of a client, over all its keys; another client is accepted", async () => {
     const keys = await Promise.all(Array.from({ length: 4 }, () => makeKey(h, ada, ["events:read"])));
     const places = keys
       .flatMap(({ id }) => Array.from({ length: followerLimits.perPrincipal }, () => id))
@@ -320,7 +320,7 @@ describe("the stream of events is refused", () => {
     expect((await follow({}, { apiKey: keys[3]!.key })).errors).toEqual([]);
   });
 
-  test("beyond so many in one process", async () => {
+  test("above the limit of the process", async () => {
     const notices = openNotifications({ url: h.deps.roles.tenantUrl, channel: "none" });
     const live = openEventFollowers(notices, { perProcess: 2, perPrincipal: 2, concurrentReads: 1 });
     const places = [live.enter("key_1", ada.clientId), live.enter("key_2", ada.clientId)];
@@ -354,17 +354,17 @@ describe("the stream of events ends", () => {
     }
   }, 60_000);
 
-  test("not when a person's token has run out: the client comes back with a fresh one", async () => {
-    let asked = 0;
+  test("not when a user's token expires: the client reconnects with a new one", async () => {
+    let tokensIssued = 0;
     const token = async () => {
-      asked += 1;
-      return asked === 1 ? h.token(bob, { exp: Math.floor(Date.now() / 1000) + 60 }) : h.token(bob);
+      tokensIssued += 1;
+      return tokensIssued === 1 ? h.token(bob, { exp: Math.floor(Date.now() / 1000) + 60 }) : h.token(bob);
     };
     const stream = await follow({}, { token });
     vi.useFakeTimers({ toFake: ["Date"], shouldAdvanceTime: true, now: Date.now() + 120_000 });
     try {
-      await until(async () => asked > 1, 40);
-      await say("with the fresh one", { who: bob });
+      await until(async () => tokensIssued > 1, 40);
+      await emitCreated("with the fresh one", { who: bob });
       expect(await stream.until(1)).toEqual(["with the fresh one"]);
     } finally {
       vi.useRealTimers();
@@ -372,13 +372,13 @@ describe("the stream of events ends", () => {
     expect(stream.errors).toEqual([]);
   }, 60_000);
 
-  test("when the process is told to stop: nobody is waited for, and the reader is not told that it is over", async () => {
+  test("when the process stops: it waits for no stream, and sends no end of the stream", async () => {
     const { child, exited, url } = await start();
-    const answer = await fetch(`${url}/trpc/events.stream?input={}`, {
+    const response = await fetch(`${url}/trpc/events.stream?input={}`, {
       headers: { authorization: `Bearer ${ada.key}` },
     });
-    expect(answer.headers.get("content-type")).toContain("text/event-stream");
-    const reader = answer.body!.pipeThrough(new TextDecoderStream()).getReader();
+    expect(response.headers.get("content-type")).toContain("text/event-stream");
+    const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
     let text = "";
     while (!text.includes("data: null")) {
       const { done, value } = await reader.read();
@@ -390,7 +390,7 @@ describe("the stream of events ends", () => {
     exited.then((code) => {
       ended = `exit ${code}`;
     });
-    await until(async () => ended, 18); // requests that do not end are waited for 20 s
+    await until(async () => ended, 18); // the process waits 20 s for requests that do not end
     expect(ended).toBe("exit 0");
     for (let piece = await reader.read(); !piece.done; piece = await reader.read()) text += piece.value;
     expect(text).not.toContain("event: return");
@@ -398,7 +398,7 @@ describe("the stream of events ends", () => {
   }, 120_000);
 });
 
-test("a reader who takes his time holds one page, and no transaction", async () => {
+test("a slow reader holds one page and no transaction", async () => {
   const stop = new AbortController();
   let pages = 0;
   let open = 0;
@@ -418,7 +418,7 @@ test("a reader who takes his time holds one page, and no transaction", async () 
   await settled();
   const events = followEvents(follower, {});
   expect(isTrackedEnvelope((await events.next()).value)).toBe(true);
-  for (let n = 0; n < 150; n++) await say(`n${n}`);
+  for (let n = 0; n < 150; n++) await emitCreated(`n${n}`);
   await events.next();
   const taken = pages;
   await sleep(300);

@@ -1,7 +1,7 @@
 import { type SQLWrapper, sql } from "drizzle-orm";
 import type { Database, Tx } from "../../db/client.ts";
 import { pageOfCalls } from "../../routers/calls/list/list.ts";
-import type { CallFilters } from "../../routers/calls/schema.ts";
+import type { CallFilters } from "../../routers/calls/list/schema.ts";
 import type { Crowd } from "./call-ground.ts";
 
 export const pageSize = 20;

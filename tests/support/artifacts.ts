@@ -59,7 +59,7 @@ export async function called(h: House, agentId: string, more: object = {}, to?: 
 export async function calledWith(
   h: House,
   agentId: string,
-  tools: { name: string; arguments: unknown; status?: object }[],
+  tools: { name: string; arguments: unknown; state?: object }[],
   more: object = {},
 ): Promise<ArtifactRow> {
   const id = await place(h, agentId, more, "+14155550015");

@@ -16,71 +16,75 @@ type Days = number | null | undefined;
 
 const days = z.int().min(0).nullish();
 
-/** What an agent's version says of what its calls leave behind; a version from before these fields existed says nothing. */
-const Wishes = z.object({
+/** The settings of an agent version that concern artifacts. Versions older than these fields lack them. */
+const ArtifactSettings = z.object({
   outputSchema: z.record(z.string(), z.unknown()).nullish(),
   retention: z.object({ transcriptDays: days, recordingDays: days }).nullish(),
   voicemail: z.object({ behaviour: z.string().optional() }).nullish(),
   hangUpEnabled: z.boolean().nullish(),
 });
 
-export async function artifactSettingsOf(tx: Tx, agentId: string, version: number): Promise<z.output<typeof Wishes>> {
+export async function artifactSettingsOf(
+  tx: Tx,
+  agentId: string,
+  version: number,
+): Promise<z.output<typeof ArtifactSettings>> {
   const [row] = await tx
     .select({ config: agentVersions.config })
     .from(agentVersions)
     .where(and(eq(agentVersions.agentId, agentId), eq(agentVersions.version, version)));
-  return Wishes.parse(row?.config ?? {});
+  return ArtifactSettings.parse(row?.config ?? {});
 }
 
-/** Where the recording of a call lies: known before it is there, so that it can be removed whatever was recorded. */
+/** The storage key of a recording. It depends on the call only, so the file can be removed without a record of it. */
 export const recordingKey = ({ clientId, id }: Pick<CallRow, "clientId" | "id">) => `${clientId}/recordings/${id}.wav`;
 
 /**
- * What becomes of the row of an ended call once its messages are in, or are waited for no longer (null): they are kept,
- * and searchable, and the agent's output schema is filled. Doing so again adds nothing.
+ * Stores the messages of an ended call, indexes them for search and extracts the output. Returns the changes of the call's
+ * row. `messages` is null when they are no longer waited for. Idempotent.
  */
 export async function settleArtifacts(tx: Tx, call: CallRow, messages: ProviderMessage[] | null): Promise<Change> {
   if (call.transcriptStatus === "erased") return {};
   const { outputSchema, retention } = await artifactSettingsOf(tx, call.agentId, call.agentVersion);
-  const kept: Change = {
+  const expiry: Change = {
     transcriptUntil: untilOf(call, retention?.transcriptDays),
     recordingUntil: call.recordingStatus === "none" ? null : untilOf(call, retention?.recordingDays),
   };
-  if (!messages) return { ...kept, transcriptStatus: "missing" };
-  await keepMessages(tx, call, messages);
+  if (!messages) return { ...expiry, transcriptStatus: "missing" };
+  await storeMessages(tx, call, messages);
   const finalState = finalStateOf(messages);
   return {
-    ...kept,
+    ...expiry,
     transcriptStatus: isTranscript(messages) ? "ready" : "missing",
     finalState,
     ...outputOf(outputSchema, { ...call, finalState }, messages),
   };
 }
 
-/** Of a call in which nothing was said there is none. */
+/** A call without a single text has no transcript. */
 const isTranscript = (messages: readonly ProviderMessage[]) => messages.some(({ text }) => text.trim() !== "");
 
 type OutputSchema = Record<string, unknown> | null | undefined;
 
-/** The output of a call whose messages are in already: for what came to be known later, or for another schema. */
+/** Extracts the output again from stored messages: after a late change of the call, or with another schema. */
 export async function outputAgain(tx: Tx, call: CallRow, schema: OutputSchema): Promise<Change> {
   return outputOf(schema, call, schema ? await messagesOf(tx, call) : []);
 }
 
 /**
- * Has the provider erase a call of which something is erased here, as soon as nothing more is to be had from there: a
- * call goes there as a whole or not at all, and what is gone here must not go on living there.
+ * Enqueues the erasure at the provider, for a call that is partly erased here, once nothing more is needed from there. The
+ * provider erases a call as a whole only.
  */
 export async function eraseUpstreamIfDone(tx: Tx, call: CallRow) {
   const { id: callId, erasedAt, transcriptStatus, recordingStatus, checkAt } = call;
   const isErased = erasedAt !== null || transcriptStatus === "erased" || recordingStatus === "erased";
-  const awaits = checkAt !== null || transcriptStatus === "pending" || recordingStatus === "pending";
-  if (isErased && !awaits) await enqueue(tx, "calls.eraseUpstream", { callId }, { key: callId });
+  const isWaiting = checkAt !== null || transcriptStatus === "pending" || recordingStatus === "pending";
+  if (isErased && !isWaiting) await enqueue(tx, "calls.eraseUpstream", { callId }, { key: callId });
 }
 
 type Summaries = Pick<CallRow, "summary" | "shortSummary">;
 
-/** What a summary changes that came, or was corrected, when the messages had been read already. What is erased stays so. */
+/** The changes for a summary that arrived or changed after the messages were read. Erased content stays erased. */
 export async function withSummaries(tx: Tx, call: CallRow, { summary, shortSummary }: Summaries): Promise<Change> {
   if (call.transcriptStatus === "erased" || call.erasedAt !== null) return {};
   const isNew = summary !== call.summary || shortSummary !== call.shortSummary;
@@ -95,7 +99,7 @@ export function outputOf(schema: OutputSchema, call: CallRow, messages: OutputSo
   if (!schema) return noOutput;
   const { output, problems } = extractOutput(schema, { ...call, messages });
   return {
-    // A tool call's arguments are JSON within a text, and may write there what no text may hold.
+    // A tool call's arguments are JSON within a text. Escapes in it may decode to characters that Postgres cannot store.
     output: storable(output),
     outputStatus: problems.length > 0 ? "invalid" : "ready",
     outputProblems: problems.length > 0 ? storable(problems) : null,
@@ -110,8 +114,8 @@ export function messagesOf(tx: Tx, { id, createdAt }: CallRow) {
     .orderBy(asc(callMessages.index));
 }
 
-/** Two statements, however long the conversation: its messages, and the words that a search finds it by. */
-async function keepMessages(tx: Tx, { id, createdAt }: CallRow, messages: ProviderMessage[]) {
+/** Two statements, whatever the length: the messages, and the search terms. */
+async function storeMessages(tx: Tx, { id, createdAt }: CallRow, messages: ProviderMessage[]) {
   if (messages.length === 0) return;
   const rows = messages.map(({ role, text, toolName, startSeconds, endSeconds }, index) => {
     return { index, role, text, tool_name: toolName, start_seconds: startSeconds, end_seconds: endSeconds };
@@ -134,7 +138,7 @@ function finalStateOf(messages: ProviderMessage[]): Record<string, unknown> | nu
   return messages.findLast(({ status }) => status)?.status ?? null;
 }
 
-/** Counted from the end of the call; null: it stays. */
+/** Counted from the end of the call. null: kept without a limit. */
 function untilOf({ endedAt }: CallRow, keepDays: Days): Date | null {
   if (keepDays === null || keepDays === undefined || endedAt === null) return null;
   return new Date(endedAt.getTime() + keepDays * 86_400_000);

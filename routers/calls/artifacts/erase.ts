@@ -1,7 +1,8 @@
-import { and, eq, sql } from "drizzle-orm";
+import { and, eq } from "drizzle-orm";
 import type { Tx } from "../../../db/client.ts";
 import { enqueue } from "../../../db/queue.ts";
 import { callMessages, callPairs, calls, callWords } from "../../../db/schema/calls.ts";
+import { dbNow } from "../../../db/time.ts";
 import { ApiError } from "../../core/errors.ts";
 import { maskLegs } from "../lifecycle/legs.ts";
 import { type CallRow, lockCall } from "../service.ts";
@@ -9,9 +10,9 @@ import { recordingKey } from "./artifacts.ts";
 import { eraseCopies } from "./erase-copies.ts";
 
 /**
- * Removes what was said and who it was: messages, words, recording, summary, output, variables, metadata; of a number
- * the ends stay. What was paid stays whole, and so does the row, as a tombstone. At the provider the call is erased once
- * its bill is known. Doing so again changes nothing.
+ * Removes the content of a call and masks its parties: messages, words, recording, summary, output, variables, metadata.
+ * Masked numbers keep their first and last digits. Costs and the row itself stay. At the provider the call is erased once
+ * its bill is known. Idempotent.
  */
 export async function eraseCall(tx: Tx, id: string) {
   const call = await lockCall(tx, id);
@@ -46,8 +47,8 @@ export async function eraseCall(tx: Tx, id: string) {
       recordingBytes: null,
       transcriptUntil: null,
       recordingUntil: null,
-      erasedAt: sql`clock_timestamp()` as unknown as Date,
-      updatedAt: sql`clock_timestamp()` as unknown as Date,
+      erasedAt: dbNow(),
+      updatedAt: dbNow(),
     })
     .where(eq(calls.id, id));
   if (recordingStatus !== "none") await enqueue(tx, "files.remove", { keys: [recordingKey(call)] }, { key: id });
@@ -57,19 +58,20 @@ export async function eraseCall(tx: Tx, id: string) {
 
 function refuseUnfinished({ id, status, outcomeFinal }: CallRow) {
   if (status === "failed" || (status === "ended" && outcomeFinal)) return;
-  const why = status === "ended" ? "has ended, and its messages are being read: try again in a moment" : `is ${status}`;
-  throw new ApiError("call_not_ended", `Only a call that is over can be erased; ${id} ${why}.`);
+  const reason =
+    status === "ended" ? "has ended, but its messages are still being read; try again in a moment" : `is ${status}`;
+  throw new ApiError("call_not_ended", `Only a call that is over can be erased. ${id} ${reason}.`);
 }
 
-/** Enough to tell numbers apart in a list, and not enough to ring one. */
+/** Keeps enough digits to distinguish numbers in a list, and too few to call one. */
 export function masked(address: string | null): string | null {
   if (address === null) return null;
   if (!address.startsWith("+")) return address.includes(":") ? address.replace(/:.*/, ":***") : "***";
   return `${address.slice(0, 3)}${"*".repeat(Math.max(0, address.length - 5))}${address.slice(-2)}`;
 }
 
-/** A provider's sentence may quote the number that it would not dial. */
+/** A provider's error message may contain the number that it did not dial. */
 function withoutNumbers(text: string | null, addresses: readonly (string | null)[]): string | null {
   const numbers = addresses.flatMap((address) => address?.match(/\d{5,}/g) ?? []);
-  return numbers.reduce<string | null>((left, number) => left?.replaceAll(number, "***") ?? null, text);
+  return numbers.reduce<string | null>((rest, number) => rest?.replaceAll(number, "***") ?? null, text);
 }

@@ -3,14 +3,14 @@ import { Ajv2020, type ErrorObject } from "ajv/dist/2020.js";
 import formats from "ajv-formats";
 import { shownEndReason } from "../lifecycle/outcome.ts";
 
-/** What a call left behind, of which an agent's output schema may ask. */
+/** The data of a call that an agent's output schema may use. */
 export type OutputSources = {
   summary: string | null;
   shortSummary: string | null;
   outcome: string | null;
   endReason: string | null;
   durationSeconds: number | null;
-  /** In order; the text of a tool call is its arguments, as JSON. */
+  /** In order. The text of a tool call is its arguments as JSON. */
   messages: readonly { role: string; toolName: string | null; text: string }[];
   finalState: Record<string, unknown> | null;
   variables: Record<string, unknown>;
@@ -22,9 +22,9 @@ type Schema = Record<string, unknown>;
 type ToolCall = { toolName: string | null; given: Record<string, unknown> };
 
 /**
- * Fills an agent's output schema from what the call left behind, and holds it against the schema. A property without
- * `x-source` is looked for by its name: in the arguments of the last tool call that has it, else in the final status.
- * What is not valid is left out and named among the problems.
+ * Extracts the output of a call by the agent's output schema and validates it. A property without `x-source` is looked up by
+ * name: in the arguments of the last tool call that has it, else in the final state. Invalid properties are left out and
+ * listed as problems.
  */
 export function extractOutput(schema: Schema, sources: OutputSources): Output {
   const found: Record<string, unknown> = {};
@@ -37,7 +37,7 @@ export function extractOutput(schema: Schema, sources: OutputSources): Output {
   if (typeof errors === "string") return { output: {}, problems: [{ path: "", message: errors }] };
   const broken = new Set(errors.map(({ instancePath }) => namesIn(instancePath)[0]));
   const output = Object.fromEntries(Object.entries(found).filter(([name]) => !broken.has(name)));
-  return { output, problems: errors.slice(0, mostProblems).map(problemOf) };
+  return { output, problems: errors.slice(0, maxProblems).map(problemOf) };
 }
 
 function toolCalls(messages: OutputSources["messages"]): ToolCall[] {
@@ -52,8 +52,8 @@ function toolCalls(messages: OutputSources["messages"]): ToolCall[] {
 function sourced(name: string, property: Schema, sources: OutputSources, calls: ToolCall[]): unknown {
   const source = property["x-source"];
   if (typeof source !== "string") {
-    const said = lastArgument(calls, name); // null is an answer too
-    return said === undefined ? own(sources.finalState ?? {}, name) : said;
+    const argument = lastArgument(calls, name); // null is a value too
+    return argument === undefined ? own(sources.finalState ?? {}, name) : argument;
   }
   const [kind, path] = [source.split(":")[0]!, source.slice(source.indexOf(":") + 1)];
   switch (kind) {
@@ -69,14 +69,14 @@ function sourced(name: string, property: Schema, sources: OutputSources, calls: 
     case "status":
       return path.split(".").reduce<unknown>((at, key) => own(record(at) ?? {}, key), sources.finalState ?? {});
     case "tool":
-      return ofTool(calls, path);
+      return argumentOfTool(calls, path);
     default:
       return undefined;
   }
 }
 
-/** `<tool>.<argument>`; the name of an argument may hold a dot, that of a tool may not (openapi: modelToolName). */
-function ofTool(calls: ToolCall[], path: string): unknown {
+/** `path` is `<tool>.<argument>`. Argument names may contain dots, tool names may not (openapi: modelToolName). */
+function argumentOfTool(calls: ToolCall[], path: string): unknown {
   const dot = path.indexOf(".");
   const [tool, argument] = [path.slice(0, dot), path.slice(dot + 1)];
   return lastArgument(
@@ -90,7 +90,7 @@ const lastArgument = (calls: ToolCall[], name: string): unknown => {
   return last && own(last.given, name);
 };
 
-/** Models write numbers and truths as text: read as such where the schema wants them. Nothing else is guessed at. */
+/** Models write numbers and booleans as text. They are converted where the schema wants them; nothing else is. */
 function readAs(schema: Schema, value: unknown): unknown {
   if (typeof value === "string") return readText([schema.type].flat(), value);
   if (Array.isArray(value)) {
@@ -114,53 +114,53 @@ function readText(types: unknown[], text: string): unknown {
 }
 
 type Validate = ((value: unknown) => boolean) & { errors?: ErrorObject[] | null };
-/** How one schema is checked; null: it cannot be. */
-type Checker = { validate: Validate | null; patienceMs: number };
+/** The compiled schema, null if it cannot be compiled, and how long a check may take. */
+type Checker = { validate: Validate | null; timeoutMs: number };
 
-const mostSchemas = 200;
+const maxCheckers = 200;
 const checkers = new Map<string, Checker>();
 
 /**
- * The client wrote the schema, its patterns included; one that never comes to an end must not hold up everybody else. So
- * long a value may take, and so long once a schema has run out of that.
+ * The client wrote the schema and its patterns. A pattern that never terminates must not block the process, so each check has
+ * a timeout, and a shorter one after the schema has timed out once.
  */
-const patienceMs = 100;
-const littlePatienceMs = 10;
-/** A schema is small, and its patterns are not searched for while it is compiled. */
-const compilingMs = 1_000;
-const stage: Context = createContext({ act: null });
+const checkTimeoutMs = 100;
+const reducedCheckTimeoutMs = 10;
+/** Schemas are small, and compiling does not run their patterns. */
+const compileTimeoutMs = 1_000;
+const sandbox: Context = createContext({ act: null });
 const act = new Script("act()");
 
-/** What is wrong with the value; a sentence when the schema itself could not be used. */
+/** The validation errors, or a message if the schema itself cannot be used. */
 function check(schema: Schema, value: unknown): ErrorObject[] | string {
   const checker = checkerOf(schema);
   const { validate } = checker;
-  if (!validate) return "The output schema cannot be used.";
+  if (!validate) return "The output schema is not valid. Correct the `outputSchema` of the agent.";
   try {
-    return timed(checker.patienceMs, () => validate(value)) ? [] : (validate.errors ?? []);
+    return timed(checker.timeoutMs, () => validate(value)) ? [] : (validate.errors ?? []);
   } catch (error) {
-    if (!isTimeout(error)) return "The output schema cannot be used.";
-    checker.patienceMs = littlePatienceMs;
-    return "The output schema takes too long to be checked.";
+    if (!isTimeout(error)) return "The output schema is not valid. Correct the `outputSchema` of the agent.";
+    checker.timeoutMs = reducedCheckTimeoutMs;
+    return "The output schema takes too long to check. Simplify its patterns.";
   }
 }
 
-/** Compiled once per text. Each has a compiler of its own: a shared one would keep every schema it ever saw. */
+/** Compiled once per schema. Each has a separate compiler: a shared one keeps every schema forever. */
 function checkerOf(schema: Schema): Checker {
   const key = JSON.stringify(schema);
-  const checker = checkers.get(key) ?? { validate: compiled(schema), patienceMs };
+  const checker = checkers.get(key) ?? { validate: compile(schema), timeoutMs: checkTimeoutMs };
   checkers.delete(key);
   checkers.set(key, checker);
   for (const oldest of checkers.keys()) {
-    if (checkers.size <= mostSchemas) break;
+    if (checkers.size <= maxCheckers) break;
     checkers.delete(oldest);
   }
   return checker;
 }
 
-function compiled(schema: Schema): Validate | null {
+function compile(schema: Schema): Validate | null {
   try {
-    return timed(compilingMs, () => formats.default(new Ajv2020(ajvOptions)).compile(schema));
+    return timed(compileTimeoutMs, () => formats.default(new Ajv2020(ajvOptions)).compile(schema));
   } catch {
     return null;
   }
@@ -168,7 +168,7 @@ function compiled(schema: Schema): Validate | null {
 
 const ajvOptions = { allErrors: true, strict: false, validateSchema: false, logger: false } as const;
 
-/** Where the machine was busy with others, and we had less than half of the time, there is a second chance. */
+/** Tries a second time if the process got less than half of the CPU time, since the machine was busy with other work. */
 function timed<T>(withinMs: number, work: () => T): T {
   const before = process.cpuUsage();
   try {
@@ -180,36 +180,66 @@ function timed<T>(withinMs: number, work: () => T): T {
   }
 }
 
-// What is thrown inside is no Error of this realm.
+// An error from the vm context is no instance of this realm's Error.
 const isTimeout = (error: unknown) => (error as { code?: unknown } | null)?.code === "ERR_SCRIPT_EXECUTION_TIMEOUT";
 
 function timedOnce<T>(withinMs: number, work: () => T): T {
   let result: { value: T } | undefined;
-  stage.act = () => {
+  sandbox.act = () => {
     result = { value: work() };
   };
   try {
-    act.runInContext(stage, { timeout: withinMs });
+    act.runInContext(sandbox, { timeout: withinMs });
   } finally {
-    stage.act = null;
+    sandbox.act = null;
   }
-  if (!result) throw new Error("It did not come to an end.");
+  if (!result) throw new Error("The script ended without a result.");
   return result.value;
 }
 
-const mostProblems = 50;
+const maxProblems = 50;
 
-function problemOf({ instancePath, keyword, params, message }: ErrorObject): Problem {
+function problemOf({ instancePath, keyword, params }: ErrorObject): Problem {
   const names = namesIn(instancePath);
   if (keyword === "required" || keyword === "dependentRequired") {
-    return { path: [...names, String(params.missingProperty)].join("."), message: "It is missing." };
+    return { path: [...names, String(params.missingProperty)].join("."), message: "The field is missing." };
   }
-  return { path: names.join("."), message: sentence(message ?? "is not valid") };
+  return { path: names.join("."), message: messageOf(keyword, params) };
+}
+
+/** Our own messages for the keywords that occur often; the validator's texts are not shown. */
+function messageOf(keyword: string, params: Record<string, unknown>): string {
+  switch (keyword) {
+    case "type":
+      return `Must be of the type ${[params.type].flat().join(" or ")}.`;
+    case "format":
+      return `Must have the format ${params.format}.`;
+    case "enum":
+      return "Must be one of the allowed values.";
+    case "const":
+      return "Must be the allowed value.";
+    case "pattern":
+      return "Must match the pattern.";
+    case "minLength":
+    case "maxLength":
+      return `Must have at ${keyword === "minLength" ? "least" : "most"} ${params.limit} characters.`;
+    case "minItems":
+    case "maxItems":
+      return `Must have at ${keyword === "minItems" ? "least" : "most"} ${params.limit} items.`;
+    case "minimum":
+    case "maximum":
+    case "exclusiveMinimum":
+    case "exclusiveMaximum":
+      return `Must be ${params.comparison} ${params.limit}.`;
+    case "additionalProperties":
+      return `The field ${params.additionalProperty} is not allowed.`;
+    default:
+      return `Does not match \`${keyword}\` of the schema.`;
+  }
 }
 
 const namesIn = (pointer: string) => pointer.split("/").slice(1).map(unescaped);
 const unescaped = (pointer: string) => pointer.replaceAll("~1", "/").replaceAll("~0", "~");
-const sentence = (text: string) => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 
 const propertiesOf = (schema: Schema): Record<string, Schema> =>
   Object.fromEntries(
@@ -222,7 +252,7 @@ const record = (value: unknown): Record<string, unknown> | undefined =>
 const own = <V>(fields: Record<string, V>, name: string): V | undefined =>
   Object.hasOwn(fields, name) ? fields[name] : undefined;
 
-/** By definition, not by assignment: a field may be called `__proto__`. */
+/** Defines instead of assigns: a field may be named `__proto__`. */
 const put = (fields: Record<string, unknown>, name: string, value: unknown) =>
   Object.defineProperty(fields, name, { value, enumerable: true, writable: true, configurable: true });
 

@@ -18,11 +18,11 @@ type Change = Partial<typeof calls.$inferInsert>;
 export const RerunOutput = z.strictObject({
   id: Id("agent", examples.agent),
   createdAfter: TimestampInput.optional().meta({
-    description: "Calls made at this moment or later.",
+    description: "Calls created at this time or later.",
     examples: [examples.instant],
   }),
   createdBefore: TimestampInput.optional().meta({
-    description: "Calls made before this moment.",
+    description: "Calls created before this time.",
     examples: [examples.instant],
   }),
 });
@@ -34,13 +34,13 @@ export const OutputRerun = z
   .object({
     id: Id("workflow", examples.workflow),
     agentId: Id("agent", examples.agent),
-    agentVersion: z.int().meta({ description: "Whose output schema is used.", examples: [3] }),
+    agentVersion: z.int().meta({ description: "The version whose output schema is used.", examples: [3] }),
     status: z.enum(["running", "succeeded", "failed"]).meta({ examples: ["running"] }),
-    done: z.int().meta({ description: "Calls looked at so far.", examples: [150] }),
+    done: z.int().meta({ description: "Calls done so far.", examples: [150] }),
     total: z
       .int()
       .nullable()
-      .meta({ description: "null until they have been counted.", examples: [420] }),
+      .meta({ description: "All calls of the rerun. null until they have been counted.", examples: [420] }),
     createdAfter: Timestamp.nullable(),
     createdBefore: Timestamp.nullable(),
     createdAt: Timestamp,
@@ -49,21 +49,21 @@ export const OutputRerun = z
   .meta({ id: "OutputRerun" });
 export type OutputRerun = z.output<typeof OutputRerun>;
 
-/** What a re-run knows of itself, kept with its run. */
+/** The progress of a rerun, stored as the input of its workflow run. */
 const Progress = z.object({
   version: z.int(),
   createdAfter: z.string().nullable(),
   createdBefore: z.string().nullable(),
-  /** The call that was looked at last. */
+  /** The id of the last call that is done. */
   cursor: z.string(),
   done: z.int(),
   total: z.int().nullable(),
 });
 type Progress = z.output<typeof Progress>;
 
-/** Fills the output of an agent's past calls anew, by the schema that is live now; one re-run per agent at a time. */
+/** Starts a rerun of the output of an agent's past calls, with the live schema. One rerun per agent at a time. */
 export async function rerunOutput(tx: Tx, { id: agentId, createdAfter, createdBefore }: RerunOutput) {
-  // The lock lets one of two askers find the other's run. It leaves calls of the agent alone.
+  // The lock makes the second of two concurrent requests see the first one's run. It does not block calls of the agent.
   const [agent] = await tx
     .select({ version: agents.version })
     .from(agents)
@@ -77,7 +77,10 @@ export async function rerunOutput(tx: Tx, { id: agentId, createdAfter, createdBe
     .from(workflowRuns)
     .where(and(runsOf(agentId), eq(workflowRuns.status, "running")));
   if (running)
-    throw new ApiError("output_rerun_running", `Wait for ${running.id}, which is filling these outputs now.`);
+    throw new ApiError(
+      "output_rerun_running",
+      `The rerun ${running.id} of this agent is still running. Wait for its end.`,
+    );
   const progress: Progress = {
     version: agent.version,
     createdAfter: inUtc(createdAfter),
@@ -92,7 +95,7 @@ export async function getRerun(tx: Tx, id: string): Promise<OutputRerun> {
     .select()
     .from(workflowRuns)
     .where(and(eq(workflowRuns.id, id), eq(workflowRuns.name, "output-rerun")));
-  if (!run) throw new ApiError("workflow_not_found", `There is no re-run ${id}.`);
+  if (!run) throw new ApiError("workflow_not_found", `There is no output rerun ${id}.`);
   const { version, done, total, createdAfter, createdBefore } = Progress.parse(run.input);
   return {
     id,
@@ -105,28 +108,28 @@ export async function getRerun(tx: Tx, id: string): Promise<OutputRerun> {
   };
 }
 
-type Reading = {
+type Batch = {
   progress: Progress;
   schema: Record<string, unknown> | null | undefined;
   calls: { call: CallRow; messages: OutputSources["messages"] }[];
   isLast: boolean;
 };
 
-/** The next calls of a re-run, and all that their outputs are made of; null when it is over. Locks nothing. */
-export async function readBatch(tx: Tx, runId: string, atOnce: number): Promise<Reading | null> {
+/** The next calls of a rerun, with the sources of their outputs. null when the rerun has finished. Takes no locks. */
+export async function readBatch(tx: Tx, runId: string, size: number): Promise<Batch | null> {
   const [run] = await tx.select().from(workflowRuns).where(eq(workflowRuns.id, runId));
   if (run?.status !== "running") return null;
   const progress = Progress.parse(run.input);
   const { outputSchema: schema } = await artifactSettingsOf(tx, run.subjectId, progress.version);
   const total = progress.total ?? (await countCalls(tx, run.subjectId, progress));
-  const batch = await tx.select().from(calls).where(inScope(run.subjectId, progress)).orderBy(calls.id).limit(atOnce);
-  const read: Reading["calls"] = [];
+  const batch = await tx.select().from(calls).where(inScope(run.subjectId, progress)).orderBy(calls.id).limit(size);
+  const read: Batch["calls"] = [];
   for (const call of batch) read.push({ call, messages: schema ? await messagesOf(tx, call) : [] });
-  return { progress: { ...progress, total }, schema, calls: read, isLast: batch.length < atOnce };
+  return { progress: { ...progress, total }, schema, calls: read, isLast: batch.length < size };
 }
 
-/** The outputs of what was read. A client's schema may take its time: no transaction waits for it, and others get a turn. */
-export async function fillBatch({ schema, calls: read }: Reading): Promise<Change[]> {
+/** Extracts the outputs. A client's schema may be slow, so no transaction is open, and other work runs between two calls. */
+export async function fillBatch({ schema, calls: read }: Batch): Promise<Change[]> {
   const outputs: Change[] = [];
   for (const { call, messages } of read) {
     outputs.push(outputOf(schema, call, messages));
@@ -136,10 +139,10 @@ export async function fillBatch({ schema, calls: read }: Reading): Promise<Chang
 }
 
 /**
- * Keeps the outputs, and remembers how far the re-run came in the same commit. The run is locked: should two workers be at
- * it, what the second one read is worth nothing, and it reads on where the first stopped.
+ * Stores the outputs and the progress in one commit. The run is locked: of two concurrent workers, the second discards its
+ * batch and continues where the first stopped.
  */
-export async function saveBatch(tx: Tx, runId: string, { progress, schema, calls: read }: Reading, outputs: Change[]) {
+export async function saveBatch(tx: Tx, runId: string, { progress, schema, calls: read }: Batch, outputs: Change[]) {
   const [run] = await tx.select().from(workflowRuns).where(eq(workflowRuns.id, runId)).for("update");
   if (run?.status !== "running" || Progress.parse(run.input).cursor !== progress.cursor) return;
   const ids = read.map(({ call }) => call.id);
@@ -151,15 +154,15 @@ export async function saveBatch(tx: Tx, runId: string, { progress, schema, calls
     .for("update");
   for (const row of rows) {
     const index = ids.indexOf(row.id);
-    // What was told of the call since it was read counts.
-    const isAsRead = isDeepStrictEqual(sourcesOf(row), sourcesOf(read[index]!.call));
-    await change(tx, row, isAsRead ? outputs[index]! : await outputAgain(tx, row, schema));
+    // If the call changed since it was read, extract again.
+    const isUnchanged = isDeepStrictEqual(sourcesOf(row), sourcesOf(read[index]!.call));
+    await change(tx, row, isUnchanged ? outputs[index]! : await outputAgain(tx, row, schema));
   }
   const cursor = ids.at(-1) ?? progress.cursor;
   await saveRunInput(tx, runId, { ...progress, cursor, done: progress.done + ids.length });
 }
 
-/** What of a call's row its output is made of. */
+/** The columns of a call that its output uses. */
 function sourcesOf({ summary, shortSummary, outcome, endReason, durationSeconds, finalState, variables }: CallRow) {
   return { summary, shortSummary, outcome, endReason, durationSeconds, finalState, variables };
 }
@@ -169,7 +172,7 @@ async function countCalls(tx: Tx, agentId: string, progress: Progress): Promise<
   return Number(row?.count ?? 0);
 }
 
-/** Calls whose conversation we have. An output that outlived its transcript cannot be made again, and stays as it is. */
+/** Calls with a stored transcript. Without it an output cannot be extracted again, and stays as it is. */
 const inScope = (agentId: string, { cursor, createdAfter, createdBefore }: Progress) =>
   and(
     eq(calls.agentId, agentId),

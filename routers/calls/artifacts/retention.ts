@@ -13,7 +13,7 @@ type Due = {
   recording: boolean;
 };
 
-/** Calls of one client of which something is kept no longer, but for those named: so many at most. */
+/** Ids of calls of one client whose transcript or recording is past its retention, except the given ones. */
 export async function listDue(tx: Tx, atMost: number, except: readonly string[]): Promise<string[]> {
   const rows = await tx.execute<{ id: string }>(sql`
     select id from calls
@@ -24,17 +24,17 @@ export async function listDue(tx: Tx, atMost: number, except: readonly string[])
 }
 
 /**
- * Erases what the agents of one client no longer keep of these calls, and answers how many they were. All of it is in one
- * transaction, the removal of the objects queued with it; a call that somebody else holds is left to the next run.
+ * Erases transcripts and recordings that are past their retention, for these calls of one client. Returns the number of calls.
+ * One transaction, which also enqueues the removal of the files. Calls locked by another transaction wait for the next run.
  */
 export async function eraseCalls(tx: Tx, ids: readonly string[]): Promise<number> {
   const due = await lockDue(tx, ids);
   if (due.length === 0) return 0;
-  const silent = due.filter(({ transcript }) => transcript);
-  const unheard = due.filter(({ recording }) => recording);
-  if (silent.length > 0) await eraseTranscripts(tx, silent);
-  for (const { id } of silent) await eraseCopies(tx, id);
-  if (unheard.length > 0) await eraseRecordings(tx, unheard);
+  const transcripts = due.filter(({ transcript }) => transcript);
+  const recordings = due.filter(({ recording }) => recording);
+  if (transcripts.length > 0) await eraseTranscripts(tx, transcripts);
+  for (const { id } of transcripts) await eraseCopies(tx, id);
+  if (recordings.length > 0) await eraseRecordings(tx, recordings);
   const changed = sql`${calls.id} in (select json_array_elements_text(${idsOf(due)}::text::json))`;
   for (const call of await tx.select().from(calls).where(changed)) await eraseUpstreamIfDone(tx, call);
   return due.length;
@@ -51,11 +51,11 @@ function lockDue(tx: Tx, ids: readonly string[]): Promise<Due[]> {
     for update skip locked`);
 }
 
-/** With the words go those that only retell them: summary, output and the status that the tools left. */
+/** Also erases what was derived from the transcript: summary, output and the state that the tools left. */
 async function eraseTranscripts(tx: Tx, due: Due[]) {
   const ids = idsOf(due);
   const created = due.map(({ createdAt }) => createdAt).toSorted();
-  // The bounds spare the partitions of other months; a message's time is that of its call, cut to the millisecond.
+  // The bounds skip the partitions of other months. A message has the time of its call, cut to the millisecond.
   await tx.execute(sql`
     delete from call_messages where call_id in (select json_array_elements_text(${ids}::text::json))
       and created_at between ${created[0]}::text::timestamptz - interval '1 second'
@@ -76,5 +76,5 @@ async function eraseRecordings(tx: Tx, due: Due[]) {
     where id in (select json_array_elements_text(${idsOf(due)}::text::json))`);
 }
 
-/** One text of the statement, however many there are. */
+/** One parameter, so that the statement text does not depend on the number of ids. */
 const idsOf = (due: Due[]) => JSON.stringify(due.map(({ id }) => id));

@@ -5,17 +5,17 @@ import type { AgentConfig } from "../../agents/schema.ts";
 import { holdMicros, type Price } from "../../billing/price.ts";
 import { isTransfer } from "../../tools/definition.ts";
 
-type Longest = { medium: string; joinTimeoutSeconds: number; maxDurationSeconds: number };
+type Limits = { medium: string; joinTimeoutSeconds: number; maxDurationSeconds: number };
 
-/** What this call can cost at most. A transfer may keep a second leg of the line open. */
-export async function longestCost(tx: Tx, price: Price, { medium, ...longest }: Longest, config: AgentConfig) {
+/** The highest possible cost of a call. A transfer may keep a second leg open. */
+export async function longestCost(tx: Tx, price: Price, { medium, ...longest }: Limits, config: AgentConfig) {
   const { joinTimeoutSeconds, maxDurationSeconds } = longest;
   const telephone = medium !== "web";
   const transfers = telephone && (await mayTransfer(tx, config));
   return holdMicros(price, { joinTimeoutSeconds, maxDurationSeconds, telephone, transfers });
 }
 
-/** By a field of its own, or by a tool that stands for one of the provider's. */
+/** By its transfer targets, or by a tool that wraps a transfer tool of the provider. */
 async function mayTransfer(tx: Tx, { transferTargets, tools: used }: AgentConfig): Promise<boolean> {
   if (transferTargets.length > 0) return true;
   if (used.length === 0) return false;

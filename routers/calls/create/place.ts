@@ -26,23 +26,24 @@ import { ProviderError } from "../../ports/provider-error.ts";
 import type { CallRequest, ProviderCall } from "../../ports/ultravox.ts";
 import type { Vault } from "../../ports/vault.ts";
 import { indexMetadata } from "../list/metadata-index.ts";
-import type { Call, CreateCall } from "../schema.ts";
+import type { Call } from "../schema.ts";
 import { acceptCall, type CallRow, failCall, getCall, lockCall, markCallUnknown } from "../service.ts";
-import { type Line, resolveMedium, type SealedTrunk, toProviderMedium, trunkFor } from "./medium.ts";
+import { type ResolvedMedium, resolveMedium, type SealedTrunk, toProviderMedium, trunkFor } from "./medium.ts";
 import { longestCost } from "./pinned-version.ts";
+import type { CreateCall } from "./schema.ts";
 
-/** What the provider is to be asked, with all that is secret still sealed. */
-type Asked = {
+/** The provider request, with all secrets still sealed. */
+type PlaceRequest = {
   request: Omit<CallRequest, "medium" | "pinned">;
-  line: Line;
+  medium: ResolvedMedium;
   trunk: SealedTrunk | null;
   pinned: SealedTemplate | null;
 };
 
 type Overrides = NonNullable<CallRequest["overrides"]> & { voiceId?: string };
 
-/** Places a call: the credits are held and the row is written before the provider is asked to dial. */
-export const placeCall: ProviderCommand<CreateCall, Asked, ProviderCall, Call> = {
+/** Places a call. The credits are held and the row is written before the provider dials. */
+export const placeCall: ProviderCommand<CreateCall, PlaceRequest, ProviderCall, Call> = {
   kind: "calls.create",
   status: 201,
   busyCode: "agent_busy",
@@ -53,15 +54,15 @@ export const placeCall: ProviderCommand<CreateCall, Asked, ProviderCall, Call> =
     const tools = await toolsOf(tx, config);
     const variables = fillVariables(declaredOf(config, tools), input.variables);
     checkValues(usesOf(config, tools), variables);
-    const line = await resolveMedium(tx, input.medium);
-    const trunk = await trunkFor(tx, line);
+    const medium = await resolveMedium(tx, input.medium);
+    const trunk = await trunkFor(tx, medium);
     const overrides = await overridesFor(tx, input, { config, variables, accountId: agent.providerAccountId });
     const row = {
       id: newId("call"),
       agentId: agent.id,
       agentVersion: version,
-      direction: line.medium === "web" ? "web" : "outbound",
-      ...line,
+      direction: medium.medium === "web" ? "web" : "outbound",
+      ...medium,
       status: "queued",
       variables,
       metadata: input.metadata,
@@ -74,23 +75,23 @@ export const placeCall: ProviderCommand<CreateCall, Asked, ProviderCall, Call> =
     const [call] = await tx.insert(calls).values(row).returning();
     await indexMetadata(tx, row.id, row.metadata);
     const pinned = version === agent.version ? null : await fillTemplate(tx, config, variables);
-    await holdLongest(tx, call!, config);
+    await holdMaximumCost(tx, call!, config);
     const request = requestOf(call!, clientId, agent.providerAgentId ?? "");
     return {
       subjectId: row.id,
       providerAccountId: agent.providerAccountId,
-      request: { request, line, trunk, pinned },
+      request: { request, medium, trunk, pinned },
     };
   },
 
-  async execute({ ultravox, vault }, accountId, { request, line, trunk, pinned }, deadline) {
-    const medium = await toProviderMedium(vault, request.clientId, line, trunk);
-    const template = pinned ? { pinned: await unsealed(vault, pinned) } : {};
-    return ultravox.createCall(accountId, { ...request, medium, ...template }, deadline);
+  async execute({ ultravox, vault }, accountId, { request, medium, trunk, pinned }, deadline) {
+    const callMedium = await toProviderMedium(vault, request.clientId, medium, trunk);
+    const template = pinned ? { pinned: await openPinned(vault, pinned) } : {};
+    return ultravox.createCall(accountId, { ...request, medium: callMedium, ...template }, deadline);
   },
 
-  async onAccepted(tx, subjectId, got) {
-    await acceptCall(tx, await lockCall(tx, subjectId), got);
+  async onAccepted(tx, subjectId, accepted) {
+    await acceptCall(tx, await lockCall(tx, subjectId), accepted);
   },
 
   async onFailed(tx, subjectId, { message }) {
@@ -104,7 +105,7 @@ export const placeCall: ProviderCommand<CreateCall, Asked, ProviderCall, Call> =
 
   read: getCall,
 
-  /** For looking it up alone: a call that may have been dialled is never dialled again. */
+  /** For the lookup only: a call that may have been dialled is never dialled again. */
   async rebuildRequest(tx, subjectId) {
     const [found] = await tx
       .select({ call: calls, providerAgentId: agents.providerAgentId })
@@ -114,7 +115,7 @@ export const placeCall: ProviderCommand<CreateCall, Asked, ProviderCall, Call> =
     const { call, providerAgentId } = found!;
     const { medium, to, from } = call;
     const request = requestOf(call, call.clientId, providerAgentId ?? "");
-    return { request, line: { medium, to, from }, trunk: null, pinned: null };
+    return { request, medium: { medium, to, from }, trunk: null, pinned: null };
   },
 
   lookup: ({ ultravox }, accountId, { request }, since, deadline) =>
@@ -123,7 +124,7 @@ export const placeCall: ProviderCommand<CreateCall, Asked, ProviderCall, Call> =
   onOrphan: hangUpOrphan,
 };
 
-/** A call at the provider that nobody here knows as his: it is ended as soon as it can be, and the client does not pay for it. The one that was taken is none. */
+/** Ends a provider call that has our call id but is not the accepted one. The client does not pay for it. */
 export async function hangUpOrphan(
   tx: Tx,
   callId: string,
@@ -136,43 +137,41 @@ export async function hangUpOrphan(
   await enqueue(tx, "calls.hangUpOrphan", { callId, providerAccountId, providerCallId }, { key: providerCallId });
 }
 
-/** Nothing has been sent yet: should the vault not open, nothing has happened. */
-async function unsealed(vault: Vault, pinned: SealedTemplate) {
+/** Nothing has been sent yet, so a vault failure means that nothing happened. */
+async function openPinned(vault: Vault, pinned: SealedTemplate) {
   try {
     return await openTemplate(vault, pinned);
   } catch (cause) {
-    throw new ProviderError("unavailable", "The secrets of the agent's tools could not be opened", { cause });
+    throw new ProviderError("unavailable", "The secrets of the agent's tools could not be decrypted.", { cause });
   }
 }
 
-/** Holds what the call can cost at most. */
-async function holdLongest(tx: Tx, call: CallRow, config: AgentConfig) {
+/** Holds the highest possible cost of the call. */
+async function holdMaximumCost(tx: Tx, call: CallRow, config: AgentConfig) {
   const price = await currentPrice(tx);
   await holdCredits(tx, call.id, await longestCost(tx, price, call, config), price);
 }
 
-/** The voice must stand in the account in which the agent does. */
+/** The voice must be in the same provider account as the agent. */
 async function overridesFor(
   tx: Tx,
   { voiceId, firstSpeaker, greeting }: CreateCall,
   { config, variables, accountId }: { config: AgentConfig; variables: Values; accountId: string },
 ): Promise<Overrides> {
-  const opens = firstSpeaker !== undefined || greeting !== undefined;
-  // The provider fills in no variables here.
+  const hasOpening = firstSpeaker !== undefined || greeting !== undefined;
+  // The provider does not fill in variables of an override.
   const own = config.greeting === null ? null : render(config.greeting, variables);
   const given = greeting === undefined ? own : filledGreeting(greeting, variables);
   const opening = { firstSpeaker: firstSpeaker ?? config.firstSpeaker, greeting: given };
-  return {
-    ...(opens ? { opening } : {}),
-    ...(voiceId === undefined ? {} : { voiceId, voice: await voiceFor(tx, voiceId, accountId) }),
-  };
+  const voice = voiceId === undefined ? {} : { voiceId, voice: await voiceFor(tx, voiceId, accountId) };
+  return { ...(hasOpening ? { opening } : {}), ...voice };
 }
 
 /** A call's own greeting may use the variables of its agent. */
 function filledGreeting(greeting: string, variables: Values): string {
   const details = [...oddMarksIn(greeting), ...variablesIn(greeting)]
     .filter((name) => !Object.hasOwn(variables, name))
-    .map((name) => ({ path: "greeting", message: `uses {{${name}}}, which is no variable of the agent.` }));
+    .map((name) => ({ path: "greeting", message: `The agent has no variable {{${name}}}.` }));
   const [first] = details;
   if (first) throw new ApiError("input_invalid", `${first.path}: ${first.message}`, { details });
   return render(greeting, variables);
@@ -181,16 +180,16 @@ function filledGreeting(greeting: string, variables: Values): string {
 async function voiceFor(tx: Tx, id: string, providerAccountId: string): Promise<string> {
   const [voice] = await tx.select().from(voices).where(eq(voices.id, id));
   if (!voice || voice.status === "deleted") throw new ApiError("voice_not_found", `There is no voice ${id}.`);
-  const refused = (message: string) =>
+  const notActive = (message: string) =>
     new ApiError("voice_not_active", message, { details: [{ path: "voiceId", message }] });
-  if (voice.status !== "active" || !voice.providerVoiceId) throw refused(`Voice ${id} is ${voice.status}.`);
+  if (voice.status !== "active" || !voice.providerVoiceId) throw notActive(`Voice ${id} is ${voice.status}.`);
   if (voice.providerAccountId !== providerAccountId) {
-    throw refused(`Voice ${id} stands in another account of the voice provider than the agent.`);
+    throw notActive(`Voice ${id} belongs to another provider account than the agent. Use a voice of the same account.`);
   }
   return voice.providerVoiceId;
 }
 
-function requestOf(call: CallRow, clientId: string, providerAgentId: string): Asked["request"] {
+function requestOf(call: CallRow, clientId: string, providerAgentId: string): PlaceRequest["request"] {
   const { voice, opening } = (call.overrides ?? {}) as Overrides;
   return {
     callId: call.id,
@@ -200,6 +199,6 @@ function requestOf(call: CallRow, clientId: string, providerAgentId: string): As
     joinTimeoutSeconds: call.joinTimeoutSeconds,
     maxDurationSeconds: call.maxDurationSeconds,
     recordingEnabled: call.recordingEnabled,
-    overrides: { ...(voice === undefined ? {} : { voice }), ...(opening === undefined ? {} : { opening }) },
+    overrides: { voice, opening },
   };
 }

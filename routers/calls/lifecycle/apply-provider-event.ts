@@ -3,26 +3,27 @@ import type { LegReport } from "../../ports/carriers.ts";
 import type { ProviderCall } from "../../ports/ultravox.ts";
 import { masked } from "../artifacts/erase.ts";
 import { hangUpOrphan } from "../create/place.ts";
-import { applyCall, type How, lockCall, refineOutcome } from "../service.ts";
+import { applyCall, lockCall, refineOutcome, type Source } from "../service.ts";
 import { saveLeg } from "./legs.ts";
 
-/** Takes in what the provider says of a call of ours. */
-export async function applyProviderCall(tx: Tx, callId: string, seen: ProviderCall, how: How) {
+/** Applies the provider's state to one of our calls. */
+export async function applyProviderCall(tx: Tx, callId: string, reported: ProviderCall, source: Source) {
   const call = await lockCall(tx, callId);
-  if (call.providerCallId !== seen.providerCallId) return hangUpOrphan(tx, callId, call.providerAccountId, seen);
-  await applyCall(tx, call, seen, how);
+  if (call.providerCallId !== reported.providerCallId)
+    return hangUpOrphan(tx, callId, call.providerAccountId, reported);
+  await applyCall(tx, call, reported, source);
 }
 
-/** Takes in what a carrier says of a leg of a call. Answers why it was not taken, or null. */
+/** Applies a carrier's report of a leg. Returns why the report was not stored, or null. */
 export async function applyLegReport(
   tx: Tx,
   callId: string,
   report: LegReport,
-  { accountId, heardAt }: { accountId: string; heardAt: Date },
+  { accountId, receivedAt }: { accountId: string; receivedAt: Date },
 ): Promise<string | null> {
   const call = await lockCall(tx, callId);
-  const shown = call.erasedAt ? masked : (address: string | null) => address;
-  const objection = await saveLeg(tx, callId, report, { accountId, heardAt, masked: shown });
-  if (objection === null && report.end) await refineOutcome(tx, call);
-  return objection;
+  const maskAddress = call.erasedAt ? masked : (address: string | null) => address;
+  const refusal = await saveLeg(tx, callId, report, { accountId, receivedAt, mask: maskAddress });
+  if (refusal === null && report.end) await refineOutcome(tx, call);
+  return refusal;
 }

@@ -5,7 +5,7 @@ import { recordAudit } from "../../core/audit.ts";
 import { isForgotten } from "../../credentials/accounts.ts";
 import { applyCall, type CallRow, change, mustBeOver, syntheticFinalState } from "../service.ts";
 
-/** Calls of an account of which something should be heard yet. */
+/** Ids of the calls of an account that still need a lookup: their bill is not known. */
 export async function listCallsToCheck(tx: Tx, accountId: string): Promise<string[]> {
   const rows = await tx
     .select({ id: calls.id })
@@ -15,9 +15,9 @@ export async function listCallsToCheck(tx: Tx, accountId: string): Promise<strin
 }
 
 /**
- * The account that the call was made in is forgotten, and with it who could have told its bill. What is known is charged:
- * the seconds that were talked; and nothing for a call that nobody saw end, once it must be over. The rest of the hold is
- * given back, and the audit log says that it was so.
+ * Closes a call whose provider account was forgotten, so that its bill can no longer be looked up. Charges the seconds
+ * between answer and end; a call whose end was never reported is free, once it must be over. Releases the rest of the hold
+ * and records this in the audit log.
  */
 export async function closeUnbillable(tx: Tx, call: CallRow, requestId: string | null): Promise<boolean> {
   if (call.checkAt === null || !(await isForgotten(tx, call.providerAccountId))) return false;
@@ -27,7 +27,7 @@ export async function closeUnbillable(tx: Tx, call: CallRow, requestId: string |
     return true;
   }
   const seconds = call.durationSeconds ?? 0;
-  const { costMicros } = await applyCall(tx, call, syntheticFinalState(call, { billing: "final", seconds }), "asked");
+  const { costMicros } = await applyCall(tx, call, syntheticFinalState(call, { billing: "final", seconds }), "lookup");
   const input = { reason: "account_forgotten", providerAccountId: call.providerAccountId, seconds, costMicros };
   const row = { actor: "system", action: "calls.settle", subjectId: call.id, input, requestId: requestId ?? "" };
   await recordAudit(tx, row);

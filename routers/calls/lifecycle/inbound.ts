@@ -13,54 +13,54 @@ import { longestCost } from "../create/pinned-version.ts";
 import { acceptCall, type CallRow } from "../service.ts";
 import { readParty } from "./party.ts";
 
-const uncovered = "The balance did not cover this call: it is hung up as soon as it is answered.";
-const suspended = "The client is suspended: the call is hung up as soon as it is answered.";
-const notActive = "The agent is not active: the call is hung up as soon as it is answered.";
+const uncovered = "The balance does not cover this call. It is hung up as soon as it is answered.";
+const suspended = "The client is suspended. The call is hung up as soon as it is answered.";
+const notActive = "The agent is not active. The call is hung up as soon as it is answered.";
 
 /**
- * Takes in a call that nobody here placed, because one of this client's agents has it. The provider has begun it
- * already, so it is charged whatever the balance; one that may not be is ended as soon as that is possible. Exactly one
- * row comes of a call of the provider, however many hear of it at once. Answers its id.
+ * Creates the row of a call that this API did not place, for the agent that has it. The provider has started the call
+ * already, so it is charged whatever the balance. A call that is not allowed is ended as soon as possible. Concurrent events
+ * of the same provider call create exactly one row. Returns its id.
  */
-export async function adoptCall(tx: Tx, agentId: string, accountId: string, seen: ProviderCall): Promise<string> {
+export async function adoptCall(tx: Tx, agentId: string, accountId: string, reported: ProviderCall): Promise<string> {
   const { agent, clientStatus, config } = await agentOf(tx, agentId);
-  const parties = seen.isInbound ? await partiesOf(tx, { agentId, accountId }, seen) : noParties;
+  const parties = reported.isInbound ? await partiesOf(tx, { agentId, accountId }, reported) : noParties;
   const [call] = await tx
     .insert(calls)
     .values({
       id: newId("call"),
       agentId,
       agentVersion: agent.version,
-      direction: seen.medium === "web" ? "web" : seen.isInbound ? "inbound" : "outbound",
-      medium: seen.medium,
+      direction: reported.medium === "web" ? "web" : reported.isInbound ? "inbound" : "outbound",
+      medium: reported.medium,
       ...parties,
       status: "queued",
       variables: {},
       metadata: {},
       maxDurationSeconds: config.maxDurationSeconds,
       joinTimeoutSeconds: config.joinTimeoutSeconds,
-      recordingEnabled: seen.recordingEnabled,
+      recordingEnabled: reported.recordingEnabled,
       providerAccountId: accountId,
-      providerCallId: seen.providerCallId,
+      providerCallId: reported.providerCallId,
     })
     .onConflictDoNothing({ target: [calls.providerAccountId, calls.providerCallId] })
     .returning();
-  if (!call) return adoptedBefore(tx, accountId, seen);
+  if (!call) return existingCall(tx, accountId, reported);
   const price = await currentPrice(tx);
   const covered = await holdIfCovered(tx, call.id, await longestCost(tx, price, call, config), price);
-  const refusal = refusalOf({ covered, agentState: agent.status, clientStatus });
-  await acceptCall(tx, await refuseIf(tx, call, refusal), seen);
+  const refusal = refusalOf({ covered, agentStatus: agent.status, clientStatus });
+  await acceptCall(tx, await refuseIf(tx, call, refusal), reported);
   return call.id;
 }
 
-const noParties = { to: null, toRaw: null, from: null, fromRaw: null, fromState: null };
+const noParties = { to: null, toRaw: null, from: null, fromRaw: null, fromStatus: null };
 
-/** Who called whom. The provider does not always say what was called; where one number alone leads to the agent, it was that. */
+/** Caller and called number. The provider does not always report the called number; if exactly one number leads to the agent, it is that one. */
 async function partiesOf(tx: Tx, of: { agentId: string; accountId: string }, { fromRaw, toRaw }: ProviderCall) {
   const called = readParty(toRaw);
   const to = (await onlyNumberOf(tx, of)) ?? called.number;
   const caller = readParty(fromRaw, to);
-  return { to, toRaw, from: caller.number, fromRaw, fromState: caller.status };
+  return { to, toRaw, from: caller.number, fromRaw, fromStatus: caller.status };
 }
 
 async function onlyNumberOf(tx: Tx, { agentId, accountId }: { agentId: string; accountId: string }) {
@@ -79,10 +79,10 @@ async function onlyNumberOf(tx: Tx, { agentId, accountId }: { agentId: string; a
   return routes.length === 1 ? onlyCallee(routes[0]!.pattern) : null;
 }
 
-function refusalOf(at: { covered: boolean; agentState: string; clientStatus: string }): string | null {
+function refusalOf(at: { covered: boolean; agentStatus: string; clientStatus: string }): string | null {
   if (at.clientStatus === "suspended") return suspended;
   if (!at.covered) return uncovered;
-  return at.agentState === "active" ? null : notActive;
+  return at.agentStatus === "active" ? null : notActive;
 }
 
 async function agentOf(tx: Tx, agentId: string) {
@@ -103,12 +103,12 @@ async function agentOf(tx: Tx, agentId: string) {
   return { agent: found.agent, clientStatus: found.clientStatus, config: AgentConfig.parse(found.config) };
 }
 
-async function adoptedBefore(tx: Tx, accountId: string, { providerCallId }: ProviderCall): Promise<string> {
+async function existingCall(tx: Tx, accountId: string, { providerCallId }: ProviderCall): Promise<string> {
   const [known] = await tx
     .select({ id: calls.id })
     .from(calls)
     .where(and(eq(calls.providerAccountId, accountId), eq(calls.providerCallId, providerCallId)));
-  if (!known) throw new Error(`The provider's call ${providerCallId} is somebody else's.`);
+  if (!known) throw new Error(`The provider's call ${providerCallId} belongs to another client.`);
   return known.id;
 }
 

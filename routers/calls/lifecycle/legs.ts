@@ -1,22 +1,23 @@
-import { and, asc, count, desc, eq, lt, sql } from "drizzle-orm";
+import { and, asc, count, desc, eq, lt } from "drizzle-orm";
 import type { Tx } from "../../../db/client.ts";
 import { newId } from "../../../db/ids.ts";
 import { callLegs, calls } from "../../../db/schema/calls.ts";
+import { dbNow } from "../../../db/time.ts";
 import { ApiError } from "../../core/errors.ts";
 import { toIsoOrNull } from "../../core/fields.ts";
 import { type ListKey, readCursor, toPage } from "../../core/pagination.ts";
 import type { LegCause, LegReport } from "../../ports/carriers.ts";
-import type { CallLeg, ListLegs } from "../schema.ts";
+import type { CallLeg, ListLegs } from "./leg-schema.ts";
 
 export type LegRow = typeof callLegs.$inferSelect;
-/** What is said of a leg, apart from whose it is. */
+/** What the carrier reports of a leg. */
 type Facts = Omit<LegRow, "clientId" | "id" | "callId" | "carrier" | "carrierAccountId" | "createdAt" | "updatedAt">;
 
-/** A transfer or two; whoever sends more is making them up. */
-const legsPerCall = 20;
+/** A real call has one or two transfers. More legs are not genuine. */
+const maxLegsPerCall = 20;
 const ranks = { initiated: 0, answered: 1, ended: 2 } as const;
 
-/** The legs of a call, the latest first. */
+/** The legs of a call, newest first. */
 export async function listLegs(tx: Tx, { id: callId, limit, cursor }: ListLegs, key: ListKey) {
   const [call] = await tx.select({ id: calls.id }).from(calls).where(eq(calls.id, callId));
   if (!call) throw new ApiError("call_not_found", `There is no call ${callId}.`);
@@ -27,12 +28,12 @@ export async function listLegs(tx: Tx, { id: callId, limit, cursor }: ListLegs, 
     .where(and(eq(callLegs.callId, callId), before === null ? undefined : lt(callLegs.id, before)))
     .orderBy(desc(callLegs.id))
     .limit(limit + 1);
-  return toPage(key, rows.map(onTheWire), limit, ({ id }) => id);
+  return toPage(key, rows.map(toCallLeg), limit, ({ id }) => id);
 }
 
 /**
- * Writes down what a carrier says of a leg, whatever the order and however often. The caller holds the call's row. Answers
- * why it was not written, or null.
+ * Stores a carrier's report of a leg. Reports may arrive in any order and more than once. The caller holds the lock of the
+ * call's row. Returns why the report was not stored, or null.
  */
 export async function saveLeg(
   tx: Tx,
@@ -40,33 +41,32 @@ export async function saveLeg(
   report: LegReport,
   {
     accountId,
-    heardAt,
-    masked,
-  }: { accountId: string; heardAt: Date; masked: (address: string | null) => string | null },
+    receivedAt,
+    mask,
+  }: { accountId: string; receivedAt: Date; mask: (address: string | null) => string | null },
 ): Promise<string | null> {
   const [known] = await tx
     .select()
     .from(callLegs)
     .where(and(eq(callLegs.carrier, "telnyx"), eq(callLegs.carrierLegId, report.carrierLegId)));
-  if (known && known.callId !== callId) return "This leg is one of another call.";
+  if (known && known.callId !== callId) return "This leg belongs to another call.";
   if (known && known.carrierAccountId !== accountId) return "Another account reported this leg first.";
-  const facts = merge(known ?? null, { ...report, from: masked(report.from), to: masked(report.to) }, heardAt);
+  const facts = merge(known ?? null, { ...report, from: mask(report.from), to: mask(report.to) }, receivedAt);
   if (known) {
-    const updatedAt = sql`clock_timestamp()` as unknown as Date;
     await tx
       .update(callLegs)
-      .set({ ...facts, updatedAt })
+      .set({ ...facts, updatedAt: dbNow() })
       .where(eq(callLegs.id, known.id));
     return null;
   }
   const [found] = await tx.select({ legs: count() }).from(callLegs).where(eq(callLegs.callId, callId));
-  if (found!.legs >= legsPerCall) return `A call has ${legsPerCall} legs at most.`;
+  if (found!.legs >= maxLegsPerCall) return `A call has ${maxLegsPerCall} legs at most.`;
   const id = newId("leg");
   await tx.insert(callLegs).values({ id, callId, carrier: "telnyx", carrierAccountId: accountId, ...facts });
   return null;
 }
 
-/** As far as the carrier has told: why the last leg ended, and whether one is still under way. */
+/** From the reports so far: why the last leg ended, and whether any leg is still open. */
 export async function summarizeLegs(tx: Tx, callId: string): Promise<{ cause: LegCause | null; isOpen: boolean }> {
   const rows = await tx
     .select({ status: callLegs.status, cause: callLegs.cause })
@@ -74,39 +74,39 @@ export async function summarizeLegs(tx: Tx, callId: string): Promise<{ cause: Le
     .where(eq(callLegs.callId, callId))
     .orderBy(asc(callLegs.endedAt), asc(callLegs.id));
   const ended = rows.filter(({ status }) => status === "ended").at(-1);
-  // Written by `merge` alone, from a list of ours.
+  // Only `merge` writes it, from `legCauses`.
   return { cause: (ended?.cause ?? null) as LegCause | null, isOpen: rows.some(({ status }) => status !== "ended") };
 }
 
-/** Nobody's number stays whole once its call is erased. */
-export async function maskLegs(tx: Tx, callId: string, masked: (address: string | null) => string | null) {
+/** Masks the numbers of the legs of an erased call. */
+export async function maskLegs(tx: Tx, callId: string, mask: (address: string | null) => string | null) {
   const legs = await tx.select().from(callLegs).where(eq(callLegs.callId, callId));
   for (const { id, from, to } of legs) {
     await tx
       .update(callLegs)
-      .set({ from: masked(from), to: masked(to) })
+      .set({ from: mask(from), to: mask(to) })
       .where(eq(callLegs.id, id));
   }
 }
 
 /**
- * A leg moves forward only. The earliest beginning, answer and end count, by the carrier's clock, and the latest bill; so
- * that the same reports make the same leg in every order. A report without a time counts from when it was heard.
+ * A leg moves forward only. The earliest start, answer and end count, by the carrier's clock, and the latest cost. So the
+ * same reports give the same leg in every order. A report without a time uses the time of receipt.
  */
-export function merge(known: Facts | null, told: LegReport, heardAt: Date): Facts {
-  const at = told.occurredAt ?? heardAt;
-  const status = forward(known?.status ?? "initiated", told.status ?? "initiated");
+export function merge(known: Facts | null, report: LegReport, receivedAt: Date): Facts {
+  const at = report.occurredAt ?? receivedAt;
+  const status = forward(known?.status ?? "initiated", report.status ?? "initiated");
   return {
-    carrierLegId: told.carrierLegId,
-    carrierSessionId: known?.carrierSessionId ?? told.carrierSessionId,
-    direction: known?.direction ?? told.direction,
-    from: known?.from ?? told.from,
-    to: known?.to ?? told.to,
+    carrierLegId: report.carrierLegId,
+    carrierSessionId: known?.carrierSessionId ?? report.carrierSessionId,
+    direction: known?.direction ?? report.direction,
+    from: known?.from ?? report.from,
+    to: known?.to ?? report.to,
     status,
-    startedAt: earliest(known?.startedAt, told.startedAt),
-    answeredAt: earliest(known?.answeredAt, told.answeredAt ?? (told.status === "answered" ? at : null)),
-    ...endOf(known, told, at),
-    ...costOf(known, told, at),
+    startedAt: earliest(known?.startedAt, report.startedAt),
+    answeredAt: earliest(known?.answeredAt, report.answeredAt ?? (report.status === "answered" ? at : null)),
+    ...endOf(known, report, at),
+    ...costOf(known, report, at),
   };
 }
 
@@ -129,13 +129,13 @@ function endOf(known: Facts | null, { end, endedAt }: LegReport, at: Date): End 
     durationSeconds: known?.durationSeconds ?? null,
   };
   if (!end) return before;
-  const said: End = { ...end, endedAt: endedAt ?? at };
-  const isFirst = before.endedAt === null || said.endedAt! < before.endedAt;
-  return isFirst ? filled(said, before) : filled(before, said);
+  const reported: End = { ...end, endedAt: endedAt ?? at };
+  const isFirst = before.endedAt === null || reported.endedAt! < before.endedAt;
+  return isFirst ? fillGaps(reported, before) : fillGaps(before, reported);
 }
 
-/** What the one that counts leaves open, the other one may say: TeXML has the length, Call Control the cause of SIP. */
-function filled(counts: End, other: End): End {
+/** Fills missing fields from the other report: TeXML has the duration, Call Control the SIP cause. */
+function fillGaps(counts: End, other: End): End {
   return {
     endedAt: counts.endedAt,
     cause: counts.cause,
@@ -152,10 +152,10 @@ function costOf(known: Facts | null, { cost }: LegReport, at: Date) {
   return { carrierCost: cost.amount, carrierCurrency: cost.currency, costedAt: at };
 }
 
-/** What the operator's own carrier charges him is his affair; what the client's own charges is the client's. */
+/** Clients see the costs of their own carrier accounts only, never those of the operator's account. */
 const isOwn = ({ carrierAccountId }: LegRow) => carrierAccountId.startsWith("cred_");
 
-function onTheWire(leg: LegRow): CallLeg {
+function toCallLeg(leg: LegRow): CallLeg {
   return {
     id: leg.id,
     callId: leg.callId,
@@ -173,14 +173,14 @@ function onTheWire(leg: LegRow): CallLeg {
     startedAt: toIsoOrNull(leg.startedAt),
     answeredAt: toIsoOrNull(leg.answeredAt),
     endedAt: toIsoOrNull(leg.endedAt),
-    durationSeconds: leg.durationSeconds ?? talked(leg),
+    durationSeconds: leg.durationSeconds ?? talkedSeconds(leg),
     carrierCost:
       leg.carrierCost !== null && isOwn(leg) ? { amount: leg.carrierCost, currency: leg.carrierCurrency } : null,
   };
 }
 
-/** Where the carrier gives no length: from answer to end. */
-function talked({ status, answeredAt, endedAt }: LegRow): number | null {
+/** From answer to end, for a carrier that reports no duration. */
+function talkedSeconds({ status, answeredAt, endedAt }: LegRow): number | null {
   if (status !== "ended" || !endedAt) return null;
   return answeredAt ? Math.max(0, Math.round((endedAt.getTime() - answeredAt.getTime()) / 1000)) : 0;
 }

@@ -23,20 +23,20 @@ const bySipReason = {
   unknown: "failed",
 } as const satisfies Record<NonNullable<ProviderCall["sipReason"]>, Outcome>;
 
-/** What became of an ended call, as far as the call itself tells. */
+/** The outcome of an ended call from the call itself, before its messages are read. */
 export function provisionalOutcome(call: ProviderCall): Outcome {
   if (call.endReason === "connection_error" || call.endReason === "system_error") return "failed";
   if (call.joinedAt) return "completed";
   return call.sipReason ? bySipReason[call.sipReason] : "no_answer";
 }
 
-/** From answer to end, in whole seconds; of a call that nobody answered, none. */
+/** From answer to end, in whole seconds. 0 for an unanswered call. */
 export function talkedSeconds({ joinedAt, endedAt }: Pick<ProviderCall, "joinedAt" | "endedAt">): number {
   if (!joinedAt || !endedAt) return 0;
   return Math.max(0, Math.round((endedAt.getTime() - joinedAt.getTime()) / 1000));
 }
 
-/** What a leg's end says more exactly than `nobody joined`; the others are what that means. */
+/** Leg causes that are more exact than `no_answer`. The other causes mean the same as `no_answer`. */
 const byLegCause: Partial<Record<LegCause, Outcome>> = {
   busy: "busy",
   rejected: "rejected",
@@ -44,24 +44,24 @@ const byLegCause: Partial<Record<LegCause, Outcome>> = {
   failed: "failed",
 };
 
-/** Of a call that nobody answered, the carrier knows why. */
+/** For an unanswered call, the carrier reports why. */
 export const refinedOutcome = (outcome: Outcome, cause: LegCause | null): Outcome =>
   outcome === "no_answer" && cause !== null ? (byLegCause[cause] ?? outcome) : outcome;
 
-/** A voicemail shows only in the messages: the agent used its tool for it. */
+/** Only the messages show a voicemail: the agent used its voicemail tool. */
 export function finalOutcome(provisional: Outcome, messages: readonly ProviderMessage[]): Outcome {
   return provisional === "completed" && used(messages, ownTools.voicemail) ? "voicemail" : provisional;
 }
 
-/** Did a conversation take place, or was a message left? Otherwise nobody was reached. */
+/** Whether a conversation took place or a voicemail was left. */
 export const reached = (outcome: Outcome) => outcome === "completed" || outcome === "voicemail";
 
 type Answered = Pick<ProviderCall, "joinedAt" | "endedAt">;
 
 /**
- * What became of a call once its messages have been read; null: they could not be, and its own word stands. An agent that is
- * to hang up on machines uses `hangUpTool` for it, and leaves no message. A call that was over at once, without a word, was
- * no conversation.
+ * The final outcome of a call from its messages. `messages` is null if they could not be read; then the provisional outcome
+ * counts. An agent that hangs up on answering machines uses `hangUpTool` and leaves no message. A call that ended within a
+ * second and without a spoken word was no conversation.
  */
 export function conclusionOf(
   provisional: Outcome,
@@ -81,6 +81,6 @@ const used = (messages: readonly ProviderMessage[], tool: string) =>
 
 const isSpoken = ({ role, text }: ProviderMessage) => (role === "user" || role === "agent") && text.trim() !== "";
 
-/** A reason that we do not know is kept as the provider said it, and is `other` to the world. */
-export const shownEndReason = (kept: string | null): string | null =>
-  kept === null || (endReasons as readonly string[]).includes(kept) ? kept : "other";
+/** An unknown reason is stored as received, and shown as `other`. */
+export const shownEndReason = (stored: string | null): string | null =>
+  stored === null || (endReasons as readonly string[]).includes(stored) ? stored : "other";

@@ -2,8 +2,8 @@ import { parsePhoneNumberFromString } from "libphonenumber-js";
 import { isSipUri } from "../../core/sip-address.ts";
 
 /**
- * Who is at the other end of a call that came in, read from what the line gave. What cannot be read is kept beside it as it
- * came: `withheld` is a caller who hides, `unreadable` is a text of which no number can be made.
+ * One party of an inbound call, parsed from the carrier's text. `withheld`: the caller hides the number. `unreadable`: the
+ * text has no valid number. null: there was no text. The raw text is stored beside it.
  */
 export type Party = { number: string | null; status: "known" | "withheld" | "unreadable" | null };
 
@@ -12,7 +12,7 @@ const hidden =
 /** Letters on a keypad, as carriers write RESTRICTED, BLOCKED and ANONYMOUS where only digits are allowed. */
 const hiddenDigits = new Set(["7378742833", "2562533", "266696687"]);
 
-/** `called`: the number that was called, whose country a national number is taken to be of. */
+/** `called` is the called number: a national number is read as one of its country. */
 export function readParty(raw: string | null, called: string | null = null): Party {
   if (raw === null) return { number: null, status: null };
   const text = userOf(raw);
@@ -21,7 +21,7 @@ export function readParty(raw: string | null, called: string | null = null): Par
   return number === null ? { number: null, status: "unreadable" } : { number, status: "known" };
 }
 
-/** The user part of an address, or the text itself; without quotes, parameters and what a number is written with. */
+/** The user part of an address, or the text itself, without quotes and parameters. */
 function userOf(raw: string): string {
   const inside = /<([^>]*)>/.exec(raw)?.[1] ?? raw;
   const [user = ""] = inside

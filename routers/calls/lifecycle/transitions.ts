@@ -1,9 +1,9 @@
 export type CallStatus = "queued" | "ringing" | "active" | "ended" | "failed" | "unknown";
-export type CallMove = "accept" | "lose" | "join" | "end" | "fail";
+export type CallMove = "accept" | "markUnknown" | "join" | "end" | "fail";
 
-/** `fail`: the provider never accepted it. `lose`: nobody knows yet whether it did. */
+/** `fail`: the provider never accepted the call. `markUnknown`: it is not known yet whether it did. */
 const moves: Record<CallStatus, Partial<Record<CallMove, CallStatus>>> = {
-  queued: { accept: "ringing", lose: "unknown", fail: "failed" },
+  queued: { accept: "ringing", markUnknown: "unknown", fail: "failed" },
   unknown: { accept: "ringing", fail: "failed" },
   ringing: { join: "active", end: "ended" },
   active: { end: "ended" },
@@ -11,5 +11,5 @@ const moves: Record<CallStatus, Partial<Record<CallMove, CallStatus>>> = {
   failed: {},
 };
 
-/** Where the move leads, or null when it is not allowed from here. */
+/** The status after the move; null if the move is not allowed. */
 export const after = (status: CallStatus, move: CallMove): CallStatus | null => moves[status][move] ?? null;

@@ -2,13 +2,14 @@ import { stringify } from "csv-stringify/sync";
 import type { Tx } from "../../../db/client.ts";
 import { ApiError } from "../../core/errors.ts";
 import { type ShownCall, toCall } from "../resource.ts";
-import type { Call, CallFilters } from "../schema.ts";
+import type { Call } from "../schema.ts";
 import { hasMoreThan, pageOfCalls, requireAgent } from "./list.ts";
+import type { CallFilters } from "./schema.ts";
 
-const mostRows = 100_000;
-const rowsAtOnce = 500;
+const maxRows = 100_000;
+const pageRows = 500;
 
-/** What a table of calls has, in this order. Columns are only ever added, at the end. */
+/** The columns of an export, in this order. Add new columns at the end only. */
 export const exportColumns = [
   "id",
   "createdAt",
@@ -34,43 +35,43 @@ export const exportColumns = [
   "metadata",
   "variables",
   "output",
-  "fromState",
+  "fromStatus",
   "fromRaw",
   "toRaw",
 ] as const satisfies readonly (keyof Call)[];
 
-/** One short transaction that reads. */
-type Reading = <T>(work: (tx: Tx) => Promise<T>) => Promise<T>;
+/** Runs the work in one short read transaction. */
+type Read = <T>(work: (tx: Tx) => Promise<T>) => Promise<T>;
 
 /**
- * The calls that pass the filters as CSV, newest first, as they stand when their page is read. Half a table would pass for
- * a whole one: of more than 100 000 calls none is given. Calls made meanwhile are not in it.
+ * The calls that match the filters as CSV, newest first, each as it is when its page is read. More than 100,000 calls are
+ * refused, since a cut table looks like a whole one. Calls created during the export are not included.
  */
-export async function* exportCalls(read: Reading, filters: CallFilters): AsyncGenerator<string, void, void> {
+export async function* exportCalls(read: Read, filters: CallFilters): AsyncGenerator<string, void, void> {
   let before: string | null = null;
-  let heads: string[][] = [[...exportColumns]];
+  let header: string[][] = [[...exportColumns]];
   for (;;) {
-    const page = async (tx: Tx): Promise<ShownCall[]> => pageOfCalls(tx, filters, before, rowsAtOnce);
+    const page = async (tx: Tx): Promise<ShownCall[]> => pageOfCalls(tx, filters, before, pageRows);
     const rows: ShownCall[] = await read(before === null ? (tx) => firstPage(tx, filters, page) : page);
-    yield stringify([...heads, ...rows.map((row) => cellsOf(toCall(row)))], { escape_formulas: true });
-    heads = [];
+    yield stringify([...header, ...rows.map((row) => cellsOf(toCall(row)))], { escape_formulas: true });
+    header = [];
     before = rows.at(-1)?.call.id ?? null;
-    if (rows.length < rowsAtOnce) return;
+    if (rows.length < pageRows) return;
   }
 }
 
 async function firstPage<T>(tx: Tx, filters: CallFilters, page: (tx: Tx) => Promise<T>): Promise<T> {
   await requireAgent(tx, filters.agentId);
-  if (await hasMoreThan(tx, filters, mostRows)) {
+  if (await hasMoreThan(tx, filters, maxRows)) {
     throw new ApiError(
       "export_too_large",
-      "More than 100 000 calls pass: narrow it by `createdAfter` and `createdBefore`.",
+      "More than 100,000 calls match these filters. Narrow them with `createdAfter` and `createdBefore`.",
     );
   }
   return page(tx);
 }
 
-/** As a spreadsheet reads it: nothing for null, JSON for what has fields. */
+/** Empty for null, JSON for objects. */
 function cellsOf(call: Call): string[] {
   return exportColumns.map((name) => {
     const value = call[name];
