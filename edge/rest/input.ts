@@ -1,5 +1,5 @@
 import type { IncomingMessage } from "node:http";
-import { ApiError, type FaultDetail } from "../../routers/core/errors.ts";
+import { ApiError, type ErrorDetail } from "../../routers/core/errors.ts";
 import { isForbiddenKey } from "../json/limits.ts";
 import { type BodyLimits, hasBody, readJsonObject } from "./body.ts";
 import type { RestOperation } from "./operations.ts";
@@ -79,9 +79,9 @@ function refuseAnything(input: Record<string, unknown>): undefined {
   if (details.length > 0) throw refusal(details);
 }
 
-const inThePath = (path: string): FaultDetail => ({ path, message: "The path already says it. Leave it out." });
+const inThePath = (path: string): ErrorDetail => ({ path, message: "The path already says it. Leave it out." });
 
-function refusal(details: FaultDetail[], message?: string): ApiError {
+function refusal(details: ErrorDetail[], message?: string): ApiError {
   const first = details[0];
   return new ApiError("input_invalid", message ?? (first && `${first.path}: ${first.message}`), { details });
 }

@@ -1,5 +1,5 @@
 import { Ajv2020 } from "ajv/dist/2020.js";
-import type { FaultDetail } from "../core/errors.ts";
+import type { ErrorDetail } from "../core/errors.ts";
 
 export const outputSchemaBytes = 20_000;
 const maxDepth = 8;
@@ -23,7 +23,7 @@ const plain = [
 const keywords = new Set([...one, ...many, ...named, ...plain]);
 
 /** What is wrong with the schema of an agent's output; paths begin at the schema. */
-export function objectionsToSchema(schema: Record<string, unknown>): FaultDetail[] {
+export function objectionsToSchema(schema: Record<string, unknown>): ErrorDetail[] {
   const bytes = Buffer.byteLength(JSON.stringify(schema));
   if (bytes > outputSchemaBytes)
     return [{ path: "", message: `A schema has ${outputSchemaBytes} bytes at most; this one has ${bytes}.` }];
@@ -41,7 +41,7 @@ export function objectionsToSchema(schema: Record<string, unknown>): FaultDetail
 }
 
 /** Keywords that nobody knows are misspelt ones, and references are not followed. */
-function* walk(schema: unknown, path: string[]): Generator<FaultDetail> {
+function* walk(schema: unknown, path: string[]): Generator<ErrorDetail> {
   if (!isPlain(schema)) return; // a boolean, or something that the meta-schema refuses
   const at = (...more: string[]) => [...path, ...more].join(".");
   if (path.length > maxDepth * 2) return yield { path: at(), message: `A schema is at most ${maxDepth} levels deep.` };

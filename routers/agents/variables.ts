@@ -1,4 +1,4 @@
-import { ApiError, type FaultDetail } from "../core/errors.ts";
+import { ApiError, type ErrorDetail } from "../core/errors.ts";
 import { readLanguage } from "../core/languages.ts";
 import { objectionToCallee } from "../core/sip-address.ts";
 import { oddMarksIn, render, type Value, type ValueJudge, type Values, variablesIn } from "../core/template-text.ts";
@@ -27,7 +27,7 @@ export const requiredOf = (config: AgentConfig, tools: readonly ToolOfAgent[]): 
     .map(({ name }) => name);
 
 /** Every use that is no variable, or none of those declared, and every default of another type; by field. */
-export function objectionsTo(config: AgentConfig, tools: readonly ToolOfAgent[]): FaultDetail[] {
+export function objectionsTo(config: AgentConfig, tools: readonly ToolOfAgent[]): ErrorDetail[] {
   const declared = config.variables.length > 0 ? new Set(config.variables.map(({ name }) => name)) : null;
   const details = usesOf(config, tools).flatMap((use) => [
     ...oddMarksIn(use.text).map((name) => wrongUse(use, name, "is no variable: a name is letters, digits and `_`.")),
@@ -43,7 +43,7 @@ export function objectionsTo(config: AgentConfig, tools: readonly ToolOfAgent[])
   return details;
 }
 
-function wrongUse({ path, tool }: AgentUse, name: string, why: string): FaultDetail {
+function wrongUse({ path, tool }: AgentUse, name: string, why: string): ErrorDetail {
   const user = tool === undefined ? "uses" : `The tool ${tool} uses`;
   return { path, message: `${user} {{${name}}}, which ${why}` };
 }
@@ -54,7 +54,7 @@ function wrongUse({ path, tool }: AgentUse, name: string, why: string): FaultDet
  */
 export function fillVariables(declared: readonly Variable[], given: Readonly<Record<string, unknown>>): Values {
   const known = new Map(declared.map((variable) => [variable.name, variable]));
-  const details: FaultDetail[] = [];
+  const details: ErrorDetail[] = [];
   const wrong = (name: string, message: string) => details.push({ path: `variables.${name}`, message });
   for (const name of Object.keys(given)) {
     if (known.has(name)) continue;
@@ -87,7 +87,7 @@ const judges: Record<ValueJudge, (text: string) => string | null> = {
 
 /** What a value makes of a field that cannot hold every text. Throws Fault `input_invalid`, which names the variable. */
 export function judgeValues(uses: readonly AgentUse[], values: Readonly<Values>): void {
-  const details = uses.flatMap(({ text, judge, path, tool }): FaultDetail[] => {
+  const details = uses.flatMap(({ text, judge, path, tool }): ErrorDetail[] => {
     const [name] = variablesIn(text);
     const message = name === undefined ? null : judges[judge](render(text, values));
     if (name === undefined || message === null) return [];

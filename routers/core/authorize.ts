@@ -4,7 +4,7 @@ import { idPattern } from "../../db/ids.ts";
 import { isStorable, storable } from "../../db/text.ts";
 import { overflows } from "./bounds.ts";
 import { type Caller, type Context, type Principal, unknownPersonError } from "./context.ts";
-import { ApiError, type FaultDetail } from "./errors.ts";
+import { ApiError, type ErrorDetail } from "./errors.ts";
 import type { CompleteMeta } from "./rest-metadata.ts";
 import { grants, type Scope } from "./scopes.ts";
 
@@ -105,7 +105,7 @@ export async function parseInput({
   return result.data;
 }
 
-function refuseOverflow(details: FaultDetail[]) {
+function refuseOverflow(details: ErrorDetail[]) {
   const [first] = details;
   if (first) throw new ApiError("input_invalid", `${first.path || "The body"}: ${first.message}`, { details });
 }
@@ -124,7 +124,7 @@ function refuseText(text: string, at: string[], what: string) {
   if (isStorable(text)) return;
   const message = `${what} must not hold the character U+0000, nor half of a surrogate pair (U+D800 to U+DFFF). Leave it out.`;
   const path = storable(at.join("."));
-  throw new ApiError("input_invalid", `${path}: ${message}`, { details: [{ path, message }] });
+  throw ApiError.invalid(path, message);
 }
 
 export const tenantSessionOf = (principal: Principal, requestId: string): TenantSession => {

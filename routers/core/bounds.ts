@@ -1,9 +1,9 @@
 import { z } from "zod";
-import type { FaultDetail } from "./errors.ts";
+import type { ErrorDetail } from "./errors.ts";
 import { definition, type JsonBounds, unwrapped } from "./schema-kind.ts";
 
 type Schema = z.core.$ZodType;
-type Found = FaultDetail[];
+type Found = ErrorDetail[];
 type Path = readonly (string | number)[];
 type Check = (value: unknown, path: Path, found: Found) => void;
 
@@ -20,7 +20,7 @@ const checks = new WeakMap<Schema, Check>();
  * Counts before contents: what is too large for its schema, found without a look at what is inside. A validator collects
  * every problem of every entry first, and so lets a caller decide how long it works.
  */
-export function overflows(schema: Schema, value: unknown): FaultDetail[] {
+export function overflows(schema: Schema, value: unknown): ErrorDetail[] {
   const found: Found = [];
   checkOf(schema)(value, [], found);
   return found.slice(0, maxFound);

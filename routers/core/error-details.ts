@@ -1,4 +1,10 @@
-export type FaultDetail = { path: string; message: string };
+export type ErrorDetail = {
+  path: string;
+  message: string;
+  /** Set when the problem is another resource: `path` is then its kind, and these are its id and name. */
+  id?: string;
+  name?: string;
+};
 
 export const maxDetails = 20;
 const maxDetailsBytes = 4_500;
@@ -6,8 +12,8 @@ const maxPath = 200;
 const maxMessage = 500;
 
 /**
- * A text that may come from outside, as an answer may repeat it. Control characters would each take six bytes of JSON, and
- * half of a surrogate pair is no text.
+ * Makes a caller's text safe to repeat in a response. Each control character would take six bytes of JSON, and a lone
+ * surrogate is not valid text.
  */
 const safe = (text: string, maximum: number) => {
   const cut = text.length > maximum ? `${text.slice(0, maximum - 1)}…` : text;
@@ -16,12 +22,13 @@ const safe = (text: string, maximum: number) => {
 
 export const boundedMessage = (message: string) => safe(message, maxMessage);
 
-/** What an answer says of each problem: the first few, in a few kilobytes, however much a caller sent. */
-export function boundedDetails<D extends FaultDetail>(details: readonly D[]): D[] {
+/** The first details, within a few kilobytes, whatever the size of the request. */
+export function boundedDetails<D extends ErrorDetail>(details: readonly D[]): D[] {
   const bounded: D[] = [];
   let left = maxDetailsBytes;
   for (const detail of details.slice(0, maxDetails)) {
     const kept = { ...detail, path: safe(detail.path, maxPath), message: safe(detail.message, maxMessage) };
+    if (detail.name !== undefined) kept.name = safe(detail.name, maxPath);
     left -= Buffer.byteLength(JSON.stringify(kept));
     if (left < 0 && bounded.length > 0) break;
     bounded.push(kept);
@@ -29,5 +36,6 @@ export function boundedDetails<D extends FaultDetail>(details: readonly D[]): D[
   return bounded;
 }
 
-/** How a message says that `details` does not name everything. */
-export const andMore = (count: number) => (count > 0 ? ` There are ${count} more problems, which are not listed.` : "");
+/** The end of a message whose `details` are incomplete. */
+export const omittedDetails = (count: number) =>
+  count > 0 ? ` There are ${count} more problems, which are not listed.` : "";

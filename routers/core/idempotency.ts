@@ -4,7 +4,7 @@ import type { Tx } from "../../db/client.ts";
 import { idPattern } from "../../db/ids.ts";
 import { idempotencyKeys } from "../../db/schema/clients.ts";
 import type { Cipher } from "../ports/vault.ts";
-import { ApiError, type ErrorCode, type FaultDetail } from "./errors.ts";
+import { ApiError, type ErrorCode, type ErrorDetail } from "./errors.ts";
 import { canonical } from "./pagination.ts";
 
 /** One key of one principal, and what the request under it is. */
@@ -13,7 +13,7 @@ export type Claim = { principal: string; key: string; fingerprint: string; reque
 /** What a request was answered, kept so that the same request is answered the same again. */
 export type Answer =
   | { status: number; data: unknown }
-  | { status: number; fault: ErrorCode; message: string; details?: FaultDetail[] };
+  | { status: number; fault: ErrorCode; message: string; details?: ErrorDetail[] };
 
 export type StoredAnswer = { answer: Answer; requestId: string };
 
@@ -188,7 +188,7 @@ function subjectOf(answer: Answer): string | null {
   return typeof id === "string" && idPattern("call").test(id) ? id : null;
 }
 
-const failedId = (details: FaultDetail[] | undefined) => details?.find(({ path }) => path === "id")?.message;
+const failedId = (details: ErrorDetail[] | undefined) => details?.find(({ path }) => path === "id")?.message;
 
 const inProgress = () => new ApiError("idempotency_in_progress", undefined, { retryAfterSeconds: 1 });
 const rowOf = ({ principal, key }: Pick<Claim, "principal" | "key">) => `${principal} ${key}`;

@@ -1,7 +1,7 @@
 import { eq } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { credentials } from "../../db/schema/credentials.ts";
-import { ApiError, type FaultDetail } from "../core/errors.ts";
+import { ApiError, type ErrorDetail } from "../core/errors.ts";
 import type { Providers } from "../ports/index.ts";
 import type { Deadline } from "../ports/provider-error.ts";
 import type { ProviderCarrier, ProviderRegistration, ProviderSip } from "../ports/ultravox.ts";
@@ -107,6 +107,6 @@ const pick = (fields: Record<string, string>, names: string[]) =>
 function notYours(names: readonly string[]): ApiError {
   const message =
     "You share the installation's provider account. Give your own key first: PUT /auth/providers/ultravox.";
-  const details: FaultDetail[] = names.map((path) => ({ path, message }));
+  const details: ErrorDetail[] = names.map((path) => ({ path, message }));
   return new ApiError("input_invalid", `${names[0]}: ${message}`, { details });
 }

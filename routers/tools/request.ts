@@ -1,4 +1,4 @@
-import type { FaultDetail } from "../core/errors.ts";
+import type { ErrorDetail } from "../core/errors.ts";
 import { isHeaderValue } from "../ports/addresses.ts";
 import type { AutomaticValue, HttpDefinition } from "./definition.ts";
 import { patience, problemsWith } from "./json-schema.ts";
@@ -14,11 +14,11 @@ type Samples = TestTool["samples"];
 type Placed = { name: string; in: "path" | "query" | "header" | "body"; value: unknown };
 
 /** What is wrong with the values that the model would give, each by the name of its parameter. */
-export function objectionsTo({ parameters, url }: HttpDefinition, given: Given): FaultDetail[] {
+export function objectionsTo({ parameters, url }: HttpDefinition, given: Given): ErrorDetail[] {
   const known = new Map(parameters.map((parameter) => [parameter.name, parameter]));
   const strange = Object.keys(given).filter((name) => !known.has(name));
   const until = patience();
-  const wrong = [...known.values()].flatMap(({ name, schema, required, in: place }): FaultDetail[] => {
+  const wrong = [...known.values()].flatMap(({ name, schema, required, in: place }): ErrorDetail[] => {
     const path = `parameters.${name}`;
     if (!Object.hasOwn(given, name)) return required ? [{ path, message: "The tool needs this parameter." }] : [];
     const value = given[name];

@@ -4,7 +4,7 @@ import { emit } from "../../../db/events.ts";
 import { enqueue } from "../../../db/queue.ts";
 import { agents, agentVersions } from "../../../db/schema/agents.ts";
 import { inboundRoutes } from "../../../db/schema/telephony.ts";
-import { ApiError, type FaultDetail } from "../../core/errors.ts";
+import { ApiError, type ErrorDetail } from "../../core/errors.ts";
 import type { ProviderAgent } from "../../ports/ultravox.ts";
 import { givenFields, namesOurVoice } from "../config.ts";
 import { dropUses, keepUses, type References, referencesOf, textArray } from "../references.ts";
@@ -21,7 +21,7 @@ const now = sql`clock_timestamp()` as unknown as Date; // drizzle takes an expre
  * others are as they were, and nobody is kept from a change by what was good when it was saved.
  */
 export function checkConfig(config: AgentConfig, { tools }: Pick<References, "tools">, changed?: readonly string[]) {
-  const ofChange = ({ path }: FaultDetail) =>
+  const ofChange = ({ path }: ErrorDetail) =>
     !changed || changed.includes("variables") || changed.includes(path.split(".")[0] ?? "");
   const details = [
     ...[...objectionsTo(config, tools), ...strictlyRead(config)].filter(ofChange),
@@ -31,8 +31,8 @@ export function checkConfig(config: AgentConfig, { tools }: Pick<References, "to
   if (first) throw new ApiError("input_invalid", `${first.path}: ${first.message}`, { details });
 }
 
-function contradictionsIn(config: AgentConfig): FaultDetail[] {
-  const details: FaultDetail[] = [];
+function contradictionsIn(config: AgentConfig): ErrorDetail[] {
+  const details: ErrorDetail[] = [];
   if (config.voice !== null && config.voiceId !== null) {
     details.push({ path: "voice", message: "Give `voice` or `voiceId`, not both." });
   }
@@ -47,7 +47,7 @@ function contradictionsIn(config: AgentConfig): FaultDetail[] {
 }
 
 /** A version of earlier days that is restored is read as strictly as one that is given. */
-function strictlyRead(config: AgentConfig): FaultDetail[] {
+function strictlyRead(config: AgentConfig): ErrorDetail[] {
   return Object.entries(givenFields).flatMap(([name, field]) => {
     const { error } = field.safeParse(config[name as keyof typeof givenFields]);
     return (error?.issues ?? []).map(({ path, message }) => ({ path: [name, ...path].join("."), message }));
