@@ -63,7 +63,7 @@ export const webhookEndpoints = pgTable(
     status: text({ enum: ["enabled", "disabled"] })
       .notNull()
       .default("enabled"),
-    disabledReason: text(),
+    disabledCode: text({ enum: ["request", "gone", "failures", "days"] }),
     disabledAt: at(),
     /** What was stated between these two was not queued for it: it was off. Null when nothing was missed, or no more. */
     missedSince: at(),
@@ -120,8 +120,8 @@ export const webhookReplays = pgTable(
     endpointId: text().notNull(),
     /** `dead`: its dead letters. `missed`: events that were never queued for it. `all`: every event that it wants. */
     which: text({ enum: ["dead", "missed", "all"] }).notNull(),
-    since: at().notNull(),
-    until: at().notNull(),
+    createdAfter: at().notNull(),
+    createdBefore: at().notNull(),
     eventTypes: text().array(),
     status: text({ enum: ["running", "completed", "cancelled"] })
       .notNull()

@@ -15,7 +15,7 @@ export const CreateClient = z.strictObject({
   timezone: Client.shape.timezone.default("UTC"),
   metadata: Metadata.default({}),
   ownerEmail: email.optional().meta({
-    description: "Who is invited as the first owner; the answer has the token.",
+    description: "The person to invite as the first owner. The response contains the invitation token.",
     redact: "personal",
     examples: ["ada@example.com"],
   }),
@@ -27,7 +27,7 @@ export const CreatedClient = Client.extend({
     .string()
     .nullable()
     .meta({
-      description: "Of the first owner's invitation. Shown this once.",
+      description: "The token of the first owner's invitation. It is not shown again.",
       redact: "secret",
       examples: ["pbi_3kTzQ…"],
     }),
@@ -36,14 +36,14 @@ export type CreatedClient = z.output<typeof CreatedClient>;
 
 export const ListClients = z.strictObject({
   ...PageInput,
-  status: Client.shape.status.optional().meta({ description: "Those that are let in, or those that are not." }),
+  status: Client.shape.status.optional().meta({ description: "Only clients with this status." }),
   search: z
     .string()
     .trim()
     .min(1)
     .max(100)
     .optional()
-    .meta({ description: "A part of the name.", examples: ["bakery"] }),
+    .meta({ description: "Text that the name contains.", examples: ["bakery"] }),
 });
 export type ListClients = z.output<typeof ListClients>;
 export const AdminClientId = z.strictObject({ id: clientId });
@@ -54,13 +54,13 @@ export const SuspendClient = z.strictObject({
     .trim()
     .min(1)
     .max(500)
-    .meta({ description: "The client reads it.", examples: ["The invoice of October is open."] }),
+    .meta({ description: "The client can read it.", examples: ["The invoice of October is open."] }),
 });
 export type SuspendClient = z.output<typeof SuspendClient>;
 
 export const ListClientMembers = z.strictObject({ ...PageInput, id: clientId, role: Role.optional() });
 const memberId = Id("membership", examples.member).meta({
-  description: "The membership's id, not the person's.",
+  description: "The id of the membership, not of the person.",
   examples: [examples.member],
 });
 export const RemoveClientMember = z.strictObject({ id: clientId, memberId, keepApiKeys });
@@ -85,17 +85,17 @@ const Micros = z
 
 const price = {
   creditUsdMicros: Micros.meta({
-    description: "What one credit costs to buy, in millionths of a US dollar.",
+    description: "The price of one credit in millionths of a US dollar.",
     examples: [10000],
   }),
   callMicrosPerMinute: Micros,
   telephoneMicrosPerMinute: Micros.meta({ examples: [1500000] }),
-  voiceCloneMicros: Micros.meta({ description: "Of one voice trained from samples.", examples: [50000000] }),
+  voiceCloneMicros: Micros.meta({ description: "The price of one voice trained from samples.", examples: [50000000] }),
   roundingSeconds: z
     .int()
     .min(1)
     .max(60)
-    .meta({ description: "Durations are rounded up to this.", examples: [6] }),
+    .meta({ description: "Durations are rounded up to a multiple of this.", examples: [6] }),
 };
 
 export const Price = z
@@ -103,7 +103,7 @@ export const Price = z
     id: Id("price", examples.price),
     clientId: clientId.nullable(),
     ...price,
-    inherits: z.boolean().meta({ description: "From here on the price book holds again.", examples: [false] }),
+    inherits: z.boolean().meta({ description: "true: the default prices apply from here on.", examples: [false] }),
     effectiveFrom: Timestamp,
     createdAt: Timestamp,
   })
@@ -123,7 +123,7 @@ export const GiveCredits = z.strictObject({
     .trim()
     .min(1)
     .max(500)
-    .meta({ description: "The client reads it in its ledger.", examples: ["Paid by invoice 2026-0117."] }),
+    .meta({ description: "The client can read it in its ledger.", examples: ["Paid by invoice 2026-0117."] }),
 });
 
 export const ListPrices = z.strictObject({ ...PageInput, id: clientId });
@@ -134,6 +134,6 @@ export const SetPrice = z.strictObject({
   effectiveFrom: z.iso
     .datetime()
     .optional()
-    .meta({ description: "At once, if left out; never in the past.", examples: ["2030-01-01T00:00:00.000Z"] }),
+    .meta({ description: "Default: now. It must not be in the past.", examples: ["2030-01-01T00:00:00.000Z"] }),
 });
 export type SetPrice = z.output<typeof SetPrice>;

@@ -5,7 +5,7 @@ import { newId } from "../../db/ids.ts";
 import { oldestDueSeconds } from "../../routers/admin/deliveries/backlog.ts";
 import { listDispatchClients } from "../../routers/admin/deliveries/clients.ts";
 import { listDispatchEndpoints } from "../../routers/admin/deliveries/endpoints.ts";
-import { lookOver } from "../../routers/admin/deliveries/service.ts";
+import { getDispatchOverview } from "../../routers/admin/deliveries/service.ts";
 import { type Answer, startTestApp, until } from "../support/app.ts";
 import { addAttempts, addDeliveries, addEndpoint } from "../support/dispatch.ts";
 
@@ -184,7 +184,12 @@ describe("the list of endpoints", () => {
     expect(answer.body.data).toMatchObject([
       {
         ...{ id: failing, clientId: ada, host: "hooks.example.com", status: "enabled", disabledReason: null },
-        ...{ paused: false, consecutiveFailures: 4, failingSince: expect.stringMatching(/^20.*Z$/), lastSuccessAt: null },
+        ...{
+          paused: false,
+          consecutiveFailures: 4,
+          failingSince: expect.stringMatching(/^20.*Z$/),
+          lastSuccessAt: null,
+        },
         ...{ pending: 10, due: 5, inFlight: 2, ratePerSecond: 20, capped: false },
       },
     ]);
@@ -349,7 +354,7 @@ describe("over a large installation", () => {
   let endpoints: string[] = [];
   const clients = { ...page, failing: undefined, windowMinutes: 60 };
   const asked: [string, (tx: Tx) => Promise<unknown>][] = [
-    ["the overview", (tx) => lookOver(tx, now)],
+    ["the overview", (tx) => getDispatchOverview(tx, now)],
     ["health", (tx) => oldestDueSeconds(tx)],
     ["the clients", (tx) => listDispatchClients(tx, clients, key, now)],
     ["the clients that fail", (tx) => listDispatchClients(tx, { ...clients, failing: true }, key, now)],
