@@ -1,20 +1,15 @@
 import { z } from "zod";
-import { Client, keepApiKeys, Role } from "../clients/schema.ts";
+import { Client, Invite, keepApiKeys, Role } from "../clients/schema.ts";
 import { examples, Id, Metadata, Timestamp } from "../core/fields.ts";
 import { PageInput, pageOf } from "../core/pagination.ts";
 
 const clientId = Id("client", examples.client);
-const email = z
-  .email()
-  .max(254)
-  .transform((text) => text.toLowerCase())
-  .meta({ redact: "personal", examples: ["ada@example.com"] });
 
 export const CreateClient = z.strictObject({
   name: Client.shape.name,
   timezone: Client.shape.timezone.default("UTC"),
   metadata: Metadata.default({}),
-  ownerEmail: email.optional().meta({
+  ownerEmail: Invite.shape.email.optional().meta({
     description: "The person to invite as the first owner. The response contains the invitation token.",
     redact: "personal",
     examples: ["ada@example.com"],
@@ -65,17 +60,7 @@ const memberId = Id("membership", examples.member).meta({
 });
 export const RemoveClientMember = z.strictObject({ id: clientId, memberId, keepApiKeys });
 export const UpdateClientMember = z.strictObject({ id: clientId, memberId, role: Role, keepApiKeys });
-export const InviteMember = z.strictObject({
-  id: clientId,
-  email,
-  role: Role,
-  expiresInHours: z
-    .int()
-    .min(1)
-    .max(720)
-    .default(168)
-    .meta({ examples: [168] }),
-});
+export const InviteMember = z.strictObject({ id: clientId, ...Invite.shape });
 
 const Micros = z
   .int()
