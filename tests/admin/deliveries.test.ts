@@ -105,9 +105,9 @@ describe("the overview", () => {
     await addAttempts(h.owner, bob, endpoint, { count: 4, minutesAgo: 70, status: 302 });
     await addDeliveries(h.owner, ada, endpoint, { status: "dead", count: 2, finishedMinutesAgo: 1430 });
     await addDeliveries(h.owner, ada, endpoint, { status: "dead", count: 4, finishedMinutesAgo: 1450 });
-    await addEndpoint(h.owner, ada, { status: "disabled", reason: "It failed for five days.", disabledHoursAgo: 100 });
-    await addEndpoint(h.owner, ada, { status: "disabled", reason: "It failed for five days.", disabledHoursAgo: 200 });
-    await addEndpoint(h.owner, ada, { status: "disabled", reason: "Disabled by request.", disabledHoursAgo: 1 });
+    await addEndpoint(h.owner, ada, { status: "disabled", code: "days", disabledHoursAgo: 100 });
+    await addEndpoint(h.owner, ada, { status: "disabled", code: "days", disabledHoursAgo: 200 });
+    await addEndpoint(h.owner, ada, { status: "disabled", code: "request", disabledHoursAgo: 1 });
     expect(await overview()).toMatchObject({
       lastFiveMinutes: { attempts: 7, failures: 2, capped: false },
       lastHour: { attempts: 14, failures: 5 },

@@ -249,8 +249,8 @@ describe("the inbox", () => {
       headers: { "content-type": "application/json", "telnyx-timestamp": expect.stringMatching(/^\d+$/) },
     });
     expect(await listed({ account: "pacc_nobody" })).toEqual([]);
-    expect(await listed({ since: found.receivedAt, provider: "telnyx" })).toHaveLength(1);
-    expect(await listed({ until: found.receivedAt, provider: "telnyx" })).toEqual([]);
+    expect(await listed({ createdAfter: found.receivedAt, provider: "telnyx" })).toHaveLength(1);
+    expect(await listed({ createdBefore: found.receivedAt, provider: "telnyx" })).toEqual([]);
     const missing = await h.get(`/admin/ingress/${newId("ingress")}`, ask());
     expect(missing).toMatchObject({ status: 404, body: { error: { code: "ingress_event_not_found" } } });
   });
@@ -309,7 +309,7 @@ describe("the inbox", () => {
   });
 
   test("after a fix, many are applied once more: all that the filter finds, in pieces, and no others", async () => {
-    const since = new Date().toISOString();
+    const createdAfter = new Date().toISOString();
     await h.simulator.faults({ webhooks: { lose: ["call.ended", "call.billed"] } });
     const { body } = await h.post("/calls", { agentId, medium: phone("+14155550100") });
     const id = body.data.id;
@@ -339,23 +339,29 @@ describe("the inbox", () => {
     await h.owner`insert into ingress_events (id, provider, provider_account_id, key, event_type, body, headers, verified_by, status)
       select 'ing_0' || lpad(n::text, 25, '0'), 'stripe', 'stripe', 'evt_many_' || n, 'many', '{}', '{}', 'stripe#1', 'failed'
       from generate_series(1, 450) n`;
-    const failed = await listed({ provider: "ultravox", status: "failed", since });
+    const failed = await listed({ provider: "ultravox", status: "failed", createdAfter });
     expect(failed.length).toBeGreaterThanOrEqual(2);
 
-    const only = await h.post("/admin/ingress/reprocess", { provider: "ultravox", since }, ask());
+    const only = await h.post("/admin/ingress/reprocess", { provider: "ultravox", createdAfter }, ask());
     expect(only).toMatchObject({
       status: 202,
-      body: { data: { provider: "ultravox", eventType: null, statuses: ["failed"], since, found: failed.length } },
+      body: {
+        data: { provider: "ultravox", eventType: null, statuses: ["failed"], createdAfter, found: failed.length },
+      },
     });
     const row = await finished(h, id);
     expect(row).toMatchObject({ status: "ended", outcome: "completed", billing_revision: 1 });
     await settled();
-    expect(await listed({ provider: "ultravox", status: "failed", since })).toEqual([]);
+    expect(await listed({ provider: "ultravox", status: "failed", createdAfter })).toEqual([]);
     const [untouched] =
       await h.owner`select count(*)::int as n from ingress_events where event_type = 'many' and attempts = 0`;
     expect(untouched!.n).toBe(450);
 
-    const many = await h.post("/admin/ingress/reprocess", { provider: "stripe", eventType: "many", since }, ask());
+    const many = await h.post(
+      "/admin/ingress/reprocess",
+      { provider: "stripe", eventType: "many", createdAfter },
+      ask(),
+    );
     expect(many.body.data.found).toBe(450);
     await until(async () => {
       const [left] =
@@ -373,7 +379,7 @@ describe("the inbox", () => {
     await bare.owner`insert into ingress_events (id, provider, provider_account_id, key, event_type, body, headers, verified_by, status)
       select 'ing_0' || lpad(n::text, 25, '0'), 'stripe', 'stripe', 'evt_' || n, 'dying', '{}', '{}', 'stripe#1', 'failed'
       from generate_series(1, 650) n`;
-    const asked = { eventType: "dying", since: new Date(Date.now() - 60_000).toISOString() };
+    const asked = { eventType: "dying", createdAfter: new Date(Date.now() - 60_000).toISOString() };
     const platform = { key: await bare.operator() };
     expect((await bare.post("/admin/ingress/reprocess", asked, platform)).body.data.found).toBe(650);
     const context = (commits: boolean) =>
@@ -410,11 +416,11 @@ describe("the inbox", () => {
   });
 
   test("a span without a length is refused", async () => {
-    const since = new Date().toISOString();
-    const answer = await h.post("/admin/ingress/reprocess", { since, until: since }, ask());
+    const now = new Date().toISOString();
+    const answer = await h.post("/admin/ingress/reprocess", { createdAfter: now, createdBefore: now }, ask());
     expect(answer).toMatchObject({
       status: 400,
-      body: { error: { code: "input_invalid", details: [{ path: "since" }] } },
+      body: { error: { code: "input_invalid", details: [{ path: "createdAfter" }] } },
     });
   });
 });

@@ -179,12 +179,17 @@ describe("delivery", () => {
     receiver.answer(t.path("gone"), status(410));
     await t.say(3);
     await t.work();
-    const [row] = await owner`select status, disabled_reason from webhook_endpoints where id = ${gone.id}`;
-    expect(row).toEqual({ status: "disabled", disabled_reason: "The receiver answered 410 Gone." });
+    const [row] = await owner`select status, disabled_code from webhook_endpoints where id = ${gone.id}`;
+    expect(row).toEqual({ status: "disabled", disabled_code: "gone" });
     const told = receiver.at(t.path("other")).map(({ body }) => JSON.parse(body));
     const notices = told.filter(({ type }) => type === "webhook.endpoint.disabled");
     expect(notices).toHaveLength(1);
-    expect(notices[0].data).toEqual({ id: gone.id, url: gone.url, reason: row!.disabled_reason, code: "gone" });
+    expect(notices[0].data).toEqual({
+      id: gone.id,
+      url: gone.url,
+      reason: "The receiver answered 410 Gone.",
+      code: "gone",
+    });
     expect(await t.asClient((tx) => getEndpoint(tx, gone.id))).toMatchObject({ disabledCode: "gone" });
     expect(told).toHaveLength(4);
     const toGone = (await t.rows()).filter(({ endpoint_id }) => endpoint_id === gone.id);
@@ -593,7 +598,7 @@ describe("at the door", async () => {
     expect(many.filter(({ status }) => status === 201)).toHaveLength(50);
     expect(many.find(({ status }) => status !== 201)!.body.error).toMatchObject({
       code: "webhook_limit_reached",
-      message: "A client has at most 50 webhook endpoints. Delete one first.",
+      message: "A client can have 50 webhook endpoints. Delete one first.",
     });
     const [{ id }] = (await h.get("/webhooks?limit=1", bobs)).body.data;
     await h.remove(`/webhooks/${id}`, bobs);

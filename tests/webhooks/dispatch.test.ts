@@ -145,8 +145,12 @@ describe("an endpoint that fails", () => {
       where client_id = ${t.clientId} and status = 'pending'`;
     await t.say(1);
     await t.work();
-    const reason = "100 attempts failed one after the other.";
-    expect(await endpointRow(id)).toMatchObject({ status: "disabled", disabled_reason: reason, consecutive_failures: 100 });
+    const reason = "100 consecutive attempts failed.";
+    expect(await endpointRow(id)).toMatchObject({
+      status: "disabled",
+      disabled_code: "failures",
+      consecutive_failures: 100,
+    });
     expect(bodies(t, "good").map(({ data }) => data)).toEqual([{ id, url, reason, code: "failures" }]);
     expect(await t.asClient((tx) => getEndpoint(tx, id))).toMatchObject({
       disabledReason: reason,
@@ -167,7 +171,7 @@ describe("an endpoint that fails", () => {
     await t.work();
     expect(await endpointRow(id)).toMatchObject({
       status: "disabled",
-      disabled_reason: "Every attempt of 5 days failed.",
+      disabled_code: "days",
     });
     expect(await t.asClient((tx) => getEndpoint(tx, id))).toMatchObject({ disabledCode: "days" });
   });

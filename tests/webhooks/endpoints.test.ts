@@ -47,6 +47,9 @@ const opens = (secret: string, { body, headers }: { body: string; headers: Recor
   }
 };
 
+/** The missed range of an endpoint that is disabled. */
+const missing = { createdAfter: expect.any(String), createdBefore: null };
+
 describe("an endpoint", () => {
   test("has everything that it can have, and shows it again but for what is secret", async () => {
     const headers = { Authorization: "Bearer of-the-crm-4711", "x-tenant": "acme" };
@@ -61,7 +64,13 @@ describe("an endpoint", () => {
       previousSecrets: [],
       disabledAt: null,
       missed: null,
-      health: { status: "healthy", consecutiveFailures: 0, failingSince: null, lastSuccessAt: null, lastFailureAt: null },
+      health: {
+        status: "healthy",
+        consecutiveFailures: 0,
+        failingSince: null,
+        lastSuccessAt: null,
+        lastFailureAt: null,
+      },
     });
     expect(secret).toMatch(/^whsec_/);
     expect(await shown(path)).toEqual(endpoint);
@@ -142,18 +151,18 @@ describe("an endpoint", () => {
     });
     const [told] = (await h.get(`/events?type=webhook.endpoint.disabled&subjectId=${id}`)).body.data;
     expect(told.data).toEqual({ id, url: off.url, reason: "Disabled by request.", code: "request" });
-    expect(off).toMatchObject({ disabledAt: expect.any(String), missed: { since: expect.any(String), until: null } });
+    expect(off).toMatchObject({ disabledAt: expect.any(String), missed: missing });
     expect(off.health).toMatchObject({ status: "disabled", consecutiveFailures: 7 });
     expect((await h.patch(path, { status: "disabled" })).body.data.missed).toEqual(off.missed);
 
     const on = (await h.patch(path, { status: "enabled" })).body.data;
     expect(on).toMatchObject({ status: "enabled", disabledReason: null, disabledCode: null, disabledAt: null });
     expect(on.health).toMatchObject({ status: "healthy", consecutiveFailures: 0, failingSince: null });
-    expect(on.missed).toEqual({ since: off.missed.since, until: expect.any(String) });
+    expect(on.missed).toEqual({ createdAfter: off.missed.createdAfter, createdBefore: expect.any(String) });
     expect((await h.patch(path, { status: "enabled" })).body.data.missed).toEqual(on.missed);
 
     const again = (await h.patch(path, { status: "disabled" })).body.data;
-    expect(again.missed).toEqual({ since: off.missed.since, until: null });
+    expect(again.missed).toEqual({ createdAfter: off.missed.createdAfter, createdBefore: null });
     await h.patch(path, { status: "enabled" });
     expect((await h.patch(path, { missed: null })).body.data.missed).toBeNull();
     expect((await h.patch(path, { status: "enabled" })).body.data.missed).toBeNull();
@@ -163,20 +172,20 @@ describe("an endpoint", () => {
     const { path } = await make();
     const off = (await h.patch(path, { status: "disabled" })).body.data;
     const still = (await h.patch(path, { missed: null })).body.data.missed;
-    expect(still.until).toBeNull();
-    expect(still.since > off.missed.since).toBe(true);
+    expect(still.createdBefore).toBeNull();
+    expect(still.createdAfter > off.missed.createdAfter).toBe(true);
     const on = (await h.patch(path, { status: "enabled", missed: null })).body.data;
     expect(on).toMatchObject({ status: "enabled", disabledAt: null, missed: null });
     expect((await shown(path)).missed).toBeNull();
     const again = (await h.patch(path, { status: "disabled", missed: null })).body.data;
-    expect(again.missed).toEqual({ since: expect.any(String), until: null });
+    expect(again.missed).toEqual(missing);
   });
 
   test("that is made switched off can be tried, and misses what is said from its making on", async () => {
     const made = await make({ status: "disabled" });
     expect(made).toMatchObject({
       ...{ status: "disabled", disabledReason: "Disabled by request.", disabledAt: expect.any(String) },
-      ...{ missed: { since: expect.any(String), until: null }, health: { status: "disabled" } },
+      ...{ missed: missing, health: { status: "disabled" } },
       secret: expect.stringMatching(/^whsec_/),
     });
     await sent(made);
@@ -184,7 +193,11 @@ describe("an endpoint", () => {
       await h.owner`select from events where type = 'webhook.endpoint.disabled' and subject_id = ${made.id}`,
     ).toEqual([]);
     const on = (await h.patch(made.path, { status: "enabled" })).body.data;
-    expect(on).toMatchObject({ status: "enabled", disabledReason: null, missed: { since: made.missed.since } });
+    expect(on).toMatchObject({
+      status: "enabled",
+      disabledReason: null,
+      missed: { createdAfter: made.missed.createdAfter },
+    });
     expect(await make({ status: "enabled" })).toMatchObject({ status: "enabled", disabledAt: null, missed: null });
   });
 
@@ -522,10 +535,10 @@ describe("the deliveries", async () => {
     await new Promise((passed) => setTimeout(passed, 20));
     const [late] = await stock(id, [{}]);
     expect((await created(early!.id)) < between).toBe(true);
-    expect(ids(await h.get(`${path}/deliveries?since=${between}`))).toEqual([late!.id]);
-    expect(ids(await h.get(`${path}/deliveries?until=${between}`))).toEqual([early!.id]);
+    expect(ids(await h.get(`${path}/deliveries?createdAfter=${between}`))).toEqual([late!.id]);
+    expect(ids(await h.get(`${path}/deliveries?createdBefore=${between}`))).toEqual([early!.id]);
     const elsewhere = encodeURIComponent("2026-11-01T00:00:00+01:00");
-    expect(ids(await h.get(`${path}/deliveries?since=${elsewhere}`))).toEqual([late!.id, early!.id]);
+    expect(ids(await h.get(`${path}/deliveries?createdAfter=${elsewhere}`))).toEqual([late!.id, early!.id]);
   });
 
   test("of an endpoint that was deleted are still found by it", async () => {

@@ -142,7 +142,7 @@ describe("the dead letters", () => {
     await h.owner`delete from events where id = ${gone!.id}`;
     const before = await rowsOf(other.id);
 
-    const range = { since: ago(7 * day).toISOString(), until: ago(3 * day).toISOString() };
+    const range = { createdAfter: ago(7 * day).toISOString(), createdBefore: ago(3 * day).toISOString() };
     const began = await start(one.path, { which: "dead", ...range, eventTypes: ["call.ended"] });
     expect(began).toMatchObject({ endpointId: one.id, which: "dead", ...range, eventTypes: ["call.ended"] });
     expect(began).toMatchObject({ status: "running", queued: 0, progress: { delivered: 0, dead: 0, pending: 0 } });
@@ -182,8 +182,8 @@ describe("the dead letters", () => {
   test("of the last thirty days are meant where no time is given", async () => {
     const { path, id } = await make();
     await deliver(id, await status(1, ago(20 * day)), "dead");
-    const { id: replayId, since, until: end } = await start(path, { which: "dead" });
-    expect(Date.parse(end) - Date.parse(since)).toBe(30 * day);
+    const { id: replayId, createdAfter, createdBefore } = await start(path, { which: "dead" });
+    expect(Date.parse(createdBefore) - Date.parse(createdAfter)).toBe(30 * day);
     expect(await work(replayId)).toMatchObject({ status: "completed", queued: 1 });
   });
 
@@ -265,7 +265,7 @@ describe("what was missed", () => {
 
     const { missed } = await endpoint.get();
     const began = await start(endpoint.path, { which: "missed" });
-    expect(began.since < missed.since).toBe(true);
+    expect(began.createdAfter < missed.createdAfter).toBe(true);
     const done = await work(began.id);
     expect(done).toMatchObject({ status: "completed", queued: 3 });
     expect(await eventsOf(endpoint.id)).toEqual([told, justBefore, ...off, after].map(({ id }) => id).sort());
@@ -273,7 +273,7 @@ describe("what was missed", () => {
     expect(await rowsOf(endpoint.id)).toHaveLength(5);
     expect((await endpoint.get()).missed).toBeNull();
     const again = await h.post(`${endpoint.path}/replay`, { which: "missed" });
-    expect(again.body.error).toMatchObject({ code: "input_invalid", details: [{ path: "since" }] });
+    expect(again.body.error).toMatchObject({ code: "input_invalid", details: [{ path: "createdAfter" }] });
   }, 180_000);
 
   test("is all that was said since its making, where an endpoint was made switched off", async () => {
@@ -301,10 +301,10 @@ describe("what was missed", () => {
     const { missed } = await endpoint.get();
     await work((await start(endpoint.path, { which: "missed", eventTypes: ["call.ended"] })).id);
     expect((await endpoint.get()).missed).toEqual(missed);
-    await work((await start(endpoint.path, { which: "all", since: ago(day).toISOString() })).id);
+    await work((await start(endpoint.path, { which: "all", createdAfter: ago(day).toISOString() })).id);
     expect((await endpoint.get()).missed).toEqual(missed);
-    const since = new Date(Date.parse(missed.since) + 1).toISOString();
-    await work((await start(endpoint.path, { which: "missed", since })).id);
+    const createdAfter = new Date(Date.parse(missed.createdAfter) + 1).toISOString();
+    await work((await start(endpoint.path, { which: "missed", createdAfter })).id);
     expect((await endpoint.get()).missed).toEqual(missed);
 
     // Asked for earlier, so that its end lies before what is missed next.
@@ -355,7 +355,7 @@ describe("what was missed", () => {
       await isOver.promise;
     });
     await isOpen.promise;
-    const began = await start(endpoint.path, { which: "missed", since: ago(day).toISOString() });
+    const began = await start(endpoint.path, { which: "missed", createdAfter: ago(day).toISOString() });
     await h.owner`update webhook_replays set created_at = now() - interval '61 seconds' where id = ${began.id}`;
     expect(await work(began.id)).toMatchObject({ status: "completed" });
     isOver.resolve();
@@ -377,7 +377,11 @@ describe("all", () => {
     await deliver(id, done, "delivered");
     await deliver(id, dead, "dead");
     const pending = await deliver(id, waits, "pending");
-    const began = await start(path, { which: "all", since: ago(3 * day).toISOString(), until: ago(day).toISOString() });
+    const began = await start(path, {
+      which: "all",
+      createdAfter: ago(3 * day).toISOString(),
+      createdBefore: ago(day).toISOString(),
+    });
     expect(await work(began.id)).toMatchObject({ status: "completed", queued: 7, progress: { pending: 7 } });
     expect(await sentBy(began.id)).toEqual(idsOf(done, dead, fresh));
     const rows = await rowsOf(id);
@@ -393,7 +397,7 @@ describe("all", () => {
       wanted.push(...(await status(90, ago(10 * day + n * minute), "voice.created")));
       await status(1_300, ago(10 * day + n * minute - 10_000), "call.ended");
     }
-    const range = { since: ago(11 * day).toISOString(), until: ago(9 * day).toISOString() };
+    const range = { createdAfter: ago(11 * day).toISOString(), createdBefore: ago(9 * day).toISOString() };
     const began = await start(path, { which: "all", ...range });
     const twice = await work(began.id, async () => {
       await expect(replay.run({ replayId: began.id }, dying())).rejects.toThrow("killed");
@@ -418,7 +422,7 @@ describe("a replay", () => {
     for (const { status, body } of answers) {
       if (status === 202) continue;
       expect({ status, code: body.error.code }).toEqual({ status: 409, code: "replay_running" });
-      expect(body.error.details[0].message).toContain(id);
+      expect(body.error.details[0]).toMatchObject({ path: "replays", id });
     }
     await work(id);
     const next = await start(path, { which: "dead" });
@@ -455,13 +459,17 @@ describe("a replay", () => {
 
   const at = (milliseconds: number) => ago(milliseconds).toISOString();
   const refused: [string, object, string, RegExp?][] = [
-    ["missed, where nothing was", { which: "missed" }, "since", /has missed nothing by being switched off/],
-    ["all, without saying since when", { which: "all" }, "since", /`all` takes what was delivered too/],
-    ["an end before its beginning", { which: "dead", since: at(day), until: at(2 * day) }, "since"],
-    ["a beginning to come", { which: "dead", since: at(-day) }, "since"],
-    ["more than ninety days", { which: "dead", since: at(91 * day) }, "since"],
+    ["missed, where nothing was", { which: "missed" }, "createdAfter", /has missed no events/],
+    ["all, without saying since when", { which: "all" }, "createdAfter", /required with `all`/],
+    [
+      "an end before its beginning",
+      { which: "dead", createdAfter: at(day), createdBefore: at(2 * day) },
+      "createdAfter",
+    ],
+    ["a beginning to come", { which: "dead", createdAfter: at(-day) }, "createdAfter"],
+    ["more than ninety days", { which: "dead", createdAfter: at(91 * day) }, "createdAfter"],
     ["a type that there is not", { which: "dead", eventTypes: ["call.finished"] }, "eventTypes.0"],
-    ["a day that is none", { which: "dead", since: "yesterday" }, "since"],
+    ["a day that is none", { which: "dead", createdAfter: "yesterday" }, "createdAfter"],
     ["another which", { which: "some" }, "which"],
   ];
   test.each(refused)("refuses %s", async (_, body, path, message = /./) => {
@@ -473,7 +481,8 @@ describe("a replay", () => {
 
   test("ends now where it is told to end later, and takes ninety days", async () => {
     const { path } = await make();
-    const { until: end } = await start(path, { which: "all", since: at(90 * day - minute), until: at(-day) });
+    const range = { createdAfter: at(90 * day - minute), createdBefore: at(-day) };
+    const { createdBefore: end } = await start(path, { which: "all", ...range });
     expect(Date.parse(end)).toBeLessThan(Date.now() + minute);
   });
 

@@ -4,9 +4,9 @@ import { describe, expect, test, vi } from "vitest";
 import { eventTypes } from "../../db/events.ts";
 import { verifyWebhook, WebhookRefused } from "../../edge/client.ts";
 import { canMatch, matchesAny } from "../../routers/core/event-pattern.ts";
+import { isPublicAddress, objectionTo } from "../../routers/ports/addresses.ts";
 import { attemptAfterSeconds, nextAttemptInSeconds } from "../../routers/webhooks/deliveries/schedule.ts";
 import { newSecret, publicKeyOf, sign } from "../../routers/webhooks/endpoints/signature.ts";
-import { isPublicAddress, objectionTo } from "../../routers/ports/addresses.ts";
 import { bodyOf, readVectors } from "../support/webhook-vectors.ts";
 
 const { refusals, signing, vectors } = readVectors();
