@@ -148,7 +148,7 @@ async function endReplays(h: House, endpoint: string) {
 async function makeReplay(h: House, { clientId }: SeededClient, endpoint: string): Promise<string> {
   await endReplays(h, endpoint);
   const id = newId("replay");
-  await h.owner`insert into webhook_replays (client_id, id, endpoint_id, which, since, until)
+  await h.owner`insert into webhook_replays (client_id, id, endpoint_id, which, created_after, created_before)
     values (${clientId}, ${id}, ${endpoint}, 'dead', now() - interval '1 day', now())`;
   return id;
 }
