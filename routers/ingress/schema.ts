@@ -89,7 +89,7 @@ export const IngressDetail = z
       examples: [{ "telnyx-timestamp": "1795535000" }],
     }),
     body: z.string().meta({
-      description: "Word for word but for secrets; empty where its call is erased.",
+      description: "The body with secrets masked; empty if its call was erased.",
       examples: ['{"data":{"event_type":"call.hangup"}}'],
     }),
   })

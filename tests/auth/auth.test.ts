@@ -15,7 +15,7 @@ type Headers = Record<string, string>;
 type Outcome = { status: number; code: string | null };
 
 describe("an API key", () => {
-  test("opens both doors, and its scheme may be written in any case", async () => {
+  test("works on both transports, and its scheme is case-insensitive", async () => {
     for (const scheme of ["Bearer", "bearer", "BEARER "]) {
       expect(await knock({ authorization: `${scheme} ${h.ada.key}` })).toEqual(both(200));
     }
@@ -25,9 +25,9 @@ describe("an API key", () => {
     ["is missing", () => ({})],
     ["comes with another scheme", (key) => ({ authorization: `Basic ${Buffer.from(`${key}:`).toString("base64")}` })],
     ["comes without a scheme", (key) => ({ authorization: key })],
-    ["stands in another header", (key) => ({ "x-api-key": key })],
+    ["is in another header", (key) => ({ "x-api-key": key })],
     ["is cut short", (key) => ({ authorization: `Bearer ${key.slice(0, -1)}` })],
-    ["is one that nobody has", (key) => ({ authorization: `Bearer ${key.slice(0, -6)}AAAAAA` })],
+    ["is an unknown key", (key) => ({ authorization: `Bearer ${key.slice(0, -6)}AAAAAA` })],
     ["is of another kind", (key) => ({ authorization: `Bearer ${key.replace("live", "test")}` })],
     ["is two", (key) => ({ authorization: `Bearer ${key} ${key}` })],
   ];
@@ -46,7 +46,7 @@ describe("an API key", () => {
     expect(await knock(bearer(warm.key))).toEqual(both(401, "unauthenticated"));
   });
 
-  test("that is revoked is refused at once by every process and every door, also where it is remembered", async () => {
+  test("that is revoked is refused immediately by every process and transport, also where it is cached", async () => {
     const second = await another();
     const doomed = await makeKey(h.ada, scopes);
     const ways = [
@@ -78,7 +78,7 @@ describe("an API key", () => {
     }
   });
 
-  test("says when it was last used, to the minute: it is written at most once in one", async () => {
+  test("records its last use to the minute, with at most one write per minute", async () => {
     const key = await makeKey(h.ada, ["agents:read"]);
     const lastUsed = async () => {
       await h.deps.auth.settled();
@@ -111,7 +111,7 @@ describe("an API key", () => {
 });
 
 describe("a token", () => {
-  test("of a member opens both doors, with the client named or not", async () => {
+  test("of a member works on both transports, with or without X-Client-Id", async () => {
     const token = await h.token(h.ada);
     expect(await knock(bearer(token))).toEqual(both(200));
     expect(await knock({ ...bearer(token), "x-client-id": h.ada.clientId })).toEqual(both(200));
@@ -123,7 +123,7 @@ describe("a token", () => {
     ["for another audience", { aud: "https://elsewhere.example" }],
     ["that has expired", { expiresInSeconds: -61 }],
     ["that never expires", { exp: undefined }],
-    ["of somebody whom nobody here knows", { sub: "auth0|nobody" }],
+    ["of an unknown person", { sub: "auth0|unknown" }],
     ["of nobody", { sub: "" }],
   ];
   test.each(wrong)("%s is refused as unauthenticated", async (_, claims) => {
@@ -180,7 +180,7 @@ describe("a token", () => {
 });
 
 describe("before a client is chosen", () => {
-  test("a person may ask who he is and for whom he may act", async () => {
+  test("a person can read their own identity and their clients", async () => {
     const [one, two] = [await seed("East", "auth0|eve"), await seed("West", "auth0|eve", { role: "viewer" })];
     await h.owner`update clients set status = 'suspended' where id = ${two.clientId}`;
     const token = await h.token(one, { [claim()]: [one.clientId, two.clientId, h.bob.clientId] });
@@ -205,7 +205,7 @@ describe("before a client is chosen", () => {
 });
 
 describe("a suspended client", () => {
-  test("is shut at once for keys and tokens, at every kind of door, and opens again", async () => {
+  test("is closed immediately for keys and tokens on every transport, and can be reopened", async () => {
     const dora = await seed("Dora", "auth0|dora");
     const token = await h.token(dora);
     const made = (await h.post("/agents", agent, { key: dora.key })).body.data;
@@ -263,7 +263,7 @@ describe("a role", () => {
 });
 
 describe("an identity provider that is down", () => {
-  test("is our trouble and not the token's: 503, with the time to come again, on both doors", async () => {
+  test("returns 503 with Retry-After on both transports, and does not blame the token", async () => {
     const deps = openDeps({ ...h.env, AUTH_JWKS_URL: "http://127.0.0.1:9/jwks" }, { log: h.deps.log });
     opened.push(deps);
     const url = await listen(deps);
@@ -284,7 +284,7 @@ const both = (status: number, code: string | null = null) => [
   { status, code },
 ];
 
-/** Asks for the agents on both doors. */
+/** Requests the agents on both transports. */
 async function knock(headers: Headers, url = h.url): Promise<Outcome[]> {
   const paths = ["/api/v1/agents", `/trpc/agents.list?input=${encodeURIComponent("{}")}`];
   return Promise.all(

@@ -9,7 +9,7 @@ const failed = ({ status, body }: Answer) => ({ status, code: (body.error?.data 
 const byOperator = async () => ({ key: await h.operator() });
 let people = 0;
 
-/** A client of its own, and a second member with this role: by a token, as the API sees them. */
+/** A new client with a second member who has this role and a user token. */
 async function clientWith(role: string) {
   const owner = await seedClient(h.deps, { name: "Leaving", subject: newId("user"), credits: 1 });
   return { owner: { ...owner, token: await h.token(owner) }, member: await join(owner, role) };

@@ -75,14 +75,14 @@ const last = async () => {
 const legsOf = async (id: string, who: SeededClient = h.ada) =>
   (await h.get(`/calls/${id}/legs`, { key: who.key })).body.data;
 
-/** The provider says how the call stands now. */
+/** Sends an event with the current status of the call. */
 async function resend(id: string, event: string) {
   const { provider_call_id: callId } = await callRow(h, id);
   await h.simulator.control("webhooks/resend", { callId, event });
 }
 async function endUpstream(id: string) {
   const { provider_call_id } = await callRow(h, id);
-  await h.simulator.control(`calls/${provider_call_id}/end`).catch(() => {}); // it may have ended by itself
+  await h.simulator.control(`calls/${provider_call_id}/end`).catch(() => {}); // it may have ended already
   await until(async () => (await provider.getCall(platformAccount, provider_call_id!, inTime()))?.endedAt);
 }
 
@@ -94,7 +94,7 @@ const hungUp = (more: object, told: object = {}) => ({
 });
 const busy = { hangup_cause: "user_busy", sip_hangup_cause: "486" };
 
-test("Telnyx is told where to report a call, and the address names the call and its client", async () => {
+test("Telnyx gets a webhook address that names the call and its client", async () => {
   const id = await place();
   const { requests } = await h.simulator.requests();
   const asked = requests.findLast(({ body }: { body?: { metadata?: { callId?: string } } }) => {
@@ -115,7 +115,7 @@ test("Telnyx is told where to report a call, and the address names the call and 
   });
 });
 
-test("the legs of a call: from the first message to the bill, five times each and shuffled, of both forms", async () => {
+test("the legs of a call from the first message to the bill, five times each, shuffled, in both formats", async () => {
   const id = await place();
   const sid = `v3:${randomUUID()}`;
   const at = (second: number) => new Date(Date.UTC(2026, 10, 24, 10, 0, second));
@@ -191,7 +191,7 @@ test("busy at the carrier, unjoined at the voice provider: the call was busy, no
   expect((await storyOf(h, id)).at(-1)).toBe("call.failed");
 });
 
-test("the end of a leg that comes after the end of the call is waited for, as long as the leg was heard of", async () => {
+test("a late end of a leg is waited for, if the leg had an earlier event", async () => {
   await lostWebhooks();
   const id = await place("+14155550001");
   const callControlId = `v3:${randomUUID()}`;
@@ -209,7 +209,7 @@ test("the end of a leg that comes after the end of the call is waited for, as lo
   expect(await callRow(h, id)).toMatchObject({ outcome: "rejected" });
 });
 
-test("once an outcome is final a late end changes nothing but the leg", async () => {
+test("after a final outcome a late end changes only the leg", async () => {
   await lostWebhooks();
   const id = await place("+14155550001");
   await endUpstream(id);
@@ -224,7 +224,7 @@ test("once an outcome is final a late end changes nothing but the leg", async ()
   expect(await legsOf(id)).toMatchObject([{ status: "ended", cause: "busy", sipHangupCause: "486" }]);
 });
 
-test("a client's own key reports his own calls, and shows him what his carrier charges", async () => {
+test("a client's own key reports the client's calls, with the charges of its carrier", async () => {
   const id = await place();
   const query = { client: h.ada.clientId };
   const told = { callControlId: `v3:${randomUUID()}`, callId: id };
@@ -248,7 +248,7 @@ test("a client's own key never moves another client's call, whatever it names", 
   expect(await last()).toMatchObject({ status: "ignored", client_id: h.bob.clientId, subject_id: null });
   await keep(texmlStatus({ callSid: "v3:forged", status: "busy", sequence: 1 }), { by: bobs, query });
   expect(await last()).toMatchObject({ status: "ignored", note: "No call of this account." });
-  // Under Ada's name his key is not looked for at all.
+  // With Ada's client id, Bob's key is not used.
   const refused = await knock(callControl(hungUp(busy, { callId: id })), {
     by: bobs,
     query: { client: h.ada.clientId, call: id },
@@ -300,7 +300,7 @@ test.each([
   ["with a signature that is none", { headers: { "telnyx-signature-ed25519": "AAAA" } }],
   ["with a timestamp that is none", { headers: { "telnyx-timestamp": "yesterday" } }],
   ["with the timestamp of another message", { headers: { "telnyx-timestamp": String(nowSeconds() - 1) } }],
-  ["for a client that nobody knows", { by: adas, query: { client: newId("client") } }],
+  ["for an unknown client", { by: adas, query: { client: newId("client") } }],
   ["at an address that is none of ours", { query: { call: "1; drop table calls" } }],
   ["at an address that names two calls", { query: `call=${newId("call")}&call=${newId("call")}` }],
 ] satisfies [string, Knock][])("signed %s: 401, and nothing is kept", async (_, how) => {
@@ -323,7 +323,7 @@ test("a changed byte is a forgery, in either form", async () => {
   expect((await received()).length).toBe(before);
 });
 
-test("what is signed and cannot be read is kept once, as failed, for somebody to look at", async () => {
+test("a signed but unreadable message is stored once, as failed", async () => {
   const before = (await received()).length;
   for (const body of ["not a form", '{"data":{"event_type":"call.hangup"}}', '{"data":']) {
     for (let times = 0; times < 2; times++) await keep({ contentType: "application/json", body });

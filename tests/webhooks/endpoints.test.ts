@@ -214,7 +214,7 @@ describe("an endpoint", () => {
     expect((await h.get("/webhooks?status=broken")).body.error).toMatchObject({ details: [{ path: "status" }] });
   });
 
-  test("shows whether it is paused: by a pause of its own, of its client, or of all", async () => {
+  test("shows whether it is paused: by a pause of the endpoint, of its client, or of all", async () => {
     const [one, other] = [await make(), await make()];
     const theirs = (await h.post("/webhooks", { url: receiver.url }, bobs)).body.data;
     const key = await h.operator();
