@@ -71,7 +71,7 @@ describe("an invitation", () => {
     expect(after[0]!.n).toBe(before[0]!.n + 1);
   });
 
-  test("answers the same again to the same request, also when its sender has become known by it", async () => {
+  test("returns the same response to a retried request, also after it created the user", async () => {
     const person = await newcomer();
     const token = await invite("viewer");
     const ask = { key: person.key, idempotencyKey: "join-1" };
@@ -84,7 +84,7 @@ describe("an invitation", () => {
     });
   });
 
-  test("is of no use once it was withdrawn, has run out, or for another verified address", async () => {
+  test("cannot be used after it was withdrawn or has expired, or with another verified address", async () => {
     const withdrawn = await invite("viewer");
     const [row] = (await h.get("/clients/current/invitations?limit=1", await asAda())).body.data;
     expect(await h.remove(`/clients/current/invitations/${row.id}`, await asAda())).toMatchObject({ status: 204 });
@@ -140,7 +140,7 @@ describe("a member", () => {
       expect(answer.status).toBe(403);
   });
 
-  test("of the last resort stays: two owners who remove each other leave one", async () => {
+  test("who is the last owner stays: two owners who remove each other leave one", async () => {
     for (let round = 0; round < 5; round++) {
       const { owners, clientId } = await withOwners(2);
       const answers = await Promise.all(
@@ -199,7 +199,7 @@ describe("a member", () => {
 });
 
 describe("an operator", () => {
-  test("makes a client whose first owner joins by invitation", async () => {
+  test("creates a client whose first owner joins by invitation", async () => {
     const made = await h.post("/admin/clients", { name: "New", ownerEmail: "First@Example.com" }, await operator());
     expect(made).toMatchObject({ status: 201, body: { data: { name: "New", status: "active", timezone: "UTC" } } });
     const { id, invitationToken } = made.body.data;
@@ -285,7 +285,7 @@ describe("credits that an operator gives", () => {
     expect(await call()).toMatchObject({ status: 201 });
   });
 
-  test("are all there where several are given in one batch, or in requests with one id for tracing", async () => {
+  test("are all granted when given in one batch, or in requests with the same request id", async () => {
     const client = await made();
     const reasons = ["First", "Second", "Third"];
     const batch = Object.fromEntries(
@@ -325,7 +325,7 @@ describe("credits that an operator gives", () => {
 });
 
 describe("an idempotency key of an operator", () => {
-  test("is one of each client: the same key for another client is another request, for every command", async () => {
+  test("belongs to one client: the same key for another client is another request, for every command", async () => {
     const names = ["One", "Two"];
     const clients = await Promise.all(
       names.map(async (name) => (await h.post("/admin/clients", { name }, await operator())).body.data.id as string),
@@ -402,7 +402,7 @@ describe("a suspended client", () => {
 describe("a price of a client's own", () => {
   const prices = { callMicrosPerMinute: 1_000_000, telephoneMicrosPerMinute: 0 };
 
-  test("holds for that client alone, from its time on, and for what begins then", async () => {
+  test("applies to this client only, from its time on, to calls that start then", async () => {
     const { key, clientId } = await seedClient(h.deps, { name: "Cheap", subject: "auth0|cheap", credits: 1000 });
     const other = await seedClient(h.deps, { name: "Dear", subject: "auth0|dear", credits: 1000 });
     const held = async (as: string) => {
@@ -441,7 +441,7 @@ describe("a price of a client's own", () => {
     expect(await seen()).toEqual(book);
   });
 
-  test("never begins in the past", async () => {
+  test("cannot start in the past", async () => {
     const body = { ...prices, effectiveFrom: "2020-01-01T00:00:00.000Z" };
     const answer = await h.post(`/admin/clients/${h.ada.clientId}/prices`, body, await operator());
     expect(answer.body.error).toMatchObject({ code: "input_invalid", details: [{ path: "effectiveFrom" }] });

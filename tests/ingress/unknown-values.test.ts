@@ -77,7 +77,7 @@ async function expectAlert(name: string, field: string, word: string) {
 }
 
 describe("an unknown end reason", () => {
-  test("in a webhook: the call ends, is read and billed, and keeps the word", async () => {
+  test("in a webhook: the call ends, is read and billed, and keeps the value", async () => {
     await h.simulator.faults({ webhooks: { lose: everything } });
     const id = await place();
     const ended = await upstreamOf(id, true);
@@ -256,7 +256,7 @@ test("Stripe: an unknown event type, version and fields are stored", async () =>
   expect(row!.status).toBe("ignored");
 });
 
-test("what is no word of a list does not come into a log", async () => {
+test("a free text in place of a list value is not logged", async () => {
   await h.simulator.faults({ webhooks: { lose: everything } });
   const id = await place();
   const ended = await upstreamOf(id, true);
