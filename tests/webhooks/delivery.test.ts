@@ -742,6 +742,6 @@ describe("tailing events", () => {
 test("an unknown delivery is not found", async () => {
   const t = await tenant();
   await expect(t.asClient((tx) => getDelivery(tx, newId("delivery")))).rejects.toMatchObject({
-    fault: "delivery_not_found",
+    errorCode: "delivery_not_found",
   });
 });

@@ -94,7 +94,7 @@ async function start(path: string, body: object) {
 type PastEvent = { id: string; type: string; at: Date };
 
 /** Events of a past time that were never fanned out. */
-async function status(many: number, at: Date, type = "call.ended"): Promise<PastEvent[]> {
+async function createEvents(many: number, at: Date, type = "call.ended"): Promise<PastEvent[]> {
   const events = Array.from({ length: many }, () => {
     return { id: idFloor("event", at).slice(0, -16) + newId("event").slice(-16), type, at };
   });
@@ -130,13 +130,13 @@ describe("dead letters", () => {
   test("of a time range and some types are redelivered, and no others", async () => {
     const [one, other] = [await make(), await make()];
     const [wanted, early, late, failed] = [
-      await status(3, ago(5 * day)),
-      await status(2, ago(9 * day)),
-      await status(2, ago(1 * day)),
-      await status(2, ago(5 * day), "call.failed"),
+      await createEvents(3, ago(5 * day)),
+      await createEvents(2, ago(9 * day)),
+      await createEvents(2, ago(1 * day)),
+      await createEvents(2, ago(5 * day), "call.failed"),
     ];
     await deliver(one.id, [...early, ...wanted, ...late, ...failed], "dead");
-    await deliver(one.id, await status(2, ago(5 * day)), "delivered");
+    await deliver(one.id, await createEvents(2, ago(5 * day)), "delivered");
     await deliver(other.id, wanted, "dead");
     const [gone, ...kept] = wanted;
     await h.owner`delete from events where id = ${gone!.id}`;
@@ -166,7 +166,7 @@ describe("dead letters", () => {
 
   test("of types that the endpoint no longer subscribes to stay dead", async () => {
     const { path, id } = await make(["call.*"]);
-    const [ended, failed] = [await status(2, ago(day)), await status(3, ago(day), "call.failed")];
+    const [ended, failed] = [await createEvents(2, ago(day)), await createEvents(3, ago(day), "call.failed")];
     await deliver(id, [...ended, ...failed], "dead");
     await h.patch(path, { eventTypes: ["call.failed", "agent.*"] });
     const started = await start(path, { which: "dead", eventTypes: ["call.*"] });
@@ -181,7 +181,7 @@ describe("dead letters", () => {
 
   test("of the last thirty days are the default", async () => {
     const { path, id } = await make();
-    await deliver(id, await status(1, ago(20 * day)), "dead");
+    await deliver(id, await createEvents(1, ago(20 * day)), "dead");
     const { id: replayId, createdAfter, createdBefore } = await start(path, { which: "dead" });
     expect(Date.parse(createdBefore) - Date.parse(createdAfter)).toBe(30 * day);
     expect(await work(replayId)).toMatchObject({ status: "completed", queued: 1 });
@@ -189,7 +189,7 @@ describe("dead letters", () => {
 
   test("ten thousand are redelivered in batches, each once, although the process dies repeatedly", async () => {
     const { path, id } = await make();
-    const events = await status(10_000, ago(2 * day));
+    const events = await createEvents(10_000, ago(2 * day));
     await deliver(id, events, "dead");
     const { id: replayId } = await start(path, { which: "dead" });
     let most = 0;
@@ -219,8 +219,8 @@ describe("dead letters", () => {
 
   test("wait while the endpoint has more than a thousand due deliveries, and the job continues later", async () => {
     const { path, id } = await make();
-    await deliver(id, await status(1, ago(day)), "dead");
-    await deliver(id, await status(1_001, ago(day)), "pending");
+    await deliver(id, await createEvents(1, ago(day)), "dead");
+    await deliver(id, await createEvents(1_001, ago(day)), "pending");
     const { id: replayId } = await start(path, { which: "dead" });
     await taken(replayId);
     await replay.run({ replayId }, context());
@@ -257,7 +257,7 @@ describe("missed events", () => {
     await justBefore.fanOut();
     const off = [await emitAgent(), await emitAgent()];
     for (const event of off) await event.fanOut();
-    await status(1, new Date(), "call.ended"); // not subscribed
+    await createEvents(1, new Date(), "call.ended"); // not subscribed
     await h.patch(endpoint.path, { status: "enabled" });
     const after = await emitAgent();
     await after.fanOut();
@@ -367,13 +367,13 @@ describe("all", () => {
   test("includes delivered, dead and never queued events, but not pending deliveries", async () => {
     const { path, id } = await make(["tool.*"]);
     const [done, dead, fresh, waits] = [
-      await status(2, ago(2 * day), "tool.created"),
-      await status(2, ago(2 * day + minute), "tool.created"),
-      await status(3, ago(2 * day + 2 * minute), "tool.created"),
-      await status(2, ago(2 * day + 3 * minute), "tool.created"),
+      await createEvents(2, ago(2 * day), "tool.created"),
+      await createEvents(2, ago(2 * day + minute), "tool.created"),
+      await createEvents(3, ago(2 * day + 2 * minute), "tool.created"),
+      await createEvents(2, ago(2 * day + 3 * minute), "tool.created"),
     ];
-    await status(2, ago(2 * day), "agent.created");
-    await status(2, ago(20 * day), "tool.created");
+    await createEvents(2, ago(2 * day), "agent.created");
+    await createEvents(2, ago(20 * day), "tool.created");
     await deliver(id, done, "delivered");
     await deliver(id, dead, "dead");
     const pending = await deliver(id, waits, "pending");
@@ -394,8 +394,8 @@ describe("all", () => {
     const { path, id } = await make(["voice.*"]);
     const wanted: PastEvent[] = [];
     for (let n = 10; n > 0; n--) {
-      wanted.push(...(await status(90, ago(10 * day + n * minute), "voice.created")));
-      await status(1_300, ago(10 * day + n * minute - 10_000), "call.ended");
+      wanted.push(...(await createEvents(90, ago(10 * day + n * minute), "voice.created")));
+      await createEvents(1_300, ago(10 * day + n * minute - 10_000), "call.ended");
     }
     const range = { createdAfter: ago(11 * day).toISOString(), createdBefore: ago(9 * day).toISOString() };
     const started = await start(path, { which: "all", ...range });
@@ -434,7 +434,7 @@ describe("a replay", () => {
 
   test("that is cancelled stops queueing, and its queued deliveries are still sent", async () => {
     const { path, id } = await make();
-    await deliver(id, await status(700, ago(day)), "dead");
+    await deliver(id, await createEvents(700, ago(day)), "dead");
     const { id: replayId } = await start(path, { which: "dead" });
     await taken(replayId);
     await replay.run({ replayId }, context());
@@ -451,7 +451,7 @@ describe("a replay", () => {
     ["deleted", (path: string) => h.remove(path)],
   ])("ends when its endpoint is %s", async (_, end) => {
     const { path, id } = await make();
-    await deliver(id, await status(1, ago(day)), "dead");
+    await deliver(id, await createEvents(1, ago(day)), "dead");
     const { id: replayId } = await start(path, { which: "dead" });
     await end(path);
     expect(await work(replayId)).toMatchObject({ status: "cancelled", queued: 0 });

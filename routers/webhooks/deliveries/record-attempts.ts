@@ -71,18 +71,18 @@ function recordStatement(results: readonly (Reservation & AttemptResult)[]) {
     attempt_id: attempt ? newId("attempt") : null,
     in_seconds: outcome.status === "pending" ? outcome.inSeconds : null,
     reason: ("error" in outcome ? outcome.error : undefined) ?? attempt?.error ?? null,
-    ...{ status: attempt?.status ?? null, error: attempt?.error ?? null },
+    ...{ http_status: attempt?.status ?? null, error: attempt?.error ?? null },
     ...{ latency_ms: attempt?.latencyMs ?? 0, response: attempt?.response ?? null },
   }));
   return sql`
     with given as materialized (
       select * from json_to_recordset(${JSON.stringify(given)}::text::json) as g(n int, client_id text, id text,
-        claim bigint, status text, attempt_id text, in_seconds float8, reason text, status int, error text, latency_ms int,
+        claim bigint, status text, attempt_id text, in_seconds float8, reason text, http_status int, error text, latency_ms int,
         response text) order by client_id, id -- the order of the locks
     ), recorded as (
       update deliveries d set
         status = g.status, attempts = d.attempts + (g.attempt_id is not null)::int,
-        last_status = case when g.attempt_id is not null then g.status else d.last_status end,
+        last_status = case when g.attempt_id is not null then g.http_status else d.last_status end,
         last_error = g.reason, admitted_until = null,
         next_attempt_at = clock_timestamp() + make_interval(secs => g.in_seconds),
         finished_at = case when g.status <> 'pending' then clock_timestamp() end
@@ -90,7 +90,7 @@ function recordStatement(results: readonly (Reservation & AttemptResult)[]) {
       returning g.*, d.endpoint_id, d.attempts as made
     ), kept as (
       insert into delivery_attempts (client_id, id, delivery_id, endpoint_id, attempt, status, error, latency_ms, response)
-      select client_id, attempt_id, id, endpoint_id, made, status, error, latency_ms, response
+      select client_id, attempt_id, id, endpoint_id, made, http_status, error, latency_ms, response
       from recorded where attempt_id is not null
     ), judged as materialized ( -- by endpoint; failures: those after its last success
       select client_id, endpoint_id, bool_or(status = 'delivered') as succeeded, bool_or(status <> 'delivered') as failed,
