@@ -9,6 +9,7 @@ import { objectionsToHeaders } from "./endpoints/headers.ts";
 
 export const endpointId = Id("endpoint", examples.endpoint);
 const statuses = ["enabled", "disabled"] as const;
+const maxHeaderValue = 2000;
 
 export const fields = {
   // Not redacted in the audit log, which must show where a client's events were sent and since when.
@@ -45,9 +46,10 @@ export const fields = {
       examples: [["call.*", "agent.created"]],
     }),
   headers: z
-    .record(z.string().max(256), z.string().max(2000))
+    .record(z.string().max(256), z.string().max(maxHeaderValue, `Use at most ${maxHeaderValue} characters.`))
     .superRefine((headers, check) => {
       for (const { name, message } of objectionsToHeaders(headers)) {
+        if (name !== null && headers[name]!.length > maxHeaderValue) continue; // the length is already an issue
         check.addIssue({ code: "custom", path: name === null ? [] : [name], message });
       }
     })

@@ -90,7 +90,7 @@ describe("a credential", () => {
     expect(down.body.data.statusReason).toContain("is unavailable");
     const narrow = await put("elevenlabs", key("narrow"));
     expect(narrow.body.data).toMatchObject({ status: "unverified" });
-    expect(narrow.body.data.statusReason).toContain("no way to ask");
+    expect(narrow.body.data.statusReason).toContain("no way to verify");
   });
 
   test("can be verified again, and its status shows the result", async () => {
@@ -125,7 +125,7 @@ describe("a credential", () => {
     for (const [provider, secret, path] of cases) {
       const answer = await put(provider, secret);
       expect([provider, answer.status, paths(answer)]).toEqual([provider, 400, [path]]);
-      expect(answer.body.error.message).toContain("At least 8 characters.");
+      expect(answer.body.error.message).toContain("Use at least 8 characters.");
     }
     const short = await h.patch("/auth/providers/tts", { provider: "elevenlabs", apiKey: "1234567" });
     expect([short.status, paths(short)]).toEqual([400, ["apiKey"]]);
@@ -174,7 +174,7 @@ describe("a credential", () => {
       code: "credential_not_found",
     });
     const asBob = h.deps.db.asClient({ clientId: h.bob.clientId }, (tx) => requireCredential(tx, "inworld"));
-    await expect(asBob).rejects.toMatchObject({ fault: "credential_not_found" });
+    await expect(asBob).rejects.toMatchObject({ errorCode: "credential_not_found" });
   });
 
   test("of one's own has a limit", async () => {
@@ -216,10 +216,10 @@ describe("deleting", () => {
       values (${clientId}, ${voiceId}, 'Vera', 'en', 'external', 'elevenLabs', 'active', 'pacc_platform')`;
     const refused = await h.remove("/auth/providers/elevenlabs");
     expect(fault(refused)).toEqual({ status: 409, code: "credential_in_use" });
-    expect(refused.body.error.details).toEqual([
-      { path: "agents", message: `${agentId} (Ann)` },
-      { path: "tools", message: `${toolId} (find)` },
-      { path: "voices", message: `${voiceId} (Vera)` },
+    expect(refused.body.error.details).toMatchObject([
+      { path: "agents", id: agentId, name: "Ann" },
+      { path: "tools", id: toolId, name: "find" },
+      { path: "voices", id: voiceId, name: "Vera" },
     ]);
     expect(fault(await h.patch("/auth/providers/tts", { provider: "elevenlabs", apiKey: null }))).toMatchObject({
       code: "credential_in_use",
