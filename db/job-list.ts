@@ -184,8 +184,8 @@ export const jobs = {
       provider: z.string().nullable(),
       eventType: z.string().nullable(),
       statuses: z.array(z.string()).min(1),
-      since: z.iso.datetime(),
-      until: z.iso.datetime(),
+      createdAfter: z.iso.datetime(),
+      createdBefore: z.iso.datetime(),
       /** The id of the last webhook that was examined. */
       after: z.string().nullable(),
     }),

@@ -4,7 +4,7 @@ import { enqueue } from "../db/queue.ts";
 import { eventEnvelope } from "../routers/events/service.ts";
 import type { Cipher } from "../routers/ports/vault.ts";
 import { SendFailed, type WebhookRequest } from "../routers/ports/webhook-sender.ts";
-import { listSetApartSubjects, clearSetApart } from "../routers/set-apart/service.ts";
+import { clearSetApart, listSetApartSubjects } from "../routers/set-apart/service.ts";
 import {
   clientsWithWork,
   dispatchLimits,
@@ -12,18 +12,18 @@ import {
   queueLagSeconds,
   refill,
 } from "../routers/webhooks/deliveries/dispatch.ts";
-import { fanOutEvents, matchEndpoints, type EventRef } from "../routers/webhooks/deliveries/fan-out.ts";
+import { type EventRef, fanOutEvents, matchEndpoints } from "../routers/webhooks/deliveries/fan-out.ts";
 import { type LoadedDelivery, loadDeliveries } from "../routers/webhooks/deliveries/load-deliveries.ts";
 import { messageTo, type Recipient } from "../routers/webhooks/deliveries/message.ts";
 import {
   type Attempt,
-  disableAfter,
   type AttemptResult,
   type Reservation,
   recordAttempts,
 } from "../routers/webhooks/deliveries/record-attempts.ts";
 import { nextAttemptInSeconds } from "../routers/webhooks/deliveries/schedule.ts";
-import { reserveDueSlots, releaseSlot, type SlotRequest } from "../routers/webhooks/deliveries/slots.ts";
+import type { SlotRequest } from "../routers/webhooks/deliveries/slot-reservation.ts";
+import { releaseSlot, reserveDueSlots } from "../routers/webhooks/deliveries/slots.ts";
 import { hideHeaders, openHeaders } from "../routers/webhooks/endpoints/headers.ts";
 import { disableFailing } from "../routers/webhooks/endpoints/service.ts";
 import { createBatcher, isOfTheData } from "./runtime/batcher.ts";
@@ -236,12 +236,7 @@ function outcomeOf(
 /** Its receiver is gone, or has done nothing but fail: unless it has recovered meanwhile, it is switched off. */
 export const disable: Task<"webhooks.disable"> = {
   async run({ endpointId, why }, ctx) {
-    const reason = {
-      gone: "The receiver answered 410 Gone.",
-      failures: `${disableAfter.consecutiveFailures} attempts failed one after the other.`,
-      days: `Every attempt of ${disableAfter.days} days failed.`,
-    }[why];
-    const disabled = await ctx.asClient((tx) => disableFailing(tx, endpointId, why, reason));
+    const disabled = await ctx.asClient((tx) => disableFailing(tx, endpointId, why));
     if (disabled) ctx.log.error({ alert: true, endpoint_id: endpointId, why }, "a webhook endpoint was switched off");
   },
 };

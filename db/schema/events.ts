@@ -63,7 +63,7 @@ export const webhookEndpoints = pgTable(
     status: text({ enum: ["enabled", "disabled"] })
       .notNull()
       .default("enabled"),
-    disabledReason: text(),
+    disabledCode: text({ enum: ["request", "gone", "failures", "days"] }),
     disabledAt: at(),
     /** Events between these two were not queued, because the endpoint was disabled. Null: nothing is missed. */
     missedSince: at(),
@@ -120,8 +120,8 @@ export const webhookReplays = pgTable(
     endpointId: text().notNull(),
     /** `dead`: the dead letters. `missed`: events that were never queued. `all`: every event that the endpoint subscribes to. */
     which: text({ enum: ["dead", "missed", "all"] }).notNull(),
-    since: at().notNull(),
-    until: at().notNull(),
+    createdAfter: at().notNull(),
+    createdBefore: at().notNull(),
     eventTypes: text().array(),
     status: text({ enum: ["running", "completed", "cancelled"] })
       .notNull()

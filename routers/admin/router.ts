@@ -39,7 +39,7 @@ import {
 
 const operator = (ctx: { principal: { id: string } }) => ({ id: ctx.principal.id, kind: "operator" as const });
 
-/** For those who run the installation. */
+/** Endpoints for operators of the installation. */
 export const admin = router({
   ingress: adminIngress,
   setApart: adminSetApart,
@@ -49,7 +49,7 @@ export const admin = router({
       .meta(
         rest("POST", "/admin/clients", "platform:write", "Create a client", {
           description:
-            "Makes a client without members. With `ownerEmail` its first owner is invited too: the answer has the invitation's token, this once, and nothing is sent by us.",
+            "Creates a client without members. With `ownerEmail` it also invites the first owner: the response contains the invitation token, which is not shown again. We send no email.",
         }),
       )
       .input(CreateClient)
@@ -65,7 +65,7 @@ export const admin = router({
     list: operatorQuery
       .meta(
         rest("GET", "/admin/clients", "platform:read", "List clients", {
-          description: "All clients of the installation, newest first, suspended ones too.",
+          description: "All clients of the installation, newest first, including suspended ones.",
           faults: ["cursor_invalid"],
         }),
       )
@@ -76,7 +76,7 @@ export const admin = router({
     get: operatorQuery
       .meta(
         rest("GET", "/admin/clients/{id}", "platform:read", "Get a client", {
-          description: "Its name, time zone and metadata, and whether it is suspended, and why.",
+          description: "Includes its name, time zone, metadata, and its status with the reason of a suspension.",
           faults: ["client_not_found"],
         }),
       )
@@ -88,7 +88,7 @@ export const admin = router({
       .meta(
         rest("POST", "/admin/clients/{id}/suspend", "platform:write", "Suspend a client", {
           description:
-            "Its keys and tokens answer 403 at once. What it had queued waits; what is under way at a provider is settled.",
+            "Requests with its keys and tokens return 403 immediately. Queued work waits; running provider commands are completed.",
           faults: ["client_not_found"],
         }),
       )
@@ -100,7 +100,7 @@ export const admin = router({
       .meta(
         rest("POST", "/admin/clients/{id}/resume", "platform:write", "Resume a client", {
           description:
-            "Its keys and tokens are let in again from now on, and what waited goes its way. Where a client is not suspended nothing changes.",
+            "Its keys and tokens work again, and queued work continues. For a client that is not suspended nothing changes.",
           faults: ["client_not_found"],
         }),
       )
@@ -114,14 +114,14 @@ export const admin = router({
       .meta(
         rest("POST", "/admin/clients/{id}/credits", "platform:write", "Give a client credits", {
           description:
-            "Posts them to its ledger, where the client reads the reason, and tells it by `credits.granted`. Send an Idempotency-Key: then a request that is repeated gives once. What was given is not taken back.",
+            "Adds an entry to its ledger, with the reason, and emits `credits.granted`. Send an Idempotency-Key, so that a retried request gives credits once. Granted credits cannot be taken back.",
           faults: ["client_not_found"],
         }),
       )
       .input(GiveCredits)
       .output(Balance)
       .mutation(async ({ ctx, input: { amountMicros, reason } }) => {
-        // Of its own, and not the request's id, which the caller chooses: what is sent twice on purpose is given twice.
+        // A new id, not the request id, which the caller chooses: two intended requests grant twice.
         await grantCredits(ctx.tx, newId("grant"), amountMicros, reason);
         return balancesOf(ctx.tx);
       }),
@@ -135,7 +135,7 @@ export const admin = router({
     list: operatorQuery
       .meta(
         rest("GET", "/admin/clients/{id}/members", "platform:read", "List the members of a client", {
-          description: "Those who belong to it now, newest first, each with a role.",
+          description: "Current members, newest first, each with a role.",
           faults: ["client_not_found", "cursor_invalid"],
         }),
       )
@@ -148,9 +148,9 @@ export const admin = router({
 
     invite: operatorCommand
       .meta(
-        rest("POST", "/admin/clients/{id}/invitations", "platform:write", "Invite somebody to a client", {
+        rest("POST", "/admin/clients/{id}/invitations", "platform:write", "Create an invitation to a client", {
           description:
-            "Answers a token, this once: nothing is sent by us. Whoever shows it joins with this role; an operator may invite an owner.",
+            "Returns a token, which is not shown again. We send no email. A person who accepts with the token joins with this role. An operator can invite an owner.",
           status: 201,
           faults: ["client_not_found"],
         }),
@@ -164,9 +164,9 @@ export const admin = router({
 
     update: operatorClientCommand
       .meta(
-        rest("PATCH", "/admin/clients/{id}/members/{memberId}", "platform:write", "Give a member another role", {
+        rest("PATCH", "/admin/clients/{id}/members/{memberId}", "platform:write", "Change the role of a member", {
           description:
-            "It holds from that person's next request on. API keys of theirs that may do more than the new role are revoked, and named in the answer. A client keeps at least one owner.",
+            "Applies from the person's next request. Their API keys with more scopes than the new role are revoked and listed in the response. A client keeps at least one owner.",
           faults: ["client_not_found", "member_not_found", "owner_required"],
         }),
       )
@@ -181,7 +181,7 @@ export const admin = router({
         rest("DELETE", "/admin/clients/{id}/members/{memberId}", "platform:write", "Remove a member", {
           status: 200,
           description:
-            "That person is let in no more. API keys that they made are revoked with it, and named in the answer; invitations that they made are withdrawn. A client keeps at least one owner.",
+            "The person loses access. API keys that they created are revoked and listed in the response; invitations that they created are withdrawn. A client keeps at least one owner.",
           faults: ["client_not_found", "member_not_found", "owner_required"],
         }),
       )
@@ -195,9 +195,9 @@ export const admin = router({
   prices: router({
     list: operatorQuery
       .meta(
-        rest("GET", "/admin/clients/{id}/prices", "platform:read", "List the prices that a client has of its own", {
+        rest("GET", "/admin/clients/{id}/prices", "platform:read", "List the prices of a client", {
           description:
-            "Those made last come first. In force is the one with the latest `effectiveFrom` that has come; where it says `inherits`, the price book holds.",
+            "The client's own prices, newest first. The active price has the latest `effectiveFrom` in the past. If its `inherits` is true, the default prices apply.",
           faults: ["client_not_found", "cursor_invalid"],
         }),
       )
@@ -207,9 +207,9 @@ export const admin = router({
 
     set: operatorCommand
       .meta(
-        rest("POST", "/admin/clients/{id}/prices", "platform:write", "Give a client a price of its own", {
+        rest("POST", "/admin/clients/{id}/prices", "platform:write", "Set the price of a client", {
           status: 201,
-          description: "A new version: what has begun keeps the price that it began with.",
+          description: "Creates a new version. Calls that have started keep their price.",
           faults: ["client_not_found"],
         }),
       )
@@ -219,9 +219,9 @@ export const admin = router({
 
     drop: operatorCommand
       .meta(
-        rest("DELETE", "/admin/clients/{id}/prices", "platform:write", "Have the price book hold for a client again", {
+        rest("DELETE", "/admin/clients/{id}/prices", "platform:write", "Reset a client to the default prices", {
           description:
-            "From now on; what has begun keeps the price that it began with. A price of the client's own that was set for a later time still comes into force then.",
+            "Applies from now on. Calls that have started keep their price. A price that was set for a later time still applies from that time.",
           faults: ["client_not_found"],
         }),
       )

@@ -1,21 +1,16 @@
 import { z } from "zod";
-import { Client, keepApiKeys, Role } from "../clients/schema.ts";
+import { Client, Invite, keepApiKeys, Role } from "../clients/schema.ts";
 import { examples, Id, Metadata, Timestamp } from "../core/fields.ts";
 import { PageInput, pageOf } from "../core/pagination.ts";
 
 const clientId = Id("client", examples.client);
-const email = z
-  .email()
-  .max(254)
-  .transform((text) => text.toLowerCase())
-  .meta({ redact: "personal", examples: ["ada@example.com"] });
 
 export const CreateClient = z.strictObject({
   name: Client.shape.name,
   timezone: Client.shape.timezone.default("UTC"),
   metadata: Metadata.default({}),
-  ownerEmail: email.optional().meta({
-    description: "Who is invited as the first owner; the answer has the token.",
+  ownerEmail: Invite.shape.email.optional().meta({
+    description: "The person to invite as the first owner. The response contains the invitation token.",
     redact: "personal",
     examples: ["ada@example.com"],
   }),
@@ -27,7 +22,7 @@ export const CreatedClient = Client.extend({
     .string()
     .nullable()
     .meta({
-      description: "Of the first owner's invitation. Shown this once.",
+      description: "The token of the first owner's invitation. It is not shown again.",
       redact: "secret",
       examples: ["pbi_3kTzQ…"],
     }),
@@ -36,14 +31,14 @@ export type CreatedClient = z.output<typeof CreatedClient>;
 
 export const ListClients = z.strictObject({
   ...PageInput,
-  status: Client.shape.status.optional().meta({ description: "Those that are let in, or those that are not." }),
+  status: Client.shape.status.optional().meta({ description: "Only clients with this status." }),
   search: z
     .string()
     .trim()
     .min(1)
     .max(100)
     .optional()
-    .meta({ description: "A part of the name.", examples: ["bakery"] }),
+    .meta({ description: "Text that the name contains.", examples: ["bakery"] }),
 });
 export type ListClients = z.output<typeof ListClients>;
 export const AdminClientId = z.strictObject({ id: clientId });
@@ -54,28 +49,18 @@ export const SuspendClient = z.strictObject({
     .trim()
     .min(1)
     .max(500)
-    .meta({ description: "The client reads it.", examples: ["The invoice of October is open."] }),
+    .meta({ description: "The client can read it.", examples: ["The invoice of October is open."] }),
 });
 export type SuspendClient = z.output<typeof SuspendClient>;
 
 export const ListClientMembers = z.strictObject({ ...PageInput, id: clientId, role: Role.optional() });
 const memberId = Id("membership", examples.member).meta({
-  description: "The membership's id, not the person's.",
+  description: "The id of the membership, not of the person.",
   examples: [examples.member],
 });
 export const RemoveClientMember = z.strictObject({ id: clientId, memberId, keepApiKeys });
 export const UpdateClientMember = z.strictObject({ id: clientId, memberId, role: Role, keepApiKeys });
-export const InviteMember = z.strictObject({
-  id: clientId,
-  email,
-  role: Role,
-  expiresInHours: z
-    .int()
-    .min(1)
-    .max(720)
-    .default(168)
-    .meta({ examples: [168] }),
-});
+export const InviteMember = z.strictObject({ id: clientId, ...Invite.shape });
 
 const Micros = z
   .int()
@@ -85,17 +70,17 @@ const Micros = z
 
 const price = {
   creditUsdMicros: Micros.meta({
-    description: "What one credit costs to buy, in millionths of a US dollar.",
+    description: "The price of one credit in millionths of a US dollar.",
     examples: [10000],
   }),
   callMicrosPerMinute: Micros,
   telephoneMicrosPerMinute: Micros.meta({ examples: [1500000] }),
-  voiceCloneMicros: Micros.meta({ description: "Of one voice trained from samples.", examples: [50000000] }),
+  voiceCloneMicros: Micros.meta({ description: "The price of one voice trained from samples.", examples: [50000000] }),
   roundingSeconds: z
     .int()
     .min(1)
     .max(60)
-    .meta({ description: "Durations are rounded up to this.", examples: [6] }),
+    .meta({ description: "Durations are rounded up to a multiple of this.", examples: [6] }),
 };
 
 export const Price = z
@@ -103,7 +88,7 @@ export const Price = z
     id: Id("price", examples.price),
     clientId: clientId.nullable(),
     ...price,
-    inherits: z.boolean().meta({ description: "From here on the price book holds again.", examples: [false] }),
+    inherits: z.boolean().meta({ description: "true: the default prices apply from here on.", examples: [false] }),
     effectiveFrom: Timestamp,
     createdAt: Timestamp,
   })
@@ -123,7 +108,7 @@ export const GiveCredits = z.strictObject({
     .trim()
     .min(1)
     .max(500)
-    .meta({ description: "The client reads it in its ledger.", examples: ["Paid by invoice 2026-0117."] }),
+    .meta({ description: "The client can read it in its ledger.", examples: ["Paid by invoice 2026-0117."] }),
 });
 
 export const ListPrices = z.strictObject({ ...PageInput, id: clientId });
@@ -134,6 +119,6 @@ export const SetPrice = z.strictObject({
   effectiveFrom: z.iso
     .datetime()
     .optional()
-    .meta({ description: "At once, if left out; never in the past.", examples: ["2030-01-01T00:00:00.000Z"] }),
+    .meta({ description: "Default: now. It must not be in the past.", examples: ["2030-01-01T00:00:00.000Z"] }),
 });
 export type SetPrice = z.output<typeof SetPrice>;

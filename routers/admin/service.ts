@@ -1,8 +1,9 @@
-import { and, desc, eq, isNull, lt, lte, ne, or, sql } from "drizzle-orm";
+import { and, desc, eq, isNull, lt, lte, ne, or, type SQL, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { prices } from "../../db/schema/billing.ts";
 import { clients } from "../../db/schema/clients.ts";
+import { dbNow } from "../../db/time.ts";
 import type { Client } from "../clients/schema.ts";
 import { toClient } from "../clients/service.ts";
 import { platformClientId } from "../core/authorize.ts";
@@ -12,9 +13,8 @@ import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
 import { enqueueSyncOfClient } from "../telephony/service.ts";
 import type { CreateClient, ListClients, ListPrices, Price, SetPrice, SuspendClient } from "./schema.ts";
 
-const now = sql`clock_timestamp()` as unknown as Date; // drizzle takes an expression where its types ask for a value
 const notFound = (id: string) => new ApiError("client_not_found", `There is no client ${id}.`);
-/** The operator's own is none that could be suspended, or be given prices. */
+/** Excludes the operator's own client, which cannot be suspended or given prices. */
 const isClient = (id: string) => and(eq(clients.id, id), ne(clients.id, platformClientId));
 
 export async function createClient(tx: Tx, input: Omit<CreateClient, "ownerEmail">): Promise<Client> {
@@ -49,14 +49,11 @@ export async function listClients(tx: Tx, { limit, cursor, status, search }: Lis
   return toPage(key, rows.map(toClient), limit, ({ id }) => id);
 }
 
-/**
- * From the commit on no key and no token of the client is let in; what waits in the queue goes on waiting, and his numbers
- * answer no more.
- */
+/** From the commit on, keys and tokens of the client are rejected, queued work waits, and its phone numbers do not answer. */
 export async function suspendClient(tx: Tx, { id, reason }: SuspendClient): Promise<Client> {
   const [row] = await tx
     .update(clients)
-    .set({ status: "suspended", suspendedReason: reason, suspendedAt: now, updatedAt: now })
+    .set({ status: "suspended", suspendedReason: reason, suspendedAt: dbNow(), updatedAt: dbNow() })
     .where(isClient(id))
     .returning();
   if (!row) throw notFound(id);
@@ -67,7 +64,7 @@ export async function suspendClient(tx: Tx, { id, reason }: SuspendClient): Prom
 export async function resumeClient(tx: Tx, id: string): Promise<Client> {
   const [row] = await tx
     .update(clients)
-    .set({ status: "active", suspendedReason: null, suspendedAt: null, updatedAt: now })
+    .set({ status: "active", suspendedReason: null, suspendedAt: null, updatedAt: dbNow() })
     .where(isClient(id))
     .returning();
   if (!row) throw notFound(id);
@@ -75,7 +72,7 @@ export async function resumeClient(tx: Tx, id: string): Promise<Client> {
   return toClient(row);
 }
 
-/** The client's own prices, newest first; the price in force is the newest whose time has come. */
+/** The client's own prices, newest first. The active price has the latest `effectiveFrom` in the past. */
 export async function listPrices(tx: Tx, { id, limit, cursor }: ListPrices, key: ListKey) {
   await getClient(tx, id);
   const before = readCursor(key, cursor);
@@ -85,56 +82,57 @@ export async function listPrices(tx: Tx, { id, limit, cursor }: ListPrices, key:
     .where(and(eq(prices.clientId, id), before === null ? undefined : lt(prices.id, before)))
     .orderBy(desc(prices.id))
     .limit(limit + 1);
-  return toPage(key, rows.map(onTheWire), limit, (row) => row.id);
+  return toPage(key, rows.map(toPrice), limit, (row) => row.id);
 }
 
-/** What is left out is as it is now. What has begun keeps the price that it began with. */
+/** Omitted fields keep their current value. Calls that have started keep their price. */
 export async function setPrice(tx: Tx, { id, effectiveFrom, ...changes }: SetPrice): Promise<Price> {
   await getClient(tx, id);
   if (effectiveFrom && new Date(effectiveFrom) < new Date()) {
-    const message = "This lies in the past: what was charged stays charged.";
-    throw new ApiError("input_invalid", `effectiveFrom: ${message}`, { details: [{ path: "effectiveFrom", message }] });
+    throw ApiError.invalid("effectiveFrom", "This time is in the past. Past charges cannot change.");
   }
   const { creditUsdMicros, callMicrosPerMinute, telephoneMicrosPerMinute, voiceCloneMicros, roundingSeconds } =
-    await priceNow(tx, id);
-  const present = { creditUsdMicros, callMicrosPerMinute, telephoneMicrosPerMinute, voiceCloneMicros, roundingSeconds };
+    await currentPrice(tx, id);
+  const current = { creditUsdMicros, callMicrosPerMinute, telephoneMicrosPerMinute, voiceCloneMicros, roundingSeconds };
   const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
   return addPrice(tx, {
-    ...present,
+    ...current,
     ...given,
     clientId: id,
-    effectiveFrom: effectiveFrom ? new Date(effectiveFrom) : now,
+    effectiveFrom: effectiveFrom ? new Date(effectiveFrom) : dbNow(),
   });
 }
 
-/** From now on the price book holds for the client again. */
+/** From now on the client has the default prices again. */
 export async function dropPrices(tx: Tx, id: string) {
   await getClient(tx, id);
-  const { id: _, createdAt: __, ...present } = await priceNow(tx, id);
-  await addPrice(tx, { ...present, clientId: id, inherits: true, effectiveFrom: now });
+  const { id: _, createdAt: __, ...current } = await currentPrice(tx, id);
+  await addPrice(tx, { ...current, clientId: id, inherits: true, effectiveFrom: dbNow() });
 }
 
-async function addPrice(tx: Tx, row: Omit<typeof prices.$inferInsert, "id">): Promise<Price> {
+type NewPrice = Omit<typeof prices.$inferInsert, "id" | "effectiveFrom"> & { effectiveFrom: Date | SQL<Date> };
+
+async function addPrice(tx: Tx, row: NewPrice): Promise<Price> {
   const [written] = await tx
     .insert(prices)
     .values({ id: newId("price"), ...row })
     .returning();
-  return onTheWire(written!);
+  return toPrice(written!);
 }
 
-/** In a transaction of the house no wall hides the prices of others. */
-async function priceNow(tx: Tx, clientId: string) {
+/** Needs a system transaction: tenant isolation hides other clients' prices. */
+async function currentPrice(tx: Tx, clientId: string) {
   const rows = await tx
     .select()
     .from(prices)
-    .where(and(lte(prices.effectiveFrom, now), or(isNull(prices.clientId), eq(prices.clientId, clientId))))
+    .where(and(lte(prices.effectiveFrom, dbNow()), or(isNull(prices.clientId), eq(prices.clientId, clientId))))
     .orderBy(desc(prices.effectiveFrom), desc(prices.id));
   const own = rows.find((row) => row.clientId === clientId);
-  const book = rows.find((row) => row.clientId === null);
-  if (!book) throw new Error("The price book is empty.");
-  return own && !own.inherits ? own : book;
+  const standard = rows.find((row) => row.clientId === null);
+  if (!standard) throw new Error("The table of prices has no default price.");
+  return own && !own.inherits ? own : standard;
 }
 
-function onTheWire({ effectiveFrom, createdAt, ...row }: typeof prices.$inferSelect): Price {
+function toPrice({ effectiveFrom, createdAt, ...row }: typeof prices.$inferSelect): Price {
   return { ...row, effectiveFrom: toIso(effectiveFrom), createdAt: toIso(createdAt) };
 }

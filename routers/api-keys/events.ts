@@ -4,7 +4,10 @@ import type { apiKeys } from "../../db/schema/clients.ts";
 
 type Row = typeof apiKeys.$inferSelect;
 
-/** States what became of a key. */
-export async function say(tx: Tx, type: "api_key.created" | "api_key.revoked", { id, name, prefix, scopes }: Row) {
+export async function emitApiKeyEvent(
+  tx: Tx,
+  type: "api_key.created" | "api_key.revoked",
+  { id, name, prefix, scopes }: Row,
+) {
   await emit(tx, type, id, { id, name, prefix, scopes });
 }

@@ -1,16 +1,17 @@
 import { requireScope } from "../core/authorize.ts";
 import { command, providerQuery, query, router } from "../core/procedures.ts";
 import { rest } from "../core/rest-metadata.ts";
-import { saving } from "../credentials/save.ts";
-import { making, ringLater } from "./create.ts";
+import { saveCredential } from "../credentials/save.ts";
+import { lazyCipher, prepareApiKey } from "./create.ts";
 import { ApiKeyId, ApiKeyPage, CreateApiKey, CreatedApiKey, CreatedKey, ListApiKeys, RotateApiKey } from "./schema.ts";
 import { listApiKeys, revokeApiKey, rotateApiKey } from "./service.ts";
 
 export const apiKeys = router({
   create: providerQuery
     .meta(
-      rest("POST", "/auth/api-keys", "api_keys:write", "Create an API key, or save one of another company", {
-        description: "For `kind: provider` the scope credentials:write is needed too; it answers a credential.",
+      rest("POST", "/auth/api-keys", "api_keys:write", "Create an API key", {
+        description:
+          "`kind: platform` creates a key for this API. `kind: provider` saves your key for a provider: it also needs the scope credentials:write and returns a credential.",
         faults: [
           "api_key_limit_reached",
           "credential_refused",
@@ -26,16 +27,16 @@ export const apiKeys = router({
     .output(CreatedKey)
     .mutation(({ ctx, input }) => {
       const { provider, secret } = input;
-      if (!provider || !secret) return ctx.queryProvider(making(input, ctx.principal, ctx.hashKey));
+      if (!provider || !secret) return ctx.queryProvider(prepareApiKey(input, ctx.principal, ctx.hashKey));
       requireScope(ctx.principal.scopes, "credentials:write");
-      return ctx.queryProvider(saving({ provider, secret }, ringLater(ctx.providers, ctx.principal), ctx.providers));
+      return ctx.queryProvider(saveCredential({ provider, secret }, lazyCipher(ctx.providers, ctx.principal), ctx.providers));
     }),
 
   list: query
     .meta(
       rest("GET", "/auth/api-keys", "api_keys:read", "List API keys", {
         description:
-          "Newest first, also those that are revoked or have expired. Of a key only how it begins is shown. `createdBy` lists what one person, or one key, has made.",
+          "Newest first, including revoked and expired keys. Only the prefix of a key is shown. `createdBy` filters by the user or key that created it.",
         faults: ["cursor_invalid"],
       }),
     )
@@ -45,10 +46,10 @@ export const apiKeys = router({
 
   rotate: command
     .meta(
-      rest("POST", "/auth/api-keys/{id}/rotate", "api_keys:write", "Replace an API key by a new one", {
+      rest("POST", "/auth/api-keys/{id}/rotate", "api_keys:write", "Rotate an API key", {
         status: 201,
         description:
-          "The new key has the same name, scopes and expiry, and goes on with the idempotency keys of the old one. You must have its scopes yourself.",
+          "The new key has the same name, scopes and expiry, and shares the idempotency keys of the old one. You must have its scopes yourself.",
         faults: ["api_key_not_found", "api_key_not_active", "api_key_limit_reached"],
       }),
     )
@@ -59,7 +60,7 @@ export const apiKeys = router({
   revoke: command
     .meta(
       rest("DELETE", "/auth/api-keys/{id}", "api_keys:write", "Revoke an API key", {
-        description: "It is refused from now on, everywhere. Revoking it again changes nothing.",
+        description: "Requests with the key are rejected from now on, in all processes.",
         faults: ["api_key_not_found"],
       }),
     )

@@ -3,41 +3,40 @@ import { and, count, desc, eq, isNull, lt, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { apiKeys } from "../../db/schema/clients.ts";
+import { dbNow } from "../../db/time.ts";
 import { ApiError } from "../core/errors.ts";
 import { toIso, toIsoOrNull } from "../core/fields.ts";
 import { activeKeysPerClient } from "../core/limits.ts";
 import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
 import { grants, type Scope } from "../core/scopes.ts";
-import { isActive, lockMaker } from "./creators.ts";
-import { say } from "./events.ts";
+import { isActive, lockCreator } from "./creators.ts";
+import { emitApiKeyEvent } from "./events.ts";
 import type { ApiKey, CreatedApiKey, ListApiKeys, NewApiKey, RotateApiKey } from "./schema.ts";
 
 export type Creator = { id: string; scopes: readonly string[] };
 type Row = typeof apiKeys.$inferSelect;
 
-/** `hash` is the installation's HMAC: what it gives is kept, the key itself is not. */
+/** The installation's HMAC. Only its result is stored, not the key. */
 type Hash = (key: string) => string;
 
-export async function createApiKey(tx: Tx, wanted: NewApiKey, creator: Creator, hash: Hash): Promise<CreatedApiKey> {
-  await refuseBeyond(tx, wanted.scopes, creator);
-  if (wanted.expiresAt && new Date(wanted.expiresAt) <= new Date()) {
-    throw new ApiError("input_invalid", "expiresAt: This lies in the past.", {
-      details: [{ path: "expiresAt", message: "This lies in the past." }],
-    });
+export async function createApiKey(tx: Tx, input: NewApiKey, creator: Creator, hash: Hash): Promise<CreatedApiKey> {
+  await requireScopes(tx, input.scopes, creator);
+  if (input.expiresAt && new Date(input.expiresAt) <= new Date()) {
+    throw ApiError.invalid("expiresAt", "This time is in the past.");
   }
   await refuseTooMany(tx);
-  return insertKey(tx, wanted, creator, hash);
+  return insertKey(tx, input, creator, hash);
 }
 
-/** A key has at most the scopes that its maker has at this moment: those of the credential, within those of the role. */
-async function refuseBeyond(tx: Tx, scopes: readonly Scope[], creator: Creator) {
-  const held = await lockMaker(tx, creator.id);
-  const beyond = scopes.find((scope) => !grants(creator.scopes, scope) || !grants(held, scope));
-  if (beyond)
-    throw new ApiError("scope_missing", `You do not have ${beyond} yourself, so a key of yours cannot have it.`);
+/** A key can only have scopes that its creator has now: those of their credential, within those of their role. */
+async function requireScopes(tx: Tx, scopes: readonly Scope[], creator: Creator) {
+  const held = await lockCreator(tx, creator.id);
+  const missing = scopes.find((scope) => !grants(creator.scopes, scope) || !grants(held, scope));
+  if (missing)
+    throw new ApiError("scope_missing", `Missing scope: ${missing}. A key can only have scopes that you have.`);
 }
 
-/** Counted under a lock, so that two at the same moment do not both become the last. */
+/** Counted under a lock, so that concurrent requests cannot exceed the limit. */
 async function refuseTooMany(tx: Tx) {
   await tx.execute(
     sql`select pg_advisory_xact_lock(hashtextextended('api_keys.create:' || current_setting('app.client_id'), 0))`,
@@ -46,7 +45,7 @@ async function refuseTooMany(tx: Tx) {
   if (active!.n < activeKeysPerClient) return;
   throw new ApiError(
     "api_key_limit_reached",
-    `A client has at most ${activeKeysPerClient} API keys that are neither revoked nor expired. Revoke one first.`,
+    `A client can have ${activeKeysPerClient} active API keys. Revoke one first.`,
   );
 }
 
@@ -68,8 +67,8 @@ async function insertKey(
     createdBy: creator.id,
   };
   const [created] = await tx.insert(apiKeys).values(row).returning();
-  await say(tx, "api_key.created", created!);
-  return { ...onTheWire(created!), key };
+  await emitApiKeyEvent(tx, "api_key.created", created!);
+  return { ...toApiKey(created!), key };
 }
 
 export async function listApiKeys(tx: Tx, { limit, cursor, createdBy }: ListApiKeys, key: ListKey) {
@@ -85,12 +84,12 @@ export async function listApiKeys(tx: Tx, { limit, cursor, createdBy }: ListApiK
     )
     .orderBy(desc(apiKeys.id))
     .limit(limit + 1);
-  return toPage(key, rows.map(onTheWire), limit, ({ id }) => id);
+  return toPage(key, rows.map(toApiKey), limit, ({ id }) => id);
 }
 
 /**
- * A new key of the same name, scopes and expiry; the old one goes at once, or runs out after the grace. The new one goes on
- * with the old one's idempotency keys: a request that was made by the old key and is repeated by the new one is a replay.
+ * Creates a key with the same name, scopes and expiry. The old key is revoked now, or expires after the grace period. The new
+ * key shares the idempotency keys of the old one: a request of the old key, retried with the new one, is a replay.
  */
 export async function rotateApiKey(
   tx: Tx,
@@ -103,34 +102,34 @@ export async function rotateApiKey(
   const isOver = old.revokedAt !== null || (old.expiresAt !== null && old.expiresAt <= new Date());
   if (isOver || old.replacedBy) throw new ApiError("api_key_not_active");
   const scopes = old.scopes as Scope[];
-  await refuseBeyond(tx, scopes, creator);
-  if (graceSeconds === 0) await revokeApiKey(tx, id); // before they are counted: a client with all its keys can rotate one
+  await requireScopes(tx, scopes, creator);
+  if (graceSeconds === 0) await revokeApiKey(tx, id); // before the count, so that a client at its limit can rotate a key
   await refuseTooMany(tx);
-  const wanted = { name: old.name, scopes, expiresAt: old.expiresAt?.toISOString(), rootId: old.rootId ?? old.id };
-  const created = await insertKey(tx, wanted, creator, hash);
-  const runsOut = sql`least(${apiKeys.expiresAt}, clock_timestamp() + make_interval(secs => ${graceSeconds}::float8))`;
+  const copy = { name: old.name, scopes, expiresAt: old.expiresAt?.toISOString(), rootId: old.rootId ?? old.id };
+  const created = await insertKey(tx, copy, creator, hash);
+  const graceEnd = sql<Date>`least(${apiKeys.expiresAt}, clock_timestamp() + make_interval(secs => ${graceSeconds}::float8))`;
   await tx
     .update(apiKeys)
-    .set({ replacedBy: created.id, ...(graceSeconds > 0 ? { expiresAt: runsOut as unknown as Date } : {}) })
+    .set({ replacedBy: created.id, expiresAt: graceSeconds > 0 ? graceEnd : undefined })
     .where(eq(apiKeys.id, id));
   return created;
 }
 
-const apiKeyNotFound = (id: string) => new ApiError("api_key_not_found", `There is no API key ${id}.`);
+const apiKeyNotFound = (id: string) =>
+  new ApiError("api_key_not_found", `There is no API key ${id}, or it was revoked.`);
 
-/** Revoking it again changes nothing. */
+/** A key that is already revoked is not found. */
 export async function revokeApiKey(tx: Tx, id: string) {
   const [revoked] = await tx
     .update(apiKeys)
-    .set({ revokedAt: sql`clock_timestamp()` as unknown as Date })
+    .set({ revokedAt: dbNow() })
     .where(and(eq(apiKeys.id, id), isNull(apiKeys.revokedAt)))
     .returning();
-  if (revoked) return say(tx, "api_key.revoked", revoked);
-  const [known] = await tx.select({ id: apiKeys.id }).from(apiKeys).where(eq(apiKeys.id, id));
-  if (!known) throw apiKeyNotFound(id);
+  if (!revoked) throw apiKeyNotFound(id);
+  await emitApiKeyEvent(tx, "api_key.revoked", revoked);
 }
 
-function onTheWire(row: Row): ApiKey {
+function toApiKey(row: Row): ApiKey {
   return {
     id: row.id,
     name: row.name,

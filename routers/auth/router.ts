@@ -6,9 +6,9 @@ import { describeCaller, listOwnClients } from "./service.ts";
 export const auth = router({
   me: selfQuery
     .meta(
-      rest("GET", "/auth/me", null, "Who am I", {
+      rest("GET", "/auth/me", null, "Get the caller", {
         description:
-          "The person or the API key that is calling, whatever the client. A key's scopes are among it; a person's follow from the role in each client.",
+          "The user or API key of this request, for any client. Includes the scopes of an API key. The scopes of a user come from their role in each client.",
       }),
     )
     .output(Me)
@@ -16,9 +16,9 @@ export const auth = router({
 
   clients: selfQuery
     .meta(
-      rest("GET", "/auth/clients", null, "List the clients that I may act for", {
+      rest("GET", "/auth/clients", null, "List the clients of the caller", {
         description:
-          "For a person those that both the token and an active membership name, with the role in each; for an API key the one that it belongs to.",
+          "For a user: the clients in both the token and the active memberships, with the role in each. For an API key: its client.",
       }),
     )
     .output(OwnClients)

@@ -1,22 +1,19 @@
 import { z } from "zod";
+import { personFields } from "../clients/schema.ts";
 import { examples, Id } from "../core/fields.ts";
 
 export const Me = z
   .object({
-    kind: z.enum(["user", "key"]).meta({ description: "A person with a token, or an API key." }),
+    kind: z.enum(["user", "key"]).meta({ description: "`user`: a person with a user token. `key`: an API key." }),
     id: z.string().meta({ examples: [examples.user] }),
-    email: z
-      .string()
-      .nullable()
-      .meta({ examples: ["ada@example.com"] }),
-    name: z
-      .string()
-      .nullable()
-      .meta({ examples: ["Ada"] }),
+    ...personFields,
     scopes: z
       .array(z.string())
       .nullable()
-      .meta({ description: "Of a key. A person's depend on the client.", examples: [null] }),
+      .meta({
+        description: "The scopes of an API key; null for a user, whose scopes depend on the client.",
+        examples: [null],
+      }),
   })
   .meta({ id: "Me" });
 export type Me = z.output<typeof Me>;
@@ -29,7 +26,7 @@ export const OwnClients = z.object({
       role: z
         .string()
         .nullable()
-        .meta({ description: "null for a key: it has scopes instead.", examples: ["owner"] }),
+        .meta({ description: "null for an API key, which has scopes instead of a role.", examples: ["owner"] }),
       status: z.enum(["active", "suspended"]),
     }),
   ),

@@ -5,10 +5,10 @@ import type { Caller } from "../core/context.ts";
 import { ApiError } from "../core/errors.ts";
 import type { Me, OwnClients } from "./schema.ts";
 
-type Known = Extract<Caller, { kind: "key" | "user" }>;
+type KnownCaller = Extract<Caller, { kind: "key" | "user" }>;
 
-/** Who is calling, whatever the client. */
-export async function describeCaller(db: Database, caller: Known): Promise<Me> {
+/** The user or API key of this request, for any client. */
+export async function describeCaller(db: Database, caller: KnownCaller): Promise<Me> {
   if (caller.kind === "user") {
     const [user] = await db.asUser(caller.userId, (tx) => tx.select().from(users).where(eq(users.id, caller.userId)));
     if (!user) throw new ApiError("unauthenticated");
@@ -22,8 +22,8 @@ export async function describeCaller(db: Database, caller: Known): Promise<Me> {
   return { kind: "key", id: key.id, email: null, name: key.name, scopes: key.scopes };
 }
 
-/** The clients that the caller may act for: both the token and an active membership name them. */
-export async function listOwnClients(db: Database, caller: Known): Promise<OwnClients> {
+/** The clients of the caller: for a user, those in both the token and an active membership. */
+export async function listOwnClients(db: Database, caller: KnownCaller): Promise<OwnClients> {
   if (caller.kind === "key") {
     const { clientId, keyId } = caller;
     const rows = await db.asClient(

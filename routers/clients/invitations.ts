@@ -3,51 +3,51 @@ import { and, desc, eq, isNull, lt, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { invitations, memberships, users } from "../../db/schema/clients.ts";
-import { lockMaker } from "../api-keys/creators.ts";
+import { dbNow, inSeconds } from "../../db/time.ts";
+import { lockCreator } from "../api-keys/creators.ts";
 import { requireScope } from "../core/authorize.ts";
 import type { Person, Principal } from "../core/context.ts";
 import { ApiError } from "../core/errors.ts";
 import { toIso } from "../core/fields.ts";
 import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
 import { grants, scopes } from "../core/scopes.ts";
-import { refuseBeyond, refuseMember } from "./members.ts";
+import { refuseMember, requireRoleScopes } from "./members.ts";
 import type { CreatedInvitation, Invitation, Invite, Joined, ListInvitations } from "./schema.ts";
 
 type Row = typeof invitations.$inferSelect;
-const now = sql`clock_timestamp()` as unknown as Date; // drizzle takes an expression where its types ask for a value
 
-/** Asks somebody to join. The token is shown this once; kept is what the installation's HMAC makes of it. */
+/** Creates an invitation. The token is returned only here; the row stores its HMAC. */
 export async function invite(
   tx: Tx,
   { email, role, expiresInHours }: Invite,
   inviter: Pick<Principal, "id" | "kind" | "scopes"> | { id: string; kind: "operator" },
   hash: (token: string) => string,
-  /** Only in a transaction of the house; else that of the transaction. */
+  /** Only in a system transaction. A tenant transaction sets the client itself. */
   clientId?: string,
 ): Promise<CreatedInvitation> {
-  if (inviter.kind !== "operator") await refuseInvitation(tx, inviter, role);
+  if (inviter.kind !== "operator") await requireInviter(tx, inviter, role);
   const token = `pbi_${randomBytes(32).toString("base64url")}`;
   const [row] = await tx
     .insert(invitations)
     .values({
-      ...(clientId ? { clientId } : {}),
+      clientId,
       id: newId("invitation"),
       email,
       role,
       tokenHash: hash(token),
       invitedBy: inviter.id,
-      expiresAt: sql`clock_timestamp() + make_interval(hours => ${expiresInHours})` as unknown as Date,
+      expiresAt: inSeconds(expiresInHours * 3_600),
     })
     .returning();
-  return { ...onTheWire(row!, new Date()), token };
+  return { ...toInvitation(row!, new Date()), token };
 }
 
-/** An invitation outlives its maker, so it takes what the maker may do at this very moment. */
-async function refuseInvitation(tx: Tx, inviter: Pick<Principal, "id" | "kind" | "scopes">, role: string) {
-  const held = await lockMaker(tx, inviter.id);
+/** An invitation can outlive the access of its creator, so their current scopes are read and locked. */
+async function requireInviter(tx: Tx, inviter: Pick<Principal, "id" | "kind" | "scopes">, role: string) {
+  const held = await lockCreator(tx, inviter.id);
   requireScope(held, "members:write");
   const both = scopes.filter((scope) => grants(held, scope) && grants(inviter.scopes, scope));
-  await refuseBeyond(tx, { ...inviter, scopes: both }, role);
+  await requireRoleScopes(tx, { ...inviter, scopes: both }, role);
 }
 
 export async function listInvitations(tx: Tx, { limit, cursor }: ListInvitations, key: ListKey) {
@@ -58,26 +58,26 @@ export async function listInvitations(tx: Tx, { limit, cursor }: ListInvitations
     .where(before === null ? undefined : lt(invitations.id, before))
     .orderBy(desc(invitations.id))
     .limit(limit + 1);
-  const seenAt = new Date();
-  const items = rows.map((row) => onTheWire(row, seenAt));
+  const now = new Date();
+  const items = rows.map((row) => toInvitation(row, now));
   return toPage(key, items, limit, ({ id }) => id);
 }
 
-/** Doing so again changes nothing; one that was accepted stays so. */
+/** An accepted invitation stays accepted. A second withdrawal is not found. */
 export async function withdrawInvitation(tx: Tx, id: string) {
   const [known] = await tx.select().from(invitations).where(eq(invitations.id, id)).for("update");
-  if (!known) throw new ApiError("invitation_not_found", `There is no invitation ${id}.`);
+  if (!known || known.revokedAt) throw new ApiError("invitation_not_found", `There is no invitation ${id}.`);
   await tx
     .update(invitations)
-    .set({ revokedAt: now })
+    .set({ revokedAt: dbNow() })
     .where(and(eq(invitations.id, id), isNull(invitations.acceptedAt), isNull(invitations.revokedAt)));
 }
 
-/** In a transaction of the house: the person belongs to no client yet. An invitation lets in one person, once. */
+/** Needs a system transaction: the person has no client yet. An invitation can be accepted once. */
 export async function acceptInvitation(tx: Tx, tokenHash: string, person: Person): Promise<Joined> {
   const [open] = await tx
     .update(invitations)
-    .set({ acceptedAt: now })
+    .set({ acceptedAt: dbNow() })
     .where(
       and(
         eq(invitations.tokenHash, tokenHash),
@@ -89,7 +89,7 @@ export async function acceptInvitation(tx: Tx, tokenHash: string, person: Person
     .returning();
   if (!open) throw new ApiError("invitation_not_found");
   if (person.email !== null && person.email !== open.email) throw new ApiError("invitation_forbidden");
-  const userId = await userOf(tx, person, open.email);
+  const userId = await ensureUser(tx, person, open.email);
   await refuseMember(tx, open.clientId, userId);
   const { clientId, role, id } = open;
   await tx.insert(memberships).values({ clientId, id: newId("membership"), userId, role });
@@ -100,7 +100,8 @@ export async function acceptInvitation(tx: Tx, tokenHash: string, person: Person
   return { clientId, userId, role: role as Joined["role"] };
 }
 
-async function userOf(tx: Tx, { subject, name, email }: Person, invited: string): Promise<string> {
+/** Returns the id of the user, who is created on their first invitation. */
+async function ensureUser(tx: Tx, { subject, name, email }: Person, invited: string): Promise<string> {
   await tx
     .insert(users)
     .values({ id: newId("user"), subject, email: email ?? invited, name })
@@ -109,9 +110,9 @@ async function userOf(tx: Tx, { subject, name, email }: Person, invited: string)
   return user!.id;
 }
 
-function onTheWire(row: Row, seenAt: Date): Invitation {
+function toInvitation(row: Row, now: Date): Invitation {
   const { id, email, role, invitedBy, expiresAt, createdAt } = row;
-  const status = row.acceptedAt ? "accepted" : row.revokedAt ? "withdrawn" : expiresAt <= seenAt ? "expired" : "open";
+  const status = row.acceptedAt ? "accepted" : row.revokedAt ? "withdrawn" : expiresAt <= now ? "expired" : "open";
   return {
     id,
     email,

@@ -1,7 +1,7 @@
 import { and, desc, eq, lt, ne } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { memberships, users } from "../../db/schema/clients.ts";
-import { settleMadeBy } from "../api-keys/creators.ts";
+import { revokeCreatedBy } from "../api-keys/creators.ts";
 import type { Principal } from "../core/context.ts";
 import { ApiError } from "../core/errors.ts";
 import { toIso } from "../core/fields.ts";
@@ -16,7 +16,7 @@ const notFound = (id: string) => new ApiError("member_not_found", `There is no m
 const isMember = (clientId: string, id: string) =>
   and(eq(memberships.clientId, clientId), eq(memberships.id, id), eq(memberships.status, "active"));
 
-/** In a transaction of the house the client is not behind a wall: it is always named. */
+/** Names the client explicitly, because a system transaction has no tenant isolation. */
 export async function listMembers(tx: Tx, clientId: string, { limit, cursor, role }: ListMembers, key: ListKey) {
   const before = readCursor(key, cursor);
   const rows = await membersOf(tx)
@@ -30,16 +30,16 @@ export async function listMembers(tx: Tx, clientId: string, { limit, cursor, rol
     )
     .orderBy(desc(memberships.id))
     .limit(limit + 1);
-  return toPage(key, rows.map(onTheWire), limit, ({ id }) => id);
+  return toPage(key, rows.map(toMember), limit, ({ id }) => id);
 }
 
 export async function getMember(tx: Tx, clientId: string, id: string): Promise<Member> {
   const [row] = await membersOf(tx).where(isMember(clientId, id));
   if (!row) throw notFound(id);
-  return onTheWire(row);
+  return toMember(row);
 }
 
-/** Gives a member another role. `actor` null: an operator, who may do anything but leave a client without an owner. */
+/** Changes the role of a member. `actor` null: an operator, whose only limit is that a client keeps an owner. */
 export async function changeRole(
   tx: Tx,
   clientId: string,
@@ -48,16 +48,16 @@ export async function changeRole(
 ): Promise<ChangedMember> {
   const old = await lockMember(tx, clientId, id);
   if (actor) {
-    await refuseBeyond(tx, actor, role);
-    await refuseBeyond(tx, actor, old.role);
+    await requireRoleScopes(tx, actor, role);
+    await requireRoleScopes(tx, actor, old.role);
   }
   if (old.role === "owner" && role !== "owner") await refuseLastOwner(tx, clientId, id);
   await tx.update(memberships).set({ role }).where(isMember(clientId, id));
-  const left = await settleMadeBy(tx, { userId: old.userId, role, keepApiKeys });
-  return { ...(await getMember(tx, clientId, id)), ...left };
+  const revoked = await revokeCreatedBy(tx, { userId: old.userId, role, keepApiKeys });
+  return { ...(await getMember(tx, clientId, id)), ...revoked };
 }
 
-/** The person is let in no more from this moment on, and neither is what they made: the role is read with every request. */
+/** Takes effect on the next request of the person, and of the keys that they created: the role is read on every request. */
 export async function removeMember(
   tx: Tx,
   clientId: string,
@@ -65,28 +65,28 @@ export async function removeMember(
   actor: Actor | null,
 ): Promise<RemovedMember> {
   const old = await lockMember(tx, clientId, id);
-  if (actor && actor.id !== old.userId) await refuseBeyond(tx, actor, old.role);
+  if (actor && actor.id !== old.userId) await requireRoleScopes(tx, actor, old.role);
   if (old.role === "owner") await refuseLastOwner(tx, clientId, id);
   const { email } = await getMember(tx, clientId, id);
   await tx.delete(memberships).where(isMember(clientId, id));
-  const left = await settleMadeBy(tx, { userId: old.userId, role: null, email, keepApiKeys });
-  return { id, userId: old.userId, ...left };
+  const revoked = await revokeCreatedBy(tx, { userId: old.userId, role: null, email, keepApiKeys });
+  return { id, userId: old.userId, ...revoked };
 }
 
-/** Nobody gives, or takes, more than he has himself; and only an owner makes or unmakes one. */
-export async function refuseBeyond(tx: Tx, actor: Actor, role: string) {
+/** A caller can only grant or remove a role within their own scopes. Only an owner can add or remove an owner. */
+export async function requireRoleScopes(tx: Tx, actor: Actor, role: string) {
   const held = await scopesOfRole(tx, role);
-  const beyond = scopes.find((scope) => grants(held, scope) && !grants(actor.scopes, scope));
-  if (beyond) throw new ApiError("scope_missing", `The role ${role} has ${beyond}, which you do not have yourself.`);
+  const missing = scopes.find((scope) => grants(held, scope) && !grants(actor.scopes, scope));
+  if (missing) throw new ApiError("scope_missing", `Missing scope: ${missing}. The role ${role} needs it.`);
   if (role !== "owner") return;
   const [own] = await tx
     .select({ role: memberships.role })
     .from(memberships)
     .where(and(eq(memberships.userId, actor.id), eq(memberships.status, "active"), eq(memberships.role, "owner")));
-  if (actor.kind !== "user" || !own) throw new ApiError("scope_missing", "Only an owner makes or unmakes an owner.");
+  if (actor.kind !== "user" || !own) throw new ApiError("scope_missing", "Only an owner can add or remove an owner.");
 }
 
-/** All owners are locked, in the order of their ids: two who leave at once do not both find the other. */
+/** Locks all owners in the order of their ids, so that two owners who leave concurrently cannot both succeed. */
 async function refuseLastOwner(tx: Tx, clientId: string, id: string) {
   const others = await tx
     .select({ id: memberships.id })
@@ -98,7 +98,7 @@ async function refuseLastOwner(tx: Tx, clientId: string, id: string) {
 }
 
 async function lockMember(tx: Tx, clientId: string, id: string) {
-  // The owners come first and in order, so that two who lock one another's rows do not wait crosswise.
+  // Owners are locked first and in order, which prevents deadlocks.
   await tx
     .select({ id: memberships.id })
     .from(memberships)
@@ -117,18 +117,21 @@ const membersOf = (tx: Tx) =>
     .innerJoin(users, eq(users.id, memberships.userId))
     .$dynamic();
 
-type Found = { member: typeof memberships.$inferSelect; email: string | null; name: string | null };
+type MemberRow = { member: typeof memberships.$inferSelect; email: string | null; name: string | null };
 
-function onTheWire({ member, email, name }: Found): Member {
+function toMember({ member, email, name }: MemberRow): Member {
   const { id, userId, role, createdAt } = member;
   return { id, userId, email, name, role: role as Member["role"], createdAt: toIso(createdAt) };
 }
 
-/** Is this person a member already? */
+/** Throws if this person is already a member. */
 export async function refuseMember(tx: Tx, clientId: string, userId: string) {
   const [known] = await tx
     .select({ id: memberships.id })
     .from(memberships)
     .where(and(eq(memberships.clientId, clientId), eq(memberships.userId, userId), ne(memberships.status, "disabled")));
-  if (known) throw new ApiError("member_exists", undefined, { details: [{ path: "id", message: known.id }] });
+  if (known)
+    throw new ApiError("member_exists", undefined, {
+      details: [{ path: "members", id: known.id, message: "This person is already a member." }],
+    });
 }

@@ -27,9 +27,9 @@ import { currentClientOf, listRoles, updateClient } from "./service.ts";
 export const clients = router({
   current: query
     .meta(
-      rest("GET", "/clients/current", "clients:read", "Get the client that you act for", {
+      rest("GET", "/clients/current", "clients:read", "Get the current client", {
         description:
-          "The one that the API key belongs to; for a person the one that `X-Client-Id` names, or the only one.",
+          "With an API key: the client of the key. With a user token: the client in `X-Client-Id`, or the user's only client.",
       }),
     )
     .output(Client)
@@ -37,8 +37,8 @@ export const clients = router({
 
   update: command
     .meta(
-      rest("PATCH", "/clients/current", "clients:write", "Change the client that you act for", {
-        description: "Its name, time zone and metadata. What is left out stays; `metadata` is replaced whole.",
+      rest("PATCH", "/clients/current", "clients:write", "Update the current client", {
+        description: "Omitted fields keep their value; `metadata` replaces all metadata.",
       }),
     )
     .input(UpdateClient)
@@ -47,8 +47,8 @@ export const clients = router({
 
   roles: query
     .meta(
-      rest("GET", "/clients/current/roles", "members:read", "List the roles and what each may do", {
-        description: "All roles there are, each with its scopes.",
+      rest("GET", "/clients/current/roles", "members:read", "List roles", {
+        description: "All roles with their scopes.",
       }),
     )
     .output(RoleList)
@@ -58,7 +58,7 @@ export const clients = router({
     list: query
       .meta(
         rest("GET", "/clients/current/members", "members:read", "List members", {
-          description: "Those who belong to the client now, newest first, each with a role.",
+          description: "Current members, newest first, each with a role.",
           faults: ["cursor_invalid"],
         }),
       )
@@ -69,7 +69,7 @@ export const clients = router({
     get: query
       .meta(
         rest("GET", "/clients/current/members/{id}", "members:read", "Get a member", {
-          description: "One person with a role. The id is the membership's, not the person's.",
+          description: "A person with their role. The id is that of the membership, not of the person.",
           faults: ["member_not_found"],
         }),
       )
@@ -79,9 +79,9 @@ export const clients = router({
 
     update: command
       .meta(
-        rest("PATCH", "/clients/current/members/{id}", "members:write", "Give a member another role", {
+        rest("PATCH", "/clients/current/members/{id}", "members:write", "Change the role of a member", {
           description:
-            "It holds from that person's next request on. API keys of theirs that may do more than the new role are revoked, and named in the answer. Only an owner makes or unmakes an owner.",
+            "Applies from the person's next request. Their API keys with more scopes than the new role are revoked and listed in the response. Only an owner can add or remove an owner.",
           faults: ["member_not_found", "owner_required"],
         }),
       )
@@ -94,7 +94,7 @@ export const clients = router({
         rest("DELETE", "/clients/current/members/{id}", "members:write", "Remove a member", {
           status: 200,
           description:
-            "API keys that this person made are revoked with it, and named in the answer; invitations that they made are withdrawn.",
+            "The person loses access. API keys that they created are revoked and listed in the response; invitations that they created are withdrawn.",
           faults: ["member_not_found", "owner_required"],
         }),
       )
@@ -106,8 +106,8 @@ export const clients = router({
   invitations: router({
     create: command
       .meta(
-        rest("POST", "/clients/current/invitations", "members:write", "Invite somebody", {
-          description: "Answers a token, this once: nothing is sent by us.",
+        rest("POST", "/clients/current/invitations", "members:write", "Create an invitation", {
+          description: "Returns a token, which is not shown again. Send it to the person yourself: we send no email.",
         }),
       )
       .input(Invite)
@@ -117,8 +117,7 @@ export const clients = router({
     list: query
       .meta(
         rest("GET", "/clients/current/invitations", "members:read", "List invitations", {
-          description:
-            "Newest first, also those that were accepted or withdrawn or have run out. Their tokens are not shown again.",
+          description: "Newest first, including accepted, withdrawn and expired ones, without their tokens.",
           faults: ["cursor_invalid"],
         }),
       )
@@ -129,7 +128,7 @@ export const clients = router({
     withdraw: command
       .meta(
         rest("DELETE", "/clients/current/invitations/{id}", "members:write", "Withdraw an invitation", {
-          description: "Its token lets nobody in any more. One that was accepted stays so: remove the member instead.",
+          description: "The token stops working. To undo an accepted invitation, remove the member.",
           faults: ["invitation_not_found"],
         }),
       )
@@ -140,7 +139,7 @@ export const clients = router({
       .meta(
         rest("POST", "/invitations/{token}/accept", null, "Accept an invitation", {
           description:
-            "With a person's own token. Afterwards the identity provider must name the client in that person's tokens.",
+            "Requires a user token. To give the person access, your identity provider must then add the client to the person's tokens.",
           faults: ["invitation_not_found", "invitation_forbidden", "member_exists"],
         }),
       )

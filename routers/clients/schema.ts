@@ -13,8 +13,8 @@ const fields = {
   timezone: z
     .string()
     .max(64)
-    .refine(isTimezone, "This is not a time zone; one looks like Europe/Berlin.")
-    .meta({ description: "IANA name: what a day is for you.", examples: ["Europe/Berlin"] }),
+    .refine(isTimezone, "Write an IANA time zone, such as Europe/Berlin.")
+    .meta({ description: "The IANA time zone for days in reports and schedules.", examples: ["Europe/Berlin"] }),
   metadata: Metadata,
 };
 
@@ -48,32 +48,37 @@ export type UpdateClient = z.output<typeof UpdateClient>;
 export const roleNames = ["owner", "admin", "member", "viewer"] as const;
 export const Role = z
   .enum(roleNames)
-  .meta({ description: "What each may do: GET /clients/current/roles.", examples: ["member"] });
+  .meta({ description: "A role is a set of scopes: see GET /clients/current/roles.", examples: ["member"] });
 
 export const RoleList = z.object({
   roles: z.array(
     z.object({
       name: Role,
       scopes: z.array(z.string()).meta({
-        description: "`*` stands for all, `*:read` for all that read.",
+        description: "`*` means all scopes, `*:read` all read scopes.",
         examples: [["*:read", "calls:write"]],
       }),
     }),
   ),
 });
 
+/** How a person is shown. */
+export const personFields = {
+  email: z
+    .string()
+    .nullable()
+    .meta({ examples: ["ada@example.com"] }),
+  name: z
+    .string()
+    .nullable()
+    .meta({ examples: ["Ada"] }),
+};
+
 export const Member = z
   .object({
     id: Id("membership", examples.member),
     userId: Id("user", examples.user),
-    email: z
-      .string()
-      .nullable()
-      .meta({ examples: ["ada@example.com"] }),
-    name: z
-      .string()
-      .nullable()
-      .meta({ examples: ["Ada"] }),
+    ...personFields,
     role: Role,
     createdAt: Timestamp,
   })
@@ -90,7 +95,7 @@ export const keepApiKeys = z
   .default(false)
   .meta({
     description:
-      "Keys that this person made, or that keys of theirs made, go on working. Otherwise those that may do more than the person now are revoked.",
+      "true: API keys that this person created, directly or with their keys, keep working. false: those with more scopes than the person now has are revoked.",
     redact: "none",
     examples: [false],
   });
@@ -99,20 +104,20 @@ export type UpdateMember = z.output<typeof UpdateMember>;
 export const RemoveMember = z.strictObject({ ...MemberId.shape, keepApiKeys });
 export type RemoveMember = z.output<typeof RemoveMember>;
 
-/** What becomes of what a person made, when they leave or get another role. */
-const leftBehind = {
-  revokedApiKeys: z.array(KeyRef).meta({ description: "Keys that were revoked with it." }),
-  keptApiKeys: z.array(KeyRef).meta({ description: "Keys of theirs that still work." }),
+/** What happens to keys and invitations of a person who leaves or gets another role. */
+const revocations = {
+  revokedApiKeys: z.array(KeyRef).meta({ description: "API keys that were revoked." }),
+  keptApiKeys: z.array(KeyRef).meta({ description: "API keys of this person that still work." }),
   withdrawnInvitations: z.int().meta({
     description:
-      "How many open invitations were withdrawn: those that the person made, and those to the person's address.",
+      "The number of withdrawn invitations: those that the person created, and those to the person's email address.",
     examples: [0],
   }),
 };
-export const ChangedMember = Member.extend(leftBehind).meta({ id: "ChangedMember" });
+export const ChangedMember = Member.extend(revocations).meta({ id: "ChangedMember" });
 export type ChangedMember = z.output<typeof ChangedMember>;
 export const RemovedMember = z
-  .object({ id: Member.shape.id, userId: Member.shape.userId, ...leftBehind })
+  .object({ id: Member.shape.id, userId: Member.shape.userId, ...revocations })
   .meta({ id: "RemovedMember" });
 export type RemovedMember = z.output<typeof RemovedMember>;
 
@@ -150,7 +155,8 @@ export const CreatedInvitation = z
   .object({
     ...invitation,
     token: z.string().meta({
-      description: "Whoever shows it joins: send it to the person, by a way of your own. Shown this once.",
+      description:
+        "Anyone with this token can accept the invitation. Send it to the person yourself. It is not shown again.",
       redact: "secret",
       examples: ["pbi_3kTzQ…"],
     }),
@@ -165,9 +171,9 @@ export const InvitationId = z.strictObject({ id: Id("invitation", examples.invit
 export const AcceptInvitation = z.strictObject({
   token: z
     .string()
-    .regex(/^pbi_[A-Za-z0-9_-]{43}$/, "This is not the token of an invitation.")
+    .regex(/^pbi_[A-Za-z0-9_-]{43}$/, "This is not an invitation token. It starts with `pbi_`.")
     .meta({
-      description: "What the answer to the invitation showed once.",
+      description: "The token from the response that created the invitation.",
       redact: "secret",
       examples: ["pbi_3kTzQyq0X9n1o2Z7d5cVb8mLw4sRtUe6fGhJkPaSxDc"],
     }),

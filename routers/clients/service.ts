@@ -1,25 +1,25 @@
 import { eq, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { clients, roles } from "../../db/schema/clients.ts";
+import { dbNow } from "../../db/time.ts";
 import { toIso } from "../core/fields.ts";
 import { type Client, roleNames, type UpdateClient } from "./schema.ts";
 
 export type ClientRow = typeof clients.$inferSelect;
 
-const here = sql`${clients.id} = current_setting('app.client_id')`;
+const isCurrentClient = sql`${clients.id} = current_setting('app.client_id')`;
 
 /** The client of this transaction. */
 export async function currentClientOf(tx: Tx): Promise<Client> {
-  const [row] = await tx.select().from(clients).where(here);
+  const [row] = await tx.select().from(clients).where(isCurrentClient);
   return toClient(row!);
 }
 
 export async function updateClient(tx: Tx, changes: UpdateClient): Promise<Client> {
-  const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
   const [row] = await tx
     .update(clients)
-    .set({ ...given, updatedAt: sql`clock_timestamp()` as unknown as Date })
-    .where(here)
+    .set({ ...changes, updatedAt: dbNow() })
+    .where(isCurrentClient)
     .returning();
   return toClient(row!);
 }
@@ -32,7 +32,7 @@ export async function listRoles(tx: Tx) {
   return { roles: found };
 }
 
-/** The scopes of a role, as the database has them. */
+/** The scopes of a role, read from the database. */
 export async function scopesOfRole(tx: Tx, name: string): Promise<string[]> {
   const [row] = await tx.select().from(roles).where(eq(roles.name, name));
   if (!row) throw new Error(`There is no role ${name}.`);

@@ -34,18 +34,15 @@ const oneOf = (words: Record<string, string>) =>
 export const AttemptError = oneOf(attemptErrors);
 export const DeliveryError = oneOf(deliveryErrors);
 
-/** Why an endpoint was switched off. */
-export type DisableCode = "request" | "gone" | "failures" | "days";
+/** An endpoint is disabled automatically at either limit. */
+export const disableAfter = { consecutiveFailures: 100, days: 5 } as const;
 
-/** The row keeps the sentence alone; each says as no other does why. */
-const sentences: Record<DisableCode, RegExp> = {
-  request: /by request/,
-  gone: /410 Gone/,
-  failures: /attempts failed one after the other/,
-  days: /^Every attempt of/,
+/** Why an endpoint was disabled. The row stores the code; the message is made from it. */
+export const disableReasons = {
+  request: "Disabled by request.",
+  gone: "The receiver answered 410 Gone.",
+  failures: `${disableAfter.consecutiveFailures} consecutive attempts failed.`,
+  days: `All attempts of the last ${disableAfter.days} days failed.`,
 };
-
-export const disableCodes = Object.keys(sentences) as DisableCode[];
-
-export const codeOf = (sentence: string | null): DisableCode | null =>
-  sentence === null ? null : (disableCodes.find((code) => sentences[code].test(sentence)) ?? null);
+export type DisableCode = keyof typeof disableReasons;
+export const disableCodes = Object.keys(disableReasons) as [DisableCode, ...DisableCode[]];

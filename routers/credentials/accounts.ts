@@ -7,38 +7,38 @@ import { ApiError } from "../core/errors.ts";
 import type { Cipher } from "../ports/vault.ts";
 import { voiceVendorNames } from "../ports/voice-vendors.ts";
 import { type AccountRow, activeAccount } from "./service.ts";
-import { refuseInhabited, refuseLiveCalls, refuseUnbilledCalls } from "./uses.ts";
+import { refuseLiveCalls, refuseNonEmpty, refuseUnbilledCalls } from "./uses.ts";
 
-/** The account at the voice provider that clients without one of their own share: it is in the environment. */
+/** The voice provider account that clients without their own account share. Its key comes from the environment. */
 export const platformAccount = "pacc_platform";
 
 /**
- * The account that this client's agents, voices, tools and knowledge bases are made in from now on: its own, or the
- * shared one. What was made in another keeps that account's id in its own row, and goes on there.
+ * The account for new agents, voices, tools and knowledge bases of this client: its own, or the shared one. Existing
+ * resources keep the account id in their row and stay there.
  */
 export async function accountFor(tx: Tx): Promise<string> {
   return (await activeAccount(tx))?.id ?? platformAccount;
 }
 
-/** Is it a client's own, and not one of the installation's? Asked behind the wall of the client whose calls are made there. */
+/** Whether the account is the client's own. Needs a transaction of that client. */
 export async function isClientsOwn(tx: Tx, accountId: string): Promise<boolean> {
   return accountId !== platformAccount && (await getAccount(tx, accountId)) !== null;
 }
 
 /**
- * Makes this account the client's own, or gives it another key. The caller holds the row of the credential, so one at a
- * time. A job tells the account where to report its calls; its row must be there before.
+ * Makes this the client's own account, or replaces its key. The caller holds the lock on the credential, which serializes
+ * this. A job then registers our webhook in the account; it needs the row of the account.
  */
-export async function takeAccount(
+export async function connectAccount(
   tx: Tx,
-  ring: Cipher,
+  cipher: Cipher,
   { apiKey, providerName }: { apiKey: string; providerName: string },
 ) {
-  const present = await activeAccount(tx);
-  if (present && present.providerName !== providerName) await retireAccount(tx, present, { force: false });
-  const id = present?.providerName === providerName ? present.id : newId("providerAccount");
-  const sealed = ring.seal(apiKey, id);
-  if (present?.id === id) {
+  const current = await activeAccount(tx);
+  if (current && current.providerName !== providerName) await retireAccount(tx, current, { force: false });
+  const id = current?.providerName === providerName ? current.id : newId("providerAccount");
+  const sealed = cipher.seal(apiKey, id);
+  if (current?.id === id) {
     await tx.update(providerAccounts).set({ apiKey: sealed }).where(eq(providerAccounts.id, id));
   } else {
     const made = await tx
@@ -52,18 +52,18 @@ export async function takeAccount(
   await enqueue(tx, "accounts.connect", { accountId: id }, { key: id });
 }
 
-/** Its key stays, sealed, until nothing needs it any more and a job has removed its webhook there. */
+/** The sealed key is kept until nothing needs it and a job has removed our webhook from the account. */
 export async function retireAccount(tx: Tx, account: AccountRow, { force }: { force: boolean }) {
   await refuseLiveCalls(tx, account);
   if (!force) {
-    await refuseInhabited(tx, account);
+    await refuseNonEmpty(tx, account);
     await refuseUnbilledCalls(tx, account);
   }
   await tx.update(providerAccounts).set({ status: "retired" }).where(eq(providerAccounts.id, account.id));
   await enqueue(tx, "accounts.disconnect", { accountId: account.id }, { key: account.id });
 }
 
-/** The keys of companies of voices belong into the account that speaks with them. */
+/** Publishes the keys of all TTS providers to the account. */
 async function publishAll(tx: Tx) {
   const rows = await tx
     .select({ id: credentials.id, provider: credentials.provider })
@@ -77,7 +77,7 @@ export async function getAccount(tx: Tx, id: string): Promise<AccountRow | null>
   return row ?? null;
 }
 
-/** Keeps the secret of an account's webhook; the first one stays. */
+/** Stores the webhook secret of an account, unless it has one. Returns the stored secret. */
 export async function keepWebhookSecret(tx: Tx, id: string, sealed: Buffer): Promise<Buffer | null> {
   const account = await getAccount(tx, id);
   if (account?.status !== "active" || account.webhookSecret) return account?.webhookSecret ?? null;
@@ -85,7 +85,7 @@ export async function keepWebhookSecret(tx: Tx, id: string, sealed: Buffer): Pro
   return sealed;
 }
 
-/** False when the account was given up meanwhile: then the webhook must go again. */
+/** False if the account was retired in the meantime: then a job removes the webhook. */
 export async function recordWebhook(tx: Tx, id: string, providerWebhookId: string): Promise<boolean> {
   const rows = await tx
     .update(providerAccounts)
@@ -97,13 +97,13 @@ export async function recordWebhook(tx: Tx, id: string, providerWebhookId: strin
   return false;
 }
 
-/** Is nobody left who could be asked about what was made there? */
+/** Whether the account is retired and its key deleted, so that its resources cannot be reached. */
 export async function isForgotten(tx: Tx, accountId: string): Promise<boolean> {
   const account = accountId === platformAccount ? null : await getAccount(tx, accountId);
   return account?.status === "retired" && account.apiKey === null;
 }
 
-/** What opened the account is forgotten; from now on nothing that was made there can be reached. */
+/** Deletes the key of a retired account. After that its resources cannot be reached. */
 export async function forgetAccount(tx: Tx, id: string) {
   await tx
     .update(providerAccounts)

@@ -1,6 +1,6 @@
 import { type CredentialProvider, credentialProviders } from "../ports/vendors.ts";
 
-/** What each provider wants to be shown, and what of it is told to people. The first secret one gives the prefix. */
+/** The fields of a provider's credential. `open` fields are shown; the first secret field provides the prefix. */
 type Kind = { secret: readonly SecretField[]; optional?: readonly SecretField[]; open?: readonly SecretField[] };
 export type SecretField = (typeof secretFields)[number];
 
@@ -41,10 +41,10 @@ export const isKnown = (provider: string): provider is CredentialProvider =>
 
 export const kindOf = (provider: string): Kind => (isKnown(provider) ? kinds[provider] : custom);
 
-/** The one text that a company of voices wants: its key, or its service account as JSON. */
+/** The secret of a TTS provider as text: its key, or its service account as JSON. */
 export const ttsSecret = (fields: Record<string, string>) => fields.apiKey ?? fields.serviceAccount ?? null;
 
-/** What of a secret may be shown: its first characters, a third of it at most, and nothing of a short one. */
+/** The visible prefix of a secret: at most six characters and a third of its length; empty for a short secret. */
 export function prefixOf(secret: string): string {
   const length = Math.min(6, Math.floor(secret.length / 3));
   return length < 4 ? "" : secret.slice(0, length);

@@ -1,6 +1,6 @@
 import { command, providerQuery, query, router } from "../core/procedures.ts";
 import { rest } from "../core/rest-metadata.ts";
-import { removeCredential, saving, verifying } from "./save.ts";
+import { removeCredential, saveCredential, verifyCredential } from "./save.ts";
 import {
   Credential,
   CredentialOf,
@@ -11,10 +11,10 @@ import {
   RemoveCredential,
 } from "./schema.ts";
 import { listProviders } from "./service.ts";
-import { changingTts } from "./tts.ts";
+import { changeTts } from "./tts.ts";
 
 const vault = "provider_credential";
-const faultsOfSaving = [
+const saveErrors = [
   "credential_refused",
   "provider_account_in_use",
   "provider_account_unreachable",
@@ -24,9 +24,9 @@ const faultsOfSaving = [
 export const credentials = router({
   list: query
     .meta(
-      rest("GET", "/auth/providers", "credentials:read", "List providers and your credentials there", {
+      rest("GET", "/auth/providers", "credentials:read", "List providers and your credentials", {
         description:
-          "Every provider, and the secrets of your own, all on one page: whether you have a credential there, how it stands, and whether what the platform has is used instead.",
+          "All providers and your own secrets, on one page. Each shows your credential with its status, or whether the platform's credential is used.",
       }),
     )
     .output(ProviderPage)
@@ -34,23 +34,23 @@ export const credentials = router({
 
   put: providerQuery
     .meta(
-      rest("PUT", "/auth/providers/{provider}", "credentials:write", "Save your credential for a provider", {
+      rest("PUT", "/auth/providers/{provider}", "credentials:write", "Save a credential", {
         description:
-          "It is tried there first: refused, nothing is saved; where nobody can be asked it is saved as `unverified`. " +
-          "A key for ultravox makes that account your own: agents, voices, tools and knowledge bases made from then on live there.",
-        faults: [...faultsOfSaving, "credential_in_use", "provider_unavailable"],
+          "The credential is verified at the provider first. If the provider refuses it, nothing is saved. If it cannot be verified, it is saved as `unverified`. " +
+          "After you save a key for ultravox, new agents, voices, tools and knowledge bases are created in that account.",
+        faults: [...saveErrors, "credential_in_use", "provider_unavailable"],
         vault,
       }),
     )
     .input(PutCredential)
     .output(Credential)
-    .mutation(({ ctx, input }) => ctx.queryProvider(saving(input, ctx.cipher, ctx.providers))),
+    .mutation(({ ctx, input }) => ctx.queryProvider(saveCredential(input, ctx.cipher, ctx.providers))),
 
   remove: command
     .meta(
-      rest("DELETE", "/auth/providers/{provider}", "credentials:write", "Delete your credential for a provider", {
+      rest("DELETE", "/auth/providers/{provider}", "credentials:write", "Delete a credential", {
         description:
-          "Refused while agents, tools or voices need it, unless `force` is true: then they fail. An account at ultravox cannot go while calls in it go on, or, without `force`, are not billed yet. Its key is used for some seconds more, for the bills of calls that are over; one that has not come after about two and a half hours is settled by the seconds that were talked.",
+          "Fails while agents, tools or voices use it, unless `force` is true; then they stop working. An ultravox key cannot be deleted while calls are running, or, without `force`, while calls are not billed. The key is used for some seconds more, to read the cost of ended calls. If that cost is not available after about two and a half hours, the call is billed by its talk time.",
         faults: ["credential_not_found", "credential_in_use"],
       }),
     )
@@ -59,25 +59,25 @@ export const credentials = router({
 
   verify: providerQuery
     .meta(
-      rest("POST", "/auth/providers/{provider}/verify", "credentials:write", "Try a credential at its provider", {
-        description: "Refused there, it is answered with the status `invalid` and the reason.",
+      rest("POST", "/auth/providers/{provider}/verify", "credentials:write", "Verify a credential", {
+        description: "If the provider refuses it, the response has the status `invalid` with the reason.",
         faults: ["credential_not_found", "provider_account_unreachable", "provider_unavailable"],
         vault,
       }),
     )
     .input(CredentialOf)
     .output(Credential)
-    .mutation(({ ctx, input }) => ctx.queryProvider(verifying(input.provider, ctx.cipher, ctx.providers))),
+    .mutation(({ ctx, input }) => ctx.queryProvider(verifyCredential(input.provider, ctx.cipher, ctx.providers))),
 
   tts: providerQuery
     .meta(
-      rest("PATCH", "/auth/providers/tts", "credentials:write", "Configure one company of voices", {
-        description: "The same as saving or deleting the credential of that provider.",
-        faults: [...faultsOfSaving, "credential_in_use", "provider_unavailable"],
+      rest("PATCH", "/auth/providers/tts", "credentials:write", "Configure a TTS provider", {
+        description: "The same as saving or deleting the credential of this provider.",
+        faults: [...saveErrors, "credential_in_use", "provider_unavailable"],
         vault,
       }),
     )
     .input(PatchTts)
     .output(ProviderStatus)
-    .mutation(({ ctx, input }) => ctx.queryProvider(changingTts(input, ctx.cipher, ctx.providers))),
+    .mutation(({ ctx, input }) => ctx.queryProvider(changeTts(input, ctx.cipher, ctx.providers))),
 });

@@ -1,8 +1,9 @@
-import { and, eq, like, ne, sql } from "drizzle-orm";
+import { and, eq, like, ne } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { enqueue } from "../../db/queue.ts";
 import { credentials } from "../../db/schema/credentials.ts";
+import { dbNow } from "../../db/time.ts";
 import { ApiError } from "../core/errors.ts";
 import { resyncAgentsUsing } from "../core/resync-agents.ts";
 import { resyncVoices } from "../core/resync-voices.ts";
@@ -10,7 +11,7 @@ import type { Providers } from "../ports/index.ts";
 import { type Deadline, ProviderError } from "../ports/provider-error.ts";
 import type { Cipher } from "../ports/vault.ts";
 import { isVoiceVendor } from "../ports/voice-vendors.ts";
-import { retireAccount, takeAccount } from "./accounts.ts";
+import { connectAccount, retireAccount } from "./accounts.ts";
 import { isKnown, kindOf, prefixOf } from "./kinds.ts";
 import type { Credential, PutCredential, RemoveCredential, Secret } from "./schema.ts";
 import {
@@ -25,35 +26,35 @@ import {
 import { refuseInUse } from "./uses.ts";
 
 type Fields = Record<string, string>;
-type World = Pick<Providers, "vendors" | "ultravox">;
-/** What trying it came to. `providerName`: of Ultravox, whose account it opens. */
-type Tried = { status: "verified" | "unverified"; reason: string | null; providerName: string | null };
+type ProviderPorts = Pick<Providers, "vendors" | "ultravox">;
+/** The result of a verification. `providerName`: only for Ultravox, the name of the account. */
+type Verification = { status: "verified" | "unverified"; reason: string | null; providerName: string | null };
 
-/** Longer nobody waits for a company to say whether it knows a key: it is saved all the same. */
-const tryMs = 8_000;
-const mostOfOnesOwn = 100;
+/** After this time a credential is saved unverified. */
+const verifyTimeoutMs = 8_000;
+const maxCustomSecrets = 100;
 
-/** Tries it where it comes from, then keeps it. Refused there, nothing is kept. `at`: the field of the input. */
-export function saving(
+/** Verifies the credential at its provider, then stores it. If refused, nothing is stored. `at`: the input field of errors. */
+export function saveCredential(
   { provider, secret }: PutCredential,
-  ring: Cipher | (() => Promise<Cipher>),
-  world: World,
+  cipher: Cipher | (() => Promise<Cipher>),
+  providers: ProviderPorts,
   at = "secret",
 ) {
   const fields = fieldsOf(secret);
   return {
     read: (tx: Tx) => refuseTooMany(tx, provider),
     async execute(_: unknown, deadline: Deadline) {
-      const tried = await tryOut(world, provider, fields, deadline, { at });
-      return { tried, ring: typeof ring === "function" ? await ring() : ring };
+      const verification = await verifyAtProvider(providers, provider, fields, deadline, { at });
+      return { verification, cipher: typeof cipher === "function" ? await cipher() : cipher };
     },
-    record: (tx: Tx, _: unknown, { tried, ring }: { tried: Tried; ring: Cipher }) =>
-      keep(tx, ring, provider, fields, tried),
+    record: (tx: Tx, _: unknown, { verification, cipher }: { verification: Verification; cipher: Cipher }) =>
+      store(tx, cipher, provider, fields, verification),
   };
 }
 
-/** Tries what is kept once more, and keeps what came of it. */
-export function verifying(provider: string, ring: Cipher, world: World) {
+/** Verifies the stored credential again, and records the result. */
+export function verifyCredential(provider: string, cipher: Cipher, providers: ProviderPorts) {
   return {
     async read(tx: Tx) {
       const row = await findCredential(tx, provider);
@@ -62,60 +63,62 @@ export function verifying(provider: string, ring: Cipher, world: World) {
     },
     async execute(row: CredentialRow, deadline: Deadline) {
       try {
-        return await tryOut(world, provider, openRow(ring, row), deadline, { orThrow: true });
+        return await verifyAtProvider(providers, provider, openRow(cipher, row), deadline, { orThrow: true });
       } catch (error) {
         if (error instanceof ApiError && error.errorCode === "credential_refused") return { refused: error.message };
         throw error;
       }
     },
-    async record(tx: Tx, row: CredentialRow, tried: Tried | { refused: string }): Promise<Credential> {
-      if ("refused" in tried) await markCredential(tx, row, { status: "invalid", statusReason: tried.refused });
-      else await markCredential(tx, row, { ...outcome(tried), statusReason: tried.reason });
+    async record(tx: Tx, row: CredentialRow, result: Verification | { refused: string }): Promise<Credential> {
+      if ("refused" in result) await markCredential(tx, row, { status: "invalid", statusReason: result.refused });
+      else await markCredential(tx, row, { ...statusColumns(result), statusReason: result.reason });
       return getCredential(tx, provider);
     },
   };
 }
 
-const outcome = ({ status }: Tried) => ({ status, ...(status === "verified" ? { verifiedAt: new Date() } : {}) });
+const statusColumns = ({ status }: Verification) => ({
+  status,
+  verifiedAt: status === "verified" ? new Date() : undefined,
+});
 
-/** Throws Fault `credential_refused`; of Ultravox, and with `orThrow`, ProviderError when it cannot be asked now. */
-async function tryOut(
-  { vendors, ultravox }: World,
+/** Throws ApiError `credential_refused`. For Ultravox, and with `orThrow`, throws ProviderError if the provider is unavailable. */
+async function verifyAtProvider(
+  { vendors, ultravox }: ProviderPorts,
   provider: string,
   fields: Fields,
   { signal }: Deadline,
   { orThrow = false, at = "secret" } = {},
-): Promise<Tried> {
-  const deadline = { signal: AbortSignal.any([signal, AbortSignal.timeout(tryMs)]) };
-  if (provider === "ultravox") return tryUltravox(ultravox, fields.apiKey ?? "", deadline, at);
-  const unasked = (reason: string): Tried => ({ status: "unverified", reason, providerName: null });
-  if (!isKnown(provider)) return unasked("A secret of your own: there is nobody to ask.");
+): Promise<Verification> {
+  const deadline = { signal: AbortSignal.any([signal, AbortSignal.timeout(verifyTimeoutMs)]) };
+  if (provider === "ultravox") return verifyUltravox(ultravox, fields.apiKey ?? "", deadline, at);
+  const unverified = (reason: string): Verification => ({ status: "unverified", reason, providerName: null });
+  if (!isKnown(provider)) return unverified("This is a secret of your own, so no provider can verify it.");
   try {
-    const answer = await vendors.verify(provider, fields, deadline);
-    if (answer.verdict === "refused") throw refused(answer.reason, at);
-    if (answer.verdict === "unverifiable") return unasked(`${provider} offers no way to ask about this one.`);
+    const result = await vendors.verify(provider, fields, deadline);
+    if (result.verdict === "refused") throw refused(result.reason, at);
+    if (result.verdict === "unverifiable") return unverified(`${provider} offers no way to verify this credential.`);
     return { status: "verified", reason: null, providerName: null };
   } catch (error) {
     if (!(error instanceof ProviderError) || orThrow) throw error;
-    return unasked(`${provider} could not be asked just now; POST /auth/providers/${provider}/verify asks again.`);
+    return unverified(`${provider} is unavailable. Verify again with POST /auth/providers/${provider}/verify.`);
   }
 }
 
-const installations =
-  "This key opens an account of this installation, which its clients share. Bring the key of an account of your own.";
+const sharedAccount = "This key belongs to the shared account of this installation. Use the key of your own account.";
 
-/** Its answer is needed: without it nobody knows whose account the key opens. */
-async function tryUltravox(
-  ultravox: World["ultravox"],
+/** Requires a response from the provider, because only it names the account of the key. */
+async function verifyUltravox(
+  ultravox: ProviderPorts["ultravox"],
   apiKey: string,
   deadline: Deadline,
   at: string,
-): Promise<Tried> {
+): Promise<Verification> {
   if (ultravox.webhookUrl("pacc_new") === null) throw new ApiError("provider_account_unreachable");
   try {
     const { providerName, isInstallations } = await ultravox.describeAccount(apiKey, deadline);
     if (isInstallations)
-      throw new ApiError("provider_account_in_use", installations, { details: [{ path: at, message: installations }] });
+      throw new ApiError("provider_account_in_use", sharedAccount, { details: [{ path: at, message: sharedAccount }] });
     return { status: "verified", reason: null, providerName };
   } catch (error) {
     if (error instanceof ProviderError && error.kind === "refused") throw refused(error.message, at);
@@ -126,40 +129,46 @@ async function tryUltravox(
 const refused = (reason: string, path: string) =>
   new ApiError("credential_refused", reason, { details: [{ path, message: reason }] });
 
-async function keep(tx: Tx, ring: Cipher, provider: string, fields: Fields, tried: Tried): Promise<Credential> {
+async function store(
+  tx: Tx,
+  cipher: Cipher,
+  provider: string,
+  fields: Fields,
+  verification: Verification,
+): Promise<Credential> {
   const { secret, open = [] } = kindOf(provider);
-  const shown = {
+  const columns = {
     provider,
     prefix: prefixOf(fields[secret[0] ?? ""] ?? ""),
     details: Object.fromEntries(open.map((name) => [name, fields[name] ?? ""])),
-    statusReason: tried.reason,
-    verifiedAt: null,
-    ...outcome(tried),
-    updatedAt: sql`clock_timestamp()` as unknown as Date,
+    statusReason: verification.reason,
+    status: verification.status,
+    verifiedAt: verification.status === "verified" ? new Date() : null,
+    updatedAt: dbNow(),
   };
   const text = JSON.stringify(fields);
   const id = newId("credential");
   const [made] = await tx
     .insert(credentials)
-    .values({ id, ...shown, sealed: ring.seal(text, id) })
+    .values({ id, ...columns, sealed: cipher.seal(text, id) })
     .onConflictDoNothing()
     .returning({ id: credentials.id });
   const rowId = made?.id ?? (await lock(tx, provider)).id;
-  // Sealed anew for the row that was there: what is sealed for one row does not open in another.
+  // Sealed again for the existing row: a value sealed for one row cannot be opened in another.
   if (!made)
     await tx
       .update(credentials)
-      .set({ ...shown, sealed: ring.seal(text, rowId) })
+      .set({ ...columns, sealed: cipher.seal(text, rowId) })
       .where(eq(credentials.id, rowId));
-  if (tried.providerName !== null) {
-    await takeAccount(tx, ring, { apiKey: fields.apiKey ?? "", providerName: tried.providerName });
+  if (verification.providerName !== null) {
+    await connectAccount(tx, cipher, { apiKey: fields.apiKey ?? "", providerName: verification.providerName });
   }
   await publish(tx, provider, rowId);
   await resyncAgentsUsing(tx, "credential", rowId);
   return getCredential(tx, provider);
 }
 
-/** Deleted is deleted: the sealed secret is gone with the row. */
+/** Deletes the credential with its sealed secret. */
 export async function removeCredential(tx: Tx, { provider, force }: RemoveCredential) {
   const row = await lock(tx, provider);
   if (!force) await refuseInUse(tx, row);
@@ -175,7 +184,7 @@ async function lock(tx: Tx, provider: string): Promise<CredentialRow> {
   return row;
 }
 
-/** The key of a company of voices goes into the client's own account, and never into the shared one. */
+/** Publishes the key of a TTS provider to the client's own account, never to the shared one. */
 async function publish(tx: Tx, provider: string, credentialId: string) {
   if (!isVoiceVendor(provider)) return;
   await resyncVoices(tx, provider);
@@ -189,11 +198,11 @@ async function refuseTooMany(tx: Tx, provider: string) {
     .select({ id: credentials.id })
     .from(credentials)
     .where(and(like(credentials.provider, "custom-%"), ne(credentials.provider, provider)))
-    .limit(mostOfOnesOwn);
-  if (others.length >= mostOfOnesOwn) throw new ApiError("credential_limit_reached");
+    .limit(maxCustomSecrets);
+  if (others.length >= maxCustomSecrets) throw new ApiError("credential_limit_reached");
 }
 
-/** As it is sealed: texts by name; a file is its text. */
+/** The fields in the form that is sealed: a service account file is stored as its JSON text. */
 function fieldsOf(secret: Secret): Fields {
   const entries = Object.entries(secret).filter(([, value]) => value !== undefined);
   return Object.fromEntries(

@@ -6,34 +6,33 @@ import { readSipHost } from "../core/sip-address.ts";
 import { voiceVendorNames } from "../ports/voice-vendors.ts";
 import { kindOf, providerPattern, secretFields } from "./kinds.ts";
 
-/** Visible ASCII: what a header, an address or a command line carries unchanged. */
+/** Visible ASCII, which headers, addresses and command lines carry unchanged. */
 const token = (max = 500) =>
   z
     .string()
     .trim()
     .max(max)
-    .regex(/^[\x21-\x7e]+$/, "Visible ASCII, without spaces.");
+    .regex(/^[\x21-\x7e]+$/, "Use visible ASCII characters without spaces.");
 
-/** Cutting a shorter one out of what is shown would cut words, and so spell it out. */
-const shortest = 8;
-const tooShort = `At least ${shortest} characters.`;
-const secretToken = () => token().min(shortest, tooShort);
+/** Masking a shorter secret in responses would also match ordinary words, and so reveal it. */
+const minSecretLength = 8;
+const tooShort = `Use at least ${minSecretLength} characters.`;
+const secretToken = () => token().min(minSecretLength, tooShort);
 
 export const ProviderName = z
   .string()
-  .regex(providerPattern, "There is no such provider. `custom-<name>` is a secret of your own, for tools.")
+  .regex(providerPattern, "There is no such provider. For a secret of your own, use `custom-<name>`.")
   .meta({
-    description:
-      "One of the list that `GET /auth/providers` gives, or `custom-<name>`: a secret of your own, for tools.",
+    description: "A provider from `GET /auth/providers`, or `custom-<name>` for a secret of your own that tools use.",
     examples: ["elevenlabs"],
   });
 
 const ServiceAccount = boundedRecord(z.string().max(100), z.string().max(10_000), 30, "fields").refine(
   (file) => file.private_key && file.client_email,
-  "This is no service account's key: `private_key` and `client_email` are missing.",
+  "This is not a service account key: it needs `private_key` and `client_email`.",
 );
 
-/** Every field that any provider knows. Which ones are wanted is the provider's: see `checkSecret`. */
+/** The fields of all providers. `checkSecret` checks which ones a provider needs. */
 export const Secret = z
   .strictObject({
     apiKey: secretToken().meta({
@@ -41,25 +40,25 @@ export const Secret = z
       examples: ["sk_0123456789abcdef"],
     }),
     publicKey: token().meta({
-      description: "telnyx: what its webhooks are verified with.",
+      description: "telnyx: the public key that verifies its webhooks.",
       examples: ["e5Ldaa0123456789="],
     }),
     accountSid: token(64).meta({ description: "twilio.", examples: ["AC0123456789abcdef0123456789abcdef"] }),
     authId: token(64).meta({ description: "plivo.", examples: ["MAXXXXXXXXXXXXXXXXXX"] }),
     authToken: secretToken().meta({ description: "twilio, plivo.", examples: ["0123456789abcdef"] }),
     host: token(253).meta({
-      description: "sip: the trunk, with its port if need be.",
+      description: "sip: the host of the trunk, with an optional port.",
       examples: ["sip.example.com:5061"],
     }),
     username: token(100).meta({ description: "sip.", examples: ["patchbay"] }),
     password: z
       .string()
-      .min(shortest, tooShort)
+      .min(minSecretLength, tooShort)
       .max(200)
-      .regex(/^[^\p{Cc}]+$/u, "No control characters.")
+      .regex(/^[^\p{Cc}]+$/u, "Remove control characters.")
       .meta({ description: "sip.", examples: ["0123456789abcdef"] }),
     serviceAccount: ServiceAccount.meta({
-      description: "google: the key of a service account, as it was downloaded.",
+      description: "google: the service account key file, as downloaded.",
       examples: [
         {
           type: "service_account",
@@ -70,35 +69,35 @@ export const Secret = z
     }),
     value: z
       .string()
-      .min(shortest, tooShort)
+      .min(minSecretLength, tooShort)
       .max(4000)
-      .regex(/^[\x20-\x7e]+$/, "Printable ASCII.")
-      .refine((text) => !text.includes("{{"), "Without `{{`: the voice provider would take it for a variable.")
-      .meta({ description: "custom-<name>: what a tool shows, as it is sent.", examples: ["0123456789abcdef"] }),
+      .regex(/^[\x20-\x7e]+$/, "Use printable ASCII characters.")
+      .refine((text) => !text.includes("{{"), "Remove `{{`: the voice provider treats it as a variable.")
+      .meta({ description: "custom-<name>: the secret that a tool sends, unchanged.", examples: ["0123456789abcdef"] }),
   })
   .partial()
   .meta({
-    description: "The provider's own fields; one that it does not know is refused by name. Never given back.",
+    description: "The fields of the provider; an unknown field is an error. They are never returned.",
     examples: [{ apiKey: "sk_0123456789abcdef" }],
     redact: "secret",
   });
 export type Secret = z.output<typeof Secret>;
 
-/** Names the fields that this provider misses, and those that it does not know. */
+/** Adds an issue for each missing field and each field that the provider does not have. */
 export function checkSecret(provider: string, given: Secret, context: z.RefinementCtx) {
-  if (!providerPattern.test(provider)) return; // which is said already
+  if (!providerPattern.test(provider)) return; // `ProviderName` has already added an issue
   const { secret, open = [], optional = [] } = kindOf(provider);
-  const wanted: readonly string[] = [...open, ...secret];
-  const known = [...wanted, ...optional];
-  // What no provider knows is refused by the schema itself.
+  const required: readonly string[] = [...open, ...secret];
+  const known = [...required, ...optional];
+  // The schema itself rejects fields of no provider.
   for (const name of secretFields.filter((name) => given[name] !== undefined && !known.includes(name))) {
-    const message = `${provider} has no such field; it takes ${known.join(", ")}.`;
+    const message = `${provider} has no such field. Its fields: ${known.join(", ")}.`;
     context.addIssue({ code: "custom", path: ["secret", name], message });
   }
-  for (const name of wanted.filter((name) => given[name as keyof Secret] === undefined)) {
-    context.addIssue({ code: "custom", path: ["secret", name], message: `${provider} needs this field.` });
+  for (const name of required.filter((name) => given[name as keyof Secret] === undefined)) {
+    context.addIssue({ code: "custom", path: ["secret", name], message: `This is required for ${provider}.` });
   }
-  const missing = wanted.some((name) => given[name as keyof Secret] === undefined);
+  const missing = required.some((name) => given[name as keyof Secret] === undefined);
   const objection = given.host === undefined || missing ? undefined : readSipHost(given.host).objection;
   if (objection) context.addIssue({ code: "custom", path: ["secret", "host"], message: objection });
 }
@@ -116,7 +115,7 @@ export const RemoveCredential = z.strictObject({
     .default(false)
     .meta({
       description:
-        "Also when agents, tools or voices still need it: they will fail. Also when calls are over and not billed yet.",
+        "Delete it even if agents, tools or voices use it (they stop working), or if ended calls are not billed yet.",
       examples: [false],
     }),
 });
@@ -124,7 +123,7 @@ export type RemoveCredential = z.output<typeof RemoveCredential>;
 
 export const PatchTts = z
   .strictObject({
-    provider: z.enum(voiceVendorNames).meta({ description: "A company of voices.", examples: ["elevenlabs"] }),
+    provider: z.enum(voiceVendorNames).meta({ description: "The TTS provider.", examples: ["elevenlabs"] }),
     apiKey: z
       .string()
       .trim()
@@ -132,7 +131,7 @@ export const PatchTts = z
       .max(10_000)
       .nullable()
       .meta({
-        description: "null takes it away. For google: the service account's key, as JSON text.",
+        description: "null deletes the credential. For google: the service account key as JSON text.",
         examples: ["sk_0123456789abcdef"],
         redact: "secret",
       }),
@@ -144,13 +143,13 @@ export const PatchTts = z
   });
 export type PatchTts = z.output<typeof PatchTts>;
 
-/** The secret of a company of voices, from the one text that it is. */
+/** The secret fields of a TTS provider, from its key as one text. */
 export function ttsFields(provider: PatchTts["provider"], apiKey: string): unknown {
   if (provider !== "google") return { apiKey };
   try {
     return { serviceAccount: JSON.parse(apiKey) as unknown };
   } catch {
-    return { serviceAccount: {} }; // refused by the schema, which says what is missing
+    return { serviceAccount: {} }; // the schema rejects this and names the missing fields
   }
 }
 
@@ -158,12 +157,14 @@ export const Credential = z
   .object({
     id: Id("credential", examples.credential),
     provider: ProviderName,
-    prefix: z.string().meta({ description: "How the secret begins; empty where it is short.", examples: ["sk_4f1"] }),
+    prefix: z
+      .string()
+      .meta({ description: "The first characters of the secret; empty for a short secret.", examples: ["sk_4f1"] }),
     details: z
       .record(z.string(), z.string())
-      .meta({ description: "What of it is no secret.", examples: [{ accountSid: "AC0123" }] }),
+      .meta({ description: "The fields that are not secret.", examples: [{ accountSid: "AC0123" }] }),
     status: z.enum(["unverified", "verified", "invalid"]).meta({
-      description: "`unverified`: the provider offers no way to ask, or could not be asked; the reason says which.",
+      description: "`unverified`: the provider offers no verification, or was unavailable; see `statusReason`.",
       examples: ["verified"],
     }),
     statusReason: z
@@ -175,12 +176,12 @@ export const Credential = z
       .object({
         id: z.string().meta({ examples: ["pacc_01m82knxfbfrssk0x3en012rbf"] }),
         webhook: z.enum(["pending", "registered"]).meta({
-          description: "Does the account tell us of its calls? Seconds after the key was saved it does.",
+          description: "Whether our webhook is registered in the account. This happens seconds after the key is saved.",
           examples: ["registered"],
         }),
       })
       .nullable()
-      .meta({ description: "Of ultravox: your own account there, in which all is made from now on." }),
+      .meta({ description: "Only for ultravox: your own account, where new resources are created." }),
     createdAt: Timestamp,
     updatedAt: Timestamp,
   })
@@ -190,9 +191,9 @@ export type Credential = z.output<typeof Credential>;
 export const ProviderStatus = z
   .object({
     provider: ProviderName,
-    credential: Credential.nullable().meta({ description: "Your own; null: none." }),
+    credential: Credential.nullable().meta({ description: "Your own credential; null: none." }),
     usesShared: z.boolean().meta({
-      description: "Is what the platform has used instead? Never once you have an Ultravox account of your own.",
+      description: "Whether the platform's credential is used. Always false if you have your own Ultravox account.",
       examples: [true],
     }),
   })

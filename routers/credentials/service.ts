@@ -14,16 +14,16 @@ export type AccountRow = typeof providerAccounts.$inferSelect;
 export const credentialNotFound = (provider: string) =>
   new ApiError(
     "credential_not_found",
-    `You have no credential for ${provider}. PUT /auth/providers/${provider} saves one.`,
+    `You have no credential for ${provider}. Save one with PUT /auth/providers/${provider}.`,
   );
 
-/** What this client shows at a provider's door; null where it has nothing to show. */
-export async function openCredential(tx: Tx, ring: Cipher, provider: string): Promise<Record<string, string> | null> {
+/** The decrypted fields of the client's credential; null if there is none. */
+export async function openCredential(tx: Tx, cipher: Cipher, provider: string): Promise<Record<string, string> | null> {
   const row = await findCredential(tx, provider);
-  return row ? openRow(ring, row) : null;
+  return row ? openRow(cipher, row) : null;
 }
 
-/** For what is about to be made of it: it cannot be deleted before this transaction ends. */
+/** Locks the credential, so that it cannot be deleted before this transaction ends. */
 export async function requireCredential(tx: Tx, provider: string): Promise<CredentialRow> {
   const [row] = await tx.select().from(credentials).where(eq(credentials.provider, provider)).for("share");
   if (!row) throw credentialNotFound(provider);
@@ -35,15 +35,15 @@ export async function findCredential(tx: Tx, provider: string): Promise<Credenti
   return row ?? null;
 }
 
-export const openRow = (ring: Cipher, { sealed, id }: Pick<CredentialRow, "sealed" | "id">) =>
-  JSON.parse(ring.open(sealed, id).toString()) as Record<string, string>; // sealed by us, in this shape
+export const openRow = (cipher: Cipher, { sealed, id }: Pick<CredentialRow, "sealed" | "id">) =>
+  JSON.parse(cipher.open(sealed, id).toString()) as Record<string, string>; // `saveCredential` sealed this shape
 
 export async function activeAccount(tx: Tx): Promise<AccountRow | null> {
   const [row] = await tx.select().from(providerAccounts).where(eq(providerAccounts.status, "active"));
   return row ?? null;
 }
 
-/** Every provider there is, and the client's own secrets; few enough for one page. */
+/** All providers and the client's own secrets, on one page. */
 export async function listProviders(tx: Tx) {
   const rows = await tx.select().from(credentials).orderBy(asc(credentials.provider));
   const account = await activeAccount(tx);
@@ -57,7 +57,7 @@ export async function providerStatus(tx: Tx, provider: string): Promise<Provider
   return statusOf(provider, row ? [row] : [], await activeAccount(tx));
 }
 
-/** What the platform has is in the shared account: whoever has an account of his own does not reach it. */
+/** The platform's keys are in the shared account, which a client with its own account does not use. */
 function statusOf(provider: string, rows: CredentialRow[], account: AccountRow | null): ProviderStatus {
   const row = rows.find((each) => each.provider === provider);
   const usesShared = isKnown(provider) && !row && !account;
@@ -86,7 +86,7 @@ export function toCredential(row: CredentialRow, account: AccountRow | null): Cr
   };
 }
 
-/** Writes what became of trying it, unless another secret has taken its place meanwhile. */
+/** Records the result of a verification, unless the secret was replaced in the meantime. */
 export async function markCredential(
   tx: Tx,
   { id, sealed }: Pick<CredentialRow, "id" | "sealed">,

@@ -6,10 +6,10 @@ import type { AccountRow, CredentialRow } from "./service.ts";
 
 type Use = { kind: string; id: string; name: string };
 
-/** At most so many are named; one would do to refuse. */
-const named = 20;
+/** The most resources that an error lists. */
+const maxListed = 20;
 
-/** Refuses while something needs the credential, and names it. */
+/** Throws `credential_in_use` with the agents, tools and voices that use the credential. */
 export async function refuseInUse(tx: Tx, row: CredentialRow) {
   refuse(
     await tx.execute<Use>(sql`
@@ -22,50 +22,50 @@ export async function refuseInUse(tx: Tx, row: CredentialRow) {
       union all
       select 'voices', v.id, v.name from voices v where v.status in ('pending', 'training', 'active')
         and v.kind = 'external' and lower(v.provider) = ${row.provider}
-      order by 1, 2 limit ${named}`),
-    `Something still needs the credential for ${row.provider}.`,
+      order by 1, 2 limit ${maxListed}`),
+    `The credential for ${row.provider} is in use (see details). Delete those resources first, or use \`force\`.`,
   );
 }
 
-/** Refuses while something that was made in this account is there. */
-export async function refuseInhabited(tx: Tx, account: AccountRow) {
-  const made = (table: string, statuses: string) => sql`
+/** Throws while the account contains resources. */
+export async function refuseNonEmpty(tx: Tx, account: AccountRow) {
+  const resourcesIn = (table: string, statuses: string) => sql`
     select ${table}::text as kind, id, name from ${sql.identifier(table)}
     where provider_account_id = ${account.id} and status = any(string_to_array(${statuses}::text, ','))`;
   refuse(
     await tx.execute<Use>(sql`
-      ${made("agents", "provisioning,active")} union all ${made("tools", "provisioning,active")} union all
-      ${made("voices", "pending,training,active")} union all ${made("knowledge_bases", "empty,ingesting,ready,failed")}
-      order by 1, 2 limit ${named}`),
-    "What was made in your own Ultravox account lives there and would fail.",
+      ${resourcesIn("agents", "provisioning,active")} union all ${resourcesIn("tools", "provisioning,active")} union all
+      ${resourcesIn("voices", "pending,training,active")} union all ${resourcesIn("knowledge_bases", "empty,ingesting,ready,failed")}
+      order by 1, 2 limit ${maxListed}`),
+    "Your Ultravox account contains resources that would fail (see details). Delete them first, or use `force`.",
   );
 }
 
-/** Whose calls go on must not lose the key: nobody could say any more how they ended and what they cost. */
+/** Throws while calls are running: without the key, their end and their cost could not be read. */
 export async function refuseLiveCalls(tx: Tx, account: AccountRow) {
   refuse(
     await tx.execute<Use>(sql`
       select 'calls' as kind, id, status as name from calls
       where provider_account_id = ${account.id} and status in ('queued', 'unknown', 'ringing', 'active')
-      order by 2 limit ${named}`),
-    "Calls are going on in your own Ultravox account. End them first.",
+      order by 2 limit ${maxListed}`),
+    "Calls are running in your Ultravox account (see details). End them first.",
   );
 }
 
-/** Nor whose calls are over and not billed yet: nobody could say any more what they cost. */
+/** Throws while ended calls are not billed yet: without the key, their cost could not be read. */
 export async function refuseUnbilledCalls(tx: Tx, account: AccountRow) {
   refuse(
     await tx.execute<Use>(sql`
       select 'calls' as kind, id, status as name from calls
       where provider_account_id = ${account.id} and check_at is not null
-      order by 2 limit ${named}`),
-    "The bills of calls in your own Ultravox account are not known yet. Try again in a minute, or use `force`.",
+      order by 2 limit ${maxListed}`),
+    "Calls in your Ultravox account are not billed yet (see details). Try again in a minute, or use `force`.",
   );
 }
 
 const removals = ["upstream.remove", "calls.eraseUpstream", "knowledge.forget", "voices.clear"] as const;
 
-/** Is an account that was given up needed still: for what its calls leave behind, or for what is to go there? */
+/** Whether a retired account is still needed: for open calls and their recordings, or for deletions that wait. */
 export async function isNeeded(tx: Tx, accountId: string): Promise<boolean> {
   const [row] = await tx.execute<{ needed: boolean }>(sql`
     select exists (
@@ -79,6 +79,11 @@ export async function isNeeded(tx: Tx, accountId: string): Promise<boolean> {
 }
 
 function refuse(uses: Iterable<Use>, message: string) {
-  const details = [...uses].map(({ kind, id, name }) => ({ path: kind, message: `${id} (${name})` }));
+  const details = [...uses].map(({ kind, id, name }) => ({
+    path: kind,
+    id,
+    name,
+    message: "This resource uses the credential.",
+  }));
   if (details.length > 0) throw new ApiError("credential_in_use", message, { details });
 }

@@ -10,15 +10,15 @@ import type { IngressDetail, IngressMessage, ListIngress, ReprocessIngress, Repr
 import { type IngressProvider, type IngressRow, ingressStatuses } from "./service.ts";
 
 const { body: _, headers: __, ...shown } = getTableColumns(ingressEvents);
-/** The database's own text of it: a JS Date drops the microseconds by which the row is found again. */
+/** The database's text of it: a Date drops the microseconds that are needed to find the row again. */
 const receivedAt = sql<string>`${ingressEvents.receivedAt}::text`;
-const countedUpTo = 100_000;
-const pieceOf = 200;
+const maxCount = 100_000;
+const batchSize = 200;
 
-/** The newest first. Without their bodies. */
+/** Newest first, without bodies. */
 export async function listIngress(tx: Tx, { limit, cursor, ...filters }: ListIngress, key: ListKey) {
   const before = readCursor(key, cursor);
-  const { provider, status, eventType, account, clientId, subjectId, since, until } = filters;
+  const { provider, status, eventType, account, clientId, subjectId, createdAfter, createdBefore } = filters;
   const rows = await tx
     .select(shown)
     .from(ingressEvents)
@@ -31,21 +31,21 @@ export async function listIngress(tx: Tx, { limit, cursor, ...filters }: ListIng
         account ? eq(ingressEvents.providerAccountId, account) : undefined,
         clientId ? eq(ingressEvents.clientId, clientId) : undefined,
         subjectId ? eq(ingressEvents.subjectId, subjectId) : undefined,
-        ...within(since, until),
+        ...isInRange(createdAfter, createdBefore),
       ),
     )
     .orderBy(desc(ingressEvents.id))
     .limit(limit + 1);
-  return toPage(key, rows.map(onTheWire), limit, ({ id }) => id);
+  return toPage(key, rows.map(toMessage), limit, ({ id }) => id);
 }
 
 export async function getIngress(tx: Tx, id: string): Promise<IngressDetail> {
   const [row] = await tx.select().from(ingressEvents).where(eq(ingressEvents.id, id));
   if (!row) throw notFound(id);
-  return { ...onTheWire(row), headers: row.headers, body: withoutSecrets(row.body).toString("utf8") };
+  return { ...toMessage(row), headers: row.headers, body: withoutSecrets(row.body).toString("utf8") };
 }
 
-/** Has one message applied once more. One that was applied before changes nothing: calls only ever move forward. */
+/** Queues one message to be applied again. A message that was already applied changes nothing: calls only move forward. */
 export async function reprocessOne(tx: Tx, id: string): Promise<IngressMessage> {
   const [row] = await tx
     .update(ingressEvents)
@@ -54,35 +54,33 @@ export async function reprocessOne(tx: Tx, id: string): Promise<IngressMessage> 
     .returning({ ...shown, receivedAtText: receivedAt });
   if (!row) throw notFound(id);
   await queueApply(tx, id, row.receivedAtText);
-  return onTheWire(row);
+  return toMessage(row);
 }
 
-/** Has all that the filter finds applied once more. A job walks through them. */
+/** Queues all matching messages to be applied again. A job works through them in batches. */
 export async function reprocessMany(tx: Tx, input: ReprocessIngress): Promise<Reprocessing> {
   const { provider = null, eventType = null, statuses } = input;
-  const since = toIso(new Date(input.since));
-  const until = toIso(input.until ? new Date(input.until) : new Date());
-  if (since >= until) {
-    const message = "Nothing lies between `since` and `until`.";
-    throw new ApiError("input_invalid", `since: ${message}`, { details: [{ path: "since", message }] });
-  }
-  const filter = { provider, eventType, statuses, since, until };
-  const some = tx.select({ id: ingressEvents.id }).from(ingressEvents).where(matching(filter)).limit(countedUpTo);
+  const createdAfter = toIso(new Date(input.createdAfter));
+  const createdBefore = toIso(input.createdBefore ? new Date(input.createdBefore) : new Date());
+  if (createdAfter >= createdBefore)
+    throw ApiError.invalid("createdAfter", "This must be before `createdBefore` and before now.");
+  const filter = { provider, eventType, statuses, createdAfter, createdBefore };
+  const some = tx.select({ id: ingressEvents.id }).from(ingressEvents).where(matchesFilter(filter)).limit(maxCount);
   const [counted] = await tx.select({ found: sql<number>`count(*)::int` }).from(some.as("some"));
   await queueNext(tx, { ...filter, after: null });
   return { ...filter, found: counted!.found };
 }
 
-/** The next piece of a reprocessing; queues the piece after it in the same commit. Answers how many there were. */
+/** Queues the next batch, and the job for the batch after it in the same commit. Returns the size of the batch. */
 export async function reprocessBatch(tx: Tx, payload: JobPayload<"ingress.reprocess">): Promise<number> {
   const { after, ...filter } = payload;
-  const piece = await tx
+  const batch = await tx
     .select({ id: ingressEvents.id, receivedAt })
     .from(ingressEvents)
-    .where(and(matching(filter), after === null ? undefined : gt(ingressEvents.id, after)))
+    .where(and(matchesFilter(filter), after === null ? undefined : gt(ingressEvents.id, after)))
     .orderBy(asc(ingressEvents.id))
-    .limit(pieceOf);
-  const last = piece.at(-1);
+    .limit(batchSize);
+  const last = batch.at(-1);
   if (!last) return 0;
   await tx
     .update(ingressEvents)
@@ -91,49 +89,47 @@ export async function reprocessBatch(tx: Tx, payload: JobPayload<"ingress.reproc
       and(
         inArray(
           ingressEvents.id,
-          piece.map(({ id }) => id),
+          batch.map(({ id }) => id),
         ),
-        ...within(filter.since, filter.until),
+        ...isInRange(filter.createdAfter, filter.createdBefore),
       ),
     );
-  for (const { id, receivedAt } of piece) await queueApply(tx, id, receivedAt);
-  if (piece.length === pieceOf) await queueNext(tx, { ...payload, after: last.id });
-  return piece.length;
+  for (const { id, receivedAt } of batch) await queueApply(tx, id, receivedAt);
+  if (batch.length === batchSize) await queueNext(tx, { ...payload, after: last.id });
+  return batch.length;
 }
 
 const queueApply = (tx: Tx, ingressId: string, receivedAt: string) =>
   enqueueFor(tx, null, "ingress.apply", { ingressId, receivedAt });
 
-/** A piece that is run twice queues its successor once. */
+/** The key prevents a second successor when a batch runs twice. */
 const queueNext = (tx: Tx, payload: JobPayload<"ingress.reprocess">) =>
   enqueueFor(tx, null, "ingress.reprocess", payload, { key: JSON.stringify(payload) });
 
 type Filter = Omit<JobPayload<"ingress.reprocess">, "after">;
 
-function matching({ provider, eventType, statuses, since, until }: Filter): SQL | undefined {
+function matchesFilter({ provider, eventType, statuses, createdAfter, createdBefore }: Filter): SQL | undefined {
   const known = ingressStatuses.filter((status) => statuses.includes(status));
   return and(
     provider === null ? undefined : eq(ingressEvents.provider, provider),
     eventType === null ? undefined : eq(ingressEvents.eventType, eventType),
     inArray(ingressEvents.status, known),
-    ...within(since, until),
+    ...isInRange(createdAfter, createdBefore),
   );
 }
 
-function within(since: string | undefined, until: string | undefined): SQL[] {
-  return [
-    ...(since === undefined ? [] : [gte(ingressEvents.receivedAt, new Date(since))]),
-    ...(until === undefined ? [] : [lt(ingressEvents.receivedAt, new Date(until))]),
-  ];
-}
+const isInRange = (start: string | undefined, end: string | undefined) => [
+  start === undefined ? undefined : gte(ingressEvents.receivedAt, new Date(start)),
+  end === undefined ? undefined : lt(ingressEvents.receivedAt, new Date(end)),
+];
 
 const notFound = (id: string) =>
-  new ApiError("ingress_event_not_found", `There is no message ${id}. Messages are kept for three months.`);
+  new ApiError("ingress_event_not_found", `There is no provider message ${id}. Messages are kept for three months.`);
 
-function onTheWire(row: Omit<IngressRow, "body" | "headers">): IngressMessage {
+function toMessage(row: Omit<IngressRow, "body" | "headers">): IngressMessage {
   return {
     id: row.id,
-    provider: row.provider as IngressProvider, // written by `storeReceived` alone
+    provider: row.provider as IngressProvider, // only `storeReceived` writes this column
     account: row.providerAccountId,
     key: row.key,
     eventType: row.eventType,

@@ -11,12 +11,12 @@ import {
   Reprocessing,
 } from "./schema.ts";
 
-/** What providers told us, for those who run the installation. */
+/** Operator endpoints for webhook messages from providers. */
 export const adminIngress = router({
   list: operatorQuery
     .meta(
-      rest("GET", "/admin/ingress", "platform:read", "List what providers sent", {
-        description: "Every message whose signature was right, of the last three months, newest first.",
+      rest("GET", "/admin/ingress", "platform:read", "List provider messages", {
+        description: "Messages with a valid signature from the last three months, newest first.",
         faults: ["cursor_invalid"],
       }),
     )
@@ -26,9 +26,9 @@ export const adminIngress = router({
 
   get: operatorQuery
     .meta(
-      rest("GET", "/admin/ingress/{id}", "platform:read", "Get what a provider sent", {
+      rest("GET", "/admin/ingress/{id}", "platform:read", "Get a provider message", {
         description:
-          "Word for word but for secrets. It may hold names and numbers of people who were called; of an erased call it is empty.",
+          "Includes the body with secrets masked. It can contain names and numbers of people who were called. The body of an erased call is empty.",
         faults: ["ingress_event_not_found"],
       }),
     )
@@ -38,10 +38,10 @@ export const adminIngress = router({
 
   reprocess: operatorCommand
     .meta(
-      rest("POST", "/admin/ingress/{id}/reprocess", "platform:write", "Have a provider's message applied once more", {
-        description: "Whatever its status. What was applied before changes nothing the second time.",
+      rest("POST", "/admin/ingress/{id}/reprocess", "platform:write", "Reprocess a provider message", {
+        description: "Applies a message with any status again. A message that was already applied changes nothing.",
         status: 202,
-        accepted: { says: "It is queued to be applied.", shows: { status: "received" } },
+        accepted: { says: "The message is queued.", shows: { status: "received" } },
         faults: ["ingress_event_not_found"],
       }),
     )
@@ -51,10 +51,11 @@ export const adminIngress = router({
 
   reprocessMany: operatorCommand
     .meta(
-      rest("POST", "/admin/ingress/reprocess", "platform:write", "Have many messages of providers applied once more", {
-        description: "Those that failed, if no other status is named: after whatever made them fail is put right.",
+      rest("POST", "/admin/ingress/reprocess", "platform:write", "Reprocess provider messages", {
+        description:
+          "Applies messages again; by default those that failed. Use it after you fixed the cause of the failures.",
         status: 202,
-        accepted: { says: "They are being queued, piece by piece.", shows: {} },
+        accepted: { says: "The messages are being queued in batches.", shows: {} },
       }),
     )
     .input(ReprocessIngress)

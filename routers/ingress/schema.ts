@@ -4,38 +4,43 @@ import { PageInput, pageOf } from "../core/pagination.ts";
 import { ingressProviders, ingressStatuses } from "./service.ts";
 
 const Provider = z.enum(ingressProviders).meta({ examples: ["telnyx"] });
-const State = z.enum(ingressStatuses).meta({ examples: ["failed"] });
+const Status = z.enum(ingressStatuses).meta({ examples: ["failed"] });
 const EventType = z
   .string()
   .max(300)
-  .meta({ description: "As the provider calls it.", examples: ["call.hangup"] });
+  .meta({ description: "The provider's name of the event type.", examples: ["call.hangup"] });
 
 export const IngressId = z.strictObject({ id: Id("ingress", examples.ingress) });
 
 export const ListIngress = z.strictObject({
   ...PageInput,
-  provider: Provider.optional().meta({ description: "What this company sent.", examples: ["telnyx"] }),
-  status: State.optional().meta({ description: "What stands thus at present.", examples: ["failed"] }),
+  provider: Provider.optional().meta({ description: "Only messages of this provider.", examples: ["telnyx"] }),
+  status: Status.optional().meta({ description: "Only messages with this status.", examples: ["failed"] }),
   eventType: EventType.optional(),
   account: z
     .string()
     .max(100)
     .optional()
     .meta({
-      description: "Whose secret or key signed: `pacc_…` of the installation, `cred_…` of a client.",
+      description: "The account whose secret or key signed: `pacc_…` of the installation, `cred_…` of a client.",
       examples: ["pacc_platform"],
     }),
-  clientId: Id("client", examples.client).optional().meta({ description: "What was about something of this client." }),
+  clientId: Id("client", examples.client)
+    .optional()
+    .meta({ description: "Only messages about resources of this client." }),
   subjectId: z
     .string()
     .max(64)
     .optional()
-    .meta({ description: "What it was about.", examples: [examples.call] }),
-  since: TimestampInput.optional().meta({
-    description: "Received at this moment or later.",
+    .meta({ description: "Only messages about this resource.", examples: [examples.call] }),
+  createdAfter: TimestampInput.optional().meta({
+    description: "Received at this time or later.",
     examples: [examples.instant],
   }),
-  until: TimestampInput.optional().meta({ description: "Received before this moment.", examples: [examples.instant] }),
+  createdBefore: TimestampInput.optional().meta({
+    description: "Received before this time.",
+    examples: [examples.instant],
+  }),
 });
 export type ListIngress = z.output<typeof ListIngress>;
 
@@ -43,19 +48,26 @@ const message = {
   id: Id("ingress", examples.ingress),
   provider: Provider,
   account: z.string().meta({ examples: ["pacc_platform"] }),
-  key: z.string().meta({ description: "What makes it one, however often it is sent.", examples: ["evt_1PqX2k"] }),
+  key: z
+    .string()
+    .meta({
+      description: "The key that identifies repeated deliveries of the same message.",
+      examples: ["evt_1PqX2k"],
+    }),
   eventType: EventType,
-  status: State,
+  status: Status,
   stale: z.boolean().meta({
-    description: "Rightly signed, but outside the time window: the provider was asked instead.",
+    description: "The signature is valid but too old, so the current data was read from the provider instead.",
     examples: [false],
   }),
   note: z
     .string()
     .nullable()
-    .meta({ description: "Why it was ignored, or failed.", examples: ["No call of this account."] }),
-  attempts: z.int().meta({ description: "How often it was looked at to the end.", examples: [1] }),
-  verifiedBy: z.string().meta({ description: "Which secret or key matched.", examples: ["pacc_platform#1"] }),
+    .meta({ description: "Why it was ignored or failed.", examples: ["No call of this account."] }),
+  attempts: z.int().meta({ description: "How often processing it finished.", examples: [1] }),
+  verifiedBy: z
+    .string()
+    .meta({ description: "The secret or key that matched the signature.", examples: ["pacc_platform#1"] }),
   clientId: Id("client", examples.client).nullable(),
   subjectId: z
     .string()
@@ -73,11 +85,11 @@ export const IngressDetail = z
   .object({
     ...message,
     headers: z.record(z.string(), z.string()).meta({
-      description: "Those that matter; no signature, no secret.",
+      description: "Relevant headers, without signatures and secrets.",
       examples: [{ "telnyx-timestamp": "1795535000" }],
     }),
     body: z.string().meta({
-      description: "Word for word but for secrets; empty where its call is erased.",
+      description: "The body with secrets masked; empty if its call was erased.",
       examples: ['{"data":{"event_type":"call.hangup"}}'],
     }),
   })
@@ -88,14 +100,14 @@ export const ReprocessIngress = z.strictObject({
   provider: Provider.optional(),
   eventType: EventType.optional(),
   statuses: z
-    .array(State)
+    .array(Status)
     .min(1)
     .max(ingressStatuses.length)
     .default(["failed"])
-    .meta({ description: "Those in one of these statuses.", examples: [["failed", "ignored"]] }),
-  since: TimestampInput.meta({ description: "Received at this moment or later.", examples: [examples.instant] }),
-  until: TimestampInput.optional().meta({
-    description: "Received before this moment; now, if left out.",
+    .meta({ description: "Only messages with one of these statuses.", examples: [["failed", "ignored"]] }),
+  createdAfter: TimestampInput.meta({ description: "Received at this time or later.", examples: [examples.instant] }),
+  createdBefore: TimestampInput.optional().meta({
+    description: "Received before this time. Default: now.",
     examples: ["2026-11-23T10:15:30.000Z"],
   }),
 });
@@ -105,10 +117,10 @@ export const Reprocessing = z
   .object({
     provider: Provider.nullable(),
     eventType: EventType.nullable(),
-    statuses: z.array(State).meta({ examples: [["failed"]] }),
-    since: Timestamp,
-    until: Timestamp,
-    found: z.int().meta({ description: "How many the filter finds now, counted up to 100 000.", examples: [17] }),
+    statuses: z.array(Status).meta({ examples: [["failed"]] }),
+    createdAfter: Timestamp,
+    createdBefore: Timestamp,
+    found: z.int().meta({ description: "The number of matching messages, counted up to 100,000.", examples: [17] }),
   })
   .meta({ id: "IngressReprocessing" });
 export type Reprocessing = z.output<typeof Reprocessing>;

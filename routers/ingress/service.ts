@@ -4,32 +4,33 @@ import { newId } from "../../db/ids.ts";
 import { agents } from "../../db/schema/agents.ts";
 import { calls } from "../../db/schema/calls.ts";
 import { ingressEvents } from "../../db/schema/platform.ts";
+import { dbNow } from "../../db/time.ts";
 
 export const ingressProviders = ["ultravox", "stripe", "telnyx"] as const;
 export const ingressStatuses = ["received", "applied", "ignored", "failed"] as const;
 export type IngressProvider = (typeof ingressProviders)[number];
 
-/** Among what is kept of a message: the call that the address named which it came to. */
+/** The name under which the stored headers keep the call id from the receiving address. */
 export const callInAddress = "call-in-address";
 
 export type Received = {
   provider: IngressProvider;
   providerAccountId: string;
-  /** What makes it one event, however often it is sent. */
+  /** Identifies repeated deliveries of the same event. */
   key: string;
-  /** As the provider calls it; empty where that cannot be read. */
+  /** The provider's name; empty if it cannot be read. */
   eventType: string;
   body: Buffer;
   headers: Record<string, string>;
   verifiedBy: string;
   stale: boolean;
-  /** Whose it is, where the key that it was signed with is a client's own. */
+  /** Set when a client's own key signed the event. */
   clientId?: string;
 };
 
 /**
- * Keeps each event once and queues the job that applies it, in one statement. Answers which of them were not here before.
- * The key lies in a table of its own: the events themselves are partitioned by month, and a month has an end.
+ * Stores each event once and queues the job that applies it, in one statement. Returns which events are new.
+ * Keys are in a separate table: events are partitioned by month, so a unique key on them would not span months.
  */
 export async function storeReceived(
   tx: Tx,
@@ -40,7 +41,7 @@ export async function storeReceived(
     ...{ id: ids[index], requestId, body: body.toString("base64"), clientId },
     ...rest,
   }));
-  // Whoever stores at the same time waits for the same keys in the same order.
+  // The same order in every transaction, which prevents deadlocks on the keys.
   given.sort((a, b) =>
     `${a.provider} ${a.providerAccountId} ${a.key}` < `${b.provider} ${b.providerAccountId} ${b.key}` ? -1 : 1,
   );
@@ -71,7 +72,7 @@ export async function storeReceived(
 
 export type IngressRow = typeof ingressEvents.$inferSelect;
 
-/** `receivedAt` is the database's own text of it, so that only one partition is read. */
+/** `receivedAt` is the database's text of it, so that only one partition is read. */
 export async function readReceived(tx: Tx, id: string, receivedAt: string): Promise<IngressRow | null> {
   const [row] = await tx
     .select()
@@ -94,23 +95,23 @@ export async function markReceived(tx: Tx, row: Pick<IngressRow, "id" | "receive
       note: null,
       ...mark,
       attempts: sql`attempts + 1`,
-      appliedAt: sql`clock_timestamp()` as unknown as Date,
-      ...(mark.clientId && mark.subjectId ? { body: unlessErased(mark.clientId, mark.subjectId) } : {}),
+      appliedAt: dbNow(),
+      body: mark.clientId && mark.subjectId ? bodyUnlessErased(mark.clientId, mark.subjectId) : undefined,
     })
     .where(and(eq(ingressEvents.id, row.id), sql`${ingressEvents.receivedAt} = ${receivedAt}::timestamptz`));
 }
 
-/** What comes of a call that is erased already is applied, and not kept. */
-const unlessErased = (clientId: string, callId: string) =>
-  sql`case when exists (select from calls c where c.client_id = ${clientId} and c.id = ${callId}
-    and (c.erased_at is not null or c.transcript_status = 'erased')) then ''::bytea else body end` as unknown as Buffer;
+/** An event of an erased call is applied, but its body is not kept. */
+const bodyUnlessErased = (clientId: string, callId: string) =>
+  sql<Buffer>`case when exists (select from calls c where c.client_id = ${clientId} and c.id = ${callId}
+    and (c.erased_at is not null or c.transcript_status = 'erased')) then ''::bytea else body end`;
 
-/** The body went with the call that it was about: there is nothing left to apply. */
+/** The body was erased with its call, so there is nothing to apply. */
 export const isErased = ({ body }: Pick<IngressRow, "body">) => body.length === 0;
 
 export type CallOwner = { clientId: string; callId: string };
 
-/** Whose call this is: by our own id first, since an event may come before we know the provider's. Only calls of that account. */
+/** Finds the call of an event, within that account. Our id comes first: an event may arrive before we know the provider's id. */
 export async function ownerOfCall(
   tx: Tx,
   accountId: string,
@@ -132,8 +133,8 @@ export async function ownerOfCall(
 }
 
 /**
- * Whose call it is that a carrier speaks of, by our own id alone: never by the numbers. `pacc_…` reports the calls of the
- * account at the voice provider that dials through it; `cred_…`, a client's own key, those of that client.
+ * Finds the call of a carrier's event, only by our id and never by phone numbers. An event of `pacc_…` must belong to a call
+ * of that voice provider account; an event of `cred_…`, a client's own key, to a call of that client.
  */
 export async function ownerOfLeg(
   tx: Tx,
@@ -151,13 +152,13 @@ export async function ownerOfLeg(
   return found ?? null;
 }
 
-/** The agent that a call which nobody here placed belongs to: one of that account alone. */
+/** Finds the agent of an inbound call, within that account. */
 export async function agentOfCall(
   tx: Tx,
   accountId: string,
   { callId, providerAgentId }: { callId: string | null; providerAgentId: string | null },
 ): Promise<{ clientId: string; agentId: string } | null> {
-  // What carries an id of ours was placed by us, or by another installation that shares the account.
+  // A call with an id in our format was placed by us, or by another installation that shares the account.
   if (callId !== null || providerAgentId === null) return null;
   const [found] = await tx
     .select({ clientId: agents.clientId, agentId: agents.id })

@@ -3,13 +3,13 @@ import { rest } from "../core/rest-metadata.ts";
 import { ListSetApart, SetApartId, SetApartPage, SetApartRow } from "./schema.ts";
 import { listSetApart, retrySetApart } from "./service.ts";
 
-/** Rows that system loops could not process, for those who run the installation. */
+/** Operator endpoints for rows that system loops could not process. */
 export const adminSetApart = router({
   list: operatorQuery
     .meta(
       rest("GET", "/admin/set-apart", "platform:read", "List rows that are set apart", {
         description:
-          "Rows that a system loop could not process, the oldest first. The loop goes on without them, and `/health` says `degraded` until there are none.",
+          "Rows that a system loop could not process, oldest first. The loop skips them, and `/health` returns `degraded` until there are none.",
         faults: ["cursor_invalid"],
       }),
     )
@@ -21,7 +21,7 @@ export const adminSetApart = router({
     .meta(
       rest("POST", "/admin/set-apart/{id}/retry", "platform:write", "Retry a row that is set apart", {
         description:
-          "The next run of its loop takes the row up. If it fails again, it is set apart again, under another id.",
+          "The next run of its loop processes the row. If it fails again, it is set apart again with a new id.",
         faults: ["set_apart_not_found"],
       }),
     )

@@ -9,7 +9,7 @@ const loop = z
   .string()
   .min(1)
   .max(60)
-  .meta({ description: "The system loop that goes on without the row.", examples: ["audit.chain"] });
+  .meta({ description: "The system loop that skips the row.", examples: ["audit.chain"] });
 
 export const SetApartId = z.strictObject({ id });
 export const ListSetApart = z.strictObject({ ...PageInput, loop: loop.optional() });
@@ -21,11 +21,11 @@ export const SetApartRow = z
     loop,
     subject: z
       .string()
-      .meta({ description: "The row, as its loop names it.", examples: ["aud_01m82knxfbfrssk0x3en012rbf"] }),
+      .meta({ description: "The id of the row in its loop.", examples: ["aud_01m82knxfbfrssk0x3en012rbf"] }),
     clientId: Client.shape.id.nullable(),
     reason: z
       .string()
-      .meta({ description: "What went wrong, at most 500 characters.", examples: ["Invalid time value"] }),
+      .meta({ description: "The error message, at most 500 characters.", examples: ["Invalid time value"] }),
     createdAt: Timestamp,
   })
   .meta({ id: "SetApartRow" });

@@ -11,7 +11,7 @@ import type { ListSetApart, SetApartRow } from "./schema.ts";
 /** A row as its loop names it, and the client that it belongs to, if it belongs to one. */
 export type Subject = { id: string; clientId: string | null };
 
-/** Keeps a row out of its loop until an operator has it retried. False: it was set apart already. */
+/** Excludes a row from its loop until an operator retries it. False: it was already set apart. */
 export async function keepApart(tx: Tx, loop: string, { id, clientId }: Subject, reason: string): Promise<boolean> {
   const made = await tx
     .insert(setApart)
@@ -21,11 +21,11 @@ export async function keepApart(tx: Tx, loop: string, { id, clientId }: Subject,
   return made.length > 0;
 }
 
-/** For the loop's own query: whether a row of this subject is set apart. */
+/** For the query of a loop: whether the row of this subject is set apart. */
 export const isSetApart = (loop: string, subject: ReturnType<typeof sql>) =>
   sql`exists (select from set_apart s where s.loop = ${loop} and s.subject = ${subject})`;
 
-/** The subjects of one client that a loop goes on without. */
+/** The subjects that a loop skips. `clientId` null: of all clients. */
 export async function listSetApartSubjects(tx: Tx, loop: string, clientId: string | null): Promise<string[]> {
   const isOwn = clientId === null ? undefined : eq(setApart.clientId, clientId);
   const rows = await tx
@@ -35,13 +35,13 @@ export async function listSetApartSubjects(tx: Tx, loop: string, clientId: strin
   return rows.map(({ subject }) => subject);
 }
 
-/** What the loop could process after all is set apart no more. */
+/** Ends the exclusion of rows that the loop could process again. */
 export async function clearSetApart(tx: Tx, loop: string, subjects: readonly string[]) {
   if (subjects.length === 0) return;
   await tx.delete(setApart).where(and(eq(setApart.loop, loop), inArray(setApart.subject, [...subjects])));
 }
 
-/** By loop: how many rows wait for an operator, and since when the first and the last do. */
+/** By loop: the number of rows that are set apart, and the times of the first and the last. */
 export async function countSetApart(tx: Tx) {
   const { loop, createdAt } = setApart;
   const rows = await tx
@@ -52,7 +52,7 @@ export async function countSetApart(tx: Tx) {
   return rows.map(({ first, last, ...row }) => ({ ...row, first: first!, last: last! }));
 }
 
-/** The oldest first. */
+/** Oldest first. */
 export async function listSetApart(tx: Tx, { limit, cursor, loop }: ListSetApart, key: ListKey) {
   const after = readCursor(key, cursor);
   const rows = await tx
@@ -66,25 +66,25 @@ export async function listSetApart(tx: Tx, { limit, cursor, loop }: ListSetApart
     )
     .orderBy(asc(setApart.id))
     .limit(limit + 1);
-  return toPage(key, rows.map(describe), limit, ({ id }) => id);
+  return toPage(key, rows.map(toSetApartRow), limit, ({ id }) => id);
 }
 
-/** The next run of its loop takes it up; if it fails again, it is set apart again, under another id. */
+/** The next run of its loop processes the row. If it fails again, it is set apart again with a new id. */
 export async function retrySetApart(tx: Tx, id: string): Promise<SetApartRow> {
-  const [gone] = await tx.delete(setApart).where(eq(setApart.id, id)).returning();
-  if (!gone) throw new ApiError("set_apart_not_found", `No row is set apart under ${id}.`);
-  return describe(gone);
+  const [removed] = await tx.delete(setApart).where(eq(setApart.id, id)).returning();
+  if (!removed) throw new ApiError("set_apart_not_found", `There is no row set apart with the id ${id}.`);
+  return toSetApartRow(removed);
 }
 
-/** All of one loop, or of every loop. Answers how many there were. */
+/** Retries all rows of one loop, or of all loops (null). Returns how many. */
 export async function retryAllSetApart(tx: Tx, loop: string | null): Promise<number> {
-  const gone = await tx
+  const removed = await tx
     .delete(setApart)
     .where(loop === null ? undefined : eq(setApart.loop, loop))
     .returning({ id: setApart.id });
-  return gone.length;
+  return removed.length;
 }
 
-function describe({ id, loop, subject, clientId, reason, createdAt }: typeof setApart.$inferSelect): SetApartRow {
+function toSetApartRow({ id, loop, subject, clientId, reason, createdAt }: typeof setApart.$inferSelect): SetApartRow {
   return { id, loop, subject, clientId, reason, createdAt: toIso(createdAt) };
 }

@@ -29,7 +29,7 @@ import {
   Endpoint,
   EndpointId,
   EndpointPage,
-  EndpointTrial,
+  EndpointTestResult,
   EventTypePage,
   ListEndpoints,
   RotateSecret,
@@ -42,7 +42,7 @@ export const webhooks = router({
     .meta(
       rest("POST", "/webhooks", "webhooks:write", "Create a webhook endpoint", {
         description:
-          "Answers the signing secret, this once. Events are sent there from now on; with `status` `disabled` only once it is enabled, and `missed` says what a replay would bring. A client has 50 endpoints at most.",
+          "Returns the signing secret, which is not shown again. Events from now on are sent to the endpoint. If it is created with `status: disabled`, they are sent after you enable it and replay `missed`. A client can have 50 endpoints.",
         faults: ["webhook_url_forbidden", "webhook_limit_reached"],
         vault: "webhook_secret",
       }),
@@ -54,8 +54,7 @@ export const webhooks = router({
   list: query
     .meta(
       rest("GET", "/webhooks", "webhooks:read", "List webhook endpoints", {
-        description:
-          "Newest first, each with its health and with what it missed while it was switched off. Secrets are not shown.",
+        description: "Newest first, each with its health and its missed range. Secrets are not included.",
         faults: ["cursor_invalid"],
       }),
     )
@@ -66,7 +65,7 @@ export const webhooks = router({
   get: query
     .meta(
       rest("GET", "/webhooks/{id}", "webhooks:read", "Get a webhook endpoint", {
-        description: "Where it sends which events, whether it is enabled, and how its attempts went of late.",
+        description: "Includes the URL, event types, status and health.",
         faults: ["webhook_not_found"],
       }),
     )
@@ -76,9 +75,9 @@ export const webhooks = router({
 
   update: command
     .meta(
-      rest("PATCH", "/webhooks/{id}", "webhooks:write", "Change a webhook endpoint", {
+      rest("PATCH", "/webhooks/{id}", "webhooks:write", "Update a webhook endpoint", {
         description:
-          "What is left out stays; `headers` are replaced whole. While an endpoint is disabled nothing new is queued for it, and what falls due for it is dead; once it is enabled again, `missed` says what a replay would bring.",
+          "Omitted fields keep their value; `headers` replaces all headers. While an endpoint is disabled, no deliveries are queued for it, and those that become due are dead. After you enable it, `missed` shows the range that a replay would send.",
         faults: ["webhook_not_found", "webhook_url_forbidden"],
         vault: "webhook_secret",
       }),
@@ -93,7 +92,7 @@ export const webhooks = router({
   remove: command
     .meta(
       rest("DELETE", "/webhooks/{id}", "webhooks:write", "Delete a webhook endpoint", {
-        description: "What was still on its way there is dead.",
+        description: "Pending deliveries to this endpoint become dead.",
         faults: ["webhook_not_found"],
       }),
     )
@@ -102,9 +101,9 @@ export const webhooks = router({
 
   rotateSecret: command
     .meta(
-      rest("POST", "/webhooks/{id}/rotate-secret", "webhooks:write", "Replace the signing secret of an endpoint", {
+      rest("POST", "/webhooks/{id}/rotate-secret", "webhooks:write", "Rotate the signing secret of an endpoint", {
         description:
-          "Answers the new secret, this once. For the overlap every delivery carries the signatures of both, so that a receiver may change over in its own time. With `overlapHours: 0` all earlier secrets end at once.",
+          "Returns the new secret, which is not shown again. During the overlap every delivery has both signatures, so the receiver can change the secret at any time. With `overlapHours: 0` all earlier secrets end immediately.",
         faults: ["webhook_not_found", "webhook_secret_limit_reached"],
         vault: "webhook_secret",
       }),
@@ -117,26 +116,26 @@ export const webhooks = router({
     .meta(
       rest("POST", "/webhooks/{id}/test", "webhooks:write", "Send a test event", {
         description:
-          "Sends the example of an event, now and signed as a delivery is, and answers what came back: a failure too, with 200. Nothing of it is kept, and it works while the endpoint is disabled.",
+          "Sends an example event, signed like a delivery, and returns the response. A failed test returns 200 too. Nothing is stored. It also works while the endpoint is disabled.",
         faults: ["webhook_not_found"],
         vault: "webhook_secret",
       }),
     )
     .input(TestEndpoint)
-    .output(EndpointTrial)
+    .output(EndpointTestResult)
     .mutation(({ ctx, input }) => {
-      const { cipher: ring, principal, providers } = ctx;
-      return ctx.queryProvider(testEndpoint(input, { clientId: principal.clientId, ring, sender: providers.webhooks }));
+      const { cipher, principal, providers } = ctx;
+      return ctx.queryProvider(testEndpoint(input, { clientId: principal.clientId, cipher, sender: providers.webhooks }));
     }),
 
   replay: command
     .meta(
-      rest("POST", "/webhooks/{id}/replay", "webhooks:write", "Send events to an endpoint once more", {
+      rest("POST", "/webhooks/{id}/replay", "webhooks:write", "Replay events to an endpoint", {
         description:
-          "By the thousand, at a pace that leaves room for what happens meanwhile. Receivers know what they have seen by its `webhook-id`. One replay per endpoint at a time.",
+          "Sends a time range of events again, at a rate that leaves room for new events. Receivers detect duplicates by `webhook-id`. An endpoint can have one running replay.",
         status: 202,
         accepted: {
-          says: "It has begun; ask for it by its id.",
+          says: "The replay is running. Get it by its id to see its progress.",
           shows: { status: "running", queued: 0, progress: { delivered: 0, dead: 0, pending: 0 } },
         },
         faults: ["webhook_not_found", "webhook_disabled", "replay_running"],
@@ -149,8 +148,8 @@ export const webhooks = router({
   replays: router({
     list: query
       .meta(
-        rest("GET", "/webhooks/{id}/replays", "webhooks:read", "List the replays to an endpoint", {
-          description: "Newest first, each with how far it has come.",
+        rest("GET", "/webhooks/{id}/replays", "webhooks:read", "List the replays of an endpoint", {
+          description: "Newest first, each with its progress.",
           faults: ["webhook_not_found", "cursor_invalid"],
         }),
       )
@@ -160,8 +159,8 @@ export const webhooks = router({
 
     get: query
       .meta(
-        rest("GET", "/webhooks/replays/{id}", "webhooks:read", "See how far a replay has come", {
-          description: "How many deliveries it has queued, and what has become of them.",
+        rest("GET", "/webhooks/replays/{id}", "webhooks:read", "Get a replay", {
+          description: "Includes the number of queued deliveries and their results.",
           faults: ["replay_not_found"],
         }),
       )
@@ -171,8 +170,8 @@ export const webhooks = router({
 
     cancel: command
       .meta(
-        rest("POST", "/webhooks/replays/{id}/cancel", "webhooks:write", "Stop a replay", {
-          description: "It queues no more. What it has queued already goes its way.",
+        rest("POST", "/webhooks/replays/{id}/cancel", "webhooks:write", "Cancel a replay", {
+          description: "The replay stops queueing deliveries. Deliveries that are already queued are still sent.",
           faults: ["replay_not_found", "replay_finished"],
         }),
       )
@@ -183,8 +182,8 @@ export const webhooks = router({
 
   eventTypes: query
     .meta(
-      rest("GET", "/webhooks/event-types", "webhooks:read", "List the types of events", {
-        description: "Every type that an endpoint can ask for, with what it says, all on one page.",
+      rest("GET", "/webhooks/event-types", "webhooks:read", "List event types", {
+        description: "All types that an endpoint can subscribe to, with their descriptions, on one page.",
       }),
     )
     .output(EventTypePage)
@@ -194,7 +193,7 @@ export const webhooks = router({
     list: query
       .meta(
         rest("GET", "/webhooks/{id}/deliveries", "webhooks:read", "List the deliveries of an endpoint", {
-          description: "The dead letters are those with `status=dead`.",
+          description: "Newest first. `status=dead` lists the dead letters.",
           faults: ["webhook_not_found", "event_not_found", "resource_not_found", "cursor_invalid"],
         }),
       )
@@ -204,9 +203,9 @@ export const webhooks = router({
 
     search: query
       .meta(
-        rest("GET", "/webhooks/deliveries", "webhooks:read", "Search the deliveries of all endpoints", {
+        rest("GET", "/webhooks/deliveries", "webhooks:read", "Search deliveries", {
           description:
-            "Newest first, over all your endpoints. All filters that are given must hold; the dead letters are those with `status=dead`.",
+            "Newest first, across all your endpoints. A delivery must match all filters. `status=dead` lists the dead letters.",
           faults: ["webhook_not_found", "event_not_found", "resource_not_found", "cursor_invalid"],
         }),
       )
@@ -216,9 +215,9 @@ export const webhooks = router({
 
     redeliver: command
       .meta(
-        rest("POST", "/webhooks/deliveries/{id}/redeliver", "webhooks:write", "Send a delivery once more", {
+        rest("POST", "/webhooks/deliveries/{id}/redeliver", "webhooks:write", "Redeliver a delivery", {
           description:
-            "Now, with the same `webhook-id`, and with all its attempts to come: also one that waits for its next attempt. One that is on its way is answered as it is.",
+            "Sends it now, with the same `webhook-id` and a full schedule of attempts, even if it waits for its next attempt. A delivery in flight is returned unchanged.",
           faults: ["delivery_not_found", "webhook_not_found", "webhook_disabled", "event_expired"],
         }),
       )
@@ -229,7 +228,7 @@ export const webhooks = router({
     get: query
       .meta(
         rest("GET", "/webhooks/deliveries/{id}", "webhooks:read", "Get a delivery with its attempts", {
-          description: "Where it goes and how it stands, with every attempt: when, how long, and what was answered.",
+          description: "Includes its status and every attempt with time, latency and response.",
           faults: ["delivery_not_found"],
         }),
       )

@@ -9,14 +9,15 @@ import { objectionsToHeaders } from "./endpoints/headers.ts";
 
 export const endpointId = Id("endpoint", examples.endpoint);
 const statuses = ["enabled", "disabled"] as const;
+const maxHeaderValue = 2000;
 
 export const fields = {
-  // The audit keeps it: where the events of a client went, and since when, is what an audit is asked.
+  // Not redacted in the audit log, which must show where a client's events were sent and since when.
   url: z
     .url()
     .max(2048)
     .meta({
-      description: "https, on the open internet.",
+      description: "An https URL with a public address.",
       redact: "none",
       examples: ["https://example.com/hooks/patchbay"],
     }),
@@ -36,33 +37,32 @@ export const fields = {
         check.addIssue({
           code: "custom",
           path: [index],
-          message: "No event has this type; see GET /webhooks/event-types.",
+          message: "There is no such event type. GET /webhooks/event-types lists them.",
         });
       }
     })
     .meta({
-      description: "Event types, `call.*` for all of a kind, `*` for all.",
+      description: "Event types. Patterns: `call.*` for all types of one kind, `*` for all.",
       examples: [["call.*", "agent.created"]],
     }),
   headers: z
-    .record(
-      z.string().max(256, { abort: true }),
-      z.string().max(2000, { error: "A value has at most 2000 characters.", abort: true }),
-    )
+    .record(z.string().max(256), z.string().max(maxHeaderValue, `Use at most ${maxHeaderValue} characters.`))
     .superRefine((headers, check) => {
       for (const { name, message } of objectionsToHeaders(headers)) {
+        if (name !== null && headers[name]!.length > maxHeaderValue) continue; // the length is already an issue
         check.addIssue({ code: "custom", path: name === null ? [] : [name], message });
       }
     })
     .meta({
       maxProperties: maxHeaders,
       description:
-        "Headers of your own that every request carries, at most 20. They are kept sealed: answers show their names alone.",
+        "Your own headers for every request, at most 20. They are stored encrypted; responses show only their names.",
       redact: "secret",
       examples: [{ "x-tenant": "acme" }],
     }),
   payload: z.enum(["full", "thin"]).meta({
-    description: "`full`, which is the default: with `data`. `thin`: without it, for receivers that read the resource.",
+    description:
+      "`full` (default): the event with `data`. `thin`: without `data`, for receivers that read the resource.",
     examples: ["full"],
   }),
   ratePerSecond: z
@@ -70,13 +70,12 @@ export const fields = {
     .min(1)
     .max(1000)
     .nullable()
-    .meta({ description: "Requests begun in a second at most. null, which is the default: no limit.", examples: [50] }),
+    .meta({ description: "The most requests per second. null (default): no limit.", examples: [50] }),
   status: z.enum(statuses).meta({ examples: ["enabled"] }),
 };
 
 const signing = z.enum(["v1", "v1a"]).meta({
-  description:
-    "`v1`, which is the default: HMAC-SHA256 with a secret that both sides know. `v1a`: Ed25519, of which you get the public key.",
+  description: "`v1` (default): HMAC-SHA256 with a shared secret. `v1a`: Ed25519; you get the public key.",
   examples: ["v1"],
 });
 
@@ -90,7 +89,7 @@ export const CreateEndpoint = z.strictObject({
   signing: signing.optional(),
   status: fields.status
     .optional()
-    .meta({ description: "`disabled`: to be tried first, and enabled later.", examples: ["enabled"] }),
+    .meta({ description: "Use `disabled` to test the endpoint before you enable it.", examples: ["enabled"] }),
 });
 export type CreateEndpoint = z.output<typeof CreateEndpoint>;
 
@@ -100,16 +99,14 @@ export const UpdateEndpoint = z.strictObject({
   missed: z
     .null()
     .optional()
-    .meta({ description: "null: what was missed is to be forgotten, not replayed.", examples: [null] }),
+    .meta({ description: "null: forget the missed events instead of replaying them.", examples: [null] }),
 });
 export type UpdateEndpoint = z.output<typeof UpdateEndpoint>;
 
 export const EndpointId = z.strictObject({ id: endpointId });
 export const ListEndpoints = z.strictObject({
   ...PageInput,
-  status: fields.status
-    .optional()
-    .meta({ description: "Only those that are switched on, or off.", examples: ["disabled"] }),
+  status: fields.status.optional().meta({ description: "Only endpoints with this status.", examples: ["disabled"] }),
 });
 export type ListEndpoints = z.output<typeof ListEndpoints>;
 
@@ -121,11 +118,12 @@ export const RotateSecret = z.strictObject({
     .max(168)
     .default(24)
     .meta({
-      description:
-        "How long the present secret signs beside the new one. 0: neither it nor any earlier one signs any longer.",
+      description: "How long the current secret signs beside the new one. 0: all earlier secrets end now.",
       examples: [24],
     }),
-  signing: signing.optional().meta({ description: "How the new one signs; left out, as the present one does." }),
+  signing: signing
+    .optional()
+    .meta({ description: "The signature type of the new secret. Default: that of the current secret." }),
 });
 export type RotateSecret = z.output<typeof RotateSecret>;
 
@@ -134,51 +132,54 @@ const endpoint = {
   url: z.string().meta({ examples: ["https://example.com/hooks/patchbay"] }),
   description: fields.description,
   eventTypes: z.array(z.string()).meta({ examples: [["call.*"]] }),
-  headerNames: z.array(z.string()).meta({ description: "Of your own headers.", examples: [["x-tenant"]] }),
+  headerNames: z.array(z.string()).meta({ description: "The names of your own headers.", examples: [["x-tenant"]] }),
   payload: fields.payload,
   ratePerSecond: fields.ratePerSecond,
   signing,
   publicKey: z
     .string()
     .nullable()
-    .meta({ description: "Verifies what is signed with `v1a`; null with `v1`.", examples: [null] }),
+    .meta({ description: "Verifies `v1a` signatures; null with `v1`.", examples: [null] }),
   previousSecrets: z
     .array(z.object({ validUntil: Timestamp }))
-    .meta({ description: "Secrets that were replaced and still sign, each until its time is over.", examples: [[]] }),
+    .meta({ description: "Replaced secrets that still sign, each until `validUntil`.", examples: [[]] }),
   status: fields.status,
   disabledReason: z
     .string()
     .nullable()
-    .meta({ description: "In words; null: it is on.", examples: [null] }),
+    .meta({ description: "Why the endpoint is disabled, as a sentence; null: it is enabled.", examples: [null] }),
   disabledCode: z
     .enum(disableCodes)
     .nullable()
     .meta({
       description:
-        "The same for machines. `request`: somebody asked for it. `gone`: the receiver answered 410. `failures`: a hundred attempts failed in a row. `days`: nothing but failure came for five days.",
+        "Why the endpoint is disabled, as a code. `request`: by an API request. `gone`: the receiver answered 410. `failures`: 100 consecutive attempts failed. `days`: all attempts of five days failed.",
       examples: [null],
     }),
   disabledAt: Timestamp.nullable().meta({ examples: [null] }),
   paused: z.boolean().meta({
     description:
-      "The operator of this installation holds its deliveries back. They wait, use up no attempt and are sent afterwards.",
+      "The operator has paused deliveries to this endpoint. They wait, use no attempt and are sent after the pause.",
     examples: [false],
   }),
   health: z
     .object({
       status: z.enum(["healthy", "failing", "disabled"]).meta({ examples: ["healthy"] }),
-      consecutiveFailures: z.int().meta({ description: "Attempts that failed since one last succeeded.", examples: [0] }),
+      consecutiveFailures: z.int().meta({ description: "Failed attempts since the last success.", examples: [0] }),
       failingSince: Timestamp.nullable().meta({ examples: [null] }),
-      lastSuccessAt: Timestamp.nullable().meta({ description: "To the minute." }),
-      lastFailureAt: Timestamp.nullable().meta({ description: "To the minute.", examples: [null] }),
+      lastSuccessAt: Timestamp.nullable().meta({ description: "Rounded to the minute." }),
+      lastFailureAt: Timestamp.nullable().meta({ description: "Rounded to the minute.", examples: [null] }),
     })
     .meta({ id: "WebhookHealth" }),
   missed: z
-    .object({ since: Timestamp, until: Timestamp.nullable().meta({ description: "null: it is still switched off." }) })
+    .object({
+      createdAfter: Timestamp,
+      createdBefore: Timestamp.nullable().meta({ description: "null: the endpoint is still disabled." }),
+    })
     .nullable()
     .meta({
       description:
-        "While it was switched off nothing was queued for it: replay `missed` sends it all. null: nothing was missed.",
+        "The time range whose events were not queued, because the endpoint was disabled. A replay of `missed` sends them. null: nothing was missed.",
       examples: [null],
     }),
   createdAt: Timestamp,
@@ -197,7 +198,7 @@ export const CreatedEndpoint = z
       .nullable()
       .meta({
         description:
-          "Signs every delivery, as Standard Webhooks says. Shown this once: keep it. null with `v1a`: there `publicKey` is all that you need.",
+          "Signs every delivery according to Standard Webhooks. Store it: it is not shown again. null with `v1a`, where you need only `publicKey`.",
         redact: "secret",
         examples: ["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDU2Yf0mGkAnI="],
       }),
@@ -210,36 +211,36 @@ export const TestEndpoint = z.strictObject({
   eventType: z
     .enum(eventTypes)
     .default("webhook.test")
-    .meta({ description: "Whose example is sent.", examples: ["webhook.test"] }),
+    .meta({ description: "The event type whose example is sent.", examples: ["webhook.test"] }),
 });
 export type TestEndpoint = z.output<typeof TestEndpoint>;
 
-export const EndpointTrial = z
+export const EndpointTestResult = z
   .object({
-    delivered: z.boolean().meta({ description: "The answer was 2xx.", examples: [true] }),
+    delivered: z.boolean().meta({ description: "Whether the response was 2xx.", examples: [true] }),
     status: z
       .int()
       .nullable()
-      .meta({ description: "Of the answer; null when none came.", examples: [200] }),
+      .meta({ description: "The HTTP status of the response; null: there was no response.", examples: [200] }),
     error: AttemptError,
     latencyMs: z.int().meta({ examples: [87] }),
     response: z
       .string()
       .nullable()
-      .meta({ description: "The first kilobyte of the answer.", examples: ["ok"] }),
+      .meta({ description: "The first kilobyte of the response body.", examples: ["ok"] }),
     request: z
       .object({
         url: z.string().meta({ examples: ["https://example.com/hooks/patchbay"] }),
         headers: z.record(z.string(), z.string()).meta({
-          description: "The signature and the values of your own headers read `[hidden]`.",
+          description: "The signature and the values of your own headers are shown as `[hidden]`.",
           examples: [{ "webhook-id": examples.event, "webhook-signature": "[hidden]", "x-tenant": "[hidden]" }],
         }),
         body: z.string().meta({ examples: ['{"id":"evt_01m82knxfbfrssk0x3en012rbf","type":"webhook.test"}'] }),
       })
-      .meta({ description: "What was sent." }),
+      .meta({ description: "The request that was sent." }),
   })
-  .meta({ id: "WebhookTrial" });
-export type EndpointTrial = z.output<typeof EndpointTrial>;
+  .meta({ id: "WebhookTestResult" });
+export type EndpointTestResult = z.output<typeof EndpointTestResult>;
 
 export const EventTypePage = pageOf(
   z

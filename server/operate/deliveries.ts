@@ -11,7 +11,7 @@ import {
   setPause,
 } from "../../routers/admin/deliveries/pauses.ts";
 import type { DispatchOverview, Pause } from "../../routers/admin/deliveries/schema.ts";
-import { lookOver } from "../../routers/admin/deliveries/service.ts";
+import { getDispatchOverview } from "../../routers/admin/deliveries/service.ts";
 import { getClient } from "../../routers/admin/service.ts";
 import { recordAudit } from "../../routers/core/audit.ts";
 import { platformClientId } from "../../routers/core/authorize.ts";
@@ -42,7 +42,10 @@ async function lookAround(tx: Tx): Promise<Status> {
   const now = new Date();
   // One page, which nobody goes on from: there are never many.
   const key = { secret: Buffer.alloc(32), clientId: platformClientId, procedure: "operate", filters: {} };
-  const [overview, { items: pauses }] = await Promise.all([lookOver(tx, now), listPauses(tx, { limit: 100 }, key)]);
+  const [overview, { items: pauses }] = await Promise.all([
+    getDispatchOverview(tx, now),
+    listPauses(tx, { limit: 100 }, key),
+  ]);
   return { at: now.toISOString(), overview, pauses };
 }
 

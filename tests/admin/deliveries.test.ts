@@ -5,7 +5,7 @@ import { newId } from "../../db/ids.ts";
 import { oldestDueSeconds } from "../../routers/admin/deliveries/backlog.ts";
 import { listDispatchClients } from "../../routers/admin/deliveries/clients.ts";
 import { listDispatchEndpoints } from "../../routers/admin/deliveries/endpoints.ts";
-import { lookOver } from "../../routers/admin/deliveries/service.ts";
+import { getDispatchOverview } from "../../routers/admin/deliveries/service.ts";
 import { type Answer, startTestApp, until } from "../support/app.ts";
 import { addAttempts, addDeliveries, addEndpoint } from "../support/dispatch.ts";
 
@@ -16,9 +16,9 @@ const [ada, bob] = [h.ada.clientId, h.bob.clientId];
 const get = async (path: string) => (await h.get(path, operator)).body;
 const overview = async () => (await get("/admin/dispatch")).data;
 const failed = ({ status, body }: Answer) => ({ status, code: body.error?.code });
-const put = (scope: string, reason = "Moving house.") =>
+const put = (scope: string, reason = "The receiver moves.") =>
   h.send("PUT", `/admin/dispatch/pauses/${scope}`, { reason }, operator);
-/** Not "down", which it also says when the database is only slow. */
+/** Not "down", which it also returns when the database is only slow. */
 const health = () =>
   until(async () => {
     const answer = await h.get("/health");
@@ -39,7 +39,7 @@ beforeEach(async () => {
 });
 
 describe("the overview", () => {
-  test("says that nothing is due when nothing is", async () => {
+  test("is empty when nothing is due", async () => {
     const endpoint = await addEndpoint(h.owner, ada);
     await addDeliveries(h.owner, ada, endpoint, { status: "delivered" });
     await addDeliveries(h.owner, ada, endpoint, { dueSecondsAgo: -600, count: 3 });
@@ -52,7 +52,7 @@ describe("the overview", () => {
     });
   });
 
-  test("leaves out nothing that is due: throttled, paused, in flight, each by what holds it up", async () => {
+  test("includes all due deliveries by cause: throttled, paused, in flight", async () => {
     const [throttled, paused, flying] = [
       await addEndpoint(h.owner, ada, { ratePerSecond: 1 }),
       await addEndpoint(h.owner, ada),
@@ -85,7 +85,7 @@ describe("the overview", () => {
     expect(await overview()).toMatchObject({ waiting: { pending: 0 }, paused: { pending: 14, due: 12 }, pauses: 2 });
   });
 
-  test("counts what waits for a suspended client apart, and nobody is rung for it", async () => {
+  test("counts deliveries of suspended clients separately, without an alert", async () => {
     const endpoint = await addEndpoint(h.owner, bob);
     await addDeliveries(h.owner, bob, endpoint, { count: 2, dueSecondsAgo: 5000 });
     await addDeliveries(h.owner, bob, endpoint, { dueSecondsAgo: 5000, inFlight: true });
@@ -96,7 +96,7 @@ describe("the overview", () => {
     expect((await health()).body).toMatchObject({ status: "ok", oldestDueDeliverySeconds: 0 });
   });
 
-  test("tells of attempts, of the dead and of endpoints that we switched off, each within its time", async () => {
+  test("counts attempts, dead deliveries and disabled endpoints, each within its time window", async () => {
     const endpoint = await addEndpoint(h.owner, ada);
     await addAttempts(h.owner, ada, endpoint, { count: 5, minutesAgo: 1, status: 200 });
     await addAttempts(h.owner, ada, endpoint, { count: 2, minutesAgo: 2, status: null });
@@ -105,9 +105,9 @@ describe("the overview", () => {
     await addAttempts(h.owner, bob, endpoint, { count: 4, minutesAgo: 70, status: 302 });
     await addDeliveries(h.owner, ada, endpoint, { status: "dead", count: 2, finishedMinutesAgo: 1430 });
     await addDeliveries(h.owner, ada, endpoint, { status: "dead", count: 4, finishedMinutesAgo: 1450 });
-    await addEndpoint(h.owner, ada, { status: "disabled", reason: "It failed for five days.", disabledHoursAgo: 100 });
-    await addEndpoint(h.owner, ada, { status: "disabled", reason: "It failed for five days.", disabledHoursAgo: 200 });
-    await addEndpoint(h.owner, ada, { status: "disabled", reason: "Disabled by request.", disabledHoursAgo: 1 });
+    await addEndpoint(h.owner, ada, { status: "disabled", code: "days", disabledHoursAgo: 100 });
+    await addEndpoint(h.owner, ada, { status: "disabled", code: "days", disabledHoursAgo: 200 });
+    await addEndpoint(h.owner, ada, { status: "disabled", code: "request", disabledHoursAgo: 1 });
     expect(await overview()).toMatchObject({
       lastFiveMinutes: { attempts: 7, failures: 2, capped: false },
       lastHour: { attempts: 14, failures: 5 },
@@ -116,7 +116,7 @@ describe("the overview", () => {
     });
   });
 
-  test("tells how far the queue is behind", async () => {
+  test("includes the lag of the queue", async () => {
     await h.owner`select graphile_worker.add_job('calls.sweep', '{}', run_at => now() - interval '10 minutes')`;
     expect((await overview()).queueLagSeconds).toBeGreaterThanOrEqual(600);
     await h.owner`delete from graphile_worker._private_jobs`;
@@ -125,7 +125,7 @@ describe("the overview", () => {
 });
 
 describe("the list of clients", () => {
-  test("has each client's own numbers, in the window that was asked for", async () => {
+  test("has the numbers of each client, within the requested window", async () => {
     const well = await addEndpoint(h.owner, ada);
     const failing = await addEndpoint(h.owner, ada, { failures: 3 });
     await addEndpoint(h.owner, ada, { status: "disabled" });
@@ -152,7 +152,7 @@ describe("the list of clients", () => {
     });
   });
 
-  test("can be cut to those that fail, and to those that do not", async () => {
+  test("can be filtered by failing", async () => {
     await addEndpoint(h.owner, ada, { failures: 1 });
     await addEndpoint(h.owner, bob, { failures: 0 });
     const ids = async (query: string) =>
@@ -161,7 +161,7 @@ describe("the list of clients", () => {
     expect(await ids("failing=false")).toEqual([bob]);
   });
 
-  test("goes on where the page before ended", async () => {
+  test("continues where the previous page ended", async () => {
     const first = await get("/admin/dispatch/clients?limit=1");
     expect(first).toMatchObject({ data: [{ clientId: bob }], meta: { hasMore: true } });
     const second = await get(`/admin/dispatch/clients?limit=1&cursor=${first.meta.nextCursor}`);
@@ -175,7 +175,7 @@ describe("the list of endpoints", () => {
   const ids = async (query = "") =>
     (await get(`/admin/dispatch/endpoints?limit=100&${query}`)).data.map((row: { id: string }) => row.id);
 
-  test("shows how each stands, and of its URL the host alone", async () => {
+  test("shows the health of each, and only the host of its URL", async () => {
     const failing = await addEndpoint(h.owner, ada, { failures: 4, ratePerSecond: 20 });
     await addDeliveries(h.owner, ada, failing, { count: 3, dueSecondsAgo: 30 });
     await addDeliveries(h.owner, ada, failing, { count: 2, dueSecondsAgo: 90, inFlight: true });
@@ -184,7 +184,12 @@ describe("the list of endpoints", () => {
     expect(answer.body.data).toMatchObject([
       {
         ...{ id: failing, clientId: ada, host: "hooks.example.com", status: "enabled", disabledReason: null },
-        ...{ paused: false, consecutiveFailures: 4, failingSince: expect.stringMatching(/^20.*Z$/), lastSuccessAt: null },
+        ...{
+          paused: false,
+          consecutiveFailures: 4,
+          failingSince: expect.stringMatching(/^20.*Z$/),
+          lastSuccessAt: null,
+        },
         ...{ pending: 10, due: 5, inFlight: 2, ratePerSecond: 20, capped: false },
       },
     ]);
@@ -192,7 +197,7 @@ describe("the list of endpoints", () => {
     expect(JSON.stringify(answer.body)).not.toContain("swordfish");
   });
 
-  test("can be cut by client and by health", async () => {
+  test("can be filtered by client and by health", async () => {
     const well = await addEndpoint(h.owner, ada);
     const failing = await addEndpoint(h.owner, ada, { failures: 1 });
     const disabled = await addEndpoint(h.owner, ada, { status: "disabled", failures: 100 });
@@ -213,7 +218,7 @@ describe("the list of endpoints", () => {
     expect(await ids(`clientId=${newId("client")}`)).toEqual([]);
   });
 
-  test("goes on where the page before ended, over the clients", async () => {
+  test("continues where the previous page ended, across clients", async () => {
     const wanted = [await addEndpoint(h.owner, bob), await addEndpoint(h.owner, ada), await addEndpoint(h.owner, ada)];
     const seen: string[] = [];
     let cursor = "";
@@ -228,12 +233,15 @@ describe("the list of endpoints", () => {
 });
 
 describe("a pause", () => {
-  test("is made of all, of a client or of an endpoint, and taken back", async () => {
+  test("can be created for all, for a client or for an endpoint, and deleted", async () => {
     const endpoint = await addEndpoint(h.owner, ada);
     await addDeliveries(h.owner, ada, endpoint, { count: 2, inFlight: true });
     for (const scope of ["all", ada, endpoint]) {
       const made = await put(scope);
-      expect(made).toMatchObject({ status: 200, body: { data: { scope, reason: "Moving house.", inFlight: 2 } } });
+      expect(made).toMatchObject({
+        status: 200,
+        body: { data: { scope, reason: "The receiver moves.", inFlight: 2 } },
+      });
       expect(made.body.data.pausedBy).toMatch(/^user_/);
     }
     expect(await put(bob)).toMatchObject({ body: { data: { inFlight: 0 } } });
@@ -247,14 +255,14 @@ describe("a pause", () => {
     expect((await get("/admin/dispatch/pauses")).data).toEqual([]);
   });
 
-  test("made again keeps its time and its maker, and takes the new reason", async () => {
+  test("created again keeps its time and author, and takes the new reason", async () => {
     const first = (await put(ada, "The receiver is being moved.")).body.data;
     await h.owner`update delivery_pauses set paused_by = 'operator:cli' where scope = ${ada}`;
     const second = (await put(ada, "It takes longer.")).body.data;
     expect(second).toEqual({ ...first, reason: "It takes longer.", pausedBy: "operator:cli" });
   });
 
-  test("of what nobody knows is refused, and so is one without a reason", async () => {
+  test("of an unknown scope is refused, and so is one without a reason", async () => {
     const [client, endpoint] = [newId("client"), newId("endpoint")];
     const gone = await addEndpoint(h.owner, ada);
     await h.owner`update webhook_endpoints set deleted_at = now() where id = ${gone}`;
@@ -269,7 +277,7 @@ describe("a pause", () => {
     expect(await h.owner`select from delivery_pauses`).toHaveLength(0);
   });
 
-  test("stands in the operator's audit, made and taken back", async () => {
+  test("is in the operator's audit log when created and deleted", async () => {
     await put(ada, "Audited.");
     await resume(ada);
     const rows = await h.owner`select action, actor, input from audit_log
@@ -281,7 +289,7 @@ describe("a pause", () => {
   });
 });
 
-test("health tells of the oldest delivery that is due, also of one that is throttled or paused", async () => {
+test("health shows the oldest due delivery, including throttled and paused ones", async () => {
   const endpoint = await addEndpoint(h.owner, ada, { ratePerSecond: 1 });
   await addDeliveries(h.owner, ada, endpoint, { dueSecondsAgo: 200 });
   const well = (await health()).body;
@@ -307,13 +315,13 @@ type Plan = {
 
 const nodes = (plan: Plan): Plan[] => [plan, ...(plan.Plans ?? []).flatMap(nodes)];
 const buffers = (plan: Plan) => plan["Shared Hit Blocks"] + plan["Shared Read Blocks"];
-/** The partitions of the months to come are empty, and it costs nothing to read them whole. */
+/** Partitions of future months are empty, so a full scan of them costs nothing. */
 const readWhole = (plan: Plan) =>
   nodes(plan)
     .filter((node) => node["Node Type"] === "Seq Scan" && buffers(node) > 0)
     .map((node) => String(node["Relation Name"]))
     .filter((name) => /^(deliveries|delivery_attempts|webhook_endpoints)/.test(name));
-/** Rows of the large tables that were looked at, whether they were wanted or not. */
+/** Rows of the large tables that were read, including discarded ones. */
 const rowsRead = (plan: Plan) =>
   nodes(plan)
     .filter((node) => /^(deliveries|delivery_attempts)/.test(node["Relation Name"] ?? ""))
@@ -322,7 +330,7 @@ const rowsRead = (plan: Plan) =>
       0,
     );
 
-/** The plans of every statement that a verb sends. */
+/** The plans of all statements that an operation sends. */
 async function plansOf(work: (tx: Tx) => Promise<unknown>): Promise<Plan[]> {
   const plans: Plan[] = [];
   const spying = (tx: Tx) =>
@@ -349,7 +357,7 @@ describe("over a large installation", () => {
   let endpoints: string[] = [];
   const clients = { ...page, failing: undefined, windowMinutes: 60 };
   const asked: [string, (tx: Tx) => Promise<unknown>][] = [
-    ["the overview", (tx) => lookOver(tx, now)],
+    ["the overview", (tx) => getDispatchOverview(tx, now)],
     ["health", (tx) => oldestDueSeconds(tx)],
     ["the clients", (tx) => listDispatchClients(tx, clients, key, now)],
     ["the clients that fail", (tx) => listDispatchClients(tx, { ...clients, failing: true }, key, now)],
@@ -376,7 +384,7 @@ describe("over a large installation", () => {
     for (const [name, work] of asked) {
       const plans = await plansOf(work);
       expect([name, plans.length > 0, plans.flatMap(readWhole)]).toEqual([name, true, []]);
-      // Of the 656 pending ones each is counted twice at most, and looked at for its time.
+      // Each of the 656 pending ones is counted twice at most, and read for its due time.
       expect([name, plans.map(rowsRead).filter((rows) => rows > 2_500)]).toEqual([name, []]);
       costs[name] = plans.map(buffers);
     }
@@ -401,7 +409,7 @@ describe("over a large installation", () => {
     await put(endpoints[0]!);
   }, 60_000);
 
-  test("what lies in the past costs nothing: no answer reads a large table whole, or more of it than it tells of", async () => {
+  test("old rows cost nothing: no statement scans a large table, or reads more rows than it returns", async () => {
     await addHistory(1_000);
     const before = await measure();
     await addHistory(8_000);

@@ -18,7 +18,7 @@ afterAll(() => receiver.close());
 const h = await startTestApp();
 const url = (path: string) => `http://127.0.0.1:${(receiver.address() as AddressInfo).port}${path}`;
 
-test("the deliveries of a suspended client wait, with no attempt used up, while others' go out; resumed, they go too", async () => {
+test("deliveries of a suspended client wait without using attempts, while others are sent; after resuming they are sent too", async () => {
   for (const [who, path] of [
     [h.ada, "/ada"],
     [h.bob, "/bob"],
@@ -59,13 +59,13 @@ test("the deliveries of a suspended client wait, with no attempt used up, while 
 
 const events = 10;
 
-/** An endpoint for which so many deliveries are due, held back by a pause; no worker runs. */
+/** An endpoint with this many due deliveries, held by a pause; no worker runs. */
 async function withDueDeliveries(name: string) {
   const { clientId, key } = await seedClient(h.deps, { name, subject: `auth0|${name}`, credits: 10 });
   const path = `/${name}`;
   const { body } = await h.post("/webhooks", { url: url(path), eventTypes: ["api_key.*"] }, { key });
   const operator = { key: await h.operator() };
-  await h.send("PUT", `/admin/dispatch/pauses/${body.data.id}`, { reason: "They asked for it." }, operator);
+  await h.send("PUT", `/admin/dispatch/pauses/${body.data.id}`, { reason: "The client requested it." }, operator);
   for (let n = 0; n < events; n++)
     await h.post("/auth/api-keys", { name: `said ${n}`, scopes: ["agents:read"] }, { key });
   const deliveries = () =>
@@ -87,14 +87,14 @@ async function withDueDeliveries(name: string) {
   };
 }
 
-test("what is due for a suspended client takes no place and no job, while others' goes out; resumed, it goes within seconds", async () => {
+test("due deliveries of a suspended client take no slot and no job, while others are sent; after resuming they are sent within seconds", async () => {
   const [carla, dan] = [await withDueDeliveries("carla"), await withDueDeliveries("dan")];
   await carla.suspend();
   await carla.goOn();
   await dan.goOn();
   const workers = await openWorkers(h.deps);
   try {
-    await until(async () => dan.received() === events); // one sweep looks after both
+    await until(async () => dan.received() === events); // one sweep handles both
     expect(await carla.jobs()).toHaveLength(0);
     const waiting = { status: "pending", attempts: 0, claim: 0, admitted_until: null };
     expect(await carla.deliveries()).toEqual(Array.from({ length: events }, () => waiting));
@@ -109,7 +109,7 @@ test("what is due for a suspended client takes no place and no job, while others
   }
 });
 
-test("a delivery that had a place when its client was suspended gives it back: it has one job at most, and no attempt is used up", async () => {
+test("a delivery that had a slot when its client was suspended releases it: it has one job at most and uses no attempt", async () => {
   const eli = await withDueDeliveries("eli");
   await eli.goOn();
   await sweepDeliveries({ db: h.deps.db, log: pino({ level: "silent" }) });
@@ -134,12 +134,12 @@ test("a delivery that had a place when its client was suspended gives it back: i
   }
 });
 
-test("a job of a suspended client whose place was given to another by now ends, and takes that one nothing away", async () => {
+test("a job of a suspended client whose slot was given away ends without affecting the new holder", async () => {
   const finn = await withDueDeliveries("finn");
   await finn.goOn();
   await sweepDeliveries({ db: h.deps.db, log: pino({ level: "silent" }) });
   await finn.suspend();
-  await h.owner`update deliveries set claim = claim + 1 where admitted_until is not null`; // as when a lease had run out
+  await h.owner`update deliveries set claim = claim + 1 where admitted_until is not null`; // as after an expired lease
   const workers = await openWorkers(h.deps);
   try {
     await until(async () => (await finn.jobs()).length === 0, 15);

@@ -15,7 +15,7 @@ type Headers = Record<string, string>;
 type Outcome = { status: number; code: string | null };
 
 describe("an API key", () => {
-  test("opens both doors, and its scheme may be written in any case", async () => {
+  test("works on both transports, and its scheme is case-insensitive", async () => {
     for (const scheme of ["Bearer", "bearer", "BEARER "]) {
       expect(await knock({ authorization: `${scheme} ${h.ada.key}` })).toEqual(both(200));
     }
@@ -23,11 +23,11 @@ describe("an API key", () => {
 
   const wrong: [string, (key: string) => Headers][] = [
     ["is missing", () => ({})],
-    ["comes with another scheme", (key) => ({ authorization: `Basic ${Buffer.from(`${key}:`).toString("base64")}` })],
-    ["comes without a scheme", (key) => ({ authorization: key })],
-    ["stands in another header", (key) => ({ "x-api-key": key })],
-    ["is cut short", (key) => ({ authorization: `Bearer ${key.slice(0, -1)}` })],
-    ["is one that nobody has", (key) => ({ authorization: `Bearer ${key.slice(0, -6)}AAAAAA` })],
+    ["has another scheme", (key) => ({ authorization: `Basic ${Buffer.from(`${key}:`).toString("base64")}` })],
+    ["has no scheme", (key) => ({ authorization: key })],
+    ["is in another header", (key) => ({ "x-api-key": key })],
+    ["is truncated", (key) => ({ authorization: `Bearer ${key.slice(0, -1)}` })],
+    ["is an unknown key", (key) => ({ authorization: `Bearer ${key.slice(0, -6)}AAAAAA` })],
     ["is of another kind", (key) => ({ authorization: `Bearer ${key.replace("live", "test")}` })],
     ["is two", (key) => ({ authorization: `Bearer ${key} ${key}` })],
   ];
@@ -35,7 +35,7 @@ describe("an API key", () => {
     expect(await knock(headers(h.ada.key))).toEqual(both(401, "unauthenticated"));
   });
 
-  test("works until it expires, and not a moment longer, however well it is remembered", async () => {
+  test("works until it expires, and not longer, also where it is cached", async () => {
     const fresh = await makeKey(h.ada, ["agents:read"]);
     await h.owner`update api_keys set expires_at = now() - interval '1 second' where id = ${fresh.id}`;
     expect(await knock(bearer(fresh.key))).toEqual(both(401, "unauthenticated"));
@@ -46,7 +46,7 @@ describe("an API key", () => {
     expect(await knock(bearer(warm.key))).toEqual(both(401, "unauthenticated"));
   });
 
-  test("that is revoked is refused at once by every process and every door, also where it is remembered", async () => {
+  test("that is revoked is refused immediately by every process and transport, also where it is cached", async () => {
     const second = await another();
     const doomed = await makeKey(h.ada, scopes);
     const ways = [
@@ -71,14 +71,14 @@ describe("an API key", () => {
     });
   });
 
-  test("names its client: X-Client-Id may repeat that, and nothing else", async () => {
+  test("belongs to a client: X-Client-Id can only repeat it", async () => {
     expect(await knock({ ...bearer(h.ada.key), "x-client-id": h.ada.clientId })).toEqual(both(200));
     for (const other of [h.bob.clientId, newId("client"), "ada", ""]) {
       expect(await knock({ ...bearer(h.ada.key), "x-client-id": other })).toEqual(both(403, "client_forbidden"));
     }
   });
 
-  test("says when it was last used, to the minute: it is written at most once in one", async () => {
+  test("records its last use to the minute, with at most one write per minute", async () => {
     const key = await makeKey(h.ada, ["agents:read"]);
     const lastUsed = async () => {
       await h.deps.auth.settled();
@@ -111,7 +111,7 @@ describe("an API key", () => {
 });
 
 describe("a token", () => {
-  test("of a member opens both doors, with the client named or not", async () => {
+  test("of a member works on both transports, with or without X-Client-Id", async () => {
     const token = await h.token(h.ada);
     expect(await knock(bearer(token))).toEqual(both(200));
     expect(await knock({ ...bearer(token), "x-client-id": h.ada.clientId })).toEqual(both(200));
@@ -123,20 +123,20 @@ describe("a token", () => {
     ["for another audience", { aud: "https://elsewhere.example" }],
     ["that has expired", { expiresInSeconds: -61 }],
     ["that never expires", { exp: undefined }],
-    ["of somebody whom nobody here knows", { sub: "auth0|nobody" }],
-    ["of nobody", { sub: "" }],
+    ["of an unknown person", { sub: "auth0|unknown" }],
+    ["without a subject", { sub: "" }],
   ];
   test.each(wrong)("%s is refused as unauthenticated", async (_, claims) => {
     expect(await knock(bearer(await h.token(h.ada, claims)))).toEqual(both(401, "unauthenticated"));
   });
 
-  test("that was changed on the way is refused", async () => {
+  test("that was changed is refused", async () => {
     const [head, , signature] = (await h.token(h.ada)).split(".");
     const [, others] = (await h.token(h.bob)).split(".");
     expect(await knock(bearer(`${head}.${others}.${signature}`))).toEqual(both(401, "unauthenticated"));
   });
 
-  test("may act for clients that both it and an active membership name; all others are refused in the same words", async () => {
+  test("works for clients in both the token and an active membership; all others get the same error", async () => {
     const token = await h.token(h.ada, { [claim()]: [h.ada.clientId, h.bob.clientId] });
     expect(await knock({ ...bearer(token), "x-client-id": h.ada.clientId })).toEqual(both(200));
     const bodies = new Set<string>();
@@ -148,7 +148,7 @@ describe("a token", () => {
     expect([...bodies]).toHaveLength(1);
   });
 
-  test("with a membership that the claim does not name is refused in those words too", async () => {
+  test("with a membership that is not in the claim gets the same error", async () => {
     const unnamed = await h.token(h.ada, { [claim()]: [] });
     expect(await knock({ ...bearer(unnamed), "x-client-id": h.ada.clientId })).toEqual(both(403, "client_forbidden"));
     expect(await knock(bearer(unnamed))).toEqual(both(403, "client_forbidden"));
@@ -156,7 +156,7 @@ describe("a token", () => {
     expect(await knock({ ...bearer(without), "x-client-id": h.ada.clientId })).toEqual(both(403, "client_forbidden"));
   });
 
-  test("of a member of several clients must say which", async () => {
+  test("of a member of several clients needs X-Client-Id", async () => {
     const [one, two] = [await seed("One", "auth0|both"), await seed("Two", "auth0|both")];
     const clients = [one.clientId, two.clientId];
     const token = await h.token(one, { [claim()]: clients });
@@ -180,7 +180,7 @@ describe("a token", () => {
 });
 
 describe("before a client is chosen", () => {
-  test("a person may ask who he is and for whom he may act", async () => {
+  test("a person can read their own identity and their clients", async () => {
     const [one, two] = [await seed("East", "auth0|eve"), await seed("West", "auth0|eve", { role: "viewer" })];
     await h.owner`update clients set status = 'suspended' where id = ${two.clientId}`;
     const token = await h.token(one, { [claim()]: [one.clientId, two.clientId, h.bob.clientId] });
@@ -195,7 +195,7 @@ describe("before a client is chosen", () => {
     expect((await h.get("/trpc/auth.clients", { key: token })).body.result.data).toEqual({ clients });
   });
 
-  test("a key may too", async () => {
+  test("a key can too", async () => {
     const key = await makeKey(h.ada, ["agents:read"]);
     const me = { kind: "key", id: key.id, email: null, name: "Test", scopes: ["agents:read"] };
     expect((await h.get("/auth/me", { key: key.key })).body.data).toEqual(me);
@@ -205,7 +205,7 @@ describe("before a client is chosen", () => {
 });
 
 describe("a suspended client", () => {
-  test("is shut at once for keys and tokens, at every kind of door, and opens again", async () => {
+  test("is closed immediately for keys and tokens on every transport, and can be reopened", async () => {
     const dora = await seed("Dora", "auth0|dora");
     const token = await h.token(dora);
     const made = (await h.post("/agents", agent, { key: dora.key })).body.data;
@@ -226,13 +226,13 @@ describe("a suspended client", () => {
 
 describe("a role", () => {
   const roles: [string, number, number, number][] = [
-    // reads, writes webhooks, makes keys
+    // read, write webhooks, create keys
     ["viewer", 200, 403, 403],
     ["member", 200, 201, 403],
     ["admin", 200, 201, 201],
     ["owner", 200, 201, 201],
   ];
-  test.each(roles)("%s may do what its scopes say, from the next request on", async (role, reads, writes, keys) => {
+  test.each(roles)("%s has its scopes from the next request on", async (role, reads, writes, keys) => {
     const who = await seed(role, `auth0|${role}`, { role: "viewer" });
     const token = await h.token(who);
     const statuses = async () => {
@@ -262,8 +262,8 @@ describe("a role", () => {
   });
 });
 
-describe("an identity provider that is down", () => {
-  test("is our trouble and not the token's: 503, with the time to come again, on both doors", async () => {
+describe("an unavailable identity provider", () => {
+  test("returns 503 with Retry-After on both transports, and does not blame the token", async () => {
     const deps = openDeps({ ...h.env, AUTH_JWKS_URL: "http://127.0.0.1:9/jwks" }, { log: h.deps.log });
     opened.push(deps);
     const url = await listen(deps);
@@ -284,7 +284,7 @@ const both = (status: number, code: string | null = null) => [
   { status, code },
 ];
 
-/** Asks for the agents on both doors. */
+/** Requests the agents on both transports. */
 async function knock(headers: Headers, url = h.url): Promise<Outcome[]> {
   const paths = ["/api/v1/agents", `/trpc/agents.list?input=${encodeURIComponent("{}")}`];
   return Promise.all(
@@ -318,7 +318,7 @@ afterAll(async () => {
   await Promise.all(opened.map(({ db, auth }) => auth.settled().then(() => db.close())));
 });
 
-/** What another process over the same database would have: nothing in common but the environment. */
+/** Another process on the same database, which shares only the environment. */
 async function anotherDeps() {
   const deps = openDeps(h.env, { log: h.deps.log });
   opened.push(deps);

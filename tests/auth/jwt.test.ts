@@ -65,7 +65,7 @@ async function publishedKeys(): Promise<(JsonWebKey & { kid: string })[]> {
   return body.keys;
 }
 
-test("a good token says who it is, for which clients and what it may do", async () => {
+test("a valid token yields the subject, the clients and the scopes", async () => {
   const token = await identity.token({ sub: "auth0|ann", clients: ["client_1"], scope: "tools:read tools:write" });
   const verified = await verifier()(token);
   expect(verified).toMatchObject({ subject: "auth0|ann", scopes: ["tools:read", "tools:write"] });
@@ -97,7 +97,7 @@ test("an issuer without its trailing slash is another issuer", async () => {
   expect(await refusal(verifier()(token))).toBe("issuer");
 });
 
-test("a token for another audience is refused, and one for several with ours among them is good", async () => {
+test("a token for another audience is refused, and one for several audiences that include ours is valid", async () => {
   const verify = verifier();
   expect(await refusal(verify(await identity.token({ sub: "ann", aud: "https://other.test" })))).toBe("audience");
   expect(await refusal(verify(await identity.token({ sub: "ann", aud: [`${audience}/`, "x"] })))).toBe("audience");
@@ -105,28 +105,28 @@ test("a token for another audience is refused, and one for several with ours amo
   expect((await verify(several)).subject).toBe("ann");
 });
 
-test("an expired token is good within the leeway and refused beyond it", async () => {
+test("an expired token is valid within the leeway and refused beyond it", async () => {
   const token = await identity.token({ sub: "ann" });
   const after = (seconds: number) => verifier({ now: () => new Date((expiryOf(token) + seconds) * 1000) });
   expect((await after(9)(token)).subject).toBe("ann");
   expect(await refusal(after(11)(token))).toBe("expired");
 });
 
-test("a token of the future is good within the leeway and refused beyond it", async () => {
+test("a token of the future is valid within the leeway and refused beyond it", async () => {
   const verify = verifier();
   const seconds = Math.floor(Date.now() / 1000);
   expect((await verify(await identity.token({ sub: "ann", nbf: seconds + 5 }))).subject).toBe("ann");
   expect(await refusal(verify(await identity.token({ sub: "ann", nbf: seconds + 60 })))).toBe("not_yet_valid");
 });
 
-test("a token needs a subject and an end", async () => {
+test("a token needs a subject and an expiry", async () => {
   const verify = verifier();
   expect(await refusal(verify(await identity.token({ sub: "" })))).toBe("subject");
   expect(await refusal(verify(await identity.token({ sub: undefined as unknown as string })))).toBe("subject");
   expect(await refusal(verify(await identity.token({ sub: "ann", exp: undefined })))).toBe("claims");
 });
 
-test("nobody can ask for more than a minute of leeway", () => {
+test("the leeway cannot exceed a minute", () => {
   expect(() => verifier({ leewaySeconds: 61 })).toThrow(RangeError);
   expect(() => verifier({ leewaySeconds: Number.NaN })).toThrow(RangeError);
 });
@@ -148,17 +148,17 @@ test("the public key is not a secret to sign with", async () => {
   expect(await refusal(verifier()(`${input}.${signature}`))).toBe("algorithm");
 });
 
-test("a token that was changed is refused", async () => {
+test("a changed token is refused", async () => {
   const [header, payload, signature] = (await identity.token({ sub: "ann" })).split(".");
   const changed = [header, base64url({ ...decode(payload), sub: "eve" }), signature].join(".");
   expect(await refusal(verifier()(changed))).toBe("signature");
 });
 
-test("what is no token at all is refused as malformed", async () => {
+test("a text that is not a token is refused as malformed", async () => {
   for (const text of ["", "abc", "a.b.c", "..", "é.é.é"]) expect(await refusal(verifier()(text))).toBe("malformed");
 });
 
-test("a refusal never repeats the token", async () => {
+test("an error never repeats the token", async () => {
   const token = await identity.token({ sub: "ann", expiresInSeconds: -100 });
   const error = await verifier()(token).catch((thrown: unknown) => thrown);
   expect(error).toBeInstanceOf(TokenRefused);
@@ -178,7 +178,7 @@ test("a flood of unknown key ids fetches the key set at most twice", async () =>
   expect(identity.requests()).toBeLessThanOrEqual(2);
 });
 
-test("a new key is picked up, and tokens of the old one stay good", async () => {
+test("a new key is picked up, and tokens of the old one stay valid", async () => {
   const verify = verifier({ cooldownMs: 50 });
   const old = await identity.token({ sub: "old" });
   await verify(old);
@@ -189,7 +189,7 @@ test("a new key is picked up, and tokens of the old one stay good", async () => 
   expect((await publishedKeys()).length).toBe(2);
 });
 
-test("a key id is a name to look up and nothing else", async () => {
+test("a key id is only used for the lookup", async () => {
   const asked: string[] = [];
   const jwksUri = await serve((request, response) => {
     asked.push(request.url ?? "");
@@ -205,14 +205,14 @@ test("a key id is a name to look up and nothing else", async () => {
   expect(new Set(asked)).toEqual(new Set(["/jwks.json"]));
 });
 
-test("a key carried in the token itself is not believed", async () => {
+test("a key in the token itself is not trusted", async () => {
   const other = await issuer();
   const [key] = ((await (await fetch(other.jwksUri)).json()) as { keys: object[] }).keys;
   const forged = await other.token({ sub: "eve", iss: identity.issuer });
   expect(await refusal(verifier()(withHeader(forged, { jwk: key })))).toBe("unknown_key");
 });
 
-test("a remembered token is refused once it has expired", async () => {
+test("a cached token is refused once it has expired", async () => {
   const token = await identity.token({ sub: "ann", expiresInSeconds: 2 });
   let now = new Date((expiryOf(token) - 2) * 1000);
   const verify = verifier({ now: () => now });
@@ -224,7 +224,7 @@ test("a remembered token is refused once it has expired", async () => {
   expect(await refusal(verify(token))).toBe("expired");
 });
 
-test("a token is remembered for five minutes and then verified anew", async () => {
+test("a token is cached for five minutes and then verified again", async () => {
   let now = new Date();
   const verify = verifier({ now: () => now });
   const token = await identity.token({ sub: "ann" });
@@ -235,14 +235,14 @@ test("a token is remembered for five minutes and then verified anew", async () =
   expect(await verify(token)).not.toBe(first);
 });
 
-test("what is remembered cannot be changed by who reads it", async () => {
+test("a cached result cannot be changed by its reader", async () => {
   const token = await identity.token({ sub: "ann", clients: ["client_1"], scope: "a" });
   const verified = await verifier()(token);
   expect(() => verified.scopes?.push("admin")).toThrow(TypeError);
   expect(() => (verified.claims[claim] as string[]).push("client_2")).toThrow(TypeError);
 });
 
-test("an issuer that is down is not the token's fault, is asked sparingly, and is asked again", async () => {
+test("an unavailable issuer does not invalidate tokens, is requested rarely, and is retried", async () => {
   let up = false;
   let asked = 0;
   const jwksUri = await serve((_request, response) => {
@@ -258,7 +258,7 @@ test("an issuer that is down is not the token's fault, is asked sparingly, and i
   await expect.poll(async () => (await verify(token)).subject, { timeout: 20_000, interval: 100 }).toBe("ann");
 });
 
-test("an issuer that answers nonsense, or is not there, is unavailable", async () => {
+test("an issuer with an invalid response, or without one, is unavailable", async () => {
   const token = await identity.token({ sub: "ann" });
   const nonsense = ["<html>", "{}", "[]", '{"keys":7}'];
   for (const body of nonsense) {
@@ -271,7 +271,7 @@ test("an issuer that answers nonsense, or is not there, is unavailable", async (
   await expect(verify(token)).rejects.toBeInstanceOf(IdentityUnavailable);
 });
 
-test("an issuer that drips its keys for ever is given up after five seconds", { timeout: 60_000 }, async () => {
+test("an issuer that sends its keys too slowly times out after five seconds", { timeout: 60_000 }, async () => {
   const jwksUri = await serve((_request, response) => {
     response.writeHead(200, { "content-type": "application/json" });
     const drip = setInterval(() => response.write(" "), 100);
@@ -302,14 +302,14 @@ test("the local issuer's tokens survive its restart, and its key file is private
   await expect(issuer({ keyFile })).rejects.toBeInstanceOf(SetupProblem);
 });
 
-test("the local issuer publishes how to find its keys, and no private part of them", async () => {
+test("the local issuer publishes its discovery document, and no private key", async () => {
   const discovery = (await (await fetch(`${identity.issuer}.well-known/openid-configuration`)).json()) as object;
   expect(discovery).toMatchObject({ issuer: identity.issuer, jwks_uri: identity.jwksUri });
   for (const key of await publishedKeys())
     expect(Object.keys(key).sort()).toEqual(["alg", "e", "kid", "kty", "n", "use"]);
 });
 
-test("the local issuer's token door hands out tokens that verify, and says what is wrong with a request", async () => {
+test("the local issuer's token endpoint issues valid tokens, and reports errors of a request", async () => {
   const ask = (body: string) => fetch(`${identity.issuer}oauth/token`, { method: "POST", body });
   const answer = await ask(JSON.stringify({ sub: "ann", clients: ["client_1"], scope: "a" }));
   const body = (await answer.json()) as { access_token: string; token_type: string; expires_in: number };
@@ -321,7 +321,7 @@ test("the local issuer's token door hands out tokens that verify, and says what 
   }
 });
 
-test("a taken port is said in one sentence", async () => {
+test("a port in use is reported in one sentence", async () => {
   const port = Number(new URL(identity.issuer).port);
   await expect(startIdentity({ audience, claim, port })).rejects.toThrow(new RegExp(`cannot listen on port ${port}`));
 });

@@ -11,7 +11,7 @@ const asAda = async () => ({ key: await h.token(h.ada) });
 const operator = async () => ({ key: await h.operator() });
 
 let people = 0;
-/** Somebody whom the identity provider knows: `claims` as its token carries them. */
+/** A person of the identity provider, with the `claims` of their token. */
 async function newcomer(claims: Record<string, unknown> = {}) {
   const sub = `auth0|newcomer${++people}`;
   return { sub, key: await h.identity.token({ sub, clients: [], ...claims }) };
@@ -23,7 +23,7 @@ async function invite(role: string, ask?: { key: string }, email = `guest${peopl
   return made.body.data.token;
 }
 
-/** A client of its own with that many owners, by their tokens. */
+/** A new client with this many owners, and their tokens. */
 async function withOwners(count: number) {
   const subject = newId("user");
   const first = await seedClient(h.deps, { name: "Owned", subject, credits: 10_000 });
@@ -43,7 +43,7 @@ async function withOwners(count: number) {
 }
 
 describe("an invitation", () => {
-  test("lets in whoever shows it, who then acts for the client by his role", async () => {
+  test("admits the person with the token, who then has the role in the client", async () => {
     const person = await newcomer();
     expect(failed(await h.get("/auth/me", { key: person.key }))).toEqual({ status: 401, code: "unauthenticated" });
     const token = await invite("viewer");
@@ -59,7 +59,7 @@ describe("an invitation", () => {
     expect(JSON.stringify(listed)).not.toContain(token);
   });
 
-  test("lets in one person, once, whoever comes at the same moment", async () => {
+  test("admits one person, once, under concurrent requests", async () => {
     const token = await invite("viewer");
     const crowd = await Promise.all(Array.from({ length: 8 }, () => newcomer()));
     const before = await h.owner`select count(*)::int as n from memberships where client_id = ${h.ada.clientId}`;
@@ -71,7 +71,7 @@ describe("an invitation", () => {
     expect(after[0]!.n).toBe(before[0]!.n + 1);
   });
 
-  test("answers the same again to the same request, also when its sender has become known by it", async () => {
+  test("returns the same response to a retried request, also after it created the user", async () => {
     const person = await newcomer();
     const token = await invite("viewer");
     const ask = { key: person.key, idempotencyKey: "join-1" };
@@ -84,7 +84,7 @@ describe("an invitation", () => {
     });
   });
 
-  test("is of no use once it was withdrawn, has run out, or for another verified address", async () => {
+  test("cannot be used after it was withdrawn or has expired, or with another verified address", async () => {
     const withdrawn = await invite("viewer");
     const [row] = (await h.get("/clients/current/invitations?limit=1", await asAda())).body.data;
     expect(await h.remove(`/clients/current/invitations/${row.id}`, await asAda())).toMatchObject({ status: 204 });
@@ -107,7 +107,7 @@ describe("an invitation", () => {
     expect(await h.post(`/invitations/${named}/accept`, {}, { key: grace.key })).toMatchObject({ status: 200 });
   });
 
-  test("is no business of API keys and services, and its token is written nowhere", async () => {
+  test("cannot be accepted by API keys and services, and its token is not stored", async () => {
     const token = await invite("viewer");
     for (const key of [h.ada.key, serviceToken])
       expect(failed(await h.post(`/invitations/${token}/accept`, {}, { key }))).toMatchObject({
@@ -127,7 +127,7 @@ describe("an invitation", () => {
 });
 
 describe("a member", () => {
-  test("is let in no more from the moment he is removed", async () => {
+  test("loses access immediately when removed", async () => {
     const { owners } = await withOwners(2);
     const [first, second] = owners;
     expect(await h.get("/agents", { key: second!.key })).toMatchObject({ status: 200 });
@@ -140,7 +140,7 @@ describe("a member", () => {
       expect(answer.status).toBe(403);
   });
 
-  test("of the last resort stays: two owners who remove each other leave one", async () => {
+  test("who is the last owner stays: two owners who remove each other leave one", async () => {
     for (let round = 0; round < 5; round++) {
       const { owners, clientId } = await withOwners(2);
       const answers = await Promise.all(
@@ -168,7 +168,7 @@ describe("a member", () => {
       expect(failed(answer)).toEqual({ status: 409, code: "owner_required" });
   });
 
-  test("gives nobody more than he has, and only an owner makes or unmakes one", async () => {
+  test("can only grant roles within their own scopes, and only an owner adds or removes an owner", async () => {
     const { owners } = await withOwners(2);
     const admin = await newcomer();
     const token = await invite("admin", { key: owners[0]!.key });
@@ -187,7 +187,7 @@ describe("a member", () => {
     expect(await h.post("/clients/current/invitations", { ...body, role: "admin" }, { key })).toMatchObject({
       status: 201,
     });
-    // A key can be given to manage members: it makes nobody who may do more than itself.
+    // A key can manage members, within its own scopes.
     const narrow = await h.post("/auth/api-keys", { name: "HR", scopes: ["members:write"] }, { key: owners[0]!.key });
     const refused = await h.post(
       "/clients/current/invitations",
@@ -199,7 +199,7 @@ describe("a member", () => {
 });
 
 describe("an operator", () => {
-  test("makes a client whose first owner joins by invitation", async () => {
+  test("creates a client whose first owner joins by invitation", async () => {
     const made = await h.post("/admin/clients", { name: "New", ownerEmail: "First@Example.com" }, await operator());
     expect(made).toMatchObject({ status: 201, body: { data: { name: "New", status: "active", timezone: "UTC" } } });
     const { id, invitationToken } = made.body.data;
@@ -214,7 +214,7 @@ describe("an operator", () => {
     expect(atBoth[0]!.body.data).toEqual(atBoth[1]!.body.data);
   });
 
-  test("is no client: he sees no tenant's rows, and no tenant opens his doors", async () => {
+  test("has no tenant's rows, and no tenant can call operator endpoints", async () => {
     expect(failed(await h.get("/agents", await operator()))).toEqual({ status: 403, code: "client_forbidden" });
     expect(
       failed(await h.get("/agents", { ...(await operator()), headers: { "x-client-id": h.ada.clientId } })),
@@ -262,7 +262,7 @@ describe("credits that an operator gives", () => {
   const give = async (id: string, body: unknown, more: object = {}) =>
     h.post(`/admin/clients/${id}/credits`, body, { ...(await operator()), ...more });
 
-  test("are there at once, once for a request however often it comes, with their reason and their audit", async () => {
+  test("are available immediately, once per retried request, with reason and audit entry", async () => {
     const client = await made();
     const { body: ready } = await h.post("/agents", agent, client);
     const call = () => h.post("/calls", { agentId: ready.data.id, medium: { type: "web" } }, client);
@@ -285,7 +285,7 @@ describe("credits that an operator gives", () => {
     expect(await call()).toMatchObject({ status: 201 });
   });
 
-  test("are all there where several are given in one batch, or in requests with one id for tracing", async () => {
+  test("are all granted when given in one batch, or in requests with the same request id", async () => {
     const client = await made();
     const reasons = ["First", "Second", "Third"];
     const batch = Object.fromEntries(
@@ -304,7 +304,7 @@ describe("credits that an operator gives", () => {
     expect(events).toHaveLength(5);
   });
 
-  test("reach a suspended client, and nobody who is none; less than one is refused", async () => {
+  test("can be granted to a suspended client, but not to an unknown one; less than one is refused", async () => {
     const { id } = await made();
     const body = { amountMicros: 1, reason: "A trifle." };
     await h.post(`/admin/clients/${id}/suspend`, { reason: "The invoice is open." }, await operator());
@@ -325,7 +325,7 @@ describe("credits that an operator gives", () => {
 });
 
 describe("an idempotency key of an operator", () => {
-  test("is one of each client: the same key for another client is another request, for every command", async () => {
+  test("belongs to one client: the same key for another client is another request, for every command", async () => {
     const names = ["One", "Two"];
     const clients = await Promise.all(
       names.map(async (name) => (await h.post("/admin/clients", { name }, await operator())).body.data.id as string),
@@ -363,7 +363,7 @@ describe("an idempotency key of an operator", () => {
 });
 
 describe("a suspended client", () => {
-  test("is refused at once, with keys and tokens, on both doors; its work waits; what is under way is settled", async () => {
+  test("is refused immediately, with keys and tokens, on both transports; its work waits; running calls are billed", async () => {
     const { key, clientId, ...who } = await seedClient(h.deps, { name: "Late", subject: "auth0|late", credits: 1000 });
     const token = await h.token({ key, clientId, ...who });
     const made = await h.post("/agents", agent, { key });
@@ -385,7 +385,7 @@ describe("a suspended client", () => {
         });
       }
     }
-    // The workers hear of it within seconds; the call goes on at the provider and is billed all the same.
+    // Workers notice within seconds; the call continues at the provider and is still billed.
     const billed = await until(async () => {
       const [row] = await h.owner`select cost_micros, billing_revision from calls where id = ${placed.body.data.id}`;
       return row!.billing_revision > 0 && row;
@@ -402,7 +402,7 @@ describe("a suspended client", () => {
 describe("a price of a client's own", () => {
   const prices = { callMicrosPerMinute: 1_000_000, telephoneMicrosPerMinute: 0 };
 
-  test("holds for that client alone, from its time on, and for what begins then", async () => {
+  test("applies to this client only, from its time on, to calls that start then", async () => {
     const { key, clientId } = await seedClient(h.deps, { name: "Cheap", subject: "auth0|cheap", credits: 1000 });
     const other = await seedClient(h.deps, { name: "Dear", subject: "auth0|dear", credits: 1000 });
     const held = async (as: string) => {
@@ -441,7 +441,7 @@ describe("a price of a client's own", () => {
     expect(await seen()).toEqual(book);
   });
 
-  test("never begins in the past", async () => {
+  test("cannot start in the past", async () => {
     const body = { ...prices, effectiveFrom: "2020-01-01T00:00:00.000Z" };
     const answer = await h.post(`/admin/clients/${h.ada.clientId}/prices`, body, await operator());
     expect(answer.body.error).toMatchObject({ code: "input_invalid", details: [{ path: "effectiveFrom" }] });

@@ -9,7 +9,7 @@ const failed = ({ status, body }: Answer) => ({ status, code: (body.error?.data 
 const byOperator = async () => ({ key: await h.operator() });
 let people = 0;
 
-/** A client of its own, and a second member with this role: by a token, as the API sees them. */
+/** A new client with a second member who has this role and a user token. */
 async function clientWith(role: string) {
   const owner = await seedClient(h.deps, { name: "Leaving", subject: newId("user"), credits: 1 });
   return { owner: { ...owner, token: await h.token(owner) }, member: await join(owner, role) };
@@ -44,7 +44,7 @@ const stateOf = async (owner: { token: string }, id: string) =>
 
 type Left = { revokedApiKeys: { id: string }[]; keptApiKeys: { id: string }[]; withdrawnInvitations: number };
 
-/** Removes by one of the ways there are: the client's own people or an operator, on each transport. */
+/** The ways to remove a member: by the client or an operator, on each transport. */
 const ways: Record<string, (who: Who, keep?: boolean) => Promise<Answer>> = {
   "a member over REST": ({ owner, member }, keep) =>
     h.remove(`/clients/current/members/${member.id}${keep ? "?keepApiKeys=true" : ""}`, { key: owner.token }),
@@ -63,7 +63,7 @@ const answerOf = ({ status, body }: Answer): Left => {
 };
 
 describe("a member who is removed", () => {
-  test.each(Object.entries(ways))("by %s loses every key that they made, keys of keys too", async (_, remove) => {
+  test.each(Object.entries(ways))("by %s loses every key that they created, also by other keys", async (_, remove) => {
     const who = await clientWith("admin");
     const first = await makeKey(who.member.token, wide);
     const second = await makeKey(first.key, wide);
@@ -83,7 +83,7 @@ describe("a member who is removed", () => {
         await h.owner`select type from events where subject_id = ${id} and client_id = ${who.owner.clientId}`;
       expect(said.map(({ type }) => type).toSorted()).toEqual(["api_key.created", "api_key.revoked"]);
     }
-    // The way back that was open: a key of theirs invites a new admin.
+    // An attack that must fail: a key of the removed member invites a new admin.
     const back = { email: "back@example.com", role: "admin" };
     expect(failed(await h.post("/clients/current/invitations", back, { key: third.key }))).toMatchObject({
       status: 401,
@@ -102,7 +102,7 @@ describe("a member who is removed", () => {
     },
   );
 
-  test("takes their invitations along: those they made, by keys too, and those to their own address", async () => {
+  test("withdraws their invitations: those that they created, also by keys, and those to their address", async () => {
     const { owner, member } = await clientWith("admin");
     const key = await makeKey(member.token, ["members:write", "agents:read"]);
     const invite = async (by: string, email: string, role = "viewer") => {
@@ -132,7 +132,7 @@ describe("a member who is removed", () => {
     });
   });
 
-  test("makes nothing at the same moment that outlives them: a key, a key of a key, an invitation", async () => {
+  test("cannot concurrently create anything that outlives their access: a key, a key of a key, an invitation", async () => {
     for (let round = 0; round < 4; round++) {
       const { owner, member } = await clientWith("admin");
       const key = await makeKey(member.token, wide);
@@ -155,7 +155,7 @@ describe("a member who is removed", () => {
     }
   });
 
-  test("is cut off from the stream of events within seconds", async () => {
+  test("loses the event stream within seconds", async () => {
     const { owner, member } = await clientWith("viewer");
     const asked = await fetch(`${h.url}/trpc/events.stream?input=%7B%7D`, {
       headers: { authorization: `Bearer ${member.token}`, accept: "text/event-stream" },
@@ -168,7 +168,7 @@ describe("a member who is removed", () => {
 });
 
 describe("a member who gets another role", () => {
-  test("keeps the keys that the new role could make; those that may do more are revoked, unless kept on purpose", async () => {
+  test("keeps keys within the scopes of the new role; others are revoked, except with keepApiKeys", async () => {
     for (const keepApiKeys of [false, true]) {
       const { owner, member } = await clientWith("admin");
       const reads = await makeKey(member.token, ["agents:read"]);
@@ -193,7 +193,7 @@ describe("a member who gets another role", () => {
     }
   });
 
-  test("that may do as much as before loses nothing", async () => {
+  test("with the same scopes loses nothing", async () => {
     const { owner, member } = await clientWith("admin");
     const key = await makeKey(member.token, wide);
     const ask = { key: owner.token };
@@ -221,7 +221,7 @@ describe("a member who gets another role", () => {
 });
 
 describe("the list of API keys", () => {
-  test("names who made each, and can be narrowed to what one person or one key made", async () => {
+  test("shows the creator of each key, and can be filtered by creator", async () => {
     const { owner, member } = await clientWith("admin");
     const first = await makeKey(member.token, wide);
     const second = await makeKey(first.key, ["agents:read"]);

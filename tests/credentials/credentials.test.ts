@@ -72,7 +72,7 @@ describe("a credential", () => {
     });
   });
 
-  test("that its provider refuses is not saved, and leaves what was there", async () => {
+  test("that its provider refuses is not saved, and the previous one stays", async () => {
     await put("elevenlabs", key("first"));
     const refused = await put("elevenlabs", key("wrong"));
     expect(fault(refused)).toEqual({ status: 422, code: "credential_refused" });
@@ -84,16 +84,16 @@ describe("a credential", () => {
     expect((await providers(bobs)).every(({ credential }) => credential === null)).toBe(true);
   });
 
-  test("that cannot be tried is saved and says so; a key with few permissions is no bad key", async () => {
+  test("that cannot be verified is saved as unverified; a key with few permissions is valid", async () => {
     const down = await put("elevenlabs", key("down"));
     expect(down.body.data).toMatchObject({ status: "unverified", verifiedAt: null });
-    expect(down.body.data.statusReason).toContain("could not be asked");
+    expect(down.body.data.statusReason).toContain("is unavailable");
     const narrow = await put("elevenlabs", key("narrow"));
     expect(narrow.body.data).toMatchObject({ status: "unverified" });
-    expect(narrow.body.data.statusReason).toContain("no way to ask");
+    expect(narrow.body.data.statusReason).toContain("no way to verify");
   });
 
-  test("is tried again when somebody asks, and its status says what came of it", async () => {
+  test("can be verified again, and its status shows the result", async () => {
     await put("elevenlabs", key("verify"));
     const answer = await h.post("/auth/providers/elevenlabs/verify");
     expect(answer).toMatchObject({ status: 200, body: { data: { status: "verified" } } });
@@ -112,7 +112,7 @@ describe("a credential", () => {
     });
   });
 
-  test("is at least eight characters long, whatever it is: a shorter one could not be hidden", async () => {
+  test("is at least eight characters long: a shorter one could not be masked", async () => {
     const sip = { host: "sip.example.com", username: "desk" };
     const cases: [string, object, string][] = [
       ["elevenlabs", { apiKey: "1234567" }, "secret.apiKey"],
@@ -125,13 +125,13 @@ describe("a credential", () => {
     for (const [provider, secret, path] of cases) {
       const answer = await put(provider, secret);
       expect([provider, answer.status, paths(answer)]).toEqual([provider, 400, [path]]);
-      expect(answer.body.error.message).toContain("At least 8 characters.");
+      expect(answer.body.error.message).toContain("Use at least 8 characters.");
     }
     const short = await h.patch("/auth/providers/tts", { provider: "elevenlabs", apiKey: "1234567" });
     expect([short.status, paths(short)]).toEqual([400, ["apiKey"]]);
   });
 
-  test("is one of its provider's fields, and each that is missing or strange is named", async () => {
+  test("has the fields of its provider; missing and unknown ones are reported", async () => {
     const cases: [string, unknown, string[]][] = [
       ["elevenlabs", {}, ["secret.apiKey"]],
       ["elevenlabs", { apiKey: "long-enough", authToken: "long-enough" }, ["secret.authToken"]],
@@ -143,7 +143,7 @@ describe("a credential", () => {
       ["google", { serviceAccount: { type: "x" } }, ["secret.serviceAccount"]],
       ["custom-crm", { apiKey: "long-enough" }, ["secret.apiKey", "secret.value"]],
       ["custom-", { value: "long-enough" }, ["provider"]],
-      ["nobody", { apiKey: "long-enough" }, ["provider"]],
+      ["unknown", { apiKey: "long-enough" }, ["provider"]],
       ["constructor", { apiKey: "long-enough" }, ["provider"]],
     ];
     for (const [provider, secret, wanted] of cases) {
@@ -152,7 +152,7 @@ describe("a credential", () => {
     }
   });
 
-  test("saved by many at once is one, and opens", async () => {
+  test("saved by concurrent requests is stored once, and can be opened", async () => {
     const answers = await Promise.all(
       Array.from({ length: 8 }, (_, n) => put("custom-race", { value: `value number ${n}` }, bobs)),
     );
@@ -166,7 +166,7 @@ describe("a credential", () => {
     expect(opened?.value).toMatch(/^value number \d$/);
   });
 
-  test("is one client's alone", async () => {
+  test("belongs to one client", async () => {
     await put("inworld", key("adas"));
     expect((await providers(bobs)).find(({ provider }) => provider === "inworld")?.credential).toBeNull();
     expect(fault(await h.remove("/auth/providers/inworld", bobs))).toEqual({
@@ -174,10 +174,10 @@ describe("a credential", () => {
       code: "credential_not_found",
     });
     const asBob = h.deps.db.asClient({ clientId: h.bob.clientId }, (tx) => requireCredential(tx, "inworld"));
-    await expect(asBob).rejects.toMatchObject({ fault: "credential_not_found" });
+    await expect(asBob).rejects.toMatchObject({ errorCode: "credential_not_found" });
   });
 
-  test("of one's own is bounded in number", async () => {
+  test("of one's own has a limit", async () => {
     await h.owner`insert into credentials (client_id, id, provider, prefix, sealed)
       select ${h.bob.clientId}, 'cred_' || n, 'custom-n' || n, '', '' from generate_series(1, 99) n`;
     expect(await put("custom-race", { value: "once again" }, bobs)).toMatchObject({ status: 200 });
@@ -188,7 +188,7 @@ describe("a credential", () => {
     await h.owner`delete from credentials where client_id = ${h.bob.clientId}`;
   });
 
-  test("under one idempotency key is asked about once, and what was sent is kept nowhere", async () => {
+  test("under one idempotency key is verified once, and the request is not stored", async () => {
     const ask = { idempotencyKey: "put-once" };
     const before = h.vendors.requests.length;
     const secret = key("idempotent");
@@ -203,7 +203,7 @@ describe("a credential", () => {
 describe("deleting", () => {
   beforeAll(async () => void (await put("elevenlabs", key("used"))));
 
-  test("a credential that something needs is refused with the names of what needs it, unless by force", async () => {
+  test("a credential in use is refused with the resources that use it, except with force", async () => {
     const [row] =
       await h.owner`select id from credentials where client_id = ${h.ada.clientId} and provider = 'elevenlabs'`;
     const { clientId } = h.ada;
@@ -216,10 +216,10 @@ describe("deleting", () => {
       values (${clientId}, ${voiceId}, 'Vera', 'en', 'external', 'elevenLabs', 'active', 'pacc_platform')`;
     const refused = await h.remove("/auth/providers/elevenlabs");
     expect(fault(refused)).toEqual({ status: 409, code: "credential_in_use" });
-    expect(refused.body.error.details).toEqual([
-      { path: "agents", message: `${agentId} (Ann)` },
-      { path: "tools", message: `${toolId} (find)` },
-      { path: "voices", message: `${voiceId} (Vera)` },
+    expect(refused.body.error.details).toMatchObject([
+      { path: "agents", id: agentId, name: "Ann" },
+      { path: "tools", id: toolId, name: "find" },
+      { path: "voices", id: voiceId, name: "Vera" },
     ]);
     expect(fault(await h.patch("/auth/providers/tts", { provider: "elevenlabs", apiKey: null }))).toMatchObject({
       code: "credential_in_use",
@@ -231,7 +231,7 @@ describe("deleting", () => {
     await h.owner`delete from agent_uses where agent_id = ${agentId}`;
   });
 
-  test("waits for whoever is about to use it", async () => {
+  test("waits for a transaction that uses it", async () => {
     await put("custom-tool", { value: "of a tool" });
     let removed: Promise<Answer> | undefined;
     let isDone = false;
@@ -249,8 +249,8 @@ describe("deleting", () => {
   });
 });
 
-describe("the older doors", () => {
-  test("PATCH /auth/providers/tts sets one company of voices, and null takes it away", async () => {
+describe("other endpoints", () => {
+  test("PATCH /auth/providers/tts saves the key of a TTS provider, and null deletes it", async () => {
     const set = await h.patch("/auth/providers/tts", { provider: "cartesia", apiKey: key("tts").apiKey });
     expect(set).toMatchObject({
       status: 200,
@@ -274,7 +274,7 @@ describe("the older doors", () => {
     }
   });
 
-  test("POST /auth/api-keys of the kind `provider` is the same door, for whoever may open both", async () => {
+  test("POST /auth/api-keys with kind `provider` does the same, for callers with both scopes", async () => {
     const secret = key("alias");
     const made = await h.post("/auth/api-keys", { kind: "provider", provider: "lmnt", secret });
     expect(made).toMatchObject({
@@ -292,7 +292,7 @@ describe("the older doors", () => {
     expect(refused.body.error.message).toContain("credentials:write");
   });
 
-  test("POST /auth/api-keys names what does not fit the kind", async () => {
+  test("POST /auth/api-keys reports fields that do not fit the kind", async () => {
     const cases: [object, string[]][] = [
       [{ kind: "provider" }, ["provider", "secret"]],
       [
@@ -319,7 +319,7 @@ describe("rotating an API key", () => {
   const rotate = (id: string, body?: object, ask?: object) => h.post(`/auth/api-keys/${id}/rotate`, body ?? {}, ask);
   const isGood = async (secret: string) => (await h.get("/auth/api-keys", { key: secret })).status === 200;
 
-  test("gives a new one of the same name, scopes and expiry; the old one goes at once", async () => {
+  test("creates a key with the same name, scopes and expiry, and revokes the old one immediately", async () => {
     const old = await make({ expiresAt: "2099-01-01T00:00:00.000Z" });
     const fresh = await rotate(old.id);
     expect(fresh.status).toBe(201);
@@ -330,7 +330,7 @@ describe("rotating an API key", () => {
     expect(row).toMatchObject({ replacedBy: fresh.body.data.id, revokedAt: expect.any(String) });
   });
 
-  test("with a grace leaves the old one good for so long, and the new one for as long as the old was to be", async () => {
+  test("with a grace period keeps the old key valid for that time, and the new one until the original expiry", async () => {
     const old = await make();
     const fresh = await rotate(old.id, { graceSeconds: 3600 });
     expect(fresh.body.data.expiresAt).toBeNull();
@@ -347,7 +347,7 @@ describe("rotating an API key", () => {
     expect(kept!.expires_at.toISOString()).toBe(soon.expiresAt);
   });
 
-  test("is done once: two at once make one new key, and what is over is not rotated", async () => {
+  test("happens once under concurrent requests, and an inactive key cannot be rotated", async () => {
     const old = await make();
     const answers = await Promise.all([rotate(old.id, { graceSeconds: 60 }), rotate(old.id, { graceSeconds: 60 })]);
     expect(answers.map(({ status }) => status).toSorted()).toEqual([201, 409]);
@@ -357,7 +357,7 @@ describe("rotating an API key", () => {
     expect(fault(await rotate(revoked.id))).toEqual({ status: 409, code: "api_key_not_active" });
   });
 
-  test("gives nobody more than he has himself", async () => {
+  test("requires the scopes of the key", async () => {
     const strong = await make({ scopes: ["calls:write"] });
     const weak = await make({ scopes: ["api_keys:write"] });
     expect(fault(await rotate(strong.id, {}, { key: weak.key }))).toEqual({ status: 403, code: "scope_missing" });
@@ -365,7 +365,7 @@ describe("rotating an API key", () => {
   });
 });
 
-/** Another secret in the same row, as if it had been revoked at its provider since. */
+/** Another secret in the same row, as if the key had been revoked at its provider. */
 async function resealed(provider: string, secret: object) {
   const { clientId } = h.ada;
   const [row] = await h.owner`select id from credentials where client_id = ${clientId} and provider = ${provider}`;

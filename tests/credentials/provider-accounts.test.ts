@@ -17,7 +17,7 @@ import {
   waitingJobs,
 } from "../support/calls.ts";
 
-/** The public address of the house: the accounts' webhooks come in here. */
+/** The public address of the installation, which receives the webhooks of accounts. */
 const front = createServer(async (request, response) => {
   const chunks: Buffer[] = [];
   for await (const chunk of request) chunks.push(chunk as Buffer);
@@ -45,13 +45,13 @@ const [first, second] = broughtKeys;
 const bring = (apiKey: string, ask?: object) => h.send("PUT", "/auth/providers/ultravox", { secret: { apiKey } }, ask);
 const fault = ({ status, body }: Answer) => ({ status, code: body?.error?.code });
 const own = async (ask?: object) => (await h.get("/auth/providers", ask)).body.data[0];
-/** Rings until the test has somebody join. */
+/** Rings until the test makes a participant join. */
 const ringing = phone("+14155550014");
 const accounts = (who: SeededClient = h.ada) =>
   h.owner`select * from provider_accounts where client_id = ${who.clientId} order by created_at`;
 const forClient = ({ clientId }: SeededClient) => h.deps.db.asClient({ clientId }, (tx) => accountFor(tx));
 
-/** Webhooks of one account at the provider, secrets and all. */
+/** The webhooks of one account at the provider, with their secrets. */
 async function webhooksAt(apiKey: string) {
   const answer = await fetch(`${h.simulator.url}/api/webhooks`, { headers: { "x-api-key": apiKey } });
   return (
@@ -82,7 +82,7 @@ const post = (url: string, secret: string, body: object, at = new Date()) => {
 };
 
 describe("a client's own account", () => {
-  test("is asked whose it is, tells us of its calls, and is where all is made from then on", async () => {
+  test("is identified, gets our webhook, and contains all new resources", async () => {
     expect(await forClient(h.ada)).toBe("pacc_platform");
     expect(await own()).toMatchObject({ provider: "ultravox", credential: null, usesShared: true });
     const id = await brought(first);
@@ -107,7 +107,7 @@ describe("a client's own account", () => {
     expect(await forClient(h.bob)).toBe("pacc_platform");
   });
 
-  test("makes agents there, and its calls move by its own webhooks", async () => {
+  test("contains new agents, and its own webhooks update its calls", async () => {
     const made = await h.post("/agents", agent);
     expect(made).toMatchObject({ status: 201 });
     const [row] = await h.owner`select provider_account_id from agents where id = ${made.body.data.id}`;
@@ -124,7 +124,7 @@ describe("a client's own account", () => {
     await until(async () => (await h.get(`/calls/${placed.body.data.id}`)).body.data.status === "ended", 45);
   });
 
-  test("takes another key of the same account without a second webhook", async () => {
+  test("accepts another key of the same account without a second webhook", async () => {
     const [before] = await accounts();
     const asked = await Promise.all([bring(first), bring(first), bring(first)]);
     expect(asked.map(({ status }) => status)).toEqual([200, 200, 200]);
@@ -135,21 +135,21 @@ describe("a client's own account", () => {
     expect(rows[0]!.webhook_secret).toEqual(before!.webhook_secret);
   });
 
-  test("is none of the installation's own, which others share", async () => {
+  test("cannot be the shared account of the installation", async () => {
     for (const key of [h.env.ULTRAVOX_API_KEY, h.env.ULTRAVOX_ACCOUNTS[0]!.apiKey])
       expect(fault(await bring(key, bobs))).toEqual({ status: 422, code: "provider_account_in_use" });
     expect(await accounts(h.bob)).toHaveLength(0);
     expect(await h.owner`select from credentials where client_id = ${h.bob.clientId}`).toHaveLength(0);
   });
 
-  test("is nobody else's: not one after the other, and not at the same moment", async () => {
+  test("belongs to one client, under sequential and concurrent requests", async () => {
     expect(fault(await bring(first, bobs))).toEqual({ status: 422, code: "provider_account_in_use" });
     expect(await accounts(h.bob)).toHaveLength(0);
     expect(await h.owner`select from credentials where client_id = ${h.bob.clientId}`).toHaveLength(0);
     expect(await webhooksAt(first)).toHaveLength(1);
   });
 
-  test("with a key that does not open is refused; when nobody can say, nothing is saved", async () => {
+  test("with an invalid key is refused; if the provider is unavailable, nothing is saved", async () => {
     const [before] = await accounts();
     expect(fault(await bring("nobodys0.0123456789abcdef0123456789abcdef"))).toEqual({
       status: 422,
@@ -164,7 +164,7 @@ describe("a client's own account", () => {
 });
 
 describe("the receiver", () => {
-  test("takes an account's word by that account's secret alone, and the shared one's by the environment's", async () => {
+  test("accepts events of an account only with its own secret, and of the shared account with that of the environment", async () => {
     const { url, secrets } = (await webhooksAt(first))[0]!;
     const event = { event: "call.started", call: { callId: "x" } };
     const plain = `${publicUrl}/api/v1/webhooks/ultravox`;
@@ -188,7 +188,7 @@ describe("the receiver", () => {
     expect(await said(wrong)).toEqual(await said(nobody));
   });
 
-  test("lets no account move another's calls, whatever it signs", async () => {
+  test("does not let an account update another's calls", async () => {
     const made = await h.post("/agents", agent, bobs);
     const placed = await h.post("/calls", { agentId: made.body.data.id, medium: ringing }, bobs);
     const bobsCall = placed.body.data.id;
@@ -210,7 +210,7 @@ describe("the receiver", () => {
     const [note] = await until(async () => ((await notes())[0]?.status === "received" ? null : await notes()));
     expect(note).toEqual({ status: "ignored", note: "No call of this provider account." });
     expect((await h.get(`/calls/${bobsCall}`, bobs)).body.data.status).toBe(placed.body.data.status);
-    // The same words from the account that it belongs to do move it.
+    // The same event from its own account updates it.
     expect(
       await post(`${publicUrl}/api/v1/webhooks/ultravox`, "platform-webhook-secret", { event: "call.ended", call }),
     ).toBe(204);
@@ -222,7 +222,7 @@ describe("the bill of a call in a client's own account", () => {
   type Sent = { billingStatus: string; billedDuration: string | null };
   const atProvider = (path: string, method = "GET") =>
     fetch(`${h.simulator.url}/api/calls/${path}`, { method, headers: { "x-api-key": first } });
-  /** Tells of a bill with the account's own secret, as whoever owns it can, and waits until it was taken in. */
+  /** Sends a billing event signed with the account's own secret, and waits until it is processed. */
   async function tell(upstream: string, bill: object, sent: object) {
     const { url, secrets } = (await webhooksAt(first))[0]!;
     expect(await post(url, secrets[0]!, { event: "call.billed", call: { ...sent, ...bill } })).toBe(204);
@@ -232,12 +232,12 @@ describe("the bill of a call in a client's own account", () => {
     });
   }
 
-  test("is what the provider says when it is asked, whatever was told, however often, and in whatever order", async () => {
+  test("is read from the provider, whatever events claim, in any number and order", async () => {
     const [{ id: agentId }] = (await h.owner`
       select id from agents where client_id = ${h.ada.clientId} and status = 'active'`) as never as [{ id: string }];
     const [{ id: before }] = (await h.owner`
       select id from calls where client_id = ${h.ada.clientId} order by id limit 1`) as never as [{ id: string }];
-    await until(async () => (await callRow(h, before)).cost_micros !== null); // whose bill shall not be lost
+    await until(async () => (await callRow(h, before)).cost_micros !== null); // its billing event must arrive
     await h.simulator.faults({ webhooks: { lose: ["call.billed"] } }); // as if its owner had removed the webhook
     const placed = await h.post("/calls", { agentId, medium: { type: "web" }, recordingEnabled: false });
     const { id } = placed.body.data;
@@ -257,7 +257,7 @@ describe("the bill of a call in a client's own account", () => {
     await h.simulator.control(`calls/${upstream}/bill`).catch(() => {});
     const { billedDuration } = (await (await atProvider(upstream)).json()) as Sent;
     expect(billedDuration).not.toBe("0s");
-    // Once more, while the provider does not answer at first.
+    // Again, while the provider is unavailable at first.
     await h.simulator.faults({ reads: { errors: [{ status: 503, times: 2 }] }, webhooks: { lose: ["call.billed"] } });
     const system = { billingStatus: "BILLING_STATUS_FREE_SYSTEM_ERROR", billedDuration: "0s" };
     await Promise.all([tell(upstream, system, sent), tell(upstream, { ...free, billedDuration: "6000s" }, sent)]);
@@ -278,11 +278,11 @@ describe("the bill of a call in a client's own account", () => {
   });
 });
 
-describe("keys of companies of voices", () => {
+describe("keys of TTS providers", () => {
   const tts = (apiKey: string | null, ask?: object) =>
     h.patch("/auth/providers/tts", { provider: "elevenlabs", apiKey }, ask);
 
-  test("go into the client's own account, change there, and go from there", async () => {
+  test("are published to the client's own account, updated there and deleted there", async () => {
     await tts("sk_one_0123456789abcdef0123456789");
     await until(async () => (await ttsAt(first)).elevenLabs?.prefix === "sk_one");
     await tts("sk_two_0123456789abcdef0123456789");
@@ -291,7 +291,7 @@ describe("keys of companies of voices", () => {
     await until(async () => (await ttsAt(first)).elevenLabs === undefined);
   });
 
-  test("never go into the shared account", async () => {
+  test("are never published to the shared account", async () => {
     await tts("sk_bob_0123456789abcdef0123456789", bobs);
     await idle();
     expect(await ttsAt(h.env.ULTRAVOX_API_KEY)).toEqual({});
@@ -302,14 +302,14 @@ describe("keys of companies of voices", () => {
     expect(new Set(set.map(({ account }: { account: string }) => account))).toEqual(new Set(["brought-1"]));
   });
 
-  test("that were there before follow into an account that comes later", async () => {
+  test("that were saved before are published to a later account", async () => {
     await brought(second, bobs);
     await until(async () => (await ttsAt(second)).elevenLabs?.prefix === "sk_bob");
   });
 });
 
-describe("giving it up", () => {
-  test("waits for calls, is refused while something lives there, and by force takes webhook and key away", async () => {
+describe("deleting the account", () => {
+  test("is refused during calls and while it contains resources; with force it removes webhook and key", async () => {
     const [account] = await accounts();
     const [made] =
       await h.owner`select id from agents where client_id = ${h.ada.clientId} and provider_account_id = ${account!.id}`;
@@ -324,7 +324,7 @@ describe("giving it up", () => {
 
     const refused = await h.remove("/auth/providers/ultravox");
     expect(fault(refused)).toEqual({ status: 409, code: "credential_in_use" });
-    expect(refused.body.error.details).toEqual([{ path: "agents", message: `${made!.id} (Reception)` }]);
+    expect(refused.body.error.details).toMatchObject([{ path: "agents", id: made!.id, name: "Reception" }]);
     expect(await webhooksAt(first)).toHaveLength(1);
 
     expect(await h.remove("/auth/providers/ultravox?force=true")).toMatchObject({ status: 204 });
@@ -342,8 +342,8 @@ describe("giving it up", () => {
     expect(await h.post("/agents", agent)).toMatchObject({ status: 201 });
   });
 
-  test("leaves it free for another client", async () => {
-    const again = await bring(first, bobs); // Bob has the other one, in which nothing lives
+  test("frees the account for another client", async () => {
+    const again = await bring(first, bobs); // Bob has the other one, which is empty
     expect(again).toMatchObject({ status: 200 });
     await until(async () => (await webhooksAt(first)).length === 1 && (await webhooksAt(second)).length === 0);
     const rows = await accounts(h.bob);
@@ -353,7 +353,7 @@ describe("giving it up", () => {
     ]);
   });
 
-  test("an account that two clients bring at the same moment is one client's", async () => {
+  test("an account saved by two clients concurrently belongs to one", async () => {
     await h.remove("/auth/providers/ultravox?force=true");
     const answers = await Promise.all([bring(second), bring(second, bobs)]);
     expect(answers.map(({ status }) => status).toSorted()).toEqual([200, 422]);
@@ -363,7 +363,7 @@ describe("giving it up", () => {
   });
 });
 
-describe("what is left when an account is given up", () => {
+describe("after an account is deleted", () => {
   const account = async (id: string) => (await h.owner`select * from provider_accounts where id = ${id}`)[0]!;
   const forgotten = (id: string) => until(async () => (await account(id)).api_key === null);
   const holdOf = async (id: string) => (await h.owner`select * from holds where subject_id = ${id}`)[0]!;
@@ -376,7 +376,7 @@ describe("what is left when an account is given up", () => {
   });
   afterAll(() => h.simulator.faults({}));
 
-  /** A call that is over, and of whose bill nobody tells. */
+  /** An ended call without a billing event. */
   async function unbilledCall() {
     await h.simulator.faults(lostBills);
     const accountId = await brought(first, ask);
@@ -386,27 +386,27 @@ describe("what is left when an account is given up", () => {
     const { provider_call_id: upstream } = await callRow(h, id);
     await h.simulator.control(`calls/${upstream}/join`);
     const joined = Date.now();
-    await until(async () => Date.now() - joined > 1_600); // it talks
+    await until(async () => Date.now() - joined > 1_600); // talk time
     await h.simulator.control(`calls/${upstream}/end`);
     await until(async () => (await callRow(h, id)).outcome_final);
     expect((await callRow(h, id)).cost_micros).toBeNull();
     return { accountId, agentId, id, upstream: upstream! };
   }
 
-  /** As if all attempts but the last had been made. */
+  /** Skips to the last attempt. */
   async function lastAttempt(task: string) {
     await h.owner`update graphile_worker._private_jobs j set payload = jsonb_set(payload::jsonb, '{attempt}', '99')::json
       from graphile_worker._private_tasks t where t.id = j.task_id and t.identifier = ${task} and j.locked_at is null`;
     await hurry(h, task);
   }
 
-  test("its calls are billed first, and what was deleted here is deleted there", async () => {
+  test("its calls are billed first, and pending deletions are done at the provider", async () => {
     const { accountId, agentId, id } = await unbilledCall();
     await h.simulator.faults({ ...lostBills, applyTo: "agents", changes: { errors: [{ status: 503, times: 50 }] } });
     expect(await h.remove(`/agents/${agentId}`, ask)).toMatchObject({ status: 204 });
     const refused = await h.remove("/auth/providers/ultravox", ask);
     expect(fault(refused)).toEqual({ status: 409, code: "credential_in_use" });
-    expect(refused.body.error.details).toEqual([{ path: "calls", message: `${id} (ended)` }]);
+    expect(refused.body.error.details).toMatchObject([{ path: "calls", id, name: "ended" }]);
 
     await sweepUntilBilled(h, id);
     expect(await h.remove("/auth/providers/ultravox", ask)).toMatchObject({ status: 204 });
@@ -422,7 +422,7 @@ describe("what is left when an account is given up", () => {
     expect((await there()).status).toBe(404);
   });
 
-  test("by force the key is kept until the bills are known, and they are what the provider says", async () => {
+  test("with force the key is kept until calls are billed by the cost from the provider", async () => {
     const { accountId, id, upstream } = await unbilledCall();
     expect(await h.remove("/auth/providers/ultravox?force=true", ask)).toMatchObject({ status: 204 });
     await until(async () => (await waitingJobs(h, "accounts.disconnect")).some(({ payload }) => payload.attempt > 0));
@@ -436,7 +436,7 @@ describe("what is left when an account is given up", () => {
     await expectSoundBooks(h);
   });
 
-  test("a bill that does not come is what is known: the seconds that were talked, and the audit log says so", async () => {
+  test("a call without a cost from the provider is billed by its talk time, with an audit entry", async () => {
     const { accountId, id } = await unbilledCall();
     expect(await h.remove("/auth/providers/ultravox?force=true", ask)).toMatchObject({ status: 204 });
     await until(async () => (await waitingJobs(h, "accounts.disconnect")).length > 0);
@@ -447,7 +447,7 @@ describe("what is left when an account is given up", () => {
     await expectClosed(id, accountId);
   });
 
-  test("a call whose account was forgotten before its bill was known is closed by what is known", async () => {
+  test("an unbilled call whose account key was deleted is billed by its talk time", async () => {
     const { accountId, id } = await unbilledCall();
     await h.owner`update provider_accounts set status = 'retired', api_key = null where id = ${accountId}`;
     await sweepNow(h);
@@ -463,19 +463,19 @@ describe("what is left when an account is given up", () => {
     const [{ seconds }] = (await h.owner`
       select duration_seconds as seconds from calls where id = ${id}`) as never as [{ seconds: number }];
     expect(seconds).toBeGreaterThan(0);
-    const costMicros = 900_000 + 150_000; // each begun six seconds, of talk and of line
+    const costMicros = 900_000 + 150_000; // per started six seconds, for talk and telephony
     expect(row).toMatchObject({ billed_seconds: seconds, sip_billed_seconds: seconds, check_at: null });
     expect(Number(row.cost_micros)).toBe(costMicros);
     expect(await holdOf(id)).toMatchObject({ status: "settled", captured_micros: `${costMicros}` });
-    const said =
+    const entries =
       await h.owner`select actor, action, input from audit_log where subject_id = ${id} and actor = 'system'`;
     const input = { reason: "account_forgotten", providerAccountId, seconds, costMicros };
-    expect(said).toEqual([{ actor: "system", action: "calls.settle", input }]);
+    expect(entries).toEqual([{ actor: "system", action: "calls.settle", input }]);
     await expectSoundBooks(h);
   }
 });
 
-/** Nothing is left to be done for accounts. */
+/** Waits until no job for accounts is left. */
 const idle = () =>
   until(async () => {
     const left =

@@ -3,7 +3,7 @@ import { PgDialect } from "drizzle-orm/pg-core";
 import postgres from "postgres";
 import { afterAll, expect, test } from "vitest";
 import { openDatabase } from "../../db/client.ts";
-import { admission } from "../../routers/webhooks/deliveries/slots.ts";
+import { slotReservation } from "../../routers/webhooks/deliveries/slot-reservation.ts";
 import { until } from "../support/app.ts";
 import { cloneDatabase } from "../support/database.ts";
 
@@ -43,7 +43,7 @@ test("a plan that was made for a table of one row is not kept when there are tho
 
 test("the admission takes its rows where they lie, also by a plan that was made while there were none", async () => {
   const { sql: text } = new PgDialect({ casing: "snake_case" }).sqlToQuery(
-    admission([{ clientId: "client_1", endpointId: "wh_1" }]),
+    slotReservation([{ clientId: "client_1", endpointId: "wh_1" }]),
   );
   const plan = await owner.begin(async (tx) => {
     await tx.unsafe(

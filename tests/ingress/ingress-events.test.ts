@@ -46,7 +46,7 @@ function stripeEvent(more: object = {}) {
 /** `offset`: seconds from now to the time of the signature. */
 type Knock = { secret?: string; offset?: number; headers?: Record<string, string>; method?: string };
 
-/** As Stripe's own library signs it. */
+/** Signed with Stripe's own library. */
 async function knock(payload: string, { secret = secrets[0], offset = 0, headers, method = "POST" }: Knock = {}) {
   const timestamp = nowSeconds() + offset;
   const signature = Stripe.webhooks.generateTestHeaderString({ payload, secret, timestamp });
@@ -71,7 +71,7 @@ const listed = async (query: Record<string, string>) => {
 };
 
 describe("Stripe", () => {
-  test("every event five times in shuffled order: kept once, also of a type that nothing here acts on", async () => {
+  test("every event five times in shuffled order is stored once, also one of an unused type", async () => {
     const events = ["checkout.session.completed", "refund.created", "a.type.of.next.year"].map((type) =>
       stripeEvent({ type, livemode: true }),
     );
@@ -97,7 +97,7 @@ describe("Stripe", () => {
     }
   });
 
-  test("a secret that is being replaced is good, and so is a header with the signatures of both", async () => {
+  test("a secret during its rotation is valid, and so is a header with both signatures", async () => {
     const before = (await ofStripe()).length;
     expect((await knock(stripeEvent(), { secret: secrets[1] })).status).toBe(204);
     const payload = stripeEvent();
@@ -115,7 +115,7 @@ describe("Stripe", () => {
     ["with another secret", { secret: "whsec_guessed" }],
     ["six minutes ago", { offset: -360 }],
     ["six minutes ahead, which Stripe's own library lets in", { offset: 360 }],
-    ["with nothing", { headers: { "stripe-signature": "" } }],
+    ["with an empty signature", { headers: { "stripe-signature": "" } }],
     ["without a time", { headers: { "stripe-signature": `v1=${"0".repeat(64)}` } }],
     ["with two times", { headers: { "stripe-signature": `t=1,t=2,v1=${"0".repeat(64)}` } }],
     ["with half a signature", { headers: { "stripe-signature": `t=${nowSeconds()},v1=00` } }],
@@ -126,17 +126,17 @@ describe("Stripe", () => {
     expect((await ofStripe()).length).toBe(before);
   });
 
-  test("what is out of the window is told so; a forgery learns nothing", async () => {
+  test("an expired signature is reported as such; a forged one gets no details", async () => {
     expect((await knock(stripeEvent(), { offset: -360 })).body.error.message).toMatch(/300 seconds/);
     expect((await knock(stripeEvent(), { secret: "no" })).body.error.message).toBe("The signature does not match.");
   });
 
-  test("a version that the database cannot keep as it is, is kept as well as it can be", async () => {
+  test("a version that the database cannot store is stored in a changed form", async () => {
     expect((await knock(stripeEvent({ api_version: "\0\ud800" }))).status).toBe(204);
     expect((await ofStripe()).at(-1)!.headers).toMatchObject({ "api-version": "\ufffd\ufffd" });
   });
 
-  test("garbage with a right signature is kept once, as failed", async () => {
+  test("an unreadable body with a valid signature is stored once, as failed", async () => {
     for (const payload of ["not json", '{"id":"evt_1"}', "[]"]) {
       for (let times = 0; times < 2; times++) expect((await knock(payload)).status).toBe(204);
       await settled();
@@ -146,16 +146,16 @@ describe("Stripe", () => {
     }
   });
 
-  test("without secrets in the environment there is no such door", async () => {
+  test("without secrets in the environment the endpoint does not exist", async () => {
     const answer = await bare.post("/webhooks/stripe", stripeEvent(), { key: null });
     expect(answer).toMatchObject({ status: 404, body: { error: { code: "route_not_found" } } });
   });
 });
 
-describe("the doors of providers", () => {
+describe("provider endpoints", () => {
   const paths = ["ultravox", "stripe", "telnyx"];
 
-  /** What is answered to no more of a request than this: its head, and the beginning of its body. */
+  /** The response to the head of a request and the start of its body. */
   function answerTo(path: string, contentLength: number, beginning: string): Promise<string> {
     return new Promise((resolve, reject) => {
       const socket = connect(Number(new URL(h.url).port), "127.0.0.1");
@@ -178,14 +178,14 @@ describe("the doors of providers", () => {
     });
   }
 
-  test.each(paths)("%s: any method but POST is 405, and says which there is", async (path) => {
+  test.each(paths)("%s: any method except POST is 405, with Allow", async (path) => {
     for (const method of ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"]) {
       const answer = await fetch(`${h.url}/api/v1/webhooks/${path}`, { method });
       expect([method, answer.status, answer.headers.get("allow")]).toEqual([method, 405, "POST"]);
     }
   });
 
-  test.each(["stripe", "telnyx"])("%s: what is no JSON, or is compressed, is 415", async (path) => {
+  test.each(["stripe", "telnyx"])("%s: a body that is not JSON, or is compressed, is 415", async (path) => {
     const body = stripeEvent();
     for (const headers of [
       { "content-type": "text/plain" },
@@ -199,7 +199,7 @@ describe("the doors of providers", () => {
   });
 
   test.each(["stripe", "telnyx"])(
-    "%s: more than five megabytes are 413, before anybody looks for a signature",
+    "%s: more than five megabytes are 413, before the signature is checked",
     async (path) => {
       const answer = await answerTo(path, 5_000_001, "{");
       expect(answer).toMatch(/^HTTP\/1\.1 413 /);
@@ -207,7 +207,7 @@ describe("the doors of providers", () => {
     },
   );
 
-  test("a body that does not come to its end is given up with 408", { timeout: 40_000 }, async () => {
+  test("an incomplete body ends with 408", { timeout: 40_000 }, async () => {
     const before = (await ofStripe()).length;
     const answer = await answerTo("stripe", 500, '{"id":');
     expect(answer).toMatch(/^HTTP\/1\.1 408 /);
@@ -216,8 +216,8 @@ describe("the doors of providers", () => {
   });
 });
 
-describe("the inbox", () => {
-  test("shows operators what came, filtered; and one message word for word", async () => {
+describe("provider messages", () => {
+  test("are listed for operators with filters; one message is returned in full", async () => {
     const callId = newId("call");
     const message = callControl({ type: "call.hangup", callControlId: "v3:inbox", callId });
     await fetch(`${h.url}/api/v1/webhooks/telnyx`, {
@@ -249,13 +249,13 @@ describe("the inbox", () => {
       headers: { "content-type": "application/json", "telnyx-timestamp": expect.stringMatching(/^\d+$/) },
     });
     expect(await listed({ account: "pacc_nobody" })).toEqual([]);
-    expect(await listed({ since: found.receivedAt, provider: "telnyx" })).toHaveLength(1);
-    expect(await listed({ until: found.receivedAt, provider: "telnyx" })).toEqual([]);
+    expect(await listed({ createdAfter: found.receivedAt, provider: "telnyx" })).toHaveLength(1);
+    expect(await listed({ createdBefore: found.receivedAt, provider: "telnyx" })).toEqual([]);
     const missing = await h.get(`/admin/ingress/${newId("ingress")}`, ask());
     expect(missing).toMatchObject({ status: 404, body: { error: { code: "ingress_event_not_found" } } });
   });
 
-  test("pages through it, newest first, without a gap", async () => {
+  test("are paged newest first, without gaps", async () => {
     const all = await listed({ limit: "100" });
     const seen: string[] = [];
     for (let cursor = ""; ; ) {
@@ -268,14 +268,14 @@ describe("the inbox", () => {
     expect(seen).toEqual(seen.toSorted().toReversed());
   });
 
-  test("is for operators alone", async () => {
+  test("are only for operators", async () => {
     for (const path of ["/admin/ingress", `/admin/ingress/${newId("ingress")}`]) {
       expect((await h.get(path)).body.error.code).toBe("platform_required");
       expect((await h.get(path, { key: null })).status).toBe(401);
     }
   });
 
-  test("what was applied can be applied once more, and nothing happens twice", async () => {
+  test("can be reprocessed without a second effect", async () => {
     const { body } = await h.post("/calls", { agentId, medium: phone("+14155550100") });
     const id = body.data.id;
     await finished(h, id);
@@ -308,14 +308,14 @@ describe("the inbox", () => {
     expect(await postingsOf(h, id)).toEqual(postings);
   });
 
-  test("after a fix, many are applied once more: all that the filter finds, in pieces, and no others", async () => {
-    const since = new Date().toISOString();
+  test("that match a filter are reprocessed in batches after a fix, and no others", async () => {
+    const createdAfter = new Date().toISOString();
     await h.simulator.faults({ webhooks: { lose: ["call.ended", "call.billed"] } });
     const { body } = await h.post("/calls", { agentId, medium: phone("+14155550100") });
     const id = body.data.id;
     await until(async () => (await callRow(h, id)).provider_call_id !== null);
     const { provider_call_id: callId } = await callRow(h, id);
-    // A fault of ours: nothing that Ultravox says can be read.
+    // A bug of ours: no response of Ultravox can be parsed.
     const { readEvent } = h.deps.providers.ultravox;
     h.deps.providers.ultravox.readEvent = () => {
       throw new Error("broken");
@@ -335,27 +335,33 @@ describe("the inbox", () => {
       h.deps.providers.ultravox.readEvent = readEvent;
     }
     expect((await callRow(h, id)).cost_micros).toBeNull();
-    // Two pieces and a bit of what cannot be read, from another provider, beside them.
+    // Besides, more than two batches of unreadable messages of another provider.
     await h.owner`insert into ingress_events (id, provider, provider_account_id, key, event_type, body, headers, verified_by, status)
       select 'ing_0' || lpad(n::text, 25, '0'), 'stripe', 'stripe', 'evt_many_' || n, 'many', '{}', '{}', 'stripe#1', 'failed'
       from generate_series(1, 450) n`;
-    const failed = await listed({ provider: "ultravox", status: "failed", since });
+    const failed = await listed({ provider: "ultravox", status: "failed", createdAfter });
     expect(failed.length).toBeGreaterThanOrEqual(2);
 
-    const only = await h.post("/admin/ingress/reprocess", { provider: "ultravox", since }, ask());
+    const only = await h.post("/admin/ingress/reprocess", { provider: "ultravox", createdAfter }, ask());
     expect(only).toMatchObject({
       status: 202,
-      body: { data: { provider: "ultravox", eventType: null, statuses: ["failed"], since, found: failed.length } },
+      body: {
+        data: { provider: "ultravox", eventType: null, statuses: ["failed"], createdAfter, found: failed.length },
+      },
     });
     const row = await finished(h, id);
     expect(row).toMatchObject({ status: "ended", outcome: "completed", billing_revision: 1 });
     await settled();
-    expect(await listed({ provider: "ultravox", status: "failed", since })).toEqual([]);
+    expect(await listed({ provider: "ultravox", status: "failed", createdAfter })).toEqual([]);
     const [untouched] =
       await h.owner`select count(*)::int as n from ingress_events where event_type = 'many' and attempts = 0`;
     expect(untouched!.n).toBe(450);
 
-    const many = await h.post("/admin/ingress/reprocess", { provider: "stripe", eventType: "many", since }, ask());
+    const many = await h.post(
+      "/admin/ingress/reprocess",
+      { provider: "stripe", eventType: "many", createdAfter },
+      ask(),
+    );
     expect(many.body.data.found).toBe(450);
     await until(async () => {
       const [left] =
@@ -369,11 +375,11 @@ describe("the inbox", () => {
     await until(async () => (await waitingJobs(h, "ingress.reprocess")).length === 0);
   });
 
-  test("is gone through to its end, each message once, though the process dies before and after each commit", async () => {
+  test("are all reprocessed once, although the process dies before and after each commit", async () => {
     await bare.owner`insert into ingress_events (id, provider, provider_account_id, key, event_type, body, headers, verified_by, status)
       select 'ing_0' || lpad(n::text, 25, '0'), 'stripe', 'stripe', 'evt_' || n, 'dying', '{}', '{}', 'stripe#1', 'failed'
       from generate_series(1, 650) n`;
-    const asked = { eventType: "dying", since: new Date(Date.now() - 60_000).toISOString() };
+    const asked = { eventType: "dying", createdAfter: new Date(Date.now() - 60_000).toISOString() };
     const platform = { key: await bare.operator() };
     expect((await bare.post("/admin/ingress/reprocess", asked, platform)).body.data.found).toBe(650);
     const context = (commits: boolean) =>
@@ -398,7 +404,7 @@ describe("the inbox", () => {
       await expect(reprocess.run(job.payload.body, context(false))).rejects.toThrow("killed");
       expect(await left()).toBe(before);
       await reprocess.run(job.payload.body, context(true));
-      if (runs++ === 1) await reprocess.run(job.payload.body, context(true)); // it was done, and the queue does not know
+      if (runs++ === 1) await reprocess.run(job.payload.body, context(true)); // done, but the queue did not record it
       await bare.owner`delete from graphile_worker._private_jobs where id = ${job.id}`;
       expect(runs).toBeLessThan(10);
     }
@@ -409,17 +415,17 @@ describe("the inbox", () => {
     expect(new Set(ids).size).toBe(650);
   });
 
-  test("a span without a length is refused", async () => {
-    const since = new Date().toISOString();
-    const answer = await h.post("/admin/ingress/reprocess", { since, until: since }, ask());
+  test("an empty time range is refused", async () => {
+    const now = new Date().toISOString();
+    const answer = await h.post("/admin/ingress/reprocess", { createdAfter: now, createdBefore: now }, ask());
     expect(answer).toMatchObject({
       status: 400,
-      body: { error: { code: "input_invalid", details: [{ path: "since" }] } },
+      body: { error: { code: "input_invalid", details: [{ path: "createdAfter" }] } },
     });
   });
 });
 
-describe("what arrives all at once", () => {
+describe("concurrent messages", () => {
   const db = openDatabase({ ...h.database.roles, maxWaitMs: 60_000 });
   afterAll(() => db.close());
   const received = (key: string) => ({
@@ -427,7 +433,7 @@ describe("what arrives all at once", () => {
     ...{ body: Buffer.from("{}"), verifiedBy: "stripe#1", stale: false },
   });
 
-  test("one that the database cannot keep takes none of the others with it", async () => {
+  test("a message that the database rejects does not fail the others", async () => {
     const keep = ingressWriter(db);
     const keys = Array.from({ length: 40 }, (_, n) => (n === 20 ? "bad\0" : `alone-${n}`));
     const kept = await Promise.allSettled(keys.map((key) => keep(received(key), "req_burst")));
@@ -436,7 +442,7 @@ describe("what arrives all at once", () => {
     expect(rows!.n).toBe(39);
   });
 
-  test("what is the same is kept once, and whoever sent it again hears so", async () => {
+  test("equal messages are stored once, and the repeated ones are acknowledged as duplicates", async () => {
     const keep = ingressWriter(db);
     const keys = shuffled(
       [1, 2, 3, 4, 5].flatMap(() => Array.from({ length: 60 }, (_, n) => `same-${n}`)),
@@ -449,7 +455,7 @@ describe("what arrives all at once", () => {
     await settled();
   });
 
-  test("beyond what can wait, the provider is asked to come again, and what was taken is kept", async () => {
+  test("beyond the queue limit the provider gets 503 to retry, and accepted messages are stored", async () => {
     const keep = ingressWriter(db);
     const sent = Array.from({ length: 2000 }, (_, n) => keep(received(`many-${n}`), "req_burst"));
     const kept = await Promise.allSettled(sent);
@@ -461,7 +467,7 @@ describe("what arrives all at once", () => {
     await until(async () => (await h.owner`select from ingress_events where status = 'received'`).length === 0, 120);
   }, 180_000);
 
-  test("a name that no index could hold is none: the message is kept under its hash", async () => {
+  test("a key that is too long for an index is replaced by its hash", async () => {
     const payload = stripeEvent({ type: "x".repeat(300) });
     expect((await knock(payload)).status).toBe(204);
     const key = `unreadable:${createHash("sha256").update(payload).digest("hex")}`;

@@ -41,7 +41,7 @@ async function place(to = "+14155550100"): Promise<string> {
   return body.data.id;
 }
 
-/** The provider's id of a call, also of one of which we have not heard yet. */
+/** The provider's id of a call, also before its first event. */
 async function upstream(id: string): Promise<string> {
   const since = new Date(Date.now() - 3_600_000);
   const [call] = await provider.findCalls(platformAccount, id, since, inTime());
@@ -54,7 +54,7 @@ async function resend(callId: string, event: Heard, more: Again = {}): Promise<s
   return attempts.map(({ failure }: { failure: string | null }) => failure ?? "kept");
 }
 
-/** Posts what a provider might send, word for word. */
+/** Posts a body unchanged, as a provider would. */
 async function knock(body: string | Buffer, secret: string, at = new Date().toISOString()) {
   const signature = createHmac("sha256", secret).update(body).update(at).digest("hex");
   const response = await fetch(door, {
@@ -76,7 +76,7 @@ const receivedOf = async (providerCallId: string) =>
   (await received()).filter(({ key }) => key.includes(providerCallId));
 const counted = async () => (await received()).length;
 
-/** A call of which we have heard nothing, that is over and billed at the provider. */
+/** A call that has ended and is billed at the provider, without any event received. */
 async function silentCalls(count: number, to = "+14155550100"): Promise<{ id: string; upstream: string }[]> {
   const made = await Promise.all(Array.from({ length: count }, () => place(to)));
   return Promise.all(
@@ -118,12 +118,12 @@ async function expectTheSameEnd(id: string) {
   await expectStory(h, id, { joined: true, last: "call.completed" });
 }
 
-test("the four events of a call in every order there is: the same call, one settlement, one story", async () => {
+test("the four events of a call in every order give the same call and one settlement", async () => {
   await h.simulator.faults({ webhooks: { lose: everything } });
   const orders = permutations(everything); // 24
   const known = await silentCalls(orders.length / 2);
   await h.simulator.faults({ create: { resetAfterAccepting: 12 }, webhooks: { lose: everything } });
-  // In two lots: ten failures in a row, and a provider is left alone for a while.
+  // In two groups: after ten consecutive failures the provider is not called for a while.
   const unknown = [...(await silentCalls(6)), ...(await silentCalls(6))];
   for (const { id } of unknown) expect((await callRow(h, id)).status).toBe("unknown");
   const calls = [...known, ...unknown];
@@ -143,7 +143,7 @@ test("the four events of a call in every order there is: the same call, one sett
   await expectSoundBooks(h);
 });
 
-test("every event five times in shuffled order, all at once: kept once, applied once", async () => {
+test("every event five times, shuffled and concurrent, is stored once and applied once", async () => {
   await h.simulator.faults({ webhooks: { lose: everything } });
   const calls = await silentCalls(6);
   await Promise.all(
@@ -163,11 +163,11 @@ test("every event five times in shuffled order, all at once: kept once, applied 
 });
 
 test.for([
-  ["twice over and backwards", { duplicate: 2, reorder: "reverse" }],
+  ["twice and reversed", { duplicate: 2, reorder: "reverse" }],
   ["shuffled", { duplicate: 3, reorder: "shuffle" }],
   ["a minute late", { delaySeconds: 60 }],
   ["without the first two", { lose: ["call.started", "call.joined"] }],
-  ["nothing but the bill", { lose: ["call.started", "call.joined", "call.ended"] }],
+  ["only the bill", { lose: ["call.started", "call.joined", "call.ended"] }],
 ] as const)("webhooks %s: the call comes to the same end by itself", async ([, webhooks]) => {
   await h.simulator.faults({ webhooks });
   const ids = await Promise.all([place(), place(), place()]);
@@ -179,12 +179,12 @@ test.for([
   ["the bill", ["call.billed"]],
   ["the end and the bill", ["call.ended", "call.billed"]],
   ["all of them", everything],
-] as const)("webhooks lost, %s: the sweep asks, and the call ends and is billed once", async ([, lose]) => {
+] as const)("webhooks lost, %s: the sweep reads the call, which ends and is billed once", async ([, lose]) => {
   await h.simulator.faults({ webhooks: { lose } });
   const [{ id } = { id: "" }] = await silentCalls(1);
   const row = await callRow(h, id);
   expect(row.cost_micros).toBeNull();
-  expect(row.check_at, "somebody will ask").not.toBeNull();
+  expect(row.check_at, "a check is scheduled").not.toBeNull();
   await sweepUntilBilled(h, id);
   await expectTheSameEnd(id);
   const { provider_call_id } = await callRow(h, id);
@@ -196,7 +196,7 @@ test.for([
   await expectSoundBooks(h);
 });
 
-test("a wrong signature, an empty one, none at all: 401, and nothing is kept", async () => {
+test("a wrong, empty or missing signature is 401, and nothing is stored", async () => {
   const callId = await upstream(await place("+14155550015"));
   await until(async () => (await receivedOf(callId)).length === 2);
   const before = await counted();
@@ -218,7 +218,7 @@ test("a wrong signature, an empty one, none at all: 401, and nothing is kept", a
   await h.simulator.control(`calls/${callId}/end`);
 });
 
-test("the secret of another account moves no call of ours", async () => {
+test("the secret of another account does not update our calls", async () => {
   await h.simulator.faults({ webhooks: { lose: everything } });
   const [call] = await silentCalls(1);
   const before = await callRow(h, call!.id);
@@ -232,13 +232,13 @@ test("the secret of another account moves no call of ours", async () => {
   for (const row of rows) expect(row).toMatchObject({ status: "ignored", provider_account_id: "pacc_other" });
   expect(await callRow(h, call!.id)).toEqual(before);
   expect(await storyOf(h, call!.id)).toEqual(["call.created", "call.started"]);
-  // And it does not stand in the way of the true ones.
+  // It does not block the valid events.
   for (const event of everything) await resend(call!.upstream, event);
   await expectTheSameEnd(call!.id);
 });
 
 test.for([-120, 120])(
-  "signed %d s away from now: acknowledged, changes nothing, and the provider is asked",
+  "signed %d s away from now: acknowledged without effect, and the provider is read",
   async (by) => {
     await h.simulator.faults({ webhooks: { lose: everything } });
     const [call] = await silentCalls(1);
@@ -261,7 +261,7 @@ test.for([-120, 120])(
       provider.getCall = getCall;
       await sweepUntilBilled(h, id);
       await expectTheSameEnd(id);
-      // In time, the same event is another one: the first did not use up its place.
+      // With a valid time the same event is new: the first did not take its key.
       expect(await resend(upstream, "call.ended")).toEqual(["kept"]);
       expect(await receivedOf(upstream)).toHaveLength(2);
     } finally {
@@ -270,7 +270,7 @@ test.for([-120, 120])(
   },
 );
 
-test("a second bill is another event: the provider is asked, the difference is posted once, and a refund gives it back", async () => {
+test("a second bill is another event: the provider is read, the difference is posted once, and a refund is credited", async () => {
   const id = await place();
   await expectTheSameEnd(id);
   const { provider_call_id, cost_micros } = await callRow(h, id);
@@ -290,7 +290,7 @@ test("a second bill is another event: the provider is asked, the difference is p
     provider.getCall = async () => ({ ...seen, billing: "refunded" });
     expect((await bill({ billingStatus: "BILLING_STATUS_REFUNDED" })).status).toBe(204);
     await until(async () => (await callRow(h, id)).billing_revision === 3);
-    // One from in between comes late: what the provider says now counts, and that has not changed.
+    // An older one arrives late: the current data of the provider counts, which has not changed.
     expect((await bill({ billedDuration: `${seen.billedSeconds! + 120}s` })).status).toBe(204);
     await until(async () => (await receivedOf(provider_call_id!)).every(({ status }) => status !== "received"));
     await until(async () => (await waitingJobs(h, "calls.refresh")).length === 0);
@@ -305,7 +305,7 @@ test("a second bill is another event: the provider is asked, the difference is p
   await expectSoundBooks(h);
 });
 
-test("a refund is given back also when the call is erased, here and at the provider", async () => {
+test("a refund is credited also when the call is erased, here and at the provider", async () => {
   const id = await place();
   await expectTheSameEnd(id);
   const { provider_call_id: upstreamId } = await callRow(h, id);
@@ -331,13 +331,13 @@ test("a refund is given back also when the call is erased, here and at the provi
   await expectSoundBooks(h);
 });
 
-test("a bill stays when the provider, asked about another, has the call no more", async () => {
+test("a bill stays when the provider no longer has the call", async () => {
   const id = await place();
   await expectTheSameEnd(id);
   const { cost_micros, provider_call_id } = await callRow(h, id);
   expect(await h.remove(`/calls/${id}`)).toMatchObject({ status: 204 });
   await until(async () => (await provider.getCall(platformAccount, provider_call_id!, inTime())) === null);
-  // As if the provider had not answered for a while, when another bill was told.
+  // As if the provider had been unavailable when another billing event arrived.
   await h.owner`update calls set check_at = now(), checks = 3, created_at = created_at - interval '1 day' where id = ${id}`;
   await queueRefresh(id);
   await until(async () => (await callRow(h, id)).check_at === null);
@@ -345,7 +345,7 @@ test("a bill stays when the provider, asked about another, has the call no more"
   await expectSoundBooks(h);
 });
 
-test("garbage with a right signature is kept once, as failed, for somebody to look at", async () => {
+test("an unreadable body with a valid signature is stored once, as failed", async () => {
   const before = await counted();
   for (const body of ["not json", '{"event":"call.exploded","call":{}}', "", "{}"]) {
     expect((await knock(body, "platform-webhook-secret")).status).toBe(204);
@@ -359,7 +359,7 @@ test("garbage with a right signature is kept once, as failed, for somebody to lo
   expect(await counted()).toBe(before + 4);
 });
 
-test("what the database cannot keep in a provider's text keeps no call from its end", async () => {
+test("text of a provider that the database cannot store does not prevent the end of a call", async () => {
   const id = await place("+14155550015");
   const providerCallId = await upstream(id);
   await until(async () => (await callRow(h, id)).status === "active");
@@ -377,9 +377,9 @@ test("what the database cannot keep in a provider's text keeps no call from its 
   await finished(h, id);
 });
 
-test("a body of more than five megabytes is refused, announced or not", async () => {
+test("a body of more than five megabytes is refused, with or without Content-Length", async () => {
   const before = await counted();
-  /** Sends no more than what has to be read: who is refused may be cut off while he is sending. */
+  /** Sends only as much as must be read: the server may close the connection during the upload. */
   const refusalOf = (headers: Record<string, string>, beginning: Buffer) =>
     new Promise<string>((resolve, reject) => {
       const sending = request(door, { method: "POST", headers }, async (response) => {
@@ -396,7 +396,7 @@ test("a body of more than five megabytes is refused, announced or not", async ()
   await expectTheSameEnd(id);
 });
 
-test("the database is away: the provider hears of it, sends again, and no event is lost", async () => {
+test("while the database is unavailable the provider gets an error and sends again, and no event is lost", async () => {
   const id = await place("+14155550015");
   const callId = (await callRow(h, id)).provider_call_id!;
   await until(async () => (await callRow(h, id)).status === "active");
@@ -421,7 +421,7 @@ test("the database is away: the provider hears of it, sends again, and no event 
   await expectSoundBooks(h);
 });
 
-test("a worker that is killed in the middle of its work leaves every event to its heir", {
+test("the events of a killed worker are processed by another worker", {
   timeout: 150_000,
 }, async () => {
   await workers.stop();
@@ -437,12 +437,12 @@ test("a worker that is killed in the middle of its work leaves every event to it
       expect(signal).toBe("SIGKILL");
       const left = (await received()).filter(({ status }) => status === "received");
       expect(left.length).toBeGreaterThan(0);
-      // The dead are silent for longer than is forgiven.
+      // The dead workers miss their heartbeat deadline.
       await h.owner`update worker_heartbeats set beat_at = beat_at - interval '1 hour'`;
       await h.owner`update graphile_worker._private_jobs set locked_at = locked_at - interval '1 hour'
         where locked_at is not null`;
       await h.owner`select * from graphile_worker.patchbay_rescue(30)`;
-      // What was lost twice comes back scattered.
+      // Jobs that were lost twice return at spread times.
       for (const task of ["ingress.apply", "calls.finalise", "calls.refresh"]) await hurry(h, task);
     }
   } finally {

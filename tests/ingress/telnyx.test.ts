@@ -75,14 +75,14 @@ const last = async () => {
 const legsOf = async (id: string, who: SeededClient = h.ada) =>
   (await h.get(`/calls/${id}/legs`, { key: who.key })).body.data;
 
-/** The provider says how the call stands now. */
+/** Sends an event with the current status of the call. */
 async function resend(id: string, event: string) {
   const { provider_call_id: callId } = await callRow(h, id);
   await h.simulator.control("webhooks/resend", { callId, event });
 }
 async function endUpstream(id: string) {
   const { provider_call_id } = await callRow(h, id);
-  await h.simulator.control(`calls/${provider_call_id}/end`).catch(() => {}); // it may have ended by itself
+  await h.simulator.control(`calls/${provider_call_id}/end`).catch(() => {}); // it may have ended already
   await until(async () => (await provider.getCall(platformAccount, provider_call_id!, inTime()))?.endedAt);
 }
 
@@ -94,7 +94,7 @@ const hungUp = (more: object, told: object = {}) => ({
 });
 const busy = { hangup_cause: "user_busy", sip_hangup_cause: "486" };
 
-test("Telnyx is told where to report a call, and the address names the call and its client", async () => {
+test("Telnyx gets a webhook address that names the call and its client", async () => {
   const id = await place();
   const { requests } = await h.simulator.requests();
   const asked = requests.findLast(({ body }: { body?: { metadata?: { callId?: string } } }) => {
@@ -115,7 +115,7 @@ test("Telnyx is told where to report a call, and the address names the call and 
   });
 });
 
-test("the legs of a call: from the first message to the bill, five times each and shuffled, of both forms", async () => {
+test("the legs of a call from the first message to the bill, five times each, shuffled, in both formats", async () => {
   const id = await place();
   const sid = `v3:${randomUUID()}`;
   const at = (second: number) => new Date(Date.UTC(2026, 10, 24, 10, 0, second));
@@ -173,12 +173,12 @@ test("the legs of a call: from the first message to the bill, five times each an
       carrierCost: null,
     },
   ]);
-  // What the installation's own carrier charges is kept, for those who run it.
+  // Charges of the installation's carrier are stored for operators.
   const [row] = await h.owner`select carrier_cost, carrier_currency from call_legs where call_id = ${id}`;
   expect(row).toEqual({ carrier_cost: "0.0050", carrier_currency: "USD" });
 });
 
-test("busy at the carrier, unjoined at the voice provider: the call was busy, not merely unanswered", async () => {
+test("busy at the carrier and unjoined at the voice provider gives busy, not no_answer", async () => {
   await lostWebhooks();
   const id = await place("+14155550001");
   await keep(callControl(hungUp(busy, { callId: id })));
@@ -191,7 +191,7 @@ test("busy at the carrier, unjoined at the voice provider: the call was busy, no
   expect((await storyOf(h, id)).at(-1)).toBe("call.failed");
 });
 
-test("the end of a leg that comes after the end of the call is waited for, as long as the leg was heard of", async () => {
+test("a late end of a leg is waited for, if the leg had an earlier event", async () => {
   await lostWebhooks();
   const id = await place("+14155550001");
   const callControlId = `v3:${randomUUID()}`;
@@ -209,7 +209,7 @@ test("the end of a leg that comes after the end of the call is waited for, as lo
   expect(await callRow(h, id)).toMatchObject({ outcome: "rejected" });
 });
 
-test("once an outcome is final a late end changes nothing but the leg", async () => {
+test("after a final outcome a late end changes only the leg", async () => {
   await lostWebhooks();
   const id = await place("+14155550001");
   await endUpstream(id);
@@ -224,7 +224,7 @@ test("once an outcome is final a late end changes nothing but the leg", async ()
   expect(await legsOf(id)).toMatchObject([{ status: "ended", cause: "busy", sipHangupCause: "486" }]);
 });
 
-test("a client's own key reports his own calls, and shows him what his carrier charges", async () => {
+test("a client's own key reports the client's calls, with the charges of its carrier", async () => {
   const id = await place();
   const query = { client: h.ada.clientId };
   const told = { callControlId: `v3:${randomUUID()}`, callId: id };
@@ -239,7 +239,7 @@ test("a client's own key reports his own calls, and shows him what his carrier c
   expect(row).toMatchObject({ client_id: h.ada.clientId, subject_id: id, verified_by: `${row.provider_account_id}#1` });
 });
 
-test("a client's own key never moves another client's call, whatever it names", async () => {
+test("a client's own key cannot update another client's call", async () => {
   await lostWebhooks();
   const id = await place();
   const before = await callRow(h, id);
@@ -248,7 +248,7 @@ test("a client's own key never moves another client's call, whatever it names", 
   expect(await last()).toMatchObject({ status: "ignored", client_id: h.bob.clientId, subject_id: null });
   await keep(texmlStatus({ callSid: "v3:forged", status: "busy", sequence: 1 }), { by: bobs, query });
   expect(await last()).toMatchObject({ status: "ignored", note: "No call of this account." });
-  // Under Ada's name his key is not looked for at all.
+  // With Ada's client id, Bob's key is not used.
   const refused = await knock(callControl(hungUp(busy, { callId: id })), {
     by: bobs,
     query: { client: h.ada.clientId, call: id },
@@ -259,7 +259,7 @@ test("a client's own key never moves another client's call, whatever it names", 
   expect((await h.get(`/calls/${id}/legs`, { key: h.bob.key })).body.error.code).toBe("call_not_found");
 });
 
-test("the carrier of another account of the voice provider moves no call of this one", async () => {
+test("the carrier of another voice provider account cannot update calls of this one", async () => {
   const id = await place();
   await keep(callControl(hungUp(busy, { callId: id })), { by: other });
   expect(await last()).toMatchObject({ status: "ignored", provider_account_id: "pacc_other", subject_id: null });
@@ -279,7 +279,7 @@ test("a leg stays with the call and the account that it was first reported for",
   expect(await legsOf(second)).toEqual([]);
 });
 
-test("no call is guessed by its numbers, and two names for it are none", async () => {
+test("a call is not found by its numbers, or by two ids", async () => {
   const id = await place("+14155550002");
   const numbers = { from: "+14155550199", to: "+14155550002" };
   await keep(callControl(hungUp({ ...busy, ...numbers })));
@@ -293,15 +293,15 @@ test("no call is guessed by its numbers, and two names for it are none", async (
 
 test.each([
   ["with another key", { by: telnyxAccount() }],
-  ["with a client's key, without saying whose", { by: adas }],
+  ["with a client's key, without a client", { by: adas }],
   ["six minutes ago", { offset: -360 }],
   ["six minutes ahead", { offset: 360 }],
   ["without a signature", { headers: { "telnyx-signature-ed25519": "" } }],
-  ["with a signature that is none", { headers: { "telnyx-signature-ed25519": "AAAA" } }],
-  ["with a timestamp that is none", { headers: { "telnyx-timestamp": "yesterday" } }],
+  ["with an invalid signature", { headers: { "telnyx-signature-ed25519": "AAAA" } }],
+  ["with an invalid timestamp", { headers: { "telnyx-timestamp": "yesterday" } }],
   ["with the timestamp of another message", { headers: { "telnyx-timestamp": String(nowSeconds() - 1) } }],
-  ["for a client that nobody knows", { by: adas, query: { client: newId("client") } }],
-  ["at an address that is none of ours", { query: { call: "1; drop table calls" } }],
+  ["for an unknown client", { by: adas, query: { client: newId("client") } }],
+  ["at an unknown address", { query: { call: "1; drop table calls" } }],
   ["at an address that names two calls", { query: `call=${newId("call")}&call=${newId("call")}` }],
 ] satisfies [string, Knock][])("signed %s: 401, and nothing is kept", async (_, how) => {
   const before = (await received()).length;
@@ -310,7 +310,7 @@ test.each([
   expect((await received()).length).toBe(before);
 });
 
-test("a changed byte is a forgery, in either form", async () => {
+test("a changed byte makes the signature invalid, in both formats", async () => {
   const before = (await received()).length;
   for (const message of [callControl(hungUp(busy)), texmlStatus({ callSid: "v3:a", status: "busy", sequence: 1 })]) {
     const response = await fetch(`${h.url}/api/v1/webhooks/telnyx`, {
@@ -323,7 +323,7 @@ test("a changed byte is a forgery, in either form", async () => {
   expect((await received()).length).toBe(before);
 });
 
-test("what is signed and cannot be read is kept once, as failed, for somebody to look at", async () => {
+test("a signed but unreadable message is stored once, as failed", async () => {
   const before = (await received()).length;
   for (const body of ["not a form", '{"data":{"event_type":"call.hangup"}}', '{"data":']) {
     for (let times = 0; times < 2; times++) await keep({ contentType: "application/json", body });
@@ -334,12 +334,12 @@ test("what is signed and cannot be read is kept once, as failed, for somebody to
   for (const row of rows) expect(row).toMatchObject({ status: "failed", event_type: "" });
 });
 
-test("messages that are about no leg are kept and left alone", async () => {
+test("messages without a leg are stored and ignored", async () => {
   await keep(callControl({ type: "call.dtmf.received", callControlId: "v3:a", callId: newId("call") }));
   expect(await last()).toMatchObject({ status: "ignored", note: "Nothing here acts on call.dtmf.received." });
 });
 
-test("erasing a call takes the numbers from its legs, also from those reported later", async () => {
+test("erasing a call removes the numbers from its legs, also from those reported later", async () => {
   await lostWebhooks();
   const id = await place("+14155550001");
   const numbers = { direction: "outgoing", from: "+14155550199", to: "+14155550001" };
@@ -356,7 +356,7 @@ test("erasing a call takes the numbers from its legs, also from those reported l
   for (const { from, to } of legs) expect([from, to]).toEqual(["+14*******99", "+14*******01"]);
 });
 
-test("a call has so many legs and no more", async () => {
+test("the number of legs of a call is limited", async () => {
   const id = await place();
   for (let leg = 0; leg < 21; leg++) {
     await keep(callControl({ type: "call.initiated", callControlId: `v3:${leg}:${id}`, callId: id }));

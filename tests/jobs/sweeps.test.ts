@@ -176,7 +176,7 @@ test("a replay whose job is gone is taken up although a helping of a suspended c
   const addReplays = async (clientId: string, prefix: string, n: number, days: number) => {
     await h.owner`insert into webhook_endpoints (client_id, id, url, event_types, status, secret)
       select ${clientId}, ${prefix} || n, 'https://example.com', array['*'], 'enabled', '\\x00' from generate_series(1, ${n}::int) n`;
-    await h.owner`insert into webhook_replays (client_id, id, endpoint_id, which, since, until, updated_at)
+    await h.owner`insert into webhook_replays (client_id, id, endpoint_id, which, created_after, created_before, updated_at)
       select ${clientId}, 'rpl_' || ${prefix} || n, ${prefix} || n, 'dead', now() - interval '3 days', now(), now() - make_interval(days => ${days})
       from generate_series(1, ${n}::int) n`;
   };

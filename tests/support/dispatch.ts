@@ -5,7 +5,7 @@ type Owner = House["owner"];
 type EndpointRow = {
   url?: string;
   status?: "enabled" | "disabled";
-  reason?: string | null;
+  code?: string | null;
   disabledHoursAgo?: number | null;
   failures?: number;
   ratePerSecond?: number | null;
@@ -18,7 +18,7 @@ export async function addEndpoint(owner: Owner, clientId: string, given: Endpoin
   await owner`
     insert into webhook_endpoints (client_id, id, url, event_types, status, disabled_code, disabled_at, secret,
       consecutive_failures, failing_since, rate_per_second)
-    values (${clientId}, ${id}, ${url}, array['*'], ${status}, ${given.reason ?? null},
+    values (${clientId}, ${id}, ${url}, array['*'], ${status}, ${given.code ?? null},
       now() - make_interval(hours => ${given.disabledHoursAgo ?? null}::int), '\\x00',
       ${failures}, case when ${failures}::int > 0 then now() - interval '1 hour' end, ${given.ratePerSecond ?? null})`;
   return id;

@@ -20,7 +20,7 @@ const { owner, sender, receiver, tenant } = ground;
 afterEach(() => receiver.forget());
 afterAll(() => ground.close());
 
-/** Looks at the places taken, again and again, until `work` is done. */
+/** Polls the slots in use until `work` is done. */
 async function watching(t: Tenant, work: Promise<unknown>) {
   let most = 0;
   let all = 0;
@@ -38,7 +38,7 @@ async function watching(t: Tenant, work: Promise<unknown>) {
   return { most, all };
 }
 
-/** From the writing down of an attempt to the next one, in seconds: both times are of one statement. */
+/** Seconds from the record of an attempt to the next one; one statement wrote both times. */
 async function pauseAfter({ clientId }: Tenant, attempt: number): Promise<number> {
   const [row] = await owner`
     select extract(epoch from d.next_attempt_at - a.created_at)::float8 as seconds
@@ -50,29 +50,29 @@ async function pauseAfter({ clientId }: Tenant, attempt: number): Promise<number
 describe("fan-out", () => {
   test("one delivery per endpoint and event, however often it runs", async () => {
     const t = await tenant();
-    const stranger = await tenant();
-    await stranger.endpoint("theirs");
-    const wanting = [await t.endpoint("a"), await t.endpoint("b", ["agent.*"])];
+    const other = await tenant();
+    await other.endpoint("theirs");
+    const subscribed = [await t.endpoint("a"), await t.endpoint("b", ["agent.*"])];
     await t.endpoint("c", ["call.*"]);
     const off = await t.endpoint("d");
     await t.asClient((tx) => updateEndpoint(tx, { id: off.id, status: "disabled" }, { allowPrivate: true }));
-    await t.take(10); // the disabling was said too
+    await t.take(10); // disabling emitted an event too
     await t.say();
     const [job] = await t.take(10);
     await Promise.all(Array.from({ length: 8 }, () => t.run(job!)));
     await t.run(job!);
     const rows = await t.rows();
-    expect(rows.map((row) => row.endpoint_id).sort()).toEqual(wanting.map(({ id }) => id).sort());
+    expect(rows.map((row) => row.endpoint_id).sort()).toEqual(subscribed.map(({ id }) => id).sort());
     expect(await t.take(10)).toHaveLength(2);
-    expect(await stranger.rows()).toHaveLength(0);
+    expect(await other.rows()).toHaveLength(0);
   });
 
-  test("an event given up by the queue is queued again, not lost", async () => {
+  test("an event whose fan-out job is exhausted is queued again, not lost", async () => {
     const t = await tenant();
     await t.endpoint("a");
     await t.say();
     const [job] = await t.take(1);
-    await fanOut.onExhausted!(job!.payload.body, t.ctx, new Error("the database was away"));
+    await fanOut.onExhausted!(job!.payload.body, t.ctx, new Error("the database was unavailable"));
     await owner`update graphile_worker._private_jobs set run_at = now() where payload->>'clientId' = ${t.clientId}`;
     await t.work();
     expect(receiver.at(t.path("a"))).toHaveLength(1);
@@ -85,18 +85,18 @@ describe("delivery", () => {
     const { secret } = await t.endpoint("a");
     await t.say();
     await t.work();
-    const [heard] = receiver.at(t.path("a"));
+    const [received] = receiver.at(t.path("a"));
     const key = { secret: Buffer.alloc(32), clientId: t.clientId, procedure: "events.list", filters: {} };
     const page = await t.asClient((tx) => listEvents(tx, { limit: 20, order: "desc" }, key));
-    expect(JSON.parse(heard!.body)).toEqual(page.items[0]);
-    expect(heard!.body).toBe(JSON.stringify(page.items[0]));
-    expect(new Webhook(secret).verify(heard!.body, heard!.headers)).toEqual(page.items[0]);
-    expect(heard!.headers).toMatchObject({ "webhook-id": page.items[0]!.id, "content-type": "application/json" });
+    expect(JSON.parse(received!.body)).toEqual(page.items[0]);
+    expect(received!.body).toBe(JSON.stringify(page.items[0]));
+    expect(new Webhook(secret).verify(received!.body, received!.headers)).toEqual(page.items[0]);
+    expect(received!.headers).toMatchObject({ "webhook-id": page.items[0]!.id, "content-type": "application/json" });
     expect(await t.row()).toMatchObject({ status: "delivered", attempts: 1, last_status: 200, admitted_until: null });
     expect(await t.attempts()).toMatchObject([{ attempt: 1, status: 200, error: null, response: "ok" }]);
   });
 
-  test("nothing of the secret is kept in clear", async () => {
+  test("the secret is not stored in plain text", async () => {
     const t = await tenant();
     const { id, secret } = await t.endpoint("a");
     const [row] = await owner`select secret from webhook_endpoints where id = ${id}`;
@@ -104,7 +104,7 @@ describe("delivery", () => {
     expect(row!.secret.includes(Buffer.from(secret.slice(6), "base64"))).toBe(false);
   });
 
-  test("retries follow the schedule, alike to the byte, and the tenth failure is the last", async () => {
+  test("retries follow the schedule with identical bodies, and the tenth failure is the last", async () => {
     const t = await tenant({ random: () => 0.5 });
     await t.endpoint("a");
     receiver.answer(t.path("a"), status(500));
@@ -127,14 +127,14 @@ describe("delivery", () => {
     expect(await t.row()).toMatchObject({ status: "dead", next_attempt_at: null });
     await t.sweep();
     await t.work();
-    const heard = receiver.at(t.path("a"));
-    expect(heard).toHaveLength(10);
-    expect(new Set(heard.map(({ body }) => body)).size).toBe(1);
-    expect(new Set(heard.map(({ headers }) => headers["webhook-id"])).size).toBe(1);
+    const received = receiver.at(t.path("a"));
+    expect(received).toHaveLength(10);
+    expect(new Set(received.map(({ body }) => body)).size).toBe(1);
+    expect(new Set(received.map(({ headers }) => headers["webhook-id"])).size).toBe(1);
     expect((await t.attempts()).map(({ attempt }) => attempt)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
   });
 
-  test("sending one by hand while it waits, however often, leaves it all its attempts", async () => {
+  test("redelivering a waiting delivery, however often, gives it a full schedule", async () => {
     const t = await tenant({ random: () => 0 });
     await t.endpoint("a");
     receiver.answer(t.path("a"), status(500));
@@ -152,7 +152,7 @@ describe("delivery", () => {
     expect(receiver.at(t.path("a"))).toHaveLength(12);
   });
 
-  test("a retry that is not due takes no place, and one that will be in a moment runs on its second", async () => {
+  test("a retry that is not due takes no slot, and one that is due soon starts at its due time", async () => {
     const t = await tenant();
     await t.endpoint("a");
     receiver.answer(t.path("a"), status(503, { "retry-after": "40" }));
@@ -166,27 +166,32 @@ describe("delivery", () => {
     await owner`update deliveries set next_attempt_at = now() + interval '1.9 seconds' where client_id = ${t.clientId}`;
     await t.sweep();
     const queued = await owner`
-      select j.run_at = d.next_attempt_at as on_its_second, j.created_at < d.next_attempt_at as before
+      select j.run_at = d.next_attempt_at as on_time, j.created_at < d.next_attempt_at as before
       from graphile_worker._private_jobs j join deliveries d on d.id = j.payload #>> '{body,deliveryId}'
       where d.client_id = ${t.clientId}`;
-    expect(queued).toEqual([{ on_its_second: true, before: true }]);
+    expect(queued).toEqual([{ on_time: true, before: true }]);
   });
 
-  test("410 disables the endpoint, and the others hear of it", async () => {
+  test("410 disables the endpoint, and the other endpoints receive an event", async () => {
     const t = await tenant();
     const gone = await t.endpoint("gone");
     await t.endpoint("other");
     receiver.answer(t.path("gone"), status(410));
     await t.say(3);
     await t.work();
-    const [row] = await owner`select status, disabled_reason from webhook_endpoints where id = ${gone.id}`;
-    expect(row).toEqual({ status: "disabled", disabled_reason: "The receiver answered 410 Gone." });
-    const told = receiver.at(t.path("other")).map(({ body }) => JSON.parse(body));
-    const notices = told.filter(({ type }) => type === "webhook.endpoint.disabled");
+    const [row] = await owner`select status, disabled_code from webhook_endpoints where id = ${gone.id}`;
+    expect(row).toEqual({ status: "disabled", disabled_code: "gone" });
+    const events = receiver.at(t.path("other")).map(({ body }) => JSON.parse(body));
+    const notices = events.filter(({ type }) => type === "webhook.endpoint.disabled");
     expect(notices).toHaveLength(1);
-    expect(notices[0].data).toEqual({ id: gone.id, url: gone.url, reason: row!.disabled_reason, code: "gone" });
+    expect(notices[0].data).toEqual({
+      id: gone.id,
+      url: gone.url,
+      reason: "The receiver answered 410 Gone.",
+      code: "gone",
+    });
     expect(await t.asClient((tx) => getEndpoint(tx, gone.id))).toMatchObject({ disabledCode: "gone" });
-    expect(told).toHaveLength(4);
+    expect(events).toHaveLength(4);
     const toGone = (await t.rows()).filter(({ endpoint_id }) => endpoint_id === gone.id);
     expect(toGone.every(({ status }) => status === "dead")).toBe(true);
   });
@@ -201,7 +206,7 @@ describe("delivery", () => {
     expect(await t.row()).toMatchObject({ status: "pending", last_status: 302, last_error: "redirect_not_followed" });
   });
 
-  test("what was deleted or disabled meanwhile is dead, and is not called", async () => {
+  test("deliveries to an endpoint that was deleted or disabled are dead, and are not sent", async () => {
     const t = await tenant();
     const a = await t.endpoint("a");
     const b = await t.endpoint("b");
@@ -224,9 +229,9 @@ describe("delivery", () => {
     expect(await t.attempts()).toHaveLength(0);
   });
 
-  test("while the key service is away deliveries wait, and use up no attempt", async () => {
-    const away: Vault = { keys: () => Promise.reject(new Error("the key service is away")) };
-    const t = await tenant({ vault: away });
+  test("while the key service is unavailable deliveries wait and use no attempt", async () => {
+    const unavailable: Vault = { keys: () => Promise.reject(new Error("the key service is unavailable")) };
+    const t = await tenant({ vault: unavailable });
     await t.endpoint("a");
     await t.say();
     await t.work();
@@ -242,7 +247,7 @@ describe("delivery", () => {
 });
 
 describe("claims and leases", () => {
-  test("a stale claim sends nothing; one that goes stale on the way writes nothing", async () => {
+  test("a stale claim sends nothing, and a claim that becomes stale during the request writes nothing", async () => {
     const t = await tenant({ deadlineMs: 30_000 });
     await t.endpoint("a");
     await t.say(1);
@@ -271,12 +276,12 @@ describe("claims and leases", () => {
     expect(receiver.at(t.path("a"))).toHaveLength(1);
   });
 
-  test("what a killed worker had in its hands is delivered by another, under the same webhook-id", async () => {
+  test("a delivery of a killed worker is sent by another worker, with the same webhook-id", async () => {
     const t = await tenant();
     await t.endpoint("a");
     await t.say();
     for (const job of await t.take(1)) await t.run(job);
-    const lost = await t.take(1); // with it the worker is gone
+    const lost = await t.take(1); // the worker dies with it
     await t.sweep();
     expect(await t.take(1)).toHaveLength(0);
     await owner`update deliveries set admitted_until = now() - interval '1 hour' where client_id = ${t.clientId}`;
@@ -284,12 +289,12 @@ describe("claims and leases", () => {
     await t.work();
     expect(receiver.at(t.path("a"))).toHaveLength(1);
     expect(await t.row()).toMatchObject({ status: "delivered", claim: "2" });
-    await t.run(lost[0]!); // it was only slow
+    await t.run(lost[0]!); // the worker was only slow
     expect(receiver.at(t.path("a"))).toHaveLength(1);
     expect(await t.attempts()).toHaveLength(1);
   });
 
-  test("a lease outlasts the queue's own delay: what waits there is not queued twice", async () => {
+  test("a lease outlasts the queue lag, so a waiting job is not queued twice", async () => {
     const t = await tenant();
     await t.endpoint("a");
     await t.say();
@@ -317,8 +322,8 @@ describe("claims and leases", () => {
   });
 });
 
-describe("places", () => {
-  test("an endpoint never has more in flight than its places, whoever admits", async () => {
+describe("slots", () => {
+  test("an endpoint never exceeds its slots under concurrent reservations", async () => {
     const t = await tenant({ deadlineMs: 30_000 });
     await t.endpoint("a");
     await t.endpoint("b");
@@ -344,7 +349,7 @@ describe("places", () => {
     }
   });
 
-  test("a client never has more in flight than its places, and its busy endpoints leave some to the others", async () => {
+  test("a client never exceeds its slots, and its busy endpoints leave slots for the others", async () => {
     const t = await tenant();
     const names = Array.from({ length: 12 }, (_, i) => `e${i}`);
     for (const name of names) await t.endpoint(name);
@@ -359,7 +364,7 @@ describe("places", () => {
     for (const name of names) expect(receiver.at(t.path(name))).toHaveLength(15);
   });
 
-  test("an endpoint that comes late gets a place though ten others have taken them all and have a backlog", async () => {
+  test("a new endpoint gets a slot although ten others hold all slots and have a backlog", async () => {
     const t = await tenant();
     for (let i = 0; i < 10; i++) await t.endpoint(`old${i}`, ["agent.created"]);
     await t.endpoint("late", ["agent.updated"]);
@@ -378,7 +383,7 @@ describe("places", () => {
     expect(before.reduce((sum, n) => sum + n, 0)).toBeLessThan(10);
   });
 
-  test("who comes back after his place was given away does not give it away again", async () => {
+  test("a job whose slot was given away does not release it again", async () => {
     const t = await tenant();
     await t.endpoint("a");
     await t.say(30);
@@ -395,7 +400,7 @@ describe("places", () => {
     expect((await t.inFlight()).all).toBe(10);
   });
 
-  test("a freed place goes to the next that is due: no sweep is needed for a backlog", async () => {
+  test("a freed slot goes to the next due delivery without a sweep", async () => {
     const t = await tenant();
     await t.endpoint("a");
     await t.say(40);
@@ -421,7 +426,7 @@ describe("places", () => {
     expect(receiver.at(t.path("hangs"))).toHaveLength(15);
   });
 
-  test("an attempt that nobody answers is over at its deadline, and written down as such", async () => {
+  test("an attempt without a response ends at its deadline and is recorded as a timeout", async () => {
     const t = await tenant({ deadlineMs: 300 });
     await t.endpoint("hangs");
     receiver.answer(t.path("hangs"), () => {});
@@ -441,9 +446,9 @@ describe("places", () => {
       from generate_series(1, ${rows}) n`;
     await pending(hog.clientId, busy.id, 20_000, "1 hour");
     await pending(small.clientId, quiet.id, 1, "1 second");
-    const began = Date.now();
+    const startedAt = Date.now();
     await hog.sweep();
-    expect(Date.now() - began).toBeLessThan(10_000);
+    expect(Date.now() - startedAt).toBeLessThan(10_000);
     expect((await small.inFlight()).all).toBe(1);
     expect((await hog.inFlight()).all).toBe(dispatchLimits.inFlightPerEndpoint);
     await owner`delete from deliveries where client_id = ${hog.clientId}`;
@@ -460,17 +465,17 @@ describe("the sender", () => {
       resolve: async () => addresses.map((address) => ({ address, family: address.includes(":") ? 6 : 4 })),
     });
 
-  test("a slow drip is cut off at the deadline", async () => {
+  test("a slow response is cut off at the deadline", async () => {
     receiver.answer("/drip", (response) => {
       const drops = setInterval(() => response.write("."), 50);
       response.once("close", () => clearInterval(drops));
     });
-    const began = Date.now();
+    const startedAt = Date.now();
     await expect(post(`${receiver.url}/drip`, sender, 400)).rejects.toMatchObject({ reason: "timeout" });
-    expect(Date.now() - began).toBeLessThan(10_000);
+    expect(Date.now() - startedAt).toBeLessThan(10_000);
   });
 
-  test("of a long answer little is read, and the first kilobyte kept", async () => {
+  test("a long response is read only in part, and the first kilobyte is kept", async () => {
     let written = 0;
     receiver.answer("/flood", (response) => {
       const chunk = Buffer.alloc(16_384, "a");
@@ -487,7 +492,7 @@ describe("the sender", () => {
     expect(written).toBeLessThan(20 * 1024 * 1024);
   });
 
-  test("bytes that Postgres cannot keep do no harm", async () => {
+  test("bytes that Postgres cannot store are replaced", async () => {
     receiver.answer("/nul", (response) => response.end(Buffer.from([0x61, 0x00, 0xff, 0x62])));
     expect((await post(`${receiver.url}/nul`)).response).toBe("a\uFFFD\uFFFDb");
   });
@@ -501,7 +506,7 @@ describe("the sender", () => {
     expect((await post(`${receiver.url}/later`)).retryAfterSeconds).toBeNull();
   });
 
-  test("a private address is refused, written out or behind a name", async () => {
+  test("a private address is refused, in the URL or behind a host name", async () => {
     const none = guarded([]);
     for (const host of ["127.0.0.1", "10.1.2.3", "[::1]", "169.254.169.254", "0x7f.1", "[::ffff:7f00:1]"]) {
       await expect(post(`https://${host}/`, none), host).rejects.toMatchObject({ reason: "address_forbidden" });
@@ -514,12 +519,12 @@ describe("the sender", () => {
     }
   });
 
-  test("the connection goes to the address that was vetted, with no second look-up, and a proxy of the environment is ignored", async () => {
-    const asked: string[] = [];
+  test("the connection uses the checked address without a second lookup, and ignores a proxy of the environment", async () => {
+    const lookups: string[] = [];
     const named = webhookSender({
       allowPrivate: true,
       resolve: async (hostname) => {
-        asked.push(hostname);
+        lookups.push(hostname);
         return [{ address: "127.0.0.1", family: 4 }];
       },
     });
@@ -531,11 +536,11 @@ describe("the sender", () => {
       vi.unstubAllEnvs();
       await named.close();
     }
-    expect(asked).toEqual(["hooks.example"]);
+    expect(lookups).toEqual(["hooks.example"]);
     expect(receiver.at("/named")[0]!.headers.host).toContain("hooks.example");
   });
 
-  test("a refused connection and a name that nobody knows are told apart", async () => {
+  test("a refused connection and an unknown host name have different errors", async () => {
     await expect(post("http://127.0.0.1:1/")).rejects.toMatchObject({ reason: "connection_failed" });
     const failing = webhookSender({ allowPrivate: true, resolve: () => Promise.reject(new Error("NXDOMAIN")) });
     await expect(post("http://nowhere.example/", failing)).rejects.toBeInstanceOf(SendFailed);
@@ -543,12 +548,12 @@ describe("the sender", () => {
   });
 });
 
-describe("at the door", async () => {
+describe("over HTTP", async () => {
   const h = await startTestApp({ workers: true, env: { WORKER_PROMPT_JOBS: "10", WORKER_DELIVERY_JOBS: "10" } });
   const bobs = { key: h.bob.key };
   const hook = (name: string) => `${receiver.url}/door/${name}`;
 
-  test("an endpoint is made, shown without its secret, changed and deleted", async () => {
+  test("an endpoint is created, shown without its secret, updated and deleted", async () => {
     const made = await h.post("/webhooks", { url: hook("crud"), eventTypes: ["call.*"] });
     expect(made.status).toBe(201);
     expect(made.body.data).toMatchObject({
@@ -580,7 +585,7 @@ describe("at the door", async () => {
     expect((await h.patch(`/webhooks/${endpoint.id}`, { status: "enabled" })).status).toBe(404);
   });
 
-  test("bad input is named, and the fifty-first endpoint refused", async () => {
+  test("bad input is reported by path, and the fifty-first endpoint is refused", async () => {
     const bad = await h.post("/webhooks", { url: hook("x"), eventTypes: ["call.*", "call.finished"] });
     expect(bad.body.error).toMatchObject({ code: "input_invalid", details: [{ path: "eventTypes.1" }] });
     expect((await h.post("/webhooks", { url: "nonsense" })).body.error.code).toBe("input_invalid");
@@ -593,19 +598,19 @@ describe("at the door", async () => {
     expect(many.filter(({ status }) => status === 201)).toHaveLength(50);
     expect(many.find(({ status }) => status !== 201)!.body.error).toMatchObject({
       code: "webhook_limit_reached",
-      message: "A client has at most 50 webhook endpoints. Delete one first.",
+      message: "A client can have 50 webhook endpoints. Delete one first.",
     });
     const [{ id }] = (await h.get("/webhooks?limit=1", bobs)).body.data;
     await h.remove(`/webhooks/${id}`, bobs);
     expect((await h.post("/webhooks", { url: hook("again") }, bobs)).status).toBe(201);
   });
 
-  test("the types of events are listed", async () => {
+  test("event types are listed", async () => {
     const { body } = await h.get("/webhooks/event-types");
     expect(body.data).toContainEqual({ type: "call.ended", description: expect.any(String) });
   });
 
-  test("what happens is delivered, and every attempt can be read", async () => {
+  test("an event is delivered, and every attempt can be read", async () => {
     let tries = 0;
     receiver.answer("/door/live", (response) =>
       status(++tries === 1 ? 500 : 200)(response, { path: "", headers: {}, body: "" }),
@@ -633,7 +638,7 @@ describe("at the door", async () => {
     expect((await h.get(`/webhooks/${id}/deliveries?status=dead`)).body.data).toEqual([]);
   });
 
-  test("GET /events pages newest first, and is one client's own", async () => {
+  test("GET /events pages newest first, within one client", async () => {
     const first = await h.get("/events?limit=1");
     expect(first.body.meta.hasMore).toBe(true);
     const next = await h.get(`/events?limit=1&cursor=${first.body.meta.nextCursor}`);
@@ -668,8 +673,8 @@ describe("a private address", async () => {
   });
 });
 
-describe("the tail of events", () => {
-  test("skips nothing that commits late", async () => {
+describe("tailing events", () => {
+  test("does not skip an event that commits late", async () => {
     const t = await tenant();
     const key = { secret: Buffer.alloc(32), clientId: t.clientId, procedure: "events.list", filters: { order: "asc" } };
     const tail = (cursor?: string | null) =>
@@ -683,7 +688,7 @@ describe("the tail of events", () => {
         said();
         await before;
       });
-    // Transaction numbers are one row for the whole server: somebody else's open transaction holds the tail up for a while.
+    // Transaction ids are shared by the whole server, so an open transaction of another test delays the tail.
     const tailWhenFull = async (names: string[], cursor?: string | null) => {
       await expect.poll(async () => (await tail(cursor)).items.length, { timeout: 20_000 }).toBe(names.length);
       const page = await tail(cursor);
@@ -710,7 +715,7 @@ describe("the tail of events", () => {
     expect((await tail(after.nextCursor)).items).toEqual([]);
   });
 
-  test("of a client of whom nothing is told yet begins below whoever is still at work", async () => {
+  test("for a client without events starts before transactions that are still open", async () => {
     const t = await tenant();
     const key = { secret: Buffer.alloc(32), clientId: t.clientId, procedure: "events.list", filters: { order: "asc" } };
     const tail = (cursor?: string) =>
@@ -737,6 +742,6 @@ describe("the tail of events", () => {
 test("an unknown delivery is not found", async () => {
   const t = await tenant();
   await expect(t.asClient((tx) => getDelivery(tx, newId("delivery")))).rejects.toMatchObject({
-    fault: "delivery_not_found",
+    errorCode: "delivery_not_found",
   });
 });

@@ -21,8 +21,8 @@ afterAll(() => ground.close());
 const endpointRow = async (id: string) => (await owner`select * from webhook_endpoints where id = ${id}`)[0]!;
 const bodies = (t: Tenant, name: string) => receiver.at(t.path(name)).map(({ body }) => JSON.parse(body));
 
-describe("what an endpoint asks for", () => {
-  test("a thin payload says what happened and to what, and nothing more", async () => {
+describe("endpoint settings", () => {
+  test("a thin payload contains the type and subject, without data", async () => {
     const t = await tenant();
     const { id, secret } = await t.endpoint("thin");
     await t.endpoint("full");
@@ -37,7 +37,7 @@ describe("what an endpoint asks for", () => {
     expect(new Webhook(secret).verify(heard!.body, heard!.headers)).toEqual(bare);
   });
 
-  test("its own headers are sent along, and ours stay ours", async () => {
+  test("own headers are sent, and cannot replace ours", async () => {
     const t = await tenant();
     const { id } = await t.endpoint("a");
     const ring = await vault.keys(t.clientId, "webhook_secret");
@@ -61,7 +61,7 @@ describe("what an endpoint asks for", () => {
     });
   });
 
-  test("a secret that was replaced signs beside the new one until its time is over", async () => {
+  test("a replaced secret signs beside the new one until its overlap ends", async () => {
     const t = await tenant();
     const { id, secret: old } = await t.endpoint("a");
     const ring = await vault.keys(t.clientId, "webhook_secret");
@@ -82,7 +82,7 @@ describe("what an endpoint asks for", () => {
     expect(() => new Webhook(past).verify(heard!.body, heard!.headers)).toThrow();
   });
 
-  test("attempts begin no faster than its rate, however many are due, and no other endpoint waits for it", async () => {
+  test("attempts start no faster than the rate limit, and other endpoints do not wait", async () => {
     const t = await tenant();
     const { id } = await t.endpoint("slow");
     await t.endpoint("free");
@@ -94,7 +94,7 @@ describe("what an endpoint asks for", () => {
     const planned = await owner<{ run_at: Date }[]>`
       select j.run_at from graphile_worker._private_jobs j join deliveries d on d.id = j.payload->'body'->>'deliveryId'
       where d.endpoint_id = ${id} order by j.run_at`;
-    // Until the sweep after the next: two seconds' worth, a fifth of a second apart.
+    // Two seconds of attempts, until the sweep after the next, a fifth of a second apart.
     expect(planned.length).toBeGreaterThan(5);
     expect(planned.length).toBeLessThanOrEqual(10);
     for (let n = 1; n < planned.length; n++) {
@@ -102,19 +102,19 @@ describe("what an endpoint asks for", () => {
     }
     const before = (await endpointRow(id)).rate_due_at as Date;
     expect(before.getTime() - planned.at(-1)!.run_at.getTime()).toBeGreaterThanOrEqual(199);
-    await t.sweep(); // and the next takes up where this one ended
+    await t.sweep(); // the next sweep continues where this one ended
     const [again] =
       await owner`select count(*)::int as n from deliveries where endpoint_id = ${id} and admitted_until is not null`;
     expect(again!.n).toBeLessThanOrEqual(10);
   });
 
-  test("attempts that the queue hands out late, and all at once, begin no faster than its rate either", async () => {
+  test("attempts that the queue delays and then starts together also respect the rate limit", async () => {
     const t = await tenant();
     const { id } = await t.endpoint("slow");
     await owner`update webhook_endpoints set rate_per_second = 20 where id = ${id}`;
-    const begun: number[] = [];
+    const startedAt: number[] = [];
     receiver.answer(t.path("slow"), (response) => {
-      begun.push(performance.now());
+      startedAt.push(performance.now());
       response.end("ok");
     });
     await t.say(10);
@@ -125,13 +125,13 @@ describe("what an endpoint asks for", () => {
         else heap.push(job);
     }
     await Promise.all(heap.map(t.run));
-    expect(begun).toHaveLength(10);
-    expect(begun.at(-1)! - begun[0]!).toBeGreaterThan(9 * 50 - 100);
+    expect(startedAt).toHaveLength(10);
+    expect(startedAt.at(-1)! - startedAt[0]!).toBeGreaterThan(9 * 50 - 100);
   });
 });
 
 describe("an endpoint that fails", () => {
-  test("is switched off after a hundred failures in a row, and says so to the others and to the operator", async () => {
+  test("is disabled after a hundred consecutive failures, with an event to the others and an alert to the operator", async () => {
     const t = await tenant();
     const { id, url } = await t.endpoint("bad");
     await t.endpoint("good", ["webhook.*"]);
@@ -140,13 +140,17 @@ describe("an endpoint that fails", () => {
     await t.say(1);
     await t.work();
     expect(await endpointRow(id)).toMatchObject({ status: "enabled", consecutive_failures: 99 });
-    // Its retry is not to fail beside the next event.
+    // Its retry must not fail together with the next event.
     await owner`update deliveries set next_attempt_at = now() + interval '1 hour'
       where client_id = ${t.clientId} and status = 'pending'`;
     await t.say(1);
     await t.work();
-    const reason = "100 attempts failed one after the other.";
-    expect(await endpointRow(id)).toMatchObject({ status: "disabled", disabled_reason: reason, consecutive_failures: 100 });
+    const reason = "100 consecutive attempts failed.";
+    expect(await endpointRow(id)).toMatchObject({
+      status: "disabled",
+      disabled_code: "failures",
+      consecutive_failures: 100,
+    });
     expect(bodies(t, "good").map(({ data }) => data)).toEqual([{ id, url, reason, code: "failures" }]);
     expect(await t.asClient((tx) => getEndpoint(tx, id))).toMatchObject({
       disabledReason: reason,
@@ -154,7 +158,7 @@ describe("an endpoint that fails", () => {
     });
   });
 
-  test("is switched off when nothing but failure came for five days", async () => {
+  test("is disabled when all attempts of five days failed", async () => {
     const t = await tenant();
     const { id } = await t.endpoint("bad");
     receiver.answer(t.path("bad"), status(500));
@@ -167,12 +171,12 @@ describe("an endpoint that fails", () => {
     await t.work();
     expect(await endpointRow(id)).toMatchObject({
       status: "disabled",
-      disabled_reason: "Every attempt of 5 days failed.",
+      disabled_code: "days",
     });
     expect(await t.asClient((tx) => getEndpoint(tx, id))).toMatchObject({ disabledCode: "days" });
   });
 
-  test("begins anew with one success, in whatever order a batch brings them", async () => {
+  test("recovers with one success, in any order within a batch", async () => {
     const t = await tenant();
     const { id } = await t.endpoint("a");
     const answer = (code: number) => ({
@@ -181,15 +185,15 @@ describe("an endpoint that fails", () => {
     });
     await t.say(3);
     while ((await t.rows()).length < 3) for (const job of await t.take(3)) await t.run(job);
-    const held = (await t.rows()).map((row) => ({
+    const reservations = (await t.rows()).map((row) => ({
       clientId: t.clientId,
       endpointId: id,
       deliveryId: row.id,
       claim: 1,
     }));
     await owner`update webhook_endpoints set consecutive_failures = 99, failing_since = now() - interval '6 days' where id = ${id}`;
-    const findings = [500, 200, 500].map((code, n) => ({ ...held[n]!, ...answer(code) }));
-    expect(await db.asSystem((tx) => recordAttempts(tx, findings))).toEqual([true, true, true]);
+    const results = [500, 200, 500].map((code, n) => ({ ...reservations[n]!, ...answer(code) }));
+    expect(await db.asSystem((tx) => recordAttempts(tx, results))).toEqual([true, true, true]);
     const row = await endpointRow(id);
     expect(row).toMatchObject({ status: "enabled", consecutive_failures: 1 });
     expect(Date.now() - row.failing_since.getTime()).toBeLessThan(60_000);
@@ -198,7 +202,7 @@ describe("an endpoint that fails", () => {
     expect(job!.n).toBe(0);
   });
 
-  test("has few places while it fails, and all of them again after one success", async () => {
+  test("has few slots while it fails, and all slots after one success", async () => {
     const t = await tenant();
     const { id } = await t.endpoint("a");
     await owner`update webhook_endpoints set consecutive_failures = 5, failing_since = now() where id = ${id}`;
@@ -211,7 +215,7 @@ describe("an endpoint that fails", () => {
     expect(await t.inFlight()).toMatchObject({ all: 10 });
   });
 
-  test("recovers between the last failure and the job that would switch it off, and stays on", async () => {
+  test("stays enabled if it recovers between the last failure and the disabling job", async () => {
     const t = await tenant();
     const { id } = await t.endpoint("a");
     receiver.answer(t.path("a"), status(500));
@@ -226,8 +230,8 @@ describe("an endpoint that fails", () => {
   });
 });
 
-describe("what the operator has paused", () => {
-  test.each(["all", "client", "endpoint"] as const)("waits, by %s, and goes out when it is resumed", async (scope) => {
+describe("paused deliveries", () => {
+  test.each(["all", "client", "endpoint"] as const)("wait, by %s, and are sent after the pause", async (scope) => {
     const t = await tenant();
     const { id } = await t.endpoint("held");
     await t.endpoint("other");
@@ -251,7 +255,7 @@ describe("what the operator has paused", () => {
     expect(receiver.at(t.path("held"))).toHaveLength(3);
   });
 
-  test("a place that comes free while all is paused is given to nobody", async () => {
+  test("a slot freed during a pause of all is not given away", async () => {
     const t = await tenant();
     await t.endpoint("a");
     await t.say(15);
@@ -266,7 +270,7 @@ describe("what the operator has paused", () => {
   });
 });
 
-test("what was sent anew has the whole schedule before it again, and its attempts go on counting", async () => {
+test("a redelivered delivery has a full schedule, and its attempts keep counting", async () => {
   const t = await tenant();
   await t.endpoint("a");
   receiver.answer(t.path("a"), status(500));
@@ -283,7 +287,7 @@ test("what was sent anew has the whole schedule before it again, and its attempt
   expect(wait!.seconds).toBeLessThanOrEqual(5);
 });
 
-test("a receiver that has answered is not told again because the database was away for a moment", async () => {
+test("a receiver that responded gets no second request because the database was briefly unavailable", async () => {
   const t = await tenant();
   await t.endpoint("a");
   await t.say(1);
@@ -300,8 +304,8 @@ test("a receiver that has answered is not told again because the database was aw
   expect(losses).toBeLessThanOrEqual(0);
 });
 
-describe("many at a time", () => {
-  test("findings of several clients are written in one commit, each into its own client's rows, and stale ones nowhere", async () => {
+describe("batches", () => {
+  test("results of several clients are written in one commit, each to the rows of its client, without stale ones", async () => {
     const [ada, bob] = [await tenant(), await tenant()];
     const held = [];
     for (const t of [ada, bob]) {
@@ -315,13 +319,13 @@ describe("many at a time", () => {
       attempt: { status: 200, error: null, latencyMs: 1, response: text },
       outcome: { status: "delivered" as const },
     });
-    const findings = [
+    const results = [
       { ...held[0]!, ...said("ada 1") },
       { ...held[1]!, claim: 7, ...said("of a claim long gone") },
       { ...held[2]!, clientId: ada.clientId, ...said("a row of Bob's under Ada's name") },
       { ...held[3]!, ...said("bob 2") },
     ];
-    expect(await db.asSystem((tx) => recordAttempts(tx, findings))).toEqual([true, false, false, true]);
+    expect(await db.asSystem((tx) => recordAttempts(tx, results))).toEqual([true, false, false, true]);
     const written = await owner`select client_id, delivery_id, response from delivery_attempts
       where client_id in (${ada.clientId}, ${bob.clientId}) order by response`;
     expect([...written]).toEqual([
@@ -332,7 +336,7 @@ describe("many at a time", () => {
     expect(statuses).toEqual(["delivered", "pending", "pending", "delivered"]);
   });
 
-  test("one that the database cannot bear does not take its neighbours with it", async () => {
+  test("a result that the database rejects does not fail the others in its batch", async () => {
     const seen: number[] = [];
     const divide = createBatcher({
       ...{ waitMs: 1, most: 50, atOnce: 1 },
@@ -352,7 +356,7 @@ describe("many at a time", () => {
     expect(seen.toSorted((a, b) => a - b)).toEqual([1, 2, 3, 4, 6, 12]);
   });
 
-  test("when the database is away everybody in a batch hears of it at once", async () => {
+  test("when the database is unavailable every item of a batch fails immediately", async () => {
     let tries = 0;
     const ask = createBatcher({
       ...{ waitMs: 1, most: 50, atOnce: 1 },
@@ -366,7 +370,7 @@ describe("many at a time", () => {
     expect(tries).toBe(1);
   });
 
-  test("an endpoint that is deleted while its deliveries are recorded in batches leaves nobody waiting crosswise", async () => {
+  test("deleting an endpoint while its deliveries are recorded in batches causes no deadlock", async () => {
     const t = await tenant();
     const names = Array.from({ length: 4 }, (_, n) => `e${n}`);
     const made = [];
@@ -385,14 +389,14 @@ describe("many at a time", () => {
   });
 });
 
-test("deliveries and replays go with their attempts when they are past their age, and what still waits does not", async () => {
+test("deliveries and replays are deleted with their attempts after retention, without those that still wait", async () => {
   const t = await tenant();
   const { id: endpointId } = await t.endpoint("a");
   const old = new Date(Date.now() - 120 * 24 * 3_600_000);
   const idOf = (kind: "delivery" | "replay", at: Date) => `${idFloor(kind, at).slice(0, -16)}${newId(kind).slice(-16)}`;
   const replayed = async (status: string, at: Date) => {
     const id = idOf("replay", at);
-    await owner`insert into webhook_replays (client_id, id, endpoint_id, which, since, until, status, created_at)
+    await owner`insert into webhook_replays (client_id, id, endpoint_id, which, created_after, created_before, status, created_at)
       values (${t.clientId}, ${id}, ${endpointId}, 'dead', ${at}, ${at}, ${status}, ${at})`;
     return id;
   };

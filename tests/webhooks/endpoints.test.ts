@@ -18,26 +18,26 @@ afterAll(() => receiver.close());
 const bobs = { key: h.bob.key };
 
 let named = 0;
-/** An endpoint of its own, and the path at which it is heard. */
+/** Creates an endpoint; `received` returns the requests that it got. */
 async function make(more: object = {}) {
   const path = `/hook-${++named}`;
   const made = await h.post("/webhooks", { url: receiver.url + path, eventTypes: ["call.*"], ...more });
   expect(made.status).toBe(201);
-  return { ...made.body.data, path: `/webhooks/${made.body.data.id}`, heard: () => receiver.at(path) };
+  return { ...made.body.data, path: `/webhooks/${made.body.data.id}`, received: () => receiver.at(path) };
 }
 
 const row = async (id: string) => (await h.owner`select * from webhook_endpoints where id = ${id}`)[0]!;
 const shown = async (path: string) => (await h.get(path)).body.data;
 const idleInTransaction = async () => {
   const [found] = await h.owner`select count(*)::int as n from pg_stat_activity
-    where datname = current_database() and usename = 'patchbay_tenant' and status like 'idle in transaction%'`;
+    where datname = current_database() and usename = 'patchbay_tenant' and state like 'idle in transaction%'`;
   return found!.n as number;
 };
-/** Sends a test, and gives what the receiver heard of it. */
+/** Sends a test, and returns the result and the request that the receiver got. */
 async function sent(endpoint: Awaited<ReturnType<typeof make>>, body: object = {}) {
-  const trial = await h.post(`${endpoint.path}/test`, body);
-  expect(trial.status).toBe(200);
-  return { trial: trial.body.data, heard: endpoint.heard().at(-1)! };
+  const result = await h.post(`${endpoint.path}/test`, body);
+  expect(result.status).toBe(200);
+  return { trial: result.body.data, received: endpoint.received().at(-1)! };
 }
 const opens = (secret: string, { body, headers }: { body: string; headers: Record<string, string> }) => {
   try {
@@ -47,11 +47,14 @@ const opens = (secret: string, { body, headers }: { body: string; headers: Recor
   }
 };
 
+/** The missed range of an endpoint that is disabled. */
+const missing = { createdAfter: expect.any(String), createdBefore: null };
+
 describe("an endpoint", () => {
-  test("has everything that it can have, and shows it again but for what is secret", async () => {
+  test("stores all fields, and returns them without secrets", async () => {
     const headers = { Authorization: "Bearer of-the-crm-4711", "x-tenant": "acme" };
     const made = await make({ headers, payload: "thin", ratePerSecond: 50, description: "CRM" });
-    const { secret, path, heard: _, ...endpoint } = made;
+    const { secret, path, received: _, ...endpoint } = made;
     expect(endpoint).toMatchObject({
       headerNames: ["Authorization", "x-tenant"],
       payload: "thin",
@@ -61,7 +64,13 @@ describe("an endpoint", () => {
       previousSecrets: [],
       disabledAt: null,
       missed: null,
-      health: { status: "healthy", consecutiveFailures: 0, failingSince: null, lastSuccessAt: null, lastFailureAt: null },
+      health: {
+        status: "healthy",
+        consecutiveFailures: 0,
+        failingSince: null,
+        lastSuccessAt: null,
+        lastFailureAt: null,
+      },
     });
     expect(secret).toMatch(/^whsec_/);
     expect(await shown(path)).toEqual(endpoint);
@@ -69,7 +78,7 @@ describe("an endpoint", () => {
     expect(await make()).toMatchObject({ headerNames: [], payload: "full", ratePerSecond: null });
   });
 
-  test("is changed in each of these, and what is left out stays", async () => {
+  test("updates each field, and keeps omitted ones", async () => {
     const { path } = await make({ headers: { "x-a": "1", "x-b": "2" } });
     const change = { description: "New", eventTypes: ["agent.*"], payload: "thin", ratePerSecond: 5 };
     expect((await h.patch(path, change)).body.data).toMatchObject({ ...change, headerNames: ["x-a", "x-b"] });
@@ -79,7 +88,7 @@ describe("an endpoint", () => {
     expect((await h.patch(path, { url: "ftp://example.com/" })).body.error.code).toBe("webhook_url_forbidden");
   });
 
-  test("is left as it was by a change of which one part is refused", async () => {
+  test("is unchanged when one part of an update is refused", async () => {
     const { path, id } = await make({ headers: { "x-a": "1" } });
     const before = await row(id);
     expect((await h.patch(path, { headers: { "x-b": "2" }, url: "ftp://example.com/" })).status).toBe(422);
@@ -88,17 +97,17 @@ describe("an endpoint", () => {
 
   const line = "of one\r\nof another";
   const refused: [string, Record<string, string>, string][] = [
-    ["one of ours", { "Webhook-Signature": "v1,x" }, "headers.Webhook-Signature"],
-    ["the type of the body", { "content-type": "text/plain" }, "headers.content-type"],
-    ["who we are", { "User-Agent": "me" }, "headers.User-Agent"],
-    ["one of the line", { host: "example.com" }, "headers.host"],
-    ["a name that is none", { "x y": "1" }, "headers.x y"],
-    ["a value of two lines", { "x-a": line }, "headers.x-a"],
+    ["a reserved header", { "Webhook-Signature": "v1,x" }, "headers.Webhook-Signature"],
+    ["the content type", { "content-type": "text/plain" }, "headers.content-type"],
+    ["the user agent", { "User-Agent": "me" }, "headers.User-Agent"],
+    ["a connection header", { host: "example.com" }, "headers.host"],
+    ["an invalid name", { "x y": "1" }, "headers.x y"],
+    ["a value with a line break", { "x-a": line }, "headers.x-a"],
     ["a value that is too long", { "x-a": "a".repeat(2001) }, "headers.x-a"],
-    ["the same twice", { "x-a": "1", "X-A": "2" }, "headers.X-A"],
+    ["a duplicate", { "x-a": "1", "X-A": "2" }, "headers.X-A"],
     ["too many", Object.fromEntries(Array.from({ length: 21 }, (_, n) => [`x-${n}`, "1"])), "headers"],
   ];
-  test.each(refused)("refuses as a header %s, and names it", async (_, headers, path) => {
+  test.each(refused)("refuses as a header %s, with its path", async (_, headers, path) => {
     const { path: endpoint } = await make();
     for (const answer of [
       await h.post("/webhooks", { url: receiver.url, headers }),
@@ -113,14 +122,14 @@ describe("an endpoint", () => {
     expect((await make({ headers })).headerNames).toHaveLength(20);
   });
 
-  test("refuses a rate that is none", async () => {
+  test("refuses an invalid rate", async () => {
     for (const ratePerSecond of [0, 1001, 1.5]) {
       const answer = await h.post("/webhooks", { url: receiver.url, ratePerSecond });
       expect(answer.body.error).toMatchObject({ code: "input_invalid", details: [{ path: "ratePerSecond" }] });
     }
   });
 
-  test("says how it does", async () => {
+  test("shows its health", async () => {
     const { path, id } = await make();
     await h.owner`update webhook_endpoints set consecutive_failures = 7, failing_since = '2026-11-22T10:00:00Z',
       last_failure_at = '2026-11-22T10:15:00Z', last_success_at = '2026-11-22T09:00:00Z' where id = ${id}`;
@@ -133,50 +142,50 @@ describe("an endpoint", () => {
     });
   });
 
-  test("that is switched off says since when, and on again, begins anew and says what it missed", async () => {
+  test("that is disabled shows since when; enabled again, it resets its health and shows what it missed", async () => {
     const { path, id } = await make();
     await h.owner`update webhook_endpoints set consecutive_failures = 7, failing_since = now() where id = ${id}`;
     const off = (await h.patch(path, { status: "disabled" })).body.data;
     expect(off).toMatchObject({
       ...{ status: "disabled", disabledReason: "Disabled by request.", disabledCode: "request" },
     });
-    const [told] = (await h.get(`/events?type=webhook.endpoint.disabled&subjectId=${id}`)).body.data;
-    expect(told.data).toEqual({ id, url: off.url, reason: "Disabled by request.", code: "request" });
-    expect(off).toMatchObject({ disabledAt: expect.any(String), missed: { since: expect.any(String), until: null } });
+    const [event] = (await h.get(`/events?type=webhook.endpoint.disabled&subjectId=${id}`)).body.data;
+    expect(event.data).toEqual({ id, url: off.url, reason: "Disabled by request.", code: "request" });
+    expect(off).toMatchObject({ disabledAt: expect.any(String), missed: missing });
     expect(off.health).toMatchObject({ status: "disabled", consecutiveFailures: 7 });
     expect((await h.patch(path, { status: "disabled" })).body.data.missed).toEqual(off.missed);
 
     const on = (await h.patch(path, { status: "enabled" })).body.data;
     expect(on).toMatchObject({ status: "enabled", disabledReason: null, disabledCode: null, disabledAt: null });
     expect(on.health).toMatchObject({ status: "healthy", consecutiveFailures: 0, failingSince: null });
-    expect(on.missed).toEqual({ since: off.missed.since, until: expect.any(String) });
+    expect(on.missed).toEqual({ createdAfter: off.missed.createdAfter, createdBefore: expect.any(String) });
     expect((await h.patch(path, { status: "enabled" })).body.data.missed).toEqual(on.missed);
 
     const again = (await h.patch(path, { status: "disabled" })).body.data;
-    expect(again.missed).toEqual({ since: off.missed.since, until: null });
+    expect(again.missed).toEqual({ createdAfter: off.missed.createdAfter, createdBefore: null });
     await h.patch(path, { status: "enabled" });
     expect((await h.patch(path, { missed: null })).body.data.missed).toBeNull();
     expect((await h.patch(path, { status: "enabled" })).body.data.missed).toBeNull();
   });
 
-  test("that is switched on and told to forget what it missed has missed nothing, and while it is off misses from then on", async () => {
+  test("forgets what it missed with `missed: null`; while it is disabled, it misses events from then on", async () => {
     const { path } = await make();
     const off = (await h.patch(path, { status: "disabled" })).body.data;
     const still = (await h.patch(path, { missed: null })).body.data.missed;
-    expect(still.until).toBeNull();
-    expect(still.since > off.missed.since).toBe(true);
+    expect(still.createdBefore).toBeNull();
+    expect(still.createdAfter > off.missed.createdAfter).toBe(true);
     const on = (await h.patch(path, { status: "enabled", missed: null })).body.data;
     expect(on).toMatchObject({ status: "enabled", disabledAt: null, missed: null });
     expect((await shown(path)).missed).toBeNull();
     const again = (await h.patch(path, { status: "disabled", missed: null })).body.data;
-    expect(again.missed).toEqual({ since: expect.any(String), until: null });
+    expect(again.missed).toEqual(missing);
   });
 
-  test("that is made switched off can be tried, and misses what is said from its making on", async () => {
+  test("that is created disabled can be tested, and misses events from its creation on", async () => {
     const made = await make({ status: "disabled" });
     expect(made).toMatchObject({
       ...{ status: "disabled", disabledReason: "Disabled by request.", disabledAt: expect.any(String) },
-      ...{ missed: { since: expect.any(String), until: null }, health: { status: "disabled" } },
+      ...{ missed: missing, health: { status: "disabled" } },
       secret: expect.stringMatching(/^whsec_/),
     });
     await sent(made);
@@ -184,11 +193,15 @@ describe("an endpoint", () => {
       await h.owner`select from events where type = 'webhook.endpoint.disabled' and subject_id = ${made.id}`,
     ).toEqual([]);
     const on = (await h.patch(made.path, { status: "enabled" })).body.data;
-    expect(on).toMatchObject({ status: "enabled", disabledReason: null, missed: { since: made.missed.since } });
+    expect(on).toMatchObject({
+      status: "enabled",
+      disabledReason: null,
+      missed: { createdAfter: made.missed.createdAfter },
+    });
     expect(await make({ status: "enabled" })).toMatchObject({ status: "enabled", disabledAt: null, missed: null });
   });
 
-  test("is listed with those that are on, or with those that are off", async () => {
+  test("is listed by status", async () => {
     const [on, off] = [await make(), await make({ status: "disabled" })];
     const listed = async (query: string) => {
       const answer = await h.get(`/webhooks?limit=100&${query}`);
@@ -201,7 +214,7 @@ describe("an endpoint", () => {
     expect((await h.get("/webhooks?status=broken")).body.error).toMatchObject({ details: [{ path: "status" }] });
   });
 
-  test("says whether the operator holds its deliveries back: its own, its client's or everybody's", async () => {
+  test("shows whether it is paused: by a pause of the endpoint, of its client, or of all", async () => {
     const [one, other] = [await make(), await make()];
     const theirs = (await h.post("/webhooks", { url: receiver.url }, bobs)).body.data;
     const key = await h.operator();
@@ -234,7 +247,7 @@ describe("an endpoint", () => {
     await resume(one.id);
   });
 
-  test("that is deleted keeps no secret", async () => {
+  test("keeps no secret after it is deleted", async () => {
     const { path, id } = await make({ headers: { "x-a": "1" } });
     await h.post(`${path}/rotate-secret`, {});
     expect((await h.remove(path)).status).toBe(204);
@@ -263,29 +276,29 @@ describe("rotation", () => {
     expect(Date.parse(validUntil) - Date.parse(stands.updatedAt)).toBeGreaterThan(23.9 * 3_600_000);
     expect(Date.parse(validUntil) - Date.parse(stands.updatedAt)).toBeLessThan(24.1 * 3_600_000);
 
-    const { heard } = await sent(endpoint);
-    expect(heard.headers["webhook-signature"]!.split(" ")).toHaveLength(2);
-    expect([opens(first, heard), opens(second, heard)]).toEqual([true, true]);
+    const { received } = await sent(endpoint);
+    expect(received.headers["webhook-signature"]!.split(" ")).toHaveLength(2);
+    expect([opens(first, received), opens(second, received)]).toEqual([true, true]);
 
     await h.owner`update webhook_endpoints set previous_secrets =
       jsonb_set(previous_secrets, '{0,until}', to_jsonb('2026-01-01T00:00:00.000Z'::text)) where id = ${endpoint.id}`;
     expect((await shown(endpoint.path)).previousSecrets).toEqual([]);
-    const later = (await sent(endpoint)).heard;
+    const later = (await sent(endpoint)).received;
     expect([opens(first, later), opens(second, later)]).toEqual([false, true]);
     const third = (await h.post(`${endpoint.path}/rotate-secret`, { overlapHours: 1 })).body.data;
     expect(third.previousSecrets).toHaveLength(1);
     expect((await row(endpoint.id)).previous_secrets).toHaveLength(1);
   });
 
-  test("without an overlap the old secret signs no longer, at once", async () => {
+  test("without an overlap the old secret stops signing immediately", async () => {
     const endpoint = await make();
     const { secret } = (await h.post(`${endpoint.path}/rotate-secret`, { overlapHours: 0 })).body.data;
-    const { heard } = await sent(endpoint);
-    expect([opens(endpoint.secret, heard), opens(secret, heard)]).toEqual([false, true]);
+    const { received } = await sent(endpoint);
+    expect([opens(endpoint.secret, received), opens(secret, received)]).toEqual([false, true]);
     expect(await row(endpoint.id)).toMatchObject({ previous_secrets: [] });
   });
 
-  test("without an overlap none of the earlier secrets signs any longer, however long it had been given", async () => {
+  test("without an overlap all earlier secrets stop signing, whatever their overlap", async () => {
     const endpoint = await make();
     const rotate = async (overlapHours: number) =>
       (await h.post(`${endpoint.path}/rotate-secret`, { overlapHours })).body.data;
@@ -294,13 +307,13 @@ describe("rotation", () => {
     expect(third.previousSecrets).toHaveLength(2);
     const last = await rotate(0);
     expect(last.previousSecrets).toEqual([]);
-    const { heard } = await sent(endpoint);
-    expect(heard.headers["webhook-signature"]!.split(" ")).toHaveLength(1);
-    const known = [endpoint, second, third, last].map(({ secret }) => opens(secret, heard));
+    const { received } = await sent(endpoint);
+    expect(received.headers["webhook-signature"]!.split(" ")).toHaveLength(1);
+    const known = [endpoint, second, third, last].map(({ secret }) => opens(secret, received));
     expect(known).toEqual([false, false, false, true]);
   });
 
-  test("at most ten sign at once, however many rotate at once", async () => {
+  test("at most ten secrets sign, under concurrent rotations", async () => {
     const { path, id } = await make();
     const answers = await Promise.all(Array.from({ length: 14 }, () => h.post(`${path}/rotate-secret`, {})));
     expect(answers.filter(({ status }) => status === 200)).toHaveLength(9);
@@ -309,7 +322,7 @@ describe("rotation", () => {
     expect((await row(id)).previous_secrets).toHaveLength(9);
     const refused = answers.find(({ status }) => status !== 200)!;
     expect(refused.body.error.message).toContain("`overlapHours: 0`");
-    // Whoever has lost one can always replace it.
+    // A lost secret can always be replaced.
     expect((await h.post(`${path}/rotate-secret`, { overlapHours: 0 })).status).toBe(200);
     expect((await row(id)).previous_secrets).toHaveLength(0);
     expect((await h.post(`${path}/rotate-secret`, {})).status).toBe(200);
@@ -318,32 +331,32 @@ describe("rotation", () => {
     }
   });
 
-  test("leads from a shared secret to a public key and back, and each signs in its own way", async () => {
+  test("changes between a shared secret and a public key, and each signs in its own format", async () => {
     const endpoint = await make();
     const { publicKey, secret, signing } = (await h.post(`${endpoint.path}/rotate-secret`, { signing: "v1a" })).body
       .data;
     expect({ secret, signing }).toEqual({ secret: null, signing: "v1a" });
-    const { heard } = await sent(endpoint);
-    expect(opens(endpoint.secret, heard)).toBe(true);
-    expect(byPublicKey(publicKey, heard)).toBe(true);
+    const { received } = await sent(endpoint);
+    expect(opens(endpoint.secret, received)).toBe(true);
+    expect(byPublicKey(publicKey, received)).toBe(true);
     const back = (await h.post(`${endpoint.path}/rotate-secret`, { signing: "v1", overlapHours: 0 })).body.data;
     expect(back).toMatchObject({ signing: "v1", publicKey: null, secret: expect.stringMatching(/^whsec_/) });
-    const after = (await sent(endpoint)).heard;
+    const after = (await sent(endpoint)).received;
     expect([opens(back.secret, after), byPublicKey(publicKey, after)]).toEqual([true, false]);
   });
 
-  test("a public key is shown from the beginning, whenever asked, and the private one never", async () => {
+  test("a public key is always shown, and the private key never", async () => {
     const endpoint = await make({ signing: "v1a" });
     expect(endpoint).toMatchObject({ secret: null, signing: "v1a", publicKey: expect.stringMatching(/^whpk_/) });
     expect(await shown(endpoint.path)).toMatchObject({ publicKey: endpoint.publicKey });
-    const { heard } = await sent(endpoint);
-    expect(heard.headers["webhook-signature"]).toMatch(/^v1a,/);
-    expect(byPublicKey(endpoint.publicKey, heard)).toBe(true);
-    expect(byPublicKey(endpoint.publicKey, { ...heard, body: `${heard.body} ` })).toBe(false);
+    const { received } = await sent(endpoint);
+    expect(received.headers["webhook-signature"]).toMatch(/^v1a,/);
+    expect(byPublicKey(endpoint.publicKey, received)).toBe(true);
+    expect(byPublicKey(endpoint.publicKey, { ...received, body: `${received.body} ` })).toBe(false);
   });
 });
 
-/** Verifies with nothing but the public key and RFC 8032. */
+/** Verifies with only the public key and RFC 8032. */
 function byPublicKey(shown: string, { body, headers }: { body: string; headers: Record<string, string> }): boolean {
   const raw = Buffer.from(shown.replace(/^whpk_/, ""), "base64");
   const spki = Buffer.concat([Buffer.from("302a300506032b6570032100", "hex"), raw]);
@@ -354,17 +367,17 @@ function byPublicKey(shown: string, { body, headers }: { body: string; headers: 
 }
 
 describe("a test event", () => {
-  test("is sent as a delivery is, and answers what was sent and what came back", async () => {
+  test("is sent like a delivery, and returns the request and the response", async () => {
     const endpoint = await make({ headers: { Authorization: "Bearer of-the-crm-4711" } });
-    const { trial, heard } = await sent(endpoint);
-    expect(heard.headers).toMatchObject({
+    const { trial, received } = await sent(endpoint);
+    expect(received.headers).toMatchObject({
       authorization: "Bearer of-the-crm-4711",
       "content-type": "application/json",
     });
-    expect(opens(endpoint.secret, heard)).toBe(true);
-    const event = JSON.parse(heard.body);
+    expect(opens(endpoint.secret, received)).toBe(true);
+    const event = JSON.parse(received.body);
     expect(event).toMatchObject({
-      id: heard.headers["webhook-id"],
+      id: received.headers["webhook-id"],
       type: "webhook.test",
       clientId: h.ada.clientId,
       subject: { type: "webhook", id: endpoint.id, sequence: 1 },
@@ -375,41 +388,41 @@ describe("a test event", () => {
     expect(answered).toMatchObject({ delivered: true, status: 200, error: null, response: "ok" });
     expect(trial.request).toEqual({
       url: endpoint.url,
-      body: heard.body,
+      body: received.body,
       headers: {
         Authorization: "[hidden]",
         "content-type": "application/json",
-        "user-agent": heard.headers["user-agent"],
+        "user-agent": received.headers["user-agent"],
         "webhook-id": event.id,
-        "webhook-timestamp": heard.headers["webhook-timestamp"],
+        "webhook-timestamp": received.headers["webhook-timestamp"],
         "webhook-signature": "[hidden]",
       },
     });
   });
 
-  test.each(eventTypes)("can be any event, and says what %s says", async (eventType) => {
+  test.each(eventTypes)("can be any event type: %s", async (eventType) => {
     const example: Record<string, unknown> = eventExamples[eventType];
     expect(catalogue[eventType].data.strict().parse(example)).toEqual(example);
     const endpoint = await anyEndpoint();
-    const event = JSON.parse((await sent(endpoint, { eventType })).heard.body);
+    const event = JSON.parse((await sent(endpoint, { eventType })).received.body);
     const data = eventType === "webhook.test" ? { ...example, id: endpoint.id } : example;
     const id = eventType === "webhook.test" ? endpoint.id : (example.id ?? h.ada.clientId);
     expect(event).toMatchObject({ type: eventType, data, subject: { type: catalogue[eventType].subject, id } });
   });
 
-  test("has no data where the endpoint is thin, and is signed all the same", async () => {
+  test("has no data if the payload is thin, and is still signed", async () => {
     const endpoint = await make({ payload: "thin" });
-    const { heard } = await sent(endpoint, { eventType: "call.ended" });
-    expect(Object.keys(JSON.parse(heard.body))).toEqual(["id", "type", "createdAt", "clientId", "subject"]);
-    expect(opens(endpoint.secret, heard)).toBe(true);
+    const { received } = await sent(endpoint, { eventType: "call.ended" });
+    expect(Object.keys(JSON.parse(received.body))).toEqual(["id", "type", "createdAt", "clientId", "subject"]);
+    expect(opens(endpoint.secret, received)).toBe(true);
   });
 
-  test("reaches an endpoint that is switched off, leaves nothing behind, and is audited", async () => {
+  test("reaches a disabled endpoint, stores nothing, and is audited", async () => {
     const endpoint = await make();
     await h.patch(endpoint.path, { status: "disabled" });
     const before = await row(endpoint.id);
     await sent(endpoint);
-    expect(endpoint.heard()).toHaveLength(1);
+    expect(endpoint.received()).toHaveLength(1);
     expect(await h.owner`select from deliveries where endpoint_id = ${endpoint.id}`).toHaveLength(0);
     expect(await h.owner`select from events where type = 'webhook.test'`).toHaveLength(0);
     expect(await row(endpoint.id)).toEqual(before);
@@ -417,7 +430,7 @@ describe("a test event", () => {
     expect(audit).toHaveLength(1);
   });
 
-  test("that fails is an answer too", async () => {
+  test("that fails returns a result", async () => {
     const path = `/hook-${named + 1}`;
     receiver.answer(path, (response) => response.writeHead(503).end("not now"));
     const failing = await make();
@@ -433,11 +446,11 @@ describe("a test event", () => {
     expect(none).toMatchObject({ delivered: false, status: null, error: "connection_failed", response: null });
   });
 
-  test("holds no transaction open while the receiver thinks", async () => {
+  test("holds no transaction open during the request", async () => {
     const path = `/hook-${named + 1}`;
     let ended = Promise.resolve(false);
     receiver.answer(path, async (response) => {
-      const none = until(async () => (await idleInTransaction()) === 0, 10); // in vain, if one waits for this answer
+      const none = until(async () => (await idleInTransaction()) === 0, 10); // fails if a transaction waits for this response
       ended = none.then(() => true).catch(() => false);
       await ended;
       response.end("ok");
@@ -446,12 +459,12 @@ describe("a test event", () => {
     expect(await ended).toBe(true);
   });
 
-  test("shows nobody the headers that open the receiver's door, though it says them back", async () => {
+  test("masks own headers that the receiver echoes", async () => {
     const path = `/hook-${named + 1}`;
-    receiver.answer(path, (response, { headers }) => response.end(`you said ${headers.authorization}`));
+    receiver.answer(path, (response, { headers }) => response.end(`received ${headers.authorization}`));
     const endpoint = await make({ headers: { authorization: "Bearer of-the-crm-4711" } });
     const { trial } = await sent(endpoint);
-    expect(trial.response).toBe("you said [secret]");
+    expect(trial.response).toBe("received [secret]");
     const audit = JSON.stringify(await h.owner`select input from audit_log where action like 'webhooks.%'`);
     expect(audit).toContain("hook-");
     expect(audit).not.toContain("of-the-crm");
@@ -464,8 +477,8 @@ describe("a test event", () => {
   }
 });
 
-describe("the deliveries", async () => {
-  /** Deliveries of one client's endpoint, straight into their table: each with an event of its own. */
+describe("deliveries", async () => {
+  /** Inserts deliveries of an endpoint, each with its own event. */
   async function stock(endpoint: string, rows: Record<string, unknown>[], clientId = h.ada.clientId) {
     const ids: { id: string; eventId: string; subjectId: string }[] = [];
     for (const { at = new Date(), type = "call.ended", ...columns } of rows) {
@@ -485,7 +498,7 @@ describe("the deliveries", async () => {
 
   const ids = (answer: { body: { data: { id: string }[] } }) => answer.body.data.map(({ id }) => id);
 
-  test("are found by everything that one knows of them, in one endpoint or in all", async () => {
+  test("are filtered by every field, for one endpoint or all", async () => {
     const [one, other] = [await make(), await make()];
     const mine = await stock(one.id, [
       { last_status: 503 },
@@ -513,7 +526,7 @@ describe("the deliveries", async () => {
     expect(first).toEqual([theirs!.id, waiting]);
   });
 
-  test("are walked between two moments by the time at which they were made", async () => {
+  test("are filtered by creation time", async () => {
     const { path, id } = await make();
     const [early] = await stock(id, [{}]);
     const created = async (delivery: string) => (await h.get(`/webhooks/deliveries/${delivery}`)).body.data.createdAt;
@@ -522,13 +535,13 @@ describe("the deliveries", async () => {
     await new Promise((passed) => setTimeout(passed, 20));
     const [late] = await stock(id, [{}]);
     expect((await created(early!.id)) < between).toBe(true);
-    expect(ids(await h.get(`${path}/deliveries?since=${between}`))).toEqual([late!.id]);
-    expect(ids(await h.get(`${path}/deliveries?until=${between}`))).toEqual([early!.id]);
+    expect(ids(await h.get(`${path}/deliveries?createdAfter=${between}`))).toEqual([late!.id]);
+    expect(ids(await h.get(`${path}/deliveries?createdBefore=${between}`))).toEqual([early!.id]);
     const elsewhere = encodeURIComponent("2026-11-01T00:00:00+01:00");
-    expect(ids(await h.get(`${path}/deliveries?since=${elsewhere}`))).toEqual([late!.id, early!.id]);
+    expect(ids(await h.get(`${path}/deliveries?createdAfter=${elsewhere}`))).toEqual([late!.id, early!.id]);
   });
 
-  test("of an endpoint that was deleted are still found by it", async () => {
+  test("of a deleted endpoint are still found", async () => {
     const { path, id } = await make();
     const [mine] = await stock(id, [{ status: "delivered" }]);
     expect((await h.remove(path)).status).toBe(204);
@@ -539,7 +552,7 @@ describe("the deliveries", async () => {
     expect(none.body.error.code).toBe("webhook_not_found");
   });
 
-  test("are found by a kind of types as by one type, and a kind that there is not is refused", async () => {
+  test("are filtered by a type or a pattern, and an unknown pattern is refused", async () => {
     const { path, id } = await make();
     const [ended, failed] = await stock(id, [
       { type: "call.ended" },
@@ -558,7 +571,7 @@ describe("the deliveries", async () => {
     expect(bad.body.error).toMatchObject({ code: "input_invalid", details: [{ path: "eventType" }] });
   });
 
-  test("are asked for by a word that a failure has, and by no other, and each stands in the documents", async () => {
+  test("are filtered by an error code, and every code is documented", async () => {
     const answer = await h.get("/webhooks/deliveries?lastError=teapot");
     expect(answer.body.error).toMatchObject({ code: "input_invalid", details: [{ path: "lastError" }] });
     const words = Object.keys(deliveryErrors);
@@ -572,7 +585,7 @@ describe("the deliveries", async () => {
     }
   });
 
-  test("of a stranger are found by nothing", async () => {
+  test("of another client are not found", async () => {
     const { id } = await make();
     const [mine] = await stock(id, [{}]);
     const refusals = [
@@ -590,7 +603,7 @@ describe("the deliveries", async () => {
 
   const delivery = async (id: string) => (await h.owner`select * from deliveries where id = ${id}`)[0]!;
 
-  test("that are over are sent anew, with all their attempts to come", async () => {
+  test("that are finished are redelivered with a full schedule", async () => {
     const { id: endpoint } = await make();
     const over = { finished_at: new Date(), last_error: "timeout", last_status: 503, claim: 12 };
     const [dead, done] = await stock(endpoint, [over, { ...over, status: "delivered", attempts: 2 }]);
@@ -601,30 +614,30 @@ describe("the deliveries", async () => {
       const answer = await h.post(`/webhooks/deliveries/${id}/redeliver`, {});
       expect(answer).toMatchObject({ status: 200, body: { data: { id, status: "pending", finishedAt: null } } });
       expect(answer.body.data).toMatchObject({ lastError: "timeout", attemptCount: attempts });
-      const stands = await delivery(id);
-      expect(stands).toMatchObject({ status: "pending", attempts, schedule_from: attempts, claim: "13" });
-      expect(stands).toMatchObject({ admitted_until: null, finished_at: null, last_error: "timeout" });
-      expect(Date.now() - stands.next_attempt_at.getTime()).toBeLessThan(60_000);
+      const stored = await delivery(id);
+      expect(stored).toMatchObject({ status: "pending", attempts, schedule_from: attempts, claim: "13" });
+      expect(stored).toMatchObject({ admitted_until: null, finished_at: null, last_error: "timeout" });
+      expect(Date.now() - stored.next_attempt_at.getTime()).toBeLessThan(60_000);
     }
   });
 
-  test("that wait are due at once, and those on their way are left alone", async () => {
+  test("that wait become due now, and those in flight are unchanged", async () => {
     const { id: endpoint } = await make();
     const soon = new Date(Date.now() + 3_600_000);
-    const [waits, runs] = await stock(endpoint, [
+    const [waiting, inFlight] = await stock(endpoint, [
       { status: "pending", attempts: 3, claim: 4, next_attempt_at: soon },
       { status: "pending", attempts: 3, claim: 4, next_attempt_at: soon, admitted_until: soon },
     ]);
-    await h.post(`/webhooks/deliveries/${waits!.id}/redeliver`, {});
-    const due = await delivery(waits!.id);
+    await h.post(`/webhooks/deliveries/${waiting!.id}/redeliver`, {});
+    const due = await delivery(waiting!.id);
     expect(due).toMatchObject({ status: "pending", attempts: 3, schedule_from: 3, claim: "4" });
     expect(due.next_attempt_at.getTime()).toBeLessThan(soon.getTime());
-    const before = await delivery(runs!.id);
-    expect((await h.post(`/webhooks/deliveries/${runs!.id}/redeliver`, {})).status).toBe(200);
-    expect(await delivery(runs!.id)).toEqual(before);
+    const before = await delivery(inFlight!.id);
+    expect((await h.post(`/webhooks/deliveries/${inFlight!.id}/redeliver`, {})).status).toBe(200);
+    expect(await delivery(inFlight!.id)).toEqual(before);
   });
 
-  test("go nowhere where the endpoint is off or gone, or the event is past its age", async () => {
+  test("are refused if the endpoint is disabled or deleted, or the event has expired", async () => {
     const { id: endpoint, path } = await make();
     const [off, old] = await stock(endpoint, [{}, {}]);
     const again = async ({ id }: { id: string }) =>

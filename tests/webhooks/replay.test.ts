@@ -27,7 +27,7 @@ async function make(eventTypes: string[] = ["call.*"]) {
   return { id, path, get: async () => (await h.get(path)).body.data };
 }
 
-/** What a client's job has, of which a test may break a part. */
+/** The context of a client's job, with parts that a test replaces. */
 function context(more: Partial<JobContext> = {}): JobContext {
   return {
     ...{
@@ -47,7 +47,7 @@ function context(more: Partial<JobContext> = {}): JobContext {
   };
 }
 
-/** A process that dies before its commit: nothing of what it did is there. */
+/** A process that dies before its commit, so its changes are lost. */
 const dying = () =>
   context({
     asClient: (work) =>
@@ -57,7 +57,7 @@ const dying = () =>
       }),
   });
 
-/** The jobs that wait for a replay; taken out, since nobody works here but the test. */
+/** Removes and returns the waiting jobs of a replay: no worker runs here. */
 async function taken(replayId: string) {
   const rows = await h.owner<{ due_in: number; pause: number }[]>`
     with gone as (delete from graphile_worker._private_jobs j using graphile_worker._private_tasks t
@@ -70,16 +70,16 @@ async function taken(replayId: string) {
 
 const stateOf = async (id: string) => (await h.get(`/webhooks/replays/${id}`)).body.data;
 
-/** Runs its job, as often as it queues itself again; `between` comes before each. */
+/** Runs the job until it does not queue itself again; `between` runs before each. */
 async function work(id: string, between: (nth: number) => Promise<unknown> = async () => {}) {
   const end = performance.now() + 75_000;
   for (let nth = 0; ; nth++) {
     const jobs = await taken(id);
     if (jobs.length === 0) return stateOf(id);
     expect(jobs).toHaveLength(1);
-    // It waits for transactions that are open anywhere on this server, but no longer than a minute.
+    // A replay waits for transactions that are open on this server, for a minute at most.
     if (jobs[0]!.due_in > 1) await new Promise((passed) => setTimeout(passed, 100));
-    if (performance.now() > end) throw new Error("It comes to no end.");
+    if (performance.now() > end) throw new Error("The replay does not end.");
     await between(nth);
     await replay.run({ replayId: id }, context());
   }
@@ -91,65 +91,65 @@ async function start(path: string, body: object) {
   return answer.body.data;
 }
 
-type Stated = { id: string; type: string; at: Date };
+type PastEvent = { id: string; type: string; at: Date };
 
-/** Events of some moment, as if they had been stated then and nobody had been told. */
-async function status(many: number, at: Date, type = "call.ended"): Promise<Stated[]> {
-  const stated = Array.from({ length: many }, () => {
+/** Events of a past time that were never fanned out. */
+async function createEvents(many: number, at: Date, type = "call.ended"): Promise<PastEvent[]> {
+  const events = Array.from({ length: many }, () => {
     return { id: idFloor("event", at).slice(0, -16) + newId("event").slice(-16), type, at };
   });
   await h.owner`insert into events (client_id, id, type, subject_type, subject_id, sequence, data, created_at)
     select ${clientId}, id, ${type}, 'call', 'call_x', 1, '{}', ${at}
-    from unnest(${stated.map(({ id }) => id)}::text[]) as made(id)`;
-  return stated;
+    from unnest(${events.map(({ id }) => id)}::text[]) as made(id)`;
+  return events;
 }
 
-/** Their deliveries to an endpoint, in one status. */
-async function deliver(endpoint: string, stated: Stated[], is: "pending" | "delivered" | "dead") {
-  const ids = stated.map(() => newId("delivery"));
+/** Creates their deliveries to an endpoint, with one status. */
+async function deliver(endpoint: string, events: PastEvent[], is: "pending" | "delivered" | "dead") {
+  const ids = events.map(() => newId("delivery"));
   await h.owner`insert into deliveries (client_id, id, endpoint_id, event_id, event_type, event_created_at, status, attempts, next_attempt_at)
     select ${clientId}, made.id, ${endpoint}, e.id, e.type, e.created_at, ${is}, 3, case when ${is} = 'pending' then now() end
-    from unnest(${ids}::text[], ${stated.map(({ id }) => id)}::text[]) as made(id, event_id) join events e on e.id = made.event_id`;
+    from unnest(${ids}::text[], ${events.map(({ id }) => id)}::text[]) as made(id, event_id) join events e on e.id = made.event_id`;
   return ids;
 }
 
 const rowsOf = (endpoint: string) => h.owner`select * from deliveries where endpoint_id = ${endpoint} order by id`;
 const sentBy = async (id: string) =>
   (await h.owner`select event_id from deliveries where replay_id = ${id}`).map((row) => row.event_id as string).sort();
-const idsOf = (...stated: Stated[][]) =>
-  stated
+const idsOf = (...events: PastEvent[][]) =>
+  events
     .flat()
     .map(({ id }) => id)
     .sort();
-/** The receiver has taken whatever waits. */
+/** Marks all waiting deliveries as delivered. */
 const drain = (endpoint: string) =>
   h.owner`update deliveries set status = 'delivered', next_attempt_at = null, finished_at = now()
     where endpoint_id = ${endpoint} and status = 'pending'`;
 
-describe("the dead letters", () => {
-  test("of a time and of some types are sent anew, and no others", async () => {
+describe("dead letters", () => {
+  test("of a time range and some types are redelivered, and no others", async () => {
     const [one, other] = [await make(), await make()];
     const [wanted, early, late, failed] = [
-      await status(3, ago(5 * day)),
-      await status(2, ago(9 * day)),
-      await status(2, ago(1 * day)),
-      await status(2, ago(5 * day), "call.failed"),
+      await createEvents(3, ago(5 * day)),
+      await createEvents(2, ago(9 * day)),
+      await createEvents(2, ago(1 * day)),
+      await createEvents(2, ago(5 * day), "call.failed"),
     ];
     await deliver(one.id, [...early, ...wanted, ...late, ...failed], "dead");
-    await deliver(one.id, await status(2, ago(5 * day)), "delivered");
+    await deliver(one.id, await createEvents(2, ago(5 * day)), "delivered");
     await deliver(other.id, wanted, "dead");
     const [gone, ...kept] = wanted;
     await h.owner`delete from events where id = ${gone!.id}`;
     const before = await rowsOf(other.id);
 
-    const range = { since: ago(7 * day).toISOString(), until: ago(3 * day).toISOString() };
-    const began = await start(one.path, { which: "dead", ...range, eventTypes: ["call.ended"] });
-    expect(began).toMatchObject({ endpointId: one.id, which: "dead", ...range, eventTypes: ["call.ended"] });
-    expect(began).toMatchObject({ status: "running", queued: 0, progress: { delivered: 0, dead: 0, pending: 0 } });
-    const done = await work(began.id);
+    const range = { createdAfter: ago(7 * day).toISOString(), createdBefore: ago(3 * day).toISOString() };
+    const started = await start(one.path, { which: "dead", ...range, eventTypes: ["call.ended"] });
+    expect(started).toMatchObject({ endpointId: one.id, which: "dead", ...range, eventTypes: ["call.ended"] });
+    expect(started).toMatchObject({ status: "running", queued: 0, progress: { delivered: 0, dead: 0, pending: 0 } });
+    const done = await work(started.id);
     expect(done).toMatchObject({ status: "completed", queued: 2, finishedAt: expect.any(String) });
     expect(done.progress).toEqual({ delivered: 0, dead: 0, pending: 2 });
-    expect(await sentBy(began.id)).toEqual(idsOf(kept));
+    expect(await sentBy(started.id)).toEqual(idsOf(kept));
     for (const row of await rowsOf(one.id)) {
       if (row.replay_id === null) expect(row).toMatchObject({ claim: "0", schedule_from: 0 });
       else
@@ -164,14 +164,14 @@ describe("the dead letters", () => {
     expect(await rowsOf(other.id)).toEqual(before);
   });
 
-  test("of types that the endpoint no longer wants stay where they are", async () => {
+  test("of types that the endpoint no longer subscribes to stay dead", async () => {
     const { path, id } = await make(["call.*"]);
-    const [ended, failed] = [await status(2, ago(day)), await status(3, ago(day), "call.failed")];
+    const [ended, failed] = [await createEvents(2, ago(day)), await createEvents(3, ago(day), "call.failed")];
     await deliver(id, [...ended, ...failed], "dead");
     await h.patch(path, { eventTypes: ["call.failed", "agent.*"] });
-    const began = await start(path, { which: "dead", eventTypes: ["call.*"] });
-    expect(await work(began.id)).toMatchObject({ status: "completed", queued: 3 });
-    expect(await sentBy(began.id)).toEqual(idsOf(failed));
+    const started = await start(path, { which: "dead", eventTypes: ["call.*"] });
+    expect(await work(started.id)).toMatchObject({ status: "completed", queued: 3 });
+    expect(await sentBy(started.id)).toEqual(idsOf(failed));
     await drain(id);
     expect(await work((await start(path, { which: "dead" })).id)).toMatchObject({ status: "completed", queued: 0 });
     const left = (await h.get(`${path}/deliveries?status=dead`)).body.data;
@@ -179,18 +179,18 @@ describe("the dead letters", () => {
     expect((await h.post(`/webhooks/deliveries/${left[0].id}/redeliver`, {})).body.data.status).toBe("pending");
   });
 
-  test("of the last thirty days are meant where no time is given", async () => {
+  test("of the last thirty days are the default", async () => {
     const { path, id } = await make();
-    await deliver(id, await status(1, ago(20 * day)), "dead");
-    const { id: replayId, since, until: end } = await start(path, { which: "dead" });
-    expect(Date.parse(end) - Date.parse(since)).toBe(30 * day);
+    await deliver(id, await createEvents(1, ago(20 * day)), "dead");
+    const { id: replayId, createdAfter, createdBefore } = await start(path, { which: "dead" });
+    expect(Date.parse(createdBefore) - Date.parse(createdAfter)).toBe(30 * day);
     expect(await work(replayId)).toMatchObject({ status: "completed", queued: 1 });
   });
 
-  test("ten thousand are sent anew piece by piece, though the process dies again and again, and each once", async () => {
+  test("ten thousand are redelivered in batches, each once, although the process dies repeatedly", async () => {
     const { path, id } = await make();
-    const stated = await status(10_000, ago(2 * day));
-    await deliver(id, stated, "dead");
+    const events = await createEvents(10_000, ago(2 * day));
+    await deliver(id, events, "dead");
     const { id: replayId } = await start(path, { which: "dead" });
     let most = 0;
     let seen = 0;
@@ -206,7 +206,7 @@ describe("the dead letters", () => {
       if (queued === seen && nth > 0) waited++;
       seen = queued;
       most = Math.max(most, progress.pending);
-      if (progress.pending > 1_000) await drain(id); // the job has seen them, and waits
+      if (progress.pending > 1_000) await drain(id); // the job waits because of them
     });
     expect(done).toMatchObject({ status: "completed", queued: 10_000 });
     expect(most).toBe(1_500);
@@ -217,10 +217,10 @@ describe("the dead letters", () => {
     expect((await stateOf(replayId)).progress).toEqual({ delivered: 10_000, dead: 0, pending: 0 });
   }, 120_000);
 
-  test("wait while the endpoint has more than a thousand due, and its job comes back", async () => {
+  test("wait while the endpoint has more than a thousand due deliveries, and the job continues later", async () => {
     const { path, id } = await make();
-    await deliver(id, await status(1, ago(day)), "dead");
-    await deliver(id, await status(1_001, ago(day)), "pending");
+    await deliver(id, await createEvents(1, ago(day)), "dead");
+    await deliver(id, await createEvents(1_001, ago(day)), "pending");
     const { id: replayId } = await start(path, { which: "dead" });
     await taken(replayId);
     await replay.run({ replayId }, context());
@@ -235,63 +235,63 @@ describe("the dead letters", () => {
   });
 });
 
-describe("what was missed", () => {
-  /** Says something as the house does, and tells how it would be fanned out. */
-  async function say() {
+describe("missed events", () => {
+  /** Emits an event, and returns its fan-out. */
+  async function emitAgent() {
     const id = newId("agent");
     await h.deps.db.asClient({ clientId }, (tx) =>
       emit(tx, "agent.created", id, { id, name: "Said", status: "active", version: 1 }),
     );
     const [event] = await h.owner`select id, created_at::text from events where subject_id = ${id}`;
-    const tell = () => fanOut.run({ eventId: event!.id, createdAt: event!.created_at }, context());
-    return { id: event!.id as string, tell };
+    const runFanOut = () => fanOut.run({ eventId: event!.id, createdAt: event!.created_at }, context());
+    return { id: event!.id as string, fanOut: runFanOut };
   }
   const eventsOf = async (endpoint: string) => (await rowsOf(endpoint)).map((row) => row.event_id as string).sort();
 
-  test("is queued once the endpoint is on again, all of it and once, and then is missed no more", async () => {
+  test("are queued once after the endpoint is enabled, and are then no longer missed", async () => {
     const endpoint = await make(["agent.*"]);
-    const told = await say();
-    await told.tell();
-    const justBefore = await say(); // its fan-out comes too late
+    const delivered = await emitAgent();
+    await delivered.fanOut();
+    const justBefore = await emitAgent(); // fanned out too late
     await h.patch(endpoint.path, { status: "disabled" });
-    await justBefore.tell();
-    const off = [await say(), await say()];
-    for (const event of off) await event.tell();
-    await status(1, new Date(), "call.ended"); // not wanted
+    await justBefore.fanOut();
+    const off = [await emitAgent(), await emitAgent()];
+    for (const event of off) await event.fanOut();
+    await createEvents(1, new Date(), "call.ended"); // not subscribed
     await h.patch(endpoint.path, { status: "enabled" });
-    const after = await say();
-    await after.tell();
-    expect(await eventsOf(endpoint.id)).toEqual([told.id, after.id].sort());
+    const after = await emitAgent();
+    await after.fanOut();
+    expect(await eventsOf(endpoint.id)).toEqual([delivered.id, after.id].sort());
 
     const { missed } = await endpoint.get();
-    const began = await start(endpoint.path, { which: "missed" });
-    expect(began.since < missed.since).toBe(true);
-    const done = await work(began.id);
+    const started = await start(endpoint.path, { which: "missed" });
+    expect(started.createdAfter < missed.createdAfter).toBe(true);
+    const done = await work(started.id);
     expect(done).toMatchObject({ status: "completed", queued: 3 });
-    expect(await eventsOf(endpoint.id)).toEqual([told, justBefore, ...off, after].map(({ id }) => id).sort());
-    for (const event of off) await event.tell(); // late, and again
+    expect(await eventsOf(endpoint.id)).toEqual([delivered, justBefore, ...off, after].map(({ id }) => id).sort());
+    for (const event of off) await event.fanOut(); // late and repeated
     expect(await rowsOf(endpoint.id)).toHaveLength(5);
     expect((await endpoint.get()).missed).toBeNull();
     const again = await h.post(`${endpoint.path}/replay`, { which: "missed" });
-    expect(again.body.error).toMatchObject({ code: "input_invalid", details: [{ path: "since" }] });
+    expect(again.body.error).toMatchObject({ code: "input_invalid", details: [{ path: "createdAfter" }] });
   }, 180_000);
 
-  test("is all that was said since its making, where an endpoint was made switched off", async () => {
-    const before = await say();
+  test("are all events since the creation of an endpoint that was created disabled", async () => {
+    const before = await emitAgent();
     const url = `${receiver.url}/replay-${++named}`;
     const { id } = (await h.post("/webhooks", { url, eventTypes: ["agent.*"], status: "disabled" })).body.data;
-    const off = await say();
-    for (const event of [before, off]) await event.tell();
+    const off = await emitAgent();
+    for (const event of [before, off]) await event.fanOut();
     expect(await eventsOf(id)).toEqual([]);
     const path = `/webhooks/${id}`;
     await h.patch(path, { status: "enabled" });
-    const began = await start(path, { which: "missed" });
-    expect(await work(began.id)).toMatchObject({ status: "completed", queued: 1 });
+    const started = await start(path, { which: "missed" });
+    expect(await work(started.id)).toMatchObject({ status: "completed", queued: 1 });
     expect(await eventsOf(id)).toEqual([off.id]);
     expect((await h.get(path)).body.data.missed).toBeNull();
   }, 180_000);
 
-  test("is still missed when a replay took a part of it, or when more was missed meanwhile", async () => {
+  test("stay missed when a replay covers only a part, or when more events were missed during it", async () => {
     const endpoint = await make();
     const off = async () => {
       await h.patch(endpoint.path, { status: "disabled" });
@@ -301,52 +301,52 @@ describe("what was missed", () => {
     const { missed } = await endpoint.get();
     await work((await start(endpoint.path, { which: "missed", eventTypes: ["call.ended"] })).id);
     expect((await endpoint.get()).missed).toEqual(missed);
-    await work((await start(endpoint.path, { which: "all", since: ago(day).toISOString() })).id);
+    await work((await start(endpoint.path, { which: "all", createdAfter: ago(day).toISOString() })).id);
     expect((await endpoint.get()).missed).toEqual(missed);
-    const since = new Date(Date.parse(missed.since) + 1).toISOString();
-    await work((await start(endpoint.path, { which: "missed", since })).id);
+    const createdAfter = new Date(Date.parse(missed.createdAfter) + 1).toISOString();
+    await work((await start(endpoint.path, { which: "missed", createdAfter })).id);
     expect((await endpoint.get()).missed).toEqual(missed);
 
-    // Asked for earlier, so that its end lies before what is missed next.
+    // An earlier range, so that it ends before the next missed range.
     await h.owner`update webhook_endpoints set created_at = now() - interval '1 day', missed_since = now() - interval '2 hours', missed_until = now() - interval '1 hour'
       where id = ${endpoint.id}`;
-    const began = await start(endpoint.path, { which: "missed" });
+    const started = await start(endpoint.path, { which: "missed" });
     await off();
-    expect(await work(began.id)).toMatchObject({ status: "completed" });
+    expect(await work(started.id)).toMatchObject({ status: "completed" });
     expect((await endpoint.get()).missed).not.toBeNull();
     const exactly = await endpoint.get();
     await work((await start(endpoint.path, { which: "missed", ...exactly.missed })).id);
     expect((await endpoint.get()).missed).toBeNull();
   }, 180_000);
 
-  test("is found where it is told late: by a transaction that was open when the replay was asked for", async () => {
+  test("include an event of a transaction that was open when the replay started", async () => {
     const endpoint = await make(["agent.*"]);
     await h.patch(endpoint.path, { status: "disabled" });
-    const [isStated, isOver] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const [isEmitted, isOver] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
     const agentId = newId("agent");
     const patient = openDatabase({ ...h.database.roles, idleInTransactionTimeoutMs: 180_000 });
     const late = patient.asClient({ clientId }, async (tx) => {
       await emit(tx, "agent.created", agentId, { id: agentId, name: "Late", status: "active", version: 1 });
-      isStated.resolve();
+      isEmitted.resolve();
       await isOver.promise;
     });
-    await isStated.promise;
+    await isEmitted.promise;
     await h.patch(endpoint.path, { status: "enabled" });
-    const began = await start(endpoint.path, { which: "missed" });
+    const started = await start(endpoint.path, { which: "missed" });
     for (let round = 0; round < 3; round++) {
-      await taken(began.id);
-      await replay.run({ replayId: began.id }, context());
-      expect(await stateOf(began.id)).toMatchObject({ status: "running", queued: 0 });
+      await taken(started.id);
+      await replay.run({ replayId: started.id }, context());
+      expect(await stateOf(started.id)).toMatchObject({ status: "running", queued: 0 });
     }
     isOver.resolve();
     await late;
     await patient.close();
-    expect(await work(began.id)).toMatchObject({ status: "completed", queued: 1 });
+    expect(await work(started.id)).toMatchObject({ status: "completed", queued: 1 });
     const [event] = await h.owner`select id from events where subject_id = ${agentId}`;
-    expect(await sentBy(began.id)).toEqual([event!.id]);
+    expect(await sentBy(started.id)).toEqual([event!.id]);
   }, 180_000);
 
-  test("is held up by nobody's open transaction for more than a minute", async () => {
+  test("are delayed by an open transaction for a minute at most", async () => {
     const endpoint = await make(["agent.*"]);
     const [isOpen, isOver] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
     const open = h.owner.begin(async (tx) => {
@@ -355,53 +355,57 @@ describe("what was missed", () => {
       await isOver.promise;
     });
     await isOpen.promise;
-    const began = await start(endpoint.path, { which: "missed", since: ago(day).toISOString() });
-    await h.owner`update webhook_replays set created_at = now() - interval '61 seconds' where id = ${began.id}`;
-    expect(await work(began.id)).toMatchObject({ status: "completed" });
+    const started = await start(endpoint.path, { which: "missed", createdAfter: ago(day).toISOString() });
+    await h.owner`update webhook_replays set created_at = now() - interval '61 seconds' where id = ${started.id}`;
+    expect(await work(started.id)).toMatchObject({ status: "completed" });
     isOver.resolve();
     await open;
   }, 180_000);
 });
 
 describe("all", () => {
-  test("is what was delivered, what is dead and what was never queued; what is under way is left alone", async () => {
+  test("includes delivered, dead and never queued events, but not pending deliveries", async () => {
     const { path, id } = await make(["tool.*"]);
     const [done, dead, fresh, waits] = [
-      await status(2, ago(2 * day), "tool.created"),
-      await status(2, ago(2 * day + minute), "tool.created"),
-      await status(3, ago(2 * day + 2 * minute), "tool.created"),
-      await status(2, ago(2 * day + 3 * minute), "tool.created"),
+      await createEvents(2, ago(2 * day), "tool.created"),
+      await createEvents(2, ago(2 * day + minute), "tool.created"),
+      await createEvents(3, ago(2 * day + 2 * minute), "tool.created"),
+      await createEvents(2, ago(2 * day + 3 * minute), "tool.created"),
     ];
-    await status(2, ago(2 * day), "agent.created");
-    await status(2, ago(20 * day), "tool.created");
+    await createEvents(2, ago(2 * day), "agent.created");
+    await createEvents(2, ago(20 * day), "tool.created");
     await deliver(id, done, "delivered");
     await deliver(id, dead, "dead");
     const pending = await deliver(id, waits, "pending");
-    const began = await start(path, { which: "all", since: ago(3 * day).toISOString(), until: ago(day).toISOString() });
-    expect(await work(began.id)).toMatchObject({ status: "completed", queued: 7, progress: { pending: 7 } });
-    expect(await sentBy(began.id)).toEqual(idsOf(done, dead, fresh));
+    const started = await start(path, {
+      which: "all",
+      createdAfter: ago(3 * day).toISOString(),
+      createdBefore: ago(day).toISOString(),
+    });
+    expect(await work(started.id)).toMatchObject({ status: "completed", queued: 7, progress: { pending: 7 } });
+    expect(await sentBy(started.id)).toEqual(idsOf(done, dead, fresh));
     const rows = await rowsOf(id);
     expect(rows).toHaveLength(9);
     const left = rows.filter((row) => pending.includes(row.id));
     for (const row of left) expect(row).toMatchObject({ claim: "0", replay_id: null });
   }, 180_000);
 
-  test("walks a long way between few events, in pieces that no death doubles", async () => {
+  test("reads many events for few matches, in batches that a crash does not repeat", async () => {
     const { path, id } = await make(["voice.*"]);
-    const wanted: Stated[] = [];
+    const wanted: PastEvent[] = [];
     for (let n = 10; n > 0; n--) {
-      wanted.push(...(await status(90, ago(10 * day + n * minute), "voice.created")));
-      await status(1_300, ago(10 * day + n * minute - 10_000), "call.ended");
+      wanted.push(...(await createEvents(90, ago(10 * day + n * minute), "voice.created")));
+      await createEvents(1_300, ago(10 * day + n * minute - 10_000), "call.ended");
     }
-    const range = { since: ago(11 * day).toISOString(), until: ago(9 * day).toISOString() };
-    const began = await start(path, { which: "all", ...range });
-    const twice = await work(began.id, async () => {
-      await expect(replay.run({ replayId: began.id }, dying())).rejects.toThrow("killed");
-      // A job that was thought lost, and one that was not, at the same moment.
-      await Promise.all([1, 2].map(() => replay.run({ replayId: began.id }, context())));
+    const range = { createdAfter: ago(11 * day).toISOString(), createdBefore: ago(9 * day).toISOString() };
+    const started = await start(path, { which: "all", ...range });
+    const twice = await work(started.id, async () => {
+      await expect(replay.run({ replayId: started.id }, dying())).rejects.toThrow("killed");
+      // Two concurrent jobs: one was considered lost, but was not.
+      await Promise.all([1, 2].map(() => replay.run({ replayId: started.id }, context())));
     });
     expect(twice).toMatchObject({ status: "completed", queued: 900 });
-    expect(await sentBy(began.id)).toEqual(idsOf(wanted));
+    expect(await sentBy(started.id)).toEqual(idsOf(wanted));
     const rows = await rowsOf(id);
     expect(rows).toHaveLength(900);
     for (const row of rows) expect(row).toMatchObject({ claim: "0", status: "pending" });
@@ -409,16 +413,16 @@ describe("all", () => {
 });
 
 describe("a replay", () => {
-  test("is the only one of its endpoint, however many are asked for at once", async () => {
+  test("is the only one of its endpoint under concurrent requests", async () => {
     const { path } = await make();
     const answers = await Promise.all(Array.from({ length: 6 }, () => h.post(`${path}/replay`, { which: "dead" })));
-    const begun = answers.filter(({ status }) => status === 202);
-    expect(begun).toHaveLength(1);
-    const { id } = begun[0]!.body.data;
+    const accepted = answers.filter(({ status }) => status === 202);
+    expect(accepted).toHaveLength(1);
+    const { id } = accepted[0]!.body.data;
     for (const { status, body } of answers) {
       if (status === 202) continue;
       expect({ status, code: body.error.code }).toEqual({ status: 409, code: "replay_running" });
-      expect(body.error.details[0].message).toContain(id);
+      expect(body.error.details[0]).toMatchObject({ path: "replays", id });
     }
     await work(id);
     const next = await start(path, { which: "dead" });
@@ -428,9 +432,9 @@ describe("a replay", () => {
     expect(rest.body).toMatchObject({ data: [{ id, status: "completed" }], meta: { hasMore: false } });
   });
 
-  test("that is cancelled queues no more, and what it has queued goes its way", async () => {
+  test("that is cancelled stops queueing, and its queued deliveries are still sent", async () => {
     const { path, id } = await make();
-    await deliver(id, await status(700, ago(day)), "dead");
+    await deliver(id, await createEvents(700, ago(day)), "dead");
     const { id: replayId } = await start(path, { which: "dead" });
     await taken(replayId);
     await replay.run({ replayId }, context());
@@ -447,7 +451,7 @@ describe("a replay", () => {
     ["deleted", (path: string) => h.remove(path)],
   ])("ends when its endpoint is %s", async (_, end) => {
     const { path, id } = await make();
-    await deliver(id, await status(1, ago(day)), "dead");
+    await deliver(id, await createEvents(1, ago(day)), "dead");
     const { id: replayId } = await start(path, { which: "dead" });
     await end(path);
     expect(await work(replayId)).toMatchObject({ status: "cancelled", queued: 0 });
@@ -455,14 +459,18 @@ describe("a replay", () => {
 
   const at = (milliseconds: number) => ago(milliseconds).toISOString();
   const refused: [string, object, string, RegExp?][] = [
-    ["missed, where nothing was", { which: "missed" }, "since", /has missed nothing by being switched off/],
-    ["all, without saying since when", { which: "all" }, "since", /`all` takes what was delivered too/],
-    ["an end before its beginning", { which: "dead", since: at(day), until: at(2 * day) }, "since"],
-    ["a beginning to come", { which: "dead", since: at(-day) }, "since"],
-    ["more than ninety days", { which: "dead", since: at(91 * day) }, "since"],
-    ["a type that there is not", { which: "dead", eventTypes: ["call.finished"] }, "eventTypes.0"],
-    ["a day that is none", { which: "dead", since: "yesterday" }, "since"],
-    ["another which", { which: "some" }, "which"],
+    ["missed, without missed events", { which: "missed" }, "createdAfter", /has missed no events/],
+    ["all, without a start", { which: "all" }, "createdAfter", /required with `all`/],
+    [
+      "an end before its beginning",
+      { which: "dead", createdAfter: at(day), createdBefore: at(2 * day) },
+      "createdAfter",
+    ],
+    ["a start in the future", { which: "dead", createdAfter: at(-day) }, "createdAfter"],
+    ["more than ninety days", { which: "dead", createdAfter: at(91 * day) }, "createdAfter"],
+    ["an unknown type", { which: "dead", eventTypes: ["call.finished"] }, "eventTypes.0"],
+    ["an invalid time", { which: "dead", createdAfter: "yesterday" }, "createdAfter"],
+    ["an unknown `which`", { which: "some" }, "which"],
   ];
   test.each(refused)("refuses %s", async (_, body, path, message = /./) => {
     const endpoint = await make();
@@ -471,19 +479,20 @@ describe("a replay", () => {
     expect(answer.body.error).toMatchObject({ code: "input_invalid", details });
   });
 
-  test("ends now where it is told to end later, and takes ninety days", async () => {
+  test("ends now at the latest, and covers up to ninety days", async () => {
     const { path } = await make();
-    const { until: end } = await start(path, { which: "all", since: at(90 * day - minute), until: at(-day) });
+    const range = { createdAfter: at(90 * day - minute), createdBefore: at(-day) };
+    const { createdBefore: end } = await start(path, { which: "all", ...range });
     expect(Date.parse(end)).toBeLessThan(Date.now() + minute);
   });
 
-  test("does not begin where the endpoint is off", async () => {
+  test("does not start while the endpoint is disabled", async () => {
     const { path } = await make();
     await h.patch(path, { status: "disabled" });
     expect((await h.post(`${path}/replay`, { which: "dead" })).body.error.code).toBe("webhook_disabled");
   });
 
-  test("is nothing to a stranger", async () => {
+  test("is not found by another client", async () => {
     const { path } = await make();
     const { id } = await start(path, { which: "dead" });
     for (const answer of [
@@ -501,9 +510,9 @@ describe("a replay", () => {
     expect(await stateOf(id)).toMatchObject({ status: "running" });
   });
 
-  test("whose job is gone gets another, and none that speaks or is over does", async () => {
-    const [lost, speaks, over] = [await make(), await make(), await make()];
-    const replays = await Promise.all([lost, speaks, over].map(({ path }) => start(path, { which: "dead" })));
+  test("with a lost job gets a new one, but not one that is active or finished", async () => {
+    const [lost, active, finished] = [await make(), await make(), await make()];
+    const replays = await Promise.all([lost, active, finished].map(({ path }) => start(path, { which: "dead" })));
     for (const { id } of replays) await taken(id);
     await h.owner`update webhook_replays set updated_at = now() - interval '3 minutes'
       where id in ${h.owner([replays[0]!.id, replays[2]!.id])}`;
@@ -521,18 +530,18 @@ describe("a replay", () => {
 describe("with workers", async () => {
   const w = await startTestApp({ workers: true });
 
-  test("the dead letters reach the receiver, each under the id that it had, and the replay says so", async () => {
+  test("dead letters reach the receiver with their original id, and the replay shows it", async () => {
     let open = false;
     receiver.answer("/alive", (response) => response.writeHead(open ? 200 : 410).end());
     const hook = (await w.post("/webhooks", { url: `${receiver.url}/alive`, eventTypes: ["agent.*"] })).body.data;
-    const say = (id: string) =>
+    const emitAgent = (id: string) =>
       w.deps.db.asClient({ clientId: w.ada.clientId }, (tx) =>
         emit(tx, "agent.created", id, { id, name: "Said", status: "active", version: 1 }),
       );
     const get = async () => (await w.get(`/webhooks/${hook.id}`)).body.data;
-    await say(newId("agent"));
-    await until(async () => (await get()).status === "disabled"); // it said that it is gone
-    for (let n = 0; n < 30; n++) await say(newId("agent"));
+    await emitAgent(newId("agent"));
+    await until(async () => (await get()).status === "disabled"); // it responded 410
+    for (let n = 0; n < 30; n++) await emitAgent(newId("agent"));
     open = true;
     await w.patch(`/webhooks/${hook.id}`, { status: "enabled" });
     const ends = async (which: string) => {
@@ -548,8 +557,8 @@ describe("with workers", async () => {
     expect(await ends("missed")).toMatchObject({ queued: 30, progress: { delivered: 30, dead: 0 } });
     expect(await get()).toMatchObject({ missed: null, health: { status: "healthy" } });
     const events = await w.owner`select id from events where type = 'agent.created' order by id`;
-    const heard = receiver.at("/alive").map(({ headers }) => headers["webhook-id"]!);
-    expect([...new Set(heard)].sort()).toEqual(events.map(({ id }) => id));
-    expect(heard).toHaveLength(32); // the one that found it gone came twice
+    const received = receiver.at("/alive").map(({ headers }) => headers["webhook-id"]!);
+    expect([...new Set(received)].sort()).toEqual(events.map(({ id }) => id));
+    expect(received).toHaveLength(32); // the one with the 410 came twice
   }, 240_000);
 });

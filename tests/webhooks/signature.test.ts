@@ -4,9 +4,9 @@ import { describe, expect, test, vi } from "vitest";
 import { eventTypes } from "../../db/events.ts";
 import { verifyWebhook, WebhookRefused } from "../../edge/client.ts";
 import { canMatch, matchesAny } from "../../routers/core/event-pattern.ts";
+import { isPublicAddress, objectionTo } from "../../routers/ports/addresses.ts";
 import { attemptAfterSeconds, nextAttemptInSeconds } from "../../routers/webhooks/deliveries/schedule.ts";
 import { newSecret, publicKeyOf, sign } from "../../routers/webhooks/endpoints/signature.ts";
-import { isPublicAddress, objectionTo } from "../../routers/webhooks/endpoints/url.ts";
 import { bodyOf, readVectors } from "../support/webhook-vectors.ts";
 
 const { refusals, signing, vectors } = readVectors();
@@ -15,21 +15,21 @@ describe("signature", () => {
   const [known] = signing;
 
   test.each(signing.map((each) => [each.name, each] as const))(
-    "what is signed is the known answer: %s",
+    "the signature matches the known one: %s",
     (_, answer) => {
       const { name, signature, ...message } = answer;
       expect(sign(message)).toBe(signature);
     },
   );
 
-  test("the public key of a private one is that of RFC 8032, and of Standard Webhooks", () => {
+  test("the public key of a private key matches RFC 8032 and Standard Webhooks", () => {
     const keys = signing.flatMap(({ secrets }) => secrets).filter((secret) => secret.startsWith("whsk_"));
     const shown = vectors.flatMap(({ secrets }) => secrets);
     expect(new Set(keys).size).toBe(2);
     for (const key of keys) expect(shown).toContain(publicKeyOf(key));
   });
 
-  test("whatever we sign, the receiver's library verifies, and a changed byte it does not", () => {
+  test("the receiver's library verifies everything that we sign, and rejects a changed byte", () => {
     fc.assert(
       fc.property(fc.string({ unit: "grapheme" }), (text) => {
         const { secret } = newSecret();
@@ -47,7 +47,7 @@ describe("signature", () => {
     );
   });
 
-  test("whatever we sign by v1a, its public key verifies, and a changed byte it does not", async () => {
+  test("the public key verifies everything that we sign with v1a, and rejects a changed byte", async () => {
     const now = new Date();
     const { secret, publicKey } = newSecret("v1a");
     await fc.assert(
@@ -66,14 +66,14 @@ describe("signature", () => {
     );
   });
 
-  test("a secret is 32 random bytes, and another each time", () => {
+  test("a secret is 32 random bytes, different each time", () => {
     expect(newSecret().secret).toMatch(/^whsec_[A-Za-z0-9+/]{43}=$/);
     expect(newSecret().secret).not.toBe(newSecret().secret);
     expect(newSecret("v1a").publicKey).toMatch(/^whpk_[A-Za-z0-9+/]{43}=$/);
     expect(newSecret("v1a").secret).not.toBe(newSecret("v1a").secret);
   });
 
-  test("nothing is signed with a key that is none, or under an id that would shift the parts", () => {
+  test("signing fails with an invalid key, and with an id that contains a separator", () => {
     expect(() => sign({ ...known!, secrets: [""] })).toThrow();
     expect(() => sign({ ...known!, secrets: ["whsec_"] })).toThrow();
     expect(() => sign({ ...known!, secrets: ["whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="] })).toThrow();
@@ -82,7 +82,7 @@ describe("signature", () => {
 });
 
 describe("vectors", () => {
-  test("there is one for every refusal, and for every way to be right", () => {
+  test("there is one for every refusal and every valid form", () => {
     expect(vectors.length).toBeGreaterThan(60);
     expect(new Set(vectors.flatMap(({ refusal }) => refusal ?? []))).toEqual(new Set(refusals));
   });
@@ -118,7 +118,7 @@ describe("vectors", () => {
       toleranceSeconds === 300,
   );
 
-  test("most of them are for the library of Standard Webhooks too", () => {
+  test("most of them apply to the library of Standard Webhooks too", () => {
     expect(symmetric.length).toBeGreaterThan(40);
   });
 
@@ -160,13 +160,13 @@ describe("schedule", () => {
   });
 
   test("Retry-After counts, within bounds", () => {
-    const asking = (retryAfterSeconds: number, made: number) =>
+    const pauseFor = (retryAfterSeconds: number, made: number) =>
       nextAttemptInSeconds(made, { retryAfterSeconds, random: 0 });
-    expect(asking(30, 1)).toBe(30);
-    expect(asking(86_400, 1)).toBe(60);
-    expect(asking(0, 2)).toBe(300);
-    expect(asking(400, 2)).toBe(400);
-    expect(asking(86_400, 2)).toBe(600);
+    expect(pauseFor(30, 1)).toBe(30);
+    expect(pauseFor(86_400, 1)).toBe(60);
+    expect(pauseFor(0, 2)).toBe(300);
+    expect(pauseFor(400, 2)).toBe(400);
+    expect(pauseFor(86_400, 2)).toBe(600);
   });
 });
 
@@ -182,7 +182,7 @@ describe("match", () => {
     expect(matchesAny([], "call.ended")).toBe(false);
   });
 
-  test("a pattern that nothing can match is known as such", () => {
+  test("a pattern that cannot match any type is detected", () => {
     expect(canMatch("call.*", eventTypes)).toBe(true);
     expect(canMatch("cal.*", eventTypes)).toBe(false);
     expect(canMatch("call.finished", eventTypes)).toBe(false);
@@ -198,7 +198,7 @@ describe("addresses", () => {
     "168.63.129.16 :: ::1 ::ffff:127.0.0.1 ::ffff:1.1.1.1 ::7f00:1 ::5efe:7f00:1 ::ffff:0:7f00:1 64:ff9b::7f00:1 64:ff9b:1::1 100::1 " +
     "2001::1 2001:1::1 2001:db8::1 2002:7f00:1:: 3fff::1 4000::1 5f00::1 fc00::1 fd00:ec2::254 fe80::1 fe80::1%eth0 fec0::1 ff02::1 nonsense";
 
-  test.each(open.split(" "))("%s is on the open internet", (address) => expect(isPublicAddress(address)).toBe(true));
+  test.each(open.split(" "))("%s is public", (address) => expect(isPublicAddress(address)).toBe(true));
   test.each(closed.split(" "))("%s is not", (address) => expect(isPublicAddress(address)).toBe(false));
 
   test.each([

@@ -2,18 +2,8 @@ import { sql } from "drizzle-orm";
 import type { Tx } from "../../../db/client.ts";
 import { platformClientId } from "../../core/authorize.ts";
 import { type ListKey, readCursor, toPage } from "../../core/pagination.ts";
-import {
-  ageInSeconds,
-  ago,
-  atMost,
-  attemptedSince,
-  countedAtMost,
-  isDead,
-  isFailing,
-  isFailure,
-  isInFlight,
-  isWaiting,
-} from "./conditions.ts";
+import { isInFlight, isWaiting } from "../../webhooks/deliveries/conditions.ts";
+import { ageInSeconds, ago, attemptedSince, countLimit, isDead, isFailing, isFailure, maxCount } from "./conditions.ts";
 import type { DispatchClient, ListDispatchClients } from "./schema.ts";
 
 type ClientRow = Omit<DispatchClient, "clientId" | "inFlight" | "oldestDueSeconds" | "endpoints" | "capped"> & {
@@ -47,15 +37,15 @@ export async function listDispatchClients(
     cross join lateral (
       select count(*)::int as n from (
         select from deliveries d where d.client_id = page.id and ${isWaiting}
-        order by d.endpoint_id, d.next_attempt_at limit ${atMost}) every
+        order by d.endpoint_id, d.next_attempt_at limit ${countLimit}) every
     ) waiting
     cross join lateral (
       select count(*)::int as n, min(next_attempt_at) as oldest from (
         select d.next_attempt_at from webhook_endpoints e cross join lateral (
           select d.next_attempt_at from deliveries d
           where d.client_id = e.client_id and d.endpoint_id = e.id and ${isWaiting} and d.next_attempt_at <= now()
-          order by d.next_attempt_at limit ${atMost}
-        ) d where e.client_id = page.id limit ${atMost}) every
+          order by d.next_attempt_at limit ${countLimit}
+        ) d where e.client_id = page.id limit ${countLimit}) every
     ) due
     cross join lateral (
       select count(*)::int as n, count(*) filter (where d.next_attempt_at <= now())::int as due,
@@ -66,12 +56,12 @@ export async function listDispatchClients(
       select count(*)::int as attempts, count(*) filter (where failed)::int as failures from (
         select ${isFailure} as failed from delivery_attempts a
         where a.client_id = page.id and ${attemptedSince(windowMinutes, now)}
-        order by a.id desc limit ${atMost}) every
+        order by a.id desc limit ${countLimit}) every
     ) tried
     cross join lateral (
       select count(*)::int as n from (
         select from deliveries d where d.client_id = page.id and ${isDead} and d.finished_at >= ${ago(windowMinutes)}
-        order by d.finished_at desc limit ${atMost}) every
+        order by d.finished_at desc limit ${countLimit}) every
     ) dead
     cross join lateral (
       select count(*) filter (where e.status = 'enabled')::int as enabled, count(*) filter (where ${isFailing})::int as failing,
@@ -79,10 +69,10 @@ export async function listDispatchClients(
       from webhook_endpoints e where e.client_id = page.id and e.deleted_at is null
     ) endpoints
     order by page.id desc`);
-  return toPage(key, rows.map(clientOnTheWire), limit, ({ clientId }) => clientId);
+  return toPage(key, rows.map(toDispatchClient), limit, ({ clientId }) => clientId);
 }
 
-function clientOnTheWire(row: ClientRow): DispatchClient {
+function toDispatchClient(row: ClientRow): DispatchClient {
   const { id, name, status, pending, due, attempts, failures, dead, enabled, failing, disabled } = row;
   const counted = { pending, due, attempts, failures, dead };
   return {
@@ -92,7 +82,7 @@ function clientOnTheWire(row: ClientRow): DispatchClient {
     ...counted,
     inFlight: row.in_flight,
     oldestDueSeconds: row.oldest_due,
-    capped: Object.values(counted).some((n) => n > countedAtMost),
+    capped: Object.values(counted).some((n) => n > maxCount),
     endpoints: { enabled, failing, disabled },
   };
 }

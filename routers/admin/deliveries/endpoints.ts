@@ -3,7 +3,9 @@ import type { Tx } from "../../../db/client.ts";
 import { deliveryPauses } from "../../../db/schema/events.ts";
 import { toIsoOrNull } from "../../core/fields.ts";
 import { type ListKey, readCursor, toPage } from "../../core/pagination.ts";
-import { ageInSeconds, atMost, countedAtMost, isFailing, isInFlight, isWaiting } from "./conditions.ts";
+import { type DisableCode, disableReasons } from "../../core/webhook-error-codes.ts";
+import { isInFlight, isWaiting } from "../../webhooks/deliveries/conditions.ts";
+import { ageInSeconds, countLimit, isFailing, maxCount } from "./conditions.ts";
 import type { DispatchEndpoint, ListDispatchEndpoints } from "./schema.ts";
 
 type EndpointRow = {
@@ -11,7 +13,7 @@ type EndpointRow = {
   client_id: string;
   url: string;
   status: DispatchEndpoint["status"];
-  disabled_reason: string | null;
+  disabled_code: DisableCode | null;
   disabled_at: string | null;
   paused: boolean;
   consecutive_failures: number;
@@ -26,8 +28,8 @@ type EndpointRow = {
 
 const isPaused = sql`exists (select from delivery_pauses p where p.scope in ('all', e.client_id, e.id))`;
 
-/** Named outright, since there are few: where all is paused, so is every endpoint. */
-async function isAmongPaused(tx: Tx): Promise<SQL> {
+/** The few paused scopes are inlined. A pause of `all` matches every endpoint. */
+async function isInPausedScope(tx: Tx): Promise<SQL> {
   const rows = await tx.select({ scope: deliveryPauses.scope }).from(deliveryPauses);
   const scopes = rows.map(({ scope }) => scope);
   if (scopes.includes("all")) return sql`true`;
@@ -35,29 +37,29 @@ async function isAmongPaused(tx: Tx): Promise<SQL> {
   return sql`(e.id = any(${list}) or e.client_id = any(${list}))`;
 }
 
-const healthOf = (tx: Tx, health: NonNullable<ListDispatchEndpoints["health"]>): SQL | Promise<SQL> => {
-  if (health === "paused") return isAmongPaused(tx);
+const hasHealth = (tx: Tx, health: NonNullable<ListDispatchEndpoints["health"]>): SQL | Promise<SQL> => {
+  if (health === "paused") return isInPausedScope(tx);
   return health === "failing" ? isFailing : sql`e.status = 'disabled'`;
 };
 
-/** In the order of their clients, and of each client's its newest first. */
+/** Ordered by client, then newest first. */
 export async function listDispatchEndpoints(
   tx: Tx,
   { limit, cursor, clientId, health }: ListDispatchEndpoints,
   key: ListKey,
 ) {
   const [beforeClient, beforeId] = readCursor(key, cursor)?.split(" ") ?? [];
-  const isThus = health && (await healthOf(tx, health));
+  const matchesHealth = health && (await hasHealth(tx, health));
   const rows = await tx.execute<EndpointRow>(sql`
     with page as materialized (
       select e.*, ${isPaused} as paused from webhook_endpoints e
       where e.deleted_at is null
         ${beforeClient ? sql`and (e.client_id, e.id) < (${beforeClient}, ${beforeId})` : sql``}
         ${clientId ? sql`and e.client_id = ${clientId}` : sql``}
-        ${isThus ? sql`and ${isThus}` : sql``}
+        ${matchesHealth ? sql`and ${matchesHealth}` : sql``}
       order by e.client_id desc, e.id desc limit ${limit + 1}::int
     )
-    select page.id, page.client_id, page.url, page.status, page.disabled_reason, page.disabled_at, page.paused,
+    select page.id, page.client_id, page.url, page.status, page.disabled_code, page.disabled_at, page.paused,
       page.consecutive_failures, page.failing_since, page.last_success_at, page.rate_per_second,
       waiting.n as waiting, due.n + flying.due as due, flying.n as in_flight,
       ${ageInSeconds(sql`least(due.oldest, flying.oldest)`)} as oldest_due
@@ -65,13 +67,13 @@ export async function listDispatchEndpoints(
     cross join lateral (
       select count(*)::int as n from (
         select from deliveries d where d.client_id = page.client_id and d.endpoint_id = page.id and ${isWaiting}
-        order by d.next_attempt_at limit ${atMost}) every
+        order by d.next_attempt_at limit ${countLimit}) every
     ) waiting
     cross join lateral (
       select count(*)::int as n, min(next_attempt_at) as oldest from (
         select d.next_attempt_at from deliveries d
         where d.client_id = page.client_id and d.endpoint_id = page.id and ${isWaiting} and d.next_attempt_at <= now()
-        order by d.next_attempt_at limit ${atMost}) every
+        order by d.next_attempt_at limit ${countLimit}) every
     ) due
     cross join lateral (
       select count(*)::int as n, count(*) filter (where d.next_attempt_at <= now())::int as due,
@@ -79,28 +81,29 @@ export async function listDispatchEndpoints(
       from deliveries d where d.client_id = page.client_id and d.endpoint_id = page.id and ${isInFlight}
     ) flying
     order by page.client_id desc, page.id desc`);
-  return toPage(key, rows.map(endpointOnTheWire), limit, (row) => `${row.clientId} ${row.id}`);
+  return toPage(key, rows.map(toDispatchEndpoint), limit, (row) => `${row.clientId} ${row.id}`);
 }
 
-const instant = (text: string | null) => toIsoOrNull(text === null ? null : new Date(text));
+const textToIso = (text: string | null) => toIsoOrNull(text === null ? null : new Date(text));
 
-function endpointOnTheWire(row: EndpointRow): DispatchEndpoint {
+function toDispatchEndpoint(row: EndpointRow): DispatchEndpoint {
   return {
     id: row.id,
     clientId: row.client_id,
     host: new URL(row.url).host,
     status: row.status,
-    disabledReason: row.disabled_reason,
-    disabledAt: instant(row.disabled_at),
+    disabledReason: row.disabled_code && disableReasons[row.disabled_code],
+    disabledCode: row.disabled_code,
+    disabledAt: textToIso(row.disabled_at),
     paused: row.paused,
     consecutiveFailures: row.consecutive_failures,
-    failingSince: instant(row.failing_since),
-    lastSuccessAt: instant(row.last_success_at),
+    failingSince: textToIso(row.failing_since),
+    lastSuccessAt: textToIso(row.last_success_at),
     pending: row.waiting + row.in_flight,
     due: row.due,
     inFlight: row.in_flight,
     oldestDueSeconds: row.oldest_due,
-    capped: row.waiting > countedAtMost,
+    capped: row.waiting > maxCount,
     ratePerSecond: row.rate_per_second,
   };
 }

@@ -19,46 +19,47 @@ export async function listPauses(tx: Tx, { limit, cursor }: ListPauses, key: Lis
     .where(before === null ? undefined : lt(deliveryPauses.scope, before))
     .orderBy(desc(deliveryPauses.scope))
     .limit(limit + 1);
-  const page = await Promise.all(rows.map((row) => onTheWire(tx, row)));
+  const page = await Promise.all(rows.map((row) => toPause(tx, row)));
   return toPage(key, page, limit, ({ scope }) => scope);
 }
 
-/** From the commit on nothing new is admitted there. Who pauses what is paused only gives it another reason. */
+/** From the commit on, no new deliveries start in the scope. Pausing it again only changes the reason. */
 export async function setPause(tx: Tx, { scope, reason }: SetPause, pausedBy: string): Promise<Pause> {
-  await scopeOf(tx, scope);
+  await isInScope(tx, scope);
   const [row] = await tx
     .insert(deliveryPauses)
     .values({ scope, reason, pausedBy })
     .onConflictDoUpdate({ target: deliveryPauses.scope, set: { reason } })
     .returning();
-  return onTheWire(tx, row!);
+  return toPause(tx, row!);
 }
 
-/** Of exactly this scope; a wider one may hold all the same. */
+/** The pause of exactly this scope. A wider scope may be paused too. */
 export async function findPause(tx: Tx, scope: string): Promise<Pause | null> {
   const [row] = await tx.select().from(deliveryPauses).where(eq(deliveryPauses.scope, scope));
-  return row ? onTheWire(tx, row) : null;
+  return row ? toPause(tx, row) : null;
 }
 
-/** The sweep admits what waits, within seconds. */
+/** The sweep starts the waiting deliveries within seconds. */
 export async function clearPause(tx: Tx, scope: string) {
-  const gone = await tx.delete(deliveryPauses).where(eq(deliveryPauses.scope, scope)).returning();
-  if (gone.length === 0) throw new ApiError("delivery_pause_not_found", `There is no pause with the scope ${scope}.`);
+  const deleted = await tx.delete(deliveryPauses).where(eq(deliveryPauses.scope, scope)).returning();
+  if (deleted.length === 0)
+    throw new ApiError("delivery_pause_not_found", `There is no pause with the scope ${scope}.`);
 }
 
-/** How many deliveries there are in the queue or at work, in a scope. */
+/** The number of deliveries of a scope that are in the queue or being sent. */
 export async function countInFlight(tx: Tx, scope: string): Promise<number> {
-  const isThere = await scopeOf(tx, scope, { orDeleted: true });
+  const inScope = await isInScope(tx, scope, { orDeleted: true });
   const [row] = await tx
     .select({ n: count() })
     .from(deliveries)
-    .where(and(isThere, eq(deliveries.status, "pending"), isNotNull(deliveries.admittedUntil)));
+    .where(and(inScope, eq(deliveries.status, "pending"), isNotNull(deliveries.admittedUntil)));
   return row!.n;
 }
 
-/** Of those, endpoint by endpoint, and until when each lease lasts at the most: who keeps a scope from being drained. */
+/** Deliveries in flight by endpoint, and the end of the last lease: shows what keeps a scope from draining. */
 export async function listInFlight(tx: Tx, scope: string) {
-  const isThere = await scopeOf(tx, scope, { orDeleted: true });
+  const inScope = await isInScope(tx, scope, { orDeleted: true });
   return tx
     .select({
       clientId: deliveries.clientId,
@@ -67,14 +68,14 @@ export async function listInFlight(tx: Tx, scope: string) {
       until: max(deliveries.admittedUntil),
     })
     .from(deliveries)
-    .where(and(isThere, eq(deliveries.status, "pending"), isNotNull(deliveries.admittedUntil)))
+    .where(and(inScope, eq(deliveries.status, "pending"), isNotNull(deliveries.admittedUntil)))
     .groupBy(deliveries.clientId, deliveries.endpointId)
     .orderBy(desc(count()), deliveries.endpointId)
     .limit(20);
 }
 
-/** Which deliveries a scope means. Throws Fault when it names nothing. */
-async function scopeOf(tx: Tx, scope: string, { orDeleted = false } = {}): Promise<SQL | undefined> {
+/** The condition on deliveries of a scope. Throws an ApiError if the client or endpoint does not exist. */
+async function isInScope(tx: Tx, scope: string, { orDeleted = false } = {}): Promise<SQL | undefined> {
   if (scope === "all") return undefined;
   if (!scope.startsWith("wh_")) {
     const isClient = and(eq(clients.id, scope), ne(clients.id, platformClientId));
@@ -90,6 +91,6 @@ async function scopeOf(tx: Tx, scope: string, { orDeleted = false } = {}): Promi
   return and(eq(deliveries.clientId, endpoint.clientId), eq(deliveries.endpointId, scope));
 }
 
-async function onTheWire(tx: Tx, { scope, reason, pausedBy, pausedAt }: Row): Promise<Pause> {
+async function toPause(tx: Tx, { scope, reason, pausedBy, pausedAt }: Row): Promise<Pause> {
   return { scope, reason, pausedBy, pausedAt: toIso(pausedAt), inFlight: await countInFlight(tx, scope) };
 }

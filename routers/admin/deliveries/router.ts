@@ -15,24 +15,24 @@ import {
   PausePage,
   SetPause,
 } from "./schema.ts";
-import { lookOver } from "./service.ts";
+import { getDispatchOverview } from "./service.ts";
 
-/** How deliveries go, for those who run the installation, and where they are held back. */
+/** Operator endpoints for the state of deliveries and for pauses. */
 export const adminDispatch = router({
   get: operatorQuery
     .meta(
-      rest("GET", "/admin/dispatch", "platform:read", "How deliveries go", {
-        description:
-          "What is due and what holds it up, over all clients. Nothing is left out for being throttled or paused.",
+      rest("GET", "/admin/dispatch", "platform:read", "Get the state of deliveries", {
+        description: "Due deliveries across all clients and what they wait for, including throttled and paused ones.",
       }),
     )
     .output(DispatchOverview)
-    .query(({ ctx }) => lookOver(ctx.tx, new Date())),
+    .query(({ ctx }) => getDispatchOverview(ctx.tx, new Date())),
 
   clients: operatorQuery
     .meta(
-      rest("GET", "/admin/dispatch/clients", "platform:read", "How deliveries go, client by client", {
-        description: "Every client, newest first, with what waits for it and how its attempts went within the window.",
+      rest("GET", "/admin/dispatch/clients", "platform:read", "List the state of deliveries by client", {
+        description:
+          "Every client, newest first, with its pending deliveries and the results of attempts in the window.",
         faults: ["cursor_invalid"],
       }),
     )
@@ -42,9 +42,9 @@ export const adminDispatch = router({
 
   endpoints: operatorQuery
     .meta(
-      rest("GET", "/admin/dispatch/endpoints", "platform:read", "The health of webhook endpoints", {
+      rest("GET", "/admin/dispatch/endpoints", "platform:read", "List the health of webhook endpoints", {
         description:
-          "Each endpoint with its failures and what waits for it, in the order of their clients. Of its URL only the host is shown.",
+          "Each endpoint with its failures and pending deliveries, ordered by client. Only the host of its URL is shown.",
         faults: ["cursor_invalid"],
       }),
     )
@@ -55,8 +55,9 @@ export const adminDispatch = router({
   pauses: router({
     list: operatorQuery
       .meta(
-        rest("GET", "/admin/dispatch/pauses", "platform:read", "Where deliveries are paused", {
-          description: "The pauses in force: who made each, why, and what is still in flight there.",
+        rest("GET", "/admin/dispatch/pauses", "platform:read", "List delivery pauses", {
+          description:
+            "The active pauses, each with its author, its reason and the number of deliveries still in flight.",
           faults: ["cursor_invalid"],
         }),
       )
@@ -68,7 +69,7 @@ export const adminDispatch = router({
       .meta(
         rest("PUT", "/admin/dispatch/pauses/{scope}", "platform:write", "Pause deliveries", {
           description:
-            "Nothing more is admitted there; what is in flight ends. It is drained when `inFlight` is 0. Paused again, it keeps its time and takes the new reason.",
+            "No new deliveries start in the scope; those in flight finish. The scope is drained when `inFlight` is 0. Pausing it again keeps the time and author and replaces the reason.",
           faults: ["client_not_found", "webhook_not_found"],
         }),
       )
@@ -79,7 +80,7 @@ export const adminDispatch = router({
     clear: operatorCommand
       .meta(
         rest("DELETE", "/admin/dispatch/pauses/{scope}", "platform:write", "Resume deliveries", {
-          description: "What has become due meanwhile is admitted within seconds, place by place.",
+          description: "Deliveries that became due during the pause start within seconds, as slots become free.",
           faults: ["delivery_pause_not_found"],
         }),
       )

@@ -3,6 +3,7 @@ import { idPattern } from "../../../db/ids.ts";
 import { Client } from "../../clients/schema.ts";
 import { examples, Id, Timestamp } from "../../core/fields.ts";
 import { PageInput, pageOf } from "../../core/pagination.ts";
+import { disableCodes } from "../../core/webhook-error-codes.ts";
 
 const clientId = Id("client", examples.client);
 const endpointId = Id("endpoint", examples.endpoint);
@@ -10,17 +11,17 @@ const endpointId = Id("endpoint", examples.endpoint);
 const seconds = z.int().min(0);
 const number = z.int().min(0);
 const capped = z.boolean().meta({
-  description: "There are more than were counted: the numbers are the least that it can be.",
+  description: "Counting stopped at a limit: the real numbers are at least these.",
   examples: [false],
 });
 const OldestDue = seconds.meta({
-  description: "For how long the oldest one that is due has been waiting; 0 when nothing is due.",
+  description: "How long the oldest due delivery has waited; 0 when nothing is due.",
   examples: [4],
 });
-const pending = number.meta({ description: "Not delivered and not given up.", examples: [12] });
-const due = number.meta({ description: "Of these, those whose time has come.", examples: [3] });
+const pending = number.meta({ description: "Neither delivered nor dead.", examples: [12] });
+const due = number.meta({ description: "Pending deliveries whose next attempt is due.", examples: [3] });
 
-/** Why a delivery has not been made yet. */
+/** Why a delivery is pending. */
 const causes = ["waiting", "paused", "inFlight", "suspended"] as const;
 export type Cause = (typeof causes)[number];
 
@@ -28,7 +29,7 @@ const Backlog = z.object({ pending, due, oldestDueSeconds: OldestDue, capped }).
 const Attempts = z
   .object({
     attempts: number.meta({ examples: [3021] }),
-    failures: number.meta({ description: "No answer, or another one than 2xx.", examples: [18] }),
+    failures: number.meta({ description: "No response, or a response other than 2xx.", examples: [18] }),
     capped,
   })
   .meta({ id: "DispatchAttempts" });
@@ -37,13 +38,13 @@ export const DispatchOverview = z
   .object({
     oldestDueSeconds: OldestDue.meta({
       description:
-        "Of all deliveries that are due, whatever holds them up: places, a rate, a pause. Those of suspended clients are left out.",
+        "For all due deliveries, including those that wait for a slot, a rate limit or a pause; without suspended clients.",
       examples: [4],
     }),
-    waiting: Backlog.meta({ description: "Not admitted yet: for want of a place, or by its endpoint's rate." }),
-    paused: Backlog.meta({ description: "Held back by a pause." }),
-    inFlight: Backlog.meta({ description: "In the queue, or at work." }),
-    suspended: Backlog.meta({ description: "Not admitted, and its client is suspended." }),
+    waiting: Backlog.meta({ description: "Waiting for a free slot or for the endpoint's rate limit." }),
+    paused: Backlog.meta({ description: "Waiting for the end of a pause." }),
+    inFlight: Backlog.meta({ description: "In the queue or being sent." }),
+    suspended: Backlog.meta({ description: "Waiting, and the client is suspended." }),
     oldest: z
       .array(
         z.object({
@@ -58,14 +59,14 @@ export const DispatchOverview = z
     lastHour: Attempts,
     dead: z
       .object({ last24Hours: number.meta({ examples: [2] }), capped })
-      .meta({ description: "Given up, after the last attempt or because nothing can be sent there." }),
+      .meta({ description: "Dead: the last attempt failed, or nothing can be sent to the endpoint." }),
     endpointsDisabledLast7Days: number.meta({
-      description: "Switched off by us, since they failed or were gone, and still off.",
+      description: "Disabled automatically after failures or a 410, and still disabled.",
       examples: [1],
     }),
-    pauses: number.meta({ description: "In force.", examples: [0] }),
+    pauses: number.meta({ description: "Active pauses.", examples: [0] }),
     queueLagSeconds: seconds.meta({
-      description: "How long the oldest job of any kind has been due. Deliveries in flight stand in the same line.",
+      description: "How long the oldest due job of any kind has waited. Deliveries use the same queue.",
       examples: [0],
     }),
   })
@@ -77,13 +78,13 @@ export const ListDispatchClients = z.strictObject({
   failing: z
     .boolean()
     .optional()
-    .meta({ description: "true: those with an endpoint that fails at present; false: the others.", examples: [true] }),
+    .meta({ description: "true: clients with an endpoint that is failing now; false: the others.", examples: [true] }),
   windowMinutes: z
     .int()
     .min(5)
     .max(1440)
     .default(60)
-    .meta({ description: "How far back attempts, failures and dead are counted.", examples: [60] }),
+    .meta({ description: "The time window for `attempts`, `failures` and `dead`.", examples: [60] }),
 });
 export type ListDispatchClients = z.output<typeof ListDispatchClients>;
 
@@ -98,11 +99,11 @@ export const DispatchClient = z
     oldestDueSeconds: OldestDue,
     attempts: number.meta({ description: "In the window.", examples: [310] }),
     failures: number.meta({ description: "In the window.", examples: [4] }),
-    dead: number.meta({ description: "Given up in the window.", examples: [0] }),
+    dead: number.meta({ description: "Deliveries that became dead in the window.", examples: [0] }),
     capped,
     endpoints: z.object({
       enabled: number.meta({ examples: [3] }),
-      failing: number.meta({ description: "Of the enabled, those whose last attempt failed.", examples: [1] }),
+      failing: number.meta({ description: "Enabled endpoints whose last attempt failed.", examples: [1] }),
       disabled: number.meta({ examples: [0] }),
     }),
   })
@@ -112,7 +113,7 @@ export const DispatchClientPage = pageOf(DispatchClient);
 
 export const ListDispatchEndpoints = z.strictObject({
   ...PageInput,
-  clientId: clientId.optional().meta({ description: "Those of this client." }),
+  clientId: clientId.optional().meta({ description: "Only endpoints of this client." }),
   health: z
     .enum(["failing", "disabled", "paused"])
     .optional()
@@ -124,17 +125,26 @@ export const DispatchEndpoint = z
   .object({
     id: endpointId,
     clientId,
-    host: z.string().meta({ description: "Of its URL; the rest may hold secrets.", examples: ["hooks.example.com"] }),
+    host: z.string().meta({
+      description: "The host of its URL. The rest is not shown: it may contain secrets.",
+      examples: ["hooks.example.com"],
+    }),
     status: z.enum(["enabled", "disabled"]).meta({ examples: ["enabled"] }),
     disabledReason: z
       .string()
       .nullable()
       .meta({ examples: ["The receiver answered 410 Gone."] }),
+    disabledCode: z
+      .enum(disableCodes)
+      .nullable()
+      .meta({ examples: ["gone"] }),
     disabledAt: Timestamp.nullable(),
-    paused: z.boolean().meta({ description: "By a pause of its own, its client's, or of all.", examples: [false] }),
+    paused: z
+      .boolean()
+      .meta({ description: "By a pause of the endpoint, of its client, or of all deliveries.", examples: [false] }),
     consecutiveFailures: number.meta({ examples: [7] }),
     failingSince: Timestamp.nullable(),
-    lastSuccessAt: Timestamp.nullable().meta({ description: "To the minute." }),
+    lastSuccessAt: Timestamp.nullable().meta({ description: "Rounded to the minute." }),
     pending,
     due,
     inFlight: number.meta({ examples: [1] }),
@@ -143,7 +153,7 @@ export const DispatchEndpoint = z
     ratePerSecond: z
       .int()
       .nullable()
-      .meta({ description: "Attempts begun in a second at most; null: no such limit.", examples: [50] }),
+      .meta({ description: "The most attempts per second; null: no limit.", examples: [50] }),
   })
   .meta({ id: "DispatchEndpoint" });
 export type DispatchEndpoint = z.output<typeof DispatchEndpoint>;
@@ -152,8 +162,11 @@ export const DispatchEndpointPage = pageOf(DispatchEndpoint);
 const anyScope = new RegExp(`^all$|${idPattern("client").source}|${idPattern("endpoint").source}`);
 const PauseScope = z
   .string()
-  .regex(anyScope, "This is `all`, the id of a client, or the id of a webhook endpoint.")
-  .meta({ description: "`all`, the id of a client, or the id of an endpoint.", examples: [examples.endpoint, "all"] });
+  .regex(anyScope, "Write `all`, the id of a client, or the id of a webhook endpoint.")
+  .meta({
+    description: "`all`, the id of a client, or the id of a webhook endpoint.",
+    examples: [examples.endpoint, "all"],
+  });
 
 export const PauseAt = z.strictObject({ scope: PauseScope });
 export const SetPause = z.strictObject({
@@ -163,7 +176,7 @@ export const SetPause = z.strictObject({
     .trim()
     .min(1)
     .max(500)
-    .meta({ description: "For the other operators.", examples: ["The receiver is being moved."] }),
+    .meta({ description: "A note for other operators.", examples: ["The receiver is being moved."] }),
 });
 export type SetPause = z.output<typeof SetPause>;
 export const ListPauses = z.strictObject(PageInput);
@@ -173,9 +186,12 @@ export const Pause = z
   .object({
     scope: PauseScope,
     reason: SetPause.shape.reason,
-    pausedBy: z.string().meta({ description: "Who paused it first.", examples: [examples.user] }),
+    pausedBy: z.string().meta({ description: "Who created the pause.", examples: [examples.user] }),
     pausedAt: Timestamp,
-    inFlight: number.meta({ description: "What was admitted before, and still ends. 0: drained.", examples: [0] }),
+    inFlight: number.meta({
+      description: "Deliveries that started before the pause and still run. 0: drained.",
+      examples: [0],
+    }),
   })
   .meta({ id: "DispatchPause" });
 export type Pause = z.output<typeof Pause>;

@@ -2,15 +2,13 @@ import { count, sql } from "drizzle-orm";
 import type { Tx } from "../../../db/client.ts";
 import { deliveryPauses } from "../../../db/schema/events.ts";
 import { readBacklog } from "./backlog.ts";
-import { ago, atMost, attemptedSince, countedAtMost, isDead, isFailure } from "./conditions.ts";
+import { ago, attemptedSince, countLimit, isDead, isFailure, maxCount } from "./conditions.ts";
 import type { Cause, DispatchOverview } from "./schema.ts";
 
-const attemptsAtMost = 1_000_000;
-/** What the endpoints' owners themselves have switched off says this, and is no failure. */
-const byRequest = "Disabled by request.";
+const maxAttempts = 1_000_000;
 
-/** How deliveries go, over all clients. */
-export async function lookOver(tx: Tx, now: Date): Promise<DispatchOverview> {
+/** The state of deliveries across all clients. */
+export async function getDispatchOverview(tx: Tx, now: Date): Promise<DispatchOverview> {
   const [{ causes, oldest }, lastFiveMinutes, lastHour, dead, disabled, [pauses], [queue]] = await Promise.all([
     readBacklog(tx),
     countAttempts(tx, 5, now),
@@ -21,17 +19,17 @@ export async function lookOver(tx: Tx, now: Date): Promise<DispatchOverview> {
     tx.execute<{ seconds: number }>(sql`
       select greatest(0, floor(graphile_worker.patchbay_oldest_due_seconds()))::int as seconds`),
   ]);
-  const of = (wanted: Cause) => {
+  const backlogOf = (wanted: Cause) => {
     const { cause: _, ...row } = causes.find(({ cause }) => cause === wanted)!;
     return row;
   };
-  const [waiting, paused, inFlight] = [of("waiting"), of("paused"), of("inFlight")];
+  const [waiting, paused, inFlight] = [backlogOf("waiting"), backlogOf("paused"), backlogOf("inFlight")];
   return {
     oldestDueSeconds: Math.max(...[waiting, paused, inFlight].map((row) => row.oldestDueSeconds)),
     waiting,
     paused,
     inFlight,
-    suspended: of("suspended"),
+    suspended: backlogOf("suspended"),
     oldest,
     lastFiveMinutes,
     lastHour,
@@ -48,10 +46,10 @@ async function countAttempts(tx: Tx, minutes: number, now: Date) {
       select a.failed from clients c cross join lateral (
         select ${isFailure} as failed from delivery_attempts a
         where a.client_id = c.id and ${attemptedSince(minutes, now)} order by a.id
-        limit ${attemptsAtMost}::int
-      ) a limit ${attemptsAtMost}::int
+        limit ${maxAttempts}::int
+      ) a limit ${maxAttempts}::int
     ) every`);
-  return { ...row!, capped: row!.attempts >= attemptsAtMost };
+  return { ...row!, capped: row!.attempts >= maxAttempts };
 }
 
 async function countDead(tx: Tx, minutes: number) {
@@ -59,16 +57,17 @@ async function countDead(tx: Tx, minutes: number) {
     select count(*)::int as n from (
       select from clients c cross join lateral (
         select from deliveries d where d.client_id = c.id and ${isDead} and d.finished_at >= ${ago(minutes)}
-        order by d.finished_at limit ${atMost}
-      ) d limit ${atMost}
+        order by d.finished_at limit ${countLimit}
+      ) d limit ${countLimit}
     ) every`);
-  return { last24Hours: Math.min(row!.n, countedAtMost), capped: row!.n > countedAtMost };
+  return { last24Hours: Math.min(row!.n, maxCount), capped: row!.n > maxCount };
 }
 
+/** Without endpoints that were disabled by request, which did not fail. */
 async function countDisabled(tx: Tx, minutes: number): Promise<number> {
   const [row] = await tx.execute<{ n: number }>(sql`
     select count(*)::int as n from webhook_endpoints e
     where e.deleted_at is null and e.status = 'disabled' and e.disabled_at >= ${ago(minutes)}
-      and e.disabled_reason is distinct from ${byRequest}::text`);
+      and e.disabled_code is distinct from 'request'`);
   return row!.n;
 }

@@ -2,19 +2,21 @@ import { sql } from "drizzle-orm";
 import type { Tx } from "../../../db/client.ts";
 import { newId } from "../../../db/ids.ts";
 import { matchesAny } from "../../core/event-pattern.ts";
-import { admit, lockPlaces, lockRated, lockSlots, swiftly, textArray } from "./slots.ts";
+import { textArray } from "./conditions.ts";
+import { reserveSlots } from "./slot-reservation.ts";
+import { lockClientSlots, lockRatedEndpoints, lockSlots, tuneForKeyLookups } from "./slots.ts";
 
-/** `createdAt` is the database's own text of it, so that only one partition is read. */
+/** `createdAt` is the database's text of it, in microseconds, so that only one partition is read. */
 export type EventRef = { clientId: string; eventId: string; createdAt: string };
 
-/** Who wants which event. null: there is no such event (any more). */
+/** An event with the endpoints that subscribe to it. null: the event does not exist, or its retention has ended. */
 export type MatchedEvent = (EventRef & { endpointIds: string[] }) | null;
 
-/** Finds for each event the endpoints of its client that want it. For a transaction that only reads. */
-export async function matchEndpoints(tx: Tx, stated: readonly EventRef[]): Promise<MatchedEvent[]> {
-  const given = stated.map(({ clientId, eventId, createdAt }, n) => ({ n, clientId, eventId, createdAt }));
+/** Finds the enabled endpoints that subscribe to each event, among those of its client. For a read-only transaction. */
+export async function matchEndpoints(tx: Tx, events: readonly EventRef[]): Promise<MatchedEvent[]> {
+  const given = events.map(({ clientId, eventId, createdAt }, n) => ({ n, clientId, eventId, createdAt }));
   const [, found, endpoints] = await Promise.all([
-    swiftly(tx),
+    tuneForKeyLookups(tx),
     tx.execute<{ n: number; type: string }>(sql`
       select g.n, e.type
       from json_to_recordset(${JSON.stringify(given)}::text::json) as g(n int, "clientId" text, "eventId" text, "createdAt" text)
@@ -23,46 +25,46 @@ export async function matchEndpoints(tx: Tx, stated: readonly EventRef[]): Promi
         where e.client_id = g."clientId" and e.id = g."eventId" and e.created_at = g."createdAt"::timestamptz) e`),
     tx.execute<{ client_id: string; id: string; patterns: string }>(sql`
       select w.client_id, w.id, array_to_json(w.event_types)::text as patterns
-      from (select distinct id from unnest(${textArray(stated.map(({ clientId }) => clientId))}) c(id)) c
+      from (select distinct id from unnest(${textArray(events.map(({ clientId }) => clientId))}) c(id)) c
       join webhook_endpoints w on w.client_id = c.id
       where w.status = 'enabled' and w.deleted_at is null order by w.client_id, w.id`),
   ]);
   const types = new Map(found.map(({ n, type }) => [n, type]));
-  const open = endpoints.map(({ client_id, id, patterns }) => {
+  const enabled = endpoints.map(({ client_id, id, patterns }) => {
     return { clientId: client_id, id, patterns: JSON.parse(patterns) as string[] };
   });
-  const ofClient = Map.groupBy(open, ({ clientId }) => clientId);
-  return stated.map((event, n) => {
+  const byClient = Map.groupBy(enabled, ({ clientId }) => clientId);
+  return events.map((event, n) => {
     const type = types.get(n);
     if (type === undefined) return null;
-    const wanting = (ofClient.get(event.clientId) ?? []).filter(({ patterns }) => matchesAny(patterns, type));
-    return { ...event, endpointIds: wanting.map(({ id }) => id) };
+    const matching = (byClient.get(event.clientId) ?? []).filter(({ patterns }) => matchesAny(patterns, type));
+    return { ...event, endpointIds: matching.map(({ id }) => id) };
   });
 }
 
-/** One delivery per event and endpoint, however often this runs; then admits what has room. */
-export async function fanOutEvents(tx: Tx, reached: readonly NonNullable<MatchedEvent>[]): Promise<void> {
-  const made = reached.flatMap(({ clientId, eventId, createdAt, endpointIds }) =>
+/** Creates one delivery per event and endpoint, however often this runs, then reserves free slots for them. */
+export async function fanOutEvents(tx: Tx, events: readonly NonNullable<MatchedEvent>[]): Promise<void> {
+  const created = events.flatMap(({ clientId, eventId, createdAt, endpointIds }) =>
     endpointIds.map((endpointId) => ({ id: newId("delivery"), clientId, endpointId, eventId, createdAt })),
   );
-  if (made.length === 0) return;
-  const clientIds = made.map(({ clientId }) => clientId);
-  // All of the same kind, so that they are sent in this order, in one trip. The count must come after the lock.
+  if (created.length === 0) return;
+  const clientIds = created.map(({ clientId }) => clientId);
+  // Sent in this order, in one round trip. The count of slots must come after the locks.
   await Promise.all([
-    swiftly(tx),
+    tuneForKeyLookups(tx),
     tx.execute(sql`
       insert into deliveries (client_id, id, endpoint_id, event_id, event_type, event_created_at, next_attempt_at)
       select e.client_id, g.id, g."endpointId", e.id, e.type, e.created_at, clock_timestamp()
-      from json_to_recordset(${JSON.stringify(made)}::text::json)
+      from json_to_recordset(${JSON.stringify(created)}::text::json)
         as g(id text, "clientId" text, "endpointId" text, "eventId" text, "createdAt" text)
       cross join lateral (
         select e.client_id, e.id, e.type, e.created_at from events e
         where e.client_id = g."clientId" and e.id = g."eventId" and e.created_at = g."createdAt"::timestamptz) e
       order by e.client_id, e.id, g."endpointId"
       on conflict (client_id, event_id, endpoint_id) do nothing`),
-    lockPlaces(tx, clientIds),
-    lockRated(tx, clientIds),
+    lockClientSlots(tx, clientIds),
+    lockRatedEndpoints(tx, clientIds),
     lockSlots(tx),
-    admit(tx, made, { isFresh: true }),
+    reserveSlots(tx, created, { isFresh: true }),
   ]);
 }

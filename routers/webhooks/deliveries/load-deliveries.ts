@@ -2,19 +2,19 @@ import { sql } from "drizzle-orm";
 import type { Tx } from "../../../db/client.ts";
 import type { Recipient } from "./message.ts";
 import type { Reservation } from "./record-attempts.ts";
-import { swiftly } from "./slots.ts";
+import { tuneForKeyLookups } from "./slots.ts";
 
-/** A delivery with its endpoint and its event: all that an attempt needs to know. */
+/** A delivery with its endpoint and its event: everything that an attempt needs. */
 export type LoadedDelivery = Reservation & {
   status: string;
-  /** Attempts made so far, and how many of them before it was last sent anew: the schedule counts from there. */
+  /** Attempts made so far. `scheduleFrom`: how many of them came before the last redelivery; the schedule starts there. */
   attempts: number;
   scheduleFrom: number;
   endpointStatus: "enabled" | "disabled" | "deleted";
-  /** Attempts that may begin in a second; null where the endpoint has no rate of its own. */
+  /** The most attempts per second; null: the endpoint has no rate limit. */
   ratePerSecond: number | null;
   recipient: Recipient;
-  /** null when the event is past its age and gone. */
+  /** null: the retention of the event has ended. */
   event: LoadedEvent | null;
 };
 
@@ -29,14 +29,14 @@ type LoadedEvent = {
   data: unknown;
 };
 
-/** Each with the endpoint and the event of its own client: the keys of all three carry it. null: there is none. */
+/** Loads each delivery with the endpoint and event of the same client. null: there is no such delivery. */
 export async function loadDeliveries(
   tx: Tx,
-  asked: readonly { clientId: string; deliveryId: string }[],
+  refs: readonly { clientId: string; deliveryId: string }[],
 ): Promise<(LoadedDelivery | null)[]> {
-  const given = asked.map(({ clientId, deliveryId }, n) => ({ n, clientId, deliveryId }));
+  const given = refs.map(({ clientId, deliveryId }, n) => ({ n, clientId, deliveryId }));
   const [, rows] = await Promise.all([
-    swiftly(tx),
+    tuneForKeyLookups(tx),
     tx.execute<Row>(sql`
       select g.n, d.id, d.client_id, d.endpoint_id, d.claim, d.status, d.attempts, d.schedule_from, w.url, w.payload, w.secret, w.previous_secrets, w.headers, w.rate_per_second,
         case when w.deleted_at is not null then 'deleted' else w.status end as endpoint_status,
@@ -46,11 +46,11 @@ export async function loadDeliveries(
       join webhook_endpoints w on w.client_id = d.client_id and w.id = d.endpoint_id
       left join events e on e.client_id = d.client_id and e.id = d.event_id and e.created_at = d.event_created_at`),
   ]);
-  const found = new Map(rows.map((row) => [row.n, fromRow(row)]));
-  return asked.map((_, n) => found.get(n) ?? null);
+  const found = new Map(rows.map((row) => [row.n, toDelivery(row)]));
+  return refs.map((_, n) => found.get(n) ?? null);
 }
 
-/** As the driver gives it: timestamps and bigints are text. */
+/** As the driver returns it: timestamps and bigints are text. */
 type Row = {
   n: number;
   id: string;
@@ -76,7 +76,7 @@ type Row = {
   data: unknown;
 };
 
-function fromRow(row: Row): LoadedDelivery {
+function toDelivery(row: Row): LoadedDelivery {
   const { id, client_id: clientId, endpoint_id: endpointId, claim, status, attempts } = row;
   const { url, payload, secret, previous_secrets: previousSecrets, headers } = row;
   return {
@@ -85,11 +85,11 @@ function fromRow(row: Row): LoadedDelivery {
     endpointStatus: row.endpoint_status,
     ratePerSecond: row.rate_per_second,
     recipient: { id: endpointId, url, payload, secret, previousSecrets, headers },
-    event: row.event_id === null ? null : eventOf(row, row.event_id),
+    event: row.event_id === null ? null : toEvent(row, row.event_id),
   };
 }
 
-function eventOf(row: Row, id: string): LoadedEvent {
+function toEvent(row: Row, id: string): LoadedEvent {
   const { client_id: clientId, type, sequence, data } = row;
   const subject = { subjectType: row.subject_type, subjectId: row.subject_id, sequence };
   return { id, clientId, type, ...subject, data, createdAt: new Date(row.created_at) };

@@ -8,17 +8,17 @@ import { sign } from "../endpoints/signature.ts";
 
 type EndpointRow = typeof webhookEndpoints.$inferSelect;
 
-/** What of an endpoint goes into every message to it. */
+/** The parts of an endpoint that every request to it needs. */
 export type Recipient = Pick<EndpointRow, "id" | "url" | "payload" | "secret" | "previousSecrets" | "headers">;
 
-/** The signed request that tells an endpoint of an event. Its body is the same on every attempt. */
-export function messageTo(recipient: Recipient, event: Event, ring: Cipher, at: Date): WebhookRequest {
+/** The signed request for an event. Its body is the same on every attempt. */
+export function messageTo(recipient: Recipient, event: Event, cipher: Cipher, at: Date): WebhookRequest {
   const { data, ...envelope } = event;
   const body = JSON.stringify(recipient.payload === "thin" ? envelope : { ...envelope, data });
   const timestampSeconds = Math.floor(at.getTime() / 1000);
-  const secrets = openSecrets(recipient, ring, at);
+  const secrets = openSecrets(recipient, cipher, at);
   const headers = {
-    ...openHeaders(recipient.headers, recipient.id, ring),
+    ...openHeaders(recipient.headers, recipient.id, cipher),
     "content-type": "application/json",
     "user-agent": "Patchbay-Webhooks/1.0",
     "webhook-id": event.id,

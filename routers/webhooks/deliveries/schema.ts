@@ -12,36 +12,39 @@ const filters = {
   status: z
     .enum(statuses)
     .optional()
-    .meta({ description: "`dead`: the dead letters.", examples: ["dead"] }),
+    .meta({ description: "`dead` selects the dead letters.", examples: ["dead"] }),
   eventType: z
     .string()
     .max(100)
-    .refine((pattern) => canMatch(pattern, eventTypes), "No event has this type; see GET /webhooks/event-types.")
+    .refine(
+      (pattern) => canMatch(pattern, eventTypes),
+      "There is no such event type. GET /webhooks/event-types lists them.",
+    )
     .optional()
-    .meta({ description: "An event type, or `call.*` for all of a kind.", examples: ["call.ended"] }),
-  eventId: Id("event", examples.event).optional().meta({ description: "Of this event, to whatever endpoint." }),
+    .meta({ description: "An event type, or a pattern such as `call.*`.", examples: ["call.ended"] }),
+  eventId: Id("event", examples.event).optional().meta({ description: "Deliveries of this event, to any endpoint." }),
   subjectId: z
     .string()
     .min(1)
     .max(100)
     .optional()
-    .meta({ description: "Of events about this, such as a call.", examples: [examples.call] }),
+    .meta({ description: "Deliveries of events about this resource, such as a call.", examples: [examples.call] }),
   lastStatus: z
     .int()
     .min(100)
     .max(599)
     .optional()
-    .meta({ description: "What the receiver answered last.", examples: [503] }),
+    .meta({ description: "The HTTP status of the last response.", examples: [503] }),
   lastError: z
     .enum(Object.keys(deliveryErrors))
     .optional()
-    .meta({ description: "Why there was no answer at last, or why it did not count.", examples: ["timeout"] }),
-  since: TimestampInput.optional().meta({
-    description: "Made at this moment or later.",
+    .meta({ description: "The error code of the last attempt.", examples: ["timeout"] }),
+  createdAfter: TimestampInput.optional().meta({
+    description: "Created at this time or later.",
     examples: ["2026-11-01T00:00:00Z"],
   }),
-  until: TimestampInput.optional().meta({
-    description: "Made before this moment.",
+  createdBefore: TimestampInput.optional().meta({
+    description: "Created before this time.",
     examples: ["2099-01-01T00:00:00Z"],
   }),
 };
@@ -53,7 +56,7 @@ export const SearchDeliveries = z.strictObject({
   ...PageInput,
   endpointId: endpointId
     .optional()
-    .meta({ description: "To this endpoint, also one that was deleted.", examples: [examples.endpoint] }),
+    .meta({ description: "Deliveries to this endpoint, which may be deleted.", examples: [examples.endpoint] }),
   ...filters,
 });
 export type SearchDeliveries = z.output<typeof SearchDeliveries>;
@@ -63,7 +66,7 @@ export const DeliveryId = z.strictObject({ id: Id("delivery", examples.delivery)
 const status = z
   .int()
   .nullable()
-  .meta({ description: "Of the answer; null when none came.", examples: [200] });
+  .meta({ description: "The HTTP status of the response; null: there was no response.", examples: [200] });
 
 const delivery = {
   id: Id("delivery", examples.delivery),
@@ -73,12 +76,12 @@ const delivery = {
   status: z.enum(statuses).meta({ examples: ["delivered"] }),
   attemptCount: z
     .int()
-    .meta({ description: "Attempts made so far: ten at most each time that it is sent.", examples: [1] }),
+    .meta({ description: "Attempts made so far. Each delivery and redelivery makes ten at most.", examples: [1] }),
   lastStatus: status,
   lastError: DeliveryError,
   replayId: Id("replay", examples.replay)
     .nullable()
-    .meta({ description: "The replay that sent it last, if one did.", examples: [null] }),
+    .meta({ description: "The replay that last sent this delivery, if any.", examples: [null] }),
   nextAttemptAt: Timestamp.nullable(),
   createdAt: Timestamp,
   finishedAt: Timestamp.nullable(),
@@ -100,7 +103,7 @@ export const DeliveryWithAttempts = z
         response: z
           .string()
           .nullable()
-          .meta({ description: "The first kilobyte of the answer.", examples: ["ok"] }),
+          .meta({ description: "The first kilobyte of the response body.", examples: ["ok"] }),
         createdAt: Timestamp,
       }),
     ),

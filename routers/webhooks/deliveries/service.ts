@@ -8,8 +8,8 @@ import { matchesAny } from "../../core/event-pattern.ts";
 import { toIso, toIsoOrNull } from "../../core/fields.ts";
 import { type ListKey, readCursor, toPage } from "../../core/pagination.ts";
 import { endpointNotFound, findEndpoint } from "../endpoints/service.ts";
+import { textArray } from "./conditions.ts";
 import type { Delivery, DeliveryWithAttempts, ListDeliveries, SearchDeliveries } from "./schema.ts";
-import { textArray } from "./slots.ts";
 
 type DeliveryRow = typeof deliveries.$inferSelect;
 
@@ -20,46 +20,47 @@ export async function listDeliveries(tx: Tx, { id, ...filters }: ListDeliveries,
   return searchDeliveries(tx, { ...filters, endpointId: id }, key);
 }
 
-/** The deliveries of one endpoint, or of all, newest first. What is named must be the client's own, and may be deleted. */
+/** Newest first. The resources named by filters must belong to the client; they may be deleted. */
 export async function searchDeliveries(tx: Tx, input: SearchDeliveries, key: ListKey) {
   const before = readCursor(key, input.cursor);
-  if (input.endpointId) await mustHaveHad(tx, input.endpointId);
-  if (input.eventId) await mustHaveEvent(tx, input.eventId);
-  if (input.subjectId) await mustHaveSpoken(tx, input.subjectId);
+  if (input.endpointId) await requireEndpoint(tx, input.endpointId);
+  if (input.eventId) await requireEvent(tx, input.eventId);
+  if (input.subjectId) await requireSubject(tx, input.subjectId);
   const rows = await tx
     .select()
     .from(deliveries)
-    .where(and(before === null ? undefined : lt(deliveries.id, before), chosenBy(tx, input)))
+    .where(and(before === null ? undefined : lt(deliveries.id, before), matchesFilters(tx, input)))
     .orderBy(desc(deliveries.id))
     .limit(input.limit + 1);
-  return toPage(key, rows.map(deliveryOnTheWire), input.limit, ({ id }) => id);
+  return toPage(key, rows.map(toDelivery), input.limit, ({ id }) => id);
 }
 
-function chosenBy(tx: Tx, input: SearchDeliveries): SQL | undefined {
-  const { endpointId, status, eventType, eventId, subjectId, lastStatus, lastError, since, until } = input;
+function matchesFilters(tx: Tx, input: SearchDeliveries): SQL | undefined {
+  const { endpointId, status, eventType, eventId, subjectId, lastStatus, lastError, createdAfter, createdBefore } =
+    input;
   return and(
     endpointId ? eq(deliveries.endpointId, endpointId) : undefined,
     status && eq(deliveries.status, status),
-    eventType === undefined ? undefined : isOfKind(eventType),
+    eventType === undefined ? undefined : matchesPattern(eventType),
     eventId ? eq(deliveries.eventId, eventId) : undefined,
     subjectId ? inArray(deliveries.eventId, eventsAbout(tx, subjectId)) : undefined,
     lastStatus === undefined ? undefined : eq(deliveries.lastStatus, lastStatus),
     lastError ? eq(deliveries.lastError, lastError) : undefined,
-    // An id tells when it was made: so the list is walked from there to there, and not through what lies beside.
-    since ? gte(deliveries.id, idFloor("delivery", new Date(since))) : undefined,
-    until ? lt(deliveries.id, idFloor("delivery", new Date(until))) : undefined,
+    // Ids contain their creation time, so the index on ids serves this range.
+    createdAfter ? gte(deliveries.id, idFloor("delivery", new Date(createdAfter))) : undefined,
+    createdBefore ? lt(deliveries.id, idFloor("delivery", new Date(createdBefore))) : undefined,
   );
 }
 
-/** One parameter, however many types the pattern wants: the text of the statement stays the same. */
-const isOfKind = (pattern: string) =>
+/** One parameter for any number of types, so that the statement keeps one text. */
+const matchesPattern = (pattern: string) =>
   sql`${deliveries.eventType} = any(${textArray(eventTypes.filter((type) => matchesAny([pattern], type)))})`;
 
 const eventsAbout = (tx: Tx, subjectId: string) =>
   tx.select({ id: events.id }).from(events).where(eq(events.subjectId, subjectId));
 
-/** An endpoint is gone when it is deleted; what was sent there is not. */
-async function mustHaveHad(tx: Tx, endpointId: string) {
+/** Also finds deleted endpoints: their deliveries are kept. */
+async function requireEndpoint(tx: Tx, endpointId: string) {
   const [endpoint] = await tx
     .select({ id: webhookEndpoints.id })
     .from(webhookEndpoints)
@@ -67,8 +68,8 @@ async function mustHaveHad(tx: Tx, endpointId: string) {
   if (!endpoint) throw endpointNotFound(endpointId);
 }
 
-/** Deliveries may be kept longer than the event itself. */
-async function mustHaveEvent(tx: Tx, id: string) {
+/** Deliveries can outlive their event, so either is enough. */
+async function requireEvent(tx: Tx, id: string) {
   const [[event], [delivery]] = await Promise.all([
     tx.select({ id: events.id }).from(events).where(eq(events.id, id)).limit(1),
     tx.select({ id: deliveries.id }).from(deliveries).where(eq(deliveries.eventId, id)).limit(1),
@@ -76,9 +77,9 @@ async function mustHaveEvent(tx: Tx, id: string) {
   if (!event && !delivery) throw new ApiError("event_not_found", `There is no event ${id}.`);
 }
 
-async function mustHaveSpoken(tx: Tx, subjectId: string) {
+async function requireSubject(tx: Tx, subjectId: string) {
   const [counter] = await tx.select().from(eventCounters).where(eq(eventCounters.subjectId, subjectId));
-  if (!counter) throw new ApiError("resource_not_found", `There is no ${subjectId} with events.`);
+  if (!counter) throw new ApiError("resource_not_found", `There is no resource ${subjectId} with events.`);
 }
 
 export async function getDelivery(tx: Tx, id: string): Promise<DeliveryWithAttempts> {
@@ -92,43 +93,43 @@ export async function getDelivery(tx: Tx, id: string): Promise<DeliveryWithAttem
   ]);
   if (!found) throw notFound(id);
   return {
-    ...deliveryOnTheWire(found),
+    ...toDelivery(found),
     attempts: attempts.map(({ attempt, status, error, latencyMs, response, createdAt }) => {
       return { attempt, status, error, latencyMs, response, createdAt: toIso(createdAt) };
     }),
   };
 }
 
-/** Due now, with all its attempts to come: what was tried before is held against it no more. */
-const begunAgain = "schedule_from = attempts, next_attempt_at = clock_timestamp()";
+/** Due now, with a full schedule of attempts. */
+const restartedSchedule = "schedule_from = attempts, next_attempt_at = clock_timestamp()";
 
 /**
- * What sending a delivery anew changes: its schedule begins again, and who still holds an earlier admission of it can
- * write nothing. The sweep admits it within a second or two.
+ * The columns of a redelivery. The schedule restarts, and the new claim invalidates earlier slots. The sweep reserves a slot
+ * within two seconds.
  */
-export const sentAnew = sql.raw(`status = 'pending', ${begunAgain},
+export const redelivered = sql.raw(`status = 'pending', ${restartedSchedule},
   finished_at = null, admitted_until = null, claim = claim + 1`);
 
 /**
- * Sends a delivery once more, with the same `webhook-id`: one that is over begins anew, one that waits is due now
- * with its whole schedule before it, and one that is on its way is left alone.
+ * Sends a delivery again, with the same `webhook-id`. A finished one restarts; a waiting one becomes due now with a full
+ * schedule; one in flight is returned unchanged.
  */
 export async function redeliver(tx: Tx, id: string): Promise<Delivery> {
   const [found] = await tx.select().from(deliveries).where(eq(deliveries.id, id)).for("update");
   if (!found) throw notFound(id);
-  // Not locked: should it be switched off at this moment, the delivery is found dead when it falls due.
+  // Not locked: if the endpoint is disabled concurrently, the delivery is marked dead when it becomes due.
   const { status } = await findEndpoint(tx, found.endpointId);
   if (status === "disabled") throw new ApiError("webhook_disabled");
-  if (found.status === "pending" && found.admittedUntil !== null) return deliveryOnTheWire(found);
-  if (!(await isKept(tx, id))) throw new ApiError("event_expired");
-  const change = found.status === "pending" ? sql.raw(begunAgain) : sentAnew;
+  if (found.status === "pending" && found.admittedUntil !== null) return toDelivery(found);
+  if (!(await isEventKept(tx, id))) throw new ApiError("event_expired");
+  const change = found.status === "pending" ? sql.raw(restartedSchedule) : redelivered;
   await tx.execute(sql`update deliveries set ${change} where id = ${id}`);
   const [changed] = await tx.select().from(deliveries).where(eq(deliveries.id, id));
-  return deliveryOnTheWire(changed!);
+  return toDelivery(changed!);
 }
 
-/** Compared in the database: it counts microseconds, and a Date does not. */
-async function isKept(tx: Tx, deliveryId: string): Promise<boolean> {
+/** Compared in the database, because a Date drops the microseconds. */
+async function isEventKept(tx: Tx, deliveryId: string): Promise<boolean> {
   const [event] = await tx
     .select({ id: events.id })
     .from(events)
@@ -137,7 +138,7 @@ async function isKept(tx: Tx, deliveryId: string): Promise<boolean> {
   return event !== undefined;
 }
 
-function deliveryOnTheWire(row: DeliveryRow): Delivery {
+function toDelivery(row: DeliveryRow): Delivery {
   return {
     id: row.id,
     endpointId: row.endpointId,

@@ -1,40 +1,40 @@
 import { maskSecrets, secretForms, withoutPartialSecret } from "../../core/mask-secrets.ts";
-import { objectionsToHeaders as judge } from "../../ports/addresses.ts";
+import { objectionsToHeaders as checkHeaders } from "../../ports/addresses.ts";
 import type { Cipher } from "../../ports/vault.ts";
 
-/** What every request says of itself. */
+/** Headers that we set on every request. */
 const ours = new Set(["content-type", "user-agent"]);
 
-/** What speaks against the headers that a client wants on its requests; `name` null: against all of them together. */
-export const objectionsToHeaders = (headers: Record<string, string>) => judge(headers, setByUs);
+/** Problems with the client's own headers. `name` null: the problem concerns all of them together. */
+export const objectionsToHeaders = (headers: Record<string, string>) => checkHeaders(headers, setByUs);
 
 const setByUs = (lower: string, name: string) =>
   ours.has(lower) || lower.startsWith("webhook-") ? `The header ${name} is set by Patchbay.` : null;
 
 const rowOf = (endpointId: string) => `${endpointId}:headers`;
 
-/** The columns of an endpoint's headers. */
-export function sealHeaders(headers: Record<string, string>, endpointId: string, ring: Cipher) {
+/** The columns that store an endpoint's own headers. */
+export function sealHeaders(headers: Record<string, string>, endpointId: string, cipher: Cipher) {
   const headerNames = Object.keys(headers);
-  const sealed = headerNames.length === 0 ? null : ring.seal(JSON.stringify(headers), rowOf(endpointId));
+  const sealed = headerNames.length === 0 ? null : cipher.seal(JSON.stringify(headers), rowOf(endpointId));
   return { headers: sealed, headerNames };
 }
 
-export function openHeaders(sealed: Buffer | null, endpointId: string, ring: Cipher): Record<string, string> {
-  return sealed === null ? {} : JSON.parse(ring.open(sealed, rowOf(endpointId)).toString());
+export function openHeaders(sealed: Buffer | null, endpointId: string, cipher: Cipher): Record<string, string> {
+  return sealed === null ? {} : JSON.parse(cipher.open(sealed, rowOf(endpointId)).toString());
 }
 
-/** What is shorter is no secret, and would be found anywhere. */
+/** A shorter value is not treated as a secret: it would match ordinary text. */
 const shortestHidden = 8;
-/** A longer answer may have been cut. */
+/** A longer response may have been truncated. */
 const wholeBytes = 1_000;
 
-/** A receiver may answer with what it was sent: whoever reads its answers need not know the headers that open its door. */
-export function hideHeaders(answer: string, headers: Record<string, string>): string {
+/** Masks the client's own header values in a response: a receiver may echo them, and readers of responses must not see them. */
+export function hideHeaders(response: string, headers: Record<string, string>): string {
   const values = Object.values(headers).flatMap((value) => [value, ...value.split(/\s+/)]);
   const forms = values.filter((value) => value.length >= shortestHidden).flatMap(secretForms);
-  if (forms.length === 0) return answer;
+  if (forms.length === 0) return response;
   const longestFirst = [...new Set(forms)].toSorted((a, b) => b.length - a.length);
-  const text = maskSecrets(answer, longestFirst);
-  return Buffer.byteLength(answer) > wholeBytes ? withoutPartialSecret(text, longestFirst) : text;
+  const text = maskSecrets(response, longestFirst);
+  return Buffer.byteLength(response) > wholeBytes ? withoutPartialSecret(text, longestFirst) : text;
 }

@@ -1,6 +1,7 @@
-import { eq, sql } from "drizzle-orm";
+import { eq } from "drizzle-orm";
 import type { Tx } from "../../../db/client.ts";
 import { webhookEndpoints } from "../../../db/schema/events.ts";
+import { dbNow } from "../../../db/time.ts";
 import { ApiError } from "../../core/errors.ts";
 import type { Cipher } from "../../ports/vault.ts";
 import type { RotateSecret } from "../schema.ts";
@@ -9,49 +10,49 @@ import { newSecret } from "./signature.ts";
 type EndpointRow = typeof webhookEndpoints.$inferSelect;
 type Keys = Pick<EndpointRow, "id" | "secret" | "previousSecrets">;
 
-/** More would make the header longer than receivers like to read. */
-const atMost = 10;
+/** More signatures would make the header too long for some receivers. */
+const maxSecrets = 10;
 
-/** Secrets that were replaced and still sign. */
+/** Replaced secrets that still sign. */
 export function stillSigning(previous: EndpointRow["previousSecrets"], at: Date) {
   return previous.filter(({ until }) => new Date(until) > at);
 }
 
-/** All that sign at this moment, the newest first. */
-export function openSecrets({ id, secret, previousSecrets }: Keys, ring: Cipher, at: Date): string[] {
+/** All secrets that sign at this time, newest first. */
+export function openSecrets({ id, secret, previousSecrets }: Keys, cipher: Cipher, at: Date): string[] {
   const earlier = stillSigning(previousSecrets, at).map(({ sealed }) => Buffer.from(sealed, "base64"));
-  return [secret, ...earlier].map((sealed) => ring.open(sealed, id).toString());
+  return [secret, ...earlier].map((sealed) => cipher.open(sealed, id).toString());
 }
 
-/** A first or a next secret: its columns, and what of it is shown, this once. A private key is never shown. */
-export function makeSecret(endpointId: string, signing: EndpointRow["signing"], ring: Cipher) {
+/** Creates a secret: its columns, and the part to show once. A private key is never shown. */
+export function makeSecret(endpointId: string, signing: EndpointRow["signing"], cipher: Cipher) {
   const { secret, publicKey } = newSecret(signing);
   return {
-    columns: { signing, publicKey, secret: ring.seal(secret, endpointId) },
+    columns: { signing, publicKey, secret: cipher.seal(secret, endpointId) },
     shown: publicKey === null ? secret : null,
   };
 }
 
 /**
- * Gives a locked endpoint a new secret. The one before goes on signing for the overlap, and those before that until
- * their own time is over: sealed under the same row, their bytes are moved as they are. Without an overlap none of them
- * signs any longer: that is asked for after a leak, and nobody then knows which of them has leaked.
+ * Gives a locked endpoint a new secret. The current one signs until the overlap ends, and earlier ones until their own end;
+ * all are sealed for the same row, so their bytes are copied unchanged. Without an overlap all earlier secrets end now:
+ * after a leak it is unclear which secret leaked.
  */
 export async function replaceSecret(
   tx: Tx,
   before: EndpointRow,
   { overlapHours, signing }: RotateSecret,
-  ring: Cipher,
+  cipher: Cipher,
 ) {
   const at = new Date();
   const until = new Date(at.getTime() + overlapHours * 3_600_000).toISOString();
   const present = { sealed: before.secret.toString("base64"), until };
   const previousSecrets = overlapHours === 0 ? [] : stillSigning([present, ...before.previousSecrets], at);
-  if (previousSecrets.length >= atMost) throw new ApiError("webhook_secret_limit_reached");
-  const { columns, shown } = makeSecret(before.id, signing ?? before.signing, ring);
+  if (previousSecrets.length >= maxSecrets) throw new ApiError("webhook_secret_limit_reached");
+  const { columns, shown } = makeSecret(before.id, signing ?? before.signing, cipher);
   const [changed] = await tx
     .update(webhookEndpoints)
-    .set({ ...columns, previousSecrets, updatedAt: sql`clock_timestamp()` })
+    .set({ ...columns, previousSecrets, updatedAt: dbNow() })
     .where(eq(webhookEndpoints.id, before.id))
     .returning();
   return { row: changed!, secret: shown };

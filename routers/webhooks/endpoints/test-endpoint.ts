@@ -9,33 +9,33 @@ import type { Cipher } from "../../ports/vault.ts";
 import { SendFailed, type WebhookRequest, type WebhookSender } from "../../ports/webhook-sender.ts";
 import { dispatchLimits } from "../deliveries/dispatch.ts";
 import { messageTo, type Recipient } from "../deliveries/message.ts";
-import type { EndpointTrial, TestEndpoint } from "../schema.ts";
+import type { EndpointTestResult, TestEndpoint } from "../schema.ts";
 import { hideHeaders, openHeaders } from "./headers.ts";
 import { findEndpoint } from "./service.ts";
 
-type With = { clientId: string; ring: Cipher; sender: WebhookSender };
-type Asked = { request: WebhookRequest; own: Record<string, string> };
+type Dependencies = { clientId: string; cipher: Cipher; sender: WebhookSender };
+type TestRequest = { request: WebhookRequest; ownHeaders: Record<string, string> };
 
 /**
- * Sends one endpoint the example of an event, signed as a delivery is, and tells what came back. Nothing of it is kept,
- * and an endpoint that is switched off can be tried too: before it is switched on.
+ * Sends an example event to an endpoint, signed like a delivery, and returns the response. Nothing is stored. A disabled
+ * endpoint can be tested too, before it is enabled.
  */
 export function testEndpoint(
   { id, eventType }: TestEndpoint,
-  { clientId, ring, sender }: With,
-): ProviderQuery<Asked, EndpointTrial, EndpointTrial> {
+  { clientId, cipher, sender }: Dependencies,
+): ProviderQuery<TestRequest, EndpointTestResult, EndpointTestResult> {
   return {
     async read(tx) {
       const recipient: Recipient = await findEndpoint(tx, id);
-      const request = messageTo(recipient, exampleFor(clientId, id, eventType), ring, new Date());
-      return { request, own: openHeaders(recipient.headers, id, ring) };
+      const request = messageTo(recipient, exampleEvent(clientId, id, eventType), cipher, new Date());
+      return { request, ownHeaders: openHeaders(recipient.headers, id, cipher) };
     },
-    execute: (asked, { signal }) => send(sender, asked, signal),
-    record: async (_tx, _asked, got) => got,
+    execute: (test, { signal }) => send(sender, test, signal),
+    record: async (_tx, _test, result) => result,
   };
 }
 
-function exampleFor(clientId: string, endpointId: string, type: TestEndpoint["eventType"]): Event {
+function exampleEvent(clientId: string, endpointId: string, type: TestEndpoint["eventType"]): Event {
   const data = type === "webhook.test" ? { ...eventExamples[type], id: endpointId } : eventExamples[type];
   return {
     id: newId("event"),
@@ -47,26 +47,33 @@ function exampleFor(clientId: string, endpointId: string, type: TestEndpoint["ev
   };
 }
 
-async function send(sender: WebhookSender, asked: Asked, given: AbortSignal): Promise<EndpointTrial> {
-  const signal = AbortSignal.any([given, AbortSignal.timeout(dispatchLimits.deadlineSeconds * 1000)]);
-  const began = performance.now();
+async function send(sender: WebhookSender, test: TestRequest, outer: AbortSignal): Promise<EndpointTestResult> {
+  const signal = AbortSignal.any([outer, AbortSignal.timeout(dispatchLimits.deadlineSeconds * 1000)]);
+  const startedAt = performance.now();
   try {
-    const { status, latencyMs, response } = await sender.send(asked.request, { signal });
+    const { status, latencyMs, response } = await sender.send(test.request, { signal });
     const delivered = status >= 200 && status < 300;
     const error = status >= 300 && status < 400 ? "redirect_not_followed" : null;
-    return { delivered, status, error, latencyMs, response: hideHeaders(response, asked.own), request: shown(asked) };
+    return {
+      delivered,
+      status,
+      error,
+      latencyMs,
+      response: hideHeaders(response, test.ownHeaders),
+      request: toShown(test),
+    };
   } catch (error) {
     if (!(error instanceof SendFailed)) throw error;
-    const latencyMs = Math.round(performance.now() - began);
-    return { delivered: false, status: null, error: error.reason, latencyMs, response: null, request: shown(asked) };
+    const latencyMs = Math.round(performance.now() - startedAt);
+    return { delivered: false, status: null, error: error.reason, latencyMs, response: null, request: toShown(test) };
   }
 }
 
 const hidden = "[hidden]";
 
-function shown({ request: { url, headers, body }, own }: Asked): EndpointTrial["request"] {
+function toShown({ request: { url, headers, body }, ownHeaders }: TestRequest): EndpointTestResult["request"] {
   const entries = Object.entries(headers).map(([name, value]) => {
-    return [name, name in own || name === "webhook-signature" ? hidden : value] as const;
+    return [name, name in ownHeaders || name === "webhook-signature" ? hidden : value] as const;
   });
   return { url, headers: Object.fromEntries(entries), body };
 }

@@ -5,24 +5,24 @@ import { endpointId, fields } from "../schema.ts";
 
 const which = z.enum(["dead", "missed", "all"]).meta({
   description:
-    "`dead`: its dead letters of types that it wants. `missed`: events that were never queued for it, as while it was switched off. `all`: every event that it wants.",
+    "`dead`: its dead letters. `missed`: events that were never queued for it, because it was disabled. `all`: every event. Each includes only types that the endpoint subscribes to.",
   examples: ["dead"],
 });
 
 export const StartReplay = z.strictObject({
   id: endpointId,
   which,
-  since: TimestampInput.optional().meta({
+  createdAfter: TimestampInput.optional().meta({
     description:
-      "Events of this moment or later. Left out: with `missed`, since it was switched off; with `dead`, of the last 30 days.",
+      "Events created at this time or later. Default: with `missed`, when the endpoint was disabled; with `dead`, 30 days ago. Required with `all`.",
     examples: ["2026-11-01T00:00:00Z"],
   }),
-  until: TimestampInput.optional().meta({
-    description: "Events before this moment. Left out, or later than now: until now.",
+  createdBefore: TimestampInput.optional().meta({
+    description: "Events created before this time. Default and maximum: now.",
     examples: ["2026-11-22T10:15:30Z"],
   }),
   eventTypes: fields.eventTypes.optional().meta({
-    description: "Of those that the endpoint wants now, these alone.",
+    description: "Only these types, among those that the endpoint subscribes to now.",
     examples: [["call.*"]],
   }),
 });
@@ -32,26 +32,26 @@ export const ReplayId = z.strictObject({ id: Id("replay", examples.replay) });
 export const ListReplays = z.strictObject({ ...PageInput, id: endpointId });
 export type ListReplays = z.output<typeof ListReplays>;
 
-const counted = z.int().meta({ examples: [120] });
+const deliveryCount = z.int().meta({ examples: [120] });
 
 export const Replay = z
   .object({
     id: Id("replay", examples.replay),
     endpointId,
     which,
-    since: Timestamp,
-    until: Timestamp,
+    createdAfter: Timestamp,
+    createdBefore: Timestamp,
     eventTypes: z
       .array(z.string())
       .nullable()
       .meta({ examples: [["call.*"]] }),
     status: z.enum(["running", "completed", "cancelled"]).meta({
-      description: "`completed`: all of it is queued; `progress` says what becomes of it.",
+      description: "`completed`: all deliveries are queued; `progress` counts their results.",
       examples: ["running"],
     }),
-    queued: z.int().meta({ description: "Deliveries that it has queued so far.", examples: [120] }),
-    progress: z.object({ delivered: counted, dead: counted, pending: counted }).meta({
-      description: "How the deliveries stand now that no later replay has sent.",
+    queued: z.int().meta({ description: "Deliveries that this replay has queued so far.", examples: [120] }),
+    progress: z.object({ delivered: deliveryCount, dead: deliveryCount, pending: deliveryCount }).meta({
+      description: "The current statuses of these deliveries, without those that a later replay has sent.",
       id: "WebhookReplayProgress",
     }),
     createdAt: Timestamp,

@@ -3,6 +3,7 @@ import type { Tx } from "../../../db/client.ts";
 import { newId } from "../../../db/ids.ts";
 import { enqueue } from "../../../db/queue.ts";
 import { deliveries, webhookReplays } from "../../../db/schema/events.ts";
+import { dbNow } from "../../../db/time.ts";
 import { ApiError } from "../../core/errors.ts";
 import { toIso, toIsoOrNull } from "../../core/fields.ts";
 import { type ListKey, readCursor, toPage } from "../../core/pagination.ts";
@@ -16,70 +17,68 @@ const deadForDays = 30;
 const longestDays = 90;
 
 /**
- * What is missed begins a little before the endpoint was switched off, and ends a little after it was switched on: an
- * event of just before may have been fanned out just after, and the instant of switching on is earlier than its commit.
- * What was queued all the same is not queued twice.
+ * Margins of the missed range. An event created shortly before the endpoint was disabled may have been fanned out after it,
+ * and the recorded time of enabling is earlier than its commit. Events that were queued anyway are not queued twice.
  */
 const beforeMs = 15 * 60_000;
 const afterMs = 60_000;
 
 const notFound = (id: string) => new ApiError("replay_not_found", `There is no replay ${id}.`);
 
-/** Begins to send events or deliveries once more; a job takes them piece by piece. One at a time per endpoint. */
+/** Starts to send events or deliveries again. A job does the work in batches. One replay per endpoint at a time. */
 export async function startReplay(tx: Tx, input: StartReplay): Promise<Replay> {
   const endpoint = await lockEndpoint(tx, input.id);
   if (endpoint.status === "disabled") throw new ApiError("webhook_disabled");
-  await refuseSecond(tx, endpoint.id);
+  await refuseSecondReplay(tx, endpoint.id);
   const { which, eventTypes = null } = input;
-  const range = rangeOf(input, endpoint, await clockOf(tx));
+  const range = rangeOf(input, endpoint, await readDbTime(tx));
   const [made] = await tx
     .insert(webhookReplays)
     .values({ id: newId("replay"), endpointId: endpoint.id, which, eventTypes, ...range })
     .returning();
   await enqueue(tx, "webhooks.replay", { replayId: made!.id }, { key: made!.id });
-  return onTheWire(made!, nothing);
+  return toReplay(made!, noProgress);
 }
 
-async function refuseSecond(tx: Tx, endpointId: string) {
+async function refuseSecondReplay(tx: Tx, endpointId: string) {
   const running = and(eq(webhookReplays.endpointId, endpointId), eq(webhookReplays.status, "running"));
   const [other] = await tx.select().from(webhookReplays).where(running);
   if (!other) return;
-  const message = `${other.id} is running.`;
-  throw new ApiError("replay_running", undefined, { details: [{ path: "", message }] });
+  const detail = { path: "replays", id: other.id, message: `The replay ${other.id} is running.` };
+  throw new ApiError("replay_running", undefined, { details: [detail] });
 }
 
-/** The database's: it has written since when and until when the endpoint was off. */
-async function clockOf(tx: Tx): Promise<Date> {
+/** The database's clock, because it also set the times when the endpoint was disabled and enabled. */
+async function readDbTime(tx: Tx): Promise<Date> {
   const [row] = await tx.execute<{ now: string }>(sql`select clock_timestamp()::text as now`);
   return new Date(row!.now);
 }
 
-/** Until now at most: what is stated while the endpoint is on, its own job queues. */
-function rangeOf({ which, since, until }: StartReplay, endpoint: EndpointRow, now: Date) {
-  const asked = until === undefined ? defaultUntil(which, endpoint) : new Date(until);
-  const end = asked && asked < now ? asked : now;
-  const begin = since === undefined ? defaultSince(which, endpoint, end) : new Date(since);
-  if (begin === null) throw refused("since", sayWhen[which === "all" ? "all" : "missed"]);
-  if (begin >= end) throw refused("since", "This is not before `until`, or not before now.");
-  if (end.getTime() - begin.getTime() > longestDays * dayMs)
-    throw refused("since", `A replay reaches over ${longestDays} days at most. Replay the rest after it.`);
-  return { since: begin, until: end };
+/** Ends now at the latest: events created while the endpoint is enabled are queued by their own job. */
+function rangeOf({ which, createdAfter, createdBefore }: StartReplay, endpoint: EndpointRow, dbTime: Date) {
+  const requestedEnd = createdBefore === undefined ? defaultEnd(which, endpoint) : new Date(createdBefore);
+  const end = requestedEnd && requestedEnd < dbTime ? requestedEnd : dbTime;
+  const start = createdAfter === undefined ? defaultStart(which, endpoint, end) : new Date(createdAfter);
+  if (start === null) throw ApiError.invalid("createdAfter", startRequired[which === "all" ? "all" : "missed"]);
+  if (start >= end) throw ApiError.invalid("createdAfter", "This must be before `createdBefore` and before now.");
+  if (end.getTime() - start.getTime() > longestDays * dayMs)
+    throw ApiError.invalid(
+      "createdAfter",
+      `A replay covers ${longestDays} days at most. Start another replay for the rest.`,
+    );
+  return { createdAfter: start, createdBefore: end };
 }
 
-const sayWhen = {
-  all: "Say since when: `all` takes what was delivered too.",
-  missed: "Say since when: this endpoint has missed nothing by being switched off.",
+const startRequired = {
+  all: "This is required with `all`, which also sends events that were delivered.",
+  missed: "This is required: the endpoint has missed no events.",
 };
 
-function refused(path: string, message: string) {
-  return new ApiError("input_invalid", `${path}: ${message}`, { details: [{ path, message }] });
-}
-
-function defaultUntil(which: StartReplay["which"], { missedUntil }: EndpointRow): Date | null {
+function defaultEnd(which: StartReplay["which"], { missedUntil }: EndpointRow): Date | null {
   return which === "missed" && missedUntil ? new Date(missedUntil.getTime() + afterMs) : null;
 }
 
-function defaultSince(which: StartReplay["which"], { missedSince, createdAt }: EndpointRow, end: Date): Date | null {
+function defaultStart(which: StartReplay["which"], { missedSince, createdAt }: EndpointRow, end: Date): Date | null {
   if (which === "dead") return new Date(end.getTime() - deadForDays * dayMs);
   if (which === "all" || missedSince === null) return null;
   const earliest = Math.max(createdAt.getTime(), end.getTime() - longestDays * dayMs);
@@ -106,7 +105,7 @@ export async function getReplay(tx: Tx, id: string): Promise<Replay> {
   return found;
 }
 
-/** Queues no more. What it has queued already goes its way. */
+/** Stops queueing. Deliveries that are already queued are still sent. */
 export async function cancelReplay(tx: Tx, id: string): Promise<Replay> {
   const [found] = await tx.select().from(webhookReplays).where(eq(webhookReplays.id, id)).for("update");
   if (!found) throw notFound(id);
@@ -116,11 +115,13 @@ export async function cancelReplay(tx: Tx, id: string): Promise<Replay> {
 }
 
 export async function endReplay(tx: Tx, id: string, status: "completed" | "cancelled") {
-  const now = sql`clock_timestamp()`;
-  await tx.update(webhookReplays).set({ status, updatedAt: now, finishedAt: now }).where(eq(webhookReplays.id, id));
+  await tx
+    .update(webhookReplays)
+    .set({ status, updatedAt: dbNow(), finishedAt: dbNow() })
+    .where(eq(webhookReplays.id, id));
 }
 
-const nothing: Replay["progress"] = { delivered: 0, dead: 0, pending: 0 };
+const noProgress: Replay["progress"] = { delivered: 0, dead: 0, pending: 0 };
 
 async function withProgress(tx: Tx, rows: ReplayRow[]): Promise<Replay[]> {
   if (rows.length === 0) return [];
@@ -132,17 +133,17 @@ async function withProgress(tx: Tx, rows: ReplayRow[]): Promise<Replay[]> {
     .groupBy(deliveries.replayId, deliveries.status);
   return rows.map((row) => {
     const own = counts.filter(({ replayId }) => replayId === row.id).map(({ status, n }) => [status, n] as const);
-    return onTheWire(row, { ...nothing, ...Object.fromEntries(own) });
+    return toReplay(row, { ...noProgress, ...Object.fromEntries(own) });
   });
 }
 
-function onTheWire(row: ReplayRow, progress: Replay["progress"]): Replay {
+function toReplay(row: ReplayRow, progress: Replay["progress"]): Replay {
   return {
     id: row.id,
     endpointId: row.endpointId,
     which: row.which,
-    since: toIso(row.since),
-    until: toIso(row.until),
+    createdAfter: toIso(row.createdAfter),
+    createdBefore: toIso(row.createdBefore),
     eventTypes: row.eventTypes,
     status: row.status,
     queued: row.queued,

@@ -97,8 +97,8 @@ export const webhooks: Noun = {
     "webhooks.test": ({ own }) => ({ id: own.endpoint, eventType: "call.ended" }),
     "webhooks.replay": async ({ h, own }) => {
       await endReplays(h, own.endpoint!);
-      const [since, until] = ["2026-11-01T00:00:00Z", "2026-11-22T10:15:30Z"];
-      return { id: own.endpoint, which: "missed", since, until, eventTypes: ["call.*"] };
+      const [createdAfter, createdBefore] = ["2026-11-01T00:00:00Z", "2026-11-22T10:15:30Z"];
+      return { id: own.endpoint, which: "missed", createdAfter, createdBefore, eventTypes: ["call.*"] };
     },
     "webhooks.replays.list": ({ own }) => ({ ...page, id: own.endpoint }),
     "webhooks.replays.get": ({ own }) => ({ id: own.replay }),
@@ -122,8 +122,8 @@ const chosen = (own: Things) => ({
   subjectId: own.agent,
   lastStatus: 503,
   lastError: "timeout",
-  since: "2026-11-01T00:00:00Z",
-  until: "2099-01-01T00:00:00Z",
+  createdAfter: "2026-11-01T00:00:00Z",
+  createdBefore: "2099-01-01T00:00:00Z",
 });
 
 async function makeEndpoint(h: House, who: SeededClient): Promise<string> {
@@ -148,7 +148,7 @@ async function endReplays(h: House, endpoint: string) {
 async function makeReplay(h: House, { clientId }: SeededClient, endpoint: string): Promise<string> {
   await endReplays(h, endpoint);
   const id = newId("replay");
-  await h.owner`insert into webhook_replays (client_id, id, endpoint_id, which, since, until)
+  await h.owner`insert into webhook_replays (client_id, id, endpoint_id, which, created_after, created_before)
     values (${clientId}, ${id}, ${endpoint}, 'dead', now() - interval '1 day', now())`;
   return id;
 }

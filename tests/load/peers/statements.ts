@@ -32,7 +32,7 @@ export function statements(sql: postgres.Sql, clientId: string) {
     async webhook(id: string) {
       const [row] = await sql`
         select id, url, description, event_types as "eventTypes", status, payload, signing, public_key as "publicKey",
-          header_names as "headerNames", rate_per_second as "ratePerSecond", disabled_reason as "disabledReason",
+          header_names as "headerNames", rate_per_second as "ratePerSecond", disabled_code as "disabledCode",
           disabled_at as "disabledAt", missed_since as "missedSince", missed_until as "missedUntil",
           consecutive_failures as "consecutiveFailures", failing_since as "failingSince", last_success_at as "lastSuccessAt",
           last_failure_at as "lastFailureAt", created_at as "createdAt", updated_at as "updatedAt"

@@ -21,7 +21,7 @@ const Agent = z.object({
 const Webhook = z.object({
   ...{ id: z.string(), url: z.string(), description: text, eventTypes: z.array(z.string()), status: z.string() },
   ...{ payload: z.string(), signing: z.string(), publicKey: text, headerNames: z.array(z.string()) },
-  ...{ ratePerSecond: whole, disabledReason: text, disabledAt: time, missedSince: time, missedUntil: time },
+  ...{ ratePerSecond: whole, disabledCode: text, disabledAt: time, missedSince: time, missedUntil: time },
   ...{ consecutiveFailures: z.int(), failingSince: time, lastSuccessAt: time, lastFailureAt: time },
   ...{ createdAt: z.date(), updatedAt: z.date() },
 });

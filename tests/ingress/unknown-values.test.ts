@@ -5,8 +5,8 @@ import { phone, startTestApp, until } from "../support/app.ts";
 import { callRow, expectSoundBooks, finished, inTime, makeAgent, platformAccount, storyOf } from "../support/calls.ts";
 
 /*
- * A provider may use a word tomorrow that is in none of our lists. It is kept as received, and mapped to what commits us to
- * least; it is told to the operator; and nothing waits for it for ever.
+ * A provider may send a value that is in none of our lists. It is stored as received and mapped to the least specific value.
+ * The operator gets an alert, and no resource waits for it.
  */
 
 const carrier = telnyxAccount();
@@ -35,7 +35,7 @@ async function place(medium: object = phone("+14155550015")) {
   return body.data.id as string;
 }
 
-/** As the provider would show it, in its own words, but for those that are new. */
+/** A call as the provider returns it, with unknown values. */
 async function upstreamOf(id: string, ended: boolean): Promise<Upstream> {
   const { provider_call_id } = await callRow(h, id);
   if (ended) {
@@ -76,8 +76,8 @@ async function expectAlert(name: string, field: string, word: string) {
   expect(health.body.unknownProviderWords[`${name} ${field}: ${word}`]).toBeGreaterThan(0);
 }
 
-describe("an end reason that nobody has heard", () => {
-  test("in a webhook: the call ends, is read and billed, and keeps the word", async () => {
+describe("an unknown end reason", () => {
+  test("in a webhook: the call ends, is read and billed, and keeps the value", async () => {
     await h.simulator.faults({ webhooks: { lose: everything } });
     const id = await place();
     const ended = await upstreamOf(id, true);
@@ -97,7 +97,7 @@ describe("an end reason that nobody has heard", () => {
     await expectSoundBooks(h);
   });
 
-  test("when the provider is asked: refresh and hang-up answer, and the call ends", async () => {
+  test("in a response of the provider: refresh and hangup work, and the call ends", async () => {
     await h.simulator.faults({ webhooks: { lose: everything } });
     const id = await place();
     await until(async () => (await h.post(`/calls/${id}/refresh`)).body.data.status === "active");
@@ -114,7 +114,7 @@ test.for([
   ["with an amount", "12s", 12],
   ["without one", null, 0],
 ] as const)(
-  "a billing status that nobody has heard, %s: the call is billed, and nothing stays held",
+  "an unknown billing status, %s: the call is billed, and no credits stay held",
   async ([, billedDuration, seconds]) => {
     await h.simulator.faults({ webhooks: { lose: everything } });
     const id = await place();
@@ -127,7 +127,7 @@ test.for([
   },
 );
 
-test("an event, a medium, a reason of SIP and fields that nobody has heard: what is known of the call is applied", async () => {
+test("an unknown event, medium, SIP reason and fields: the known parts are applied", async () => {
   await h.simulator.faults({ webhooks: { lose: everything } });
   const id = await place(phone("+14155550014"));
   const { provider_call_id } = await callRow(h, id);
@@ -148,7 +148,7 @@ test("an event, a medium, a reason of SIP and fields that nobody has heard: what
   expect(await storyOf(h, id)).toContain("call.ended");
 });
 
-test("a role that nobody has heard: its message stands in the transcript", async () => {
+test("an unknown role: its message is in the transcript", async () => {
   const { listMessages } = provider;
   const { ultravox } = await import("../../server/adapters/ultravox/index.ts");
   const { createServer } = await import("node:http");
@@ -176,7 +176,7 @@ test("a role that nobody has heard: its message stands in the transcript", async
   }
 });
 
-test("a status of a source that nobody has heard is one more way of not being ready", async () => {
+test("an unknown status of a source counts as not ready", async () => {
   const { ultravox } = await import("../../server/adapters/ultravox/index.ts");
   const { createServer } = await import("node:http");
   const source = { sourceId: "s", name: "n", stats: { status: "SOURCE_STATUS_HALF_BAKED", numDocs: 2 } };
@@ -207,7 +207,7 @@ describe("Telnyx", () => {
   }
   const legsOf = async (id: string) => (await h.get(`/calls/${id}/legs`)).body.data;
 
-  test("a status, a direction and a cause that nobody has heard: the leg is kept, and its end is its end", async () => {
+  test("an unknown status, direction and cause: the leg is stored, and its end is recorded", async () => {
     const id = await place({ ...phone("+14155550014"), carrier: "telnyx" });
     await knock(texmlStatus({ callSid: "leg-a", status: "levitating", sequence: 0 }), id);
     const more = { direction: "sideways", from: "+14155550199", to: "+14155550014" };
@@ -228,7 +228,7 @@ describe("Telnyx", () => {
     await expectAlert("telnyx", "hangup_cause", "cosmic_ray");
   });
 
-  test("a kind of event that nobody has heard is kept, and asks nothing of us", async () => {
+  test("an unknown event type is stored without further work", async () => {
     const id = await place({ ...phone("+14155550014"), carrier: "telnyx" });
     await knock(callControl({ type: "call.levitated", callControlId: "leg-c", callId: id }), id);
     const row = await until(async () => {
@@ -239,7 +239,7 @@ describe("Telnyx", () => {
   });
 });
 
-test("Stripe: a kind of event, a version and fields that nobody has heard are kept", async () => {
+test("Stripe: an unknown event type, version and fields are stored", async () => {
   const body = JSON.stringify({ id: "evt_x1", type: "moon.phase_changed", api_version: "2099-01-01", mood: "good" });
   const at = Math.floor(Date.now() / 1000);
   const signature = createHmac("sha256", stripeSecret).update(`${at}.${body}`).digest("hex");
@@ -256,11 +256,11 @@ test("Stripe: a kind of event, a version and fields that nobody has heard are ke
   expect(row!.status).toBe("ignored");
 });
 
-test("what is no word of a list does not come into a log", async () => {
+test("a free text in place of a list value is not logged", async () => {
   await h.simulator.faults({ webhooks: { lose: everything } });
   const id = await place();
   const ended = await upstreamOf(id, true);
-  await tell("call.ended", { ...ended, endReason: "the person said: my number is +14155550177" });
+  await tell("call.ended", { ...ended, endReason: "my number is +14155550177" });
   await until(async () => (await callRow(h, id)).status === "ended");
   expect(alerts().some(({ word }) => word === "(not a word)")).toBe(true);
   expect(log.join("")).not.toContain("4155550177");

@@ -1,1 +1,0 @@
-export { type AddressRules, isPublicAddress, objectionTo } from "../../ports/addresses.ts";
