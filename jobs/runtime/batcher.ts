@@ -1,64 +1,64 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { faultOf } from "./set-apart.ts";
+import { causeKindOf } from "./set-apart.ts";
 
 type Options<I, O> = {
-  /** Does a batch together, all of it or none; answers in the order asked. */
+  /** Processes a batch, all of it or none; returns the results in the order of the items. */
   work: (batch: I[]) => Promise<O[]>;
-  /** How long the first of a batch waits for others. While all the batches that may be under way are, it waits for one of them. */
+  /** How long the first item of a batch waits for others. At the limit of concurrent batches it waits for one of them. */
   waitMs: number;
-  /** While batches take longer than `waitMs`, it waits as long as the last one took, but no longer than this. */
-  longestWaitMs?: number;
-  most: number;
-  atOnce: number;
+  /** While batches take longer than `waitMs`, the first item waits as long as the last batch took, up to this. */
+  maxWaitMs?: number;
+  maxItems: number;
+  maxBatches: number;
 };
 
-type Waiting<I, O> = { item: I; resolve: (answer: O) => void; reject: (error: unknown) => void };
+type Waiting<I, O> = { item: I; resolve: (result: O) => void; reject: (error: unknown) => void };
 
 /**
- * Brings together what many jobs ask in the same moment: one round trip and one commit for all of them. One that the
- * database cannot bear does not take its neighbours with it: the batch is done again in halves until it stands alone.
+ * Batches what many jobs need at the same moment: one round trip and one commit for all of them. An item that the
+ * database refuses does not fail the others: the batch is run again in halves, until that item is alone.
  */
 export function createBatcher<I, O>(options: Options<I, O>): (item: I) => Promise<O> {
-  const { work, waitMs, longestWaitMs = waitMs, most, atOnce } = options;
-  const line: Waiting<I, O>[] = [];
-  let underWay = 0;
+  const { work, waitMs, maxWaitMs = waitMs, maxItems, maxBatches } = options;
+  const queue: Waiting<I, O>[] = [];
+  let running = 0;
   let isWaiting = false;
-  let tookMs = 0;
+  let lastMs = 0;
 
   async function send() {
-    underWay++;
+    running++;
     isWaiting = true;
-    if (line.length < most) await sleep(Math.min(Math.max(waitMs, tookMs), longestWaitMs));
+    if (queue.length < maxItems) await sleep(Math.min(Math.max(waitMs, lastMs), maxWaitMs));
     isWaiting = false;
-    const began = performance.now();
-    await settle(line.splice(0, most), work);
-    tookMs = performance.now() - began;
-    underWay--;
-    if (line.length > 0 && !isWaiting) void send();
+    const startedAt = performance.now();
+    await runBatch(queue.splice(0, maxItems), work);
+    lastMs = performance.now() - startedAt;
+    running--;
+    if (queue.length > 0 && !isWaiting) void send();
   }
 
   return (item) =>
     new Promise<O>((resolve, reject) => {
-      line.push({ item, resolve, reject });
-      if (!isWaiting && underWay < atOnce) void send();
+      queue.push({ item, resolve, reject });
+      if (!isWaiting && running < maxBatches) void send();
     });
 }
 
-async function settle<I, O>(batch: Waiting<I, O>[], work: Options<I, O>["work"]): Promise<void> {
+async function runBatch<I, O>(batch: Waiting<I, O>[], work: Options<I, O>["work"]): Promise<void> {
   if (batch.length === 0) return;
   try {
-    const answers = await work(batch.map(({ item }) => item));
-    for (const [place, { resolve }] of batch.entries()) resolve(answers[place]!);
+    const results = await work(batch.map(({ item }) => item));
+    for (const [index, { resolve }] of batch.entries()) resolve(results[index]!);
   } catch (error) {
-    if (batch.length === 1 || !isOfTheData(error)) {
+    if (batch.length === 1 || !isRowError(error)) {
       for (const { reject } of batch) reject(error);
       return;
     }
     const middle = Math.ceil(batch.length / 2);
-    await settle(batch.slice(0, middle), work);
-    await settle(batch.slice(middle), work);
+    await runBatch(batch.slice(0, middle), work);
+    await runBatch(batch.slice(middle), work);
   }
 }
 
-/** What one row can do, and would do to each of its neighbours. All else would meet each of them alone. */
-export const isOfTheData = (error: unknown): boolean => faultOf(error) === "row";
+/** An error that one row causes, and that would fail every batch with it. Other errors would fail each row alone. */
+export const isRowError = (error: unknown): boolean => causeKindOf(error) === "row";

@@ -335,7 +335,7 @@ describe("many at a time", () => {
   test("one that the database cannot bear does not take its neighbours with it", async () => {
     const seen: number[] = [];
     const divide = createBatcher({
-      ...{ waitMs: 1, most: 50, atOnce: 1 },
+      ...{ waitMs: 1, maxItems: 50, maxBatches: 1 },
       work: (batch: number[]) =>
         db.asSystem(async (tx) => {
           const rows = await tx.execute<{ n: number }>(
@@ -355,7 +355,7 @@ describe("many at a time", () => {
   test("when the database is away everybody in a batch hears of it at once", async () => {
     let tries = 0;
     const ask = createBatcher({
-      ...{ waitMs: 1, most: 50, atOnce: 1 },
+      ...{ waitMs: 1, maxItems: 50, maxBatches: 1 },
       work: async () => {
         tries++;
         throw Object.assign(new Error("connection refused"), { code: "ECONNREFUSED" });
