@@ -9,7 +9,7 @@ import type { Providers } from "../routers/ports/index.ts";
 import { ownAccounts } from "./adapters/client-accounts.ts";
 import { eventBridge } from "./adapters/event-bus-eventbridge.ts";
 import { type FileStore, noFiles, s3Files } from "./adapters/files-s3.ts";
-import { closeConnections } from "./adapters/http/client.ts";
+import { closeConnections } from "./adapters/http/connections.ts";
 import { guardedFetch } from "./adapters/http/guarded-fetch.ts";
 import { countUnknownWords } from "./adapters/shared/unknown-words.ts";
 import { stripe } from "./adapters/stripe-webhook.ts";

@@ -4,7 +4,9 @@ import { createServer as createTcpServer, type Socket } from "node:net";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { ProviderError } from "../../routers/ports/provider-error.ts";
 import type { AgentTemplate, CallRequest, Ultravox } from "../../routers/ports/ultravox.ts";
-import { type Attempt, closeConnections, retryAfter } from "../../server/adapters/http/client.ts";
+import type { Attempt } from "../../server/adapters/http/client.ts";
+import { closeConnections } from "../../server/adapters/http/connections.ts";
+import { retryAfter } from "../../server/adapters/http/retry-after.ts";
 import { type UltravoxOptions, ultravox } from "../../server/adapters/ultravox/index.ts";
 import { verifyUltravoxSignature } from "../../server/adapters/ultravox/webhook.ts";
 

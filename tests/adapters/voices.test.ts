@@ -4,7 +4,7 @@ import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { startUltravox } from "../../dev/simulators/ultravox/index.ts";
 import { ProviderError } from "../../routers/ports/provider-error.ts";
 import { genericDefinition, keyedDefinition, plainDefinition } from "../../routers/voices/definition.ts";
-import { closeConnections } from "../../server/adapters/http/client.ts";
+import { closeConnections } from "../../server/adapters/http/connections.ts";
 import { ultravox } from "../../server/adapters/ultravox/index.ts";
 import { ultravoxContract } from "../contract/validator.ts";
 import { wavFile } from "../support/audio.ts";
