@@ -1,4 +1,5 @@
 import { ConnectionLost, DatabaseBusy, TransactionEnded } from "../../db/client.ts";
+import { isRowSqlState } from "../../db/row-errors.ts";
 import { ProviderError } from "../../routers/ports/provider-error.ts";
 import { keepApart, type Subject } from "../../routers/set-apart/service.ts";
 import { Fenced } from "./fence.ts";
@@ -81,8 +82,8 @@ export function causeKindOf(error: unknown): "row" | "doubtful" | "ours" {
   if (cause.name === "AbortError" || cause.name === "TimeoutError") return "ours";
   if (!("code" in cause)) return "row";
   const code = String(cause.code);
-  // Data exceptions, constraints, and limits of one value. ERR_: Node's, about an argument.
-  if (/^(22|23|54)[0-9A-Z]{3}$|^ERR_/.test(code)) return "row";
+  // ERR_: an error of Node's about an argument.
+  if (isRowSqlState(code) || code.startsWith("ERR_")) return "row";
   return code.startsWith("P0") ? "doubtful" : "ours";
 }
 

@@ -285,6 +285,11 @@ export class ApiError extends TRPCError {
     const wait = retryAfterSeconds ?? (this.status === 503 ? comeAgainSeconds : undefined);
     this.retryAfterSeconds = wait === undefined ? undefined : Math.max(1, wait);
   }
+
+  /** `input_invalid` for one field. `path` is the field's path with dots, as in `steps.0.url`. */
+  static invalid(path: string, message: string): ApiError {
+    return new ApiError("input_invalid", `${path || "The body"}: ${message}`, { details: [{ path, message }] });
+  }
 }
 
 /** What went wrong, as the world may hear it. A bug becomes `internal_error` and keeps its cause for the log alone. */
