@@ -72,7 +72,7 @@ export function createPatchbayClient({ url, token, apiKey, clientId, fetch: cust
           }),
           false: splitLink({
             condition: ({ path }) => streaming.has(path),
-            true: httpBatchStreamLink({ ...common, maxItems: 1, headers }), // a connection of its own, which the reader may close
+            true: httpBatchStreamLink({ ...common, maxItems: 1, headers }), // a separate connection, which the reader may close
             false: httpBatchLink({ ...common, maxItems: 10, headers }),
           }),
         }),

@@ -72,7 +72,7 @@ export const compare: Task<"agents.compare"> = {
     }
   },
 
-  /** A key of its own: a change that has queued another job meanwhile does not wait for this one's hour. */
+  /** A separate key: a change that has queued another job meanwhile does not wait for this one's hour. */
   async onExhausted({ agentId, resend }, ctx) {
     if (!resend) return;
     const later = { key: `${agentId}:resend:later`, delaySeconds: 3600 };

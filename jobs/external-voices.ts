@@ -16,7 +16,7 @@ import { externalOf, type VoiceRow } from "../routers/voices/row.ts";
 import { StepRefused } from "./runtime/step-refused.ts";
 import type { JobContext } from "./runtime/task.ts";
 
-/** What the provider objects, or null: it has the voice, is unavailable, or the client has no key of its own. */
+/** What the provider objects, or null: it has the voice, is unavailable, or the client has no own key. */
 export async function isVoiceUnknown(ctx: JobContext, row: VoiceRow, deadline: Deadline): Promise<string | null> {
   const { voiceId } = externalOf(row);
   const cipher = await cipherOf(ctx, row);

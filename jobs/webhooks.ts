@@ -94,7 +94,7 @@ const recordBudgetMs = 30_000;
 const recordRetryMs = 250;
 
 /**
- * Records the result of an attempt. The receiver has the message already: if the job gave up because the database is
+ * Records the result of an attempt. The receiver has the message already: if the job stopped retrying because the database is
  * unavailable, the message would be sent twice. So the write is retried for as long as the admission lasts; the claim
  * prevents a second write after an earlier one has committed. Then the free slot is given to the next due delivery of the
  * endpoint. The job does not wait for that: if it fails, the sweep does it.

@@ -9,7 +9,7 @@ export type JwtOptions = {
   jwksUri?: string | undefined;
   /** Tolerated clock difference: at most 60. */
   leewaySeconds?: number;
-  /** After an unknown key id, the key set is not fetched again for so long. */
+  /** After an unknown key id, the key set is not fetched again for this time. */
   cooldownMs?: number;
   now?: () => Date;
 };

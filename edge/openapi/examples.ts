@@ -95,7 +95,7 @@ function mergedExample(parts: JsonSchema[], components: Components, within: read
   return Object.assign({}, ...parts.map((part) => exampleOf(part, components, within)));
 }
 
-/** The example, with the given values in place of its own: field by field, and item by item. */
+/** The example, with the given values inserted: field by field, and item by item. */
 export function overlaid(example: unknown, otherwise: unknown): unknown {
   if (otherwise === undefined) return example;
   if (Array.isArray(example) && Array.isArray(otherwise)) {

@@ -3,7 +3,7 @@ import type { OutgoingHttpHeaders, ServerResponse } from "node:http";
 import type { Chunks } from "../../routers/core/reply.ts";
 import { CallerGone } from "./body.ts";
 
-/** A stream without progress for so long is closed, whichever side is slow. */
+/** A stream without progress for this time is closed, whether the reader or the source is slow. */
 const idleMs = 60_000;
 
 type Stream = {

@@ -25,7 +25,7 @@ const maxApart = 100;
 
 /**
  * Runs a batch of a system loop so that one bad row does not stop the others. A failed batch is split in halves. A row
- * that fails alone is tried once more and then set apart, for an operator to look at. An error that no row causes, such
+ * that fails alone is tried again and then set apart, for an operator to look at. An error that no row causes, such
  * as an unreachable database, is thrown: then no more rows are set apart, and the loop runs again later.
  */
 export async function eachOrApart<R>(ctx: SystemWork, batch: Batch<R>): Promise<{ done: number; apart: number }> {

@@ -59,9 +59,9 @@ export type TaskDeps = {
 
 type Outcome = "done" | "retry" | "superseded" | "gave_up" | "waits";
 
-/** After so long the work of a suspended client is tried again. */
+/** After this time the work of a suspended client is tried again. */
 const suspendedSeconds = 30;
-/** After so long a job is tried again for which the key service was unavailable. */
+/** After this time a job is tried again for which the key service was unavailable. */
 const keylessSeconds = 15;
 type Read<N extends JobName> = {
   clientId: string | null;

@@ -42,7 +42,7 @@ export type Pool = {
 
 /** Long enough for aborted jobs to stop, and for their rows to be returned to the queue. */
 const abortGraceMs = 5_000;
-/** After so long without a running job, every result is recorded or never will be. */
+/** After this time without a running job, every result is recorded or never will be. */
 const quietMs = 1_500;
 /** The first fetch of jobs must succeed within this, or the pool has not started. */
 const firstFetchMs = 15_000;
@@ -79,7 +79,7 @@ async function runPool({ id, heartbeat, connections, options }: PoolParts): Prom
   const running = new RunningJobs();
   const queue = await startQueue({ id, heartbeat, connections, options }, running, stopping.signal);
   const close = async () => {
-    fence.close(); // a job that runs in spite of the abort can record nothing from here on
+    fence.close(); // a job that ignores the abort can record nothing from here on
     await heartbeat.stop();
     await within(abortGraceMs, connections.end());
   };

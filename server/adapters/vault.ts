@@ -42,11 +42,7 @@ export function openVault({ db, master, previous = [], now = () => performance.n
   const cache = new Map<string, { cipher: Promise<Cipher>; until: number }>();
   let isSweeping = false;
 
-  function masterOf(name: string): Master {
-    const found = masters.get(name);
-    if (found) return found;
-    throw new KeysUnavailable(`A data key was wrapped by ${name}, which is not among the configured master keys.`);
-  }
+  const masterOf = (name: string) => masters.get(name) ?? throwUnknown(name);
 
   async function open(clientId: string, purpose: VaultPurpose): Promise<Cipher> {
     const row = await db.asClient({ clientId }, (tx) => readKey(tx, purpose), { mode: "read" });
@@ -117,6 +113,10 @@ export function openVault({ db, master, previous = [], now = () => performance.n
     /** How many keys are unwrapped in memory. */
     opened: () => cache.size,
   };
+}
+
+function throwUnknown(master: string): never {
+  throw new KeysUnavailable(`A data key was wrapped by ${master}, which is not a configured master key.`);
 }
 
 async function readKey(tx: Tx, purpose: VaultPurpose) {

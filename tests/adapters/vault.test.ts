@@ -282,7 +282,7 @@ describe("a new master key", () => {
     for (const clientId of clients) await openVault({ db, master: a }).vault.keys(clientId, purpose);
     await owner`update data_keys set master = 'local:lost' where client_id = ${clients[1]!}`;
     const { masterKeys } = openVault({ db, master: b, previous: [a] });
-    await expect(run(masterKeys)).rejects.toThrow("1 data keys could not be wrapped anew");
+    await expect(run(masterKeys)).rejects.toThrow("1 data keys could not be wrapped by the present master key");
     const masters = (await rows()).map((row) => row.master);
     expect(masters.filter((name) => name === b.name)).toHaveLength(2);
     expect(masters).toContain("local:lost");
@@ -300,7 +300,7 @@ describe("a new master key", () => {
         return both.masterKeys.rewrap(key);
       },
     };
-    await expect(run(failing)).rejects.toThrow("could not be wrapped anew");
+    await expect(run(failing)).rejects.toThrow("could not be wrapped by the present master key");
     const masters = new Set((await rows()).map((row) => row.master));
     expect([...masters].toSorted()).toEqual([`kms:${keyId}`, a.name].toSorted());
   });
@@ -340,10 +340,10 @@ describe("the house", async () => {
     await h.post("/auth/api-keys", { name: "New", scopes: ["calls:read"] }, bobs);
     const waiting = await until(async () => {
       const [row] =
-        await h.owner`select state, attempts, last_error from deliveries where client_id = ${h.bob.clientId}`;
+        await h.owner`select status, attempts, last_error from deliveries where client_id = ${h.bob.clientId}`;
       return row?.last_error ? row : null;
     });
-    expect(waiting).toMatchObject({ state: "pending", attempts: 0, last_error: "key_unavailable" });
+    expect(waiting).toMatchObject({ status: "pending", attempts: 0, last_error: "key_unavailable" });
     standIn.enableKey(houseKey);
   }, 60_000);
 

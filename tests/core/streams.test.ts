@@ -99,7 +99,7 @@ const h = await startTestApp({ router: doors, log });
 const csv = (rows: number) => `number,name\n${Array.from({ length: rows }, (_, n) => `${n + 1},Zoë\n`).join("")}`;
 const clientOf = (key = h.ada.key) =>
   createPatchbayClient({ url: h.url, apiKey: key }) as unknown as ReturnType<typeof createTRPCClient<typeof doors>>;
-const errors = () => log.filter((line) => JSON.parse(line).msg === "a request failed");
+const errors = () => log.filter((line) => JSON.parse(line).msg === "request failed");
 
 /** Asks by hand, and gives the answer as soon as its head is there. */
 async function open(

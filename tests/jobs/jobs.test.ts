@@ -348,7 +348,7 @@ test.each([
     await base.owner`alter table graphile_worker._private_tasks rename to tasks_away`;
     try {
       await base.owner`truncate worker_heartbeats`; // it is taken for dead, and replaced
-      await until("new ones have tried", () => lines.filter(({ msg }) => msg === "pool not started").length >= 3);
+      await until("new ones have tried", () => lines.filter(({ msg }) => msg === "pool not started; will retry").length >= 3);
     } finally {
       await base.owner`alter table graphile_worker.tasks_away rename to _private_tasks`;
     }

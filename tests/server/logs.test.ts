@@ -235,7 +235,7 @@ describe("a fault of ours", () => {
       expect(JSON.stringify(answer.body)).not.toMatch(/column|metadata|select|insert|stack|\.ts|Failed/i);
       const [line, ...more] = logged().filter(({ level, request_id }) => level === "error" && request_id === requestId);
       expect(more).toEqual([]);
-      expect(line).toMatchObject({ msg: "a request failed", code: "internal_error" });
+      expect(line).toMatchObject({ msg: "request failed", code: "internal_error" });
       expect(JSON.stringify(line), "the cause is there for us").toMatch(/column .*metadata.* does not exist/);
     }
     const text = lines.join("\n");

@@ -28,7 +28,7 @@ export function openBreaker(options: { failures?: number; halfOpenAfterMs?: numb
         return await policy.execute(work);
       } catch (error) {
         if (!isBrokenCircuitError(error)) throw error;
-        // cockatiel reads the wall clock: if that is set back, the breaker would stay open for as long.
+        // cockatiel reads the system clock: if that is set back, the breaker would stay open for as long.
         if (performance.now() > halfOpenAt + 1_000) policy = createPolicy();
         return null;
       }

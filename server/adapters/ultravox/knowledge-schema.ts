@@ -17,7 +17,7 @@ const sourceStatuses = {
   SOURCE_STATUS_UPDATING: "updating",
 } as const satisfies Record<string, ProviderSource["status"]>;
 
-/** A missing status means that it has just begun; an unknown one is `other`. */
+/** A missing status means that it is new; an unknown one is `other`. */
 const statusIn = <V>(words: Record<string, V>, word: string | undefined, none: V, other: V, field: string): V =>
   word === undefined ? none : translated(words, word, other, ["ultravox", field]);
 
