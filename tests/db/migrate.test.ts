@@ -49,7 +49,7 @@ test("a second installation on the same server does not shut the first one out, 
   expect(await isLetIn()).toBe(false);
 });
 
-test("a migrated database lets no login create schemas or temporary objects, whatever it allowed before", async () => {
+test("a migrated database lets no login create schemas or temporary objects, even if it allowed that before", async () => {
   const [row] = await base.owner`select current_database() as name`;
   await base.owner.unsafe(`grant create, temporary on database ${row!.name} to public, patchbay_worker`);
   expect(await migrate(String(row!.name), "--take-logins")).toMatchObject({ code: 0 });
