@@ -75,7 +75,7 @@ function refuseQuery(query: string, method: string): void {
 }
 
 function refuseAnything(input: Record<string, unknown>): undefined {
-  const details = Object.keys(input).map((path) => ({ path, message: "Unknown field." }));
+  const details = Object.keys(input).map((path) => ({ path, message: "There is no such field." }));
   if (details.length > 0) throw refusal(details);
 }
 

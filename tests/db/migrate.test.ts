@@ -45,7 +45,7 @@ test("a second installation on the same server does not shut the first one out, 
   expect(refused.err).not.toContain("    at ");
   expect(await isLetIn()).toBe(true);
 
-  expect(await migrate("second", "--take-logins")).toMatchObject({ code: 0, out: "The database is current.\n" });
+  expect(await migrate("second", "--take-logins")).toMatchObject({ code: 0, out: "The database is up to date.\n" });
   expect(await isLetIn()).toBe(false);
 });
 

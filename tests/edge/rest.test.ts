@@ -349,7 +349,7 @@ describe("a query string", () => {
   });
 
   test("refuses a repeated scalar, an unknown name and a broken escape", async () => {
-    expect((await echo("limit=1&limit=2")).error.message).toBe("limit: Give it once.");
+    expect((await echo("limit=1&limit=2")).error.message).toBe("limit: Send it only once.");
     expect((await echo("nope=1&nope=2")).error.details).toEqual([{ path: "nope", message: "There is no such field." }]);
     expect((await echo("name=%zz")).error.code).toBe("input_invalid");
     expect((await call("GET", "/things/types?x=1")).body.error.details[0].path).toBe("x");

@@ -60,7 +60,7 @@ describe("without node_modules", () => {
   test("it migrates, reports its health, and stops on SIGTERM with exit code 0", { timeout: 2 * minutes }, async () => {
     const env = await environment();
     const { stdout } = await start("migrate.js", env).ended;
-    expect(stdout).toContain("The database is current.");
+    expect(stdout).toContain("The database is up to date.");
     const operated = await start("operate.js", env, ["deliveries", "status"]).ended;
     expect(operated).toMatchObject({ code: 0, stdout: expect.stringContaining("Oldest due") });
 

@@ -171,13 +171,13 @@ test("dead shows the dead letters of all clients or of one, within the given hou
   expect(out.trim().split("\n")).toHaveLength(3);
   expect(out).toContain(adas);
   expect(out).not.toContain(bobs);
-  expect((await deliveries("dead", "--hours", "1", "--client", bob)).out).toBe("Nothing was given up in 1 h.\n");
+  expect((await deliveries("dead", "--hours", "1", "--client", bob)).out).toBe("No dead letters in the last 1 h.\n");
 });
 
 describe("used wrongly", () => {
   test("it prints what is wrong, does nothing, and exits with 2", async () => {
     const cases: [string[], string][] = [
-      [["pause", "--reason", "x"], "say where: --all, --client <id> or --endpoint <id>"],
+      [["pause", "--reason", "x"], "Pass --all, --client or --endpoint."],
       [["pause", "--all", "--client", ada, "--reason", "x"], "cannot be used with option"],
       [["pause", "--all"], "required option '--reason <text>' not specified"],
       [["pause", "--all", "--reason", " "], "A sentence of at most 500 characters."],

@@ -133,7 +133,7 @@ test("a process whose logins are refused logs it, and ends when it is stopped", 
 test("a port in use, and a Node that is too old, are reported in a sentence", async () => {
   const taken = await start({ PORT: new URL(h.url).port, HOST: "127.0.0.1" });
   expect(await taken.exited).toBe(1);
-  expect(taken.output.err).toMatch(/^127\.0\.0\.1:\d+ is taken: choose another with HOST and PORT\.\n$/);
+  expect(taken.output.err).toMatch(/^127\.0\.0\.1:\d+ is already in use\. Set HOST or PORT to another value\.\n$/);
   const old = await start({}, [
     "--import",
     "data:text/javascript,Object.defineProperty(process.versions, 'node', { value: '20.20.2' })",
