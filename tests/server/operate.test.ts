@@ -201,7 +201,7 @@ describe("used wrongly", () => {
     const nobody = { ...environment, DATABASE_URL: "postgres://nobody:secret@127.0.0.1:1/nothing" };
     const deaf = await operate(["deliveries", "status"], nobody).ended;
     expect(deaf).toMatchObject({ code: 1, out: "" });
-    expect(deaf.err).toMatch(/^The database could not be asked: [^\n]+\n$/);
+    expect(deaf.err).toMatch(/^The database is unreachable: [^\n]+\n$/);
     expect(`${bare.err}${deaf.err}`).not.toMatch(/secret@|\n +at /);
   });
 
