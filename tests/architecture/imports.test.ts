@@ -89,6 +89,7 @@ const crossTenant: Record<string, string> = {
   "jobs/artifacts.ts": "the sweep finds calls of all clients whose transcript or recording is missing",
   "jobs/bus.ts": "the event bus receives the events of all clients",
   "jobs/calls.ts": "the sweep finds silent calls of all clients",
+  "jobs/delivery-batchers.ts": "one batch has the deliveries of many clients",
   "jobs/ingress-reprocess.ts": "an operator applies stored provider messages again, for any client",
   "jobs/ingress.ts": "finds the client of a provider's message",
   "jobs/intents.ts": "the sweep finds unsettled intents of all clients",
@@ -108,7 +109,9 @@ const crossTenant: Record<string, string> = {
   "routers/core/procedures.ts": "the builders for operators and services, and the owner of a named resource",
   "routers/telephony/rules.ts": "a number on a shared account belongs to one client: creating a route checks all",
   "server/adapters/client-accounts.ts": "a provider's webhook names an account before its client is known",
+  "server/auth-api-keys.ts": "a key names its client only once it is found",
   "server/auth.ts": "a key or token names its client only once it is found",
   "server/health.ts": "reports on the whole installation",
+  "server/operate/audited.ts": "the operator's command works across clients",
   "server/operate/deliveries.ts": "the operator's command works across clients",
 };

@@ -6,9 +6,20 @@ const authorization = `Bearer ${h.ada.key}`;
 const send = (method: string, path: string) => fetch(`${h.url}${path}`, { method, headers: { authorization } });
 
 test("paths are case-sensitive: another case is 404", async () => {
-  for (const path of ["/API/v1/agents", "/api/V1/agents", "/api/v1/Agents", "/ADMIN/clients", "/Health", "/TRPC/agents.list"]) {
+  for (const path of [
+    "/API/v1/agents",
+    "/api/V1/agents",
+    "/api/v1/Agents",
+    "/ADMIN/clients",
+    "/Health",
+    "/TRPC/agents.list",
+  ]) {
     const response = await send("GET", path);
-    expect([path, response.status, (await response.json()).error.code]).toEqual([path, 404, "route_not_found"]);
+    expect([path, response.status, ((await response.json()) as { error: { code: string } }).error.code]).toEqual([
+      path,
+      404,
+      "route_not_found",
+    ]);
   }
   expect((await send("GET", "/api/v1/agents")).status).toBe(200);
 });
