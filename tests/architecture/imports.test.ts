@@ -89,7 +89,6 @@ const crossTenant: Record<string, string> = {
   "jobs/artifacts.ts": "the sweep finds calls of all clients whose transcript or recording is missing",
   "jobs/bus.ts": "the event bus receives the events of all clients",
   "jobs/calls.ts": "the sweep finds silent calls of all clients",
-  "jobs/delivery-batchers.ts": "one batch has the deliveries of many clients",
   "jobs/ingress-reprocess.ts": "an operator applies stored provider messages again, for any client",
   "jobs/ingress.ts": "finds the client of a provider's message",
   "jobs/intents.ts": "the sweep finds unsettled intents of all clients",
