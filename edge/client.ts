@@ -15,44 +15,47 @@ export type { AppRouter };
 type Credential = string | (() => string | Promise<string>);
 
 export type ClientOptions = {
-  /** Where Patchbay listens: `https://api.example.com`. */
+  /** The base URL of Patchbay: `https://api.example.com`. */
   url: string;
-  /** A person acts by a token of the identity provider, a machine by an API key. A function is asked before each request. */
+  /** A person's token of the identity provider, or an API key of a machine. A function is called before each request. */
   token?: Credential;
   apiKey?: Credential;
-  /** For whom to act: needed by people who belong to several clients. */
+  /** The client to act for: required for people who belong to several clients. */
   clientId?: string;
   fetch?: typeof fetch;
 };
 
-/** Procedures that answer a stream. */
+/** Procedures that return a stream. */
 export const streaming: ReadonlySet<string> = new Set(["calls.export", "voices.preview"]);
 
-/** The bytes of a stream, in order. Ends in an error where the stream broke off: then what came is not the whole. */
+/** The bytes of a stream, in order. Throws if the stream was interrupted: then the bytes so far are incomplete. */
 export async function* bytesOf({ chunks }: { chunks: AsyncIterable<string> }): AsyncGenerator<Uint8Array<ArrayBuffer>> {
-  for await (const chunk of chunks) yield fromBase64(chunk) ?? broken();
+  for await (const chunk of chunks) yield fromBase64(chunk) ?? failStream();
 }
 
-function broken(): never {
-  throw new TypeError("A piece of the stream is not base64.");
+function failStream(): never {
+  throw new TypeError("A chunk of the stream is not base64.");
 }
 
 /**
- * The typed client. `{ context: { idempotencyKey } }` as a call's second argument makes a mutation safe to repeat; it
- * then travels alone, while all else that is asked in the same moment shares a request. A stream (`streaming`) answers
- * `{ chunks, fileName }`: read it with `bytesOf`. A subscription whose line is lost is taken up again where it was.
+ * The typed client. `{ context: { idempotencyKey } }` as a call's second argument makes a mutation safe to repeat. Such a
+ * mutation is sent alone; other calls of the same moment share a request. A stream (`streaming`) returns
+ * `{ chunks, fileName }`: read it with `bytesOf`. A subscription that loses its connection continues where it stopped.
  */
-export function createPatchbayClient({ url, token, apiKey, clientId, fetch: given }: ClientOptions) {
+export function createPatchbayClient({ url, token, apiKey, clientId, fetch: customFetch }: ClientOptions) {
   const credential = token ?? apiKey;
-  if (credential === undefined) throw new TypeError("Give a token or an apiKey.");
-  const common = { url: `${url.replace(/\/+$/, "")}/trpc`, ...(given ? { fetch: given as typeof fetch } : {}) };
+  if (credential === undefined) throw new TypeError("Pass a token or an apiKey.");
+  const common = { url: `${url.replace(/\/+$/, "")}/trpc`, ...(customFetch && { fetch: customFetch as typeof fetch }) };
   const headers = async () => ({
     authorization: `Bearer ${typeof credential === "string" ? credential : await credential()}`,
     ...(clientId === undefined ? {} : { "x-client-id": clientId }),
   });
-  // A browser's own EventSource sends no headers. What a balancer answers while we are away is no reason to give up.
+  // A browser's own EventSource sends no headers. A load balancer's 5xx is temporary, so it throws and is retried.
   const follow: FetchLike = async (input, init) => {
-    const response = await (given ?? fetch)(input, { ...init, headers: { ...init.headers, ...(await headers()) } });
+    const response = await (customFetch ?? fetch)(input, {
+      ...init,
+      headers: { ...init.headers, ...(await headers()) },
+    });
     if (response.status >= 500) throw new TypeError(`The server answered ${response.status}.`);
     return response;
   };
@@ -69,7 +72,7 @@ export function createPatchbayClient({ url, token, apiKey, clientId, fetch: give
           }),
           false: splitLink({
             condition: ({ path }) => streaming.has(path),
-            true: httpBatchStreamLink({ ...common, maxItems: 1, headers }), // a line of its own, that the reader may close
+            true: httpBatchStreamLink({ ...common, maxItems: 1, headers }), // a separate connection, which the reader may close
             false: httpBatchLink({ ...common, maxItems: 10, headers }),
           }),
         }),
@@ -80,14 +83,14 @@ export function createPatchbayClient({ url, token, apiKey, clientId, fetch: give
 
 export type PatchbayClient = ReturnType<typeof createPatchbayClient>;
 
-/** What a webhook says. Types may be added: leave those that you do not know alone. */
+/** The body of a webhook. Types may be added: ignore unknown ones. */
 export type WebhookEvent = { [N in EventType]: EventOf<N> }[EventType];
 
-/** What comes to an endpoint whose `payload` is `thin`: what happened, and to what. Ask the API for the rest. */
+/** The body for an endpoint whose `payload` is `thin`: without `data`, which you read from the API. */
 export type ThinWebhookEvent = { [N in EventType]: Omit<EventOf<N>, "data"> }[EventType];
 
 type EventOf<N extends EventType> = {
-  /** The same in every attempt: an event that was seen before may be left alone. */
+  /** The same in every attempt: ignore an event that you have already processed. */
   id: string;
   type: N;
   createdAt: string;
@@ -98,14 +101,14 @@ type EventOf<N extends EventType> = {
 };
 
 export type WebhookMessage = {
-  /** The body as it came, before any parsing. */
+  /** The body as received, before any parsing. */
   payload: string | Uint8Array;
   headers: Headers | Record<string, string | string[] | undefined>;
-  /** `whsec_…`, or `whpk_…` of an endpoint that signs by `v1a`; several while one is being replaced. */
+  /** `whsec_…`, or `whpk_…` of an endpoint that signs with `v1a`; several while one is being replaced. */
   secret: string | readonly string[];
-  /** How far the time in the signature may lie from `now`. */
+  /** The largest difference between the signature's timestamp and `now`. */
   toleranceSeconds?: number;
-  /** When the message came, where that is not this moment. */
+  /** When the message was received, if not now. */
   now?: Date;
 };
 
@@ -117,7 +120,7 @@ export type WebhookRefusal =
   | "signature_mismatch"
   | "payload_malformed";
 
-/** The message does not come from Patchbay, or not now: answer 400 and do nothing. */
+/** The message is not from Patchbay, or not recent: return 400 and do nothing. */
 export class WebhookRefused extends Error {
   override name = "WebhookRefused";
   readonly reason: WebhookRefusal;
@@ -129,10 +132,10 @@ export class WebhookRefused extends Error {
 }
 
 /**
- * Verifies a webhook by Standard Webhooks, `v1` and `v1a`, and gives its event. Throws WebhookRefused for a message that
- * is not to be believed, and TypeError for a mistake of the receiver's own: a secret that is none, a body already parsed.
+ * Verifies a webhook by Standard Webhooks, `v1` and `v1a`, and returns its event. Throws WebhookRefused for a message that
+ * fails the verification, and TypeError for a mistake of the receiver: an invalid secret, a parsed body.
  *
- * The signature says who wrote the event, not how much of it was sent: an endpoint that gets thin payloads asks for
+ * The signature does not show whether the payload is thin: for such an endpoint, call
  * `verifyWebhook<ThinWebhookEvent>(…)`.
  */
 export async function verifyWebhook<Event extends ThinWebhookEvent = WebhookEvent>({
@@ -143,27 +146,27 @@ export async function verifyWebhook<Event extends ThinWebhookEvent = WebhookEven
   now = new Date(),
 }: WebhookMessage): Promise<Event> {
   const keys = await Promise.all((typeof secret === "string" ? [secret] : secret).map(keyOf));
-  if (keys.length === 0) throw new TypeError("Give the endpoint's secret.");
+  if (keys.length === 0) throw new TypeError("Pass the endpoint's secret.");
   if (typeof payload !== "string" && !ArrayBuffer.isView(payload)) {
-    throw new TypeError("Give the body as it came: this one has been parsed.");
+    throw new TypeError("Pass the body as received: this one is parsed.");
   }
 
   const id = headerOf(headers, "webhook-id");
   const timestamp = headerOf(headers, "webhook-timestamp");
   const signatures = headerOf(headers, "webhook-signature");
   if (!id || !timestamp || !signatures) {
-    throw new WebhookRefused("header_missing", "A header of the signature is missing.");
+    throw new WebhookRefused("header_missing", "A signature header is missing.");
   }
   if (!/^\d{1,12}$/.test(timestamp)) {
-    throw new WebhookRefused("timestamp_malformed", "The time of the signature is malformed.");
+    throw new WebhookRefused("timestamp_malformed", "The timestamp of the signature is malformed.");
   }
   const ageSeconds = Math.floor(now.getTime() / 1000) - Number(timestamp);
-  // Asked this way round, a tolerance that is not a number lets nothing in.
+  // In this form, a tolerance of NaN accepts nothing.
   if (!(ageSeconds <= toleranceSeconds)) {
-    throw new WebhookRefused("timestamp_too_old", "The signature is too old: is this clock right?");
+    throw new WebhookRefused("timestamp_too_old", "The signature is too old. Check the clock of this machine.");
   }
   if (!(ageSeconds >= -toleranceSeconds)) {
-    throw new WebhookRefused("timestamp_too_new", "The signature is of the future: is this clock right?");
+    throw new WebhookRefused("timestamp_too_new", "The signature is in the future. Check the clock of this machine.");
   }
 
   const body = typeof payload === "string" ? encoder.encode(payload) : payload;
@@ -178,7 +181,7 @@ export async function verifyWebhook<Event extends ThinWebhookEvent = WebhookEven
   }
   throw new WebhookRefused(
     "signature_mismatch",
-    "No signature fits: is this the endpoint's secret, and the body untouched?",
+    "No signature matches. Check the endpoint's secret, and that the body is unchanged.",
   );
 }
 
@@ -186,13 +189,13 @@ type Version = "v1" | "v1a";
 type Signature = { version: Version; bytes: Uint8Array<ArrayBuffer> };
 
 const signatureBytes: Record<Version, number> = { v1: 32, v1a: 64 };
-/** More than Patchbay ever sends. Whoever sends more wants to keep this machine busy. */
-const mostSignatures = 32;
+/** More than Patchbay ever sends: a limit against requests that cost much to verify. */
+const maxSignatures = 32;
 
 const encoder = new TextEncoder();
 const strict = new TextDecoder("utf-8", { fatal: true });
 
-/** Those of a known version and the right length; what else stands in the header is of another time. */
+/** Signatures of a known version and the right length; others are ignored. */
 function signaturesIn(header: string): Signature[] {
   const found: Signature[] = [];
   for (const each of header.split(" ")) {
@@ -200,7 +203,7 @@ function signaturesIn(header: string): Signature[] {
     if (version !== "v1" && version !== "v1a") continue;
     const bytes = fromBase64(text);
     if (bytes?.length === signatureBytes[version]) found.push({ version, bytes });
-    if (found.length === mostSignatures) break;
+    if (found.length === maxSignatures) break;
   }
   return found;
 }
@@ -228,18 +231,18 @@ function headerOf(headers: WebhookMessage["headers"], name: string): string | un
 
 async function keyOf(secret: string) {
   if (secret.startsWith("whsk_")) {
-    throw new TypeError("`whsk_` is a private key, which only the sender holds: give the endpoint's `whpk_`.");
+    throw new TypeError("`whsk_` is a private key, which only the sender has. Pass the endpoint's `whpk_`.");
   }
   if (secret.startsWith("whpk_")) {
     const bytes = fromBase64(secret.slice("whpk_".length));
-    if (bytes?.length !== 32) throw new TypeError("This is no public key: `whpk_` and 32 bytes in base64.");
+    if (bytes?.length !== 32) throw new TypeError("This is not a public key: `whpk_` and 32 bytes in base64.");
     const algorithm = { name: "Ed25519" };
     const key = await crypto.subtle.importKey("raw", bytes, algorithm, false, ["verify"]);
     return { version: "v1a" as const, algorithm, key };
   }
   const bytes = fromBase64(secret.replace(/^whsec_/, ""));
   if (!bytes || bytes.length < 24) {
-    throw new TypeError("This is no secret: `whsec_` and at least 24 bytes in base64. Was it copied whole?");
+    throw new TypeError("This is not a secret: `whsec_` and at least 24 bytes in base64. Copy it completely.");
   }
   const algorithm = { name: "HMAC", hash: "SHA-256" };
   const key = await crypto.subtle.importKey("raw", bytes, algorithm, false, ["verify"]);

@@ -13,14 +13,15 @@ type Failure = { fault: ApiError; error: unknown; procedure: string | undefined;
 export type TrpcOptions<Ctx extends TrpcContext> = BodyLimits & {
   router: AnyTRPCRouter;
   createContext(options: CreateExpressContextOptions): Ctx;
-  /** Throws Fault `unauthenticated`. Runs before the body is read: a stranger's body is not. */
+  /** Throws ApiError `unauthenticated`. Runs before the body: an unauthenticated body is not read. */
   authenticate(req: Request): Promise<unknown>;
   onError?(failure: Failure): void;
 };
 
 const maxBatchSize = 10;
+const allowedMethods = "GET, HEAD, POST";
 
-/** The tRPC transport, under the same limits as REST: the same reader takes the body, and the same walk judges it. */
+/** The tRPC transport, with the same limits as REST: the same functions read the body and check it. */
 export function trpcHandler<Ctx extends TrpcContext>(options: TrpcOptions<Ctx>): RequestHandler {
   const { router, createContext, onError } = options;
   return createExpressMiddleware({
@@ -31,7 +32,7 @@ export function trpcHandler<Ctx extends TrpcContext>(options: TrpcOptions<Ctx>):
     responseMeta: ({ ctx, errors }) => ({
       ...(ctx?.reply.status ? { status: ctx.reply.status } : {}),
       headers: {
-        ...(ctx ? {} : { "Content-Type": "application/json" }), // what tRPC refuses by itself goes out as plain text
+        ...(ctx ? {} : { "Content-Type": "application/json" }), // tRPC's own refusals would be plain text
         ...ctx?.reply.headers,
         ...headersOf(errors.map(toApiError)),
         ...(ctx?.reply.firstRequestId ? { "Idempotency-Replayed": "true" } : {}),
@@ -41,7 +42,7 @@ export function trpcHandler<Ctx extends TrpcContext>(options: TrpcOptions<Ctx>):
   });
 }
 
-/** tRPC takes a text that stands here for the body, and leaves the connection alone. */
+/** tRPC uses a text in this field as the body, and does not read the connection. */
 type Read = Request & { body: string };
 
 async function admitBody<Ctx extends TrpcContext>(
@@ -51,21 +52,22 @@ async function admitBody<Ctx extends TrpcContext>(
   next: (error?: unknown) => void,
 ): Promise<void> {
   res.once("finish", () => cutOffSoon(res));
-  if (!URL.canParse(`http://${req.headers.host}`)) req.headers.host = "localhost"; // tRPC makes a URL of it
+  if (!URL.canParse(`http://${req.headers.host}`)) req.headers.host = "localhost"; // tRPC parses it as a URL
   req.body = "";
   try {
+    refuseOtherMethods(req, res);
     await authenticate(req);
     req.body = await readInput(req, limits);
     next();
   } catch (error) {
     if (error instanceof CallerGone) return void res.destroy();
-    // Nothing is read any more, of whatever type: so that tRPC answers with this failure, and not with one about the type.
+    // The body is not read any more. With this type tRPC returns the error above, and not one about the media type.
     req.headers["content-type"] = "application/json";
     next(error);
   }
 }
 
-/** The text of the body, or none: then the input is in the URL. Both are judged before tRPC parses them. */
+/** The text of the body, or none: then the input is in the URL. Both are checked before tRPC parses them. */
 async function readInput(req: Request, limits: BodyLimits): Promise<string> {
   if (req.method !== "GET" && req.method !== "HEAD") {
     const text = await readJsonText(req, limits);
@@ -79,11 +81,17 @@ async function readInput(req: Request, limits: BodyLimits): Promise<string> {
   return "";
 }
 
-/** What REST says in headers of a failure. */
-function headersOf(faults: ApiError[]): Record<string, string> {
-  const waits = faults.flatMap(({ retryAfterSeconds }) => retryAfterSeconds ?? []);
+function refuseOtherMethods(req: Request, res: Response) {
+  if (allowedMethods.split(", ").includes(req.method)) return;
+  res.setHeader("Allow", allowedMethods);
+  throw new ApiError("method_not_allowed", `This path accepts ${allowedMethods}.`);
+}
+
+/** The same headers as for REST errors. */
+function headersOf(errors: ApiError[]): Record<string, string> {
+  const waits = errors.flatMap(({ retryAfterSeconds }) => retryAfterSeconds ?? []);
   return {
     ...(waits.length > 0 ? { "Retry-After": String(Math.ceil(Math.max(...waits))) } : {}),
-    ...(faults.some(({ status }) => status === 401) ? { "WWW-Authenticate": "Bearer" } : {}),
+    ...(errors.some(({ status }) => status === 401) ? { "WWW-Authenticate": "Bearer" } : {}),
   };
 }

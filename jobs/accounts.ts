@@ -12,13 +12,13 @@ import type { JobContext, Task } from "./runtime/task.ts";
 const deadline = () => ({ signal: AbortSignal.timeout(20_000) });
 
 /**
- * The secret is kept before the provider hears it: what it signs can be verified from its first event on. Every step may
- * run again: the address is the account's own, so the webhook that is there is found.
+ * Stores the secret before the provider receives it, so that its first event can be verified. Every step may run again:
+ * the URL contains the account id, so an existing webhook is found by it.
  */
 export const connect: Task<"accounts.connect"> = {
   async run({ accountId }, ctx) {
     const webhook = await secretOf(ctx, accountId);
-    if (!webhook) return; // given up meanwhile
+    if (!webhook) return; // the account was removed meanwhile
     ctx.fence.check();
     try {
       const made = await ctx.providers.ultravox.ensureWebhook(accountId, webhook, deadline());
@@ -32,36 +32,37 @@ export const connect: Task<"accounts.connect"> = {
 
 async function secretOf(ctx: JobContext, accountId: string): Promise<{ url: string; secret: string } | null> {
   const url = ctx.providers.ultravox.webhookUrl(accountId);
-  if (ctx.clientId === null || url === null) throw new Error("This installation has no public address.");
-  const ring = await ctx.providers.vault.keys(ctx.clientId, "webhook_secret");
-  const fresh = ring.seal(randomBytes(32).toString("hex"), accountId);
+  if (ctx.clientId === null || url === null)
+    throw new Error("This installation has no public address. Set PUBLIC_URL.");
+  const cipher = await ctx.providers.vault.keys(ctx.clientId, "webhook_secret");
+  const fresh = cipher.seal(randomBytes(32).toString("hex"), accountId);
   const sealed = await ctx.asClient((tx) => keepWebhookSecret(tx, accountId, fresh));
-  return sealed && { url, secret: ring.open(sealed, accountId).toString() };
+  return sealed && { url, secret: cipher.open(sealed, accountId).toString() };
 }
 
 /**
- * Removes the webhook as long as the key still opens, then forgets both. Not before the account's calls are billed and
- * read, and what was deleted here is deleted there; but at the latest when this gives up.
+ * Removes the webhook while the API key still works, then deletes both. It waits until the account's calls are billed and
+ * read and everything deleted here is deleted at the provider. After the last attempt it deletes them in any case.
  */
 export const disconnect: Task<"accounts.disconnect"> = {
   async run({ accountId }, ctx) {
     const account = await ctx.asClient((tx) => getAccount(tx, accountId), { mode: "read" });
     if (account?.status !== "retired") return;
     if (account.apiKey && (await ctx.asClient((tx) => isNeeded(tx, accountId), { mode: "read" })))
-      throw new Error("The account is needed still: for a bill, a transcript or a recording, or to remove something.");
+      throw new Error("The account is still needed for a bill, a transcript, a recording or a removal.");
     try {
       if (account.webhookSecret) await removeWebhook(ctx, accountId, account.providerWebhookId);
     } catch (error) {
-      if (!isRefusal(error)) throw error; // refused: the key opens no more, and with it all is said
+      if (!isRefusal(error)) throw error; // refused: the key no longer works, so nothing can be removed
     }
     await forget(ctx, accountId);
   },
 
-  /** What cannot be removed there stays there, and is refused here: nobody knows its secret any more. */
+  /** The webhook stays at the provider. Its events are refused here, because its secret is deleted. */
   onExhausted: ({ accountId }, ctx) => forget(ctx, accountId),
 };
 
-/** The key first: from then on nobody hears of the account's calls, and what is known of them is all. */
+/** Deletes the key first: after that no more events of the account arrive, and its open calls can be closed. */
 async function forget(ctx: JobContext, accountId: string) {
   await ctx.asClient((tx) => forgetAccount(tx, accountId));
   const unheard = await ctx.asClient((tx) => listCallsToCheck(tx, accountId), { mode: "read" });
@@ -69,7 +70,7 @@ async function forget(ctx: JobContext, accountId: string) {
     await ctx.asClient(async (tx) => closeUnbillable(tx, await lockCall(tx, id), ctx.requestId));
 }
 
-/** One that may have been made without our hearing of it is found by its address. */
+/** Finds a webhook whose creation was never confirmed by its URL. */
 async function removeWebhook(ctx: JobContext, accountId: string, known: string | null) {
   const { ultravox } = ctx.providers;
   const webhook = known ? null : await secretOfRetired(ctx, accountId);
@@ -83,15 +84,15 @@ async function secretOfRetired(ctx: JobContext, accountId: string) {
   return url === null ? null : { url, secret: randomBytes(32).toString("hex") };
 }
 
-/** Two that run at once could bring an older key last: whoever finds it changed when he is done does it again. */
+/** Two concurrent runs could send an older key last. So each run compares after sending, and repeats if the key changed. */
 export const publish: Task<"credentials.publish"> = {
   async run({ provider }, ctx) {
-    if (!isVoiceVendor(provider) || ctx.clientId === null) throw new Error(`${provider} is no company of voices.`);
-    const ring = await ctx.providers.vault.keys(ctx.clientId, "provider_credential");
+    if (!isVoiceVendor(provider) || ctx.clientId === null) throw new Error(`${provider} is not a TTS provider.`);
+    const cipher = await ctx.providers.vault.keys(ctx.clientId, "provider_credential");
     for (;;) {
       const { account, row } = await readBoth(ctx, provider);
-      if (!account) return; // into the shared account no client's key ever goes
-      const key = row ? ttsSecret(openRow(ring, row)) : null;
+      if (!account) return; // a client's key never goes into the shared account
+      const key = row ? ttsSecret(openRow(cipher, row)) : null;
       ctx.fence.check();
       try {
         await ctx.providers.ultravox.setTtsKeys(account.id, { [voiceVendors[provider].upstreamName]: key }, deadline());

@@ -12,9 +12,9 @@ import { roundRobin, sweepInto } from "./runtime/sweep.ts";
 import type { JobContext, Task } from "./runtime/task.ts";
 
 const deadline = () => ({ signal: AbortSignal.timeout(20_000) });
-const atOnce = 300;
+const batchSize = 300;
 
-/** Finds agents whose copy at the provider nobody has looked at for a day. What it takes is not taken again for an hour. */
+/** Finds agents whose copy at the provider was not compared for a day. An agent it takes is not taken again for an hour. */
 export const sweep: Task<"agents.sweep"> = {
   async run(_payload, ctx) {
     const isDue = sql`a.status = 'active' and a.compared_at < statement_timestamp() - interval '24 hours'`;
@@ -24,7 +24,7 @@ export const sweep: Task<"agents.sweep"> = {
         from (select a.client_id, a.id from ${roundRobin(
           sql`select a.client_id, a.id, a.compared_at as due_at
             from agents a join clients c on c.id = a.client_id and c.status = 'active' where ${isDue} order by a.compared_at`,
-          atOnce,
+          batchSize,
         )} first join agents a on a.client_id = first.client_id and a.id = first.id
           where ${isDue} for no key update of a skip locked) due
         where a.client_id = due.client_id and a.id = due.id
@@ -35,9 +35,9 @@ export const sweep: Task<"agents.sweep"> = {
 };
 
 /**
- * Holds the provider's copy of an agent against what is live here, and puts it right. What is being changed is left alone:
- * the change sends the whole of it anyway. A provider that is away is asked again in an hour. What is to be sent whatever is
- * found there is tried until the provider has taken it: no later comparison would see that it has not.
+ * Compares the provider's copy of an agent with the live version, and corrects it. An agent that is being changed is
+ * skipped: the change sends all fields in any case. If the provider is unavailable, the next comparison is in an hour.
+ * With `resend`, it sends the agent until the provider accepts it: no later comparison would notice that it did not.
  */
 export const compare: Task<"agents.compare"> = {
   async run({ agentId, resend }, ctx) {
@@ -50,26 +50,29 @@ export const compare: Task<"agents.compare"> = {
       if (!copy) return await bringBack(ctx, compared, live.accountId);
       const template = await openTemplate(vault, live);
       const fields = ultravox.differences(copy, template);
-      // What was sent once and would not be sent today is a difference, though nobody touched it there.
+      // The voice was sent before and would not be sent today: that is a difference, although the copy was not edited.
       const isTaken = live.withholdsVoice && fields.includes("voice");
       const isSame =
         !isTaken && live.providerRevisionId && copy.revisionId
           ? live.providerRevisionId === copy.revisionId
           : fields.length === 0;
       if (isSame && !resend) return await ctx.asClient((tx) => noteComparison(tx, agentId));
-      if (!isSame)
-        ctx.log.warn({ agent_id: agentId, fields }, "an agent was changed at the provider, and is put right");
-      const came = await ask(ctx, realignAgent, { ...compared, providerAgentId: copy.providerAgentId });
-      if (resend && came !== "accepted") throw new Error(`The agent was to be sent to the provider again: ${came}.`);
+      if (!isSame) ctx.log.warn({ agent_id: agentId, fields }, "agent changed at the provider; will be corrected");
+      const outcome = await runProviderCommand(ctx, realignAgent, {
+        ...compared,
+        providerAgentId: copy.providerAgentId,
+      });
+      if (resend && outcome !== "accepted")
+        throw new Error(`The agent could not be sent to the provider again: ${outcome}.`);
     } catch (error) {
       if (!(error instanceof ProviderError)) throw error;
-      ctx.log.warn({ agent_id: agentId, err: error }, "an agent could not be compared with the provider's copy");
+      ctx.log.warn({ agent_id: agentId, err: error }, "agent not compared with the provider's copy");
       await ctx.asClient((tx) => noteComparison(tx, agentId, { again: true }));
-      if (resend) throw error; // somebody waits for this one: it is tried again sooner
+      if (resend) throw error; // retried on the job's own schedule, which is sooner
     }
   },
 
-  /** By a key of its own: a change that has queued another meanwhile does not wait for this one's hour. */
+  /** A separate key: a change that has queued another job meanwhile does not wait for this one's hour. */
   async onExhausted({ agentId, resend }, ctx) {
     if (!resend) return;
     const later = { key: `${agentId}:resend:later`, delaySeconds: 3600 };
@@ -77,52 +80,52 @@ export const compare: Task<"agents.compare"> = {
   },
 };
 
-/** The provider has it no more under the id that we know: perhaps under another, else it is made anew. */
+/** The provider no longer has the agent under its stored id. It is found by name, or created again. */
 async function bringBack(ctx: JobContext, compared: Compared, accountId: string) {
   const agentId = compared.id;
   const [copy, ...others] = await ctx.providers.ultravox.findAgents(accountId, agentId, deadline());
-  ctx.log.error({ agent_id: agentId, alert: true }, "an agent is gone at the provider, and is made anew");
+  ctx.log.error({ agent_id: agentId, alert: true }, "agent missing at the provider; will be recreated");
   if (!copy) {
-    await ask(ctx, recreateAgent, compared);
+    await runProviderCommand(ctx, recreateAgent, compared);
     return;
   }
-  await ask(ctx, realignAgent, { ...compared, providerAgentId: copy.providerAgentId });
+  await runProviderCommand(ctx, realignAgent, { ...compared, providerAgentId: copy.providerAgentId });
   await ctx.asClient(async (tx) => {
     for (const other of others) await removeOrphan(tx, agentId, accountId, other);
   });
 }
 
 /**
- * The three steps of an outbound that nobody waits for, and what came of it; `busy` when it could not begin. Its safety job
- * finishes what dies here.
+ * Runs a provider command without a request. Returns its outcome, or `busy` when it could not begin. If this process dies,
+ * the command's recovery job finishes it.
  */
-async function ask<I, A, G, O>(
+async function runProviderCommand<I, A, G, O>(
   ctx: JobContext,
-  what: ProviderCommand<I, A, G, O>,
+  command: ProviderCommand<I, A, G, O>,
   input: I,
 ): Promise<Settlement<G>["outcome"] | "busy" | "unknown"> {
   const { clientId } = ctx;
   if (clientId === null) throw new Error("An agent belongs to a client.");
   const requestId = ctx.requestId ?? ctx.jobId;
   const opening = { principal: "system", claim: null, requestId, auditInput: input };
-  const opened = await ctx.asClient((tx) => openIntent(tx, what, input, clientId, opening)).catch(leaveAlone);
+  const opened = await ctx.asClient((tx) => openIntent(tx, command, input, clientId, opening)).catch(leaveAlone);
   if (!opened) return "busy";
   ctx.fence.check();
   const { providerAccountId: accountId, request } = opened;
   const call = { providers: ctx.providers, accountId, request, deadline: deadline(), log: ctx.log };
-  const settlement = await callProvider(what, call);
+  const settlement = await callProvider(command, call);
   if (settlement?.outcome !== "accepted") {
-    const reason = settlement?.message ?? "no clear answer";
-    ctx.log.warn({ reason, kind: what.kind }, "an agent could not be put right at the provider");
+    const reason = settlement?.message ?? "no clear response";
+    ctx.log.warn({ reason, kind: command.kind }, "agent not corrected at the provider");
   }
   if (!settlement) return "unknown";
   await ctx.asClient((tx) =>
-    settleIntent(tx, what as unknown as AnyProviderCommand, opened.intentId, settlement as Settlement<never>, null),
+    settleIntent(tx, command as unknown as AnyProviderCommand, opened.intentId, settlement as Settlement<never>, null),
   );
   return settlement.outcome;
 }
 
-/** It was deleted, has failed, or is being changed at this moment: whoever did that wins. */
+/** The agent was deleted, has failed, or is being changed: that operation wins. */
 function leaveAlone(error: unknown): null {
   if (error instanceof ApiError && /^agent_(busy|not_active|not_found)$/.test(error.errorCode)) return null;
   throw error;

@@ -2,12 +2,12 @@ import { sql } from "drizzle-orm";
 import { recordingKey } from "../routers/calls/artifacts/artifacts.ts";
 import {
   endedLately,
+  isLongEnoughToSpeak,
   markRecordingMissing,
   removeRecording,
   saveLateTranscript,
   saveRecording,
   startBackfill,
-  isLongEnoughToSpeak,
   wantsRecording,
   wantsTranscript,
 } from "../routers/calls/artifacts/backfill.ts";
@@ -18,60 +18,60 @@ import { roundRobin, sweepInto } from "./runtime/sweep.ts";
 import type { JobContext, Task } from "./runtime/task.ts";
 import type { Workflow } from "./workflows.ts";
 
-/** For the whole of a file, which may be hours long; a line that has gone dead is given up sooner. */
+/** For the whole of a file, which may be hours long. A connection that sends nothing is closed sooner. */
 const copyDeadlineMs = 10 * 60_000;
-const askDeadlineMs = 20_000;
-const mostBytes = 500 * 1024 * 1024;
-/** So long after its end a call without a recording may be one whose recording is still being made. */
-const patienceMinutes = 15;
+const requestDeadlineMs = 20_000;
+const maxRecordingBytes = 500 * 1024 * 1024;
+/** Until then, a call without a recording may be one whose recording is still being made. */
+const recordingDelayMinutes = 15;
 /** Longer than the schedule of `calls.fetchRecording` takes. */
 const ownJobMinutes = 90;
 
-/** Copies the recording of a call into our storage. The provider having none yet is a failed attempt: it is asked again. */
+/** Copies the recording of a call into our storage. If the provider has none yet, the attempt fails and is retried. */
 export const fetchRecording: Task<"calls.fetchRecording"> = {
   async run({ callId }, ctx) {
-    const came = await copyRecording(ctx, callId);
-    if (came === "waiting") throw new Error("The provider does not have the recording of this call yet.");
-    if (came === "none") await giveUpRecording(ctx, callId, "the provider has none");
+    const outcome = await copyRecording(ctx, callId);
+    if (outcome === "waiting") throw new Error("The provider does not have the recording of this call yet.");
+    if (outcome === "none") await giveUpRecording(ctx, callId, "the provider has none");
   },
   onExhausted: ({ callId }, ctx, error) => giveUpRecording(ctx, callId, error.message),
 };
 
-async function giveUpRecording(ctx: JobContext, callId: string, why: string) {
+async function giveUpRecording(ctx: JobContext, callId: string, reason: string) {
   if (await ctx.asClient((tx) => markRecordingMissing(tx, callId)))
-    ctx.log.warn({ call_id: callId, why }, "recording missing");
+    ctx.log.warn({ call_id: callId, reason }, "recording missing");
 }
 
 /**
- * Streams the recording from the provider into storage, where nobody sees any of it before all of it is there; then the
- * row says so. Who dies in between leaves at most an object that no row names, and the next one puts it there again.
+ * Streams the recording from the provider into storage, where it becomes visible only when complete, then updates the row.
+ * A crash in between leaves at most one object without a row. The next attempt writes the same object again.
  */
 async function copyRecording(ctx: JobContext, callId: string): Promise<"done" | "waiting" | "none"> {
   const { call, isFresh } = await ctx.asClient(async (tx) => {
     const call = await lockCall(tx, callId);
-    if (call.recordingStatus === "erased") await removeRecording(tx, call); // it was erased while it was being copied
-    return { call, isFresh: await endedLately(tx, callId, patienceMinutes) };
+    if (call.recordingStatus === "erased") await removeRecording(tx, call); // it was erased during the copy
+    return { call, isFresh: await endedLately(tx, callId, recordingDelayMinutes) };
   });
   if (!wantsRecording(call) || !call.providerCallId) return "done";
-  const over = new AbortController();
-  const signal = AbortSignal.any([ctx.signal, over.signal, AbortSignal.timeout(copyDeadlineMs)]);
+  const finished = new AbortController();
+  const signal = AbortSignal.any([ctx.signal, finished.signal, AbortSignal.timeout(copyDeadlineMs)]);
   try {
     const file = await ctx.providers.ultravox.getRecording(call.providerAccountId, call.providerCallId, { signal });
     if (file === "not_ready") return "waiting";
     if (file === "none") return isFresh ? "waiting" : "none";
     ctx.fence.check();
-    const about = { contentType: "audio/wav", maxBytes: mostBytes };
+    const about = { contentType: "audio/wav", maxBytes: maxRecordingBytes };
     const { bytes } = await ctx.providers.files.put(recordingKey(call), file.chunks, about, { signal });
     if (bytes === 0 || (file.bytes !== null && bytes !== file.bytes))
-      throw new Error(`Of a recording of ${file.bytes ?? "some"} bytes ${bytes} came.`);
+      throw new Error(`The recording is incomplete: received ${bytes} of ${file.bytes ?? "unknown"} bytes.`);
     await ctx.asClient((tx) => saveRecording(tx, callId, bytes));
     return "done";
   } finally {
-    over.abort(); // what was not read to its end lets go of its connection
+    finished.abort(); // closes the connection of a response that was not read to its end
   }
 }
 
-/** Once more, for a call whose artifacts did not come when they should have. */
+/** Fetches the artifacts of a call again, when they did not arrive in time. */
 export const artifactsBackfill: Workflow<"artifacts-backfill"> = {
   steps: {
     transcript: {
@@ -79,12 +79,12 @@ export const artifactsBackfill: Workflow<"artifacts-backfill"> = {
       async run(ctx, { subjectId: callId }) {
         const call = await ctx.asClient((tx) => lockCall(tx, callId));
         if (!wantsTranscript(call) || !call.providerCallId) return "done";
-        const deadline = { signal: AbortSignal.any([ctx.signal, AbortSignal.timeout(askDeadlineMs)]) };
+        const deadline = { signal: AbortSignal.any([ctx.signal, AbortSignal.timeout(requestDeadlineMs)]) };
         const { ultravox } = ctx.providers;
         const messages = await ultravox
           .listMessages(call.providerAccountId, call.providerCallId, deadline)
           .catch(goneIsNull);
-        // Without them the recording may be there all the same; the next sweep asks again.
+        // The recording may exist without messages. The next sweep tries again.
         if (messages === null || (messages.length === 0 && isLongEnoughToSpeak(call))) return "done";
         ctx.fence.check();
         await ctx.asClient((tx) => saveLateTranscript(tx, callId, messages));
@@ -95,7 +95,7 @@ export const artifactsBackfill: Workflow<"artifacts-backfill"> = {
       retryAfterSeconds: [5, 30, 120, 600],
       async run(ctx, { subjectId: callId }) {
         if ((await copyRecording(ctx, callId)) === "done") return "done";
-        // While the call's own job still asks, it is that one's to give up.
+        // While the call's own job still retries, that job gives up the recording.
         const isFresh = await ctx.asClient((tx) => endedLately(tx, callId, ownJobMinutes));
         if (!isFresh) await giveUpRecording(ctx, callId, "the provider has none");
         return "done";
@@ -105,18 +105,18 @@ export const artifactsBackfill: Workflow<"artifacts-backfill"> = {
   async failed() {},
 };
 
-const rerunForMs = 20_000;
-const rerunAtOnce = 50;
+const rerunBudgetMs = 20_000;
+const rerunBatchSize = 50;
 
-/** Calls looked at anew, batch by batch; after a while the job makes room for others and comes again. */
+/** Recomputes the outputs of calls, batch by batch. After its time budget the step is postponed, so that other jobs run. */
 export const outputRerun: Workflow<"output-rerun"> = {
   steps: {
     recompute: {
       retryAfterSeconds: [5, 30, 120, 600],
       async run(ctx, { id }) {
-        const until = performance.now() + rerunForMs;
+        const until = performance.now() + rerunBudgetMs;
         while (performance.now() < until && !ctx.signal.aborted) {
-          const read = await ctx.asClient((tx) => readBatch(tx, id, rerunAtOnce));
+          const read = await ctx.asClient((tx) => readBatch(tx, id, rerunBatchSize));
           if (!read) return "done";
           const outputs = await fillBatch(read);
           ctx.fence.check();
@@ -130,7 +130,7 @@ export const outputRerun: Workflow<"output-rerun"> = {
   async failed() {},
 };
 
-/** The provider does not have the call any more. */
+/** Returns null when the provider no longer has the call. */
 function goneIsNull(error: unknown): null {
   if (error instanceof ProviderError && error.kind === "refused" && error.status === 404) return null;
   throw error;
@@ -145,8 +145,7 @@ export const backfill: Task<"artifacts.backfill"> = {
 };
 
 /**
- * sf-artifacts-backfill. A call is taken up at most every six hours, ten times, in the thirty days after its end: what
- * did not come by then does not come.
+ * sf-artifacts-backfill. A call is retried at most every six hours and ten times, within thirty days after its end.
  */
 export const sweep: Task<"artifacts.sweep"> = {
   async run(_payload, ctx) {

@@ -8,11 +8,11 @@ import { eachOrApart, type SystemWork } from "./runtime/set-apart.ts";
 import type { TimerContext } from "./runtime/timers.ts";
 
 const loop = "audit.chain";
-/** A run ends by itself; what is left is the next one's. */
-const runForMs = 50_000;
-const atOnce = 1_000;
-/** Of each client, so that one that wrote much keeps nobody else's rows waiting. */
-const perClient = 100;
+/** A run ends after this; the next run continues. */
+const budgetMs = 50_000;
+const batchSize = 1_000;
+/** Rows of each client per batch, so that a client with many rows does not delay the others. */
+const rowsPerClient = 100;
 
 type AuditRow = {
   clientId: string;
@@ -22,39 +22,39 @@ type AuditRow = {
   subjectId: string | null;
   input: unknown;
   requestId: string;
-  /** ISO 8601 in UTC to the microsecond, as the database has it: a Date would cut it short. */
+  /** ISO 8601 in UTC to the microsecond, as in the database: a Date would lose the microseconds. */
   createdAt: string;
 };
 type Key = Pick<AuditRow, "clientId" | "id" | "createdAt">;
 type Link = { position: number; hash: string };
 
 /**
- * Chains audit rows in order, each to the one before it of its client: on the worker's own timer, since a minute is a long
- * time to tamper. A row that cannot be chained is set apart, and the chain goes on without it; once it is retried, it is
- * chained behind what came meanwhile.
+ * Chains audit rows in order, each to the previous row of its client. It runs on a worker's timer and not once a minute:
+ * a minute is long enough to tamper. A row that cannot be chained is set apart, and the chain continues without it. When
+ * it is retried, it is chained behind the rows that came meanwhile.
  */
 export async function chainAudit({ db, signal, log }: Pick<TimerContext, "db" | "signal" | "log">) {
   const ctx: SystemWork = { asSystem: (work, options) => db.asSystem(work, options), signal, log };
   const horizon = await settledHorizon(ctx);
   if (!horizon) return "skipped";
-  const until = performance.now() + runForMs;
-  let isMine = true;
-  while (isMine && performance.now() < until && !signal.aborted) {
+  const until = performance.now() + budgetMs;
+  let isLeader = true;
+  while (isLeader && performance.now() < until && !signal.aborted) {
     const rows = await ctx.asSystem((tx) => listUnchained(tx, horizon), { mode: "read" });
     await eachOrApart(ctx, {
       loop,
       rows,
       subjectOf: ({ id, clientId }) => ({ id, clientId }),
       work: async (some) => {
-        isMine &&= await ctx.asSystem((tx) => chainSome(tx, some));
+        isLeader &&= await ctx.asSystem((tx) => chainSome(tx, some));
       },
     });
     if (rows.length === 0) break;
   }
-  return isMine ? "done" : "skipped";
+  return isLeader ? "done" : "skipped";
 }
 
-/** The hash of a row in its chain. The first of a client follows the empty text. */
+/** The hash of a row in its chain. The first row of a client follows the empty string. */
 export function auditHash(previous: string, row: AuditRow): string {
   return createHash("sha256")
     .update(previous + canonicalJson(row))
@@ -62,14 +62,14 @@ export function auditHash(previous: string, row: AuditRow): string {
 }
 
 /**
- * An instant before which no audit row can appear any more. A row carries the time at which it was written, and shows
- * when its transaction commits: a later one may show first. Every transaction that can have written before the instant
- * had its number before we took ours; so once all below ours are finished, what stands there stands. No timeout is
- * guessed at, and a transaction that takes long is waited for, by the next run if need be.
+ * Returns an instant before which no audit row can appear any more. A row carries the time at which it was written, and
+ * becomes visible when its transaction commits, so a later row may appear first. Every transaction that may have written
+ * before the instant got its transaction id before ours. Once all lower ids have finished, the rows before it are final.
+ * This needs no guessed timeout: a long transaction is waited for, by the next run if necessary.
  */
 async function settledHorizon(ctx: SystemWork): Promise<string | undefined> {
   const [mark] = await ctx.asSystem(
-    // The second covers the moment between a row's time and its transaction's number.
+    // The second covers the moment between a row's time and the id of its transaction.
     (tx) =>
       tx.execute<{ before: string; next: string }>(sql`
         select (now() - interval '1 second')::text as before, pg_current_xact_id()::text as next`),
@@ -86,10 +86,10 @@ async function settledHorizon(ctx: SystemWork): Promise<string | undefined> {
     if (seen?.settled) return mark!.before;
     await sleep(200, undefined, { signal: ctx.signal });
   }
-  ctx.log.warn("a transaction has been open for so long that audit rows wait to be chained");
+  ctx.log.warn("audit chain delayed by a long transaction");
 }
 
-/** The first unchained rows of every client, in their order: those of one client stand among those of the others. */
+/** The first unchained rows of every client, in order. Rows of different clients are interleaved. */
 function listUnchained(tx: Tx, horizon: string) {
   return tx.execute<Key>(sql`
     with recursive owners as (
@@ -105,17 +105,17 @@ function listUnchained(tx: Tx, horizon: string) {
         select a.client_id, a.id, a.created_at from audit_log a
         where a.client_id = owners.client_id and a.position is null and a.created_at < ${horizon}::text::timestamptz
           and not ${isSetApart(loop, sql`a.id`)}
-        order by a.created_at, a.id limit ${perClient}) a
-    ) first order by first.turn, first.client_id limit ${atOnce}`);
+        order by a.created_at, a.id limit ${rowsPerClient}) a
+    ) first order by first.turn, first.client_id limit ${batchSize}`);
 }
 
 const text = (at: ReturnType<typeof sql>) => sql`to_char(${at} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
 
-/** Chains these rows, each to the last one of its client. False: another worker is chaining. */
+/** Chains these rows, each to the last row of its client. Returns false if another worker is chaining. */
 async function chainSome(tx: Tx, keys: readonly Key[]): Promise<boolean> {
   const [lock] = await tx.execute<{ mine: boolean }>(sql`select pg_try_advisory_xact_lock(7234119, 3) as mine`);
   if (!lock?.mine) return false;
-  // Read under the lock: what another worker has chained meanwhile has a position by now.
+  // Read under the lock: rows that another worker has chained meanwhile have a position.
   const rows = await tx.execute<AuditRow>(sql`
     select a.client_id as "clientId", a.id, a.actor, a.action, a.subject_id as "subjectId", a.input,
       a.request_id as "requestId", ${text(sql`a.created_at`)} as "createdAt"
@@ -137,7 +137,7 @@ async function chainSome(tx: Tx, keys: readonly Key[]): Promise<boolean> {
     from json_to_recordset(${JSON.stringify(links)}::text::json)
       as l("clientId" text, id text, "createdAt" timestamptz, position bigint, hash text)
     where a.client_id = l."clientId" and a.id = l.id and a.created_at = l."createdAt" and a.position is null`);
-  if (count !== rows.length) throw new Error(`Of ${rows.length} audit rows only ${count} could be chained.`);
+  if (count !== rows.length) throw new Error(`Only ${count} of ${rows.length} audit rows could be chained.`);
   return true;
 }
 

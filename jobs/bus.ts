@@ -3,32 +3,33 @@ import { and, asc, eq, lte, or, sql } from "drizzle-orm";
 import type { Tx } from "../db/client.ts";
 import { events } from "../db/schema/events.ts";
 import { busPositions, deadJobs } from "../db/schema/platform.ts";
+import { dbNow, inSeconds } from "../db/time.ts";
 import { eventEnvelope } from "../routers/events/service.ts";
 import type { BusEntry, BusVerdict } from "../routers/ports/event-bus.ts";
 import { deadJobRow } from "./runtime/task.ts";
 import type { Timer, TimerContext } from "./runtime/timers.ts";
 
-const window = 100;
+const batchSize = 100;
 const budgetMs = 20_000;
-/** For one wave, repeats included. */
+/** For one wave, retries included. */
 const deadlineMs = 10_000;
-/** Longer than a wave and its record take: a worker that is killed holds the others up for so long. */
+/** Longer than a wave and its record take. A worker that is killed delays the others by at most this. */
 const leaseSeconds = 30;
-const backoffSeconds = 60;
+const maxBackoffSeconds = 60;
 
 type Row = typeof events.$inferSelect;
 type Position = { txid: string; eventId: string };
 type Round = Pick<TimerContext, "db" | "log" | "signal"> & { bus: string; holder: string };
 
 /**
- * Tells the bus of the events of all clients in the order of their commits, each at least once. One worker at a time, by a
- * lease: no transaction is open while the bus is spoken to. An event of a subject is told when the one before it has been
- * accepted, so that a failure in between turns nothing around.
+ * Publishes the events of all clients to the bus in the order of their commits, each at least once. One worker publishes
+ * at a time, by a lease: no transaction is open during a request to the bus. An event of a subject is published after the
+ * bus has accepted the previous one, so that a failure in between does not change their order.
  */
 export function busTimer(): Timer {
   const holder = randomUUID();
-  /** Accepted by the bus, but behind one that was not, so that the position could not pass them. */
-  const told = new Set<string>();
+  /** Accepted by the bus, but behind an event that was not, so that the position could not pass them. */
+  const accepted = new Set<string>();
   return {
     name: "bus.publish",
     everyMs: 1_000,
@@ -41,10 +42,12 @@ export function busTimer(): Timer {
         const round: Round = { db, log, signal, bus: bus.name, holder };
         const rows = await claim(round);
         if (!rows) return;
-        const outcome = await tellAll(rows, { ...round, told }, (entries, within) => bus.publish(entries, within));
-        if (outcome === "over" && rows.length === window) continue;
+        const outcome = await publishAll(rows, { ...round, accepted }, (entries, signal) =>
+          bus.publish(entries, signal),
+        );
+        if (outcome === "done" && rows.length === batchSize) continue;
         if (outcome !== "lost") await release(round);
-        return outcome === "over" ? "done" : "skipped";
+        return outcome === "done" ? "done" : "skipped";
       }
     },
   };
@@ -52,40 +55,40 @@ export function busTimer(): Timer {
 
 type Publish = (entries: readonly BusEntry[], deadline: { signal: AbortSignal }) => Promise<BusVerdict[]>;
 
-/** In waves: in each, the next event of every subject. After every wave the position is where the first gap is. */
-async function tellAll(rows: readonly Row[], round: Round & { told: Set<string> }, publish: Publish) {
-  const { told, log, signal } = round;
-  let left = rows.filter(({ id }) => !told.has(id));
-  if (left.length === 0) await record(round, { reached: rows.at(-1), refused: [], is: "well" });
+/** Publishes in waves: each has the next event of every subject. After every wave the position is at the first gap. */
+async function publishAll(rows: readonly Row[], round: Round & { accepted: Set<string> }, publish: Publish) {
+  const { accepted, log, signal } = round;
+  let left = rows.filter(({ id }) => !accepted.has(id));
+  if (left.length === 0) await record(round, { reached: rows.at(-1), refused: [], result: "ok" });
   while (left.length > 0) {
     const wave = firstOfEachSubject(left);
-    const within = AbortSignal.any([signal, AbortSignal.timeout(deadlineMs)]);
-    const verdicts = await publishReadable(wave, publish, within);
+    const waveSignal = AbortSignal.any([signal, AbortSignal.timeout(deadlineMs)]);
+    const verdicts = await publishReadable(wave, publish, waveSignal);
     const refused: Refusal[] = [];
     let failure: string | undefined;
     for (const [place, row] of wave.entries()) {
       const verdict = verdicts[place]!;
       if (verdict.is === "failed") failure ??= verdict.why;
-      else told.add(row.id);
+      else accepted.add(row.id);
       if (verdict.is === "refused") refused.push({ row, why: verdict.why });
     }
-    left = left.filter(({ id }) => !told.has(id));
-    const is = failure === undefined ? "well" : signal.aborted ? "stopped" : { failure };
-    const isOurs = await record(round, { reached: beforeFirstGap(rows, told), refused, is });
+    left = left.filter(({ id }) => !accepted.has(id));
+    const result = failure === undefined ? "ok" : signal.aborted ? "stopped" : { failure };
+    const isOurs = await record(round, { reached: beforeFirstGap(rows, accepted), refused, result });
     for (const { row, why } of refused) {
       const { id, type, clientId } = row;
-      log.error({ alert: true, event_id: id, type, client_id: clientId, why }, "the bus refused an event for good");
+      log.error({ alert: true, event_id: id, type, client_id: clientId, reason: why }, "event refused by the bus");
     }
     if (!isOurs) return "lost";
     if (failure === undefined) continue;
-    if (!signal.aborted) log.warn({ bus: round.bus, why: failure }, "the bus could not be told: the events wait");
+    if (!signal.aborted) log.warn({ bus: round.bus, reason: failure }, "bus publish failed; will retry");
     return "failed";
   }
-  told.clear();
-  return "over";
+  accepted.clear();
+  return "done";
 }
 
-/** An event that cannot be written as an entry is refused like one that the bus does not take: the others go on. */
+/** An event that cannot be written as an entry counts as refused by the bus: the others are still published. */
 async function publishReadable(wave: readonly Row[], publish: Publish, signal: AbortSignal): Promise<BusVerdict[]> {
   const entries = wave.map((row) => {
     try {
@@ -104,8 +107,8 @@ async function publishReadable(wave: readonly Row[], publish: Publish, signal: A
   );
 }
 
-function beforeFirstGap(rows: readonly Row[], told: ReadonlySet<string>): Row | undefined {
-  const gap = rows.findIndex(({ id }) => !told.has(id));
+function beforeFirstGap(rows: readonly Row[], accepted: ReadonlySet<string>): Row | undefined {
+  const gap = rows.findIndex(({ id }) => !accepted.has(id));
   return gap < 0 ? rows.at(-1) : rows[gap - 1];
 }
 
@@ -128,12 +131,10 @@ function entryOf(row: Row): BusEntry {
   };
 }
 
-const present = sql<string>`pg_snapshot_xmin(pg_current_snapshot())`;
+const snapshotXmin = sql<string>`pg_snapshot_xmin(pg_current_snapshot())`;
 const isBus = (bus: string) => eq(busPositions.bus, bus);
-const now = sql`clock_timestamp()` as unknown as Date; // drizzle takes an expression where its types ask for a value
-const inSeconds = (seconds: number) => sql`clock_timestamp() + make_interval(secs => ${seconds})` as unknown as Date;
 
-/** The next events, if there are any and nobody else is at it. A bus that is new begins with what is stated from now on. */
+/** Claims the next events, unless there are none or another worker has the lease. A new bus begins with the next event. */
 async function claim({ db, bus, holder }: Round): Promise<Row[] | null> {
   const found = await db.asSystem((tx) => look(tx, bus), { mode: "read" });
   if (!found) {
@@ -149,7 +150,7 @@ async function claim({ db, bus, holder }: Round): Promise<Row[] | null> {
       .where(
         and(
           isBus(bus),
-          or(lte(busPositions.freeAt, now), eq(busPositions.holder, holder)),
+          or(lte(busPositions.freeAt, dbNow()), eq(busPositions.holder, holder)),
           eq(busPositions.txid, sql`${position.txid}::text::xid8`),
           eq(busPositions.eventId, position.eventId),
         ),
@@ -171,42 +172,42 @@ async function look(tx: Tx, bus: string): Promise<{ position: Position; rows: Ro
     .from(events)
     .where(
       and(
-        sql`${events.txid} < ${present}`,
+        sql`${events.txid} < ${snapshotXmin}`,
         sql`(${events.txid}, ${events.id}) > (${txid}::text::xid8, ${eventId}::text)`,
       ),
     )
     .orderBy(asc(events.txid), asc(events.id))
-    .limit(window);
+    .limit(batchSize);
   return { position, rows };
 }
 
 const begin = (bus: string) => sql`
-  insert into bus_positions (bus, txid, event_id) values (${bus}, ${present}, '') on conflict (bus) do nothing`;
+  insert into bus_positions (bus, txid, event_id) values (${bus}, ${snapshotXmin}, '') on conflict (bus) do nothing`;
 
 type Refusal = { row: Row; why: string };
 type Findings = {
   /** The last event before which there is no gap, if it has moved. */
   reached: Row | undefined;
   refused: readonly Refusal[];
-  is: "well" | "stopped" | { failure: string };
+  result: "ok" | "stopped" | { failure: string };
 };
 
 /**
- * Moves the position, keeps what was refused for people to look at, and renews the lease; after a failure it leaves the bus
- * in peace for a while. False when somebody else has taken over.
+ * Moves the position, keeps refused events as dead letters, and renews the lease. After a failure the next attempt waits.
+ * Returns false when another worker has the lease.
  */
-async function record({ db, bus, holder }: Round, { reached, refused, is }: Findings): Promise<boolean> {
+async function record({ db, bus, holder }: Round, { reached, refused, result }: Findings): Promise<boolean> {
   const moved = reached ? { txid: reached.txid, eventId: reached.id } : {};
   const status =
-    is === "stopped"
+    result === "stopped"
       ? {}
-      : is === "well"
-        ? { ...well, freeAt: inSeconds(leaseSeconds) }
-        : { ...ill, error: is.failure };
+      : result === "ok"
+        ? { ...healthy, freeAt: inSeconds(leaseSeconds) }
+        : { ...failing, error: result.failure };
   return await db.asSystem(async (tx) => {
     const changed = await tx
       .update(busPositions)
-      .set({ ...moved, ...status, updatedAt: now })
+      .set({ ...moved, ...status, updatedAt: dbNow() })
       .where(and(isBus(bus), eq(busPositions.holder, holder)))
       .returning({ bus: busPositions.bus });
     if (changed.length === 0) return false;
@@ -220,20 +221,20 @@ async function record({ db, bus, holder }: Round, { reached, refused, is }: Find
   });
 }
 
-const well = { failures: 0, failingSince: null, error: null };
-const ill = {
+const healthy = { failures: 0, failingSince: null, error: null };
+const failing = {
   failures: sql`${busPositions.failures} + 1` as unknown as number,
   failingSince: sql`coalesce(${busPositions.failingSince}, clock_timestamp())` as unknown as Date,
   holder: null,
   freeAt: sql`clock_timestamp() + make_interval(secs => (0.5 + random() / 2)
-    * least(${backoffSeconds}::int, power(2, least(${busPositions.failures}, 10))))` as unknown as Date,
+    * least(${maxBackoffSeconds}::int, power(2, least(${busPositions.failures}, 10))))` as unknown as Date,
 };
 
 async function release({ db, bus, holder }: Round) {
   await db.asSystem((tx) =>
     tx
       .update(busPositions)
-      .set({ holder: null, freeAt: now })
+      .set({ holder: null, freeAt: dbNow() })
       .where(and(isBus(bus), eq(busPositions.holder, holder))),
   );
 }

@@ -16,11 +16,11 @@ import type { Task } from "./runtime/task.ts";
 const providerDeadlineMs = 20_000;
 const deadline = () => ({ signal: AbortSignal.timeout(providerDeadlineMs) });
 
-/** Asks the provider how a call stands, and brings it there. */
+/** Reads the call from the provider, and applies its status. */
 export const refresh: Task<"calls.refresh"> = {
   async run({ callId, refundReported }, ctx) {
     const call = await ctx.asClient((tx) => lockCall(tx, callId));
-    if (!call.providerCallId) return; // nobody accepted it yet: its intent is looked after elsewhere
+    if (!call.providerCallId) return; // not accepted yet: the recovery of its intent takes care of it
     const seen = await ctx.providers.ultravox.getCall(call.providerAccountId, call.providerCallId, deadline());
     if (seen) await bringForward(ctx, call.clientId, callId, seen, "lookup");
     await ctx.asClient(async (tx) => {
@@ -33,7 +33,7 @@ export const refresh: Task<"calls.refresh"> = {
 
   async onExhausted({ callId, refundReported }, ctx) {
     await ctx.asClient(async (tx) => {
-      // Nobody else remembers a refund; an unbilled call the sweep finds again.
+      // This job alone knows of the refund. The sweep finds an unbilled call again.
       if (refundReported) return enqueueRefundCheck(tx, callId, { delaySeconds: 3600 });
       const call = await lockCall(tx, callId);
       if (!(await closeUnbillable(tx, call, ctx.requestId))) await postponeCheck(tx, call);
@@ -41,14 +41,14 @@ export const refresh: Task<"calls.refresh"> = {
   },
 };
 
-/** Reads the messages of an ended call. Should the provider not give them in time, the call's own word stands. */
+/** Reads the messages of an ended call. If the provider has none by the last attempt, the call's own outcome is final. */
 export const finalise: Task<"calls.finalise"> = {
   async run({ callId }, ctx) {
     const call = await ctx.asClient((tx) => lockCall(tx, callId));
     if (call.status !== "ended" || call.outcomeFinal || !call.providerCallId) return;
     const messages = await ctx.providers.ultravox.listMessages(call.providerAccountId, call.providerCallId, deadline());
-    if (messages.length === 0 && talked(call))
-      throw new Error("Somebody talked, and the provider has no messages yet.");
+    if (messages.length === 0 && isLongEnoughToSpeak(call))
+      throw new Error("The caller isLongEnoughToSpeak, and the provider has no messages yet.");
     ctx.fence.check();
     await ctx.asClient((tx) => finaliseCall(tx, callId, messages));
   },
@@ -58,13 +58,13 @@ export const finalise: Task<"calls.finalise"> = {
   },
 };
 
-/** Long enough for a word: then an empty list of messages is one that is not filled yet. */
-const talked = ({ joinedAt, endedAt }: { joinedAt: Date | null; endedAt: Date | null }) =>
+/** Long enough for a word: then an empty list of messages is incomplete. */
+const isLongEnoughToSpeak = ({ joinedAt, endedAt }: { joinedAt: Date | null; endedAt: Date | null }) =>
   joinedAt !== null && endedAt !== null && endedAt.getTime() - joinedAt.getTime() > 5_000;
 
 /**
- * Finds calls about which nothing was heard when something should have been. What it takes goes to the end of the line,
- * beyond the schedule of its job: those of an account that opens no more keep nobody else waiting.
+ * Finds calls whose expected event did not arrive. A call it takes goes to the end of the queue, beyond the schedule of
+ * its job: calls of an account whose key no longer works do not delay the others.
  */
 export const sweep: Task<"calls.sweep"> = {
   async run(_payload, ctx) {
@@ -83,19 +83,17 @@ export const sweep: Task<"calls.sweep"> = {
   },
 };
 
-/** Ends a call that nobody here knows as his. One that rings still cannot be ended: it is tried again. */
+/** Ends a call that belongs to no call of ours. A call that still rings cannot be ended: the job retries. */
 export const hangUpOrphan: Task<"calls.hangUpOrphan"> = {
   async run({ providerAccountId, providerCallId }, ctx) {
     const { ultravox } = ctx.providers;
     if ((await ultravox.hangUp(providerAccountId, providerCallId, deadline())) === "done") return;
     const seen = await ultravox.getCall(providerAccountId, providerCallId, deadline());
-    if (seen && !seen.endedAt) throw new Error("It rings still, and cannot be ended before somebody answers.");
+    if (seen && !seen.endedAt) throw new Error("The call still rings, and cannot be ended before it is answered.");
   },
 };
 
-/**
- * Ends a call of ours that is under way; one that is over is left as it is.
- */
+/** Ends an active call. */
 export const hangUp: Task<"calls.hangUp"> = {
   async run({ callId }, ctx) {
     const call = await ctx.asClient((tx) => lockCall(tx, callId));
@@ -105,31 +103,31 @@ export const hangUp: Task<"calls.hangUp"> = {
     if ((await ultravox.hangUp(providerAccountId, providerCallId, deadline())) === "done") return;
     const seen = await ultravox.getCall(providerAccountId, providerCallId, deadline());
     if (seen) await bringForward(ctx, clientId, callId, seen, "lookup");
-    if (seen?.joinedAt && !seen.endedAt) throw new Error("It goes on, and the provider would not end it yet.");
+    if (seen?.joinedAt && !seen.endedAt) throw new Error("The call is still active. The provider did not end it yet.");
   },
 };
 
-/** What was told of an erased call goes too, wherever it stands. */
+/** Erases the copies of a call: in stored responses, events, deliveries and provider messages. */
 export const eraseCopies: Task<"calls.eraseCopies"> = {
   async run({ callId }, ctx) {
     const call = await ctx.asClient((tx) => lockCall(tx, callId));
     if (call.erasedAt === null && call.transcriptStatus !== "erased") return;
-    const ring = await ctx.providers.vault.keys(call.clientId, "idempotency");
+    const cipher = await ctx.providers.vault.keys(call.clientId, "idempotency");
     ctx.fence.check();
-    await ctx.asClient((tx) => eraseOwnCopies(tx, call, ring));
+    await ctx.asClient((tx) => eraseOwnCopies(tx, call, cipher));
     await ctx.asSystem((tx) => eraseSystemCopies(tx, call));
   },
 };
 
-/** What is erased here goes at the provider too, as soon as nothing more will have to be asked there. */
+/** Erases the call at the provider, as soon as no more requests about it are necessary. */
 export const eraseUpstream: Task<"calls.eraseUpstream"> = {
   async run({ callId }, ctx) {
     const call = await ctx.asClient((tx) => lockCall(tx, callId));
-    // By the client's own wish, or because its agent keeps it no longer.
+    // Erased on request of the client, or because the agent's retention has ended.
     const isErased = call.erasedAt !== null || call.transcriptStatus === "erased" || call.recordingStatus === "erased";
     if (!isErased || !call.providerCallId) return;
     const { providerAccountId, providerCallId } = call;
     const erased = await ctx.providers.ultravox.deleteCall(providerAccountId, providerCallId, deadline());
-    if (erased === "ongoing") throw new Error("The provider says that the call goes on.");
+    if (erased === "ongoing") throw new Error("The provider reports that the call is still active.");
   },
 };

@@ -1,8 +1,8 @@
 type Part = { text: string } | { value: unknown };
 
 /**
- * JSON with sorted keys and no spaces: the same value has one text. It keeps its own stack, so that no depth of a value
- * can exhaust the process's. Keys that are whole numbers come first, as in every object of JavaScript.
+ * JSON with sorted keys and no spaces: the same value has one text. It uses its own stack, so that a deeply nested value
+ * cannot overflow the process's. Keys that are whole numbers come first, as in every JavaScript object.
  */
 export function canonicalJson(value: unknown): string {
   const written: string[] = [];

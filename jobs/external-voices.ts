@@ -16,27 +16,29 @@ import { externalOf, type VoiceRow } from "../routers/voices/row.ts";
 import { StepRefused } from "./runtime/step-refused.ts";
 import type { JobContext } from "./runtime/task.ts";
 
-/** What the company says against it; null when it knows the voice, cannot be asked, or the client has no key of its own. */
+/** What the provider objects, or null: it has the voice, is unavailable, or the client has no own key. */
 export async function isVoiceUnknown(ctx: JobContext, row: VoiceRow, deadline: Deadline): Promise<string | null> {
   const { voiceId } = externalOf(row);
-  const ring = await ringOf(ctx, row);
-  const secret = await ctx.asClient((tx) => openCredential(tx, ring, row.provider), { mode: "read" });
+  const cipher = await cipherOf(ctx, row);
+  const secret = await ctx.asClient((tx) => openCredential(tx, cipher, row.provider), { mode: "read" });
   if (!secret || voiceId === null) return null;
   const found = await ctx.providers.vendors.findVoice(row.provider as VoiceVendor, secret, voiceId, deadline);
   return found === "not_found" ? `${row.provider} has no voice ${voiceId} for your key.` : null;
 }
 
 /**
- * How the provider is to be told of it, which depends on whose key it speaks with. Without a key of the client's own:
- * those of the account. With one, in an account of the client's own: that account learns the key. With one, in the
- * account that all share: the key travels in this voice alone. Secret, in that case and with a generic voice's headers.
+ * How to register the voice, which depends on the API key it uses:
+ * - no key of the client's own: the account's keys;
+ * - a key, and an Ultravox account of the client's own: that account receives the key;
+ * - a key, and the shared account: the key is sent with this voice alone.
+ * In the last case, and with the headers of a generic voice, the result is secret.
  */
 export async function definitionOf(ctx: JobContext, row: VoiceRow, deadline: Deadline): Promise<VoiceDefinition> {
   const voice = externalOf(row);
-  const ring = await ringOf(ctx, row);
-  if (voice.generic) return judgedGeneric(voice.generic, headersOf(row, ring));
+  const cipher = await cipherOf(ctx, row);
+  if (voice.generic) return validatedGeneric(voice.generic, headersOf(row, cipher));
   const provider = row.provider as VoiceVendor; // createVoice wrote it from the list of them
-  const secret = await ctx.asClient((tx) => openCredential(tx, ring, provider), { mode: "read" });
+  const secret = await ctx.asClient((tx) => openCredential(tx, cipher, provider), { mode: "read" });
   const apiKey = secret && ttsSecret(secret);
   if (!apiKey) return plainDefinition(provider, voice);
   if (row.providerAccountId !== platformAccount) {
@@ -50,21 +52,21 @@ export async function definitionOf(ctx: JobContext, row: VoiceRow, deadline: Dea
   const keyed = keyedDefinition(provider, voice, { apiKey, language: row.language });
   if (keyed) return keyed;
   throw new StepRefused(
-    `A key of your own for ${provider} works only in an Ultravox account of your own: save that account's key first, or take this one away.`,
+    `A key of your own for ${provider} works only in an Ultravox account of your own. Save that account's key first, or delete this one.`,
   );
 }
 
-/** What was kept is judged again when it is sent: the rules may have become stricter since. */
-function judgedGeneric(generic: GenericVoice, headers: Record<string, string>): VoiceDefinition {
+/** Validates the stored definition again when it is sent: the rules may have become stricter. */
+function validatedGeneric(generic: GenericVoice, headers: Record<string, string>): VoiceDefinition {
   const objection = objectionToGeneric(generic, headers);
-  if (objection) throw new StepRefused(`${objection} Make the voice again with another address, or other headers.`);
+  if (objection) throw new StepRefused(`${objection} Create the voice again with another address or other headers.`);
   return genericDefinition(generic, headers);
 }
 
-function headersOf({ sealedHeaders, id }: VoiceRow, ring: Cipher): Record<string, string> {
+function headersOf({ sealedHeaders, id }: VoiceRow, cipher: Cipher): Record<string, string> {
   if (!sealedHeaders) return {};
-  return JSON.parse(ring.open(sealedHeaders, id).toString()) as Record<string, string>; // sealed by us, in this shape
+  return JSON.parse(cipher.open(sealedHeaders, id).toString()) as Record<string, string>; // sealed by us, in this shape
 }
 
-/** May ask a key service, so no transaction is open. */
-const ringOf = (ctx: JobContext, { clientId }: VoiceRow) => ctx.providers.vault.keys(clientId, "provider_credential");
+/** May call a key service, so no transaction is open. */
+const cipherOf = (ctx: JobContext, { clientId }: VoiceRow) => ctx.providers.vault.keys(clientId, "provider_credential");

@@ -19,7 +19,7 @@ import { check as checkVoice, clear as clearVoice, sweep as sweepVoices, sync as
 import { deliver, disable, fanOut } from "./webhooks.ts";
 import { advance, sweep as sweepWorkflows } from "./workflows.ts";
 
-/** Who does what. A name of `db/queue.ts` without a task does not compile. */
+/** The handler of each job. A name of `db/queue.ts` without a handler does not compile. */
 export const tasks: { [N in JobName]: Task<N> } = {
   "agents.compare": compareAgent,
   "agents.sweep": sweepAgents,
@@ -67,7 +67,7 @@ export const tasks: { [N in JobName]: Task<N> } = {
   "workflows.sweep": sweepWorkflows,
 };
 
-/** What happens by the clock, in UTC. The finest step is a minute: what is wanted sooner has a timer in the worker. */
+/** Scheduled jobs, in UTC. The finest step is a minute; more frequent work has a timer in the worker. */
 export const crontab = `
 * * * * * calls.sweep
 */5 * * * * intents.sweep

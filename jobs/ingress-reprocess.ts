@@ -1,10 +1,10 @@
 import { reprocessBatch } from "../routers/ingress/ingress-events.ts";
 import type { Task } from "./runtime/task.ts";
 
-/** Has what a filter finds applied once more, a piece at a time. */
+/** Queues the provider events that match a filter again, a batch at a time. */
 export const reprocess: Task<"ingress.reprocess"> = {
   async run(payload, ctx) {
-    const put = await ctx.asSystem((tx) => reprocessBatch(tx, payload));
-    ctx.log.info({ put, after: payload.after }, "messages of providers were queued once more");
+    const queued = await ctx.asSystem((tx) => reprocessBatch(tx, payload));
+    ctx.log.info({ queued, after: payload.after }, "provider events queued again");
   },
 };

@@ -22,7 +22,7 @@ import {
 import type { ProviderCall } from "../routers/ports/ultravox.ts";
 import type { JobContext, Task } from "./runtime/task.ts";
 
-/** What becomes of a message: said at once, or once the work is done that it takes beyond the house's own transaction. */
+/** What becomes of an event: known now, or after work that needs more than the system transaction. */
 type Verdict = Mark | (() => Promise<Mark>);
 
 const appliers: Record<IngressProvider, (tx: Tx, row: IngressRow, ctx: JobContext) => Promise<Verdict>> = {
@@ -31,10 +31,10 @@ const appliers: Record<IngressProvider, (tx: Tx, row: IngressRow, ctx: JobContex
   telnyx: applyTelnyx,
 };
 
-/** Applies what a provider told us, whatever the order and however often: the call only ever moves forward. */
+/** Applies a provider's event, in any order and any number of times: a call only moves forward. */
 export const apply: Task<"ingress.apply"> = {
   async run({ ingressId, receivedAt }, ctx) {
-    const left = await ctx.asSystem(async (tx) => {
+    const pending = await ctx.asSystem(async (tx) => {
       const row = await readReceived(tx, ingressId, receivedAt);
       if (row?.status !== "received") return null;
       if (isErased(row)) {
@@ -46,9 +46,9 @@ export const apply: Task<"ingress.apply"> = {
       await markReceived(tx, row, receivedAt, verdict);
       return null;
     });
-    if (!left) return;
-    const mark = await left.work();
-    await ctx.asSystem((tx) => markReceived(tx, left.row, receivedAt, mark));
+    if (!pending) return;
+    const mark = await pending.work();
+    await ctx.asSystem((tx) => markReceived(tx, pending.row, receivedAt, mark));
   },
 
   async onExhausted({ ingressId, receivedAt }, ctx, error) {
@@ -60,7 +60,7 @@ export const apply: Task<"ingress.apply"> = {
   },
 };
 
-const unreadable: Mark = { status: "failed", note: "The body is not an event that we know." };
+const unreadable: Mark = { status: "failed", note: "The body is not a known event." };
 
 async function applyUltravox(tx: Tx, row: IngressRow, ctx: JobContext): Promise<Verdict> {
   const { providerAccountId: accountId, stale } = row;
@@ -68,52 +68,52 @@ async function applyUltravox(tx: Tx, row: IngressRow, ctx: JobContext): Promise<
   if (!event) return unreadable;
   const { call } = event;
   const owner = await ownerOfCall(tx, accountId, call);
-  if (owner && stale) return askInstead(tx, owner);
-  if (owner) return () => tell(ctx, owner, call);
+  if (owner && stale) return refreshInstead(tx, owner);
+  if (owner) return () => applyToCall(ctx, owner, call);
   const agent = await agentOfCall(tx, accountId, call);
   if (!agent) return noCall;
   return async () => {
     const adopted = await adopt(ctx, row, agent, call);
     if (!adopted) return noCall;
-    return stale ? ctx.asSystem((tx) => askInstead(tx, adopted)) : tell(ctx, adopted, call);
+    return stale ? ctx.asSystem((tx) => refreshInstead(tx, adopted)) : applyToCall(ctx, adopted, call);
   };
 }
 
-const unknownEnd = "Its end reason is not one that we know: it is kept as received, and shown as `other`.";
+const unknownEnd = "Unknown end reason: stored as received, and shown as `other`.";
 
 const noCall: Mark = { status: "ignored", note: "No call of this provider account." };
 
-async function askInstead(tx: Tx, { clientId, callId }: CallOwner): Promise<Mark> {
+async function refreshInstead(tx: Tx, { clientId, callId }: CallOwner): Promise<Mark> {
   await enqueueFor(tx, clientId, "calls.refresh", { callId }, { key: callId });
-  const note = "Outside the time window: the provider is asked instead.";
+  const note = "Outside the time window: the call is read from the provider instead.";
   return { status: "ignored", clientId, subjectId: callId, note };
 }
 
-async function tell(ctx: JobContext, { clientId, callId }: CallOwner, told: ProviderCall): Promise<Mark> {
-  await bringForward(ctx, clientId, callId, told, "event");
-  const note = told.endReason !== null && shownEndReason(told.endReason) === "other" ? unknownEnd : undefined;
-  return { status: "applied", clientId, subjectId: callId, ...(note ? { note } : {}) };
+async function applyToCall(ctx: JobContext, { clientId, callId }: CallOwner, seen: ProviderCall): Promise<Mark> {
+  await bringForward(ctx, clientId, callId, seen, "event");
+  const note = seen.endReason !== null && shownEndReason(seen.endReason) === "other" ? unknownEnd : undefined;
+  return { status: "applied", clientId, subjectId: callId, note };
 }
 
-/** Kept word for word, so that it can be applied once something here acts on its type. */
+/** Stored unchanged, so that it can be applied once there is a handler for its type. */
 async function applyStripe(_tx: Tx, row: IngressRow, ctx: JobContext): Promise<Mark> {
   const event = readOrNull(() => ctx.providers.stripe.readEvent(row.body));
   if (!event) return unreadable;
-  return { status: "ignored", note: `Nothing here acts on ${event.type}.` };
+  return { status: "ignored", note: `No handler for ${event.type}.` };
 }
 
-/** A leg of a call. Which call it is, our own id says: given back by the carrier, or in the address that it was given. */
+/** A leg of a call. The call is named by our own id: returned by the carrier, or in the URL that the carrier calls. */
 async function applyTelnyx(tx: Tx, row: IngressRow, ctx: JobContext): Promise<Verdict> {
   const event = readOrNull(() => ctx.providers.telnyx.readEvent(row.body));
   if (!event) return unreadable;
   const { type, leg } = event;
-  if (!leg) return { status: "ignored", note: `Nothing here acts on ${type}.` };
+  if (!leg) return { status: "ignored", note: `No handler for ${type}.` };
   const inAddress = row.headers[callInAddress] ?? null;
   if (leg.callId !== null && inAddress !== null && leg.callId !== inAddress) {
-    return { status: "ignored", note: "It names one call, and the address that it came to another." };
+    return { status: "ignored", note: "The event and its URL name different calls." };
   }
   const named = leg.callId ?? inAddress;
-  if (named === null) return { status: "ignored", note: "It names no call of ours." };
+  if (named === null) return { status: "ignored", note: "The event names no call of ours." };
   const owner = await ownerOfLeg(tx, row, named);
   if (!owner) return { status: "ignored", note: "No call of this account." };
   const { clientId, callId } = owner;
@@ -127,15 +127,15 @@ async function applyTelnyx(tx: Tx, row: IngressRow, ctx: JobContext): Promise<Ve
   };
 }
 
-/** A call that came in by itself, to an agent of ours. An event outside the time window is not taken at its word. */
+/** Creates the row of an inbound call to one of our agents. The data of a stale event is not used. */
 async function adopt(
   ctx: JobContext,
   { providerAccountId: accountId, stale }: IngressRow,
   { clientId, agentId }: { clientId: string; agentId: string },
-  told: ProviderCall,
+  event: ProviderCall,
 ): Promise<CallOwner | null> {
-  const seen = stale ? await ctx.providers.ultravox.getCall(accountId, told.providerCallId, deadline()) : told;
-  if (!seen || seen.providerAgentId !== told.providerAgentId) return null;
+  const seen = stale ? await ctx.providers.ultravox.getCall(accountId, event.providerCallId, deadline()) : event;
+  if (!seen || seen.providerAgentId !== event.providerAgentId) return null;
   const work = (tx: Tx) => adoptCall(tx, agentId, accountId, seen);
   ctx.fence.check();
   return { clientId, callId: await ctx.db.asClient({ clientId, requestId: ctx.requestId }, work) };
@@ -143,7 +143,7 @@ async function adopt(
 
 const deadline = () => ({ signal: AbortSignal.timeout(20_000) });
 
-/** An event may come before the request that placed the call has heard its answer: then it settles the intent itself. */
+/** An event may arrive before the response to the request that placed the call: then it settles the intent. */
 export async function bringForward(
   ctx: JobContext,
   clientId: string,
@@ -151,13 +151,13 @@ export async function bringForward(
   seen: ProviderCall,
   how: "event" | "lookup",
 ) {
-  const ring = await ctx.providers.vault.keys(clientId, "idempotency");
+  const cipher = await ctx.providers.vault.keys(clientId, "idempotency");
   ctx.fence.check();
   await ctx.db.asClient({ clientId, requestId: ctx.requestId }, async (tx) => {
     const intent = await openIntentOf(tx, callId);
     if (!intent) return applyProviderCall(tx, callId, seen, how);
     const settlement = { outcome: "accepted", resource: seen as never } as const;
-    await settleIntent(tx, placeCall as unknown as AnyProviderCommand, intent.id, settlement, ring);
+    await settleIntent(tx, placeCall as unknown as AnyProviderCommand, intent.id, settlement, cipher);
   });
 }
 

@@ -1,6 +1,7 @@
 import { eq, sql } from "drizzle-orm";
 import { enqueue } from "../db/queue.ts";
 import { intents } from "../db/schema/agents.ts";
+import { dbNow } from "../db/time.ts";
 import type { Settlement } from "../routers/core/attempt-provider-command.ts";
 import { cipherFor, type IntentRow, removeOrphans, settleIntent } from "../routers/core/intents.ts";
 import type { AnyProviderCommand } from "../routers/core/provider-command.ts";
@@ -10,30 +11,30 @@ import { roundRobin, sweepInto } from "./runtime/sweep.ts";
 import type { JobContext, Task } from "./runtime/task.ts";
 
 const providerDeadlineMs = 20_000;
-/** Between two looks that find nothing: a provider's own lists may lag behind. */
-const secondLookSeconds = 60;
+/** Between two lookups that find nothing: a provider's lists may lag behind. */
+const secondLookupSeconds = 60;
 
-/** Finds out what became of something asked of a provider, when the request that asked could not. */
+/** Finds the outcome of a provider request, when the API request that made it could not. */
 export const resolve: Task<"intents.resolve"> = {
   async run({ intentId }, ctx) {
     const intent = await readIntent(ctx, intentId);
     if (!intent) return;
-    const outbound = providerCommandOf(intent.kind);
-    if (intent.status === "settled") return lookOnceMore(ctx, outbound, intent);
-    const asked = await ctx.asClient((tx) => outbound.rebuildRequest(tx, intent.subjectId));
+    const command = providerCommandOf(intent.kind);
+    if (intent.status === "settled") return removeLateArrivals(ctx, command, intent);
+    const asked = await ctx.asClient((tx) => command.rebuildRequest(tx, intent.subjectId));
     const since = new Date(intent.createdAt.getTime() - 5 * 60_000); // their clock may be behind ours
     const deadline = { signal: AbortSignal.timeout(providerDeadlineMs) };
-    const look = outbound.lookup(ctx.providers, intent.providerAccountId, asked, since, deadline);
-    const found: never[] | ProviderError = await look.catch((error) => {
-      if (!outbound.lookupRepeatsRequest || !(error instanceof ProviderError)) throw error;
+    const lookup = command.lookup(ctx.providers, intent.providerAccountId, asked, since, deadline);
+    const found: never[] | ProviderError = await lookup.catch((error) => {
+      if (!command.lookupRepeatsRequest || !(error instanceof ProviderError)) throw error;
       if (error.kind !== "refused" || isPassing(error)) throw error;
       return error;
     });
 
-    const ring = await cipherFor(ctx.providers.vault, intent.clientId, intent.idempotencyKey);
+    const cipher = await cipherFor(ctx.providers.vault, intent.clientId, intent.idempotencyKey);
     ctx.fence.check();
     await ctx.asClient(async (tx) => {
-      const close = (settlement: Settlement<never>) => settleIntent(tx, outbound, intentId, settlement, ring);
+      const close = (settlement: Settlement<never>) => settleIntent(tx, command, intentId, settlement, cipher);
       if (found instanceof ProviderError) return close({ outcome: "refused", message: found.message });
       const [taken, ...strays] = found;
       if (taken !== undefined) {
@@ -42,28 +43,28 @@ export const resolve: Task<"intents.resolve"> = {
       }
       const lookedBefore = intent.absentAt !== null && intent.absences > 0;
       const [looked] = await tx.execute<{ apart: boolean }>(
-        sql`select coalesce(clock_timestamp() - absent_at >= make_interval(secs => ${secondLookSeconds}), false) as apart
+        sql`select coalesce(clock_timestamp() - absent_at >= make_interval(secs => ${secondLookupSeconds}), false) as apart
             from ${intents} where id = ${intentId}`,
       );
       if (lookedBefore && looked?.apart) {
         return close({
           outcome: "absent",
-          message: "The voice provider never got this request, or did not answer. Try again.",
+          message: "The voice provider did not receive this request, or did not answer. Try again.",
         });
       }
       if (!lookedBefore) await noteAbsence(tx, intentId);
-      await enqueue(tx, "intents.resolve", { intentId }, { delaySeconds: secondLookSeconds + 1 });
+      await enqueue(tx, "intents.resolve", { intentId }, { delaySeconds: secondLookupSeconds + 1 });
     });
   },
 
-  /** Somebody's credits are held for it, and perhaps a telephone rings: it is never let go. The log has raised the alarm. */
+  /** The intent holds credits, and a telephone may be ringing: it is never abandoned. The dead letter raises an alert. */
   async onExhausted({ intentId }, ctx) {
     if ((await readIntent(ctx, intentId)) === null) return;
     await ctx.asClient((tx) => enqueue(tx, "intents.resolve", { intentId }, { key: intentId, delaySeconds: 900 }));
   },
 };
 
-/** Its job row is the first line; this is the second. What it takes is not taken again for a quarter of an hour. */
+/** Recovers intents that lost their job. An intent it takes is not taken again for a quarter of an hour. */
 export const sweep: Task<"intents.sweep"> = {
   async run(_payload, ctx) {
     const isLeft = sql`status = 'open' and deadline_at < statement_timestamp() - interval '15 minutes'`;
@@ -89,20 +90,17 @@ const readIntent = (ctx: JobContext, intentId: string) =>
     return intent && (intent.status === "open" || isDoubted) ? intent : null;
   });
 
-/** An attempt that one look did not find may have been done after all: what the provider has beside the one that was taken is removed there. */
-async function lookOnceMore(ctx: JobContext, outbound: AnyProviderCommand, intent: IntentRow) {
-  if (outbound.lookupRepeatsRequest || outbound.unnamed) return;
-  const asked = await ctx.asClient((tx) => outbound.rebuildRequest(tx, intent.subjectId));
+/** The intent was closed after one lookup, and its key runs again. A resource that appears later is removed. */
+async function removeLateArrivals(ctx: JobContext, command: AnyProviderCommand, intent: IntentRow) {
+  if (command.lookupRepeatsRequest || command.unnamed) return;
+  const asked = await ctx.asClient((tx) => command.rebuildRequest(tx, intent.subjectId));
   const since = new Date(intent.createdAt.getTime() - 5 * 60_000);
   const deadline = { signal: AbortSignal.timeout(providerDeadlineMs) };
-  const found = await outbound.lookup(ctx.providers, intent.providerAccountId, asked, since, deadline);
+  const found = await command.lookup(ctx.providers, intent.providerAccountId, asked, since, deadline);
   ctx.fence.check();
-  await ctx.asClient((tx) => removeOrphans(tx, outbound, intent, found));
+  await ctx.asClient((tx) => removeOrphans(tx, command, intent, found));
 }
 
 async function noteAbsence(tx: Parameters<typeof settleIntent>[0], intentId: string) {
-  await tx
-    .update(intents)
-    .set({ absences: 1, absentAt: sql`clock_timestamp()` as unknown as Date })
-    .where(eq(intents.id, intentId));
+  await tx.update(intents).set({ absences: 1, absentAt: dbNow() }).where(eq(intents.id, intentId));
 }

@@ -25,14 +25,14 @@ import type { JobContext, Task } from "./runtime/task.ts";
 import type { Step, StepResult, Workflow } from "./workflows.ts";
 
 const within = (seconds: number) => ({ signal: AbortSignal.timeout(seconds * 1000) });
-/** Ten megabytes from storage, and on to the provider's. */
+/** Ten megabytes from storage and to the provider. */
 const uploadSeconds = 120;
-const askSeconds = 20;
+const requestSeconds = 20;
 const lookSoonSeconds = 2;
 const lookSeldomSeconds = 30;
 const claimedSeconds = 10;
 
-/** Every step makes sure of what comes before it: a run may be taken up again at any of them, with nothing left of it. */
+/** Every step makes sure of the previous ones: a run may be resumed at any step, with their results lost. */
 const step = (retryAfterSeconds: readonly number[], run: (ctx: JobContext, reading: Reading) => Promise<StepResult>) =>
   ({
     retryAfterSeconds,
@@ -45,7 +45,7 @@ const step = (retryAfterSeconds: readonly number[], run: (ctx: JobContext, readi
     },
   }) satisfies Step;
 
-/** One file, or the pages from one address, into the provider's corpus. The provider has no events: it is asked. */
+/** Puts one file, or the pages of one URL, into the provider's corpus. The provider has no events: it is polled. */
 export const knowledgeIngest: Workflow<"knowledge-ingest"> = {
   steps: {
     upload: step([5, 30, 120, 300], async (ctx, reading) => {
@@ -63,7 +63,7 @@ export const knowledgeIngest: Workflow<"knowledge-ingest"> = {
   failed: (tx, run, reason) => failFile(tx, run.subjectId, reason),
 };
 
-/** The document at the provider, uploaded if it is not there yet. null: pages need none. */
+/** The document id at the provider, uploaded if necessary. Returns null for pages, which need none. */
 async function documentOf(ctx: JobContext, reading: Reading): Promise<string | null> {
   const { file, base, corpusId, upload } = reading;
   if (file.kind === "url" || file.providerSourceId) return null;
@@ -80,7 +80,7 @@ async function documentOf(ctx: JobContext, reading: Reading): Promise<string | n
   return providerDocumentId;
 }
 
-/** Sees to it that the provider has the source. False: somebody else may be asking for it at this moment. */
+/** Makes sure that the provider has the source. Returns false if another run may be creating it now. */
 async function sourceOf(ctx: JobContext, reading: Reading): Promise<boolean> {
   if (reading.file.providerSourceId) {
     if (reading.file.askedAt === null) await readAgain(ctx, reading, reading.file.providerSourceId);
@@ -97,7 +97,7 @@ async function sourceOf(ctx: JobContext, reading: Reading): Promise<boolean> {
 }
 
 const sourcesOf = ({ providers }: JobContext, { file, base, corpusId }: Reading): Promise<ProviderSource[]> =>
-  providers.ultravox.findSources(base.providerAccountId, corpusId, sourceName(file), within(askSeconds));
+  providers.ultravox.findSources(base.providerAccountId, corpusId, sourceName(file), within(requestSeconds));
 
 async function createSource(ctx: JobContext, reading: Reading, documentId: string | null): Promise<ProviderSource> {
   const { file, base, corpusId } = reading;
@@ -107,7 +107,7 @@ async function createSource(ctx: JobContext, reading: Reading, documentId: strin
   ctx.fence.check();
   try {
     const source = { id: sourceName(file), ...from };
-    return await ctx.providers.ultravox.createSource(base.providerAccountId, corpusId, source, within(askSeconds));
+    return await ctx.providers.ultravox.createSource(base.providerAccountId, corpusId, source, within(requestSeconds));
   } catch (error) {
     if (!(error instanceof ProviderError)) throw error;
     const isOverloaded = error.kind === "unknown" && error.status === 503;
@@ -121,7 +121,7 @@ async function createSource(ctx: JobContext, reading: Reading, documentId: strin
 async function readAgain(ctx: JobContext, reading: Reading, sourceId: string) {
   const { base, corpusId } = reading;
   try {
-    await ctx.providers.ultravox.refreshSource(base.providerAccountId, corpusId, sourceId, within(askSeconds));
+    await ctx.providers.ultravox.refreshSource(base.providerAccountId, corpusId, sourceId, within(requestSeconds));
   } catch (error) {
     if (!(error instanceof ProviderError && error.status === 404)) throw error;
     await gone(ctx, reading);
@@ -131,22 +131,27 @@ async function readAgain(ctx: JobContext, reading: Reading, sourceId: string) {
 
 async function gone(ctx: JobContext, reading: Reading): Promise<never> {
   await ctx.asClient((tx) => recordEmpty(tx, reading));
-  throw new StepRefused("The voice provider no longer has it.");
+  throw new StepRefused("The voice provider no longer has this source.");
 }
 
-/** The provider knows no failed source: one that is ready with nothing in it is one, and one that is never ready. */
+/** The provider has no failed status. A source has failed if it is ready and empty, or not ready in time. */
 async function look(ctx: JobContext, fileId: string): Promise<StepResult> {
   const reading = await ctx.asClient((tx) => readingOf(tx, fileId), { mode: "read" });
   const sourceId = reading?.file.providerSourceId;
   if (!reading || !sourceId) return "done";
   const { base, corpusId } = reading;
-  const source = await ctx.providers.ultravox.getSource(base.providerAccountId, corpusId, sourceId, within(askSeconds));
+  const source = await ctx.providers.ultravox.getSource(
+    base.providerAccountId,
+    corpusId,
+    sourceId,
+    within(requestSeconds),
+  );
   if (!source) return gone(ctx, reading);
   const { seconds, isOver } = await ctx.asClient((tx) => readWait(tx, reading), { mode: "read" });
-  // A status that we do not know yet is waited for like the others. In the end what it has counts, and not its name.
+  // An unknown status is polled like the others. At the deadline the document count decides, not the status.
   const isKept = source.status === "ready" || (source.status === "other" && isOver);
   if (isKept && source.documents > 0) {
-    // An answer that never came may have been a source too: of all that bear this name, one stays.
+    // A create without a response may have made a source too: one of those with this name stays.
     const strays = (await sourcesOf(ctx, reading)).filter(({ providerSourceId }) => providerSourceId !== sourceId);
     await ctx.asClient(async (tx) => {
       await recordSource(tx, reading, strays);
@@ -156,20 +161,20 @@ async function look(ctx: JobContext, fileId: string): Promise<StepResult> {
   }
   if (source.status === "ready") {
     await ctx.asClient((tx) => recordEmpty(tx, reading));
-    throw new StepRefused("The voice provider found nothing in it that it can read.");
+    throw new StepRefused("The voice provider found no readable content in this source.");
   }
-  if (isOver) throw new StepRefused("The voice provider was not ready with it in time.");
+  if (isOver) throw new StepRefused("The voice provider did not finish this source in time.");
   return { againInSeconds: Math.min(lookSeldomSeconds, Math.max(lookSoonSeconds, seconds / 4)) };
 }
 
-/** A source that may have been made while nobody was left to hear of it: it goes, if it is there. */
+/** Removes a source that may have been created without our receiving the response. */
 export const forget: Task<"knowledge.forget"> = {
   async run({ accountId, corpusId, name }, { providers: { ultravox } }) {
     const found = await ultravox
-      .findSources(accountId, corpusId, name, within(askSeconds))
+      .findSources(accountId, corpusId, name, within(requestSeconds))
       .catch((error: unknown) => goneWithItsCorpus(error));
     for (const { providerSourceId } of found) {
-      await ultravox.deleteSource(accountId, corpusId, providerSourceId, within(askSeconds));
+      await ultravox.deleteSource(accountId, corpusId, providerSourceId, within(requestSeconds));
     }
   },
 };
@@ -183,7 +188,7 @@ export const expire: Task<"knowledge.expire"> = {
   run: ({ fileId }, ctx) => ctx.asClient((tx) => expireFile(tx, fileId)),
 };
 
-/** The workflow of a file is the first line; this is the second. What it takes goes to the end of the line. */
+/** Expires files that lost their workflow. A file it takes goes to the end of the queue. */
 export const sweep: Task<"knowledge.sweep"> = {
   async run(_payload, ctx) {
     const isLeft = sql`f.status in ('pending', 'ingesting') and f.deadline_at < statement_timestamp()

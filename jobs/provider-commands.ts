@@ -21,9 +21,9 @@ const all = [
   updateTool,
 ] as const;
 
-/** The provider command of this name, for an intent that was read from the database. */
+/** The provider command of an intent that was read from the database. */
 export function providerCommandOf(kind: string): AnyProviderCommand {
-  const found = all.find((outbound) => outbound.kind === kind);
-  if (!found) throw new Error(`No provider command is called ${kind}.`);
+  const found = all.find((command) => command.kind === kind);
+  if (!found) throw new Error(`Unknown provider command: ${kind}.`);
   return found as AnyProviderCommand;
 }

@@ -3,15 +3,15 @@ import { advanceReplay } from "../routers/webhooks/replays/replay-batch.ts";
 import { roundRobin, sweepInto } from "./runtime/sweep.ts";
 import type { Task } from "./runtime/task.ts";
 
-/** One piece of a replay, and the job for the next, in one commit: it may die at any point and has lost and doubled nothing. */
+/** Writes one batch of a replay and the next job in one commit: a crash at any point loses and duplicates nothing. */
 export const replay: Task<"webhooks.replay"> = {
   run: ({ replayId }, ctx) => ctx.asClient((tx) => advanceReplay(tx, replayId)),
 };
 
 const silentFor = sql`interval '2 minutes'`;
-const atMost = 500;
+const batchSize = 500;
 
-/** A replay that says nothing of itself for so long has lost its job. */
+/** Recovers replays that lost their job: running ones that were not updated for `silentFor`. */
 export const sweep: Task<"replays.sweep"> = {
   async run(_payload, ctx) {
     const silent = await sweepInto(ctx, "replays.sweep", "webhooks.replay", async (tx) => {
@@ -20,10 +20,10 @@ export const sweep: Task<"replays.sweep"> = {
           sql`select r.client_id, r.id, r.updated_at as due_at
             from webhook_replays r join clients c on c.id = r.client_id and c.status = 'active'
             where r.status = 'running' and r.updated_at < clock_timestamp() - ${silentFor} order by r.updated_at`,
-          atMost,
+          batchSize,
         )} silent`);
       return rows.map(({ clientId, id }) => ({ clientId, payload: { replayId: id }, key: id }));
     });
-    if (silent > 0) ctx.log.warn({ replays: silent }, "replays had lost their jobs");
+    if (silent > 0) ctx.log.warn({ replays: silent }, "replays recovered after losing their jobs");
   },
 };

@@ -5,10 +5,10 @@ import { eachOrApart } from "./runtime/set-apart.ts";
 import { sweepInto } from "./runtime/sweep.ts";
 import type { Task } from "./runtime/task.ts";
 
-const runForMs = 50_000;
-const atOnce = 50;
+const budgetMs = 50_000;
+const batchSize = 50;
 
-/** Finds whose agents keep something no longer: each client once, however much of its is due. */
+/** Finds clients with artifacts past their retention: one job per client. */
 export const sweep: Task<"retention.sweep"> = {
   async run(_payload, ctx) {
     await sweepInto(ctx, "retention.sweep", "retention.erase", async (tx) => {
@@ -21,14 +21,14 @@ export const sweep: Task<"retention.sweep"> = {
   },
 };
 
-/** Batch by batch, each in a transaction of its own: whoever dies in between has erased some calls whole, and no half of one. */
+/** Erases in batches, each in its own transaction: a crash in between leaves no call half erased. */
 export const erase: Task<"retention.erase"> = {
   async run(_payload, ctx) {
     const { clientId } = ctx;
-    const until = performance.now() + runForMs;
+    const until = performance.now() + budgetMs;
     while (performance.now() < until && !ctx.signal.aborted) {
       const apart = await ctx.asSystem((tx) => listSetApartSubjects(tx, "retention.erase", clientId), { mode: "read" });
-      const rows = await ctx.asClient((tx) => listDue(tx, atOnce, apart), { mode: "read" });
+      const rows = await ctx.asClient((tx) => listDue(tx, batchSize, apart), { mode: "read" });
       let erased = 0;
       await eachOrApart(ctx, {
         loop: "retention.erase",
@@ -38,8 +38,8 @@ export const erase: Task<"retention.erase"> = {
           erased += await ctx.asClient((tx) => eraseCalls(tx, ids));
         },
       });
-      if (erased > 0) ctx.log.info({ erased }, "erased by retention");
-      if (rows.length < atOnce || erased === 0) return;
+      if (erased > 0) ctx.log.info({ erased }, "artifacts erased by retention");
+      if (rows.length < batchSize || erased === 0) return;
     }
   },
 };

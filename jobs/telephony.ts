@@ -17,25 +17,25 @@ type Plan = Awaited<ReturnType<typeof readPlan>>;
 type Answers = ReturnType<typeof selectAnsweringRoutes>;
 
 /**
- * Tells the provider who answers which number, all of an account at once. Rules there that name agents of nobody here
- * are an operator's own, and stay. Two that run at once could tell an older plan last: whoever finds it changed when he has
- * told it, or has tried to, does it again; so what was told last is what stands here, and only that is recorded.
+ * Sends the provider the routing rules of an account, all of them in one request. Rules there that name agents of no
+ * client belong to an operator, and stay. Two concurrent runs could send an older plan last. So each run compares the plan
+ * after sending, successful or not, and repeats if it changed. Only the last plan is recorded.
  */
 export const sync: Task<"telephony.sync"> = {
   async run({ accountId }, ctx) {
     for (let plan = await readPlan(ctx, accountId); ; ) {
-      const told = await tell(ctx, accountId, plan).catch((error: unknown) => ({ error }));
+      const sent = await sendRules(ctx, accountId, plan).catch((error: unknown) => ({ error }));
       const after = await readPlan(ctx, accountId);
       const isSame = essence(plan) === essence(after);
       plan = after;
       if (!isSame) continue;
-      if ("error" in told) throw told.error;
-      return record(ctx, plan, told);
+      if ("error" in sent) throw sent.error;
+      return record(ctx, plan, sent);
     }
   },
 };
 
-/** What the provider is told depends on this, and so does the reason that a rule is given which answers nobody. */
+/** The part of a plan that decides which rules are sent, and the reason given for a rule that is not. */
 const essence = ({ rules, ours, numbers }: Plan) =>
   JSON.stringify([
     numbers,
@@ -43,7 +43,7 @@ const essence = ({ rules, ours, numbers }: Plan) =>
     ours,
   ]);
 
-async function tell(ctx: JobContext, accountId: string, { rules, ours, numbers }: Plan): Promise<Answers> {
+async function sendRules(ctx: JobContext, accountId: string, { rules, ours, numbers }: Plan): Promise<Answers> {
   const { ultravox } = ctx.providers;
   const deadline = { signal: AbortSignal.timeout(20_000) };
   const { allowedAgents: there } = await ultravox.getSip(accountId, deadline);
@@ -66,8 +66,8 @@ async function tell(ctx: JobContext, accountId: string, { rules, ours, numbers }
 }
 
 /**
- * Tells all rules at once. If the provider refuses the list, those that it has already stay, and the new ones are added in
- * halves, so that a rule which it does not take keeps nobody else's from answering. The result: which it refused, and why.
+ * Sends all rules. If the provider refuses the list, the rules that it already has stay, and the new ones are added in
+ * halves, so that one refused rule does not stop the others. Returns the refused rules with the reasons.
  */
 async function updateInParts<R extends { id: string }>(
   rules: readonly R[],
@@ -85,7 +85,7 @@ async function updateInParts<R extends { id: string }>(
       const [first, ...others] = some;
       if (!isRefused || !first) throw error;
       if (others.length === 0) {
-        refused.set(first.id, `The voice provider does not take this rule: ${error.message}`.slice(0, 500));
+        refused.set(first.id, `The voice provider refused this rule: ${error.message}`.slice(0, 500));
         return;
       }
       const middle = Math.ceil(some.length / 2);
@@ -95,12 +95,12 @@ async function updateInParts<R extends { id: string }>(
   };
   const fresh = rules.filter((rule) => !taken.has(rule));
   await tryAlso(fresh);
-  // Nothing of what is new was taken: what is to go is taken away all the same.
+  // No new rule was accepted: the removals are sent alone.
   if (refused.size > 0 && refused.size === fresh.length) await update([...taken]);
   return refused;
 }
 
-/** What is said about the list, and not about the key or the account. */
+/** The refusal is about the list, not about the key or the account. */
 const mayBeOneRule = ({ status }: ProviderError) => status === 400 || status === 409 || status === 422;
 
 const readPlan = (ctx: JobContext, accountId: string) =>
@@ -112,23 +112,23 @@ const readPlan = (ctx: JobContext, accountId: string) =>
         .from(agents)
         .where(and(eq(agents.providerAccountId, accountId), isNotNull(agents.providerAgentId)))
         .orderBy(asc(agents.providerAgentId));
-      // An account of a client's own is the client's whole.
+      // A client's own account belongs to that client alone, so its numbers are not limited.
       const numbers = accountId === platformAccount ? await numbersOfAccount(tx, accountId) : null;
       return { rules, numbers, ours: known.map(({ id }) => id ?? "") };
     },
     { mode: "read" },
   );
 
-/** Only where it differs: a rule that was changed meanwhile is `pending` again, and its own job will say. */
+/** Updates only rows that differ. A rule that was changed meanwhile is `pending` again, and its own job records it. */
 async function record(ctx: JobContext, { rules }: Plan, { inactive }: Answers) {
   await ctx.asSystem(async (tx) => {
     for (const row of rules) {
       const { status, reason: statusReason } = inactive.get(row.id) ?? { status: "live", reason: null };
-      const said = { status, statusReason } as const;
-      if (said.status === row.status && said.statusReason === row.statusReason) continue;
+      const result = { status, statusReason } as const;
+      if (result.status === row.status && result.statusReason === row.statusReason) continue;
       await tx
         .update(inboundRoutes)
-        .set(said)
+        .set(result)
         .where(
           and(
             eq(inboundRoutes.clientId, row.clientId),

@@ -7,20 +7,20 @@ import type { JobContext, Task } from "./runtime/task.ts";
 
 const loop = "uploads.clean";
 
-const runForMs = 50_000;
-const atOnce = 100;
-/** Longer than any transaction that may still be using one, and than any link that was signed in its last minute. */
+const budgetMs = 50_000;
+const batchSize = 100;
+/** Longer than any transaction that may still use an upload, and than any link that was signed in its last minute. */
 const grace = sql`interval '1 hour'`;
 
 type Stale = { clientId: string; id: string; key: string };
 
 /**
- * The stale upload cleaner. The object goes first: whoever dies in between leaves a row that says so, and the next run
- * removes what is gone already, which is no harm. One that storage will not remove is set apart, and the others go.
+ * The stale upload cleaner. The object is removed first: a crash in between leaves the row, and the next run removes the
+ * missing object again without error. An object that storage refuses to remove is set apart, and the others are removed.
  */
 export const clean: Task<"uploads.clean"> = {
   async run(_, ctx) {
-    const until = performance.now() + runForMs;
+    const until = performance.now() + budgetMs;
     while (performance.now() < until && !ctx.signal.aborted) {
       const rows = await ctx.asSystem(listStale, { mode: "read" });
       await eachOrApart(ctx, {
@@ -29,7 +29,7 @@ export const clean: Task<"uploads.clean"> = {
         subjectOf: ({ id, clientId }) => ({ id, clientId }),
         work: (some) => removeStale(ctx, some),
       });
-      if (rows.length < atOnce) return;
+      if (rows.length < batchSize) return;
     }
   },
 };
@@ -40,7 +40,7 @@ const listStale = (tx: Tx) =>
       sql`select client_id, id, expires_at as due_at from uploads
         where status in ('pending', 'verified') and expires_at < now() - ${grace} and not ${isSetApart(loop, sql`uploads.id`)}
         order by expires_at`,
-      atOnce,
+      batchSize,
     )} first join uploads u on u.client_id = first.client_id and u.id = first.id`);
 
 async function removeStale(ctx: JobContext, some: readonly Stale[]) {
@@ -55,11 +55,11 @@ async function removeStale(ctx: JobContext, some: readonly Stale[]) {
   );
 }
 
-/** Removes from storage what is deleted here already. A key that is not the client's own is a bug, and removes nothing. */
+/** Removes deleted files from storage. A key of another client is a bug, and removes nothing. */
 export const remove: Task<"files.remove"> = {
   async run({ keys }, ctx) {
     const foreign = keys.find((key) => !key.startsWith(`${ctx.clientId}/`));
-    if (foreign) throw new Error(`${foreign} is not a file of ${ctx.clientId}.`);
+    if (foreign) throw new Error(`The file ${foreign} does not belong to ${ctx.clientId}.`);
     ctx.fence.check();
     await ctx.providers.files.remove(keys, deadline(ctx.signal));
   },

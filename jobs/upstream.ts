@@ -17,7 +17,7 @@ const removals: Record<Removal["kind"], Remove> = {
     ultravox.deleteRegistration(accountId, providerId, deadline),
 };
 
-/** Removes at the provider what is deleted here already: nobody waits for it, and nobody can use it any more. */
+/** Removes at the provider what is deleted here already. */
 export const remove: Task<"upstream.remove"> = {
   run: (removal, ctx) =>
     removals[removal.kind](ctx.providers.ultravox, removal, { signal: AbortSignal.timeout(20_000) }),

@@ -2,56 +2,55 @@ import { performance } from "node:perf_hooks";
 import { and, asc, eq, ne, sql } from "drizzle-orm";
 import type { Tx } from "../db/client.ts";
 import { dataKeys } from "../db/schema/clients.ts";
-import { isSetApart, clearSetApart } from "../routers/set-apart/service.ts";
+import { clearSetApart, isSetApart } from "../routers/set-apart/service.ts";
 import { setApart } from "./runtime/set-apart.ts";
 import type { JobContext, Task } from "./runtime/task.ts";
 
 type Wrapped = typeof dataKeys.$inferSelect;
-type Place = Pick<Wrapped, "clientId" | "id">;
-
+type KeyId = Pick<Wrapped, "clientId" | "id">;
 const loop = "vault.rewrap";
-const atOnce = 100;
-const together = 5;
-/** What is left is the next run's. */
-const runForMs = 50_000;
+const batchSize = 100;
+const concurrency = 5;
+/** A run ends after this; the next run continues. */
+const budgetMs = 50_000;
 
 /**
- * Wraps data keys anew that an earlier master key has wrapped, a batch at a time. A row changes only if it is still what
- * was read: whoever is killed in between has changed nothing, and whoever comes second finds it done. Those that could not
- * be opened before are tried after all others: however long they take, they hold nobody up.
+ * Wraps data keys again that an earlier master key has wrapped, a batch at a time. A row changes only if it is still as
+ * it was read: a crash changes nothing, and a concurrent run finds it done. Keys that could not be unwrapped before come
+ * last, so that they delay no others.
  */
 export const rewrap: Task<"vault.rewrap"> = {
   async run(_, ctx) {
-    const until = performance.now() + runForMs;
+    const until = performance.now() + budgetMs;
     const failed: { row: Wrapped; error: unknown }[] = [];
     let done = 0;
     for (const isApart of [false, true]) {
-      let after: Place = { clientId: "", id: "" };
+      let after: KeyId = { clientId: "", id: "" };
       while (performance.now() < until && !ctx.signal.aborted) {
         const which = { present: ctx.providers.masterKeys.present, after, isApart };
         const rows = await ctx.asSystem((tx) => wrappedByOthers(tx, which), { mode: "read" });
-        for (let from = 0; from < rows.length; from += together) {
-          const some = rows.slice(from, from + together);
+        for (let from = 0; from < rows.length; from += concurrency) {
+          const some = rows.slice(from, from + concurrency);
           const errors = await Promise.all(some.map((row) => rewrapOne(ctx, row)));
-          for (const [place, row] of some.entries())
-            if (errors[place]) failed.push({ row, error: errors[place] });
+          for (const [index, row] of some.entries())
+            if (errors[index]) failed.push({ row, error: errors[index] });
             else done += 1;
         }
         const last = rows.at(-1);
-        if (!last || rows.length < atOnce) break;
+        if (!last || rows.length < batchSize) break;
         after = last;
       }
     }
     if (done + failed.length > 0)
-      ctx.log.info({ done, failed: failed.length }, "data keys were wrapped by the present master key");
+      ctx.log.info({ done, failed: failed.length }, "data keys wrapped by the present master key");
     if (failed.length === 0) return;
-    // Where none could be opened, it is the key service that is away, and not these.
+    // If none could be unwrapped, the key service is unavailable: the keys are not at fault.
     if (done > 0) for (const { row, error } of failed) await setApart(ctx, loop, row, error);
-    throw new Error(`${failed.length} data keys could not be wrapped anew.`);
+    throw new Error(`${failed.length} data keys could not be wrapped by the present master key.`);
   },
 };
 
-const wrappedByOthers = (tx: Tx, { present, after, isApart }: { present: string; after: Place; isApart: boolean }) =>
+const wrappedByOthers = (tx: Tx, { present, after, isApart }: { present: string; after: KeyId; isApart: boolean }) =>
   tx
     .select()
     .from(dataKeys)
@@ -63,9 +62,9 @@ const wrappedByOthers = (tx: Tx, { present, after, isApart }: { present: string;
       ),
     )
     .orderBy(asc(dataKeys.clientId), asc(dataKeys.id))
-    .limit(atOnce);
+    .limit(batchSize);
 
-/** One that cannot be opened does not hold up the others: its error is the result. */
+/** Returns the error of a key that cannot be unwrapped, so that the others go on. */
 async function rewrapOne(ctx: JobContext, row: Wrapped): Promise<unknown> {
   const { masterKeys } = ctx.providers;
   try {
@@ -82,7 +81,7 @@ async function rewrapOne(ctx: JobContext, row: Wrapped): Promise<unknown> {
     if (ctx.signal.aborted) throw error;
     ctx.log.error(
       { err: error, client_id: row.clientId, data_key: row.id, master: row.master },
-      "a data key could not be wrapped anew",
+      "data key not wrapped again",
     );
     return error;
   }

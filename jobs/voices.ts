@@ -20,17 +20,17 @@ import { roundRobin, sweepInto } from "./runtime/sweep.ts";
 import type { JobContext, Task } from "./runtime/task.ts";
 import type { Step, Workflow } from "./workflows.ts";
 
-/** A clone is made while we wait: the upload, and what the provider does with it. */
-const makeMs = 60_000;
-const askMs = 20_000;
+/** A clone is made while we wait: the upload, and the provider's processing. */
+const cloneMs = 60_000;
+const requestMs = 20_000;
 const within = (ms: number) => ({ signal: AbortSignal.timeout(ms) });
 
 const readVoice = (ctx: JobContext, id: string) => ctx.asClient((tx) => readVoiceRow(tx, id), { mode: "read" });
 
-/** Nobody waits for a voice that is deleted, or has failed and has its credits back. */
+/** Refuses a voice that is deleted, or that has failed and whose credits were returned. */
 function wanted(row: VoiceRow | null): VoiceRow {
   if (row && row.status !== "deleted" && row.status !== "failed") return row;
-  throw new StepRefused(`The voice is ${row?.status ?? "gone"}: make it anew.`);
+  throw new StepRefused(`The voice is ${row?.status ?? "gone"}. Create it again.`);
 }
 
 const fetchSamples: Step = {
@@ -42,10 +42,10 @@ const fetchSamples: Step = {
   },
 };
 
-/** What will be uploaded. Read anew by each step that needs it: no half of it is kept anywhere. */
+/** The sample to upload. Each step reads it again: no part of it is stored. */
 async function readSample(ctx: JobContext, { sampleIds }: VoiceRow): Promise<Sample> {
   const rows = await ctx.asClient((tx) => tx.select().from(uploads).where(oneOf(sampleIds)), { mode: "read" });
-  const deadline = within(makeMs);
+  const deadline = within(cloneMs);
   const read = sampleIds.map(async (id) => {
     const row = rows.find((each) => each.id === id);
     if (!row) throw new StepRefused(`The sample ${id} is gone.`);
@@ -59,14 +59,14 @@ async function readSample(ctx: JobContext, { sampleIds }: VoiceRow): Promise<Sam
 const oneOf = (ids: readonly string[]) => sql`${uploads.id} = any(string_to_array(${ids.join(",")}::text, ','))`;
 
 /**
- * Makes a voice at the provider, whose name there is our id. Before every attempt it is looked for: an attempt that was
- * cut off may have made it. The name is unique in the account, so the look and the attempt need not be one.
+ * Creates a voice at the provider, named by our id. It is looked up before every attempt, because an interrupted attempt
+ * may have created it. The name is unique in the account, so the lookup and the attempt need not be atomic.
  */
 function making(make: (ctx: JobContext, row: VoiceRow) => Promise<ProviderVoice>): Step["run"] {
   return async (ctx, { subjectId }) => {
     const row = wanted(await ctx.asClient((tx) => beginTraining(tx, subjectId)));
     if (row.status === "active") return "done";
-    const voice = (await lookFor(ctx, row)) ?? (await tryMaking(ctx, row, make));
+    const voice = (await findCopy(ctx, row)) ?? (await tryMaking(ctx, row, make));
     await ctx.asClient((tx) => finishTraining(tx, row.id, voice.providerVoiceId));
     return "done";
   };
@@ -80,17 +80,17 @@ async function tryMaking(
   try {
     return await make(ctx, row);
   } catch (error) {
-    // A name that is taken was taken by an earlier attempt of ours that came through late.
-    const late = error instanceof ProviderError && error.kind === "refused" ? await lookFor(ctx, row) : null;
+    // The name was taken by an earlier attempt of ours that succeeded late.
+    const late = error instanceof ProviderError && error.kind === "refused" ? await findCopy(ctx, row) : null;
     if (late) return late;
     throw error;
   }
 }
 
-/** The provider's copy by its name; should there be others, they go. */
-async function lookFor(ctx: JobContext, row: VoiceRow): Promise<ProviderVoice | null> {
+/** The provider's copy by its name. Duplicates are removed. */
+async function findCopy(ctx: JobContext, row: VoiceRow): Promise<ProviderVoice | null> {
   ctx.fence.check();
-  const found = await ctx.providers.ultravox.findVoices(row.providerAccountId, row.id, within(askMs));
+  const found = await ctx.providers.ultravox.findVoices(row.providerAccountId, row.id, within(requestMs));
   const [first, ...others] = found;
   if (others.length > 0) {
     await ctx.asClient(async (tx) => {
@@ -106,8 +106,8 @@ const train: Step = {
     const { id, language, description, providerAccountId } = row;
     const sample = await readSample(ctx, row);
     ctx.fence.check();
-    const asked = { id, sample, language, description };
-    return ctx.providers.ultravox.cloneVoice(providerAccountId, asked, within(makeMs));
+    const request = { id, sample, language, description };
+    return ctx.providers.ultravox.cloneVoice(providerAccountId, request, within(cloneMs));
   }),
 };
 
@@ -116,13 +116,13 @@ export const voiceCloneNative: Workflow<"voice-clone-native"> = {
   failed: (tx, { subjectId }, reason) => failUnfinishedVoice(tx, subjectId, reason),
 };
 
-/** The company itself is asked whether the client's key opens that voice; one that cannot be asked is believed. */
+/** Checks with the TTS provider that the client's key has the voice. If it is unavailable, the check passes. */
 const checkCredential: Step = {
   retryAfterSeconds: [5, 30, 120, 300],
   async run(ctx, { subjectId }) {
     const row = wanted(await readVoice(ctx, subjectId));
     if (row.status !== "pending") return "done";
-    const problem = await isVoiceUnknown(ctx, row, within(askMs));
+    const problem = await isVoiceUnknown(ctx, row, within(requestMs));
     if (problem) throw new StepRefused(problem);
     return "done";
   },
@@ -132,10 +132,10 @@ const register: Step = {
   retryAfterSeconds: [5, 30, 120, 300, 900],
   run: making(async (ctx, row) => {
     const { id, language, description, providerAccountId } = row;
-    const definition = await definitionOf(ctx, row, within(askMs));
+    const definition = await definitionOf(ctx, row, within(requestMs));
     ctx.fence.check();
-    const asked = { id, definition, language, description };
-    return ctx.providers.ultravox.registerVoice(providerAccountId, asked, within(askMs));
+    const request = { id, definition, language, description };
+    return ctx.providers.ultravox.registerVoice(providerAccountId, request, within(requestMs));
   }),
 };
 
@@ -144,24 +144,25 @@ export const voiceCloneExternal: Workflow<"voice-clone-external"> = {
   failed: (tx, { subjectId }, reason) => failUnfinishedVoice(tx, subjectId, reason),
 };
 
-/** Sends what stands here now, however often it was changed meanwhile. */
+/** Sends the present values, however often they changed meanwhile. */
 export const sync: Task<"voices.sync"> = {
   async run({ voiceId }, ctx) {
     const row = await readVoice(ctx, voiceId);
     if (row?.status !== "active" || !row.providerVoiceId) return;
     const { language, description, providerAccountId } = row;
-    const definition = row.kind === "external" ? await definitionOf(ctx, row, within(askMs)).catch(ifRefused) : null;
+    const definition =
+      row.kind === "external" ? await definitionOf(ctx, row, within(requestMs)).catch(ifRefused) : null;
     if (definition instanceof StepRefused) {
-      ctx.log.warn({ voice_id: voiceId, err: definition }, "a voice cannot be told to the provider as it stands");
+      ctx.log.warn({ voice_id: voiceId, err: definition }, "voice not updated at the provider");
       return;
     }
     const change = { language, description, ...(definition && { definition }) };
     ctx.fence.check();
-    await ctx.providers.ultravox.updateVoice(providerAccountId, row.providerVoiceId, change, within(askMs));
+    await ctx.providers.ultravox.updateVoice(providerAccountId, row.providerVoiceId, change, within(requestMs));
   },
 };
 
-/** Trying again would not help: the voice goes on as the provider knows it. */
+/** A retry would not help: the provider keeps its present version of the voice. */
 function ifRefused(error: unknown): StepRefused {
   if (error instanceof StepRefused) return error;
   throw error;
@@ -174,9 +175,9 @@ export const clear: Task<"voices.clear"> = {
     const row = await readVoice(ctx, voiceId);
     if (row?.status === "active") return;
     const { ultravox } = ctx.providers;
-    for (const { providerVoiceId } of await ultravox.findVoices(accountId, voiceId, within(askMs))) {
+    for (const { providerVoiceId } of await ultravox.findVoices(accountId, voiceId, within(requestMs))) {
       ctx.fence.check();
-      await ultravox.deleteVoice(accountId, providerVoiceId, within(askMs));
+      await ultravox.deleteVoice(accountId, providerVoiceId, within(requestMs));
     }
     if (looksLeft <= 1) return;
     const again = { voiceId, accountId, looksLeft: looksLeft - 1 };
@@ -189,27 +190,29 @@ export const check: Task<"voices.check"> = {
     const row = await readVoice(ctx, voiceId);
     if (row?.status === "active" && row.providerVoiceId) {
       const { ultravox } = ctx.providers;
-      const there = await ultravox.getVoice(row.providerAccountId, row.providerVoiceId, within(askMs));
+      const there = await ultravox.getVoice(row.providerAccountId, row.providerVoiceId, within(requestMs));
       if (there) return;
-      await ctx.asClient((tx) => failVoice(tx, voiceId, "The voice is gone at the voice provider."));
-      ctx.log.warn({ voice_id: voiceId }, "a voice is gone at the provider");
+      await ctx.asClient((tx) =>
+        failVoice(tx, voiceId, "The voice provider no longer has this voice. Create it again."),
+      );
+      ctx.log.warn({ voice_id: voiceId }, "voice missing at the provider");
     }
-    if (row?.status === "pending" || row?.status === "training") await putRight(ctx, row);
+    if (row?.status === "pending" || row?.status === "training") await finishAbandoned(ctx, row);
   },
 };
 
-/** Its workflow is over and has left it behind: what the provider has of it counts. */
-async function putRight(ctx: JobContext, row: VoiceRow) {
+/** Its workflow has ended without a result: the voice becomes active if the provider has it, and fails otherwise. */
+async function finishAbandoned(ctx: JobContext, row: VoiceRow) {
   if (await ctx.asClient((tx) => hasRunningWorkflow(tx, row.id), { mode: "read" })) return;
-  const voice = row.status === "training" ? await lookFor(ctx, row) : null;
+  const voice = row.status === "training" ? await findCopy(ctx, row) : null;
   await ctx.asClient(async (tx) => {
     if (await hasRunningWorkflow(tx, row.id)) return;
     if (voice) await finishTraining(tx, row.id, voice.providerVoiceId);
-    else await failVoice(tx, row.id, "The making of this voice ended without a result. Make it anew.");
+    else await failVoice(tx, row.id, "The creation of this voice ended without a result. Create it again.");
   });
 }
 
-/** retry-voice-status. Those that were looked for longest ago go first; what it takes goes to the end of the line. */
+/** retry-voice-status. The voices checked longest ago come first; a voice it takes goes to the end of the queue. */
 export const sweep: Task<"voices.sweep"> = {
   async run(_, ctx) {
     const isLeft = sql`v.status in ('pending', 'training') and v.updated_at < statement_timestamp() - interval '5 minutes'

@@ -20,20 +20,20 @@ import { roundRobin, sweepInto } from "./runtime/sweep.ts";
 import { type JobContext, retryDelaySeconds, type Task } from "./runtime/task.ts";
 import { voiceCloneExternal, voiceCloneNative } from "./voices.ts";
 
-/** What a step comes to: `done`; or not so far yet, look again in so many seconds. It throws when it failed. */
+/** The result of a step: done, or tried again after some seconds. A failed step throws. */
 export type StepResult = "done" | { againInSeconds: number };
 
 export type Step = {
-  /** When a failed attempt is tried again; after the last one the run has failed. */
+  /** Delays before each retry. After the last one the run has failed. */
   retryAfterSeconds: readonly number[];
   /**
-   * May run twice, and after a death at any point. Asks providers without a transaction open; what it records, it
-   * records in its own transactions.
+   * May run twice, and after a crash at any point. It calls providers without an open transaction, and records results in
+   * its own transactions.
    */
   run(ctx: JobContext, run: RunRow): Promise<StepResult>;
 };
 
-/** The steps of a workflow by their names, and what becomes of its subject when it fails, in that same commit. */
+/** The steps of a workflow by name, and what happens to its subject when it fails, in the same commit. */
 export type Workflow<N extends WorkflowName> = {
   steps: { [S in StepName<N>]: Step };
   failed(tx: Tx, run: RunRow, reason: string): Promise<void>;
@@ -47,11 +47,11 @@ const workflows: { [N in WorkflowName]: Workflow<N> } = {
   "output-rerun": outputRerun,
 };
 
-/** How often a process may die in a step beyond its schedule: then the step is what kills it. */
-const deathsBorne = 10;
+/** How often a process may die in a step beyond its schedule: then the step itself kills it. */
+const maxDeaths = 10;
 const keylessSeconds = 30;
 
-/** Takes the present step of a run: one attempt. */
+/** Runs the present step of a run: one attempt. */
 export const advance: Task<"workflows.advance"> = {
   async run({ runId }, ctx) {
     const present = await ctx.asClient(async (tx) => {
@@ -61,12 +61,12 @@ export const advance: Task<"workflows.advance"> = {
     if (!present) return;
     const { run, step } = present;
     const workflow = workflows[run.name as WorkflowName];
-    const doing = (workflow.steps as Record<string, Step>)[step.name];
-    if (!doing) throw new Error(`The workflow ${run.name} has no step ${step.name}.`);
+    const definition = (workflow.steps as Record<string, Step>)[step.name];
+    if (!definition) throw new Error(`The workflow ${run.name} has no step ${step.name}.`);
     try {
-      if (step.attempts > doing.retryAfterSeconds.length + deathsBorne)
-        throw new StepRefused("Its attempts ended without a word, one after the other.");
-      const result = await doing.run(ctx, run);
+      if (step.attempts > definition.retryAfterSeconds.length + maxDeaths)
+        throw new StepRefused("Every attempt ended without a result.");
+      const result = await definition.run(ctx, run);
       await ctx.asClient(async (tx) => {
         if (result === "done") await finishStep(tx, step);
         else await postponeStep(tx, step, result.againInSeconds);
@@ -75,14 +75,14 @@ export const advance: Task<"workflows.advance"> = {
       ctx.fence.check();
       if (ctx.signal.aborted) throw thrown;
       const error = thrown instanceof Error ? thrown : new Error(String(thrown));
-      // Our own key service is away: that is no failure of the step's.
+      // The key service is unavailable: that is no failure of the step.
       if (error instanceof KeysUnavailable) return ctx.asClient((tx) => postponeStep(tx, step, keylessSeconds));
       const isFinal =
         error instanceof StepRefused ||
         (error instanceof ProviderError && error.kind === "refused" && !isPassing(error));
-      const seconds = isFinal ? undefined : retryDelaySeconds(doing.retryAfterSeconds, step.attempts - 1);
+      const seconds = isFinal ? undefined : retryDelaySeconds(definition.retryAfterSeconds, step.attempts - 1);
       ctx.log.warn(
-        { err: error, workflow: run.name, step: step.name, again_in: seconds ?? null },
+        { err: error, workflow: run.name, step: step.name, retry_after_seconds: seconds ?? null },
         "workflow step failed",
       );
       await ctx.asClient(async (tx) => {
@@ -93,7 +93,7 @@ export const advance: Task<"workflows.advance"> = {
   },
 };
 
-/** A run's job row is the first line; this is the second. What it takes is not taken again for five minutes. */
+/** Recovers runs that lost their job. A step it takes is not taken again for five minutes. */
 export const sweep: Task<"workflows.sweep"> = {
   async run(_payload, ctx) {
     const isLeft = sql`s.status = 'running' and s.next_at <= statement_timestamp() - interval '5 minutes'`;

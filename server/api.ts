@@ -1,4 +1,4 @@
 import { run } from "./entry.ts";
 
-/** Both doors, and what providers call. */
+/** REST, tRPC and provider webhooks, without jobs. */
 await run({ http: true, workers: false });

@@ -3,20 +3,20 @@ import { createRemoteJWKSet, customFetch, errors, type JWTPayload, type JWTVerif
 import { isStorable } from "../db/text.ts";
 
 export type JwtOptions = {
-  /** Exactly as in `iss`: Auth0's ends in a slash. */
+  /** Exactly as in `iss`: Auth0's ends with a slash. */
   issuer: string;
   audience: string;
-  jwksUri?: string;
-  /** For clocks that differ: at most 60. */
+  jwksUri?: string | undefined;
+  /** Tolerated clock difference: at most 60. */
   leewaySeconds?: number;
-  /** How long an unknown key id cannot make us fetch the key set again. */
+  /** After an unknown key id, the key set is not fetched again for this time. */
   cooldownMs?: number;
   now?: () => Date;
 };
 
 export type VerifiedToken = {
   subject: string;
-  /** null when the token says nothing about scopes, which is not the same as having none. */
+  /** null when the token has no scope claim, which differs from having no scopes. */
   scopes: string[] | null;
   claims: Record<string, unknown>;
 };
@@ -34,7 +34,7 @@ export type Refusal =
   | "scope"
   | "claims";
 
-/** Carries neither the token nor the error that quotes its claims, so it may be logged. */
+/** Contains neither the token nor the error that quotes its claims, so it may be logged. */
 export class TokenRefused extends Error {
   override name = "TokenRefused";
   readonly reason: Refusal;
@@ -45,31 +45,31 @@ export class TokenRefused extends Error {
   }
 }
 
-/** We cannot tell whether the token is good, since its issuer's keys cannot be had. */
+/** The token cannot be verified, because the issuer's keys are unavailable. */
 export class IdentityUnavailable extends Error {
   override name = "IdentityUnavailable";
 }
 
-const longestSubject = 255;
+const maxSubjectLength = 255;
 const fetchDeadlineMs = 5_000;
 const pauseAfterFailureMs = 1_000;
-const rememberedTokens = 10_000;
-const rememberedMs = 5 * 60_000;
+const maxCachedTokens = 10_000;
+const cacheMs = 5 * 60_000;
 
-/** Verifies access tokens of one issuer. A token verified once is believed for up to five minutes, never past `exp`. */
+/** Verifies access tokens of one issuer. A verified token is cached for up to five minutes, never past its `exp`. */
 export function jwtVerifier(options: JwtOptions): (token: string) => Promise<VerifiedToken> {
   const { issuer, audience, leewaySeconds = 30, now = () => new Date() } = options;
   if (!(leewaySeconds >= 0 && leewaySeconds <= 60)) throw new RangeError("leewaySeconds must be between 0 and 60");
   const keys = keysOf(options);
-  const remembered = new Map<string, { verified: VerifiedToken; fromMs: number; untilMs: number }>();
+  const cache = new Map<string, { verified: VerifiedToken; fromMs: number; untilMs: number }>();
 
   return async (token) => {
     const at = now();
     const fingerprint = createHash("sha256").update(token).digest("base64");
-    const known = remembered.get(fingerprint);
-    // Not before it was verified either: then the clock was set back, and the five minutes would last for longer.
-    if (known && at.getTime() >= known.fromMs && at.getTime() < known.untilMs) return known.verified;
-    remembered.delete(fingerprint);
+    const cached = cache.get(fingerprint);
+    // Also not before it was verified: if the clock is set back, the five minutes would last longer.
+    if (cached && at.getTime() >= cached.fromMs && at.getTime() < cached.untilMs) return cached.verified;
+    cache.delete(fingerprint);
 
     const rules = { algorithms: ["RS256"], issuer, audience, clockTolerance: leewaySeconds, currentDate: at };
     const { payload } = await jwtVerify(token, keys, { ...rules, requiredClaims: ["exp", "sub"] }).catch(refuse);
@@ -77,15 +77,15 @@ export function jwtVerifier(options: JwtOptions): (token: string) => Promise<Ver
 
     const expiresMs = ((payload.exp ?? 0) + leewaySeconds) * 1000;
     // A signature costs a tenth of a millisecond, and the same token comes with every request of a session.
-    const untilMs = Math.min(expiresMs, at.getTime() + rememberedMs);
-    remembered.set(fingerprint, { verified, fromMs: at.getTime(), untilMs });
-    const [oldest] = remembered.keys();
-    if (remembered.size > rememberedTokens && oldest) remembered.delete(oldest);
+    const untilMs = Math.min(expiresMs, at.getTime() + cacheMs);
+    cache.set(fingerprint, { verified, fromMs: at.getTime(), untilMs });
+    const [oldest] = cache.keys();
+    if (cache.size > maxCachedTokens && oldest) cache.delete(oldest);
     return verified;
   };
 }
 
-/** The issuer's keys. Neither unknown key ids nor an issuer that is down make us fetch without end. */
+/** The issuer's keys. Neither unknown key ids nor an unavailable issuer cause endless fetches. */
 function keysOf({ issuer, jwksUri, cooldownMs = 30_000 }: JwtOptions): JWTVerifyGetKey {
   let failedAt = Number.NEGATIVE_INFINITY;
   const remote = createRemoteJWKSet(new URL(jwksUri ?? new URL(".well-known/jwks.json", issuer)), {
@@ -97,7 +97,7 @@ function keysOf({ issuer, jwksUri, cooldownMs = 30_000 }: JwtOptions): JWTVerify
       try {
         const response = await fetch(url, init);
         if (!response.ok) throw new Error(`the key set answered ${response.status}`);
-        // Read here, so that a body that breaks off, never ends or is no JSON counts as a failure too.
+        // Parsed here, so that an incomplete or invalid body counts as a failure too.
         return Response.json(await response.json());
       } catch (error) {
         failedAt = performance.now();
@@ -109,9 +109,10 @@ function keysOf({ issuer, jwksUri, cooldownMs = 30_000 }: JwtOptions): JWTVerify
     try {
       return await remote(header, token);
     } catch (error) {
-      const tokensFault = error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWKSMultipleMatchingKeys;
-      if (tokensFault) throw error;
-      throw new IdentityUnavailable("the issuer's keys cannot be fetched", { cause: error });
+      const isTokenError =
+        error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWKSMultipleMatchingKeys;
+      if (isTokenError) throw error;
+      throw new IdentityUnavailable("The issuer's keys cannot be fetched.", { cause: error });
     }
   };
 }
@@ -138,23 +139,23 @@ function refusedClaim(claim: string): Refusal {
 }
 
 function subjectOf({ sub }: JWTPayload): string {
-  // As long as OpenID Connect allows, and a text that the database can keep: two that differ must not become one there.
-  if (typeof sub !== "string" || sub === "" || sub.length > longestSubject || !isStorable(sub)) {
+  // Within the limit of OpenID Connect, and storable: two different subjects must not become one in the database.
+  if (typeof sub !== "string" || sub === "" || sub.length > maxSubjectLength || !isStorable(sub)) {
     throw new TokenRefused("subject");
   }
   return sub;
 }
 
-/** A claim of the wrong shape is refused: read as "says nothing", it could mean more rights than were given. */
+/** A claim of the wrong type is refused: treated as missing, it could mean more rights than were granted. */
 function scopesOf({ scope, permissions }: JWTPayload): string[] | null {
   if (scope === undefined && permissions === undefined) return null;
-  const [spoken, listed]: unknown[] = [scope === undefined ? "" : scope, permissions === undefined ? [] : permissions];
-  if (typeof spoken !== "string" || !Array.isArray(listed)) throw new TokenRefused("scope");
+  const [scopeText, listed]: unknown[] = [scope ?? "", permissions ?? []];
+  if (typeof scopeText !== "string" || !Array.isArray(listed)) throw new TokenRefused("scope");
   if (!listed.every((permission) => typeof permission === "string")) throw new TokenRefused("scope");
-  return [...new Set([...spoken.split(" "), ...listed].filter((word) => word !== ""))];
+  return [...new Set([...scopeText.split(" "), ...listed].filter((word) => word !== ""))];
 }
 
-/** What is remembered is shared by all requests with that token. */
+/** A cached token is shared by all its requests. */
 function deepFreeze<T>(value: T): T {
   if (typeof value !== "object" || value === null) return value;
   for (const inner of Object.values(value)) deepFreeze(inner);

@@ -1,128 +1,47 @@
-import { createHmac, hash, timingSafeEqual } from "node:crypto";
-import { and, eq, gt, isNull, lt, or, sql } from "drizzle-orm";
+import { hash, timingSafeEqual } from "node:crypto";
+import { and, eq } from "drizzle-orm";
 import type { Logger } from "pino";
-import type { Database } from "../db/client.ts";
+import type { Database, Tx } from "../db/client.ts";
 import { newId } from "../db/ids.ts";
-import { apiKeys, clients, memberships, roles, users } from "../db/schema/clients.ts";
+import { clients, memberships, roles, users } from "../db/schema/clients.ts";
 import { isStorable } from "../db/text.ts";
 import { type Caller, type Principal, unknownPersonError } from "../routers/core/context.ts";
 import { ApiError } from "../routers/core/errors.ts";
 import { grants, scopes } from "../routers/core/scopes.ts";
+import { isApiKey, openApiKeys } from "./auth-api-keys.ts";
 import { IdentityUnavailable, TokenRefused, type VerifiedToken } from "./auth-jwt.ts";
 
-const longestClaim = 320;
-const keyPattern = /^pb_(live|test)_[A-Za-z0-9_-]{32}$/;
-const rememberMs = 60_000;
-const refuseMs = 5_000;
-const remembered = 10_000;
+const maxClaimLength = 320;
 
-type KeyFacts = { keyId: string; rootId: string; clientId: string; scopes: readonly string[] };
 type Options = {
   db: Database;
   log: Logger;
   verifyJwt: (token: string) => Promise<VerifiedToken>;
   clientsClaim: string;
   pepper: Buffer;
-  /** The `sub` of everybody who runs the installation. */
+  /** The `sub` of every operator of the installation. */
   operators?: readonly string[];
   /** The installation's own services, by name. */
   services?: readonly { name: string; token: string; scopes: readonly string[] | null }[];
-  /** Monotonic: a clock that is set must not make a key be remembered for longer. */
+  /** Monotonic: a change of the system clock must not extend the caching of a key. */
   now?: () => number;
 };
 
-/** Finds out who calls: a person with a token of the identity provider, or an API key. */
-export function authenticator({
-  db,
-  log,
-  verifyJwt,
-  clientsClaim,
-  pepper,
-  operators = [],
-  services = [],
-  now = () => performance.now(),
-}: Options) {
-  const known = new Map<string, { facts: KeyFacts | null; until: number; used: number }>();
-  const writes = new Set<Promise<unknown>>();
-  /** Auth0 puts nothing of its own into an access token without one: `https://example.com/clients`, `…/email`. */
-  const namespace = clientsClaim.slice(0, clientsClaim.lastIndexOf("/") + 1);
-  const hashKey = (key: string) => createHmac("sha256", pepper).update(key).digest("hex");
-
-  /**
-   * What a key is, remembered for a minute: its client and scopes never change. Whether it still holds is asked
-   * again in every transaction (app.set_tenant), so a revocation is effective at once, in every process.
-   */
-  async function keyFacts(key: string): Promise<KeyFacts> {
-    const name = hash("sha256", key); // in memory alone, where the pepper adds nothing and costs much
-    let found = known.get(name);
-    if (!found || found.until <= now()) {
-      const facts = await db.asSystem((tx) => findKey(tx, hashKey(key)), { mode: "read" });
-      if (known.size >= remembered) known.delete(known.keys().next().value!);
-      found = { facts, until: now() + (facts ? rememberMs : refuseMs), used: found?.used ?? Number.NEGATIVE_INFINITY };
-      known.set(name, found);
-    }
-    if (!found.facts) throw new ApiError("unauthenticated");
-    if (now() - found.used >= rememberMs) {
-      found.used = now();
-      noteUse(found.facts);
-    }
-    return found.facts;
-  }
-
-  /** Behind the answer: the request does not wait for it. */
-  function noteUse({ clientId, keyId }: KeyFacts) {
-    const write = db
-      .asClient({ clientId }, (tx) =>
-        tx
-          .update(apiKeys)
-          .set({ lastUsedAt: sql`clock_timestamp()` as unknown as Date })
-          .where(
-            and(
-              eq(apiKeys.id, keyId),
-              or(isNull(apiKeys.lastUsedAt), lt(apiKeys.lastUsedAt, sql`clock_timestamp() - interval '1 minute'`)),
-            ),
-          ),
-      )
-      .catch((error) => log.warn({ err: error }, "the last use of a key was not written"))
-      .finally(() => writes.delete(write));
-    writes.add(write);
-  }
+/** Authenticates callers: a person with a token of the identity provider, an API key, or a service. */
+export function authenticator(options: Options) {
+  const { db, services = [] } = options;
+  const keys = openApiKeys(options);
 
   async function authenticate(authorization: string | undefined): Promise<Caller> {
     const token = /^Bearer +(\S+)$/i.exec(authorization ?? "")?.[1];
     if (!token) throw new ApiError("unauthenticated", "Send `Authorization: Bearer` with a token or an API key.");
     const service = services.find(({ token: known }) => isSame(token, known));
     if (service) return { kind: "service", name: service.name, scopes: service.scopes };
-    if (keyPattern.test(token)) return { kind: "key", ...(await keyFacts(token)) };
-    try {
-      const verified = await verifyJwt(token);
-      const { subject, claims } = verified;
-      const platform = operators.includes(subject);
-      const claim = (name: string) => claims[name] ?? claims[namespace + name];
-      const known = await db.asSystem((tx) => findUser(tx, subject), { mode: "read", owner: subject });
-      const userId = known ?? (platform ? await db.asSystem((tx) => addUser(tx, subject)) : null);
-      const person = { subject, email: emailOf(claim), name: textOf(claim("name")) };
-      if (!userId) return { kind: "stranger", ...person };
-      return {
-        kind: "user",
-        userId,
-        ...person,
-        clientIds: listOf(claims[clientsClaim]),
-        scopes: limitOf(verified),
-        platform,
-      };
-    } catch (error) {
-      if (error instanceof TokenRefused) throw new ApiError("unauthenticated");
-      if (error instanceof IdentityUnavailable)
-        throw new ApiError("server_overloaded", "The identity provider cannot be reached.", {
-          retryAfterSeconds: 5,
-          cause: error,
-        });
-      throw error;
-    }
+    if (isApiKey(token)) return { kind: "key", ...(await keys.factsOf(token)) };
+    return await personOf(token, options);
   }
 
-  /** For whom he acts. Foreign, unknown and malformed clients are refused in the same words. */
+  /** Chooses the client to act for. Foreign, unknown and malformed clients get the same refusal. */
   async function choosePrincipal(caller: Caller, clientHeader: string | undefined): Promise<Principal> {
     if (caller.kind === "service") throw new ApiError("client_forbidden");
     if (caller.kind === "stranger") throw unknownPersonError();
@@ -142,15 +61,40 @@ export function authenticator({
     return { kind: "user", id, clientId: chosen.clientId, scopes: held, idempotencyOwner: id };
   }
 
-  return { authenticate, choosePrincipal, hashKey, settled: () => Promise.allSettled(writes) };
+  return { authenticate, choosePrincipal, hashKey: keys.hashKey, settled: keys.settled };
 }
 
-/** Words of OpenID Connect. They ask for claims about the person, and say nothing about this API. */
+async function personOf(token: string, { db, verifyJwt, clientsClaim, operators = [] }: Options): Promise<Caller> {
+  const verified = await verifyJwt(token).catch(toRefusal);
+  const { subject, claims } = verified;
+  const platform = operators.includes(subject);
+  // Auth0 adds custom claims to an access token only under a namespace: `https://example.com/clients`, `…/email`.
+  const namespace = clientsClaim.slice(0, clientsClaim.lastIndexOf("/") + 1);
+  const claim = (name: string) => claims[name] ?? claims[namespace + name];
+  const known = await db.asSystem((tx) => findUser(tx, subject), { mode: "read", owner: subject });
+  const userId = known ?? (platform ? await db.asSystem((tx) => addUser(tx, subject)) : null);
+  const person = { subject, email: emailOf(claim), name: textOf(claim("name")) };
+  if (!userId) return { kind: "stranger", ...person };
+  const clientIds = listOf(claims[clientsClaim]);
+  return { kind: "user", userId, ...person, clientIds, scopes: limitOf(verified), platform };
+}
+
+function toRefusal(error: unknown): never {
+  if (error instanceof TokenRefused) throw new ApiError("unauthenticated");
+  if (error instanceof IdentityUnavailable)
+    throw new ApiError("server_overloaded", "The identity provider is unreachable.", {
+      retryAfterSeconds: 5,
+      cause: error,
+    });
+  throw error;
+}
+
+/** Scopes of OpenID Connect. They request claims about the person, and grant nothing in this API. */
 const identityScopes = ["openid", "profile", "email", "address", "phone", "offline_access"];
 
 /**
- * What a token limits its bearer to. A claim that is there limits, also an empty one, and words that we do not know grant
- * nothing. null only where the token says nothing about this API: no such claim, or words of OpenID Connect alone.
+ * The scopes to which a token limits its bearer. A claim that is present limits, even an empty one, and unknown scopes
+ * grant nothing. null only if the token has no such claim, or only scopes of OpenID Connect.
  */
 function limitOf({ scopes, claims }: VerifiedToken): readonly string[] | null {
   if (scopes === null) return null;
@@ -158,35 +102,16 @@ function limitOf({ scopes, claims }: VerifiedToken): readonly string[] | null {
   return isOfIdentity && claims.permissions === undefined ? null : scopes;
 }
 
-/** Both are hashed first: the comparison takes as long, however much of it is right, and however long it is. */
+/** Both are hashed first, so that the comparison takes the same time for any input. */
 const isSame = (given: string, known: string) =>
   timingSafeEqual(hash("sha256", given, "buffer"), hash("sha256", known, "buffer"));
-
-type Tx = Parameters<Parameters<Database["asSystem"]>[0]>[0];
-
-async function findKey(tx: Tx, hash: string): Promise<KeyFacts | null> {
-  const [row] = await tx
-    .select({
-      ...{ keyId: apiKeys.id, clientId: apiKeys.clientId, scopes: apiKeys.scopes },
-      rootId: sql<string>`coalesce(${apiKeys.rootId}, ${apiKeys.id})`,
-    })
-    .from(apiKeys)
-    .where(
-      and(
-        eq(apiKeys.hash, hash),
-        isNull(apiKeys.revokedAt),
-        or(isNull(apiKeys.expiresAt), gt(apiKeys.expiresAt, sql`clock_timestamp()`)),
-      ),
-    );
-  return row ?? null;
-}
 
 async function findUser(tx: Tx, subject: string): Promise<string | null> {
   const [row] = await tx.select({ id: users.id }).from(users).where(eq(users.subject, subject));
   return row?.id ?? null;
 }
 
-/** An operator is known by the environment alone, until he comes for the first time. */
+/** An operator is known only by the environment until their first request. */
 async function addUser(tx: Tx, subject: string): Promise<string | null> {
   await tx
     .insert(users)
@@ -195,11 +120,11 @@ async function addUser(tx: Tx, subject: string): Promise<string | null> {
   return findUser(tx, subject);
 }
 
-/** A claim that the database could not keep says nothing: it is no reason to fail. */
+/** A claim that the database cannot store is ignored: the request does not fail because of it. */
 const textOf = (claim: unknown) =>
-  typeof claim === "string" && claim !== "" && claim.length <= longestClaim && isStorable(claim) ? claim : null;
+  typeof claim === "string" && claim !== "" && claim.length <= maxClaimLength && isStorable(claim) ? claim : null;
 
-/** Only one that the identity provider has verified says anything. */
+/** Only an address that the identity provider has verified. */
 const emailOf = (claim: (name: string) => unknown) =>
   claim("email_verified") === true ? (textOf(claim("email"))?.toLowerCase() ?? null) : null;
 

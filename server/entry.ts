@@ -11,41 +11,44 @@ import { openHttp } from "./http.ts";
 import { logWritten } from "./log.ts";
 import { openWorkers } from "./workers.ts";
 
-const longestPauseMs = 10_000;
+const maxRetryMs = 10_000;
 
-/** Runs a process until it is told to stop: requests and jobs under way are finished first, within bounds. */
+/** Runs a process until a signal stops it: open requests and running jobs finish first, within a grace period. */
 export async function run(parts: { http: boolean; workers: boolean }) {
-  const told = Promise.race(["SIGTERM", "SIGINT"].map((name) => once(process, name).then(() => name))); // also while starting
+  const stopSignal = Promise.race(["SIGTERM", "SIGINT"].map((name) => once(process, name).then(() => name))); // also while starting
   const deps = open();
   if (!deps) return;
   const { log, env } = deps;
   const server = parts.http ? await listen(openHttp(deps), env).catch(refusePort) : null;
   if (parts.http && !server) return deps.close();
   if (server) log.info({ address: server.address() }, "listening");
-  const workers = parts.workers ? await beginWork(deps, told) : null;
+  const workers = parts.workers ? await startJobs(deps, stopSignal) : null;
 
-  const signal = await told;
-  log.info({ signal }, "stopping: what is under way is finished");
-  const graceMs = signal === "SIGINT" ? 0 : env.SHUTDOWN_GRACE_SECONDS * 1000; // at a keyboard there is no balancer
-  setTimeout(() => process.kill(process.pid, "SIGKILL"), graceMs + 2 * drainMs).unref(); // whatever hangs, the process ends
+  const signal = await stopSignal;
+  log.info({ signal }, "stopping; open requests and running jobs finish first");
+  const graceMs = signal === "SIGINT" ? 0 : env.SHUTDOWN_GRACE_SECONDS * 1000; // in a terminal there is no load balancer
+  setTimeout(() => process.kill(process.pid, "SIGKILL"), graceMs + 2 * drainMs).unref(); // ends the process even if it hangs
   deps.stopping.abort();
-  deps.live.end(); // who follows events would never end by himself
+  deps.live.end(); // event streams do not end by themselves
   await Promise.all([server && drain(server, graceMs), workers?.stop()]);
   await deps.close();
   log.info("stopped");
   await logWritten();
 }
 
-/** Begins when the database can be asked; until then requests are answered, and health tells. null: told to stop first. */
-async function beginWork(deps: Deps, told: Promise<unknown>): Promise<Workers | null> {
-  const stopped = told.then(() => true);
-  for (let pauseMs = 500; ; pauseMs = Math.min(2 * pauseMs, longestPauseMs)) {
+/** Retries until the database is available; meanwhile requests are served, and health reports it. null: stopped first. */
+async function startJobs(deps: Deps, stopSignal: Promise<unknown>): Promise<Workers | null> {
+  const stopped = stopSignal.then(() => true);
+  for (let retryMs = 500; ; retryMs = Math.min(2 * retryMs, maxRetryMs)) {
     try {
       return await openWorkers(deps);
     } catch (error) {
-      deps.log.error({ err: error, again_in_ms: pauseMs }, "workers not started: is the database there, and migrated?");
+      deps.log.error(
+        { err: error, retry_in_ms: retryMs },
+        "workers not started; is the database running and migrated?",
+      );
     }
-    if (await Promise.race([stopped, sleep(pauseMs, false)])) return null;
+    if (await Promise.race([stopped, sleep(retryMs, false)])) return null;
   }
 }
 
@@ -66,11 +69,16 @@ export async function listen(server: Server, { HOST, PORT }: { HOST: string; POR
 
 export const portOf = (server: Server) => (server.address() as AddressInfo).port;
 
-/** A port that cannot be had is said in a sentence, with what to change. */
+/** Reports an unavailable port in one sentence, with what to change. */
 function refusePort(error: NodeJS.ErrnoException & { port?: number; address?: string }): null {
-  const why = { EADDRINUSE: "is taken", EACCES: "is not allowed to this user", EADDRNOTAVAIL: "is not this machine's" };
-  if (!(error.code && error.code in why)) throw error;
-  refuse(`${error.address}:${error.port} ${why[error.code as keyof typeof why]}: choose another with HOST and PORT.`);
+  const reasons = {
+    EADDRINUSE: "is already in use",
+    EACCES: "is not allowed for this user",
+    EADDRNOTAVAIL: "is not an address of this machine",
+  };
+  if (!(error.code && error.code in reasons)) throw error;
+  const reason = reasons[error.code as keyof typeof reasons];
+  refuse(`${error.address}:${error.port} ${reason}. Set HOST or PORT to another value.`);
   return null;
 }
 

@@ -14,19 +14,19 @@ const key32 = z
     "must be 32 random bytes in base64 (`openssl rand -base64 32`)",
   );
 
-/** Separated by commas. */
+/** Comma-separated values. */
 const list = text.transform((value) =>
   value
     .split(",")
     .map((part) => part.trim())
     .filter(Boolean),
 );
-/** An alias may come to mean another key tomorrow, and rows name the key that they need. */
+/** No alias: it may later name another key, and rows name the key that they need. */
 const kmsKey = z
   .string()
-  .regex(/^(arn:[\w-]+:kms:[\w-]+:\d*:key\/)?[\w-]{1,64}$/, "must be the id or the ARN of a KMS key, and no alias");
+  .regex(/^(arn:[\w-]+:kms:[\w-]+:\d*:key\/)?[\w-]{1,64}$/, "must be the id or the ARN of a KMS key, not an alias");
 
-/** 32 bytes in base64, and before them the account at the voice provider whose carrier it is, if it is not the shared one. */
+/** 32 bytes in base64, after the name of its account at the voice provider unless that is the shared one. */
 const telnyxKey = /^(?:(pacc_[a-z0-9_]{1,40}):)?([A-Za-z0-9+/]{43}=)$/;
 
 const Account = z.strictObject({
@@ -35,7 +35,7 @@ const Account = z.strictObject({
   webhookSecrets: z.array(text).min(1),
 });
 
-/** Blocks of addresses, separated by commas. */
+/** Comma-separated blocks of addresses. */
 function readBlocks(value: string, context: z.RefinementCtx): Block[] {
   try {
     return value.split(",").map((part) => readBlock(part.trim()));
@@ -45,7 +45,7 @@ function readBlocks(value: string, context: z.RefinementCtx): Block[] {
   }
 }
 
-/** Everything that an installation may say. `.env.example` lists the same names; a test compares the two. */
+/** Every environment variable. `.env.example` lists the same names; a test compares the two. */
 export const Env = z.object({
   HOST: text.default("127.0.0.1"),
   PORT: whole(0, 65_535).default(3000),
@@ -74,12 +74,7 @@ export const Env = z.object({
 
   ULTRAVOX_BASE_URL: z.url().default("https://api.ultravox.ai"),
   ULTRAVOX_API_KEY: text,
-  ULTRAVOX_WEBHOOK_SECRETS: text.transform((value) =>
-    value
-      .split(",")
-      .map((part) => part.trim())
-      .filter(Boolean),
-  ),
+  ULTRAVOX_WEBHOOK_SECRETS: list,
   ULTRAVOX_ACCOUNTS: z
     .string()
     .transform((value, context) => {
@@ -96,9 +91,7 @@ export const Env = z.object({
   ULTRAVOX_WEBHOOK_FUTURE_SECONDS: whole(1, 86_400).default(60),
   STRIPE_WEBHOOK_SECRETS: list.default([]),
   TELNYX_PUBLIC_KEYS: list
-    .pipe(
-      z.array(z.string().regex(telnyxKey, "must be a list of base64 keys, or of pacc_name:key, separated by commas")),
-    )
+    .pipe(z.array(z.string().regex(telnyxKey, "must be comma-separated base64 keys, or pacc_name:key pairs")))
     .transform((keys) =>
       keys.map((key) => telnyxKey.exec(key)).map((parts) => ({ account: parts?.[1], key: parts?.[2] ?? "" })),
     )
@@ -130,32 +123,25 @@ export const Env = z.object({
   EVENT_BUS_ENDPOINT: z.url().optional(),
   EVENT_BUS_SOURCE: z
     .string()
-    .regex(/^(?!aws\.)[\w./-]{1,256}$/, "must be letters, digits and ._-/, and must not begin with aws.")
+    .regex(/^(?!aws\.)[\w./-]{1,256}$/, "must consist of letters, digits and ._-/, and must not begin with aws.")
     .default("patchbay"),
 
-  PLATFORM_SUBJECTS: text
-    .transform((value) =>
-      value
-        .split(",")
-        .map((part) => part.trim())
-        .filter(Boolean),
-    )
-    .default([]),
-  INTERNAL_SERVICE_TOKENS: text
-    .transform((value) =>
-      value.split(",").map((part) => {
-        const [name = "", token = "", ...limit] = part.trim().split(":");
+  PLATFORM_SUBJECTS: list.default([]),
+  INTERNAL_SERVICE_TOKENS: list
+    .transform((services) =>
+      services.map((service) => {
+        const [name = "", token = "", ...limit] = service.split(":");
         return { name, token, scopes: limit.length > 0 ? limit.join(":").split(" ").filter(Boolean) : null };
       }),
     )
     .refine(
       (services) => services.every(({ name, token }) => /^[a-z0-9-]{1,40}$/.test(name) && token.length >= 32),
-      "must be a list of name:token, separated by commas, with tokens of 32 characters or more",
+      "must be comma-separated name:token pairs, with tokens of 32 characters or more",
     )
     .refine(
       (services) =>
         services.every(({ scopes }) => scopes?.every((scope) => /^internal:(read|write)$/.test(scope)) ?? true),
-      "has an unknown scope. After name:token: there may be internal:read, internal:write, or both with a space between",
+      "has an unknown scope. After name:token: may come internal:read, internal:write, or both, separated by a space",
     )
     .default([]),
 
@@ -176,7 +162,7 @@ const DatabaseEnv = Env.pick({
 });
 export type DatabaseEnv = z.output<typeof DatabaseEnv>;
 
-/** What is wrong with the environment, a line per variable. */
+/** The problems of the environment, one line per variable. */
 export class EnvironmentProblem extends Error {
   constructor(lines: string[]) {
     super(`The environment is not complete:\n${lines.map((line) => `  ${line}`).join("\n")}\nSee .env.example.`);
@@ -193,7 +179,7 @@ export function readEnv(source: Source): Env {
   throw problemOf(issues, given);
 }
 
-/** For a command that speaks to the database and to nobody else. Throws EnvironmentProblem. */
+/** For a command that needs only the database. Throws EnvironmentProblem. */
 export function readDatabaseEnv(source: Source): DatabaseEnv {
   const given = notEmpty(source);
   const read = DatabaseEnv.safeParse(given);
@@ -216,7 +202,7 @@ function problemOf(issues: readonly { path: readonly PropertyKey[]; message: str
   );
 }
 
-/** What seals secrets is a key service, or a key of the environment. What AWS is asked for lies in a region. */
+/** A key service or a key of the environment is required, and a region for every AWS service in use. */
 function missingKeys(given: Record<string, string | undefined>) {
   const keyIds = [given.VAULT_KMS_KEY_ID, given.VAULT_KMS_PREVIOUS_KEY_IDS];
   const missing = [
@@ -227,7 +213,7 @@ function missingKeys(given: Record<string, string | undefined>) {
   return missing.map((name) => ({ path: [name], message: "is not set" }));
 }
 
-/** The three logins. Those not given are those of the owner's server, with passwords derived from the secret. */
+/** The three logins. One that is not set is on the owner's server, with a password derived from the secret. */
 export function roleUrls(env: DatabaseEnv) {
   const derived = (role: string) => {
     const url = new URL(env.DATABASE_URL);
@@ -242,7 +228,7 @@ export function roleUrls(env: DatabaseEnv) {
   };
 }
 
-/** A key of its own for each purpose. */
+/** A separate key for each purpose. */
 export function derive(secret: string, purpose: string): Buffer {
   return Buffer.from(hkdfSync("sha256", Buffer.from(secret, "base64"), "patchbay", purpose, 32));
 }

@@ -15,28 +15,28 @@ type Report = {
   database: { reachable: boolean };
   migrations: { known: number; applied: number | null };
   oldestDueJobSeconds: number | null;
-  /** Also of one that its endpoint's rate or a pause holds back. */
+  /** Includes deliveries that wait for their endpoint's rate or for a pause. */
   oldestDueDeliverySeconds: number | null;
-  /** Lines of this process that its output could not take. The service works; its log has a gap. */
+  /** Lines of this process that its output could not take. The service works; its log is incomplete. */
   logs: { dropped: number };
-  /** Periodic loops that have not succeeded for three of their periods and two minutes. */
+  /** Periodic loops without a success for three periods and two minutes. */
   lateLoops: string[] | null;
-  /** Rows that system loops go on without, until an operator has them retried. */
+  /** Rows that system loops have set apart, until an operator retries them. */
   setApart: number | null;
-  /** Words of providers that are not in our lists, and how often this process has met each. */
+  /** Unknown values of provider enums, and how often each occurred in this process. */
   unknownProviderWords: Record<string, number>;
 };
 
-/** `/health/live`: the process runs. `/health/ready`: it can serve. `/health`: how it stands. */
+/** `/health/live`: the process runs. `/health/ready`: it can serve. `/health`: a report. */
 export function health(deps: Deps, version: string): Router {
-  const router = Router();
+  const router = Router({ caseSensitive: true });
   router.get("/health/live", (_req, res) => void res.json({ status: "ok" }));
   router.get(["/health", "/health/ready"], async (req, res) => {
     if (deps.stopping.signal.aborted && req.path === "/health/ready") {
       res.status(503).set("Cache-Control", "no-store").json({ status: "stopping", version });
       return;
     }
-    const report = await look(deps, version);
+    const report = await check(deps, version);
     res
       .status(report.status === "down" ? 503 : 200)
       .set("Cache-Control", "no-store")
@@ -45,7 +45,7 @@ export function health(deps: Deps, version: string): Router {
   return router;
 }
 
-async function look({ db, log, unknownWords }: Deps, version: string): Promise<Report> {
+async function check({ db, log, unknownWords }: Deps, version: string): Promise<Report> {
   const known = await knownMigrations();
   const down = {
     status: "down",
@@ -60,20 +60,20 @@ async function look({ db, log, unknownWords }: Deps, version: string): Promise<R
     unknownProviderWords: unknownWords(),
   } as const;
   try {
-    const asked = db.asSystem(
+    const reading = db.asSystem(
       async (tx) => {
         const [row] = await tx.execute<{ applied: number; oldest: number }>(
           sql`select app.applied_migrations() as applied, graphile_worker.patchbay_oldest_due_seconds() as oldest`,
         );
-        // An older database may not have what is read next.
+        // An older database may lack what is read next.
         const isCurrent = Number(row!.applied) >= known;
         const oldestDelivery = isCurrent ? await oldestDueSeconds(tx) : null;
-        return { ...row!, oldestDelivery, loops: isCurrent ? await lookAtLoops(tx) : null };
+        return { ...row!, oldestDelivery, loops: isCurrent ? await readLoops(tx) : null };
       },
       { mode: "read" },
     );
     const late = new Promise<null>((resolve) => setTimeout(resolve, deadlineMs, null).unref());
-    const row = await Promise.race([asked, late]);
+    const row = await Promise.race([reading, late]);
     if (!row) return down;
     const oldest = Math.max(0, Math.round(Number(row.oldest)));
     const applied = Number(row.applied);
@@ -96,7 +96,7 @@ async function look({ db, log, unknownWords }: Deps, version: string): Promise<R
       unknownProviderWords: unknownWords(),
     };
   } catch (error) {
-    log.warn({ err: error }, "health: the database did not answer");
+    log.warn({ err: error }, "health check failed; the database did not respond");
     return down;
   }
 }
@@ -104,7 +104,7 @@ async function look({ db, log, unknownWords }: Deps, version: string): Promise<R
 type Loops = { lateLoops: string[]; setApart: number };
 const hasProblem = (loops: Loops | null) => loops !== null && loops.lateLoops.length + loops.setApart > 0;
 
-async function lookAtLoops(tx: Tx): Promise<Loops> {
+async function readLoops(tx: Tx): Promise<Loops> {
   const late = await tx.execute<{ loop: string }>(sql`
     select loop from loop_heartbeats
     where greatest(last_success_at, watched_since) < clock_timestamp() - make_interval(secs => 3 * period_seconds + 120)

@@ -3,9 +3,7 @@ import { createServer, type Server, STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { AnyTRPCRouter } from "@trpc/server";
-import express, { type NextFunction, type Request, type Response } from "express";
-import type { Logger } from "pino";
-import type { z } from "zod";
+import express, { type NextFunction, type Request, type RequestHandler, type Response } from "express";
 import { newId } from "../db/ids.ts";
 import { docsRouter } from "../edge/openapi/docs.ts";
 import { openApiJson } from "../edge/openapi/document.ts";
@@ -13,15 +11,15 @@ import { isAdmin, isInternal, type RestOperation } from "../edge/rest/operations
 import { restRouter, sendError } from "../edge/rest/router.ts";
 import { trpcHandler } from "../edge/trpc.ts";
 import { requireComplete } from "../routers/core/complete-metadata.ts";
-import type { Caller, Context } from "../routers/core/context.ts";
 import { ApiError, docUrl, toApiError } from "../routers/core/errors.ts";
-import type { Reply } from "../routers/core/reply.ts";
 import { appRouter, internalRouter } from "../routers/index.ts";
 import type { Deps } from "./deps.ts";
 import { trackResponses } from "./drain.ts";
 import type { Env } from "./env.ts";
 import { health } from "./health.ts";
-import { ingressDoors } from "./ingress.ts";
+import { ingressEndpoints } from "./ingress.ts";
+import { type ContextOf, callerFinder, contextMaker, inputsOf, requestIdOf, streamIdleMs } from "./request-context.ts";
+import { logBug, logWhenDone, unredacted } from "./request-log.ts";
 import { scalarFile } from "./scalar.ts";
 
 export const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as {
@@ -30,9 +28,8 @@ export const { version } = JSON.parse(readFileSync(new URL("../package.json", im
 
 const maxBodyBytes = 1_000_000;
 const bodyDeadlineSeconds = 30;
-const streamIdleMs = 60_000;
 
-/** The whole application behind one port: both doors, what providers call, health and the reference. */
+/** The whole application on one port: REST, tRPC, provider webhooks, health and the API reference. */
 export function openHttp(
   deps: Deps,
   router: AnyTRPCRouter = appRouter,
@@ -43,38 +40,57 @@ export function openHttp(
   const { env, log } = deps;
   const app = express();
   app.disable("x-powered-by");
+  app.enable("case sensitive routing");
   app.set("etag", false);
   const contextOf = contextMaker(deps, inputsOf(router, internal));
-  const callerOf = callerFinder(deps);
 
-  const lines = unredacted(log);
+  const requestLog = unredacted(log);
   app.use((req, res, next) => {
     res.setHeader("X-Request-Id", requestIdOf(req));
     res.locals.publicUrl = publicUrlOf(env, req.socket);
-    logWhenDone(lines, req, res);
+    logWhenDone(requestLog, req, res);
     next();
   });
+  for (const [path, endpoint] of ingressEndpoints(deps, requestIdOf)) app.all(path, endpoint);
+  mountRest(app, deps, { router, internal }, contextOf);
+  app.use("/trpc", trpc(deps, router, contextOf));
+  app.use(health(deps, version));
+  app.get("/openapi.json", openApi(deps, router));
+  app.use(docsRouter({ scalarFile }));
+  app.use((req, res) => sendError(res, new ApiError("route_not_found"), requestIdOf(req)));
+  app.use((thrown: unknown, req: Request, res: Response, _next: NextFunction) => {
+    const error = toApiError(thrown);
+    logBug(log, error, thrown, req, undefined);
+    sendError(res, error, requestIdOf(req));
+  });
+  return configured(createServer(app), env);
+}
 
-  for (const [path, door] of ingressDoors(deps, requestIdOf)) app.all(path, door);
-
-  const rest = (from: AnyTRPCRouter, only: (door: RestOperation) => boolean) =>
+/** The public API at /api/v1; /admin and /internal at the root. */
+function mountRest(
+  app: express.Express,
+  deps: Deps,
+  { router, internal }: { router: AnyTRPCRouter; internal: AnyTRPCRouter },
+  contextOf: ContextOf,
+) {
+  const rest = (from: AnyTRPCRouter, only: (operation: RestOperation) => boolean) =>
     restRouter({
       router: from,
       only,
       createContext: async ({ req, res, reply }) => {
         const context = contextOf(req, res, "rest", reply);
-        await context.authenticate(); // before the body is read: a stranger's is not
+        await context.authenticate(); // before the body is read: an unauthenticated one is not read
         return context;
       },
       maxBodyBytes,
       bodyDeadlineSeconds,
       streamIdleMs,
       requestIdOf,
-      onError: ({ fault, error, procedure, req }) => logBug(log, fault, error, req, procedure),
+      onError: ({ fault, error, procedure, req }) => logBug(deps.log, fault, error, req, procedure),
     });
   app.use(
     "/api/v1",
-    rest(router, (door) => !isInternal(door)),
+    rest(router, (operation) => !isInternal(operation)),
   );
   const admin = rest(router, isAdmin);
   const internalRest = rest(internal, isInternal);
@@ -82,54 +98,47 @@ export function openHttp(
     if (req.path.startsWith("/admin/")) return admin(req, res, next);
     return req.path.startsWith("/internal/") ? internalRest(req, res, next) : next();
   });
-
-  app.use(
-    "/trpc",
-    trpcHandler({
-      router,
-      maxBodyBytes,
-      bodyDeadlineSeconds,
-      authenticate: callerOf,
-      createContext: ({ req, res, info }) => {
-        if (info.type === "subscription") res.setTimeout(streamIdleMs, () => res.socket?.resetAndDestroy());
-        return contextOf(req, res, "trpc", { headers: {} }, info.calls.length);
-      },
-      onError: ({ fault, error, procedure, req }) => logBug(log, fault, error, req, procedure),
-    }),
-  );
-
-  app.use(health(deps, version));
-  app.get("/openapi.json", (req, res) => {
-    const baseUrl = `${publicUrlOf(env, req.socket)}/api/v1`;
-    res.type("application/json").send(openApiJson(router, { baseUrl, version }));
-  });
-  app.use(docsRouter({ scalarFile }));
-  app.use((req, res) => sendError(res, new ApiError("route_not_found"), requestIdOf(req)));
-  app.use((error: unknown, req: Request, res: Response, _next: NextFunction) => {
-    const fault = toApiError(error);
-    logBug(log, fault, error, req, undefined);
-    sendError(res, fault, requestIdOf(req));
-  });
-
-  const server = createServer(app);
-  trackResponses(server);
-  server.on("clientError", (error, socket) => answerUnreadable(env, error, socket));
-  server.requestTimeout = 60_000;
-  server.headersTimeout = 15_000;
-  server.keepAliveTimeout = 65_000; // above the usual 60 s of a balancer, which must be the one to hang up
-  return server;
 }
 
-/** Never the Host header, which the caller chooses. */
+const trpc = (deps: Deps, router: AnyTRPCRouter, contextOf: ContextOf): RequestHandler =>
+  trpcHandler({
+    router,
+    maxBodyBytes,
+    bodyDeadlineSeconds,
+    authenticate: callerFinder(deps),
+    createContext: ({ req, res, info }) => {
+      if (info.type === "subscription") res.setTimeout(streamIdleMs, () => res.socket?.resetAndDestroy());
+      return contextOf(req, res, "trpc", { headers: {} }, info.calls.length);
+    },
+    onError: ({ fault, error, procedure, req }) => logBug(deps.log, fault, error, req, procedure),
+  });
+
+/** Never the Host header: the caller chooses that, and the document is cached per address. */
 const publicUrlOf = (env: Env, { localPort }: Pick<Socket, "localPort">) =>
   env.PUBLIC_URL ?? `http://${env.HOST}:${localPort}`;
 
-/** What Node's parser gives up on has no request and no response: the envelope is written on the line itself. */
-function answerUnreadable(env: Env, error: Error & { code?: string }, socket: Duplex) {
-  if (!socket.writable || error.code === "ECONNRESET") return void socket.destroy();
-  const fault = new ApiError(error.code === "HPE_HEADER_OVERFLOW" ? "headers_too_large" : "request_malformed");
+const openApi =
+  ({ env }: Deps, router: AnyTRPCRouter): RequestHandler =>
+  (req, res) => {
+    const baseUrl = `${publicUrlOf(env, req.socket)}/api/v1`;
+    res.type("application/json").send(openApiJson(router, { baseUrl, version }));
+  };
+
+function configured(server: Server, env: Env): Server {
+  trackResponses(server);
+  server.on("clientError", (error, socket) => refuseUnreadable(env, error, socket));
+  server.requestTimeout = 60_000;
+  server.headersTimeout = 15_000;
+  server.keepAliveTimeout = 65_000; // above the usual 60 s of a load balancer, which must close the connection first
+  return server;
+}
+
+/** Node's parser error has no request and no response: the envelope is written directly to the socket. */
+function refuseUnreadable(env: Env, parserError: Error & { code?: string }, socket: Duplex) {
+  if (!socket.writable || parserError.code === "ECONNRESET") return void socket.destroy();
+  const error = new ApiError(parserError.code === "HPE_HEADER_OVERFLOW" ? "headers_too_large" : "request_malformed");
   const requestId = newId("request");
-  const { errorCode: code, message, status } = fault;
+  const { errorCode: code, message, status } = error;
   const body = JSON.stringify({
     error: { code, message, requestId, docUrl: docUrl(publicUrlOf(env, socket as Socket), code) },
   });
@@ -141,136 +150,4 @@ function answerUnreadable(env: Env, error: Error & { code?: string }, socket: Du
     "Connection: close",
   ];
   socket.end(`${head.join("\r\n")}\r\n\r\n${body}`);
-}
-
-/** Who sent the request. Found once per request, unless it is asked `anew`: a token may run out while a stream goes on. */
-const callerFinder =
-  ({ auth }: Deps) =>
-  (req: Request, anew?: "fresh"): Promise<Caller> => {
-    const known = facts(req);
-    if (anew) delete known.caller;
-    known.caller ??= auth.authenticate(req.headers.authorization);
-    return known.caller;
-  };
-
-function contextMaker(deps: Deps, inputOf: Context["inputOf"]) {
-  const { auth, db, providers, limiter, live, streams, signingSecret, log } = deps;
-  const callerOf = callerFinder(deps);
-  return function contextOf(
-    req: Request,
-    res: Response,
-    transport: Context["transport"],
-    reply: Reply,
-    calls = 1,
-  ): Context {
-    const requestId = requestIdOf(req);
-    const takesStream = transport === "trpc" && one(req.headers["trpc-accept"]) === "application/jsonl";
-    if (takesStream) res.setTimeout(streamIdleMs, () => res.socket?.resetAndDestroy());
-    let giveBack = () => {};
-    return {
-      requestId,
-      publicUrl: res.locals.publicUrl as string,
-      transport,
-      takesStream,
-      reply,
-      idempotencyKey: () => readIdempotencyKey(req, calls),
-      authenticate: (anew) => callerOf(req, anew),
-      choosePrincipal: async (caller) => {
-        const principal = await auth.choosePrincipal(caller, one(req.headers["x-client-id"]));
-        facts(req).clientId = principal.clientId;
-        return principal;
-      },
-      spend: (principalId, limit, clientId) => {
-        const spent = limiter.spend(principalId, limit, clientId);
-        giveBack = spent.giveBack;
-        // Of a stream on /trpc the head is out before anybody is asked.
-        if (!res.headersSent) for (const [name, value] of Object.entries(spent.headers)) res.setHeader(name, value);
-        if (spent.refusal) throw spent.refusal;
-      },
-      unspend: () => giveBack(),
-      inputOf,
-      db,
-      providers,
-      live,
-      streams,
-      signingSecret,
-      hashKey: auth.hashKey,
-      log: () => log.child({ request_id: requestId, client_id: facts(req).clientId ?? null }),
-    };
-  };
-}
-
-type Procedure = { _def: { inputs: z.ZodType[] } };
-
-function inputsOf(...routers: AnyTRPCRouter[]): Context["inputOf"] {
-  const procedures = routers.flatMap(({ _def }) =>
-    Object.entries(_def.procedures as unknown as Record<string, Procedure>),
-  );
-  const schemas = new Map(procedures.map(([path, { _def }]) => [path, _def.inputs[0]]));
-  return (path) => schemas.get(path);
-}
-
-const one = (value: string | string[] | undefined) => (Array.isArray(value) ? value[0] : value);
-
-/** `Idempotency-Key` may be a quoted string, as its draft standard says, or bare. It covers one mutation: in a batch it could not be said which. */
-function readIdempotencyKey(req: Request, calls: number): string | null {
-  const given = one(req.headers["idempotency-key"]) ?? one(req.headers["x-idempotency-key"]);
-  if (given === undefined) return null;
-  const key = /^"(.*)"$/.exec(given)?.[1] ?? given;
-  if (!/^[\x21-\x7e]{1,255}$/.test(key)) {
-    throw new ApiError("header_invalid", "Idempotency-Key: 1 to 255 visible ASCII characters, without spaces.");
-  }
-  if (calls > 1) throw new ApiError("batch_not_allowed");
-  return key;
-}
-
-type Facts = { requestId: string; clientId?: string; caller?: Promise<Caller> };
-const known = new WeakMap<Request, Facts>();
-
-function facts(req: Request): Facts {
-  const found = known.get(req);
-  if (found) return found;
-  const given = one(req.headers["x-request-id"]);
-  const made: Facts = { requestId: given && /^[\w.:-]{1,128}$/.test(given) ? given : newId("request") };
-  known.set(req, made);
-  return made;
-}
-
-/** Taken from the caller when it is well formed, so that his logs and ours can be laid side by side. */
-export const requestIdOf = (req: Request) => facts(req).requestId;
-
-/** Its fields are few and known, and none of them is secret: going through the list of secrets would cost more than the line. */
-const unredacted = (log: Logger) => log.child({}, { redact: { paths: [] } });
-
-/** Who holds an invitation's token may use it. */
-const withoutToken = (path: string) => path.replace(/(\/invitations\/)[^/]+/, "$1[token]");
-
-function logWhenDone(log: Logger, req: Request, res: Response) {
-  if (!log.isLevelEnabled("info")) return;
-  const began = performance.now();
-  const path = withoutToken(req.originalUrl.split("?", 1)[0] ?? "");
-  res.once("close", () => {
-    const { requestId, clientId } = facts(req);
-    const line = {
-      request_id: requestId,
-      client_id: clientId ?? null,
-      method: req.method,
-      path,
-      status: res.statusCode,
-    };
-    log.info(
-      { ...line, ms: Math.round(performance.now() - began), ...(res.writableFinished ? {} : { gone: true }) },
-      "request",
-    );
-  });
-}
-
-function logBug(log: Logger, fault: ApiError, error: unknown, req: Request, procedure: string | undefined) {
-  if (fault.status < 500) return;
-  const { requestId, clientId } = facts(req);
-  const cause = error instanceof Error && error.cause ? error.cause : error;
-  log.error(
-    { request_id: requestId, client_id: clientId ?? null, procedure, code: fault.errorCode, err: fault.cause ?? cause },
-    "a request failed",
-  );
 }

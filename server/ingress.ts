@@ -14,8 +14,8 @@ import type { Deps } from "./deps.ts";
 const json = "application/json";
 const form = "application/x-www-form-urlencoded";
 
-/** The doors that providers call, by path. They take POST alone, and no one knocks there with a key of ours. */
-export function ingressDoors(deps: Deps, requestIdOf: (req: Request) => string): [path: string, RequestHandler][] {
+/** The provider webhooks, by path. They accept only POST, verified by the provider's signature and not by a key of ours. */
+export function ingressEndpoints(deps: Deps, requestIdOf: (req: Request) => string): [path: string, RequestHandler][] {
   const { env, log, providers } = deps;
   const common = { keep: ingressWriter(deps.db), log, requestIdOf, sendError };
   const ultravox = ultravoxWebhook({
@@ -45,11 +45,11 @@ export function ingressDoors(deps: Deps, requestIdOf: (req: Request) => string):
       return verifyTelnyxSignature({ rawBody, timestampHeader, signatureHeader, keys, toleranceSeconds, now });
     },
   });
-  const isThere = env.STRIPE_WEBHOOK_SECRETS.length > 0;
-  const nowhere: RequestHandler = (req, res) => sendError(res, new ApiError("route_not_found"), requestIdOf(req));
+  const hasStripe = env.STRIPE_WEBHOOK_SECRETS.length > 0;
+  const notFound: RequestHandler = (req, res) => sendError(res, new ApiError("route_not_found"), requestIdOf(req));
   return [
     ["/api/v1/webhooks/ultravox", receiver({ ...common, verify: ultravox })],
-    ["/api/v1/webhooks/stripe", isThere ? receiver({ ...common, verify: stripe, mediaTypes: [json] }) : nowhere],
+    ["/api/v1/webhooks/stripe", hasStripe ? receiver({ ...common, verify: stripe, mediaTypes: [json] }) : notFound],
     ["/api/v1/webhooks/telnyx", receiver({ ...common, verify: telnyx, mediaTypes: [json, form] })],
   ];
 }

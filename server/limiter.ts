@@ -1,24 +1,24 @@
 import { ApiError } from "../routers/core/errors.ts";
-import { clientFactor, type LimitClass, limits as ofTheProduct } from "../routers/core/limits.ts";
+import { clientFactor, type LimitClass, limits as productLimits } from "../routers/core/limits.ts";
 
-const tracked = 100_000;
+const maxWindows = 100_000;
 
 type Limits = Record<LimitClass, { requests: number; windowSeconds: number }>;
 type Spent = { headers: Record<string, string>; refusal?: ApiError; giveBack: () => void };
 type Window = { policy: string; requests: number; used: number; endsAt: number };
 
 /**
- * Counts requests in windows of this process: per principal and class, and per client and class. A request takes from both
- * or from neither, and what it took can be given back. `now` is monotonic: a clock that is set must not stretch a window.
+ * Counts requests in windows of this process: per principal and class, and per client and class. A request counts in both
+ * or in neither, and can be uncounted. `now` is monotonic: a change of the system clock must not stretch a window.
  */
-export function limiter(now: () => number = () => performance.now(), limits: Limits = ofTheProduct) {
+export function limiter(now: () => number = () => performance.now(), limits: Limits = productLimits) {
   const windows = new Map<string, Window>();
 
   function windowOf(policy: string, id: string, requests: number, seconds: number): Window {
     const name = `${policy} ${id}`;
     const found = windows.get(name);
     if (found && found.endsAt > now()) return found;
-    if (windows.size >= tracked) windows.delete(windows.keys().next().value!);
+    if (windows.size >= maxWindows) windows.delete(windows.keys().next().value!);
     const fresh = { policy, requests, used: 0, endsAt: now() + seconds * 1000 };
     windows.delete(name);
     windows.set(name, fresh);
@@ -26,7 +26,7 @@ export function limiter(now: () => number = () => performance.now(), limits: Lim
   }
 
   return {
-    /** The headers tell what is left of the window that has less, also of nothing. */
+    /** The headers describe the window with fewer requests left. */
     spend(principalId: string, limit: LimitClass, clientId?: string): Spent {
       const { requests, windowSeconds } = limits[limit];
       const counted = [windowOf(limit, principalId, requests, windowSeconds)];
@@ -41,7 +41,7 @@ export function limiter(now: () => number = () => performance.now(), limits: Lim
       };
       if (isFull) {
         const whose = tighter === counted[0] ? "" : " by all keys and members of this client";
-        const message = `More than ${tighter.requests} requests in ${windowSeconds} seconds${whose}.`;
+        const message = `More than ${tighter.requests} requests in ${windowSeconds} seconds${whose}. Wait for Retry-After.`;
         const refusal = new ApiError("rate_limit_exceeded", message, { retryAfterSeconds: resetSeconds });
         return { headers, refusal, giveBack: () => {} };
       }

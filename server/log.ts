@@ -1,7 +1,7 @@
 import { type DestinationStream, type Logger, pino } from "pino";
 import { type LogOutput, logOutput } from "./log-output.ts";
 
-/** Never in a log: what opens doors, and what belongs to people. Every place where they may stand, in one list. */
+/** Fields that are never logged: credentials and personal data, wherever they occur. */
 export const redacted = [
   "authorization",
   "password",
@@ -19,15 +19,15 @@ export const redacted = [
 const phone = /\+[1-9]\d{6,14}/g;
 const credential = /\b(pb_(?:live|test)_[\w-]{4})[\w-]+|\b(whsec_)[\w+/=-]+|\beyJ[\w-]+\.[\w-]+\.[\w-]+/g;
 
-/** Telephone numbers and credentials inside a sentence, such as an error of a provider. */
+/** Masks telephone numbers and credentials in a text, such as a provider's error message. */
 export function scrub(text: string): string {
   return text.replace(phone, "[phone]").replace(credential, (_, key, secret) => `${key ?? secret ?? "[token]"}…`);
 }
 
-/** A failed statement's message ends with the values that were to be written: they belong to people, not to a log. */
+/** Without the parameters at the end of a failed statement's message: they are personal data. */
 const messageOf = (error: Error) => scrub(error.message.split("\nparams: ", 1)[0]!);
 
-/** The stack without the message, which it begins with and which may go over many lines. */
+/** The stack without the message, with which it begins and which may have many lines. */
 function framesOf({ stack = "", message }: Error): string {
   const begins = stack.indexOf(message);
   return begins < 0 ? "" : stack.slice(begins + message.length);
@@ -48,10 +48,10 @@ function standardOutput(): LogOutput {
 /** How many log lines of this process were dropped. */
 export const droppedLogLines = () => output?.dropped ?? 0;
 
-/** Until what was logged is written, or cannot be; at most so long. */
+/** Resolves when all lines are written or cannot be, at the latest after `ms`. */
 export async function logWritten(ms = 1_000): Promise<void> {
   await new Promise<void>((resolve) => {
-    const timer = setTimeout(resolve, output ? ms : 0); // keeps the process alive: nothing of the output does
+    const timer = setTimeout(resolve, output ? ms : 0); // keeps the process alive, which the output does not
     output?.flush(() => {
       clearTimeout(timer);
       resolve();

@@ -1,4 +1,4 @@
 import { run } from "./entry.ts";
 
-/** API and jobs in one process: enough for a small installation. */
+/** HTTP and jobs in one process: enough for a small installation. */
 await run({ http: true, workers: true });

@@ -1,9 +1,9 @@
-/** Looked at before anything else is loaded: what is newer than an old Node would break in words of its own. */
-const lowestNode = 22;
+/** Checked before anything else is loaded: newer syntax would fail in an old Node with an unclear error. */
+const minNode = 22;
 
-if (Number(process.versions.node.split(".")[0]) < lowestNode) {
+if (Number(process.versions.node.split(".")[0]) < minNode) {
   console.error(
-    `Patchbay needs Node ${lowestNode} or newer; this is ${process.versions.node}. Start it with npm, which brings its own.`,
+    `Patchbay needs Node ${minNode} or newer; this is ${process.versions.node}. Start it with npm, which brings its own.`,
   );
   process.exit(1);
 }

@@ -6,5 +6,5 @@ const installed = fileURLToPath(
   new URL("../node_modules/@scalar/api-reference/dist/browser/standalone.js", import.meta.url),
 );
 
-/** The reference page's script: beside the build, or from the development dependency. */
+/** The script of the API reference: in the build, or from the development dependency. */
 export const scalarFile = existsSync(built) ? built : installed;

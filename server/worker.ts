@@ -1,4 +1,4 @@
 import { run } from "./entry.ts";
 
-/** The jobs. */
+/** Jobs only. */
 await run({ http: false, workers: true });

@@ -13,22 +13,22 @@ const sweepEveryMs = 1_000;
 const chainEveryMs = 5_000;
 const watchEveryMs = 2_000;
 
-type Tempo = Pick<WorkerOptions, "heartbeat" | "rescueEveryMs" | "pollIntervalMs">;
+type Timing = Pick<WorkerOptions, "heartbeat" | "rescueEveryMs" | "pollIntervalMs">;
 
-/** The workers of this process: both pools, the crontab and the timers. `tempo`: other than in production. */
-export async function openWorkers({ env, roles, db, providers, log }: Deps, tempo: Tempo = {}) {
+/** The workers of this process: the pools, the crontab and the timers. `timing` differs from production in tests. */
+export async function openWorkers({ env, roles, db, providers, log }: Deps, timing: Timing = {}) {
   const suspensions = await watchSuspensions(db, watchEveryMs);
   const timers: Timer[] = [
     suspensions.timer,
-    { name: "deliveries.sweep", everyMs: sweepEveryMs, run: sweepAndTell },
+    { name: "deliveries.sweep", everyMs: sweepEveryMs, run: sweepOnce },
     { name: "audit.chain", everyMs: chainEveryMs, run: chainAudit },
     ...(providers.bus ? [busTimer()] : []),
   ];
-  const ofTimers = [...timers, { name: "rescue", everyMs: tempo.rescueEveryMs ?? rescueEveryMs }];
-  const periods = ofTimers.map(({ name, everyMs }) => ({ name, periodSeconds: Math.ceil(everyMs / 1000) }));
+  const allTimers = [...timers, { name: "rescue", everyMs: timing.rescueEveryMs ?? rescueEveryMs }];
+  const periods = allTimers.map(({ name, everyMs }) => ({ name, periodSeconds: Math.ceil(everyMs / 1000) }));
   await watchLoops(db, [...periods, ...loopsOf(crontab)]);
   return startWorkers({
-    ...tempo,
+    ...timing,
     workerUrl: roles.workerUrl,
     db,
     providers,
@@ -46,8 +46,8 @@ export async function openWorkers({ env, roles, db, providers, log }: Deps, temp
   });
 }
 
-/** Another worker's sweep is no success of this one's: if that hangs, health is to say so. */
-async function sweepAndTell(ctx: TimerContext) {
+/** A sweep by another worker is no success of this one: if that worker hangs, health must report it. */
+async function sweepOnce(ctx: TimerContext) {
   const { isLed, failures } = await sweepDeliveries(ctx);
   return isLed && failures === 0 ? "done" : "skipped";
 }

@@ -8,7 +8,7 @@ import type { Received } from "../../routers/ingress/service.ts";
 const maxBodyBytes = 5_000_000;
 const bodyDeadlineMs = 10_000;
 
-/** What a provider's own part makes of a request: what to keep, or why it is refused. `told`: what the caller may know of it. */
+/** The verdict on a request: what to store, or why it is refused. `told`: the part of the reason that the caller may see. */
 export type Verdict = { received: Received } | { refused: string; told?: string };
 export type Verify = (
   rawBody: Buffer,
@@ -17,20 +17,20 @@ export type Verify = (
 ) => Verdict | Promise<Verdict>;
 
 type Options = {
-  /** Answers whether it was new. */
+  /** Returns whether the message was new. */
   keep: (received: Received, requestId: string) => Promise<boolean>;
   log: Logger;
   verify: Verify;
-  /** What the provider sends its messages as; anything, if left out. */
+  /** The accepted media types; by default any. */
   mediaTypes?: readonly string[];
   requestIdOf: (req: Request) => string;
   sendError: (res: Response, fault: ApiError, requestId: string) => void;
 };
 
-/** Both what is older and what is dated ahead: whoever records a message today must not be able to send it next week. */
+/** Applies to the past and the future: a recorded message must not be accepted later. */
 export const toleranceSeconds = 300;
 
-/** The chores of every provider's webhook: raw bytes, verified, kept once, answered. Nothing of the domain runs here. */
+/** Handles any provider's webhook: verifies the raw bytes, stores them once, and responds. No domain logic runs here. */
 export function receiver({ keep, log, verify, mediaTypes, requestIdOf, sendError }: Options): RequestHandler {
   return async (req, res) => {
     const requestId = requestIdOf(req);
@@ -39,25 +39,25 @@ export function receiver({ keep, log, verify, mediaTypes, requestIdOf, sendError
       refuseOtherTypes(req, mediaTypes);
       const verdict = await verify(await readRaw(req), req.headers, queryOf(req));
       if ("refused" in verdict) {
-        log.warn({ request_id: requestId, reason: verdict.refused }, "a provider's webhook was refused");
-        const told = verdict.told ?? "The signature does not match.";
-        return sendError(res, new ApiError("unauthenticated", told), requestId);
+        log.warn({ request_id: requestId, reason: verdict.refused }, "provider webhook refused");
+        const message = verdict.told ?? "The signature does not match.";
+        return sendError(res, new ApiError("unauthenticated", message), requestId);
       }
-      const received = withSecretsCut(named(verdict.received));
+      const received = withSecretsMasked(withValidKey(verdict.received));
       const fresh = await keep(received, requestId);
       const { provider, eventType: type, key, stale, providerAccountId: account } = received;
-      log.info({ request_id: requestId, provider, account, type, key, stale, fresh }, "a provider's webhook was kept");
+      log.info({ request_id: requestId, provider, account, type, key, stale, fresh }, "provider webhook stored");
       res.status(204).end();
-    } catch (error) {
-      if (error instanceof ApiError) return sendError(res, error, requestId);
-      // Not acknowledged, whatever it is: the provider sends it again.
-      const fault = toApiError(error);
-      if (fault.status === 503) {
-        log.warn({ request_id: requestId, err: error }, "a provider's webhook could not be looked at now");
-        return sendError(res, fault, requestId);
+    } catch (thrown) {
+      if (thrown instanceof ApiError) return sendError(res, thrown, requestId);
+      // Not acknowledged in any case, so that the provider sends it again.
+      const error = toApiError(thrown);
+      if (error.status === 503) {
+        log.warn({ request_id: requestId, err: thrown }, "provider webhook not verified; the provider will retry");
+        return sendError(res, error, requestId);
       }
-      log.error({ request_id: requestId, err: error }, "a provider's webhook could not be kept");
-      sendError(res, new ApiError("internal_error", "It could not be kept. Send it again."), requestId);
+      log.error({ request_id: requestId, err: thrown }, "provider webhook not stored");
+      sendError(res, new ApiError("internal_error", "The message could not be stored. Send it again."), requestId);
     }
   };
 }
@@ -67,67 +67,67 @@ const queryOf = (req: Request) => new URLSearchParams(req.originalUrl.split("?",
 function refuseOtherMethods(req: Request, res: Response) {
   if (req.method === "POST") return;
   res.setHeader("Allow", "POST");
-  throw new ApiError("method_not_allowed", "This path takes POST.");
+  throw new ApiError("method_not_allowed", "This path accepts only POST.");
 }
 
 function refuseOtherTypes(req: Request, mediaTypes: readonly string[] | undefined) {
   if (!mediaTypes) return;
   const given = req.headers["content-type"]?.split(";", 1)[0]?.trim().toLowerCase() ?? "";
   if (!mediaTypes.includes(given) || (req.headers["content-encoding"] ?? "identity") !== "identity") {
-    throw new ApiError("media_type_unsupported", `This path takes ${mediaTypes.join(" or ")}, not compressed.`);
+    throw new ApiError("media_type_unsupported", `This path accepts ${mediaTypes.join(" or ")}, uncompressed.`);
   }
 }
 
-/** The bytes as they came. What is refused is left in the line: the answer's sender cuts it off. */
+/** The raw bytes. A refused body stays unread: `sendError` closes the connection. */
 function readRaw(req: Request): Promise<Buffer> {
   if (Number(req.headers["content-length"] ?? 0) > maxBodyBytes) throw new ApiError("payload_too_large");
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
     let size = 0;
-    const take = (chunk: Buffer) => {
+    const onData = (chunk: Buffer) => {
       size += chunk.length;
       if (size > maxBodyBytes) return refuse(new ApiError("payload_too_large"));
       chunks.push(chunk);
     };
-    const leave = () => {
+    const stop = () => {
       clearTimeout(timer);
-      req.off("data", take).off("end", done).off("close", cut);
+      req.off("data", onData).off("end", onEnd).off("close", onTimeout);
     };
-    const done = () => {
-      leave();
+    const onEnd = () => {
+      stop();
       resolve(Buffer.concat(chunks));
     };
-    const refuse = (fault: ApiError) => {
-      leave();
+    const refuse = (error: ApiError) => {
+      stop();
       req.pause();
-      reject(fault);
+      reject(error);
     };
-    const cut = () => refuse(new ApiError("body_timeout"));
-    const timer = setTimeout(cut, bodyDeadlineMs);
-    req.on("data", take).once("end", done).once("close", cut).once("error", cut);
+    const onTimeout = () => refuse(new ApiError("body_timeout"));
+    const timer = setTimeout(onTimeout, bodyDeadlineMs);
+    req.on("data", onData).once("end", onEnd).once("close", onTimeout).once("error", onTimeout);
   });
 }
 
-/** Of a right signature the caller may know that its time is wrong; of a wrong one, nothing. */
+/** With a right signature the caller may see that its timestamp is wrong; with a wrong one, nothing. */
 export const refused = ({ verdict, reason }: { verdict: "stale" | "forged"; reason: string }): Verdict =>
   verdict === "stale" ? { refused: reason, told: reason } : { refused: reason };
 
-/** The name of what is signed and cannot be read: its hash. */
+/** The key of a signed body that cannot be parsed: its hash. */
 export const unreadable = (body: Buffer) => ({
   key: `unreadable:${createHash("sha256").update(body).digest("hex")}`,
   eventType: "",
 });
 
-/** A name that no index could hold, or no text of the database, is none. */
-function named(received: Received): Received {
+/** Replaces a key that cannot be stored or indexed. */
+function withValidKey(received: Received): Received {
   const { key, eventType, body } = received;
   const text = key + eventType;
-  const isSound = key.length <= 1000 && eventType.length <= 300 && text.isWellFormed() && !text.includes("\0");
-  return isSound ? received : { ...received, ...unreadable(body) };
+  const isValid = key.length <= 1000 && eventType.length <= 300 && text.isWellFormed() && !text.includes("\0");
+  return isValid ? received : { ...received, ...unreadable(body) };
 }
 
-/** A provider gives back what it was sent, a trunk's password among it. The signature has been checked on the bytes as they came. */
-const withSecretsCut = (received: Received): Received => ({ ...received, body: withoutSecrets(received.body) });
+/** A provider may echo what it was sent, such as a trunk's password. The signature was checked on the original bytes. */
+const withSecretsMasked = (received: Received): Received => ({ ...received, body: withoutSecrets(received.body) });
 
-/** A header that counts once; of several, the first. */
+/** The value of a header; the first if there are several. */
 export const header = (value: string | string[] | undefined) => (Array.isArray(value) ? value[0] : value);

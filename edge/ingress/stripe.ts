@@ -10,12 +10,12 @@ type Options = {
   readEvent: Stripe["readEvent"];
 };
 
-/** Only one account of Stripe is the installation's. */
+/** The installation has only one Stripe account. */
 const account = "stripe";
 
 /**
- * An event is one by its id. Stripe signs anew whenever it sends again, so one outside the time window is not kept: the
- * next attempt is in time. The version says how to read the event; the signature itself is not kept.
+ * An event is identified by its id. Stripe signs each attempt again, so an event outside the time window is not stored: the
+ * next attempt is in time. The API version shows how to read the event; the signature itself is not stored.
  */
 export function stripeWebhook({ verifySignature, readEvent }: Options): Verify {
   return (body, headers) => {

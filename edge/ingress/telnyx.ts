@@ -8,7 +8,7 @@ type SignatureVerdict =
   | { verdict: "stale" | "forged"; reason: string };
 
 type Options = {
-  /** `clientId`: whose own key may have signed too; null: those of the installation alone. */
+  /** `clientId`: the client whose own key may have signed too; null: only the installation's keys. */
   verifySignature: (
     clientId: string | null,
     rawBody: Buffer,
@@ -19,14 +19,14 @@ type Options = {
 };
 
 /**
- * The address may name a client, whose own key may have signed, and a call: we gave it to Telnyx with the call. What it
- * names is not signed; it only says where to look, and whoever's key it was moves no call but his own.
+ * The URL may name a client, whose own key may have signed, and a call: we gave it to Telnyx with the call. Its parameters
+ * are not signed: they only show where to look, and a client's key can change only that client's calls.
  */
 export function telnyxWebhook({ verifySignature, readEvent }: Options): Verify {
   return async (body, headers, query) => {
-    const [client, call] = [named("client", query), named("call", query)];
+    const [client, call] = [paramOf("client", query), paramOf("call", query)];
     if (client === undefined || call === undefined) {
-      return { refused: "The address names no client, or no call.", told: "The address is not one that we gave." };
+      return { refused: "The URL names no valid client or call.", told: "The URL is not one that we provided." };
     }
     const timestamp = header(headers["telnyx-timestamp"]);
     const found = await verifySignature(client, body, timestamp, header(headers["telnyx-signature-ed25519"]));
@@ -41,7 +41,7 @@ export function telnyxWebhook({ verifySignature, readEvent }: Options): Verify {
         headers: {
           "content-type": header(headers["content-type"]) ?? "",
           "telnyx-timestamp": String(found.timestampSeconds),
-          ...(call === null ? {} : { [callInAddress]: call }),
+          ...(call !== null && { [callInAddress]: call }),
         },
         verifiedBy: found.keyId,
         stale: false,
@@ -51,8 +51,8 @@ export function telnyxWebhook({ verifySignature, readEvent }: Options): Verify {
   };
 }
 
-/** null: not named; undefined: named badly, or twice. */
-function named(kind: "client" | "call", query: URLSearchParams): string | null | undefined {
+/** null: absent; undefined: invalid or repeated. */
+function paramOf(kind: "client" | "call", query: URLSearchParams): string | null | undefined {
   const [value = null, ...more] = query.getAll(kind);
   if (value === null) return null;
   return more.length === 0 && idPattern(kind).test(value) ? value : undefined;

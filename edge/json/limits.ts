@@ -1,13 +1,13 @@
 import { ApiError } from "../../routers/core/errors.ts";
 import { scanJson } from "./scan.ts";
 
-/** These names reach an object's prototype in code that merges carelessly: no input may carry them. */
+/** These names reach an object's prototype in code that merges without care, so no input may contain them. */
 export const isForbiddenKey = (key: string) => key === "__proto__" || key === "constructor" || key === "prototype";
 
-/** What any JSON may be that comes in, on both transports, before a schema looks at it. */
+/** The limits of all JSON input, on both transports, checked before the schema. */
 export const jsonLimits = { depth: 64, values: 20_000, names: 1_000, name: 256 } as const;
 
-/** Parses the text of an input. An empty text is an empty object. Throws Fault for what no schema should have to see. */
+/** Parses an input. An empty text is an empty object. Throws ApiError for input that no schema should see. */
 export function parseJsonObject(text: string, what = "The body"): Record<string, unknown> {
   const found = scanJson(text, jsonLimits);
   if (found) {
@@ -34,14 +34,14 @@ function parsed(text: string): unknown {
   }
 }
 
-/** Refuses names that reach a prototype or are too long, and numbers that are not what was written. */
+/** Refuses names that reach a prototype or are too long, and numbers that overflow. */
 function inspect(value: Record<string, unknown>, path: string[]): void {
   const isArray = Array.isArray(value);
   for (const name of Object.keys(value)) {
     if (!isArray) refuseName(name, path);
     const child = value[name];
     if (child === Number.POSITIVE_INFINITY || child === Number.NEGATIVE_INFINITY) {
-      throw refusal([...path, name], "This number is too large.");
+      throw ApiError.invalid([...path, name].join("."), "This number is too large.");
     }
     if (typeof child !== "object" || child === null) continue;
     path.push(name);
@@ -51,13 +51,8 @@ function inspect(value: Record<string, unknown>, path: string[]): void {
 }
 
 function refuseName(name: string, path: string[]): void {
-  if (isForbiddenKey(name)) throw refusal([...path, name], "This name is not allowed.");
+  if (isForbiddenKey(name)) throw ApiError.invalid([...path, name].join("."), "This name is not allowed.");
   if (name.length > jsonLimits.name) {
-    throw refusal([...path, name], `A name has at most ${jsonLimits.name} characters.`);
+    throw ApiError.invalid([...path, name].join("."), `A name may have at most ${jsonLimits.name} characters.`);
   }
-}
-
-function refusal(at: string[], message: string): ApiError {
-  const path = at.join(".");
-  return new ApiError("input_invalid", `${path}: ${message}`, { details: [{ path, message }] });
 }

@@ -1,4 +1,4 @@
-/** How deep, how many values in all, and how many names one object has. */
+/** The depth, the number of all values, and the number of names in one object. */
 type Limits = { depth: number; values: number; names: number };
 type Found = { problem: keyof Limits; path: string };
 
@@ -6,12 +6,12 @@ const [quote, backslash, comma, colon] = [34, 92, 44, 58];
 const [openList, closeList, openObject, closeObject] = [91, 93, 123, 125];
 
 /**
- * Whether a JSON text is nested too deep or holds too much, found before it is parsed: a parser builds a million
- * small objects before anybody can count them. It judges nothing else; what is no JSON is the parser's to refuse.
+ * Finds out whether a JSON text is nested too deep or too large, before it is parsed: a parser would first build a million
+ * small objects. It checks nothing else; the parser refuses invalid JSON.
  */
 export function scanJson(text: string, limits: Limits): Found | null {
-  // Per level: the place in a list, or how many names the object has, as a negative number and one less; and where the
-  // present name begins and ends in the text.
+  // Per level: the index in a list, or minus one minus the number of names in an object; and where the present name starts
+  // and ends in the text.
   const items = new Int32Array(limits.depth + 1);
   const starts = new Int32Array(limits.depth + 1);
   const ends = new Int32Array(limits.depth + 1);
@@ -49,7 +49,7 @@ export function scanJson(text: string, limits: Limits): Found | null {
   return null;
 }
 
-/** Where the text ends that begins here: at its closing quote. */
+/** The index of the closing quote of the string that starts here. */
 function endOfText(text: string, start: number): number {
   let at = start;
   for (; at < text.length; at += 1) {

@@ -5,7 +5,7 @@ import { gzip } from "node:zlib";
 import { type Response, Router } from "express";
 import { errorGuide } from "./error-guide.ts";
 
-/** Everything in the reference that would speak to its makers' servers is off. */
+/** Everything in the reference page that would contact its vendor's servers is off. */
 const configuration = {
   url: "./openapi.json",
   withDefaultFonts: false,
@@ -33,7 +33,7 @@ const page = `<!doctype html>
 </html>
 `;
 
-/** The page may load from us and from nowhere else; the reference styles its parts inline and draws its icons from data. */
+/** The page loads only from our origin. The reference has inline styles, and icons in data URLs. */
 const policy = [
   "default-src 'none'",
   "script-src 'self'",
@@ -78,7 +78,7 @@ export function docsRouter({ scalarFile }: { scalarFile: string }): Router {
 
 type Bundle = { plain: Buffer; zipped: Buffer; tag: string };
 
-/** Read and compressed at the first request, then kept: four megabytes are one on the wire. */
+/** Read and compressed at the first request, then cached: four megabytes become one. */
 async function loadBundle(file: string): Promise<Bundle> {
   const plain = await readFile(file);
   const zipped = await promisify(gzip)(plain);

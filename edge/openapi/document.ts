@@ -17,8 +17,8 @@ const key = { minLength: 1, maxLength: 255 };
 
 // No examples here: the reference page would send them along with whatever a reader tries out.
 const parameters = {
-  ClientId: text("X-Client-Id", "The client to act for. Needed by users of several clients.", {}),
-  RequestId: text("X-Request-Id", "Your own id for this request; without one we make it.", {
+  ClientId: text("X-Client-Id", "The client to act for. Required for users of several clients.", {}),
+  RequestId: text("X-Request-Id", "Your own id for this request. By default we create one.", {
     pattern: "^[A-Za-z0-9_.:-]{1,128}$",
   }),
   IdempotencyKey: text(
@@ -30,48 +30,48 @@ const parameters = {
 };
 
 const headers = {
-  "X-Request-Id": said("The id of this request.", { type: "string", examples: [exampleRequestId] }),
-  RateLimit: said("What is left of the limit in force. Absent where a request was refused before it was counted.", {
+  "X-Request-Id": header("The id of this request.", { type: "string", examples: [exampleRequestId] }),
+  RateLimit: header("What is left of the rate limit. Absent if the request was refused before it was counted.", {
     type: "string",
     examples: ['"read";r=5990;t=42'],
   }),
-  "RateLimit-Policy": said("The limit of this class of operation. It comes together with `RateLimit`.", {
+  "RateLimit-Policy": header("The rate limit of this class of operations. Sent together with `RateLimit`.", {
     type: "string",
     examples: ['"read";q=6000;w=60'],
   }),
-  "WWW-Authenticate": said("How to come in.", { type: "string", enum: ["Bearer"] }),
-  "Retry-After": said("Seconds to wait before the next attempt.", { type: "integer", minimum: 0, examples: [3] }),
-  "Idempotency-Replayed": said("Present when this is the stored answer of an earlier request with the same key.", {
+  "WWW-Authenticate": header("The authentication scheme.", { type: "string", enum: ["Bearer"] }),
+  "Retry-After": header("Seconds to wait before the next attempt.", { type: "integer", minimum: 0, examples: [3] }),
+  "Idempotency-Replayed": header("Present if this is the stored response of an earlier request with the same key.", {
     type: "string",
     enum: ["true"],
   }),
 };
 
 const outcomes: Record<number, string> = {
-  200: "Done.",
+  200: "Success.",
   201: "Created.",
-  202: "Accepted; the work goes on.",
-  204: "Done. There is no body.",
+  202: "Accepted. The work continues.",
+  204: "Success, without a body.",
 };
 
-/** The public interface as OpenAPI 3.1, from the same schemas and metadata that answer the requests. */
+/** The public API as OpenAPI 3.1, from the schemas and metadata that serve the requests. */
 export function openApiDocument(router: AnyTRPCRouter, { baseUrl, version }: Options): ApiDocument {
-  const { doors, document } = generate(router, { baseUrl, version });
+  const { operations, document } = generate(router, { baseUrl, version });
   const { components, paths } = document;
   Object.assign(components, { parameters: { ...parameters }, headers: { ...headers }, responses: {} });
-  for (const door of doors) {
-    const operation = paths[door.rest.path]![door.rest.method.toLowerCase()]!;
-    describe(operation, door);
-    describeInput(operation, door, document);
-    describeSuccess(operation, door, document);
-    describeFailures(operation, door, document);
+  for (const source of operations) {
+    const operation = paths[source.rest.path]![source.rest.method.toLowerCase()]!;
+    describe(operation, source);
+    describeInput(operation, source, document);
+    describeSuccess(operation, source, document);
+    describeFailures(operation, source, document);
   }
   for (const [name, schema] of Object.entries(components.schemas)) components.schemas[name] = tidy(schema);
-  addExamples(document, doors);
+  addExamples(document, operations);
   describeWebhooks(document, "webhooks");
   dropUnused(document);
   const words = (name: string) => tags[name] ?? { title: name, description: `Everything under \`/${name}\`.` };
-  const used = new Set(doors.flatMap(({ rest }) => rest.tags ?? []));
+  const used = new Set(operations.flatMap(({ rest }) => rest.tags ?? []));
   const inOrder = [...Object.keys(tags).filter((name) => used.has(name)), ...[...used].filter((name) => !tags[name])];
   document.tags = inOrder.map((name) => ({
     name,
@@ -84,7 +84,7 @@ export function openApiDocument(router: AnyTRPCRouter, { baseUrl, version }: Opt
 
 const cache = new WeakMap<AnyTRPCRouter, Map<string, string>>();
 
-/** The document as it is served: made once per router and options. */
+/** The served document, created once per router and options. */
 export function openApiJson(router: AnyTRPCRouter, options: Options): string {
   const known = cache.get(router) ?? new Map<string, string>();
   cache.set(router, known);
@@ -94,36 +94,36 @@ export function openApiJson(router: AnyTRPCRouter, options: Options): string {
   return text;
 }
 
-function describe(operation: Operation, door: RestOperation): void {
-  const { meta, rest } = door;
-  const { says, schemes } = admissionOf(door);
+function describe(operation: Operation, source: RestOperation): void {
+  const { meta, rest } = source;
+  const { says, schemes } = admissionOf(source);
   operation["x-required-scope"] = meta.scope;
   operation.security = schemes.map((name) => ({ [name]: [] }));
   const words = `${says} Rate limit: \`${meta.limit}\`.`;
   operation.description = rest.description ? `${rest.description}\n\n${words}` : words;
 }
 
-function describeInput(operation: Operation, door: RestOperation, { components }: ApiDocument): void {
+function describeInput(operation: Operation, source: RestOperation, { components }: ApiDocument): void {
   const inline = (operation.parameters ?? []).map((each) => {
     if ("$ref" in each) return each;
-    const field = door.input?._zod.def.shape[each.name];
+    const field = source.input?._zod.def.shape[each.name];
     if (field) nameDates(field, each.schema, components.schemas, "in");
     const { description, ...schema } = tidy(each.schema);
     return { ...each, description: description ?? meaningOf(each.name), schema };
   });
   const names: (keyof typeof parameters)[] = ["RequestId"];
-  if (door.meta.scope !== null && door.meta.access !== "operator") names.push("ClientId");
-  if (door.type === "mutation") names.push("IdempotencyKey", "XIdempotencyKey");
+  if (source.meta.scope !== null && source.meta.access !== "operator") names.push("ClientId");
+  if (source.type === "mutation") names.push("IdempotencyKey", "XIdempotencyKey");
   operation.parameters = [...inline, ...names.map((name) => ({ $ref: `#/components/parameters/${name}` }))];
 
   const schema = operation.requestBody?.content[json]?.schema;
-  if (!operation.requestBody || !schema || !door.input) return;
-  nameDates(door.input, schema, components.schemas, "in");
-  // The generator rebuilds a refined object without its strictness; the door itself stays strict.
-  if (isStrict(door)) schema.additionalProperties = false;
-  schema.examples = schema.examples?.map((example) => without(example, door.params));
+  if (!operation.requestBody || !schema || !source.input) return;
+  nameDates(source.input, schema, components.schemas, "in");
+  // The generator rebuilds a refined object without its strictness; the operation itself is strict.
+  if (isStrict(source)) schema.additionalProperties = false;
+  schema.examples = schema.examples?.map((example) => without(example, source.params));
   if (!schema.examples) delete schema.examples;
-  const name = componentName(door, "Request");
+  const name = componentName(source, "Request");
   components.schemas[name] = schema;
   operation.requestBody = {
     required: (schema.required ?? []).length > 0,
@@ -136,8 +136,8 @@ function isStrict({ input }: RestOperation): boolean {
   return !rest || rest._zod.def.type === "never";
 }
 
-function describeSuccess(operation: Operation, door: RestOperation, { components }: ApiDocument): void {
-  const { meta, type } = door;
+function describeSuccess(operation: Operation, source: RestOperation, { components }: ApiDocument): void {
+  const { meta, type } = source;
   const generated = operation.responses["200"];
   operation.responses = {};
   const names = [
@@ -149,44 +149,44 @@ function describeSuccess(operation: Operation, door: RestOperation, { components
   const refs = Object.fromEntries(names.map((name) => [name, { $ref: `#/components/headers/${name}` }]));
   const json = generated && "content" in generated && meta.status !== 204 ? { content: generated.content } : {};
   const content = meta.produces ? { content: { [meta.produces]: { schema: streamed(meta.produces) } } } : json;
-  const inner = components.schemas[componentName(door, "Response")]?.properties?.data;
-  const output = door.item ?? door.output;
-  if (output && inner) nameDates(output, door.item ? inner.items! : inner, components.schemas, "out");
-  const answer = (status: number, description: string) => {
+  const inner = components.schemas[componentName(source, "Response")]?.properties?.data;
+  const output = source.item ?? source.output;
+  if (output && inner) nameDates(output, source.item ? inner.items! : inner, components.schemas, "out");
+  const response = (status: number, description: string) => {
     operation.responses[status] = { description, headers: refs, ...structuredClone(content) };
   };
-  answer(meta.status, outcomes[meta.status]!);
-  if (meta.accepted) answer(202, meta.accepted.says);
+  response(meta.status, outcomes[meta.status]!);
+  if (meta.accepted) response(202, meta.accepted.says);
 }
 
-/** Text is text; of sound there is nothing to say but that it is bytes. */
+/** Text is a string; audio is binary. */
 function streamed(type: NonNullable<Meta["produces"]>): JsonSchema {
   return type.startsWith("text/") ? { type: "string" } : { type: "string", format: "binary" };
 }
 
-function describeFailures(operation: Operation, door: RestOperation, { components }: ApiDocument): void {
-  for (const [status, codes] of errorsByStatus(door)) {
+function describeFailures(operation: Operation, source: RestOperation, { components }: ApiDocument): void {
+  for (const [status, codes] of errorsByStatus(source)) {
     const name = responseName(status, codes);
     components.responses![name] ??= errorResponse(status, codes);
     operation.responses[status] = { $ref: `#/components/responses/${name}` };
   }
 }
 
-function addExamples({ paths, components }: ApiDocument, doors: RestOperation[]): void {
-  for (const { rest, meta } of doors) {
+function addExamples({ paths, components }: ApiDocument, operations: RestOperation[]): void {
+  for (const { rest, meta } of operations) {
     const operation = paths[rest.path]![rest.method.toLowerCase()]!;
     const media = operation.requestBody?.content[json];
     if (media) media.example = exampleOf(media.schema, components.schemas);
     for (const [status, response] of Object.entries(operation.responses)) {
-      const answer = "content" in response ? response.content?.[json] : undefined;
-      if (!answer) continue;
-      const example = exampleOf(answer.schema, components.schemas);
-      answer.example = status === "202" ? overlaid(example, { data: meta.accepted?.shows }) : example;
+      const media = "content" in response ? response.content?.[json] : undefined;
+      if (!media) continue;
+      const example = exampleOf(media.schema, components.schemas);
+      media.example = status === "202" ? overlaid(example, { data: meta.accepted?.shows }) : example;
     }
   }
 }
 
-/** Parts that nobody refers to are noise to a reader and a warning to a linter. */
+/** Unused parts only distract readers and cause linter warnings. */
 function dropUnused(document: ApiDocument): void {
   const text = JSON.stringify(document);
   for (const kind of ["parameters", "headers", "responses"]) {
@@ -204,6 +204,6 @@ function text(name: string, description: string, schema: JsonSchema) {
   return { name, in: "header", required: false, description, schema: { type: "string", ...schema } };
 }
 
-function said(description: string, schema: JsonSchema) {
+function header(description: string, schema: JsonSchema) {
   return { description, schema };
 }

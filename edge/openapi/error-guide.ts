@@ -1,4 +1,5 @@
 import { errorCodes } from "../../routers/core/errors.ts";
+import { titleOfStatus } from "./status-titles.ts";
 
 const style = `
   body { font: 16px/1.6 system-ui, sans-serif; max-width: 46rem; margin: 3rem auto; padding: 0 1.25rem; color: #1a1a1a }
@@ -12,37 +13,21 @@ const style = `
     :target { background: #4a4115 } a { color: #7db3ff }
   }`;
 
-const headlines: Record<number, string> = {
-  400: "The request is malformed",
-  401: "Nobody is known by this token",
-  402: "The balance is too low",
-  403: "You may not do this",
-  404: "It is not there",
-  405: "The method is wrong",
-  409: "Not now",
-  413: "The body is too large",
-  415: "The body has the wrong type",
-  422: "Understood, and refused",
-  429: "Too fast",
-  500: "Our fault",
-  503: "Not available just now",
-};
-
 const example = JSON.stringify(
   {
     error: {
       code: "input_invalid",
-      message: "limit: Too big: expected number to be <=100",
+      message: "limit: Must be at most 100.",
       requestId: "req_01k9zq3v5ae8t9h2m7c4x6b0nd",
-      docUrl: "https://api.example.com/docs/errors#input_invalid",
-      details: [{ path: "limit", message: "Too big: expected number to be <=100" }],
+      docUrl: "/docs/errors#input_invalid",
+      details: [{ path: "limit", message: "Must be at most 100." }],
     },
   },
   null,
   2,
 );
 
-/** The page that every error's `docUrl` leads to: one anchor per code, from the same table that the answers come from. */
+/** The page of every error's `docUrl`: one anchor per code, generated from the table of error codes. */
 export function errorGuide(): string {
   return `<!doctype html>
 <html lang="en">
@@ -54,11 +39,11 @@ export function errorGuide(): string {
 </head>
 <body>
 <h1>Errors</h1>
-<p>Every failure has the same form. Programs go by <code>code</code>, which stays the same; <code>message</code> is for people
-and says what to do; <code>details</code> names each field that was refused. Quote <code>requestId</code> when you ask us about one.</p>
+<p>Every failure has the same form. <code>code</code> is for programs and never changes; <code>message</code> is for people
+and states what to do; <code>details</code> names each refused field. Quote <code>requestId</code> when you contact support.</p>
 <pre><code>${escaped(example)}</code></pre>
-<p>A 429 or 503 with <code>Retry-After</code> may be repeated after that many seconds. Send an <code>Idempotency-Key</code> with
-every POST, PUT and PATCH, and repeating is always safe. Back to the <a href="../docs">API reference</a>.</p>
+<p>A 429 or 503 with <code>Retry-After</code> may be retried after that many seconds. Send an <code>Idempotency-Key</code> with
+every POST, PUT and PATCH: then every retry is safe. Back to the <a href="../docs">API reference</a>.</p>
 ${[...byStatus()].map(([status, codes]) => section(status, codes)).join("\n")}
 </body>
 </html>
@@ -74,7 +59,7 @@ function byStatus(): Map<number, [string, string][]> {
 }
 
 function section(status: number, codes: [string, string][]): string {
-  const title = headlines[status];
+  const title = titleOfStatus(status);
   const entries = codes.map(([code, meaning]) => entry(code, meaning)).join("\n");
   return `<h2>${status}${title ? ` - ${title}` : ""}</h2>\n${entries}`;
 }
@@ -82,7 +67,7 @@ function section(status: number, codes: [string, string][]): string {
 const entry = (code: string, meaning: string) =>
   `<h3 id="${code}"><a href="#${code}"><code>${code}</code></a></h3>\n<p>${prose(meaning)}</p>`;
 
-/** The table's sentences mark code with backticks. */
+/** Backticks in a meaning mark code. */
 const prose = (text: string) => escaped(text).replace(/`([^`]+)`/g, "<code>$1</code>");
 
 const escaped = (text: string) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");

@@ -1,56 +1,43 @@
 import { docUrl, type ErrorCode, errorCodes } from "../../routers/core/errors.ts";
 import type { RestOperation } from "../rest/operations.ts";
 import { exampleRequestId } from "./examples.ts";
-
-const headlines: Record<number, string> = {
-  400: "Bad request",
-  401: "Unauthenticated",
-  402: "Payment required",
-  403: "Forbidden",
-  404: "Not found",
-  405: "Method not allowed",
-  408: "Timeout",
-  409: "Conflict",
-  413: "Too large",
-  415: "Unsupported media type",
-  422: "Unprocessable",
-  429: "Too many requests",
-  500: "Internal error",
-  502: "Bad gateway",
-  503: "Unavailable",
-};
+import { titleOfStatus } from "./status-titles.ts";
 
 type Response = { description: string; headers: Record<string, object>; content: Record<string, object> };
 
-type Admission = { says: string; schemes: ("apiKey" | "accessToken")[]; faults: ErrorCode[] };
+type Admission = { says: string; schemes: ("apiKey" | "accessToken")[]; errors: ErrorCode[] };
 
-/** Who may come in at a door, by what, and how others are refused. */
+/** Who may call an operation, with which credential, and with which errors others are refused. */
 export function admissionOf({ meta: { access, scope }, type }: RestOperation): Admission {
   if (access === "operator") {
-    const says = `Operators of this installation only, by a person's token; one that names scopes of the platform must name \`${scope}\`.`;
-    return { says, schemes: ["accessToken"], faults: ["platform_required", "scope_missing"] };
+    const says = `Only for operators of this installation, with a person's token. A token with platform scopes needs \`${scope}\`.`;
+    return { says, schemes: ["accessToken"], errors: ["platform_required", "scope_missing"] };
   }
   if (scope !== null) {
     return {
-      says: `Asks for the scope \`${scope}\`.`,
+      says: `Requires the scope \`${scope}\`.`,
       schemes: ["apiKey", "accessToken"],
-      faults: ["client_required", "client_forbidden", "client_suspended", "scope_missing"],
+      errors: ["client_required", "client_forbidden", "client_suspended", "scope_missing"],
     };
   }
-  // Before a client is chosen: a key may ask who it is, but only a person may come to belong to a client.
+  // Before a client is chosen: a key may read whose it is, but only a person may become a member of a client.
   return type === "mutation"
-    ? { says: "Takes a person's own token and no API key.", schemes: ["accessToken"], faults: ["client_forbidden"] }
+    ? {
+        says: "Requires a person's token; API keys are refused.",
+        schemes: ["accessToken"],
+        errors: ["client_forbidden"],
+      }
     : {
-        says: "Any API key will do, and any token of somebody who is known here.",
+        says: "Accepts any API key, and the token of any registered person.",
         schemes: ["apiKey", "accessToken"],
-        faults: ["client_suspended", "scope_missing"],
+        errors: ["client_suspended", "scope_missing"],
       };
 }
 
-/** The failures that a door may answer beside its own, by what kind of door it is. */
-function commonFaults(door: RestOperation): ErrorCode[] {
-  const { takesBody, input, type } = door;
-  const codes: ErrorCode[] = ["input_invalid", "unauthenticated", ...admissionOf(door).faults];
+/** The errors that an operation may return besides its own. */
+function commonErrors(operation: RestOperation): ErrorCode[] {
+  const { takesBody, input, type } = operation;
+  const codes: ErrorCode[] = ["input_invalid", "unauthenticated", ...admissionOf(operation).errors];
   codes.push("rate_limit_exceeded", "internal_error", "server_overloaded");
   if (input?._zod.def.shape.cursor) codes.push("cursor_invalid");
   if (type === "mutation") codes.push("header_invalid", "idempotency_in_progress", "idempotency_key_reused");
@@ -58,9 +45,9 @@ function commonFaults(door: RestOperation): ErrorCode[] {
   return codes;
 }
 
-/** Each status that a door may fail with, and the codes that it may carry there, in the fault table's order. */
-export function errorsByStatus(door: RestOperation): Map<number, ErrorCode[]> {
-  const wanted = new Set<string>([...commonFaults(door), ...door.meta.faults]);
+/** Each error status of an operation, with its codes in the order of the table. */
+export function errorsByStatus(operation: RestOperation): Map<number, ErrorCode[]> {
+  const wanted = new Set<string>([...commonErrors(operation), ...operation.meta.faults]);
   const byStatus = new Map<number, ErrorCode[]>();
   for (const code of errorCodesOf.filter((each) => wanted.has(each))) {
     const { status } = errorCodes[code];
@@ -69,15 +56,15 @@ export function errorsByStatus(door: RestOperation): Map<number, ErrorCode[]> {
   return byStatus;
 }
 
-/** `Object.keys` forgets which keys they are. */
+/** `Object.keys` loses the type of the keys. */
 export const errorCodesOf = Object.keys(errorCodes) as ErrorCode[];
 
-/** A name that tells two sets of codes apart, so that equal responses are written once. */
+/** A name per set of codes, so that equal responses are written once. */
 export const responseName = (status: number, codes: ErrorCode[]) => `${status}.${codes.join(".")}`;
 
-/** Refused by the body alone, before anybody counts. */
+/** Refused because of the body, before the request is counted. */
 const uncounted = [413, 415];
-/** What a provider refused, or could not be asked, is kept under the idempotency key like any other outcome. */
+/** A provider's refusal or unavailability is stored under the idempotency key like any other outcome. */
 const kept: ErrorCode[] = ["provider_rejected", "provider_unavailable"];
 
 const waits = (status: number, codes: ErrorCode[]) =>
@@ -96,7 +83,7 @@ function headerNames(status: number, codes: ErrorCode[]): string[] {
 export function errorResponse(status: number, codes: ErrorCode[]): Response {
   return {
     description: [
-      headlines[status] ?? "Failure",
+      titleOfStatus(status) ?? "Failure",
       ...codes.map((code) => `- \`${code}\`: ${errorCodes[code].meaning}`),
     ].join("\n"),
     headers: Object.fromEntries(headerNames(status, codes).map((name) => [name, header(name)])),
@@ -124,8 +111,7 @@ export function errorResponse(status: number, codes: ErrorCode[]): Response {
 const header = (name: string) => ({ $ref: `#/components/headers/${name}` });
 
 function errorExample(code: ErrorCode) {
-  const details =
-    code === "input_invalid" ? { details: [{ path: "limit", message: "Too big: expected number to be <=100" }] } : {};
+  const details = code === "input_invalid" ? { details: [{ path: "limit", message: "Must be at most 100." }] } : {};
   return {
     error: {
       code,

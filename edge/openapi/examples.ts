@@ -1,4 +1,4 @@
-/** JSON Schema as the generator writes it, as far as this project reads it. */
+/** The part of JSON Schema that the generator writes and this project reads. */
 export type JsonSchema = {
   $ref?: string;
   type?: string | string[];
@@ -41,7 +41,7 @@ const byFormat: Record<string, string> = {
   ipv4: "192.0.2.10",
 };
 
-/** A value that fits the schema: the one its author gave, else one put together from the parts. */
+/** An example for the schema: the author's own, or one made from its parts. */
 export function exampleOf(schema: JsonSchema, components: Components, within: readonly string[] = []): unknown {
   if (schema.$ref) {
     const name = schema.$ref.split("/").at(-1)!;
@@ -62,7 +62,7 @@ export function exampleOf(schema: JsonSchema, components: Components, within: re
 function exampleOfType(schema: JsonSchema, components: Components, within: readonly string[]): unknown {
   const types = Array.isArray(schema.type) ? schema.type : [schema.type];
   const type = types.find((each) => each !== "null");
-  // Nothing says more than a word made up.
+  // null is a better example than an invented text.
   if (types.includes("null") && type !== "object" && type !== "array") return null;
   switch (type) {
     case "object":
@@ -83,7 +83,7 @@ function exampleOfType(schema: JsonSchema, components: Components, within: reado
   }
 }
 
-/** What is required, and what its author gave an example for. */
+/** Required fields, and those with an example. */
 function objectExample(schema: JsonSchema, components: Components, within: readonly string[]): unknown {
   const shown = Object.entries(schema.properties ?? {}).filter(
     ([name, field]) => schema.required?.includes(name) || field.examples?.length || field.example !== undefined,
@@ -95,7 +95,7 @@ function mergedExample(parts: JsonSchema[], components: Components, within: read
   return Object.assign({}, ...parts.map((part) => exampleOf(part, components, within)));
 }
 
-/** The example with what is otherwise put in its place: field by field, and item by item. */
+/** The example, with the given values inserted: field by field, and item by item. */
 export function overlaid(example: unknown, otherwise: unknown): unknown {
   if (otherwise === undefined) return example;
   if (Array.isArray(example) && Array.isArray(otherwise)) {

@@ -6,37 +6,37 @@ const limitLines = Object.entries(limits)
   .join("\n");
 
 /** What a reader must know before the first request. */
-export const introduction = `Agents that talk: voices, knowledge, tools, phone calls, webhooks and prepaid credits.
+export const introduction = `An API for voice agents: voices, knowledge, tools, phone calls, webhooks and prepaid credits.
 
 ## Authentication
 Every request carries \`Authorization: Bearer <token>\`: an API key (\`pb_live_…\`, \`pb_test_…\`) or a user's access token.
-An API key belongs to one client. A user of several clients names one with \`X-Client-Id\`.
-Each operation names the scope that it asks for; a key holds a list of scopes, a role is a set of them.
-What stands under \`/admin\` opens to the operators of the installation alone, by their own tokens.
+An API key belongs to one client. A user of several clients selects one with \`X-Client-Id\`.
+Each operation requires one scope; a key has a list of scopes, a role is a set of them.
+Operations under \`/admin\` are only for operators of the installation, with their own tokens.
 
-## Requests and answers
-Bodies are JSON objects in UTF-8 and are read strictly: an unknown field, or a number sent as a string, is refused by name.
+## Requests and responses
+Bodies are JSON objects in UTF-8 and are parsed strictly: an unknown field, or a number sent as a string, is refused by name.
 A success is \`{ "data", "meta" }\`. Timestamps are ISO 8601 in UTC; durations are in seconds; money is in whole micros.
-Every answer carries \`X-Request-Id\`; quote it when you ask about a request.
+Every response carries \`X-Request-Id\`; quote it when you contact support. Paths are case-sensitive.
 
 ## Idempotency
-Send \`Idempotency-Key\` (or \`X-Idempotency-Key\`) with every POST, PUT and PATCH, and repeat the request as often as you like
-for 24 hours: the work is done once, and the first answer comes back with \`Idempotency-Replayed: true\`.
-The same key with another request is refused with 422; while the first is still running the answer is 409.
+Send \`Idempotency-Key\` (or \`X-Idempotency-Key\`) with every POST, PUT and PATCH. For 24 hours the same request with the same
+key is executed once: later ones get the first response, with \`Idempotency-Replayed: true\`.
+The same key with another request is refused with 422; while the first request is running, the response is 409.
 
 ## Pagination
-Lists are newest first. \`limit\` is 20 unless told otherwise, at most 100. Pass \`meta.nextCursor\` as \`cursor\` for the next page,
-with the same filters, until \`meta.hasMore\` is false. Two lists are short and come whole, without either: providers and event types.
+Lists are newest first. \`limit\` is 20 by default and at most 100. For the next page, pass \`meta.nextCursor\` as \`cursor\`,
+with the same filters, until \`meta.hasMore\` is false. Two short lists have no pages: providers and event types.
 
 ## Errors
-A failure is \`{ "error": { "code", "message", "requestId", "docUrl", "details" } }\`. \`code\` is for programs and stays the same;
-\`message\` is for people and says what to do; \`details\` names each field that was refused. See the [error guide](/docs/errors).
+A failure is \`{ "error": { "code", "message", "requestId", "docUrl", "details" } }\`. \`code\` is for programs and never changes;
+\`message\` is for people and states what to do; \`details\` names each refused field. See the [error guide](/docs/errors).
 
 ## Rate limits
 Requests are counted for each key or person, by class of operation; all keys and members of a client together may make
-${clientFactor} times as many. The answer to one that was counted says in \`RateLimit\` and
-\`RateLimit-Policy\` what is left, failures too; one that is refused before that (401, most of 403, a body that cannot be read) is
-not counted and says nothing of it. A 429 carries \`Retry-After\` in seconds. The classes:
+${clientFactor} times as many. The response to a counted request has what is left in \`RateLimit\` and
+\`RateLimit-Policy\`, failures included. A request that is refused earlier (401, most of 403, an unreadable body) is
+not counted and lacks these headers. A 429 carries \`Retry-After\` in seconds. The classes:
 
 ${limitLines}
 `;
@@ -58,34 +58,37 @@ export const securitySchemes = {
     scheme: "bearer",
     bearerFormat: "JWT",
     description:
-      "A user's access token (RS256). The role in the client decides which scopes it has; a `scope` or `permissions` claim limits it to those it names.",
+      "A user's access token (RS256). The user's role in the client grants the scopes; a `scope` or `permissions` claim limits them.",
   },
 } as const;
 
-/** The tags in the order in which a newcomer meets them; a tag is the first word of a path. */
+/** The tags in the order in which a new user needs them; a tag is the first segment of a path. */
 export const tags: Record<string, { title: string; description: string }> = {
-  auth: { title: "Auth", description: "Who is calling, API keys, and the credentials of your providers." },
+  auth: { title: "Auth", description: "The present caller, API keys, and the credentials of your providers." },
   clients: { title: "Clients", description: "The client you act for, and its members." },
-  invitations: { title: "Invitations", description: "Joining a client that invited you." },
-  agents: { title: "Agents", description: "Voice agents: prompt, voice, tools and knowledge, every change a version." },
-  voices: { title: "Voices", description: "Voices of your own: clones from samples, and other companies' voices." },
-  kb: { title: "Knowledge", description: "Knowledge bases: files and pages that an agent can look things up in." },
-  tools: { title: "Tools", description: "What an agent can do during a call: HTTP requests to your systems." },
-  calls: { title: "Calls", description: "Calls out and in, their transcripts and recordings." },
-  webhooks: { title: "Webhooks", description: "Events sent to your endpoints, signed, with every attempt kept." },
-  events: { title: "Events", description: "What happened, in the order in which it became true." },
-  telephony: { title: "Telephony", description: "How calls reach the phone network." },
+  invitations: { title: "Invitations", description: "Accept an invitation to a client." },
+  agents: {
+    title: "Agents",
+    description: "Voice agents: prompt, voice, tools and knowledge; every change creates a version.",
+  },
+  voices: { title: "Voices", description: "Your own voices: clones from samples, and voices of other providers." },
+  kb: { title: "Knowledge bases", description: "Knowledge bases: files and pages that an agent can search." },
+  tools: { title: "Tools", description: "HTTP requests to your systems that an agent can make during a call." },
+  calls: { title: "Calls", description: "Outbound and inbound calls, their transcripts and recordings." },
+  webhooks: { title: "Webhooks", description: "Signed events to your endpoints, with every delivery attempt." },
+  events: { title: "Events", description: "The events of your resources, in order." },
+  telephony: { title: "Telephony", description: "Connect calls to the phone network." },
   billing: { title: "Billing", description: "Credits: the balance, the ledger and the prices." },
-  admin: { title: "Admin", description: "The platform's operators only." },
+  admin: { title: "Admin", description: "Only for operators of the installation." },
 };
 
 const meanings: Record<string, string> = {
-  id: "The id of the one that is meant.",
-  limit: "How many at most.",
-  cursor: "`meta.nextCursor` of the page before; without it the list begins anew.",
+  id: "The id of the resource.",
+  limit: "The maximum number of items.",
+  cursor: "`meta.nextCursor` of the previous page; omit it for the first page.",
 };
 
-/** What a parameter means whose schema does not say it: createdAfter -> "Created after." */
+/** The description of a parameter without one: createdAfter -> "Created after." */
 export function meaningOf(name: string): string {
   const words = name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
   return meanings[name] ?? `${words.charAt(0).toUpperCase()}${words.slice(1)}.`;

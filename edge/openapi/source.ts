@@ -33,19 +33,19 @@ export type ApiDocument = {
   tags?: { name: string; description: string; "x-displayName": string }[];
   externalDocs?: { url: string; description: string };
   paths: Record<string, Record<string, Operation>>;
-  /** What we send: by event type. */
+  /** Webhooks by event type. */
   webhooks?: Record<string, { post: object }>;
   components: Record<string, Record<string, object>> & { schemas: Components };
 };
 
 const requestId = z
   .string()
-  .meta({ description: "Quote it when you ask about this request.", examples: [exampleRequestId] });
+  .meta({ description: "Quote it when you contact support about this request.", examples: [exampleRequestId] });
 const cursor = z
   .string()
   .nullable()
   .meta({ description: "Pass it as `cursor` for the next page; null on the last.", examples: [null] });
-const AnswerMeta = z.object({ requestId }).meta({ id: "AnswerMeta" });
+const ResponseMeta = z.object({ requestId }).meta({ id: "AnswerMeta" });
 const PageMeta = z
   .object({
     requestId,
@@ -56,26 +56,26 @@ const PageMeta = z
 
 const Failure = z
   .object({
-    code: z.enum(errorCodesOf).describe("For programs: it stays the same."),
-    message: z.string().describe("For people: it says what to do."),
+    code: z.enum(errorCodesOf).describe("For programs; it never changes."),
+    message: z.string().describe("For people; it states what to do."),
     requestId,
-    docUrl: z.string().describe("Where this code is explained."),
+    docUrl: z.string().describe("The documentation of this code."),
     details: z
       .array(
         z.object({ path: z.string(), message: z.string(), id: z.string().optional(), name: z.string().optional() }),
       )
       .optional()
-      .describe("Each field that was refused."),
+      .describe("Each refused field."),
   })
-  .meta({ id: "Failure", description: "What every failure says of itself, whatever layer it comes from." });
+  .meta({ id: "Failure", description: "The body of every failure." });
 
-/** The document as the generator makes it, of doors that already wear their envelope. */
+/** The document as the generator writes it, for operations whose output is already wrapped in the envelope. */
 export function generate(
   router: Parameters<typeof operationsOf>[0],
   { baseUrl, version }: { baseUrl: string; version: string },
 ) {
-  const doors = operationsOf(router).filter((door) => !isInternal(door));
-  const document = generateOpenApiDocument(asGeneratorInput(doors), {
+  const operations = operationsOf(router).filter((operation) => !isInternal(operation));
+  const document = generateOpenApiDocument(asGeneratorInput(operations), {
     title: "Patchbay",
     description: introduction,
     version,
@@ -86,40 +86,43 @@ export function generate(
     securitySchemes,
     defs: { Failure },
   });
-  return { doors, document: asApiDocument(document) };
+  return { operations, document: asApiDocument(document) };
 }
 
-/** agents.create -> agentsCreate: a name that every language can call a function by. */
+/** agents.create -> agentsCreate: a valid function name in every language. */
 export const operationId = ({ procedure }: RestOperation) =>
   procedure.replace(/[.-](\w)/g, (_, first: string) => first.toUpperCase());
 
-export const componentName = (door: RestOperation, suffix: "Request" | "Response") => {
-  const id = operationId(door);
+export const componentName = (operation: RestOperation, suffix: "Request" | "Response") => {
+  const id = operationId(operation);
   return `${id.charAt(0).toUpperCase()}${id.slice(1)}${suffix}`;
 };
 
-/** The generator asks for a whole router and reads four fields of each procedure: it gets these and nothing else. */
-function asGeneratorInput(doors: RestOperation[]): OpenApiRouter {
-  const procedures = doors.map((door) => {
-    const openapi = { ...door.rest, operationId: operationId(door), errorResponses: [] };
-    const inputs = door.input ? [door.takesBody ? door.input : queryInput(door.input)] : [];
-    return [door.procedure, { _def: { type: door.type, meta: { openapi }, inputs, output: envelope(door) } }];
+/** The generator's type is a whole router, but it reads only these four fields of each procedure. */
+function asGeneratorInput(operations: RestOperation[]): OpenApiRouter {
+  const procedures = operations.map((operation) => {
+    const openapi = { ...operation.rest, operationId: operationId(operation), errorResponses: [] };
+    const inputs = operation.input ? [operation.takesBody ? operation.input : queryInput(operation.input)] : [];
+    return [
+      operation.procedure,
+      { _def: { type: operation.type, meta: { openapi }, inputs, output: envelope(operation) } },
+    ];
   });
   return { _def: { procedures: Object.fromEntries(procedures) } } as unknown as OpenApiRouter;
 }
 
-/** The generator's own type leaves every part optional and open: this one says what it has been seen to write. */
+/** The generator's own type leaves every part optional: this type has the parts that it writes. */
 function asApiDocument(generated: ReturnType<typeof generateOpenApiDocument>): ApiDocument {
   return generated as unknown as ApiDocument;
 }
 
-function envelope(door: RestOperation): Schema {
-  const { meta, item, output } = door;
+function envelope(operation: RestOperation): Schema {
+  const { meta, item, output } = operation;
   if (meta.status === 204 || meta.produces) return z.void();
-  const id = componentName(door, "Response");
+  const id = componentName(operation, "Response");
   if (item) return z.object({ data: z.array(item), meta: PageMeta }).meta({ id });
   const data = !output || definition(output).type === "void" ? z.null() : output;
-  return z.object({ data, meta: AnswerMeta }).meta({ id });
+  return z.object({ data, meta: ResponseMeta }).meta({ id });
 }
 
 const queryInput = (input: z.core.$ZodObject) =>
@@ -127,7 +130,7 @@ const queryInput = (input: z.core.$ZodObject) =>
     Object.fromEntries(Object.entries(input._zod.def.shape).map(([name, field]) => [name, queryField(field)])),
   );
 
-/** The same field in a form that the generator can write as a parameter, with the words that it would lose. */
+/** The same field in a form that the generator can write as a parameter, with the metadata that it would lose. */
 function queryField(field: Schema): Schema {
   const { id: _, ...words } = z.globalRegistry.get(field) ?? {};
   const value = unwrapped(field);

@@ -4,7 +4,7 @@ import type { Components, JsonSchema } from "./examples.ts";
 
 type Schema = z.core.$ZodType;
 
-/** The generator writes a date as any string: this walks both schemas side by side and says what kind of string it is. */
+/** The generator writes a date as a plain string: this walks both schemas in parallel and adds the format. */
 export function nameDates(schema: Schema, json: JsonSchema, components: Components, io: "in" | "out"): void {
   const seen = new Set<Schema>();
   walk(schema, json);
@@ -33,7 +33,7 @@ export function nameDates(schema: Schema, json: JsonSchema, components: Componen
   }
 }
 
-/** What the document may say of a schema. Metadata of our own, such as what an audit redacts, is nobody else's business. */
+/** The keywords that are published. Metadata of our own, such as what an audit redacts, is not. */
 const keywords = new Set(
   `title description type format pattern enum const default example examples deprecated readOnly writeOnly
   minimum maximum exclusiveMinimum exclusiveMaximum multipleOf minLength maxLength contentEncoding contentMediaType
@@ -41,13 +41,13 @@ const keywords = new Set(
   patternProperties minProperties maxProperties anyOf oneOf allOf not discriminator`.split(/\s+/),
 );
 
-/** Those that a validator knows; of any other, such as zod's own `cidrv4`, the pattern says more. */
+/** Formats that validators support; for others, such as zod's own `cidrv4`, the pattern is more precise. */
 const knownFormats = new Set(["date-time", "date", "time", "duration", "email", "uri", "uuid", "ipv4", "ipv6"]);
 
 const publicPart = (schema: JsonSchema): JsonSchema =>
   Object.fromEntries(Object.entries(schema).filter(([keyword]) => keywords.has(keyword)));
 
-/** Says the same in fewer words: what every number already is, patterns that repeat a format, null as a second type. */
+/** Shortens a schema: removes limits that every number has and patterns that repeat a format; null becomes a type. */
 export function tidy(schema: JsonSchema): JsonSchema {
   const { $ref } = schema;
   const { example, ...clean } = publicPart(schema);

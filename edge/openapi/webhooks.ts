@@ -13,12 +13,12 @@ const signed = {
 };
 
 /**
- * One entry for each event of the catalogue, as a receiver of webhooks meets it: the envelope with its own `type` and
- * `data`, and an example. Written from the same list that `emit` speaks by.
+ * One entry for each event type: the envelope with its own `type` and `data`, and an example. Generated from the same list
+ * that `emit` uses.
  */
 export function describeWebhooks(document: ApiDocument, tag: string): void {
   const { components } = document;
-  if (!components.schemas.Event) return; // these doors know of no events
+  if (!components.schemas.Event) return; // this router has no events
   components.parameters = { ...components.parameters, ...headers() };
   document.webhooks = Object.fromEntries(
     eventTypes.map((type) => {
@@ -29,9 +29,9 @@ export function describeWebhooks(document: ApiDocument, tag: string): void {
   );
 }
 
-const manners = [
-  "At least once and in any order: `id` tells a repeat, `subject.sequence` what comes first.",
-  "An endpoint whose `payload` is `thin` gets the same without `data`.",
+const deliveryNotes = [
+  "Delivered at least once and in any order: `id` identifies a repeat, and `subject.sequence` gives the order.",
+  "An endpoint whose `payload` is `thin` receives it without `data`.",
 ].join(" ");
 
 function operation(type: EventType, name: string, tag: string) {
@@ -39,7 +39,7 @@ function operation(type: EventType, name: string, tag: string) {
   return {
     operationId: `on${name.replace(/Event$/, "")}`,
     summary: type,
-    description: `${says}\n\n${manners}`,
+    description: `${says}\n\n${deliveryNotes}`,
     tags: [tag],
     security: [],
     parameters: Object.keys(signed).map((header) => ({ $ref: `#/components/parameters/${parameterName(header)}` })),
@@ -50,15 +50,15 @@ function operation(type: EventType, name: string, tag: string) {
       },
     },
     responses: {
-      "2XX": { description: "Delivered. Anything else is tried again." },
-      "410": { description: "Gone: the endpoint is switched off." },
+      "2XX": { description: "Delivered. Any other status is retried." },
+      "410": { description: "Gone: the endpoint is disabled." },
     },
   };
 }
 
 /**
- * The envelope, narrowed to one type, and open to fields that are added later: a receiver must bear them. Its `data` may be
- * wanting, as the endpoint wishes; what it is made of stands once for all types that share it.
+ * The envelope, narrowed to one type and open to later fields, which a receiver must ignore. `data` may be absent, as the
+ * endpoint is configured. Its schema is written once for all types that share it.
  */
 function eventSchema(type: EventType, components: Components): JsonSchema {
   const { subject, description: says } = catalogue[type];
@@ -77,7 +77,7 @@ function eventSchema(type: EventType, components: Components): JsonSchema {
       },
       data: {
         allOf: [{ $ref: `#/components/schemas/${dataSchema(type, components)}` }],
-        description: "Not there where the endpoint's `payload` is `thin`.",
+        description: "Absent if the endpoint's `payload` is `thin`.",
       },
     },
   };
@@ -99,7 +99,7 @@ function writtenOut(schema: z.ZodObject, components: Components): JsonSchema {
   return tidy(own);
 }
 
-/** An event as it arrives, of every type. */
+/** An example event of each type. */
 export function exampleEvent(type: EventType) {
   const data = eventExamples[type];
   return {

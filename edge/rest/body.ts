@@ -5,20 +5,20 @@ import { parseJsonObject } from "../json/limits.ts";
 
 export type BodyLimits = { maxBodyBytes: number; bodyDeadlineSeconds: number };
 
-/** The caller hung up in the middle of the body: nobody is left to hear an answer. */
+/** The caller closed the connection during the body: no response can be sent. */
 export class CallerGone extends Error {}
 
-/** Does the request announce a body? An announced length of zero is none. */
+/** Whether the request announces a body. A length of zero is no body. */
 export function hasBody({ headers }: IncomingMessage): boolean {
   return headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0;
 }
 
-/** The body as it was sent, every value as JSON typed it. No body is an empty object. */
+/** The parsed body. No body is an empty object. */
 export async function readJsonObject(req: IncomingMessage, limits: BodyLimits): Promise<Record<string, unknown>> {
   return { ...parseJsonObject(await readJsonText(req, limits)) };
 }
 
-/** The text of a JSON body, before it is parsed. Empty: there is no body. */
+/** The text of a JSON body, not parsed. Empty if there is no body. */
 export async function readJsonText(req: IncomingMessage, limits: BodyLimits): Promise<string> {
   if (!hasBody(req)) return "";
   const wrongType = typeRefusal(req.headers);
@@ -48,9 +48,9 @@ function typeRefusal({
 const tooLarge = ({ maxBodyBytes }: BodyLimits) =>
   new ApiError("payload_too_large", `The body is larger than ${maxBodyBytes} bytes.`);
 
-/** All bytes, within a size and within a time: a body that drips in holds a connection, not a worker. */
+/** All bytes, within the size and time limits: a slow body holds a connection, but no worker. */
 function readBytes(req: IncomingMessage, limits: BodyLimits): Promise<Buffer> {
-  if (req.readableEnded) throw new Error("Another middleware has read this body: mount the REST door before it.");
+  if (req.readableEnded) throw new Error("Another middleware has read this body. Mount the REST router before it.");
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
     let size = 0;

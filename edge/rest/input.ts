@@ -7,24 +7,24 @@ import { type Reader, readerOf } from "./query.ts";
 
 export type InputReader = (req: IncomingMessage, query: string, params: Map<string, string>) => Promise<unknown>;
 
-/** How one door's input is put together; every look at the schema happens here, at the start, and none per request. */
-export function inputReader(door: RestOperation, limits: BodyLimits): InputReader {
+/** Builds the input of one operation. The schema is inspected here, once, and not per request. */
+export function inputReader(operation: RestOperation, limits: BodyLimits): InputReader {
   const readers = new Map<string, Reader>();
-  for (const [name, schema] of Object.entries(door.input?._zod.def.shape ?? {})) {
-    if (!door.takesBody || door.params.includes(name))
-      readers.set(name, readerOf(schema, `${door.procedure}: ${name}`));
+  for (const [name, schema] of Object.entries(operation.input?._zod.def.shape ?? {})) {
+    if (!operation.takesBody || operation.params.includes(name))
+      readers.set(name, readerOf(schema, `${operation.procedure}: ${name}`));
   }
-  const finish = door.input ? (input: Record<string, unknown>) => input : refuseAnything;
-  if (door.takesBody) {
+  const finish = operation.input ? (input: Record<string, unknown>) => input : refuseAnything;
+  if (operation.takesBody) {
     return async (req, query, params) => {
-      refuseQuery(query, door.rest.method);
+      refuseQuery(query, operation.rest.method);
       const body = await readJsonObject(req, limits);
       for (const name of params.keys()) if (Object.hasOwn(body, name)) throw refusal([inThePath(name)]);
       return finish(withParams(body, params, readers));
     };
   }
   return async (req, query, params) => {
-    if (hasBody(req)) throw new ApiError("input_invalid", `A ${door.rest.method} request takes no body.`);
+    if (hasBody(req)) throw new ApiError("input_invalid", `A ${operation.rest.method} request takes no body.`);
     return finish(withParams(query ? readQuery(query, params, readers) : {}, params, readers));
   };
 }
@@ -40,7 +40,7 @@ function readQuery(query: string, params: Map<string, string>, readers: Map<stri
     if (isForbiddenKey(name)) throw refusal([{ path: name, message: "This name is not allowed." }]);
     if (params.has(name)) throw refusal([inThePath(name)]);
     const reader = readers.get(name);
-    // A name the schema does not know goes on as it came, so that the schema itself refuses it, by name.
+    // A name that the schema does not have is passed on unchanged, so that the schema refuses it by name.
     input[name] = reader ? reader(texts, name) : texts.length > 1 ? texts : texts[0];
   }
   return input;
@@ -57,13 +57,13 @@ function grouped(query: string): Map<string, string[]> {
   return groups;
 }
 
-/** URLSearchParams repairs what is broken; a broken query is refused here instead. */
+/** URLSearchParams repairs malformed escapes; they are refused here instead. */
 function checkEscapes(query: string): void {
   if (!query.includes("%")) return;
   try {
     decodeURIComponent(query);
   } catch {
-    throw new ApiError("input_invalid", "The query string holds a malformed percent escape.");
+    throw new ApiError("input_invalid", "The query string has a malformed percent escape.");
   }
 }
 
@@ -71,7 +71,7 @@ function refuseQuery(query: string, method: string): void {
   if (!query) return;
   const details = [...grouped(query).keys()].map((path) => ({ path, message: "Send it in the body." }));
   if (details.length > 0)
-    throw refusal(details, `A ${method} request takes no query string: send the fields in the body.`);
+    throw refusal(details, `A ${method} request takes no query string. Send the fields in the body.`);
 }
 
 function refuseAnything(input: Record<string, unknown>): undefined {
@@ -79,7 +79,7 @@ function refuseAnything(input: Record<string, unknown>): undefined {
   if (details.length > 0) throw refusal(details);
 }
 
-const inThePath = (path: string): ErrorDetail => ({ path, message: "The path already says it. Leave it out." });
+const inThePath = (path: string): ErrorDetail => ({ path, message: "This field is in the path. Omit it." });
 
 function refusal(details: ErrorDetail[], message?: string): ApiError {
   const first = details[0];

@@ -3,12 +3,12 @@ import { ApiError } from "../../routers/core/errors.ts";
 import { definition, unwrapped } from "../../routers/core/schema-kind.ts";
 import { isForbiddenKey } from "../json/limits.ts";
 
-/** Turns the texts that a URL gives for one name into what the field's schema expects. */
+/** Converts the texts of one URL parameter to the type of the field's schema. */
 export type Reader = (texts: string[], name: string) => unknown;
 
 /**
- * The reader for a field, chosen by its schema, which stays as it is: the same schema guards bodies and /trpc.
- * A text that does not fit is passed on, so that the schema refuses it in its own words.
+ * Returns the reader for a field by its schema, which stays unchanged: the same schema validates bodies and /trpc. A text
+ * that does not fit is passed on, so that the schema refuses it with its own message.
  */
 export function readerOf(schema: z.core.$ZodType, owner: string): Reader {
   const def = definition(unwrapped(schema));
@@ -47,7 +47,7 @@ export function readerOf(schema: z.core.$ZodType, owner: string): Reader {
 function single(read: (text: string) => unknown): Reader {
   return (texts, name) => {
     if (texts.length === 1) return read(texts[0]!);
-    throw refusal(name, "Give it once.");
+    throw ApiError.invalid(name, "Send it only once.");
   };
 }
 
@@ -63,7 +63,7 @@ function literal(values: readonly unknown[]): Reader {
   return single((text) => byText.get(text) ?? text);
 }
 
-/** Alternatives, such as a number or a word: the first that makes more of the text than text. */
+/** For alternatives, such as a number or a word: the first reader that converts the text. */
 function firstThatReads(readers: Reader[]): Reader {
   return (texts, name) => {
     for (const read of readers) {
@@ -74,22 +74,18 @@ function firstThatReads(readers: Reader[]): Reader {
   };
 }
 
-/** `metadata=tier:gold&metadata=site:https://x` -> `{ tier: "gold", site: "https://x" }`: the first colon parts them. */
+/** `metadata=tier:gold&metadata=site:https://x` -> `{ tier: "gold", site: "https://x" }`: the first colon separates. */
 function pairs(value: Reader): Reader {
   return (texts, name) => {
     const record: Record<string, unknown> = {};
     for (const text of texts) {
       const colon = text.indexOf(":");
-      if (colon < 1) throw refusal(name, "Write it as key:value, and repeat it for more.");
+      if (colon < 1) throw ApiError.invalid(name, "Write it as key:value, and repeat it for more pairs.");
       const key = text.slice(0, colon);
-      if (isForbiddenKey(key)) throw refusal(`${name}.${key}`, "This name is not allowed.");
-      if (Object.hasOwn(record, key)) throw refusal(`${name}.${key}`, "Give it once.");
+      if (isForbiddenKey(key)) throw ApiError.invalid(`${name}.${key}`, "This name is not allowed.");
+      if (Object.hasOwn(record, key)) throw ApiError.invalid(`${name}.${key}`, "Send it only once.");
       record[key] = value([text.slice(colon + 1)], `${name}.${key}`);
     }
     return record;
   };
-}
-
-function refusal(path: string, message: string): ApiError {
-  return new ApiError("input_invalid", `${path}: ${message}`, { details: [{ path, message }] });
 }

@@ -3,13 +3,13 @@ import { type ApiError, docUrl } from "../../routers/core/errors.ts";
 import type { Reply } from "../../routers/core/reply.ts";
 import { hasBody } from "./body.ts";
 
-/** How long an answered caller may go on sending a body that nobody reads, before the line is cut. */
+/** How long a caller may continue to send an unread body after the response, before the connection is closed. */
 const lingerMs = 2_000;
 
-type Answer = { requestId: string; reply: Reply; status: number; isPage: boolean; data: unknown };
+type Result = { requestId: string; reply: Reply; status: number; isPage: boolean; data: unknown };
 
-/** The answer to a request that succeeded. */
-export function sendResult(res: ServerResponse, { requestId, reply, status, isPage, data }: Answer): void {
+/** Sends the response of a successful request. */
+export function sendResult(res: ServerResponse, { requestId, reply, status, isPage, data }: Result): void {
   const headers: OutgoingHttpHeaders = { ...common(requestId), ...reply.headers };
   if (reply.firstRequestId !== undefined) headers["Idempotency-Replayed"] = "true";
   if (status === 204) {
@@ -20,10 +20,10 @@ export function sendResult(res: ServerResponse, { requestId, reply, status, isPa
   sendJson(res, status, headers, isPage ? paged(data, meta) : { data: data ?? null, meta });
 }
 
-/** The answer to a request that failed, the same from every layer and every door. */
+/** Sends the response of a failed request, in the same form from every layer and endpoint. */
 export function sendError(
   res: ServerResponse,
-  fault: ApiError,
+  error: ApiError,
   requestId: string,
   { headers = {}, reply }: { headers?: OutgoingHttpHeaders; reply?: Reply | undefined } = {},
 ): void {
@@ -32,22 +32,22 @@ export function sendError(
     return;
   }
   const all: OutgoingHttpHeaders = { ...headers, ...common(requestId) };
-  if (fault.retryAfterSeconds !== undefined) all["Retry-After"] = String(Math.ceil(fault.retryAfterSeconds));
-  if (fault.status === 401) all["WWW-Authenticate"] = "Bearer";
+  if (error.retryAfterSeconds !== undefined) all["Retry-After"] = String(Math.ceil(error.retryAfterSeconds));
+  if (error.status === 401) all["WWW-Authenticate"] = "Bearer";
   const first = reply?.firstRequestId;
   if (first) all["Idempotency-Replayed"] = "true";
-  const { errorCode: code, message, details } = fault;
-  sendJson(res, fault.status, all, {
+  const { errorCode: code, message, details } = error;
+  sendJson(res, error.status, all, {
     error: { code, message, requestId: first ?? requestId, docUrl: docUrl(publicUrlOf(res), code), details },
   });
   cutOffSoon(res);
 }
 
-/** Set by the first middleware of `server/http.ts`. */
+/** Set by the application for each response. Without it the URL is a path. */
 const publicUrlOf = (res: ServerResponse): string =>
   (res as ServerResponse & { locals?: { publicUrl?: string } }).locals?.publicUrl ?? "";
 
-/** What every answer says, of whatever kind. */
+/** The headers of every response. */
 export const common = (requestId: string) => ({
   "Cache-Control": "no-store",
   "X-Content-Type-Options": "nosniff",
@@ -58,18 +58,18 @@ function sendJson(res: ServerResponse, status: number, headers: OutgoingHttpHead
   const text = JSON.stringify(body);
   headers["Content-Type"] = "application/json; charset=utf-8";
   headers["Content-Length"] = Buffer.byteLength(text);
-  res.writeHead(status, headers).end(text); // a text goes out in one piece with its head; bytes would be a second one
+  res.writeHead(status, headers).end(text); // a string is sent in one packet with the headers; a buffer would need two
 }
 
-/** A list procedure's schema promises a page, and its output has passed that schema: the cast repeats the promise. */
+/** A list procedure's schema requires a page, and its output has passed that schema: so the cast is safe. */
 function paged(data: unknown, meta: { requestId: string }) {
   const { items, nextCursor, hasMore } = data as { items: unknown[]; nextCursor: string | null; hasMore: boolean };
   return { data: items, meta: { ...meta, nextCursor, hasMore } };
 }
 
 /**
- * For an answer that went out before the body had come. Closing at once would reset the connection and lose the answer;
- * reading on for ever would let a refused body cost us.
+ * For a response that was sent before the whole body arrived. Closing immediately would reset the connection and lose the
+ * response; reading without end would let a refused body cost us.
  */
 export function cutOffSoon({ req }: ServerResponse): void {
   if (req.complete || !hasBody(req)) return;

@@ -17,45 +17,45 @@ type Failure = { fault: ApiError; error: unknown; requestId: string; procedure: 
 
 export type RestOptions<Ctx extends RestContext> = {
   router: AnyTRPCRouter;
-  /** Which doors stand here; all, if left out. */
-  only?(door: RestOperation): boolean;
+  /** Selects the operations to serve; by default all. */
+  only?(operation: RestOperation): boolean;
   createContext(request: { req: Request; res: Response; transport: "rest"; reply: Reply }): Ctx | Promise<Ctx>;
   maxBodyBytes?: number;
   bodyDeadlineSeconds?: number;
-  /** How long the line of a stream may stand still. */
+  /** How long a stream may be idle. */
   streamIdleMs?: number;
   /** The id of a request that failed before it had a context. */
   requestIdOf?(req: Request): string;
-  /** Hears of every failure, also of those that are the caller's own doing. */
+  /** Called for every failure, including those that the caller caused. */
   onError?(failure: Failure): void;
 };
 
 type Route = RestOperation & { read: InputReader };
 
-/** The public REST door: every procedure with REST metadata, at its method and path. Mount it at /api/v1. */
+/** The REST transport: every procedure with REST metadata, at its method and path. Mount it at /api/v1. */
 export function restRouter<Ctx extends RestContext>(options: RestOptions<Ctx>): Router {
   const { router, createContext, requestIdOf = givenOrNew, onError, only = () => true } = options;
   const { maxBodyBytes = 1_000_000, bodyDeadlineSeconds = 30, streamIdleMs } = options;
   const table = routes<Route>();
-  for (const door of operationsOf(router).filter(only)) {
-    const read = inputReader(door, { maxBodyBytes, bodyDeadlineSeconds });
-    table.add(door.rest.method, door.rest.path, { ...door, read });
+  for (const operation of operationsOf(router).filter(only)) {
+    const read = inputReader(operation, { maxBodyBytes, bodyDeadlineSeconds });
+    table.add(operation.rest.method, operation.rest.path, { ...operation, read });
   }
 
   async function serve(req: Request, res: Response): Promise<void> {
     let ctx: Ctx | undefined;
-    let door: Route | undefined;
+    let operation: Route | undefined;
     try {
       const mark = req.url.indexOf("?");
       const found = table.find(mark < 0 ? req.url : req.url.slice(0, mark));
       if (!found) throw new ApiError("route_not_found");
-      const stop = found.place.byMethod.get(req.method);
-      if (!stop) return refuseMethod(req, res, found.place.allow);
-      door = stop.target;
+      const route = found.place.byMethod.get(req.method);
+      if (!route) return refuseMethod(req, res, found.place.allow);
+      operation = route.target;
       ctx = await createContext({ req, res, transport: "rest", reply: { headers: {} } });
-      const params = new Map(stop.params.map((name, place) => [name, found.values[place]!]));
-      const input = await door.read(req, mark < 0 ? "" : req.url.slice(mark + 1), params);
-      const { procedure: path, type, meta, item } = door;
+      const params = new Map(route.params.map((name, index) => [name, found.values[index]!]));
+      const input = await operation.read(req, mark < 0 ? "" : req.url.slice(mark + 1), params);
+      const { procedure: path, type, meta, item } = operation;
       const signal = signalOf(res);
       const data = await callTRPCProcedure({
         router,
@@ -69,33 +69,33 @@ export function restRouter<Ctx extends RestContext>(options: RestOptions<Ctx>): 
       const { requestId, reply } = ctx;
       if (meta.produces) {
         const headers = { ...common(requestId), ...reply.headers };
-        const chunks = data as Chunks; // what the builder `stream` gives
+        const chunks = data as Chunks; // the result of the builder `stream`
         return await sendChunks(res, { chunks, contentType: meta.produces, headers, signal, idleMs: streamIdleMs });
       }
       sendResult(res, { requestId, reply, status: reply.status ?? meta.status, isPage: item !== null, data });
     } catch (error) {
-      fail(error, req, res, ctx, door?.procedure);
+      fail(error, req, res, ctx, operation?.procedure);
     }
   }
 
   function refuseMethod(req: Request, res: Response, allow: string): void {
     res.setHeader("Allow", allow);
-    if (req.method !== "OPTIONS") throw new ApiError("method_not_allowed", `This path takes ${allow}.`);
+    if (req.method !== "OPTIONS") throw new ApiError("method_not_allowed", `This path accepts ${allow}.`);
     res.writeHead(204, { "X-Request-Id": requestIdOf(req) }).end();
   }
 
-  function fail(error: unknown, req: Request, res: Response, ctx: Ctx | undefined, procedure: string | undefined) {
-    if (error instanceof CallerGone) return;
+  function fail(thrown: unknown, req: Request, res: Response, ctx: Ctx | undefined, procedure: string | undefined) {
+    if (thrown instanceof CallerGone) return;
     const requestId = ctx?.requestId ?? requestIdOf(req);
-    const fault = toApiError(error);
-    onError?.({ fault, error, requestId, procedure, req });
-    sendError(res, fault, requestId, { reply: ctx?.reply });
+    const error = toApiError(thrown);
+    onError?.({ fault: error, error: thrown, requestId, procedure, req });
+    sendError(res, error, requestId, { reply: ctx?.reply });
   }
 
   return Router().use((req, res) => serve(req, res));
 }
 
-/** Fires when the caller hangs up before the answer is out, so that work for nobody can stop. */
+/** Aborts when the caller closes the connection before the response is complete, so that the work can stop. */
 function signalOf(res: Response): AbortSignal {
   const controller = new AbortController();
   res.once("close", () => {

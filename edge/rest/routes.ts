@@ -1,10 +1,10 @@
 import { ApiError } from "../../routers/core/errors.ts";
 
-type Junction<T> = { fixed: Map<string, Junction<T>>; any: Junction<T> | undefined; place: Place<T> | undefined };
+type TreeNode<T> = { fixed: Map<string, TreeNode<T>>; any: TreeNode<T> | undefined; place: Place<T> | undefined };
 
-/** One path: what stands behind each of its methods, and the methods as an `Allow` header names them. */
-type Place<T> = { byMethod: Map<string, Stop<T>>; allow: string };
-type Stop<T> = { target: T; params: string[] };
+/** One path: its target per method, and the methods for the `Allow` header. */
+type Place<T> = { byMethod: Map<string, Target<T>>; allow: string };
+type Target<T> = { target: T; params: string[] };
 
 type Found<T> = { place: Place<T>; values: string[] };
 type Routes<T> = {
@@ -12,22 +12,22 @@ type Routes<T> = {
   find(path: string): Found<T> | undefined;
 };
 
-/** Paths as a tree of segments: a look-up costs the path's own length, however many routes there are. */
+/** Paths as a tree of segments: the cost of a lookup depends only on the length of the path. */
 export function routes<T>(): Routes<T> {
-  const root = junction<T>();
+  const root = treeNode<T>();
   return {
     add(method, path, target) {
       const params: string[] = [];
       let at = root;
       for (const segment of path.slice(1).split("/")) {
         const param = /^\{(\w+)\}$/.exec(segment)?.[1];
-        if (!param && /[{}]/.test(segment)) throw new Error(`${path}: a parameter is a whole segment.`);
+        if (!param && /[{}]/.test(segment)) throw new Error(`${path}: a parameter must be a whole segment.`);
         if (param) params.push(param);
-        at = param ? anyWay(at) : fixedWay(at, segment);
+        at = param ? paramChild(at) : fixedChild(at, segment);
       }
       at.place ??= { byMethod: new Map(), allow: "" };
       const { byMethod } = at.place;
-      if (byMethod.has(method)) throw new Error(`${method} ${path} is taken by another procedure.`);
+      if (byMethod.has(method)) throw new Error(`${method} ${path} is used by another procedure.`);
       byMethod.set(method, { target, params });
       if (method === "GET") byMethod.set("HEAD", { target, params });
       at.place.allow = [...byMethod.keys(), "OPTIONS"].join(", ");
@@ -42,21 +42,21 @@ export function routes<T>(): Routes<T> {
   };
 }
 
-const junction = <T>(): Junction<T> => ({ fixed: new Map(), any: undefined, place: undefined });
+const treeNode = <T>(): TreeNode<T> => ({ fixed: new Map(), any: undefined, place: undefined });
 
-function anyWay<T>(at: Junction<T>): Junction<T> {
-  at.any ??= junction();
+function paramChild<T>(at: TreeNode<T>): TreeNode<T> {
+  at.any ??= treeNode();
   return at.any;
 }
 
-function fixedWay<T>(at: Junction<T>, segment: string): Junction<T> {
-  const next = at.fixed.get(segment) ?? junction<T>();
+function fixedChild<T>(at: TreeNode<T>, segment: string): TreeNode<T> {
+  const next = at.fixed.get(segment) ?? treeNode<T>();
   at.fixed.set(segment, next);
   return next;
 }
 
-/** The fixed name first; where it leads nowhere, the same segment is tried as a parameter. */
-function walk<T>(at: Junction<T>, segments: string[], depth: number, values: string[]): Place<T> | undefined {
+/** Tries the fixed name first, then the same segment as a parameter. */
+function walk<T>(at: TreeNode<T>, segments: string[], depth: number, values: string[]): Place<T> | undefined {
   const segment = segments[depth];
   if (segment === undefined) return at.place;
   const named = at.fixed.get(segment);
@@ -68,12 +68,12 @@ function walk<T>(at: Junction<T>, segments: string[], depth: number, values: str
   return place;
 }
 
-/** Percent-decodes one segment, after the split: an encoded slash belongs to the value, not to the path. */
+/** Decodes one segment, after the split: an encoded slash belongs to the value, not to the path. */
 function decoded(segment: string): string {
   if (!segment.includes("%")) return segment;
   try {
     return decodeURIComponent(segment);
   } catch {
-    throw new ApiError("input_invalid", "The path holds a malformed percent escape. Encode each parameter as UTF-8.");
+    throw new ApiError("input_invalid", "The path has a malformed percent escape. Encode each parameter as UTF-8.");
   }
 }

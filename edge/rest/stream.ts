@@ -3,7 +3,7 @@ import type { OutgoingHttpHeaders, ServerResponse } from "node:http";
 import type { Chunks } from "../../routers/core/reply.ts";
 import { CallerGone } from "./body.ts";
 
-/** A line on which nothing moves for so long is cut, whichever side stands still. */
+/** A stream without progress for this time is closed, whether the reader or the source is slow. */
 const idleMs = 60_000;
 
 type Stream = {
@@ -15,28 +15,28 @@ type Stream = {
 };
 
 /**
- * The answer of a streaming door. The first piece is waited for before anything goes out, so that a failure until then has
- * its status and its envelope. One that comes later resets the line: a reader must not take what he has for the whole.
+ * Sends a stream. It waits for the first chunk before the headers, so that an early failure has its status and envelope. A
+ * later failure resets the connection: a reader must not take the part they have for the whole.
  */
 export async function sendChunks(res: ServerResponse, stream: Stream): Promise<void> {
-  const pieces = stream.chunks.chunks[Symbol.asyncIterator]();
+  const iterator = stream.chunks.chunks[Symbol.asyncIterator]();
   try {
-    const first = await pieces.next();
+    const first = await iterator.next();
     res.setTimeout(stream.idleMs ?? idleMs, () => res.socket?.resetAndDestroy());
     res.writeHead(200, headersOf(stream));
     if (res.req.method !== "HEAD") {
-      for (let piece = first; !piece.done; piece = await pieces.next()) {
-        if (!res.write(piece.value)) await once(res, "drain", { signal: stream.signal });
+      for (let chunk = first; !chunk.done; chunk = await iterator.next()) {
+        if (!res.write(chunk.value)) await once(res, "drain", { signal: stream.signal });
       }
     }
     res.end();
   } catch (error) {
     if (stream.signal.aborted && res.destroyed) throw new CallerGone();
-    // Not a plain end: to a reader of HTTP/1.0, such as many a proxy, that would be the end of the file.
+    // Not a normal end: for an HTTP/1.0 reader, such as many proxies, that would be the end of the file.
     if (res.headersSent) res.socket?.resetAndDestroy();
     throw error;
   } finally {
-    await pieces.return?.();
+    await iterator.return?.();
   }
 }
 
@@ -49,5 +49,5 @@ function headersOf({ chunks: { fileName }, contentType, headers }: Stream): Outg
     : { ...type, "Content-Disposition": `attachment; filename="${plain(fileName)}"` };
 }
 
-/** Names that we make ourselves are plain already; whatever else comes cannot break out of its quotes or its line. */
+/** Our own names are plain ASCII; any other name cannot break out of its quotes or its line. */
 const plain = (fileName: string) => fileName.replace(/[^\x20-\x7e]|["\\%]/g, "_");

@@ -1,13 +1,13 @@
 type Deadline = {
   signal: AbortSignal;
-  /** Must be called when the work is over: no timer and no listener is left behind. */
+  /** Must be called when the work has ended: it removes the timer and the listener. */
   done(): void;
 };
 
-/** What is under way beneath each signal: it is listened to once, however much that is. */
+/** The open controllers of each parent signal: one listener serves them all. */
 const beneath = new WeakMap<AbortSignal, Set<AbortController>>();
 
-/** Aborts after so long, or with the other signal. For work that is done thousands of times a second. */
+/** Aborts after `ms`, or with the parent signal. For work that runs thousands of times a second. */
 export function deadline(parent: AbortSignal, ms: number): Deadline {
   const controller = new AbortController();
   const open = openBeneath(parent);

@@ -1,14 +1,14 @@
-/** This pool may have been declared dead, and its jobs given to another. Whoever catches it must throw it on. */
+/** This pool may have been declared dead, and its jobs given to another pool. Code that catches it must rethrow it. */
 export class Fenced extends Error {
-  constructor(message = "This pool was silent for too long: its jobs may have been given to another.") {
+  constructor(message = "This pool sent no heartbeat for too long: another pool may have its jobs.") {
     super(message);
     this.name = "Fenced";
   }
 }
 
 /**
- * Knows how long ago this process was last certainly seen alive, by a clock that nobody sets. Too long, and it is
- * closed for good: a process that was stopped and goes on must not work under a name that others have buried.
+ * Measures by a monotonic clock how long ago the last confirmed heartbeat was sent. Past the limit it closes for good: a
+ * process that was stopped and resumed must not work under an id that others have declared dead.
  */
 export class Fence {
   readonly #limitMs: number;
@@ -17,7 +17,7 @@ export class Fence {
   #seenAt: number;
   #watch: NodeJS.Timeout | undefined;
 
-  /** `seenAt`: when the first confirmed beat was sent. */
+  /** `seenAt`: when the first confirmed heartbeat was sent. */
   constructor(limitMs: number, seenAt: number, now = () => performance.now()) {
     this.#limitMs = limitMs;
     this.#now = now;
@@ -39,7 +39,7 @@ export class Fence {
     if (this.closed) throw new Fenced();
   }
 
-  /** A beat was confirmed. What counts is when it was sent, and an answer that comes too late opens nothing again. */
+  /** A heartbeat was confirmed. The time when it was sent counts. A late confirmation does not open the fence again. */
   confirm(sentAt: number) {
     if (this.closed) return;
     this.#seenAt = sentAt;

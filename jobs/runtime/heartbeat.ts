@@ -3,21 +3,21 @@ import pg from "pg";
 import type { Logger } from "pino";
 import { Fence } from "./fence.ts";
 
-/** Silent for `fenceAfterMs` by its own clock a pool stops itself; for `deadAfterMs` by the database's, it is buried. */
+/** After `fenceAfterMs` without a beat (its own clock) a pool stops itself; after `deadAfterMs` (the database's) it is dead. */
 export type Beating = { everyMs: number; fenceAfterMs: number; deadAfterMs: number };
 export const beatingDefaults: Beating = { everyMs: 5_000, fenceAfterMs: 20_000, deadAfterMs: 30_000 };
 
-/** What others may know of a pool while it lives. */
+/** What other processes may read about a pool while it lives. */
 export type PoolFacts = { id: string; kind: string; slots: number };
 export type Heartbeat = { fence: Fence; stop(): Promise<void> };
 
 const insertBeat = `insert into public.worker_heartbeats (pool_id, kind, slots, beat_at)
   values ($1, $2, $3, clock_timestamp())`;
-/** Who was silent for too long is not raised again, even if nobody has buried him yet. */
+/** A pool that was silent for too long stays dead, even if no other pool has removed it yet. */
 const beatAgain = `update public.worker_heartbeats set beat_at = clock_timestamp()
   where pool_id = $1 and beat_at > clock_timestamp() - make_interval(secs => $2)`;
 
-/** Begins to beat, on a connection of its own. The first beat is confirmed when this resolves. */
+/** Starts the heartbeat on its own connection. The first beat is confirmed when this resolves. */
 export async function startHeartbeat(
   { id: poolId, kind, slots }: PoolFacts,
   workerUrl: string,
@@ -25,15 +25,15 @@ export async function startHeartbeat(
   log: Logger,
 ): Promise<Heartbeat> {
   const firstSentAt = performance.now();
-  await sayOnce(workerUrl, beating.fenceAfterMs, insertBeat, [poolId, kind, slots]); // nothing runs yet that would wait for it
+  await executeOnce(workerUrl, beating.fenceAfterMs, insertBeat, [poolId, kind, slots]); // nothing runs yet that would wait for it
   const fence = new Fence(beating.fenceAfterMs, firstSentAt);
-  const line = new Line(workerUrl, beating.everyMs);
+  const connection = new HeartbeatConnection(workerUrl, beating.everyMs);
   const stopped = new AbortController();
 
   const beat = async () => {
     const sentAt = performance.now();
     try {
-      const alive = await line.say(beatAgain, [poolId, beating.deadAfterMs / 1000]);
+      const alive = await connection.execute(beatAgain, [poolId, beating.deadAfterMs / 1000]);
       if (alive === 1) fence.confirm(sentAt);
       else fence.close();
       return beating.everyMs - (performance.now() - sentAt);
@@ -42,59 +42,59 @@ export async function startHeartbeat(
       return beating.everyMs / 5;
     }
   };
-  const beatOn = async () => {
+  const beatUntilStopped = async () => {
     let waitMs = beating.everyMs;
     while (!fence.closed && !stopped.signal.aborted) {
       await sleep(Math.max(1, waitMs), undefined, { signal: stopped.signal }).catch(() => {});
       if (!stopped.signal.aborted && !fence.closed) waitMs = await beat();
     }
-    await line.hangUp();
+    await connection.close();
   };
-  const over = beatOn();
+  const ended = beatUntilStopped();
 
   return {
     fence,
     async stop() {
       stopped.abort();
-      await over;
+      await ended;
     },
   };
 }
 
-async function sayOnce(url: string, boundMs: number, text: string, values: unknown[]) {
-  const line = new Line(url, boundMs);
-  await line.say(text, values);
-  await line.hangUp();
+async function executeOnce(url: string, timeoutMs: number, text: string, values: unknown[]) {
+  const connection = new HeartbeatConnection(url, timeoutMs);
+  await connection.execute(text, values);
+  await connection.close();
 }
 
-/** One connection, made anew when it has failed. Every word on it is bounded in time. */
-class Line {
+/** One connection, reopened after a failure. Every statement on it has a timeout. */
+class HeartbeatConnection {
   readonly #config: pg.ClientConfig;
   #client: pg.Client | undefined;
 
-  constructor(url: string, boundMs: number) {
+  constructor(url: string, timeoutMs: number) {
     this.#config = {
       connectionString: url,
       application_name: "patchbay-heartbeat",
       connectionTimeoutMillis: 5_000,
-      query_timeout: boundMs,
-      statement_timeout: boundMs,
+      query_timeout: timeoutMs,
+      statement_timeout: timeoutMs,
       keepAlive: true,
     };
   }
 
-  /** How many rows it was about. */
-  async say(text: string, values: unknown[]): Promise<number> {
+  /** Returns the number of affected rows. */
+  async execute(text: string, values: unknown[]): Promise<number> {
     try {
       const { rowCount } = await (await this.#connected()).query(text, values);
       return rowCount ?? 0;
     } catch (error) {
-      await this.hangUp();
+      await this.close();
       throw error;
     }
   }
 
-  async hangUp() {
+  async close() {
     const client = this.#client;
     this.#client = undefined;
     client?.end().catch(() => {});

@@ -1,16 +1,17 @@
 import { sql } from "drizzle-orm";
 import type { Database } from "../../db/client.ts";
 import { loopHeartbeats } from "../../db/schema/platform.ts";
+import { dbNow } from "../../db/time.ts";
 
 /** A periodic loop of the system, and how often it is to succeed. */
 export type PeriodicLoop = { name: string; periodSeconds: number };
 
-/** A loop that succeeds every second is written down no more often than this. */
-const writtenEveryMs = 10_000;
+/** A loop that succeeds every second is recorded no more often than this. */
+const recordEveryMs = 10_000;
 
 /**
- * Makes the periodic loops known, so that health can tell which of them has not succeeded for long. A loop is not late
- * while no worker was alive that could have run it. What this version does not run is forgotten.
+ * Registers the periodic loops, so that health can report one that has not succeeded for long. A loop is not late while
+ * no worker was alive to run it. Loops that this version does not have are removed.
  */
 export async function watchLoops(db: Database, loops: readonly PeriodicLoop[]): Promise<void> {
   const given = JSON.stringify(loops);
@@ -27,24 +28,21 @@ export async function watchLoops(db: Database, loops: readonly PeriodicLoop[]): 
   });
 }
 
-/** Writes down that a loop has succeeded, soon and not each time. It never fails: health will tell. */
+/** Records the success of a loop, at most every `recordEveryMs`. It never fails: health reports the missing record. */
 export function loopRecorder(db: Database): (name: string) => void {
   const writtenAt = new Map<string, number>();
   return (name) => {
     const now = performance.now();
-    if (now - (writtenAt.get(name) ?? -Infinity) < writtenEveryMs) return;
+    if (now - (writtenAt.get(name) ?? -Infinity) < recordEveryMs) return;
     writtenAt.set(name, now);
-    const noted = db.asSystem((tx) =>
-      tx
-        .update(loopHeartbeats)
-        .set({ lastSuccessAt: sql`clock_timestamp()` as unknown as Date })
-        .where(sql`${loopHeartbeats.loop} = ${name}`),
+    const recorded = db.asSystem((tx) =>
+      tx.update(loopHeartbeats).set({ lastSuccessAt: dbNow() }).where(sql`${loopHeartbeats.loop} = ${name}`),
     );
-    noted.catch(() => writtenAt.delete(name));
+    recorded.catch(() => writtenAt.delete(name));
   };
 }
 
-/** The period of a line of the crontab, as far as ours go: each minute, each so many, each hour, each day. */
+/** The period of a crontab line. It supports the forms that ours use: every minute, every n minutes, hourly and daily. */
 export function periodOf(match: string): number {
   const [minute = "*", hour = "*"] = match.split(/\s+/);
   const every = /^\*\/(\d+)$/.exec(minute);

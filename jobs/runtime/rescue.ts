@@ -4,7 +4,7 @@ import type { Logger } from "pino";
 import { z } from "zod";
 import type { Database } from "../../db/client.ts";
 import { deadJobs } from "../../db/schema/platform.ts";
-import { faultOf } from "./set-apart.ts";
+import { causeKindOf } from "./set-apart.ts";
 import { deadJobRow } from "./task.ts";
 import type { Timer } from "./timers.ts";
 
@@ -20,22 +20,22 @@ type Exhausted = {
   superseded: boolean;
 };
 
-/** What is left of an envelope that may be anything. */
-const Remains = z
+/** What can be read of an envelope with any content. */
+const PartialEnvelope = z
   .object({ clientId: z.string().nullable().catch(null), body: z.unknown() })
   .catch({ clientId: null, body: undefined });
 
-/** Frees the jobs of workers that died, and takes out those that nobody could finish. One worker at a time. */
+/** Frees the jobs of dead workers, and moves those out of attempts to the dead letters. One worker at a time. */
 export function rescueTimer({ connections, deadAfterMs, everyMs = rescueEveryMs }: Rescue): Timer {
   return {
     name: "rescue",
     everyMs,
     async run({ db, log }) {
       await freeLocks(connections, deadAfterMs, log);
-      // A payload that cannot be kept is replaced by a note: it may not keep the others from being taken out.
-      await buryExhausted(db, log, toGaveUp).catch((error: unknown) => {
-        if (faultOf(error) !== "row") throw error;
-        return buryExhausted(db, log, withoutPayload);
+      // A payload that cannot be stored is replaced by a note: it must not keep the others in the queue.
+      await takeExhausted(db, log, toDeadJob).catch((error: unknown) => {
+        if (causeKindOf(error) !== "row") throw error;
+        return takeExhausted(db, log, withoutPayload);
       });
     },
   };
@@ -46,20 +46,20 @@ async function freeLocks(connections: pg.Pool, deadAfterMs: number, log: Logger)
     "select pool, jobs from graphile_worker.patchbay_rescue($1::double precision)",
     [deadAfterMs / 1000],
   );
-  for (const { pool, jobs } of rows) log.warn({ pool, jobs: Number(jobs) }, "rescued the jobs of a silent pool");
+  for (const { pool, jobs } of rows) log.warn({ pool, jobs: Number(jobs) }, "jobs of a silent pool rescued");
 }
 
-type Bury = (job: Exhausted) => ReturnType<typeof deadJobRow>;
+type ToDeadJob = (job: Exhausted) => ReturnType<typeof deadJobRow>;
 
-async function buryExhausted(db: Database, log: Logger, bury: Bury) {
-  const atOnce = 100;
-  for (let taken = atOnce; taken === atOnce; ) {
+async function takeExhausted(db: Database, log: Logger, toRow: ToDeadJob) {
+  const batchSize = 100;
+  for (let taken = batchSize; taken === batchSize; ) {
     const rows = await db.asSystem(async (tx) => {
       const found = await tx.execute<Exhausted>(
-        sql`select * from graphile_worker.patchbay_take_exhausted(${atOnce}::integer)`,
+        sql`select * from graphile_worker.patchbay_take_exhausted(${batchSize}::integer)`,
       );
       const lost = [...found].filter(({ superseded }) => !superseded);
-      if (lost.length > 0) await tx.insert(deadJobs).values(lost.map(bury));
+      if (lost.length > 0) await tx.insert(deadJobs).values(lost.map(toRow));
       return [...found];
     });
     taken = rows.length;
@@ -70,15 +70,15 @@ async function buryExhausted(db: Database, log: Logger, bury: Bury) {
   }
 }
 
-const withoutPayload: Bury = (job) =>
-  toGaveUp({ ...job, payload: { clientId: Remains.parse(job.payload).clientId, body: { unreadable: true } } });
+const withoutPayload: ToDeadJob = (job) =>
+  toDeadJob({ ...job, payload: { clientId: PartialEnvelope.parse(job.payload).clientId, body: { unreadable: true } } });
 
-function toGaveUp({ task, payload, error, attempts }: Exhausted) {
-  const { clientId, body = payload } = Remains.parse(payload);
+function toDeadJob({ task, payload, error, attempts }: Exhausted) {
+  const { clientId, body = payload } = PartialEnvelope.parse(payload);
   return deadJobRow({
     task,
     clientId,
     payload: body,
-    error: error ?? `It was begun ${attempts} times, and its worker died each time.`,
+    error: error ?? `The job was started ${attempts} times, and its worker died each time.`,
   });
 }

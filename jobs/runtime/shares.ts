@@ -1,18 +1,18 @@
-/** Below so many slots there is nothing to share out. */
-const fewestToShare = 4;
-const [shortestPauseMs, longestPauseMs] = [50, 1_000];
-const [closestMs, farthestMs] = [1, 50];
+/** With fewer slots there is nothing to share. */
+const minSlotsToShare = 4;
+const [minPauseMs, maxPauseMs] = [50, 1_000];
+const [minSpacingMs, maxSpacingMs] = [1, 50];
 
-/** A slot that a client's job holds until it leaves; or after how many seconds the job comes again. */
+/** A slot that a client's job holds until it leaves, or after how many seconds the job is tried again. */
 export type Place = { leave(): void } | { againInSeconds: number };
 export type Shares = { enter(clientId: string): Place };
 
 type Held = { jobs: number; averageMs: number; nextAt: number };
 
 /**
- * Shares the slots of one pool among clients: a client may hold at most as many as it leaves free, so that one that has
- * a thousand jobs takes half of the slots, two such take a third each, and the next client finds a free one. What is
- * beyond a share comes again a little later, spaced as fast as the client's own slots come free.
+ * Shares the slots of one pool among clients. A client may hold at most as many slots as it leaves free: one busy client
+ * takes half of the slots, two take a third each, and the next client finds a free one. Jobs beyond a share are tried
+ * again a little later, spaced as fast as the client's own slots become free.
  */
 export function openShares(slots: number, now = () => performance.now()): Shares {
   const clients = new Map<string, Held>();
@@ -20,8 +20,8 @@ export function openShares(slots: number, now = () => performance.now()): Shares
 
   return {
     enter(clientId) {
-      const held = clients.get(clientId) ?? { jobs: 0, averageMs: shortestPauseMs, nextAt: 0 };
-      const most = slots < fewestToShare ? slots : Math.max(1, Math.floor((slots - (taken - held.jobs)) / 2));
+      const held = clients.get(clientId) ?? { jobs: 0, averageMs: minPauseMs, nextAt: 0 };
+      const most = slots < minSlotsToShare ? slots : Math.max(1, Math.floor((slots - (taken - held.jobs)) / 2));
       if (held.jobs >= most) return { againInSeconds: later(held, most) / 1000 };
       clients.set(clientId, held);
       held.jobs += 1;
@@ -41,8 +41,8 @@ export function openShares(slots: number, now = () => performance.now()): Shares
   }
 
   function later(held: Held, most: number): number {
-    const pauseMs = between(shortestPauseMs, held.averageMs / 2, longestPauseMs);
-    held.nextAt = Math.max(now() + pauseMs, held.nextAt + between(closestMs, held.averageMs / most, farthestMs));
+    const pauseMs = between(minPauseMs, held.averageMs / 2, maxPauseMs);
+    held.nextAt = Math.max(now() + pauseMs, held.nextAt + between(minSpacingMs, held.averageMs / most, maxSpacingMs));
     return held.nextAt - now();
   }
 }

@@ -1,2 +1,2 @@
-/** What a step throws that will not become better by trying again: its run has failed. */
+/** Thrown by a step that no retry would help: its run has failed. */
 export class StepRefused extends Error {}

@@ -3,7 +3,7 @@ import type { Database } from "../../db/client.ts";
 import { clients } from "../../db/schema/clients.ts";
 import type { Timer } from "./timers.ts";
 
-/** Which clients are suspended, as of a few seconds ago: each worker keeps the list for itself, and has it when it starts. */
+/** The suspended clients, as of a few seconds ago. Each worker keeps its own list, read once at start. */
 export async function watchSuspensions(db: Database, everyMs: number) {
   let suspended = await read(db);
   const timer: Timer = {

@@ -22,23 +22,23 @@ export type JobContext = {
   log: Logger;
   providers: Providers;
   db: Database;
-  /** A transaction of the job's client, fenced at both ends. A job of the house has none. */
+  /** A transaction of the job's client, fenced at both ends. A system job has none. */
   asClient<T>(work: (tx: Tx) => Promise<T>, options?: Mode): Promise<T>;
-  /** A transaction of the house, fenced at both ends. */
+  /** A system transaction, fenced at both ends. */
   asSystem<T>(work: (tx: Tx) => Promise<T>, options?: Mode): Promise<T>;
-  /** Throws when this pool may have been declared dead: ask before every effect that is not a transaction of ours. */
+  /** Throws when this pool may have been declared dead. Call it before every effect that is not a transaction of ours. */
   fence: Pick<Fence, "check">;
-  /** What the job begins and does not wait for. Nobody may rely on it: where it fails, `otherwise` tells the log who will do it. */
+  /** Work that the job starts and does not wait for. Nothing may depend on it. If it fails, `otherwise` is the log message. */
   inBackground(work: Promise<unknown>, otherwise: string): void;
-  /** Aborts when the pool is fenced, or when a worker that stops waits no longer. */
+  /** Aborts when the pool is fenced, and when the grace period of a stopping worker ends. */
   signal: AbortSignal;
 };
 
 export type Task<N extends JobName> = {
   run(payload: JobPayload<N>, ctx: JobContext): Promise<void>;
-  /** Its client is suspended: puts the work where it is found again. Without this the job itself waits in the queue. */
+  /** Runs instead when the client is suspended: puts the work where it is found again. Without it the job stays queued. */
   requeue?(payload: JobPayload<N>, ctx: JobContext): Promise<void>;
-  /** The last attempt has failed. Called again when the process dies in it: what it does must bear that. */
+  /** The last attempt has failed. Runs again when the process dies in it, so it must be repeatable. */
   onExhausted?(payload: JobPayload<N>, ctx: JobContext, error: Error): Promise<void>;
 };
 
@@ -49,9 +49,9 @@ export type TaskDeps = {
   log: Logger;
   fence: Fence;
   signal: AbortSignal;
-  /** Clients whose work waits. */
+  /** Suspended clients. */
   isSuspended?: ((clientId: string) => boolean) | undefined;
-  /** Called with the name of a job that is done. */
+  /** Called after a job succeeds. */
   onDone?: ((name: JobName) => void) | undefined;
   /** Of the slots of this pool. */
   shares?: Shares;
@@ -59,9 +59,9 @@ export type TaskDeps = {
 
 type Outcome = "done" | "retry" | "superseded" | "gave_up" | "waits";
 
-/** How soon the work of a suspended client is looked at again. */
+/** After this time the work of a suspended client is tried again. */
 const suspendedSeconds = 30;
-/** How soon a job comes again that could not open what is sealed. */
+/** After this time a job is tried again for which the key service was unavailable. */
 const keylessSeconds = 15;
 type Read<N extends JobName> = {
   clientId: string | null;
@@ -76,25 +76,25 @@ const Envelope = z.object({
   attempt: z.number().int().min(0).default(0),
   body: z.unknown(),
 });
-/** What the crontab writes: the body, with `_cron` among its fields. */
+/** What the crontab writes: the payload, with `_cron` among its fields. */
 const Cron = z
   .looseObject({ _cron: z.looseObject({ ts: z.string() }) })
   .transform(({ _cron, ...body }): z.input<typeof Envelope> => ({ clientId: null, body }));
 
 /**
- * Gives a task to the worker. One run is one attempt: a failed one puts the next in its own place, in one commit, so
- * that a process may die at any point and there is still exactly one. A fenced run throws: its row belongs to its heir.
+ * Wraps a task for the worker. One run is one attempt. A failed attempt is replaced by the next in one commit, so that a
+ * process may die at any point and exactly one job exists. A fenced run throws: its row belongs to another pool.
  */
 export function toWorkerTask<N extends JobName>(name: N, task: Task<N>, deps: TaskDeps): WorkerTask {
-  // The fields of a line without an error are few and known: going through the list of secrets would cost more than the line.
+  // The fields of a line without an error are known: redaction would cost more than the line.
   const lines = deps.log.child({}, { redact: { paths: [] } });
   return async (raw: unknown, helpers: JobHelpers) => {
     const began = performance.now();
     const jobId = String(helpers.job.id);
-    let told: object = { task: name, job_id: jobId };
+    let fields: object = { task: name, job_id: jobId };
     let attempt = 0;
     const conclude = (outcome: string, level: "debug" | "info" | "warn" | "error", extra?: object) => {
-      const line = { ...told, attempt, outcome, ms: Math.round(performance.now() - began), ...extra };
+      const line = { ...fields, attempt, outcome, ms: Math.round(performance.now() - began), ...extra };
       (extra ? deps.log : lines)[level](line, "job");
     };
 
@@ -106,18 +106,18 @@ export function toWorkerTask<N extends JobName>(name: N, task: Task<N>, deps: Ta
         return conclude("unreadable", "error", { alert: true, err: read });
       }
       attempt = read.attempt;
-      told = { client_id: read.clientId, request_id: read.requestId, ...told };
+      fields = { client_id: read.clientId, request_id: read.requestId, ...fields };
       const isSuspended = mustWait(name, read.clientId, deps);
       const run = isSuspended ? task.requeue : task.run;
       if (!run) return conclude(await putNext(helpers, read, suspendedSeconds, read.attempt), "info");
       const place = placeFor(name, read.clientId, deps);
       if (place && "againInSeconds" in place) {
-        const came = await putNext(helpers, read, place.againInSeconds, read.attempt);
-        return conclude(came === "waits" ? "shares" : came, "debug");
+        const put = await putNext(helpers, read, place.againInSeconds, read.attempt);
+        return conclude(put === "waits" ? "shares" : put, "debug");
       }
-      const ctx = contextOf(name, jobId, read, told, deps);
-      const [came, err] = await attemptOnce(name, { ...task, run }, read, ctx, helpers).finally(() => place?.leave());
-      const outcome = isSuspended && came === "done" ? "put_back" : came;
+      const ctx = contextOf(name, jobId, read, fields, deps);
+      const [result, err] = await attemptOnce(name, { ...task, run }, read, ctx, helpers).finally(() => place?.leave());
+      const outcome = isSuspended && result === "done" ? "put_back" : result;
       deps.fence.check();
       if (outcome === "done") deps.onDone?.(name);
       if (outcome === "gave_up") conclude(outcome, "error", { alert: true, err });
@@ -130,13 +130,13 @@ export function toWorkerTask<N extends JobName>(name: N, task: Task<N>, deps: Ta
   };
 }
 
-/** A slot of the client's share, for jobs that may hold one for long; deliveries are admitted by shares already. */
+/** A slot of the client's share, for jobs that may hold one for long. Deliveries have slots of their own. */
 function placeFor(name: JobName, clientId: string | null, { shares }: TaskDeps): Place | null {
   const isLong = jobs[name].pool === "slow" || "callsProvider" in jobs[name];
   return isLong && clientId !== null && shares ? shares.enter(clientId) : null;
 }
 
-/** Work of a suspended client is put off and uses up no attempt. */
+/** Work of a suspended client is postponed and uses no attempt. */
 function mustWait(name: JobName, clientId: string | null, { isSuspended }: TaskDeps): boolean {
   return clientId !== null && !("runsWhenSuspended" in jobs[name]) && (isSuspended?.(clientId) ?? false);
 }
@@ -165,7 +165,7 @@ async function attemptOnce<N extends JobName>(
   }
 }
 
-/** When to try again after this attempt: never early, up to a fifth late so that what failed together comes apart. */
+/** When to try again after this attempt: never early, and up to a fifth late, to spread jobs that failed together. */
 export function retryDelaySeconds(
   schedule: readonly number[],
   attempt: number,
@@ -175,17 +175,17 @@ export function retryDelaySeconds(
   return seconds === undefined ? undefined : seconds * (1 + chance / 5);
 }
 
-/** The row as we wrote it, or as the crontab did; an Error when it is neither. */
+/** The job as we wrote it, or as the crontab did; an Error when it is neither. */
 function readJob<N extends JobName>(name: N, raw: unknown): Read<N> | Error {
   const { access, payload } = jobs[name];
-  const isCron = typeof raw === "object" && raw !== null && "_cron" in raw; // asked first: a refusal of zod's is dear
+  const isCron = typeof raw === "object" && raw !== null && "_cron" in raw; // tested first: a failed zod parse is slow
   const envelope = Envelope.safeParse(isCron ? Cron.safeParse(raw).data : raw);
   if (!envelope.success) return unreadable("envelope", envelope.error);
   const { clientId, requestId = null, attempt } = envelope.data;
-  if (access === "tenant" && clientId === null) return new Error(`A job of a client came without one: ${name}.`);
+  if (access === "tenant" && clientId === null) return new Error(`A client job has no client: ${name}.`);
   const parsed = payload.safeParse(envelope.data.body);
   if (!parsed.success) return unreadable("payload", parsed.error);
-  // The schema of this very name has read it; the index type cannot say so for a name that is still open.
+  // The schema of this name has parsed it; the index type cannot express that for a generic name.
   return { clientId, requestId, attempt, payload: parsed.data as JobPayload<N> };
 }
 
@@ -194,11 +194,17 @@ function unreadable(part: string, { issues }: z.ZodError): Error {
   return new Error(`The ${part} of this job could not be read. ${seen.join("; ")}`);
 }
 
-function contextOf<N extends JobName>(name: N, jobId: string, read: Read<N>, told: object, deps: TaskDeps): JobContext {
+function contextOf<N extends JobName>(
+  name: N,
+  jobId: string,
+  read: Read<N>,
+  fields: object,
+  deps: TaskDeps,
+): JobContext {
   const { db, providers, fence, signal } = deps;
-  let log: Logger | undefined; // most jobs say nothing but their last line
+  let log: Logger | undefined; // created on first use: most jobs log only their last line
   const { attempt, clientId, requestId } = read;
-  /** The second look is just before the commit: what a stopped process had begun is rolled back when it goes on. */
+  /** The second check is just before the commit: a process that was stopped and resumed rolls back. */
   const fenced =
     <T>(work: (tx: Tx) => Promise<T>) =>
     async (tx: Tx) => {
@@ -214,12 +220,12 @@ function contextOf<N extends JobName>(name: N, jobId: string, read: Read<N>, tol
       });
     },
     get log() {
-      log ??= deps.log.child(told);
+      log ??= deps.log.child(fields);
       return log;
     },
     async asClient(work, options) {
       if (jobs[name].access !== "tenant" || clientId === null)
-        throw new Error(`${name} is a job of the house: it has no client.`);
+        throw new Error(`${name} is a system job: it has no client.`);
       fence.check();
       return await db.asClient({ clientId, requestId }, fenced(work), options);
     },
@@ -230,7 +236,7 @@ function contextOf<N extends JobName>(name: N, jobId: string, read: Read<N>, tol
   };
 }
 
-/** Removes this job and queues the next attempt, if the row is still ours; a newer one of the same key goes before. */
+/** Removes this job and queues the next attempt, if the row is still ours. A newer job of the same key takes precedence. */
 async function putNext(
   helpers: JobHelpers,
   read: Read<JobName>,
@@ -243,26 +249,25 @@ async function putNext(
     "select graphile_worker.patchbay_put_next($1::bigint, $2::text, $3::text, $4::json, $5::double precision) as put",
     [helpers.job.id, helpers.job.locked_by, helpers.job.key, envelope, seconds],
   );
-  if (rows[0]?.put === "lost")
-    throw new Fenced("This job was given to another pool before its failure could be recorded.");
+  if (rows[0]?.put === "lost") throw new Fenced("Another pool has this job: its failure could not be recorded.");
   if (rows[0]?.put === "superseded") return "superseded";
   return attempt === read.attempt ? "waits" : "retry";
 }
 
-type Burial = { helpers: JobHelpers; name: JobName; clientId: string | null; payload: unknown; error: Error };
+type DeadLetter = { helpers: JobHelpers; name: JobName; clientId: string | null; payload: unknown; error: Error };
 
-/** Removes this job and keeps it for people to look at, in one commit, if the row is still ours. */
-async function deadLetter(db: Database, { helpers, name, clientId, payload, error }: Burial) {
+/** Moves this job to the dead letters in one commit, if the row is still ours. */
+async function deadLetter(db: Database, { helpers, name, clientId, payload, error }: DeadLetter) {
   await db.asSystem(async (tx) => {
     const [row] = await tx.execute<{ removed: boolean }>(
       sql`select graphile_worker.patchbay_remove(${helpers.job.id}::bigint, ${helpers.job.locked_by}::text) as removed`,
     );
-    if (!row?.removed) throw new Fenced("This job was given to another pool before its end could be recorded.");
+    if (!row?.removed) throw new Fenced("Another pool has this job: its end could not be recorded.");
     await tx.insert(deadJobs).values(deadJobRow({ task: name, clientId, payload, error: error.message }));
   });
 }
 
-/** A row for people to look at. Whatever it held can be written: Postgres keeps no zero byte and no half of a pair. */
+/** A dead letter. Its payload can always be stored: Postgres has no zero byte and no lone surrogate. */
 export function deadJobRow({
   task,
   clientId,
@@ -285,7 +290,7 @@ export function deadJobRow({
   };
 }
 
-/** What went wrong, without the parameters that drizzle puts into its messages: they are people's data. */
+/** The error without the parameters that drizzle puts into its messages: they are personal data. */
 function asError(thrown: unknown): Error {
   if (thrown instanceof DrizzleQueryError && thrown.cause) return thrown.cause;
   return thrown instanceof Error ? thrown : new Error(String(thrown));

@@ -11,45 +11,45 @@ export type TimerContext = {
   signal: AbortSignal;
 };
 
-/** Work of every worker at short intervals. What only one of them may do at a time must take a lock. */
+/** Work of every worker at short intervals. If only one worker may do it at a time, it must take a lock. */
 export type Timer = {
   name: string;
   everyMs: number;
   /** 30 s without one. */
   deadlineMs?: number;
-  /** `skipped`: another worker does it, or it could not be done; then it does not count as a success. */
+  /** `skipped`: another worker does it, or it was not possible; it does not count as a success. */
   run(ctx: TimerContext): Promise<unknown>;
 };
 
 type TimerDeps = Omit<TimerContext, "signal"> & {
-  /** Called with the name of a timer after each round that did not fail. */
+  /** Called after each run that did not fail. */
   onSuccess?: (name: string) => void;
 };
 
-/** Runs each timer until stopped, and never over itself: a round that takes long delays the next. */
+/** Runs each timer until stopped, and never concurrently with itself: a long run delays the next. */
 export function startTimers(timers: readonly Timer[], deps: TimerDeps): { stop(): Promise<void> } {
   const stopping = new AbortController();
-  const rounds = timers.map((timer) => keepRound(timer, deps, stopping.signal));
+  const loops = timers.map((timer) => timerLoop(timer, deps, stopping.signal));
   return {
     async stop() {
       stopping.abort();
-      await Promise.race([Promise.all(rounds), sleep(5_000, undefined, { ref: false })]);
+      await Promise.race([Promise.all(loops), sleep(5_000, undefined, { ref: false })]);
     },
   };
 }
 
 const firstWithinMs = 2_000;
 
-async function keepRound(timer: Timer, deps: TimerDeps, stopping: AbortSignal) {
+async function timerLoop(timer: Timer, deps: TimerDeps, stopping: AbortSignal) {
   const log = deps.log.child({ timer: timer.name });
-  // Workers that started together need not knock together; but who follows a worker that died has much to find.
+  // Workers that started together are spread out. The wait is short, because one that replaces a dead worker has a backlog.
   let waitMs = Math.min(timer.everyMs, firstWithinMs) * Math.random();
   while (!stopping.aborted) {
     await sleep(waitMs, undefined, { signal: stopping }).catch(() => {});
     if (stopping.aborted) return;
-    const began = performance.now();
+    const startedAt = performance.now();
     await runOnce(timer, { ...deps, log }, stopping);
-    waitMs = Math.max(1, timer.everyMs - (performance.now() - began));
+    waitMs = Math.max(1, timer.everyMs - (performance.now() - startedAt));
   }
 }
 
@@ -62,8 +62,8 @@ async function runOnce(timer: Timer, deps: TimerDeps, stopping: AbortSignal) {
   }, deadlineMs);
   try {
     const { onSuccess, ...context } = deps;
-    const came = await timer.run({ ...context, signal: AbortSignal.any([late.signal, stopping]) });
-    if (came !== "skipped" && !late.signal.aborted) onSuccess?.(timer.name);
+    const result = await timer.run({ ...context, signal: AbortSignal.any([late.signal, stopping]) });
+    if (result !== "skipped" && !late.signal.aborted) onSuccess?.(timer.name);
   } catch (err) {
     if (!stopping.aborted) deps.log.error({ err }, "timer failed");
   } finally {

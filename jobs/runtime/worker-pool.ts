@@ -11,11 +11,12 @@ import {
   type WorkerEvents,
   type WorkerPool,
 } from "graphile-worker";
-import pg from "pg";
+import type pg from "pg";
 import type { Logger } from "pino";
 import type { PoolKind } from "../../db/queue.ts";
 import type { Fence } from "./fence.ts";
 import { type Beating, type Heartbeat, startHeartbeat } from "./heartbeat.ts";
+import { onConnectionLoss, openQueueConnections } from "./pool-connections.ts";
 
 export type PoolOptions = {
   kind: PoolKind;
@@ -25,80 +26,129 @@ export type PoolOptions = {
   pollIntervalMs: number;
   log: Logger;
   cronItems: CronItem[];
-  /** The tasks of a pool behind this fence; `signal` tells them to stop. */
+  /** The tasks of a pool behind this fence; they must stop when `signal` aborts. */
   taskList(fence: Fence, signal: AbortSignal): TaskList;
 };
 
 export type Pool = {
   id: string;
   fence: Fence;
-  /** Resolves, with the reason, when it takes no more jobs: fenced, or broken. It never takes any again. */
+  /** Resolves with the reason when the pool takes no more jobs, because it is fenced or broken. This is final. */
   over: Promise<string>;
-  /** Lets running jobs finish for so long, tells them to stop, leaves them to the fence. True: none is left. */
+  /** Lets running jobs finish, aborts them after `graceMs`, then closes the fence. True if no job is left. */
   drain(graceMs: number): Promise<boolean>;
   abort(): void;
 };
 
-/** Long enough for jobs that listen to their signal, and for their rows to be given back. */
-const lastWordsMs = 5_000;
-/** Nothing has run for so long, so what was done is recorded, or will not be. */
+/** Long enough for aborted jobs to stop, and for their rows to be returned to the queue. */
+const abortGraceMs = 5_000;
+/** After this time without a running job, every result is recorded or never will be. */
 const quietMs = 1_500;
-/** The first question for jobs is answered within this, or the pool has not started. */
-const firstAnswerMs = 15_000;
+/** The first fetch of jobs must succeed within this, or the pool has not started. */
+const firstFetchMs = 15_000;
 /**
- * How many jobs a pool fetches ahead for each of its slots, and when it gives back those that it has not begun: another
- * worker may be idle. A delivery holds a slot of the whole installation, and may not wait behind busy ones.
+ * How many jobs a pool fetches ahead for each of its slots, and when it returns those that it has not started: another
+ * worker may be idle. A delivery holds a slot of the whole installation, and must not wait behind busy ones.
  */
 const prefetched: Partial<Record<PoolKind, { perSlot: number; ms: number }>> = {
   prompt: { perSlot: 2, ms: 5_000 },
   deliveries: { perSlot: 1, ms: 500 },
 };
 
-/** Starts to take jobs, under a new name, once the first beat has made it known. */
+/** Starts to take jobs under a new id, once the first heartbeat with that id is confirmed. */
 export async function startPool(options: PoolOptions): Promise<Pool> {
   const { kind, workerUrl, beating, log } = options;
   const id = `pool-${kind}-${randomBytes(9).toString("hex")}`;
   const heartbeat = await startHeartbeat({ id, kind, slots: options.concurrency }, workerUrl, beating, log);
   const connections = openConnections(id, options);
   try {
-    return await runPool(id, heartbeat, connections, options);
+    return await runPool({ id, heartbeat, connections, options });
   } catch (error) {
     heartbeat.fence.close();
     await heartbeat.stop();
-    await within(lastWordsMs, connections.end());
+    await within(abortGraceMs, connections.end());
     throw error;
   }
 }
 
-async function runPool(id: string, heartbeat: Heartbeat, connections: pg.Pool, options: PoolOptions): Promise<Pool> {
+type PoolParts = { id: string; heartbeat: Heartbeat; connections: pg.Pool; options: PoolOptions };
+
+async function runPool({ id, heartbeat, connections, options }: PoolParts): Promise<Pool> {
   const { fence } = heartbeat;
   const stopping = new AbortController();
-  const running = new Running();
+  const running = new RunningJobs();
+  const queue = await startQueue({ id, heartbeat, connections, options }, running, stopping.signal);
+  const close = async () => {
+    fence.close(); // a job that ignores the abort can record nothing from here on
+    await heartbeat.stop();
+    await within(abortGraceMs, connections.end());
+  };
+
+  return {
+    id,
+    fence,
+    over: Promise.race([queue.ended, queue.broken, whenFenced(fence)]),
+    async drain(graceMs) {
+      queue.stop().catch(() => {}); // it may be stopping already
+      // After a failed completion the queue counts its batches wrongly, and may never end.
+      const drained = Promise.race([queue.ended, running.quiet(quietMs)]);
+      let clean = await within(graceMs, drained);
+      if (!clean) {
+        stopping.abort(new Error("The worker is stopping."));
+        clean = await within(abortGraceMs, drained);
+      }
+      if (!clean) {
+        fence.close();
+        await within(abortGraceMs, Promise.resolve(queue.kill("The grace period of the worker has ended.")));
+      }
+      await close();
+      return clean;
+    },
+    abort() {
+      stopping.abort(new Error("The worker was aborted."));
+      queue.stop().catch(() => {});
+      close();
+    },
+  };
+}
+
+const whenFenced = (fence: Fence) =>
+  new Promise<string>((resolve) => {
+    if (fence.closed) resolve("fenced");
+    fence.signal.addEventListener("abort", () => resolve("fenced"), { once: true });
+  });
+
+/** Runs graphile-worker under the id of the pool. Resolves after its first fetch of jobs. */
+async function startQueue(
+  { id, heartbeat: { fence }, connections, options }: PoolParts,
+  running: RunningJobs,
+  stopping: AbortSignal,
+) {
   const events: WorkerEvents = new EventEmitter();
   const broken = new Promise<string>((resolve) => {
     events.once("pool:gracefulShutdown", ({ message }) => resolve(message));
   });
   let workers: WorkerPool | undefined;
   events.once("pool:create", ({ workerPool }) => {
-    // Locks are taken in this name. It must be known before the first job is, and to the trigger that guards deletions.
+    // Jobs are locked under this id. It must be set before the first job, and before the trigger that guards deletions.
     workerPool.id = id;
     workers = workerPool;
   });
   keepUntilReleased(events);
-  const answered = firstAnswer(events);
+  const firstFetch = watchFirstFetch(events);
   const ahead = prefetched[options.kind];
   const runner = await run({
     pgPool: connections,
-    taskList: running.watch(options.taskList(fence, AbortSignal.any([fence.signal, stopping.signal]))),
+    taskList: running.watch(options.taskList(fence, AbortSignal.any([fence.signal, stopping]))),
     concurrency: options.concurrency,
     pollInterval: options.pollIntervalMs,
     parsedCronItems: parseCronItems(options.cronItems),
     noHandleSignals: true,
-    logger: graphileLogger(options.log, answered.hear),
+    logger: graphileLogger(options.log, firstFetch.readLog),
     events,
     preset: {
       worker: {
-        // Batched also where there is little to batch: an unbatched completion that fails is a rejection nobody hears.
+        // Batched even where there is little to batch: an unbatched completion that fails is an unhandled rejection.
         completeJobBatchDelay: 0,
         failJobBatchDelay: 0,
         ...(ahead && { localQueue: { size: options.concurrency * ahead.perSlot, ttl: ahead.ms } }),
@@ -106,78 +156,41 @@ async function runPool(id: string, heartbeat: Heartbeat, connections: pg.Pool, o
     },
   });
   const ended = runner.promise.then(
-    () => "it ended",
-    () => "it ended",
+    () => "ended",
+    () => "ended",
   );
-  ended.then(answered.never);
-  if (!(await answered.within(firstAnswerMs))) {
-    await within(lastWordsMs, runner.stop());
-    throw new Error("The queue gave no answer when it was first asked for jobs.");
+  ended.then(firstFetch.fail);
+  if (!(await firstFetch.within(firstFetchMs))) {
+    await within(abortGraceMs, runner.stop());
+    throw new Error("The first fetch of jobs failed or timed out.");
   }
-  const fenced = new Promise<string>((resolve) => {
-    if (fence.closed) resolve("it is fenced");
-    fence.signal.addEventListener("abort", () => resolve("it is fenced"), { once: true });
-  });
-  const close = async () => {
-    fence.close(); // what runs in spite of all can record nothing from here on
-    await heartbeat.stop();
-    await within(lastWordsMs, connections.end());
-  };
-
-  return {
-    id,
-    fence,
-    over: Promise.race([ended, broken, fenced]),
-    async drain(graceMs) {
-      runner.stop().catch(() => {}); // it may have begun to stop by itself
-      // After a failed completion the queue counts its batches wrongly, and may never say that it has ended.
-      const drained = Promise.race([ended, running.quiet(quietMs)]);
-      let clean = await within(graceMs, drained);
-      if (!clean) {
-        stopping.abort(new Error("The worker is stopping."));
-        clean = await within(lastWordsMs, drained);
-      }
-      if (!clean) {
-        fence.close();
-        await within(lastWordsMs, Promise.resolve(workers?.forcefulShutdown("The worker waits no longer.")));
-      }
-      await close();
-      return clean;
-    },
-    abort() {
-      stopping.abort(new Error("The worker was aborted."));
-      runner.stop().catch(() => {});
-      close();
-    },
-  };
+  return { ended, broken, stop: () => runner.stop(), kill: (reason: string) => workers?.forcefulShutdown(reason) };
 }
 
 /**
- * The queue asks for the numbers of its tasks once, and keeps the answer, also when the question has failed: such a pool
- * would beat on and never take a job. So it counts as started when it was first answered; what fails before is told by an
- * event, or where jobs are fetched ahead by nothing but a line for the log.
+ * graphile-worker reads the ids of its tasks once and keeps the result, even a failed one: such a pool would send
+ * heartbeats and never take a job. So a pool counts as started after its first successful fetch. A failure before it is
+ * an event, or, where jobs are fetched ahead, only a log line.
  */
-function firstAnswer(events: WorkerEvents) {
+function watchFirstFetch(events: WorkerEvents) {
   const first = Promise.withResolvers<boolean>();
-  const never = () => first.resolve(false);
+  const fail = () => first.resolve(false);
   for (const event of ["localQueue:getJobs:complete", "worker:getJob:empty", "job:start"] as const)
     events.once(event, () => first.resolve(true));
-  events.once("worker:getJob:error", never);
+  events.once("worker:getJob:error", fail);
   return {
-    never,
-    /** A line that the queue has for its log. */
-    hear(line: string) {
-      if (line.startsWith("Error occurred fetching jobs")) never();
+    fail,
+    readLog(line: string) {
+      if (line.startsWith("Error occurred fetching jobs")) fail();
     },
-    /** Whether it was answered in time. */
     async within(ms: number) {
       return (await within(ms, first.promise)) && (await first.promise);
     },
   };
 }
 
-/** How many jobs run in a pool at this moment. */
-class Running {
+/** Counts the jobs that run in a pool. */
+class RunningJobs {
   #count = 0;
 
   watch(tasks: TaskList): TaskList {
@@ -185,7 +198,7 @@ class Running {
     return Object.fromEntries(watched);
   }
 
-  /** Resolves when nothing has run for so long. */
+  /** Resolves when no job has run for `ms`. */
   async quiet(ms: number) {
     const step = 50;
     for (let quietMs = 0; quietMs < ms; quietMs = this.#count === 0 ? quietMs + step : 0) await sleep(step);
@@ -204,13 +217,13 @@ class Running {
 }
 
 /**
- * When it ends, the local queue gives prefetched jobs back as background work, which it refuses to itself unless some
- * is under way: then they go unwatched, and a connection lost in that moment is a rejection that ends the process.
+ * When it ends, the local queue returns prefetched jobs as background work. It does not track that work unless some is
+ * under way already: then a connection lost at that moment is a rejection that ends the process.
  */
 function keepUntilReleased(events: WorkerEvents) {
   const held = Promise.withResolvers<void>();
   events.once("localQueue:init", ({ localQueue }) => {
-    // Private in the types, and the only way to be counted.
+    // Private in the types, and the only way to be tracked.
     (localQueue as unknown as { background(work: Promise<void>): void }).background(held.promise);
   });
   events.on("localQueue:setMode", ({ newMode }) => {
@@ -218,7 +231,7 @@ function keepUntilReleased(events: WorkerEvents) {
   });
 }
 
-/** Whether the work was done in time. It is not interrupted, and its failure is its own. */
+/** Returns whether the work settled in time. It does not interrupt the work, and ignores its failure. */
 async function within(ms: number, work: Promise<unknown>): Promise<boolean> {
   const timer = new AbortController();
   const done = work.then(
@@ -229,57 +242,30 @@ async function within(ms: number, work: Promise<unknown>): Promise<boolean> {
   return await Promise.race([done, late]).finally(() => timer.abort());
 }
 
-/** Connections that carry the pool's name: the database asks for it when a job is removed. */
+/** Connections that carry the pool's id: the database checks it when a job is removed. */
 function openConnections(id: string, { workerUrl, kind, concurrency, log }: PoolOptions): pg.Pool {
-  const connections = new pg.Pool({
-    connectionString: workerUrl,
-    application_name: `patchbay-${kind}`,
-    max: kind in prefetched ? 8 : concurrency + 3,
-    connectionTimeoutMillis: 10_000,
-    statement_timeout: 30_000,
-    query_timeout: 32_000, // ours: a server that has stopped ends no statement
-    keepAlive: true,
-    onConnect: async (client) => {
-      await client.query("select set_config('patchbay.pool', $1, false)", [id]);
+  const max = kind in prefetched ? 8 : concurrency + 3;
+  const connections = openQueueConnections(
+    { workerUrl, name: `patchbay-${kind}`, max, statementMs: 30_000, queryMs: 32_000 },
+    {
+      keepAlive: true,
+      onConnect: async (client) => {
+        await client.query("select set_config('patchbay.pool', $1, false)", [id]);
+      },
     },
-  });
-  onConnectionLoss(connections, (reason) => log.warn({ reason, pool: id }, "a connection of the queue was lost"));
+  );
+  onConnectionLoss(connections, (reason) => log.warn({ reason, pool: id }, "queue connection lost"));
   return connections;
-}
-
-/** A lost connection is replaced when it is next wanted; unheard, it would end the process. Of the error, the words. */
-export function onConnectionLoss(connections: pg.Pool, tell: (reason: string) => void) {
-  connections.on("connect", (client) => {
-    client.on("error", ({ message }) => tell(message));
-    endWhenSilent(client, tell);
-  });
-  connections.on("error", () => {}); // an idle one: the same error once more
-}
-
-/** A query that missed its deadline (`query_timeout`) is still under way: its connection is closed, and never used again. */
-function endWhenSilent(client: pg.PoolClient, tell: (reason: string) => void) {
-  const query = client.query.bind(client) as (...given: unknown[]) => unknown;
-  const watched = (...given: unknown[]) => {
-    const sent = query(...given);
-    if (!(sent instanceof Promise)) return sent;
-    sent.catch(({ message }: Error) => {
-      if (message !== "Query read timeout") return;
-      tell(message);
-      (client as unknown as pg.Client).end().catch(() => {}); // gone already
-    });
-    return sent;
-  };
-  client.query = watched as typeof client.query; // it takes and gives what the original does
 }
 
 const levels = { error: "error", warning: "warn", info: "debug", debug: "trace" } as const;
 
-/** The queue's own words. What it says of each job, and of the number of connections, is said better elsewhere. */
-function graphileLogger(log: Logger, hear: (line: string) => void): GraphileLogger {
+/** graphile-worker's own log lines. Those about each job and about the number of connections are logged elsewhere. */
+function graphileLogger(log: Logger, readLog: (line: string) => void): GraphileLogger {
   return new GraphileLogger(({ label, workerId, taskIdentifier, jobId }) => (level, message, meta) => {
-    hear(message);
-    const known = meta && ("failure" in meta || "max" in meta);
-    const told = { label, worker: workerId, task: taskIdentifier, job_id: jobId };
-    log[known ? "debug" : levels[level]](told, message);
+    readLog(message);
+    const isRepeated = meta && ("failure" in meta || "max" in meta);
+    const fields = { label, worker: workerId, task: taskIdentifier, job_id: jobId };
+    log[isRepeated ? "debug" : levels[level]](fields, message);
   });
 }

@@ -1,6 +1,5 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import type { CronItem, TaskList } from "graphile-worker";
-import pg from "pg";
+import type pg from "pg";
 import type { Logger } from "pino";
 import type { Database } from "../../db/client.ts";
 import { type JobName, jobs, type PoolKind, poolKinds } from "../../db/queue.ts";
@@ -8,11 +7,13 @@ import type { Providers } from "../../routers/ports/index.ts";
 import type { Fence } from "./fence.ts";
 import { type Beating, beatingDefaults } from "./heartbeat.ts";
 import { type PeriodicLoop, periodOf } from "./loops.ts";
+import { onConnectionLoss, openQueueConnections } from "./pool-connections.ts";
+import { supervisePools } from "./pool-supervisor.ts";
 import { rescueEveryMs, rescueTimer } from "./rescue.ts";
 import { openShares, type Shares } from "./shares.ts";
 import { type Tasks, toWorkerTask } from "./task.ts";
 import { startTimers, type Timer } from "./timers.ts";
-import { onConnectionLoss, type Pool, type PoolOptions, startPool } from "./worker-pool.ts";
+import type { PoolOptions } from "./worker-pool.ts";
 
 export type WorkerOptions = {
   workerUrl: string;
@@ -20,9 +21,9 @@ export type WorkerOptions = {
   providers: Providers;
   log: Logger;
   tasks: Partial<Tasks>;
-  /** Lines of five fields (UTC) and the name of a job of the house. Minutes without a worker are not made up for. */
+  /** Lines of five fields (UTC) and the name of a system job. Minutes without a worker are not caught up. */
   crontab?: string;
-  /** Jobs at once. */
+  /** How many jobs run concurrently. */
   concurrency?: Partial<Record<PoolKind, number>>;
   heartbeat?: Beating;
   rescueEveryMs?: number;
@@ -30,128 +31,87 @@ export type WorkerOptions = {
   /** How long running jobs may go on when the worker stops. */
   graceMs?: number;
   timers?: readonly Timer[];
-  /** Called with the name of a job of the crontab, or of a timer, whenever it has succeeded. */
+  /** Called after each success of a crontab job or a timer, with its name. */
   onSuccess?: (name: string) => void;
-  /** Clients whose work waits. */
+  /** Suspended clients: their jobs wait. */
   isSuspended?: (clientId: string) => boolean;
 };
 
 export type Workers = {
-  /** Lets running jobs finish, within bounds; whatever is left is given back to the queue. */
+  /** Lets running jobs finish within the grace period, and returns the rest to the queue. */
   stop(): Promise<void>;
-  /** Waits for nothing. */
+  /** Stops without waiting for running jobs. */
   abort(): void;
-  /** The names in which jobs are locked at present. */
+  /** The ids under which jobs are locked at present. */
   readonly pools: string[];
 };
 
-/** What is queued begins at once, for it is told; this is how late at most begins what was queued for later. */
+/** Queued jobs start immediately, by notification. This is the maximum delay of jobs that were queued for later. */
 const pollEveryMs = { prompt: 250, deliveries: 250, slow: 2_000 };
-const slotsUnlessGiven = { prompt: 50, deliveries: 50, slow: 4 };
+const defaultSlots = { prompt: 50, deliveries: 50, slow: 4 };
 
-/** Runs the jobs, in a pool for each kind, so that no kind takes the slots of another. A pool that is fenced or breaks is replaced. */
+/** Runs the jobs in one pool for each kind, so that no kind takes the slots of another. */
 export async function startWorkers(options: WorkerOptions): Promise<Workers> {
-  const { db, providers, log, tasks, heartbeat: beating = beatingDefaults, graceMs = 25_000 } = options;
-  const pools = poolsOf(options);
+  const { db, providers, log, heartbeat: beating = beatingDefaults, graceMs = 25_000 } = options;
   const connections = openConnections(options);
-  const stopped = Promise.withResolvers<void>();
-  let stopping = false;
-  const current = new Map<string, Pool>();
-  const leaving = new Set<Promise<void>>();
-
-  const open = async (pool: PoolOptions) => {
-    const started = await startPool(pool);
-    current.set(pool.kind, started);
-    log.info({ pool: started.id }, "pool started");
+  const retire = async (poolId: string) => {
+    await connections.query("select graphile_worker.patchbay_retire($1::text[])", [[poolId]]);
   };
-  /** Ends a pool. Its locks are given back at once only when nothing of it runs any more; else the rescue does it. */
-  const leave = (pool: Pool) => {
-    const left = pool.drain(graceMs).then(async (clean) => {
-      if (clean) await connections.query("select graphile_worker.patchbay_retire($1::text[])", [[pool.id]]);
-      else log.error({ pool: pool.id }, "jobs did not end in time: they are left to another worker");
-    });
-    const quiet = left
-      .catch((err) => log.warn({ err, pool: pool.id }, "pool not retired"))
-      .finally(() => leaving.delete(quiet));
-    leaving.add(quiet);
-  };
-  const keep = async (pool: PoolOptions) => {
-    while (!stopping) {
-      const held = current.get(pool.kind)!;
-      const why = await Promise.race([held.over, stopped.promise]);
-      if (stopping) return;
-      log.error({ pool: held.id, why }, "pool replaced");
-      leave(held);
-      for (let waitMs = 200; !stopping; waitMs = Math.min(waitMs * 2, 10_000)) {
-        const failure = await open(pool).catch((err: unknown) => err);
-        if (failure === undefined) break;
-        log.error({ err: failure }, "pool not started");
-        await Promise.race([sleep(waitMs), stopped.promise]);
-      }
-    }
-  };
-
-  try {
-    for (const pool of pools) await open(pool);
-  } catch (error) {
-    for (const pool of current.values()) pool.abort();
+  const pools = await supervisePools(poolsOf(options, beating), { log, graceMs, retire }).catch(async (error) => {
     await connections.end();
     throw error;
-  }
-  const kept = pools.map(keep);
-  const rescue = rescueTimer({
-    connections,
-    deadAfterMs: beating.deadAfterMs,
-    everyMs: options.rescueEveryMs ?? rescueEveryMs,
   });
+  const everyMs = options.rescueEveryMs ?? rescueEveryMs;
+  const rescue = rescueTimer({ connections, deadAfterMs: beating.deadAfterMs, everyMs });
   const timers = startTimers([rescue, ...(options.timers ?? [])], {
-    ...{ db, providers, log },
-    ...(options.onSuccess ? { onSuccess: options.onSuccess } : {}),
+    ...{ db, providers, log, onSuccess: options.onSuccess },
   });
 
-  const halt = async (end: (pool: Pool) => void) => {
-    if (stopping) return;
-    stopping = true;
-    stopped.resolve();
-    await Promise.all([...kept, timers.stop()]);
-    for (const pool of current.values()) end(pool);
-    while (leaving.size > 0) await Promise.all(leaving);
+  let isStopping = false;
+  const end = async (how: "drain" | "abort") => {
+    if (isStopping) return;
+    isStopping = true;
+    pools.stopReplacing();
+    await Promise.all([pools.replaced(), timers.stop()]);
+    await pools.end(how);
     await connections.end();
   };
   return {
-    stop: () => halt(leave),
+    stop: () => end("drain"),
     abort: () => {
-      halt((pool) => pool.abort()).catch((err) => log.warn({ err }, "worker aborted"));
+      end("abort").catch((err) => log.warn({ err }, "worker abort failed"));
     },
     get pools() {
-      return [...current.values()].map(({ id }) => id);
+      return pools.ids();
     },
   };
+}
 
-  function poolsOf({ workerUrl, concurrency, pollIntervalMs }: WorkerOptions): PoolOptions[] {
-    const slots = { ...slotsUnlessGiven, ...concurrency };
-    const served = poolKinds.filter((kind) => namesOf(tasks, kind).length > 0);
-    return served.map((kind) => ({
-      ...{ kind, workerUrl, beating, log, concurrency: slots[kind] },
-      pollIntervalMs: pollIntervalMs ?? pollEveryMs[kind],
-      cronItems: kind === served.at(-1) ? cronItems(options.crontab ?? "") : [],
-      taskList: (fence, signal) => taskList(kind, fence, signal, openShares(slots[kind])),
-    }));
-  }
+function poolsOf(options: WorkerOptions, beating: Beating): PoolOptions[] {
+  const { workerUrl, concurrency, pollIntervalMs, log, tasks } = options;
+  const slots = { ...defaultSlots, ...concurrency };
+  const served = poolKinds.filter((kind) => namesOf(tasks, kind).length > 0);
+  return served.map((kind) => ({
+    ...{ kind, workerUrl, beating, log, concurrency: slots[kind] },
+    pollIntervalMs: pollIntervalMs ?? pollEveryMs[kind],
+    cronItems: kind === served.at(-1) ? cronItems(options.crontab ?? "") : [],
+    taskList: (fence, signal) => taskList(options, kind, { fence, signal, shares: openShares(slots[kind]) }),
+  }));
+}
 
-  function taskList(kind: PoolKind, fence: Fence, signal: AbortSignal, shares: Shares): TaskList {
-    const list: TaskList = {};
-    const { isSuspended, onSuccess } = options;
-    const ofCrontab = new Set(cronItems(options.crontab ?? "").map(({ task }) => task));
-    const onDone = (name: JobName) => (ofCrontab.has(name) ? onSuccess?.(name) : undefined);
-    const add = <N extends JobName>(name: N) => {
-      const task: Tasks[N] | undefined = tasks[name];
-      if (task)
-        list[name] = toWorkerTask(name, task, { db, providers, log, fence, signal, isSuspended, shares, onDone });
-    };
-    for (const name of namesOf(tasks, kind)) add(name);
-    return list;
-  }
+type PoolDeps = { fence: Fence; signal: AbortSignal; shares: Shares };
+
+function taskList(options: WorkerOptions, kind: PoolKind, pool: PoolDeps): TaskList {
+  const list: TaskList = {};
+  const { db, providers, log, tasks, isSuspended, onSuccess } = options;
+  const scheduled = new Set(cronItems(options.crontab ?? "").map(({ task }) => task));
+  const onDone = (name: JobName) => (scheduled.has(name) ? onSuccess?.(name) : undefined);
+  const add = <N extends JobName>(name: N) => {
+    const task: Tasks[N] | undefined = tasks[name];
+    if (task) list[name] = toWorkerTask(name, task, { db, providers, log, isSuspended, onDone, ...pool });
+  };
+  for (const name of namesOf(tasks, kind)) add(name);
+  return list;
 }
 
 function namesOf(tasks: Partial<Tasks>, kind: PoolKind): JobName[] {
@@ -162,30 +122,27 @@ function namesOf(tasks: Partial<Tasks>, kind: PoolKind): JobName[] {
 export const loopsOf = (crontab: string): PeriodicLoop[] =>
   cronItems(crontab).map(({ task, match }) => ({ name: task, periodSeconds: periodOf(String(match)) }));
 
-/** At most one of a kind waits, and none disturbs one that runs. The queue's own reader knows no names with dots. */
+/**
+ * At most one job of a name waits, and it does not affect one that runs. graphile-worker's own crontab parser does not
+ * accept names with dots.
+ */
 function cronItems(crontab: string): CronItem[] {
   const lines = crontab.split("\n").map((line) => line.trim());
   return lines
     .filter((line) => line !== "" && !line.startsWith("#"))
     .map((line) => {
       const [, match = "", task = ""] = /^((?:\S+\s+){4}\S+)\s+(\S+)$/.exec(line) ?? [];
-      if (!isHouseJob(task)) throw new Error(`This line of the crontab names no job of the house: ${line}`);
+      if (!isSystemJob(task)) throw new Error(`This crontab line names no system job: ${line}`);
       return { task, match, options: { maxAttempts: 10, jobKey: `${task}:cron`, jobKeyMode: "replace" } };
     });
 }
 
-const isHouseJob = (name: string) => Object.hasOwn(jobs, name) && jobs[name as JobName].access === "system";
+const isSystemJob = (name: string) => Object.hasOwn(jobs, name) && jobs[name as JobName].access === "system";
 
-/** For rescue and retirement. They carry no pool's name: they remove nothing. */
+/** For rescue and retirement. They carry no pool id, so they cannot remove jobs. */
 function openConnections({ workerUrl, log }: WorkerOptions): pg.Pool {
-  const connections = new pg.Pool({
-    connectionString: workerUrl,
-    application_name: "patchbay-rescue",
-    max: 1,
-    connectionTimeoutMillis: 10_000,
-    statement_timeout: 20_000,
-    query_timeout: 25_000,
-  });
-  onConnectionLoss(connections, (reason) => log.warn({ reason }, "the rescue's connection was lost"));
+  const limits = { max: 1, statementMs: 20_000, queryMs: 25_000 };
+  const connections = openQueueConnections({ workerUrl, name: "patchbay-rescue", ...limits });
+  onConnectionLoss(connections, (reason) => log.warn({ reason }, "rescue connection lost"));
   return connections;
 }

@@ -29,7 +29,9 @@ export const apiKeys = router({
       const { provider, secret } = input;
       if (!provider || !secret) return ctx.queryProvider(prepareApiKey(input, ctx.principal, ctx.hashKey));
       requireScope(ctx.principal.scopes, "credentials:write");
-      return ctx.queryProvider(saveCredential({ provider, secret }, lazyCipher(ctx.providers, ctx.principal), ctx.providers));
+      return ctx.queryProvider(
+        saveCredential({ provider, secret }, lazyCipher(ctx.providers, ctx.principal), ctx.providers),
+      );
     }),
 
   list: query

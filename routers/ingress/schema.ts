@@ -48,12 +48,10 @@ const message = {
   id: Id("ingress", examples.ingress),
   provider: Provider,
   account: z.string().meta({ examples: ["pacc_platform"] }),
-  key: z
-    .string()
-    .meta({
-      description: "The key that identifies repeated deliveries of the same message.",
-      examples: ["evt_1PqX2k"],
-    }),
+  key: z.string().meta({
+    description: "The key that identifies repeated deliveries of the same message.",
+    examples: ["evt_1PqX2k"],
+  }),
   eventType: EventType,
   status: Status,
   stale: z.boolean().meta({

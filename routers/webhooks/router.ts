@@ -125,7 +125,9 @@ export const webhooks = router({
     .output(EndpointTestResult)
     .mutation(({ ctx, input }) => {
       const { cipher, principal, providers } = ctx;
-      return ctx.queryProvider(testEndpoint(input, { clientId: principal.clientId, cipher, sender: providers.webhooks }));
+      return ctx.queryProvider(
+        testEndpoint(input, { clientId: principal.clientId, cipher, sender: providers.webhooks }),
+      );
     }),
 
   replay: command

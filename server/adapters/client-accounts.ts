@@ -6,12 +6,12 @@ import type { Vault } from "../../routers/ports/vault.ts";
 import { publicKeyFrom, type TelnyxKey } from "./telnyx-webhook.ts";
 import type { WebhookSecret } from "./ultravox/webhook.ts";
 
-const remembered = 10_000;
+const maxRemembered = 10_000;
 
 /**
- * Accounts at the voice provider and at carriers that are clients' own: keys, and what their webhooks sign with. They are read
- * whenever they are needed, in one statement, so that a changed key holds everywhere at once; only whose an account is
- * is remembered, which never changes.
+ * Clients' own accounts at the voice provider and at carriers: API keys, and the keys of their webhooks. They are read in
+ * one statement whenever they are needed, so that a changed key takes effect immediately everywhere. Only the owner of an
+ * account is remembered, because it never changes.
  */
 export function ownAccounts({ db, vault }: { db: Database; vault: Vault }) {
   const owners = new Map<string, string>();
@@ -28,7 +28,7 @@ export function ownAccounts({ db, vault }: { db: Database; vault: Vault }) {
       { mode: "read" },
     );
     if (!row) return null;
-    if (owners.size >= remembered) owners.delete(owners.keys().next().value!);
+    if (owners.size >= maxRemembered) owners.delete(owners.keys().next().value!);
     owners.set(accountId, row.clientId);
     return row.clientId;
   }
@@ -39,8 +39,8 @@ export function ownAccounts({ db, vault }: { db: Database; vault: Vault }) {
     const row = await db.readOne({ clientId }, column === "api_key" ? hotKey : hotSecret, [accountId]);
     const sealed = row?.[column];
     if (!(sealed instanceof Buffer)) return null;
-    const ring = await vault.keys(clientId, column === "api_key" ? "provider_credential" : "webhook_secret");
-    return ring.open(sealed, accountId).toString();
+    const cipher = await vault.keys(clientId, column === "api_key" ? "provider_credential" : "webhook_secret");
+    return cipher.open(sealed, accountId).toString();
   }
 
   return {
@@ -48,21 +48,21 @@ export function ownAccounts({ db, vault }: { db: Database; vault: Vault }) {
     async apiKeyOf(accountId: string): Promise<string> {
       const key = await open(accountId, "api_key");
       if (key !== null) return key;
-      throw new ProviderError("refused", "The Ultravox account that this was made in is connected no more");
+      throw new ProviderError("refused", "The Ultravox account of this resource is no longer connected");
     },
 
-    /** Empty when there is no such account, or it has no webhook. */
+    /** Empty when there is no such account, or the account has no webhook. */
     async webhookSecretsOf(accountId: string): Promise<WebhookSecret[]> {
       const secret = await open(accountId, "webhook_secret");
       return secret === null ? [] : [{ accountId, secretId: `${accountId}#1`, secret }];
     },
 
-    /** The key that a client's own Telnyx account signs with; empty when there is none, or it is no key. */
+    /** The public key of a client's own Telnyx account. Empty when there is none, or it is invalid. */
     async telnyxKeysOf(clientId: string): Promise<TelnyxKey[]> {
       const row = await db.readOne({ clientId }, hotCredential, ["telnyx"]);
       if (typeof row?.id !== "string" || !(row.sealed instanceof Buffer)) return [];
-      const ring = await vault.keys(clientId, "provider_credential");
-      const fields = JSON.parse(ring.open(row.sealed, row.id).toString()) as { publicKey?: string };
+      const cipher = await vault.keys(clientId, "provider_credential");
+      const fields = JSON.parse(cipher.open(row.sealed, row.id).toString()) as { publicKey?: string };
       const publicKey = publicKeyFrom(fields.publicKey ?? "");
       return publicKey ? [{ accountId: row.id, keyId: `${row.id}#1`, publicKey }] : [];
     },

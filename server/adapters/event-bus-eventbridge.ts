@@ -7,27 +7,27 @@ import {
 } from "@aws-sdk/client-eventbridge";
 import type { BusEntry, BusVerdict, EventBus } from "../../routers/ports/event-bus.ts";
 import type { Deadline } from "../../routers/ports/provider-error.ts";
-import { before } from "./http/client.ts";
+import { before } from "./http/abort.ts";
 
 export type EventBridgeOptions = {
   /** Its name or its ARN. */
   name: string;
   region: string;
   source: string;
-  /** Of a stand-in. */
+  /** For tests and simulators. */
   endpoint?: string;
-  /** Before the second attempt, and at most before any other. */
+  /** `first`: before the second attempt; it doubles up to `most`. */
   backoffMs?: { first: number; most: number };
-  /** For how long the answer to a call is waited for. */
+  /** Timeout of one call. */
   requestTimeoutMs?: number;
 };
 
 const entriesPerCall = 10;
-/** Of one entry, and of all entries of a call together: less than 256 KB (docs.aws.amazon.com/eventbridge, "PutEvents entry size"). */
+/** Of one entry, and of all entries of a call: less than 256 KB (docs.aws.amazon.com/eventbridge, "PutEvents entry size"). */
 const bytesPerCall = 256 * 1024 - 1;
 const timeBytes = 14;
 
-/** The bus says no to this entry, and always will. */
+/** The bus refuses this entry now and always. */
 const refusals = new Set([
   "InvalidArgument",
   "MalformedDetail",
@@ -35,7 +35,7 @@ const refusals = new Set([
   "NotAuthorizedForDetailTypeException",
   "ValidationException",
 ]);
-/** Nothing will be accepted before somebody puts it right: asking again at once is no use. */
+/** The bus accepts nothing before an operator corrects this: an immediate retry is useless. */
 const misconfigurations = new Set([
   "AccessDeniedException",
   "ResourceNotFoundException",
@@ -47,9 +47,9 @@ const misconfigurations = new Set([
   "CredentialsProviderError",
 ]);
 
-type Pending = { place: number; entry: PutEventsRequestEntry; bytes: number };
+type Pending = { index: number; entry: PutEventsRequestEntry; bytes: number };
 
-/** Events to a bus of Amazon EventBridge: ten a call, within its sizes, and of those only the failed ones once more. */
+/** Sends events to an EventBridge bus: ten per call, within its size limits. Only failed entries are retried. */
 export function eventBridge({
   name,
   region,
@@ -61,26 +61,29 @@ export function eventBridge({
   const { first, most } = backoffMs ?? { first: 100, most: 2_000 };
   const client = new EventBridgeClient({
     region,
-    maxAttempts: 1, // the attempts are made here, since those of the client would send again what was accepted
+    maxAttempts: 1, // retried here: the SDK's retry would send accepted entries again
     requestHandler: { connectionTimeout: 1_000, requestTimeout, throwOnRequestTimeout: true },
     ...(endpoint ? { endpoint } : {}),
   });
 
-  /** One call. What it says of each, in order. */
+  /** One call. Returns a verdict for each entry, in order. */
   async function put(batch: readonly Pending[], { signal }: Deadline): Promise<BusVerdict[]> {
     try {
       const input = { Entries: batch.map(({ entry }) => entry) };
-      const asked = client.send(new PutEventsCommand(input), { abortSignal: signal });
-      const { Entries = [] } = await before(signal, asked);
-      return batch.map((_, place) => {
-        const { EventId, ErrorCode, ErrorMessage } = Entries[place] ?? {};
+      const sending = client.send(new PutEventsCommand(input), { abortSignal: signal });
+      const { Entries = [] } = await before(signal, sending);
+      return batch.map((_, index) => {
+        const { EventId, ErrorCode, ErrorMessage } = Entries[index] ?? {};
         if (EventId && !ErrorCode) return { is: "accepted" };
-        return verdictOf(ErrorCode ?? "NoAnswer", ErrorMessage ?? "The bus said nothing of this entry.");
+        return verdictOf(ErrorCode ?? "NoResult", ErrorMessage ?? "The response has no result for this entry.");
       });
     } catch (error) {
       const { name, message } = error instanceof Error ? error : new Error(String(error));
-      const verdict = verdictOf(name, error instanceof EventBridgeServiceException ? message : "It cannot be reached.");
-      // One that is not right has had all of them refused, and it is not said which.
+      const verdict = verdictOf(
+        name,
+        error instanceof EventBridgeServiceException ? message : "The bus is unreachable.",
+      );
+      // One invalid entry fails the whole call, and the error does not name it.
       if (verdict.is === "refused" && batch.length > 1) return (await each(batch, { signal })).flat();
       return batch.map(() => verdict);
     }
@@ -94,23 +97,23 @@ export function eventBridge({
 
   async function publish(entries: readonly BusEntry[], deadline: Deadline): Promise<BusVerdict[]> {
     const verdicts = entries.map(
-      (): BusVerdict => ({ is: "failed", why: "There was no time left.", isLasting: false }),
+      (): BusVerdict => ({ is: "failed", why: "The deadline has passed.", isLasting: false }),
     );
-    let pending = entries.map((entry, place): Pending => ({ place, ...written(entry) }));
+    let pending = entries.map((entry, index): Pending => ({ index, ...toRequestEntry(entry) }));
     for (let waitMs = first; !deadline.signal.aborted; waitMs = Math.min(waitMs * 2, most)) {
       for (const batch of batchesOf(pending)) {
         if (deadline.signal.aborted) break;
-        const said = await put(batch, deadline);
-        for (const [index, { place }] of batch.entries()) verdicts[place] = said[index]!;
+        const results = await put(batch, deadline);
+        for (const [n, { index }] of batch.entries()) verdicts[index] = results[n]!;
       }
-      pending = pending.filter(({ place }) => isWorthAnother(verdicts[place]!));
+      pending = pending.filter(({ index }) => mayRetry(verdicts[index]!));
       if (pending.length === 0) break;
       await sleep(waitMs * Math.random(), undefined, { signal: deadline.signal }).catch(() => {});
     }
     return verdicts;
   }
 
-  function written({ type, at, detail, thin }: BusEntry): Omit<Pending, "place"> {
+  function toRequestEntry({ type, at, detail, thin }: BusEntry): Omit<Pending, "index"> {
     const full = { Source: source, DetailType: type, Detail: detail, Time: at, EventBusName: name };
     if (bytesOf(full) <= bytesPerCall) return { entry: full, bytes: bytesOf(full) };
     const entry = { ...full, Detail: thin() };
@@ -120,7 +123,7 @@ export function eventBridge({
   return { name, publish, close: () => client.destroy() };
 }
 
-/** As the documentation counts: the time, and the texts in UTF-8. */
+/** As AWS counts: the time, and the UTF-8 texts. */
 const bytesOf = ({ Source = "", DetailType = "", Detail = "" }: PutEventsRequestEntry) =>
   timeBytes + Buffer.byteLength(Source) + Buffer.byteLength(DetailType) + Buffer.byteLength(Detail);
 
@@ -142,4 +145,4 @@ function verdictOf(code: string, message: string): BusVerdict {
   return { is: "failed", why, isLasting: misconfigurations.has(code) };
 }
 
-const isWorthAnother = (verdict: BusVerdict) => verdict.is === "failed" && !verdict.isLasting;
+const mayRetry = (verdict: BusVerdict) => verdict.is === "failed" && !verdict.isLasting;

@@ -2,16 +2,16 @@ import { createHmac, timingSafeEqual } from "node:crypto";
 import { z } from "zod";
 import { storable } from "../../db/text.ts";
 import type { Stripe } from "../../routers/ports/stripe.ts";
-import { parsed } from "./ultravox/http-client.ts";
+import { parsedOrUndefined } from "./shared/json.ts";
 
 export type StripeVerdict =
   | { verdict: "valid"; secretId: string; timestampSeconds: number }
   | { verdict: "stale" | "forged"; reason: string };
 
 /**
- * Checks `Stripe-Signature`: `t=<unix seconds>,v1=<hex>`, an HMAC-SHA256 of `t.body` under the whole text of the secret;
- * several `v1` while a secret is being replaced (docs.stripe.com/webhooks). The library of Stripe takes timestamps of the
- * future, so it is done here. Every secret is compared with every signature: the time taken does not tell which matched.
+ * Checks `Stripe-Signature`: `t=<unix seconds>,v1=<hex>`, an HMAC-SHA256 of `t.body` with the whole text of the secret;
+ * several `v1` while a secret is being replaced (docs.stripe.com/webhooks). Stripe's own library accepts timestamps in the
+ * future, so it is not used. Every secret is compared with every signature: the time taken does not show which matched.
  */
 export function verifyStripeSignature(input: {
   rawBody: Buffer;
@@ -35,7 +35,7 @@ export function verifyStripeSignature(input: {
     signatures.map((hex) => Buffer.from(hex, "hex")),
     secrets,
   );
-  if (!secretId) return { verdict: "forged", reason: "No signature matches a secret of ours." };
+  if (!secretId) return { verdict: "forged", reason: "No signature matches a configured secret." };
   const timestampSeconds = Number(timestamp);
   if (Math.abs(now.getTime() / 1000 - timestampSeconds) > toleranceSeconds) {
     return { verdict: "stale", reason: `Signed more than ${toleranceSeconds} seconds away from now.` };
@@ -60,10 +60,10 @@ const Event = z.object({
   livemode: z.boolean().nullish(),
 });
 
-/** An event's envelope alone, of every API version. What is in it depends on the version of the endpoint. */
+/** Reads the envelope of an event, in every API version. Its content depends on the version of the endpoint. */
 export const stripe: Stripe = {
   readEvent(rawBody) {
-    const { id, type, api_version, livemode } = Event.parse(parsed(rawBody));
+    const { id, type, api_version, livemode } = Event.parse(parsedOrUndefined(rawBody));
     return { id, type, apiVersion: api_version ?? null, livemode: livemode ?? false };
   },
 };

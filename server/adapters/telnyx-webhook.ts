@@ -3,28 +3,28 @@ import { z } from "zod";
 import { idPattern } from "../../db/ids.ts";
 import { isStorable, storable } from "../../db/text.ts";
 import type { CarrierEvent, LegCause, LegReport, Telnyx } from "../../routers/ports/carriers.ts";
+import { parsedOrUndefined } from "./shared/json.ts";
 import { translated } from "./shared/unknown-words.ts";
-import { parsed } from "./ultravox/http-client.ts";
-import { instant } from "./ultravox/schema.ts";
+import { instant } from "./ultravox/values.ts";
 
-/** Whose key it is: `pacc_…`, the carrier of an account at the voice provider, or `cred_…`, a client's own credential. */
+/** `accountId`: `pacc_…`, the carrier of an account at the voice provider, or `cred_…`, a client's own credential. */
 export type TelnyxKey = { accountId: string; keyId: string; publicKey: KeyObject };
 
 export type TelnyxVerdict =
   | { verdict: "valid"; accountId: string; keyId: string; timestampSeconds: number }
   | { verdict: "stale" | "forged"; reason: string };
 
-/** What stands before the 32 bytes of an Ed25519 public key in SPKI (RFC 8410). */
+/** The SPKI prefix of the 32 bytes of an Ed25519 public key (RFC 8410). */
 const spki = Buffer.from("302a300506032b6570032100", "hex");
 
-/** A public key as Telnyx' portal shows it: 32 bytes in base64. null when it is none. */
+/** Reads a public key as the Telnyx portal shows it: 32 bytes in base64. Returns null if it is invalid. */
 export function publicKeyFrom(base64: string): KeyObject | null {
   const raw = Buffer.from(base64.trim(), "base64");
   if (raw.length !== 32) return null;
   return createPublicKey({ key: Buffer.concat([spki, raw]), format: "der", type: "spki" });
 }
 
-/** Checks `Telnyx-Signature-Ed25519`: base64, over the timestamp's text, a bar and the body's bytes. */
+/** Checks `Telnyx-Signature-Ed25519`: base64, over the timestamp header, a `|` and the body. */
 export function verifyTelnyxSignature(input: {
   rawBody: Buffer;
   timestampHeader: string | undefined;
@@ -41,7 +41,7 @@ export function verifyTelnyxSignature(input: {
   if (signature.length !== 64) return { verdict: "forged", reason: "The header Telnyx-Signature-Ed25519 is missing." };
   const signed = Buffer.concat([Buffer.from(`${timestampHeader}|`), rawBody]);
   const signer = keys.find(({ publicKey }) => verify(null, signed, publicKey, signature));
-  if (!signer) return { verdict: "forged", reason: "The signature matches no public key that we know." };
+  if (!signer) return { verdict: "forged", reason: "The signature matches no known public key." };
   const timestampSeconds = Number(timestampHeader);
   if (Math.abs(now.getTime() / 1000 - timestampSeconds) > toleranceSeconds) {
     return { verdict: "stale", reason: `Signed more than ${toleranceSeconds} seconds away from now.` };
@@ -50,26 +50,28 @@ export function verifyTelnyxSignature(input: {
 }
 
 /**
- * Both forms: Call Control (JSON, an envelope with an id) and TeXML (a form, or the same as JSON; the leg's id and a
- * number in order make it one).
+ * Reads both formats: Call Control (JSON, an envelope with an id) and TeXML (a form, or the same as JSON; the leg's id and
+ * a sequence number identify the event).
  */
 export const telnyx: Telnyx = {
   readEvent(rawBody) {
     const isJson = /^\s*\{/.test(rawBody.subarray(0, 100).toString("latin1"));
-    const body = isJson ? parsed(rawBody) : Object.fromEntries(new URLSearchParams(rawBody.toString("utf8")));
+    const body = isJson
+      ? parsedOrUndefined(rawBody)
+      : Object.fromEntries(new URLSearchParams(rawBody.toString("utf8")));
     const control = Control.safeParse(body);
     return control.success ? ofControl(control.data.data) : ofTexml(Texml.parse(body), rawBody);
   },
 };
 
-/** What names a message or a leg is whole; the rest is kept as well as it can be. */
+/** Ids must be complete; other texts are made storable. */
 const Name = z.string().min(1).max(300).refine(isStorable);
 const optional = z
   .string()
   .max(300)
   .nullish()
   .transform((text) => (text ? storable(text) : null));
-/** A clock that is wrong by years is none. */
+/** A time that is off by years is ignored. */
 const When = z
   .string()
   .nullish()
@@ -126,40 +128,43 @@ const statuses: Record<string, LegReport["status"]> = {
   "call.cost": null,
 };
 
-function ofControl({ event_type: type, id, occurred_at: occurredAt, payload: told }: Control): CarrierEvent {
+function ofControl({ event_type: type, id, occurred_at: occurredAt, payload }: Control): CarrierEvent {
   const status = statuses[type];
-  // What TeXML calls the leg is this id too, so that both forms speak of one leg.
-  const carrierLegId = told.call_control_id ?? told.call_leg_id;
+  // TeXML calls the leg by this id too, so both formats name the same leg.
+  const carrierLegId = payload.call_control_id ?? payload.call_leg_id;
   if (status === undefined || !carrierLegId) return { type, key: id, leg: null };
   const ended = status === "ended";
-  const cause = causeOf(told.hangup_cause, told.sip_hangup_cause, "failed");
+  const cause = causeOf(payload.hangup_cause, payload.sip_hangup_cause, "failed");
   return {
     type,
     key: id,
     leg: {
       carrierLegId,
-      carrierSessionId: told.call_session_id,
-      callId: callIn(told.client_state),
-      direction: directionOf(told.direction),
-      from: told.from,
-      to: told.to,
+      carrierSessionId: payload.call_session_id,
+      callId: callIn(payload.client_state),
+      direction: directionOf(payload.direction),
+      from: payload.from,
+      to: payload.to,
       status,
       occurredAt,
-      startedAt: told.start_time ?? (status === "initiated" ? occurredAt : null),
+      startedAt: payload.start_time ?? (status === "initiated" ? occurredAt : null),
       answeredAt: status === "answered" ? occurredAt : null,
-      endedAt: ended ? (told.end_time ?? occurredAt) : null,
+      endedAt: ended ? (payload.end_time ?? occurredAt) : null,
       end: ended
         ? {
             cause,
-            hangupCause: told.hangup_cause,
-            hangupSource: told.hangup_source,
-            sipHangupCause: told.sip_hangup_cause,
+            hangupCause: payload.hangup_cause,
+            hangupSource: payload.hangup_source,
+            sipHangupCause: payload.sip_hangup_cause,
             durationSeconds: null,
           }
         : null,
       cost:
-        type === "call.cost" && told.total_cost !== null
-          ? { amount: told.total_cost, currency: told.cost_parts?.find(({ currency }) => currency)?.currency ?? null }
+        type === "call.cost" && payload.total_cost !== null
+          ? {
+              amount: payload.total_cost,
+              currency: payload.cost_parts?.find(({ currency }) => currency)?.currency ?? null,
+            }
           : null,
     },
   };
@@ -207,45 +212,45 @@ const texmlStatuses: Record<string, TexmlStatus> = {
   failed: { status: "ended", cause: "failed" },
 };
 
-function ofTexml(told: Texml, rawBody: Buffer): CarrierEvent {
-  const { CallSid: carrierLegId, CallStatus: reported, CallbackSource: source } = told;
+function ofTexml(fields: Texml, rawBody: Buffer): CarrierEvent {
+  const { CallSid: carrierLegId, CallStatus: reported, CallbackSource: source } = fields;
   const isCost = source === "call-cost-events";
   const type = `texml.${isCost ? source : (reported ?? source ?? "callback")}`;
-  const number = told.SequenceNumber ?? createHash("sha256").update(rawBody).digest("hex");
+  const number = fields.SequenceNumber ?? createHash("sha256").update(rawBody).digest("hex");
   const key = `${carrierLegId}:${number}:${type}`;
   const isProgress = source === null || source === "call-progress-events";
   if (!isCost && !(isProgress && reported !== null)) return { type, key, leg: null };
-  // What it says of the leg is taken, whatever it calls the status that the leg is in.
+  // The other fields of the leg are used even if its status is unknown.
   const unknown = { status: null, cause: "failed" } as const;
   const known = isCost
     ? null
     : translated<TexmlStatus>(texmlStatuses, reported ?? "", unknown, ["telnyx", "CallStatus"]);
   const status = known?.status ?? null;
-  const occurredAt = told.OccurredAt ?? told.Timestamp;
+  const occurredAt = fields.OccurredAt ?? fields.Timestamp;
   const ended = status === "ended";
-  const amount = isCost ? Decimal.safeParse(told[`CallCost[${carrierLegId}]`] ?? told.CallCost).data : null;
+  const amount = isCost ? Decimal.safeParse(fields[`CallCost[${carrierLegId}]`] ?? fields.CallCost).data : null;
   return {
     type,
     key,
     leg: {
       carrierLegId,
-      carrierSessionId: told.CallSessionId,
+      carrierSessionId: fields.CallSessionId,
       callId: null,
       direction: null,
-      from: told.From,
-      to: told.To,
+      from: fields.From,
+      to: fields.To,
       status,
       occurredAt,
-      startedAt: told.StartTime ?? told.CallInitiatedAt ?? (status === "initiated" ? occurredAt : null),
-      answeredAt: told.AnsweredTime ?? (status === "answered" ? occurredAt : null),
-      endedAt: ended ? (told.EndTime ?? occurredAt) : null,
+      startedAt: fields.StartTime ?? fields.CallInitiatedAt ?? (status === "initiated" ? occurredAt : null),
+      answeredAt: fields.AnsweredTime ?? (status === "answered" ? occurredAt : null),
+      endedAt: ended ? (fields.EndTime ?? occurredAt) : null,
       end: ended
         ? {
-            cause: causeOf(told.HangupCause, told.SipHangupCause, known?.cause ?? "failed"),
-            hangupCause: told.HangupCause,
-            hangupSource: told.HangupSource,
-            sipHangupCause: told.SipHangupCause,
-            durationSeconds: told.CallDuration,
+            cause: causeOf(fields.HangupCause, fields.SipHangupCause, known?.cause ?? "failed"),
+            hangupCause: fields.HangupCause,
+            hangupSource: fields.HangupSource,
+            sipHangupCause: fields.SipHangupCause,
+            durationSeconds: fields.CallDuration,
           }
         : null,
       cost: amount ? { amount, currency: null } : null,
@@ -264,7 +269,7 @@ const causes: Record<string, LegCause> = {
   originator_cancel: "cancelled",
 };
 
-/** Answers of SIP (RFC 3261, RFC 8197, RFC 8688) where Telnyx has no word for the end. */
+/** SIP response codes (RFC 3261, RFC 8197, RFC 8688), used where Telnyx gives no cause. */
 const sipCauses: Record<string, LegCause> = {
   "200": "normal",
   "403": "rejected",
@@ -282,14 +287,14 @@ const sipCauses: Record<string, LegCause> = {
   "608": "rejected",
 };
 
-/** Telnyx' own word first. Where it has none, or one that says nothing or that we do not know, the answer of SIP. */
+/** Telnyx's own cause first. If it is missing, unspecified or unknown, the SIP response code decides. */
 function causeOf(hangupCause: string | null, sip: string | null, otherwise: LegCause): LegCause {
-  const untold = hangupCause === null || hangupCause === "unspecified";
-  const told = untold ? null : translated<LegCause | null>(causes, hangupCause, null, ["telnyx", "hangup_cause"]);
-  return told ?? sipCauses[sip ?? ""] ?? otherwise;
+  const isMissing = hangupCause === null || hangupCause === "unspecified";
+  const known = isMissing ? null : translated<LegCause | null>(causes, hangupCause, null, ["telnyx", "hangup_cause"]);
+  return known ?? sipCauses[sip ?? ""] ?? otherwise;
 }
 
-/** `client_state` is what we gave, in base64: the id of a call. */
+/** `client_state` is the value that we sent, in base64: the id of a call. */
 function callIn(clientState: string | null): string | null {
   const text = Buffer.from(clientState ?? "", "base64").toString("utf8");
   return idPattern("call").test(text) ? text : null;

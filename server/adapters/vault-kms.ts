@@ -7,24 +7,24 @@ import {
   type KMSClientConfig,
 } from "@aws-sdk/client-kms";
 import { KeysUnavailable } from "../../routers/ports/vault.ts";
-import { before } from "./http/client.ts";
+import { before } from "./http/abort.ts";
 import type { KeyContext, Master } from "./vault.ts";
 
 export type KmsOptions = {
   region: string;
-  /** Of a stand-in. */
+  /** For tests and simulators. */
   endpoint?: string;
   credentials?: KMSClientConfig["credentials"];
-  /** For one answer of KMS, repeats included. */
+  /** For one operation, retries included. */
   deadlineMs?: number;
-  /** For one line to it, and for one answer on it. */
+  /** For one connection, and for one response on it. */
   connectMs?: number;
   attemptMs?: number;
 };
 
 /**
- * Keys of AWS KMS. What it wraps is bound to the client, the purpose and the data key by the encryption context
- * (docs.aws.amazon.com/kms, "Encryption context"): under another one it does not open. Its log names them.
+ * AWS KMS keys. A wrapped data key is bound to the client, the purpose and its own id by the encryption context
+ * (docs.aws.amazon.com/kms, "Encryption context"): with another context KMS does not decrypt it. The KMS log names them.
  */
 export function openKms(options: KmsOptions) {
   const { region, endpoint, credentials, deadlineMs = 5_000, connectMs = 1_000, attemptMs = 2_000 } = options;
@@ -36,40 +36,42 @@ export function openKms(options: KmsOptions) {
     ...(credentials ? { credentials } : {}),
   });
 
-  /** The client library sleeps between its attempts without a look at the signal: so the waiting ends by itself. */
-  async function ask<T>(what: (abort: { abortSignal: AbortSignal }) => Promise<T>): Promise<T> {
+  /** The SDK sleeps between its attempts without watching the signal, so the wait has its own deadline. */
+  async function request<T>(send: (abort: { abortSignal: AbortSignal }) => Promise<T>): Promise<T> {
     const signal = AbortSignal.timeout(deadlineMs);
     try {
-      return await before(signal, what({ abortSignal: signal }));
+      return await before(signal, send({ abortSignal: signal }));
     } catch (cause) {
       if (cause instanceof InvalidCiphertextException) {
-        throw new Error("KMS says that this data key is not what it seems: its row is not the one it was made for.", {
+        throw new Error("KMS could not decrypt this data key: its row is not the one that the key was created for.", {
           cause,
         });
       }
-      throw new KeysUnavailable("The key service did not give a key", { cause });
+      throw new KeysUnavailable("The key service did not return a key", { cause });
     }
   }
 
-  /** `keyId`: an id or an ARN. An alias may come to mean another key, and rows must name the one they need. */
+  /** `keyId`: an id or an ARN. An alias may later name another key, and rows must name the key that they need. */
   function master(keyId: string): Master {
     return {
       name: `kms:${keyId}`,
       async generate(context) {
         const input = { KeyId: keyId, KeySpec: "AES_256" as const, EncryptionContext: contextOf(context) };
-        const { Plaintext, CiphertextBlob } = await ask((abort) => kms.send(new GenerateDataKeyCommand(input), abort));
-        return { plain: whole(Plaintext), wrapped: whole(CiphertextBlob).toString("base64") };
+        const { Plaintext, CiphertextBlob } = await request((abort) =>
+          kms.send(new GenerateDataKeyCommand(input), abort),
+        );
+        return { plain: bytesOf(Plaintext), wrapped: bytesOf(CiphertextBlob).toString("base64") };
       },
       async wrap(plain, context) {
         const input = { KeyId: keyId, Plaintext: plain, EncryptionContext: contextOf(context) };
-        const { CiphertextBlob } = await ask((abort) => kms.send(new EncryptCommand(input), abort));
-        return whole(CiphertextBlob).toString("base64");
+        const { CiphertextBlob } = await request((abort) => kms.send(new EncryptCommand(input), abort));
+        return bytesOf(CiphertextBlob).toString("base64");
       },
       async unwrap(wrapped, context) {
         const CiphertextBlob = Buffer.from(wrapped, "base64");
         const input = { KeyId: keyId, CiphertextBlob, EncryptionContext: contextOf(context) };
-        const { Plaintext } = await ask((abort) => kms.send(new DecryptCommand(input), abort));
-        return whole(Plaintext);
+        const { Plaintext } = await request((abort) => kms.send(new DecryptCommand(input), abort));
+        return bytesOf(Plaintext);
       },
     };
   }
@@ -79,7 +81,7 @@ export function openKms(options: KmsOptions) {
 
 const contextOf = ({ clientId, purpose, id }: KeyContext) => ({ client: clientId, purpose, key: id });
 
-function whole(bytes: Uint8Array | undefined): Buffer {
-  if (!bytes) throw new KeysUnavailable("The key service gave an answer without a key");
+function bytesOf(bytes: Uint8Array | undefined): Buffer {
+  if (!bytes) throw new KeysUnavailable("The response of the key service has no key");
   return Buffer.from(bytes);
 }

@@ -3,7 +3,7 @@ import type { Database } from "../../db/client.ts";
 import type { Vault } from "../../routers/ports/vault.ts";
 import { decrypt, encrypt, type KeyContext, type Master, openVault } from "./vault.ts";
 
-/** A master key of the environment: for a laptop and for small installations. */
+/** A master key from the environment: for development and small installations. */
 export function localMaster(key: Buffer): Master {
   const wrap = (plain: Buffer, context: KeyContext) => encrypt(key, plain, textOf(context)).toString("base64");
   return {
@@ -21,5 +21,5 @@ const textOf = ({ clientId, purpose, id }: KeyContext) => `${clientId}|${purpose
 
 /** The vault of an installation without a key service. */
 export function localVault({ db, masterKey, now }: { db: Database; masterKey: Buffer; now?: () => number }): Vault {
-  return openVault({ db, master: localMaster(masterKey), ...(now ? { now } : {}) }).vault;
+  return openVault({ db, master: localMaster(masterKey), now }).vault;
 }

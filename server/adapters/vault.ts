@@ -11,12 +11,12 @@ import {
   type VaultPurpose,
 } from "../../routers/ports/vault.ts";
 
-/** What a wrapped data key is bound to: in another place it does not open. */
+/** What a wrapped data key is bound to: in another row it does not decrypt. */
 export type KeyContext = { clientId: string; purpose: string; id: string };
 
-/** A key that wraps data keys, and never leaves its place. Throws KeysUnavailable when that cannot be reached. */
+/** A key that wraps data keys, and never leaves its store. Throws KeysUnavailable when the store is unreachable. */
 export type Master = {
-  /** As rows of `data_keys` name it. */
+  /** The name in rows of `data_keys`. */
   name: string;
   generate(context: KeyContext): Promise<{ plain: Buffer; wrapped: string }>;
   wrap(plain: Buffer, context: KeyContext): Promise<string>;
@@ -29,47 +29,43 @@ const cacheSize = 10_000;
 type Options = {
   db: Database;
   master: Master;
-  /** Those that came before: what they wrapped still opens, until it is wrapped anew. */
+  /** Earlier master keys: data keys that they wrapped still open, until they are wrapped again. */
   previous?: Master[];
-  /** A clock that only goes forward, in milliseconds. */
-  now?: () => number;
+  /** A monotonic clock, in milliseconds. */
+  now?: (() => number) | undefined;
   size?: number;
 };
 
-/** Data keys, wrapped in rows of each client, open in memory for five minutes at most. */
+/** Data keys, stored wrapped in rows of each client, and unwrapped in memory for at most five minutes. */
 export function openVault({ db, master, previous = [], now = () => performance.now(), size = cacheSize }: Options) {
   const masters = new Map([...previous, master].map((each) => [each.name, each]));
-  const cache = new Map<string, { ring: Promise<Cipher>; until: number }>();
+  const cache = new Map<string, { cipher: Promise<Cipher>; until: number }>();
   let isSweeping = false;
 
-  function masterOf(name: string): Master {
-    const found = masters.get(name);
-    if (found) return found;
-    throw new KeysUnavailable(`A data key was wrapped by ${name}, which is not among the configured master keys.`);
-  }
+  const masterOf = (name: string) => masters.get(name) ?? throwUnknown(name);
 
   async function open(clientId: string, purpose: VaultPurpose): Promise<Cipher> {
     const row = await db.asClient({ clientId }, (tx) => readKey(tx, purpose), { mode: "read" });
     const plain = row
       ? await masterOf(row.master).unwrap(row.wrapped, { clientId, purpose, id: row.id })
       : await make(clientId, purpose);
-    return ringOf(plain, clientId, purpose);
+    return cipherOf(plain, clientId, purpose);
   }
 
-  /** Whoever is first makes the key; everybody else opens that one. */
+  /** The first process creates the key; concurrent ones use that key. */
   async function make(clientId: string, purpose: VaultPurpose): Promise<Buffer> {
     const id = newId("dataKey");
     const { plain, wrapped } = await master.generate({ clientId, purpose, id });
-    const kept = await db.asClient({ clientId }, async (tx) => {
+    const stored = await db.asClient({ clientId }, async (tx) => {
       await tx.insert(dataKeys).values({ id, purpose, master: master.name, wrapped }).onConflictDoNothing();
       return readKey(tx, purpose);
     });
-    if (!kept) throw new Error(`The data key of ${clientId} for ${purpose} was not kept.`);
-    if (kept.id === id) return plain;
-    return masterOf(kept.master).unwrap(kept.wrapped, { clientId, purpose, id: kept.id });
+    if (!stored) throw new Error(`The data key of ${clientId} for ${purpose} was not stored.`);
+    if (stored.id === id) return plain;
+    return masterOf(stored.master).unwrap(stored.wrapped, { clientId, purpose, id: stored.id });
   }
 
-  /** The oldest entries stand first, and all live equally long. */
+  /** The map is ordered by age, and all entries have the same lifetime. */
   function forgetExpired() {
     for (const [name, { until }] of cache) {
       if (until > now()) break;
@@ -91,31 +87,36 @@ export function openVault({ db, master, previous = [], now = () => performance.n
     forgetExpired();
     const name = `${clientId}|${purpose}`;
     const known = cache.get(name);
-    if (known) return known.ring;
-    const ring = open(clientId, purpose);
+    if (known) return known.cipher;
+    const cipher = open(clientId, purpose);
     if (cache.size >= size) cache.delete(cache.keys().next().value!);
-    cache.set(name, { ring, until: now() + cacheMs });
+    cache.set(name, { cipher, until: now() + cacheMs });
     sweepLater();
-    ring.catch(() => {
-      if (cache.get(name)?.ring === ring) cache.delete(name); // a failure is not remembered
+    cipher.catch(() => {
+      if (cache.get(name)?.cipher === cipher) cache.delete(name); // a failure is not cached
     });
-    return ring;
+    return cipher;
   }
 
-  /** What comes out was opened once more before it may replace what is there: a key lost here is lost for good. */
+  /** The result is unwrapped once before it may replace the old one: a key lost here is lost for good. */
   const rewrap: MasterKeys["rewrap"] = async ({ master: name, wrapped, ...context }) => {
     const plain = await masterOf(name).unwrap(wrapped, context);
-    const anew = await master.wrap(plain, context);
-    if (!plain.equals(await master.unwrap(anew, context))) throw new Error("What was wrapped anew does not open.");
-    return anew;
+    const rewrapped = await master.wrap(plain, context);
+    if (!plain.equals(await master.unwrap(rewrapped, context)))
+      throw new Error("The rewrapped data key cannot be unwrapped.");
+    return rewrapped;
   };
 
   return {
     vault: { keys } satisfies Vault,
     masterKeys: { present: master.name, rewrap } satisfies MasterKeys,
-    /** How many keys are open in memory. */
+    /** How many keys are unwrapped in memory. */
     opened: () => cache.size,
   };
+}
+
+function throwUnknown(master: string): never {
+  throw new KeysUnavailable(`A data key was wrapped by ${master}, which is not a configured master key.`);
 }
 
 async function readKey(tx: Tx, purpose: VaultPurpose) {
@@ -123,9 +124,9 @@ async function readKey(tx: Tx, purpose: VaultPurpose) {
   return row;
 }
 
-/** The row that a secret belongs to is part of what is authenticated: a sealed secret opens nowhere else. */
-export function ringOf(bytes: Buffer, clientId: string, purpose: VaultPurpose): Cipher {
-  const key = createSecretKey(bytes); // made once: from bytes the library makes it anew each time
+/** The row id is part of the authenticated data: sealed bytes open in no other row. */
+export function cipherOf(bytes: Buffer, clientId: string, purpose: VaultPurpose): Cipher {
+  const key = createSecretKey(bytes); // created once: from bytes, the library would create it for each use
   const context = (rowId: string) => `${clientId}|${purpose}|${rowId}`;
   return {
     seal: (plain, rowId) => encrypt(key, Buffer.from(plain as string), context(rowId)),
@@ -135,7 +136,7 @@ export function ringOf(bytes: Buffer, clientId: string, purpose: VaultPurpose): 
 
 const version = 1;
 
-/** One byte of version, 12 of nonce, the text, 16 of tag. */
+/** One version byte, 12 nonce bytes, the ciphertext, 16 tag bytes. */
 export function encrypt(key: Buffer | KeyObject, plain: Buffer, context: string): Buffer {
   const nonce = randomBytes(12);
   const cipher = createCipheriv("aes-256-gcm", key, nonce).setAAD(Buffer.from(context));

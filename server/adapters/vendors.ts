@@ -1,15 +1,16 @@
 import { type Deadline, ProviderError } from "../../routers/ports/provider-error.ts";
 import type { CredentialProvider, Vendors } from "../../routers/ports/vendors.ts";
-import { type Attempt, type Breaker, openBreaker, send } from "./http/client.ts";
+import { type Breaker, openBreaker } from "./http/breaker.ts";
+import { type Attempt, send } from "./http/client.ts";
 
 type Secret = Record<string, string>;
-type Look = { path: string; headers: Record<string, string> };
+type Check = { path: string; headers: Record<string, string> };
 type Vendor = {
   name: string;
   baseUrl: string;
-  /** Something harmless that only opens with a good credential. */
-  account(secret: Secret): Look;
-  voice?(secret: Secret, id: string): Look;
+  /** A harmless read that needs a valid credential. */
+  account(secret: Secret): Check;
+  voice?(secret: Secret, id: string): Check;
 };
 
 const enc = encodeURIComponent;
@@ -19,8 +20,8 @@ const elevenlabs = ({ apiKey = "" }: Secret) => ({ "xi-api-key": apiKey });
 const cartesia = ({ apiKey = "" }: Secret) => ({ "x-api-key": apiKey, "cartesia-version": "2025-04-16" });
 const lmnt = ({ apiKey = "" }: Secret) => ({ "x-api-key": apiKey, "lmnt-version": "1.1" });
 
-/** Companies that offer a way to ask. Of the others it cannot be told before they are used. */
-const vendorsAsked: Partial<Record<CredentialProvider, Vendor>> = {
+/** Vendors with an API to check a credential. A credential of any other vendor shows its validity only in use. */
+const checkable: Partial<Record<CredentialProvider, Vendor>> = {
   // elevenlabs.io/docs/api-reference/user/get, .../voices/get
   elevenlabs: {
     name: "ElevenLabs",
@@ -73,7 +74,7 @@ type Options = {
   log?: (attempt: Attempt) => void;
 };
 
-/** Tries credentials where they come from, by reads that cost nothing. Ultravox's own key is asked of its adapter. */
+/** Verifies credentials at their vendors, by reads that cost nothing. Ultravox's own key is verified by its adapter. */
 export function vendors({ baseUrls = {}, log }: Options = {}): Vendors {
   const breakers = new Map<CredentialProvider, Breaker>();
 
@@ -83,14 +84,14 @@ export function vendors({ baseUrls = {}, log }: Options = {}): Vendors {
     return breaker;
   }
 
-  function look(provider: CredentialProvider, vendor: Vendor, what: Look, secret: Secret, { signal }: Deadline) {
+  function check(provider: CredentialProvider, vendor: Vendor, read: Check, secret: Secret, { signal }: Deadline) {
     const baseUrl = (baseUrls[provider] ?? vendor.baseUrl).replace(/\/+$/, "");
-    const sent = Object.values(what.headers).flatMap((value) => [value, value.replace(/^\w+ /, "")]);
+    const sent = Object.values(read.headers).flatMap((value) => [value, value.replace(/^\w+ /, "")]);
     return send({
       provider: vendor.name,
       method: "GET",
-      url: `${baseUrl}${what.path}`,
-      headers: { accept: "application/json", ...what.headers },
+      url: `${baseUrl}${read.path}`,
+      headers: { accept: "application/json", ...read.headers },
       deadline: signal,
       repeat: "safe",
       breaker: breakerOf(provider),
@@ -102,10 +103,10 @@ export function vendors({ baseUrls = {}, log }: Options = {}): Vendors {
 
   return {
     async verify(provider, secret, deadline) {
-      const vendor = vendorsAsked[provider];
+      const vendor = checkable[provider];
       if (!vendor) return { verdict: "unverifiable" };
       try {
-        await look(provider, vendor, vendor.account(secret), secret, deadline);
+        await check(provider, vendor, vendor.account(secret), secret, deadline);
         return { verdict: "accepted" };
       } catch (error) {
         return verdictOf(error);
@@ -113,29 +114,29 @@ export function vendors({ baseUrls = {}, log }: Options = {}): Vendors {
     },
 
     async findVoice(provider, secret, vendorVoiceId, deadline) {
-      const vendor = vendorsAsked[provider];
+      const vendor = checkable[provider];
       if (!vendor?.voice) return "unverifiable";
       try {
-        await look(provider, vendor, vendor.voice(secret, vendorVoiceId), secret, deadline);
+        await check(provider, vendor, vendor.voice(secret, vendorVoiceId), secret, deadline);
         return "found";
       } catch (error) {
         const { status } = refusal(error);
-        if (status === 404 || status === 400 || status === 422) return "not_found"; // a malformed id is nobody's
+        if (status === 404 || status === 400 || status === 422) return "not_found"; // a malformed id does not exist either
         return "unverifiable";
       }
     },
   };
 }
 
-/** Throws on whatever is not the company's own no. */
+/** Returns the vendor's refusal, and throws any other error. */
 function refusal(error: unknown): ProviderError {
   if (error instanceof ProviderError && error.kind === "refused") return error;
   throw error;
 }
 
 /**
- * A key with few permissions is a good key: ElevenLabs answers 401 `missing_permissions` to one that may speak but not
- * read its user. Any other no to who is asking is a no; what is none of that says nothing about the key.
+ * A key with few permissions is valid: ElevenLabs returns 401 `missing_permissions` for a key that may synthesise but not
+ * read its user. Other refusals of the caller mean an invalid key. Any other error proves nothing about the key.
  */
 function verdictOf(error: unknown): Awaited<ReturnType<Vendors["verify"]>> {
   const { status, message } = refusal(error);

@@ -2,20 +2,20 @@ import { ConnectionLost, type Database, DatabaseBusy, openDatabase } from "../..
 import { ApiError } from "../../routers/core/errors.ts";
 import { EnvironmentProblem, readDatabaseEnv, roleUrls } from "../env.ts";
 
-/** What a verb of the operator's command works with. */
-export type CliContext = { db: Database; say: (line: string) => void; clear: () => void };
+/** What an operator's command works with. */
+export type CliContext = { db: Database; print: (line: string) => void; clear: () => void };
 
-/** Gives the hands for as long as the work takes. What goes wrong is one sentence, and exit code 1. */
+/** Opens the database for the duration of the work. An error is printed as one sentence, and sets exit code 1. */
 export async function withCliContext(
   variables: Record<string, string | undefined>,
-  work: (hands: CliContext) => Promise<void>,
+  work: (context: CliContext) => Promise<void>,
 ): Promise<void> {
   try {
     const db = openDatabase({ ...roleUrls(readDatabaseEnv(variables)), size: 2 });
-    const say = (line: string) => void process.stdout.write(`${line}\n`);
+    const print = (line: string) => void process.stdout.write(`${line}\n`);
     const clear = () => void (process.stdout.isTTY && process.stdout.write("\x1b[2J\x1b[H"));
     try {
-      await work({ db, say, clear });
+      await work({ db, print, clear });
     } finally {
       await db.close();
     }
@@ -25,19 +25,19 @@ export async function withCliContext(
   }
 }
 
-/** Of PostgreSQL: a table or a function that is not there. */
-const absent = ["42P01", "42883"];
+/** PostgreSQL: undefined table or function. */
+const undefinedCodes = ["42P01", "42883"];
 
-/** Why it could not be done, in a sentence; of a bug all that is known. */
+/** The reason in a sentence; for a bug the whole stack. */
 function reasonOf(error: unknown): string {
   if (error instanceof ApiError || error instanceof EnvironmentProblem) return error.message;
   const chain = causes(error);
   const codes = chain.map((each) => ("code" in each ? String(each.code) : ""));
-  if (codes.some((code) => absent.includes(code)))
-    return "The database is older than this command: bring it up to date with `node server/migrate.js` first.";
+  if (codes.some((code) => undefinedCodes.includes(code)))
+    return "The database is older than this command. Run `node server/migrate.js` first.";
   const lost = chain.some((each) => each instanceof ConnectionLost || each instanceof DatabaseBusy);
   if (lost || codes.some((code) => /^(E[A-Z]+|08|28|57P|3D)/.test(code)))
-    return `The database could not be asked: ${chain.at(-1)!.message} Does it run, and does DATABASE_URL name it?`;
+    return `The database is unreachable: ${chain.at(-1)!.message} Is it running, and is DATABASE_URL correct?`;
   return chain[0]?.stack ?? String(error);
 }
 

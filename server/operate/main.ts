@@ -6,13 +6,13 @@ import type * as Deliveries from "./deliveries.ts";
 import type * as Numbers from "./numbers.ts";
 import type * as SetApart from "./set-apart.ts";
 
-const misused = 2;
+const usageExitCode = 2;
 
-/** The operator's command: `node server/operate.js …`, `npm run operate -- …` from the sources. */
+/** The operator's command: `node server/operate.js …`, or `npm run operate -- …` from the sources. */
 const program = new Command("operate")
-  .description("Looks after a running installation, through its database (DATABASE_URL and APP_SECRET).")
+  .description("Operate a running installation through its database (DATABASE_URL and APP_SECRET).")
   .showSuggestionAfterError()
-  .showHelpAfterError("Add --help to see how it is used.")
+  .showHelpAfterError("Run it with --help to see its usage.")
   .addHelpText(
     "after",
     examples("operate deliveries status", "operate deliveries pause --help", "operate deliveries dead --hours 72"),
@@ -21,48 +21,56 @@ const program = new Command("operate")
 
 const deliveries = program
   .command("deliveries")
-  .description("deliveries to webhook endpoints: how they go, and where they are held back")
+  .description("Show, pause and resume deliveries to webhook endpoints.")
   .addHelpText(
     "after",
     examples(
       "operate deliveries status",
-      'operate deliveries pause --client client_… --reason "They asked for it."',
+      'operate deliveries pause --client client_… --reason "The client requested it."',
       "operate deliveries resume --client client_…",
     ),
   )
   .exitOverride();
 
-verb("status", "show what is due, what holds it up, and how attempts went")
+deliveryCommand("status", "Show due deliveries, what delays them, and the results of recent attempts.")
   .option("--json", "as JSON")
-  .addOption(new Option("--watch [seconds]", "again and again").argParser(number(1, 3600)).preset("2"))
-  .action((options) => work((verbs, hands) => verbs.status(hands, { json: options.json, everySeconds: options.watch })))
+  .addOption(
+    new Option("--watch [seconds]", "repeat, every 2 seconds by default").argParser(number(1, 3600)).preset("2"),
+  )
+  .action((options) =>
+    work((commands, context) => commands.status(context, { json: options.json, everySeconds: options.watch })),
+  )
   .addHelpText(
     "after",
     examples("operate deliveries status", "operate deliveries status --watch", "operate deliveries status --json"),
   );
 
-withScope(verb("pause", "admit nothing more; what is in flight ends"), "--reason <text>")
-  .requiredOption("--reason <text>", "for the other operators; needed", reason)
-  .action((options) => work((verbs, hands) => verbs.pause(hands, scopeOf(options), options.reason)))
+withScope(deliveryCommand("pause", "Start no more deliveries; those in flight finish."), "--reason <text>")
+  .requiredOption("--reason <text>", "the reason, shown to other operators (required)", reason)
+  .action((options) => work((commands, context) => commands.pause(context, scopeOf(options), options.reason)))
   .addHelpText(
     "after",
     examples(
       'operate deliveries pause --all --reason "The database is being moved."',
-      'operate deliveries pause --endpoint wh_… --reason "Its owner asked for it."',
+      'operate deliveries pause --endpoint wh_… --reason "Its owner requested it."',
     ),
   );
 
-withScope(verb("resume", "take a pause back: what has become due is admitted within seconds"))
-  .action((options) => work((verbs, hands) => verbs.resume(hands, scopeOf(options))))
+withScope(deliveryCommand("resume", "Remove a pause; due deliveries start within seconds."))
+  .action((options) => work((commands, context) => commands.resume(context, scopeOf(options))))
   .addHelpText("after", examples("operate deliveries resume --all"));
 
-withScope(verb("drain", "pause, and wait until nothing is in flight"), "[options]")
-  .option("--reason <text>", `for the other operators ("Drained.", unless it is paused already)`, reason)
+withScope(deliveryCommand("drain", "Pause, and wait until no delivery is in flight."), "[options]")
+  .option(
+    "--reason <text>",
+    `the reason, shown to other operators (default "Drained.", or that of an existing pause)`,
+    reason,
+  )
   .option("--timeout <seconds>", "how long to wait", number(1, 86_400), 60)
   .action((options) =>
-    work((verbs, hands) =>
-      verbs
-        .drain(hands, scopeOf(options), { reason: options.reason, timeoutSeconds: options.timeout })
+    work((commands, context) =>
+      commands
+        .drain(context, scopeOf(options), { reason: options.reason, timeoutSeconds: options.timeout })
         .then((drained) => {
           if (!drained) process.exitCode = 1;
         }),
@@ -70,49 +78,49 @@ withScope(verb("drain", "pause, and wait until nothing is in flight"), "[options
   )
   .addHelpText(
     "after",
-    `\nExits with 0 when it is drained, with 1 when the time was over. The pause stays either way.\n${examples(
+    `\nExit code 0: drained. 1: timeout. The pause stays in both cases.\n${examples(
       "operate deliveries drain --all --timeout 120 && echo drained",
     )}`,
   );
 
-verb("dead", "show what was given up: how much for each client, or what for one")
-  .option("--client <id>", "what was given up for this client", scope("client"))
-  .option("--hours <n>", "how far back", number(1, 24 * 90), 24)
-  .option("--limit <n>", "rows at most", number(1, 1000), 20)
+deliveryCommand("dead", "Show dead letters: their number per client, or those of one client.")
+  .option("--client <id>", "the dead letters of this client", scope("client"))
+  .option("--hours <n>", "how many hours back", number(1, 24 * 90), 24)
+  .option("--limit <n>", "maximum number of rows", number(1, 1000), 20)
   .option("--json", "as JSON")
-  .action((options) => work((verbs, hands) => verbs.dead(hands, options)))
+  .action((options) => work((commands, context) => commands.dead(context, options)))
   .addHelpText("after", examples("operate deliveries dead", "operate deliveries dead --client client_… --hours 72"));
 
 const setApart = program
   .command("set-apart")
-  .description("rows that system loops could not process, and go on without")
+  .description("Show and retry rows that system loops could not process.")
   .addHelpText("after", examples("operate set-apart list", "operate set-apart retry --loop audit.chain"))
   .exitOverride();
 
 setApart
   .command("list")
-  .description("show the oldest rows, and how many there are of each loop")
+  .description("Show the oldest rows, and their number per loop.")
   .exitOverride()
   .option("--json", "as JSON")
-  .action((options) => withSetApart((verbs, hands) => verbs.list(hands, options)))
+  .action((options) => withSetApart((commands, context) => commands.list(context, options)))
   .addHelpText("after", examples("operate set-apart list", "operate set-apart list --json"));
 
 const retry = setApart
   .command("retry")
-  .description("have the loop take rows up again; what fails again is set apart again")
+  .description("Let the loop process rows again; a row that fails again is set apart again.")
   .usage("(--id <id> | --loop <name> | --all)")
   .exitOverride()
   .addOption(new Option("--id <id>", "one row").conflicts(["loop", "all"]))
   .addOption(new Option("--loop <name>", "all rows of one loop").conflicts(["id", "all"]))
   .addOption(new Option("--all", "all rows").conflicts(["id", "loop"]))
   .action((options) => {
-    if (Object.keys(options).length === 0) retry.error("error: say which: --id <id>, --loop <name> or --all");
-    return withSetApart((verbs, hands) => verbs.retry(hands, options));
+    if (Object.keys(options).length === 0) retry.error("error: Pass --id, --loop or --all.");
+    return withSetApart((commands, context) => commands.retry(context, options));
   })
   .addHelpText("after", examples("operate set-apart retry --id sap_…", "operate set-apart retry --all"));
 const numbers = program
   .command("numbers")
-  .description("numbers of the shared provider account: whose they are, and who asks for one")
+  .description("Assign the numbers of the shared provider account to clients.")
   .addHelpText(
     "after",
     examples("operate numbers list --waiting", "operate numbers assign --client client_… +49301234*"),
@@ -121,68 +129,66 @@ const numbers = program
 
 numbers
   .command("list")
-  .description("show what is assigned to whom")
-  .option("--waiting", "the routes that ask for a number that is not assigned to their client")
-  .option("--client <id>", "of one client", scope("client"))
-  .option("--limit <n>", "rows at most", number(1, 100), 50)
+  .description("List assigned numbers.")
+  .option("--waiting", "list the routes that wait for a number")
+  .option("--client <id>", "only of this client", scope("client"))
+  .option("--limit <n>", "maximum number of rows", number(1, 100), 50)
   .option("--json", "as JSON")
-  .action((options) => withNumbers((verbs, hands) => verbs.list(hands, options)))
+  .action((options) => withNumbers((commands, context) => commands.list(context, options)))
   .exitOverride();
 
 numbers
   .command("assign")
-  .argument("<pattern>", "a number, or the user of a SIP address; `*` at the end stands for the rest", routePattern)
-  .description("give a client a number, or with `*` at the end all that begin so")
-  .requiredOption("--client <id>", "whose it is", scope("client"))
-  .option("--max-routes <n>", "so many routes within it answer", number(1, 20), 5)
+  .argument("<pattern>", "a number, or the user part of a SIP address; a final `*` matches any ending", routePattern)
+  .description("Assign a number to a client, or with a final `*` all numbers with this prefix.")
+  .requiredOption("--client <id>", "the client", scope("client"))
+  .option("--max-routes <n>", "how many routes may use it", number(1, 20), 5)
   .action((pattern, { client, maxRoutes }) =>
-    withNumbers((verbs, hands) => verbs.assign(hands, client, pattern, maxRoutes)),
+    withNumbers((commands, context) => commands.assign(context, client, pattern, maxRoutes)),
   )
   .exitOverride();
 
 numbers
   .command("reassign")
-  .argument("<id>", "of the assignment", scope("number"))
-  .description("give an assigned number to another client: routes of the first wait from then on")
-  .requiredOption("--client <id>", "whose it is", scope("client"))
-  .action((id, { client }) => withNumbers((verbs, hands) => verbs.reassign(hands, id, client)))
+  .argument("<id>", "the id of the assignment", scope("number"))
+  .description("Assign a number to another client; the routes of the first client wait from then on.")
+  .requiredOption("--client <id>", "the client", scope("client"))
+  .action((id, { client }) => withNumbers((commands, context) => commands.reassign(context, id, client)))
   .exitOverride();
 
 numbers
   .command("release")
-  .argument("<id>", "of the assignment", scope("number"))
-  .description("take an assigned number back: routes within it answer no more")
-  .action((id) => withNumbers((verbs, hands) => verbs.release(hands, id)))
+  .argument("<id>", "the id of the assignment", scope("number"))
+  .description("Release a number; its routes stop answering.")
+  .action((id) => withNumbers((commands, context) => commands.release(context, id)))
   .exitOverride();
 
 try {
   await program.parseAsync();
 } catch (error) {
   if (!(error instanceof CommanderError)) throw error;
-  if (error.exitCode !== 0) process.exitCode = misused;
+  if (error.exitCode !== 0) process.exitCode = usageExitCode;
 }
 
-function verb(name: string, summary: string): Command {
+function deliveryCommand(name: string, summary: string): Command {
   return deliveries.command(name).description(summary).exitOverride();
 }
 
 type ScopeOptions = { all?: true; client?: string; endpoint?: string };
 
-/** Says where by one of three options, which the first line of the help shows to be needed. */
+/** Adds the three scope options, of which the usage line shows that one is required. */
 function withScope(command: Command, more?: string): Command {
   return command
     .usage(["(--all | --client <id> | --endpoint <id>)", ...(more ? [more] : [])].join(" "))
-    .addOption(new Option("--all", "of everybody").conflicts(["client", "endpoint"]))
-    .addOption(new Option("--client <id>", "of one client").argParser(scope("client")).conflicts(["all", "endpoint"]))
+    .addOption(new Option("--all", "all clients").conflicts(["client", "endpoint"]))
+    .addOption(new Option("--client <id>", "one client").argParser(scope("client")).conflicts(["all", "endpoint"]))
     .addOption(
-      new Option("--endpoint <id>", "of one webhook endpoint")
-        .argParser(scope("endpoint"))
-        .conflicts(["all", "client"]),
+      new Option("--endpoint <id>", "one webhook endpoint").argParser(scope("endpoint")).conflicts(["all", "client"]),
     )
     .hook("preAction", () => {
       const given = Object.keys(command.opts());
       if (!given.some((name) => ["all", "client", "endpoint"].includes(name)))
-        command.error("error: say where: --all, --client <id> or --endpoint <id>");
+        command.error("error: Pass --all, --client or --endpoint.");
     });
 }
 
@@ -193,25 +199,27 @@ function scopeOf({ client, endpoint }: ScopeOptions): string {
 function scope(kind: "client" | "endpoint" | "number") {
   return (value: string): string => {
     if (idPattern(kind).test(value)) return value;
-    throw new InvalidArgumentError(`Such an id looks like ${prefixes[kind]}_01m82knxfbfrssk0x3en012rbf.`);
+    throw new InvalidArgumentError(`It must be an id such as ${prefixes[kind]}_01m82knxfbfrssk0x3en012rbf.`);
   };
 }
 
 function routePattern(value: string): string {
   if (/^(\+?[0-9]{1,15}|[A-Za-z][A-Za-z0-9_.-]{0,59})\*?$/.test(value)) return value;
-  throw new InvalidArgumentError("A number or the user of a SIP address; `*` at the end stands for the rest.");
+  throw new InvalidArgumentError(
+    "It must be a number or the user part of a SIP address; a final `*` matches any ending.",
+  );
 }
 
 function reason(value: string): string {
   const text = value.trim();
   if (text.length > 0 && text.length <= 500) return text;
-  throw new InvalidArgumentError("A sentence of at most 500 characters.");
+  throw new InvalidArgumentError("It must have 1 to 500 characters.");
 }
 
 function number(from: number, to: number) {
   return (value: string): number => {
     if (/^\d+$/.test(value) && Number(value) >= from && Number(value) <= to) return Number(value);
-    throw new InvalidArgumentError(`A whole number from ${from} to ${to}.`);
+    throw new InvalidArgumentError(`It must be a whole number from ${from} to ${to}.`);
   };
 }
 
@@ -219,18 +227,18 @@ function examples(...lines: string[]): string {
   return `\nExamples:\n${lines.map((line) => `  ${line}`).join("\n")}`;
 }
 
-async function withSetApart(run: (verbs: typeof SetApart, hands: CliContext) => Promise<void>) {
-  const [verbs, { withCliContext }] = await Promise.all([import("./set-apart.ts"), import("./cli-context.ts")]);
-  await withCliContext(process.env, (hands) => run(verbs, hands));
+async function withSetApart(run: (commands: typeof SetApart, context: CliContext) => Promise<void>) {
+  const [commands, { withCliContext }] = await Promise.all([import("./set-apart.ts"), import("./cli-context.ts")]);
+  await withCliContext(process.env, (context) => run(commands, context));
 }
 
-async function withNumbers(run: (verbs: typeof Numbers, hands: CliContext) => Promise<void>) {
-  const [verbs, { withCliContext }] = await Promise.all([import("./numbers.ts"), import("./cli-context.ts")]);
-  await withCliContext(process.env, (hands) => run(verbs, hands));
+async function withNumbers(run: (commands: typeof Numbers, context: CliContext) => Promise<void>) {
+  const [commands, { withCliContext }] = await Promise.all([import("./numbers.ts"), import("./cli-context.ts")]);
+  await withCliContext(process.env, (context) => run(commands, context));
 }
 
-/** Opens the database for as long as the work takes. All that takes time to load is loaded here: help comes at once. */
-async function work(run: (verbs: typeof Deliveries, hands: CliContext) => Promise<void>) {
-  const [verbs, { withCliContext }] = await Promise.all([import("./deliveries.ts"), import("./cli-context.ts")]);
-  await withCliContext(process.env, (hands) => run(verbs, hands));
+/** Loads the slow modules only when a command runs, so that help is fast. */
+async function work(run: (commands: typeof Deliveries, context: CliContext) => Promise<void>) {
+  const [commands, { withCliContext }] = await Promise.all([import("./deliveries.ts"), import("./cli-context.ts")]);
+  await withCliContext(process.env, (context) => run(commands, context));
 }

@@ -1,37 +1,35 @@
-import { newId } from "../../db/ids.ts";
-import { recordAudit } from "../../routers/core/audit.ts";
-import { platformClientId } from "../../routers/core/authorize.ts";
 import { countSetApart, listSetApart, retryAllSetApart, retrySetApart } from "../../routers/set-apart/service.ts";
+import { audited, pageKeyOf } from "./audited.ts";
 import type { CliContext } from "./cli-context.ts";
 import { table } from "./table.ts";
 
-const actor = "operator:cli";
-
-export async function list({ db, say }: CliContext, { json = false }: { json?: boolean }) {
-  // One page: whoever needs more asks the API.
-  const key = { secret: Buffer.alloc(32), clientId: platformClientId, procedure: "operate", filters: {} };
+export async function list({ db, print }: CliContext, { json = false }: { json?: boolean }) {
+  // The first page; the API has the others.
+  const key = pageKeyOf("operate");
   const seen = await db.asSystem(
     async (tx) => ({ loops: await countSetApart(tx), oldest: (await listSetApart(tx, { limit: 50 }, key)).items }),
     { mode: "read" },
   );
-  if (json) return say(JSON.stringify(seen));
-  if (seen.loops.length === 0) return say("No row is set apart.");
-  say(table(seen.loops.map(({ loop, rows, last }) => [loop, `${rows} rows`, `last ${last.toISOString()}`])));
-  say(table(seen.oldest.map((row) => [row.id, row.loop, row.subject, row.clientId ?? "", row.createdAt, row.reason])));
+  if (json) return print(JSON.stringify(seen));
+  if (seen.loops.length === 0) return print("No row is set apart.");
+  print(table(seen.loops.map(({ loop, rows, last }) => [loop, `${rows} rows`, `last ${last.toISOString()}`])));
+  print(
+    table(seen.oldest.map((row) => [row.id, row.loop, row.subject, row.clientId ?? "", row.createdAt, row.reason])),
+  );
 }
 
-/** Audited as the operation of the API is. */
-export async function retry({ db, say }: CliContext, input: { id?: string; loop?: string }) {
-  const requestId = newId("request");
-  const rows = await db.asSystem(
+export async function retry({ db, print }: CliContext, input: { id?: string; loop?: string }) {
+  const { id, loop = null } = input;
+  const rows = await audited(
+    db,
+    "admin.setApart.retry",
+    input,
     async (tx) => {
-      const { id, loop = null } = input;
-      if (id !== undefined) await retrySetApart(tx, id);
-      const retried = id === undefined ? await retryAllSetApart(tx, loop) : 1;
-      await recordAudit(tx, { actor, action: "admin.setApart.retry", subjectId: id ?? null, input, requestId });
-      return retried;
+      if (id === undefined) return retryAllSetApart(tx, loop);
+      await retrySetApart(tx, id);
+      return 1;
     },
-    { requestId, clientId: platformClientId },
+    { subjectId: id ?? null },
   );
-  say(`${rows} to be retried by the next run of their loops.`);
+  print(`${rows} rows will be retried by the next run of their loops.`);
 }

@@ -1,4 +1,4 @@
-/** Rows of text with their columns under one another. */
+/** Rows of text in aligned columns. */
 export function table(rows: readonly (readonly string[])[]): string {
   const widths = rows.reduce<number[]>((all, row) => {
     for (const [index, cell] of row.entries()) all[index] = Math.max(all[index] ?? 0, cell.length);
@@ -9,7 +9,7 @@ export function table(rows: readonly (readonly string[])[]): string {
     .join("\n");
 }
 
-/** 42 s, 12 min, 5 h, 3 d: as exact as somebody in a hurry wants it. */
+/** 42 s, 12 min, 5 h, 3 d. */
 export function duration(seconds: number): string {
   if (seconds < 120) return `${seconds} s`;
   if (seconds < 7_200) return `${Math.floor(seconds / 60)} min`;

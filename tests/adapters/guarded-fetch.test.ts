@@ -111,7 +111,7 @@ describe("an address", () => {
     }
   });
 
-  test("of such a block is read from the environment, and a slip of the pen there is told", () => {
+  test("an address block is read from the environment, and a malformed one is reported", () => {
     const key = Buffer.alloc(32, 1).toString("base64");
     const env = (blocks: string) =>
       readEnv({
@@ -151,7 +151,7 @@ describe("a name", () => {
   const through = (options: Partial<GuardOptions> = {}) => open({ nameServers: [names.address], ...options });
   const at = (host: string, scheme = "https") => `${scheme}://${host}:${canary.port}/`;
 
-  test("that leads to the canary reaches it where that is allowed: the tests below can fail", async () => {
+  test("that leads to the canary reaches it if allowed: so the tests below can fail", async () => {
     names.answers("open.example", ["127.0.0.1"]);
     const allowed = through({ allowed: [readBlock("127.0.0.0/8")] });
     await expect(allowed.fetch(get(at("open.example")), within())).rejects.toMatchObject({
@@ -168,7 +168,7 @@ describe("a name", () => {
     await expect(guarded.fetch(get(at("rebind.example")), within())).rejects.toMatchObject({
       reason: "address_forbidden",
     });
-    // The first answer must be of the open internet, or the second would never be asked for; nobody listens there.
+    // The first address must be public, or the second would not be resolved; no server listens there.
     names.answers("rebind.example", ["93.184.216.34"], ["127.0.0.1"]);
     const first = await guarded.fetch(get(at("rebind.example")), within()).catch((error) => error);
     expect(["connection_failed", "timeout"]).toContain(first.reason);
@@ -203,7 +203,7 @@ describe("a name", () => {
     expect(canary.connections).toBe(0);
   });
 
-  test("that nobody knows is told apart, and so is one that the machine alone knows", async () => {
+  test("that does not exist is reported as such, and so is one that only the machine has", async () => {
     names.answers("nobody.example", []);
     await expect(through().fetch(get(at("nobody.example")), within())).rejects.toMatchObject({
       reason: "name_not_resolved",
@@ -251,7 +251,7 @@ describe("an answer", () => {
     return () => target.close();
   });
 
-  test("comes with its status, its headers and its body, and the request arrives as it was made", async () => {
+  test("returns its status, its headers and its body, and the request arrives unchanged", async () => {
     target.answer = (request, response) => {
       response.writeHead(418, { "x-one": "1", "set-cookie": ["a=1", "b=2"] }).end(`${request.method} ${request.url}`);
     };
@@ -263,14 +263,14 @@ describe("an answer", () => {
     expect(target.seen.at(-1)).toMatchObject({ method: "PUT", headers: { "x-mine": "yes", "content-length": "2" } });
   });
 
-  test("that sends elsewhere is an answer: nobody follows", async () => {
+  test("a redirect is a response: it is not followed", async () => {
     target.answer = (_, response) => response.writeHead(302, { location: `${target.url}/elsewhere` }).end();
     const before = target.seen.length;
     expect((await guarded.fetch(get(`${target.url}/first`), within())).status).toBe(302);
     expect(target.seen.slice(before).map(({ url }) => url)).toEqual(["/first"]);
   });
 
-  test("is cut at what was asked for, and its connection with it", async () => {
+  test("is cut at the requested size, and its connection closed", async () => {
     let written = 0;
     target.answer = (_, response) => {
       const pour = () => {
@@ -324,14 +324,14 @@ describe("an answer", () => {
     { "x-split": "a\r\nHost: b" },
     { "x-nul": "a\u0000b" },
     { "x-wide": "é漢" },
-  ])("is not asked for with %j", async (headers) => {
+  ])("is not sent with %j", async (headers) => {
     const before = target.seen.length;
     const asked = { ...get(target.url), headers: headers as unknown as Record<string, string> };
     await expect(guarded.fetch(asked, within())).rejects.toMatchObject({ reason: "request_malformed" });
     expect(target.seen).toHaveLength(before);
   });
 
-  test.each(["CONNECT", "TRACE", "GET / HTTP/1.1\r\n", ""])("is not asked for by the method %j", async (method) => {
+  test.each(["CONNECT", "TRACE", "GET / HTTP/1.1\r\n", ""])("is not sent with the method %j", async (method) => {
     await expect(guarded.fetch({ ...get(target.url), method }, within())).rejects.toMatchObject({
       reason: "request_malformed",
     });
@@ -342,7 +342,7 @@ describe("an answer", () => {
 const registryV4 = (
   "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24 192.88.99.0/24 " +
   "192.168.0.0/16 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/4 240.0.0.0/4 168.63.129.16/32 " +
-  // Anycast for reversed names and for multicast: nobody's server.
+  // Anycast for reverse names and for multicast: no server of a client.
   "192.31.196.0/24 192.52.193.0/24 192.175.48.0/24"
 ).split(" ");
 const registryV6 = "2001::/23 2001:db8::/32 2002::/16 2620:4f:8000::/48 3fff::/20".split(" ");
@@ -385,7 +385,7 @@ const anyV6 = fc.oneof(
   near([...registryV6, "2000::/3", "fc00::/7", "fe80::/10", "ff00::/8", "::/8", "64:ff9b::/96"], 128n),
 );
 
-/** A name server on this machine. A name may have one answer after another; the last stays. */
+/** A name server on this machine. A name may return different addresses in turn; the last one stays. */
 async function nameServer() {
   const scripts = new Map<string, string[][]>();
   const asked: string[] = [];
@@ -442,7 +442,7 @@ function answerTo(query: Buffer, end: number, addresses: string[]): Buffer {
   return Buffer.concat([head, query.subarray(12, end), ...records]);
 }
 
-/** Counts who comes, and sends everybody away. */
+/** Counts connections, and closes them. */
 async function openCanary() {
   const canary = { connections: 0, port: 0, close: async () => {} };
   const server = createServer((socket) => {

@@ -4,7 +4,9 @@ import { createServer as createTcpServer, type Socket } from "node:net";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { ProviderError } from "../../routers/ports/provider-error.ts";
 import type { AgentTemplate, CallRequest, Ultravox } from "../../routers/ports/ultravox.ts";
-import { type Attempt, closeConnections, retryAfter } from "../../server/adapters/http/client.ts";
+import type { Attempt } from "../../server/adapters/http/client.ts";
+import { closeConnections } from "../../server/adapters/http/connections.ts";
+import { retryAfter } from "../../server/adapters/http/retry-after.ts";
 import { type UltravoxOptions, ultravox } from "../../server/adapters/ultravox/index.ts";
 import { verifyUltravoxSignature } from "../../server/adapters/ultravox/webhook.ts";
 
@@ -62,7 +64,7 @@ function call(over: object = {}) {
   };
 }
 
-/** A provider that answers its n-th request with the n-th answer, and from then on with the last. */
+/** A provider that returns its n-th response to the n-th request, and then repeats the last. */
 async function provider(...answers: Answer[]) {
   const seen: Seen[] = [];
   const server = createServer(async (request, response) => {
@@ -92,7 +94,7 @@ async function provider(...answers: Answer[]) {
   return { seen, baseUrl: `http://127.0.0.1:${address.port}` };
 }
 
-/** An address where nobody listens. */
+/** An address without a listener. */
 async function nobody(): Promise<string> {
   const { baseUrl } = await provider();
   await cleanups.pop()?.();
@@ -191,12 +193,12 @@ describe("a create", () => {
     expect(seen).toHaveLength(1);
   });
 
-  test("reads no more of an answer than it may, and says so", async () => {
+  test("reads no more of a response than the limit, and reports it", async () => {
     const { baseUrl } = await provider(hugeBody);
     expect((await failure(create(baseUrl))).message).toBe("No clear answer from Ultravox: its answer is too large");
   });
 
-  test("is unavailable when nobody listens", async () => {
+  test("is unavailable without a listener", async () => {
     const attempts: Attempt[] = [];
     const nobodyHome = adapter(await nobody(), { log: (attempt) => attempts.push(attempt) });
     expect((await failure(nobodyHome.createCall("pacc_1", dial, within()))).kind).toBe("unavailable");
@@ -207,7 +209,7 @@ describe("a create", () => {
     ]);
   });
 
-  test("is unavailable, not unknown, when the deadline comes before the connection is up", async () => {
+  test("is unavailable, not unknown, when the deadline passes before the connection is up", async () => {
     const sockets: Socket[] = [];
     const silent = createTcpServer((socket) => sockets.push(socket.on("error", () => {})));
     await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
@@ -260,7 +262,7 @@ describe("a create", () => {
     expect(seen).toHaveLength(2);
   });
 
-  test("gives up at once on a Retry-After that nobody waits for, in either form, and says how long", async () => {
+  test("fails immediately on a Retry-After beyond the limit, in either form, and returns the delay", async () => {
     for (const header of ["3600", new Date(Date.now() + 3_600_000).toUTCString()]) {
       const { baseUrl, seen } = await provider(reply(429, undefined, { "retry-after": header }));
       const startedAt = performance.now();
@@ -288,7 +290,7 @@ describe("a create", () => {
     expect(seen).toHaveLength(0);
   });
 
-  test("a key that cannot be read, or comes too late, means that nothing was sent", async () => {
+  test("a key that cannot be read, or arrives too late, means that nothing was sent", async () => {
     const { baseUrl, seen } = await provider(reply(201, call()));
     const sealed = adapter(baseUrl, { apiKeyOf: () => Promise.reject(new Error("KMS is down")) });
     expect((await failure(sealed.createCall("pacc_1", dial, within()))).kind).toBe("unavailable");
@@ -326,7 +328,7 @@ describe("a create", () => {
     expect(await failure(create(baseUrl))).toMatchObject({ kind: "refused", status: 400 });
   });
 
-  test("the password of a trunk is not told, even when the provider echoes it", async () => {
+  test("the password of a trunk is masked, even when the provider echoes it", async () => {
     const { baseUrl } = await provider(reply(400, { detail: "wrong password hunter2-hunter2" }));
     const medium = { kind: "sip", to: "+1", from: "+2", username: "u", password: "hunter2-hunter2" } as const;
     const asked = adapter(baseUrl, { sipTrunk: "t.example" }).createCall("pacc_1", { ...dial, medium }, within());
@@ -376,14 +378,14 @@ describe("what may be repeated", () => {
     expect(seen).toHaveLength(2);
   });
 
-  test("an answer of the wrong type names the field, and is not asked for again", async () => {
+  test("a response of the wrong type names the field, and the request is not repeated", async () => {
     const { baseUrl, seen } = await provider(reply(200, call({ billedDuration: 42 })));
     const error = await failure(adapter(baseUrl).getCall("pacc_1", "c", within()));
     expect(error).toMatchObject({ kind: "unavailable", message: expect.stringContaining("billedDuration") });
     expect(seen).toHaveLength(1);
   });
 
-  test("a redirect is not followed, and the key goes nowhere else", async () => {
+  test("a redirect is not followed, and the key is sent to no other host", async () => {
     const elsewhere = await provider(reply(200, call()));
     const { baseUrl, seen } = await provider(reply(302, undefined, { location: `${elsewhere.baseUrl}/api/calls/c` }));
     expect((await failure(adapter(baseUrl).getCall("pacc_1", "c", within()))).kind).toBe("unavailable");
@@ -443,7 +445,7 @@ describe("the breaker", () => {
     expect(seen).toHaveLength(6);
   });
 
-  test("opens again after a bad probe, and while one probes the others are turned away at once", async () => {
+  test("opens again after a failed probe, and during a probe refuses the others immediately", async () => {
     const probed = Promise.withResolvers<void>();
     const { baseUrl, seen } = await provider(reply(500), reply(500), reply(500), () => probed.resolve());
     const uv = adapter(baseUrl, { breaker });
@@ -459,7 +461,7 @@ describe("the breaker", () => {
     expect(seen).toHaveLength(4);
   });
 
-  test("refusals, requests to slow down and answers that we do not understand do not open it", async () => {
+  test("refusals, rate limits and unexpected responses do not open it", async () => {
     for (const answer of [reply(400), reply(429, undefined, { "retry-after": "60" }), reply(201, "nonsense")]) {
       const { baseUrl, seen } = await provider(answer);
       const uv = adapter(baseUrl, { breaker });
@@ -476,7 +478,7 @@ describe("the breaker", () => {
   });
 });
 
-describe("the words of Ultravox", () => {
+describe("the enums of Ultravox", () => {
   test("an agent is made under our id, with durations as protobuf strings", async () => {
     const { baseUrl, seen } = await provider(reply(201, { agentId: "a1", publishedRevisionId: "r1", name: agentId }));
     const made = await adapter(`${baseUrl}/`).createAgent("pacc_1", { id: agentId, template }, within());
@@ -559,7 +561,7 @@ describe("the words of Ultravox", () => {
     expect(seen).toHaveLength(0);
   });
 
-  test("a list is followed to its end by the cursor alone, on our own host", async () => {
+  test("a list is read to its end by the cursor alone, on our own host", async () => {
     const elsewhere = await provider(reply(200, { results: [], next: null }));
     const other = call({ callId: "other", metadata: { callId: `${callId}x` } });
     const { baseUrl, seen } = await provider(
@@ -615,7 +617,7 @@ describe("the words of Ultravox", () => {
     expect(seen[0]?.url.searchParams.get("mode")).toBe("in_call");
   });
 
-  test("hanging up is done, or says that nobody has joined; a call that does not exist is null", async () => {
+  test("a hang-up is done, or returns that the call is not joined; a call that does not exist is null", async () => {
     const { baseUrl, seen } = await provider(
       reply(204),
       reply(422, { detail: "Call not joined" }),
@@ -646,7 +648,7 @@ describe("the words of Ultravox", () => {
     expect(adapter("http://x.example").readEvent(body).call).toMatchObject({ billing, billedSeconds });
   });
 
-  test("an ended telephone call says why, in our words", () => {
+  test("an ended telephone call has a reason in our enum", () => {
     const ended = call({
       joined: "2026-08-01T10:00:05",
       ended: "2026-08-01T12:00:35+02:00",

@@ -48,7 +48,7 @@ async function client(): Promise<string> {
   return clientId;
 }
 
-/** Patient, since how often it is asked is counted. */
+/** Long timeouts, because the test counts the requests. */
 const patient = { deadlineMs: 30_000, connectMs: 30_000, attemptMs: 30_000 };
 const service = () => openKms({ region: "us-east-1", endpoint: kms.url, credentials, ...patient });
 const operations = () => kms.requests.map(({ operation }) => operation);
@@ -87,7 +87,7 @@ describe("the vault over KMS", () => {
     ]);
   });
 
-  test("makes one data key for many first uses at once, in one request per process", async () => {
+  test("makes one data key for many concurrent first uses, in one request per process", async () => {
     const clientId = await client();
     const [one, two] = [kmsVault(), kmsVault()];
     const rings = await Promise.all(
@@ -97,7 +97,7 @@ describe("the vault over KMS", () => {
     const sealed = rings[0]!.seal("x", "r");
     for (const ring of rings) expect(ring.open(sealed, "r").toString()).toBe("x");
     expect(operations().filter((name) => name === "GenerateDataKey").length).toBeLessThanOrEqual(2);
-    expect(operations().length).toBeLessThanOrEqual(3); // whoever came second opens the first one's
+    expect(operations().length).toBeLessThanOrEqual(3); // the second process unwraps the first one's
   });
 
   test("of two that make the same key at the same moment both take the one that was kept", async () => {
@@ -138,7 +138,7 @@ describe("the vault over KMS", () => {
     expect(kms.requests.filter(({ answered }) => answered === "InvalidCiphertextException")).toHaveLength(3);
   });
 
-  test("does not ask a key that only a row names", async () => {
+  test("does not use a key that only a row names", async () => {
     const clientId = await client();
     await kmsVault().vault.keys(clientId, purpose);
     const strange = kms.createKey();
@@ -157,7 +157,7 @@ describe("the vault over KMS", () => {
     await expect(vault.keys(clientId, purpose)).resolves.toBeDefined();
   });
 
-  test("asks again when it is told to slow down, and no longer than its deadline", async () => {
+  test("retries after a rate limit, and no longer than its deadline", async () => {
     const { vault } = kmsVault();
     kms.fail("ThrottlingException", 2);
     await expect(vault.keys(await client(), purpose)).resolves.toBeDefined();
@@ -180,7 +180,7 @@ describe("the vault over KMS", () => {
     silent.close();
   });
 
-  test("goes on with an open key while KMS is down, for five minutes and no longer; a closed one does not open", async () => {
+  test("uses an unwrapped key while KMS is down, for five minutes at most; a wrapped one cannot be used", async () => {
     let now = 0;
     const { vault } = kmsVault({ now: () => now });
     const [warm, cold] = [await client(), await client()];
@@ -217,7 +217,7 @@ describe("a new master key", () => {
   const a = localMaster(Buffer.alloc(32, 1));
   const b = localMaster(Buffer.alloc(32, 2));
 
-  test("opens what the old one wrapped, and wraps it anew; what was sealed before opens after, without the old one", async () => {
+  test("unwraps what the old one wrapped, and wraps it again; what was sealed before opens without the old one", async () => {
     const next = () => service().master(kms.createKey());
     const chain = [a, b, service().master(keyId), next(), a]; // within the environment, to KMS, within KMS, and back
     const clientId = await client();
@@ -237,11 +237,11 @@ describe("a new master key", () => {
     }
   });
 
-  test("wraps hundreds anew while they are in use: nothing sealed meanwhile is lost", async () => {
+  test("wraps hundreds again while they are in use: nothing sealed meanwhile is lost", async () => {
     const clients = await Promise.all(Array.from({ length: 230 }, client));
     const old = openVault({ db, master: a });
     for (const clientId of clients) await old.vault.keys(clientId, purpose);
-    const between = openVault({ db, master: service().master(keyId), previous: [a], size: 1 }); // opens anew each time
+    const between = openVault({ db, master: service().master(keyId), previous: [a], size: 1 }); // unwraps each time
     const sealed: [string, Buffer][] = [];
     let isOver = false;
     const sealing = (async () => {
@@ -251,7 +251,7 @@ describe("a new master key", () => {
         sealed.push([clientId, (await from.vault.keys(clientId, purpose)).seal(`text ${n}`, "r")]);
       }
     })();
-    await Promise.all([run(between.masterKeys), run(between.masterKeys)]); // two workers at once
+    await Promise.all([run(between.masterKeys), run(between.masterKeys)]); // two concurrent workers
     isOver = true;
     await sealing;
     expect(new Set((await rows()).map((row) => row.master))).toEqual(new Set([`kms:${keyId}`]));
@@ -261,7 +261,7 @@ describe("a new master key", () => {
     }
   }, 60_000);
 
-  test("takes the place only of what it wrapped anew: a row changed meanwhile is left", async () => {
+  test("replaces only what it wrapped: a row changed meanwhile is left", async () => {
     const clientId = await client();
     await openVault({ db, master: a }).vault.keys(clientId, purpose);
     const { masterKeys } = openVault({ db, master: b, previous: [a] });
@@ -277,18 +277,18 @@ describe("a new master key", () => {
     expect(await rows()).toMatchObject([{ wrapped: "changed meanwhile", master: a.name }]);
   });
 
-  test("wraps the others when one cannot be opened, and says that one could not", async () => {
+  test("wraps the others when one cannot be unwrapped, and reports that one", async () => {
     const clients = await Promise.all([client(), client(), client()]);
     for (const clientId of clients) await openVault({ db, master: a }).vault.keys(clientId, purpose);
     await owner`update data_keys set master = 'local:lost' where client_id = ${clients[1]!}`;
     const { masterKeys } = openVault({ db, master: b, previous: [a] });
-    await expect(run(masterKeys)).rejects.toThrow("1 data keys could not be wrapped anew");
+    await expect(run(masterKeys)).rejects.toThrow("1 data keys could not be wrapped by the present master key");
     const masters = (await rows()).map((row) => row.master);
     expect(masters.filter((name) => name === b.name)).toHaveLength(2);
     expect(masters).toContain("local:lost");
   });
 
-  test("that goes away in the middle leaves every row openable by one of the two", async () => {
+  test("that becomes unavailable in the middle leaves every row usable with one of the two", async () => {
     const clients = await Promise.all(Array.from({ length: 20 }, client));
     for (const clientId of clients) await openVault({ db, master: a }).vault.keys(clientId, purpose);
     const both = openVault({ db, master: service().master(keyId), previous: [a] });
@@ -300,13 +300,13 @@ describe("a new master key", () => {
         return both.masterKeys.rewrap(key);
       },
     };
-    await expect(run(failing)).rejects.toThrow("could not be wrapped anew");
+    await expect(run(failing)).rejects.toThrow("could not be wrapped by the present master key");
     const masters = new Set((await rows()).map((row) => row.master));
     expect([...masters].toSorted()).toEqual([`kms:${keyId}`, a.name].toSorted());
   });
 });
 
-describe("the house", async () => {
+describe("the application", async () => {
   const standIn = await startKms();
   afterAll(() => standIn.close());
   Object.assign(process.env, { AWS_ACCESS_KEY_ID: "stand-in", AWS_SECRET_ACCESS_KEY: "stand-in" });
@@ -319,7 +319,7 @@ describe("the house", async () => {
   };
   const h = await startTestApp({ env, workers: true });
 
-  test("over KMS answers 503 while it is away, does nothing, and delivers what waited without an attempt used up", async () => {
+  test("returns 503 while KMS is unavailable, does nothing, and later delivers without an attempt used", async () => {
     const made = await h.post("/webhooks", { url: "http://127.0.0.1:9/nobody", eventTypes: ["api_key.created"] });
     expect(made.status).toBe(201);
     standIn.disableKey(houseKey);
@@ -334,16 +334,16 @@ describe("the house", async () => {
     expect(await h.owner`select from webhook_endpoints where client_id = ${h.bob.clientId}`).toHaveLength(0);
     expect(await h.owner`select from agents where client_id = ${h.bob.clientId}`).toHaveLength(0);
 
-    // Bob's endpoint was made by another process, so no key of his is open here.
+    // Bob's endpoint was created by another process, so none of Bob's keys is unwrapped here.
     await h.owner`insert into webhook_endpoints (client_id, id, url, event_types, secret, status)
       values (${h.bob.clientId}, ${newId("endpoint")}, 'http://127.0.0.1:9/nobody', ${["*"]}, ${Buffer.alloc(40)}, 'enabled')`;
     await h.post("/auth/api-keys", { name: "New", scopes: ["calls:read"] }, bobs);
     const waiting = await until(async () => {
       const [row] =
-        await h.owner`select state, attempts, last_error from deliveries where client_id = ${h.bob.clientId}`;
+        await h.owner`select status, attempts, last_error from deliveries where client_id = ${h.bob.clientId}`;
       return row?.last_error ? row : null;
     });
-    expect(waiting).toMatchObject({ state: "pending", attempts: 0, last_error: "key_unavailable" });
+    expect(waiting).toMatchObject({ status: "pending", attempts: 0, last_error: "key_unavailable" });
     standIn.enableKey(houseKey);
   }, 60_000);
 

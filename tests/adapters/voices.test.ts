@@ -4,7 +4,7 @@ import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { startUltravox } from "../../dev/simulators/ultravox/index.ts";
 import { ProviderError } from "../../routers/ports/provider-error.ts";
 import { genericDefinition, keyedDefinition, plainDefinition } from "../../routers/voices/definition.ts";
-import { closeConnections } from "../../server/adapters/http/client.ts";
+import { closeConnections } from "../../server/adapters/http/connections.ts";
 import { ultravox } from "../../server/adapters/ultravox/index.ts";
 import { ultravoxContract } from "../contract/validator.ts";
 import { wavFile } from "../support/audio.ts";
@@ -84,7 +84,7 @@ test("the form has the fields that the provider documents, and no others", async
   expect(body).toContain(sample.bytes.toString("latin1"));
 });
 
-test("a name that is taken, a file too large, and a format that is not taken are refused in the provider's words", async () => {
+test("a name in use, a file too large, and an unsupported format are refused with the provider's message", async () => {
   await uv().cloneVoice("a", cloneOf(), soon());
   const taken = await failure(uv().cloneVoice("a", cloneOf(), soon()));
   expect([taken?.kind, taken?.message]).toEqual(["refused", expect.stringContaining("already exists")]);
@@ -110,7 +110,7 @@ test.each([
   expect(heard.length).toBe(kind === "unavailable" ? 3 : 1);
 });
 
-test("a registered voice is what the provider's schema says, and a refusal repeats none of its secrets", async () => {
+test("a registered voice matches the provider's schema, and a refusal contains none of its secrets", async () => {
   const generic = genericDefinition(
     { url: "https://tts.example.com", body: { text: "{text}" }, jsonByteEncoding: "base64", responseSampleRate: 8000 },
     { Authorization: "Bearer very-secret-value" },
@@ -166,7 +166,7 @@ test("keys of other companies are sent to the account, and never seen in an erro
   expect(error?.message).not.toContain("canary");
 });
 
-test("a client's own key travels in the headers of the voice, asked as each company documents it", () => {
+test("a client's own key is sent in the headers of the voice, as each vendor documents it", () => {
   const voice = { voiceId: "v/1", model: null, settings: {}, generic: null };
   const key = { apiKey: "own-key", language: "pt-BR" };
   const settings = { speed: 1.1, similarityBoost: 0.5, optimizeStreamingLatency: 2, maxSampleRate: 16_000 };

@@ -81,7 +81,7 @@ test("a mutation with an idempotency key travels alone", async () => {
 });
 
 test("a client without a credential is refused where it is made", () => {
-  expect(() => createPatchbayClient({ url: "https://api.test" })).toThrow("Give a token or an apiKey.");
+  expect(() => createPatchbayClient({ url: "https://api.test" })).toThrow("Pass a token or an apiKey.");
 });
 
 function recorder(who: { token?: string; apiKey?: () => Promise<string>; clientId?: string }) {

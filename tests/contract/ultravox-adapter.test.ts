@@ -4,7 +4,7 @@ import { z } from "zod";
 import { startUltravox } from "../../dev/simulators/ultravox/index.ts";
 import { ProviderError } from "../../routers/ports/provider-error.ts";
 import type { AgentTemplate, CallMedium, CallRequest } from "../../routers/ports/ultravox.ts";
-import { closeConnections } from "../../server/adapters/http/client.ts";
+import { closeConnections } from "../../server/adapters/http/connections.ts";
 import { type UltravoxOptions, ultravox } from "../../server/adapters/ultravox/index.ts";
 import { verifyUltravoxSignature } from "../../server/adapters/ultravox/webhook.ts";
 import { ultravoxContract } from "./validator.ts";

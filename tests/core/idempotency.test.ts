@@ -25,24 +25,27 @@ describe("a request sent again with its key", () => {
     ["a change", 200, (key) => h.patch(`/agents/${reception}`, { name: "Renamed" }, { idempotencyKey: key })],
   ];
 
-  test.each(requests)("that is %s is answered the same, says so, and does nothing", async (_, status, ask) => {
-    const key = fresh();
-    const first = await ask(key);
-    expect(first).toMatchObject({ status, body: { meta: { requestId: first.headers.get("x-request-id") } } });
-    expect(first.headers.get("idempotency-replayed")).toBeNull();
-    const before = await traces();
-    for (let n = 0; n < 2; n++) {
-      const again = await ask(key);
-      expect(again.status).toBe(status);
-      expect(JSON.stringify(again.body)).toBe(JSON.stringify(first.body));
-      expect(again.headers.get("idempotency-replayed")).toBe("true");
-      expect(again.headers.get("x-request-id")).toMatch(/^req_/);
-      expect(again.headers.get("x-request-id")).not.toBe(first.body.meta.requestId);
-    }
-    expect(await traces()).toEqual(before);
-  });
+  test.each(requests)(
+    "of %s returns the same response with the replay header, and does nothing",
+    async (_, status, ask) => {
+      const key = fresh();
+      const first = await ask(key);
+      expect(first).toMatchObject({ status, body: { meta: { requestId: first.headers.get("x-request-id") } } });
+      expect(first.headers.get("idempotency-replayed")).toBeNull();
+      const before = await traces();
+      for (let n = 0; n < 2; n++) {
+        const again = await ask(key);
+        expect(again.status).toBe(status);
+        expect(JSON.stringify(again.body)).toBe(JSON.stringify(first.body));
+        expect(again.headers.get("idempotency-replayed")).toBe("true");
+        expect(again.headers.get("x-request-id")).toMatch(/^req_/);
+        expect(again.headers.get("x-request-id")).not.toBe(first.body.meta.requestId);
+      }
+      expect(await traces()).toEqual(before);
+    },
+  );
 
-  test("that gives no data is answered with none, on both doors", async () => {
+  test("without data in the first response returns none, on both transports", async () => {
     const { id } = (await h.post("/webhooks", hook)).body.data;
     const [one, two] = [fresh(), fresh()];
     expect(await h.remove(`/webhooks/${id}`, { idempotencyKey: one })).toMatchObject({ status: 204, body: null });
@@ -56,7 +59,7 @@ describe("a request sent again with its key", () => {
     expect([repeated.status, repeated.body]).toEqual([200, removed.body]);
   });
 
-  test("finds its answer through the other door too, and however the key is written", async () => {
+  test("finds its response through the other transport too, and however the key is written", async () => {
     const key = fresh();
     const first = await h.mutate("webhooks.create", hook, { idempotencyKey: key });
     const { data } = first.body.result;
@@ -91,7 +94,7 @@ describe("a request sent again with its key", () => {
     }
   });
 
-  test("and another body, or to another door, is refused, and what was stored stays", async () => {
+  test("with another body, or to another endpoint, is refused, and the stored response stays", async () => {
     for (const [door, first, other] of [
       ["/webhooks", hook, otherHook],
       ["/calls", call(), call("+14155550101")],
@@ -119,7 +122,7 @@ describe("a request sent again with its key", () => {
     expect(new Set(made.map(({ body }) => body.data.id)).size).toBe(3);
   });
 
-  test("is done anew once the key has expired, also with another body", async () => {
+  test("is executed again once the key has expired, also with another body", async () => {
     for (const [door, first, other] of [
       ["/webhooks", hook, otherHook],
       ["/calls", call(), call("+14155550101")],
@@ -140,7 +143,7 @@ describe("a request sent again with its key", () => {
 });
 
 describe("while the first is still running", () => {
-  test("a call with its key is refused at once, and answered the same afterwards", async () => {
+  test("a call with its key is refused immediately, and gets the same response afterwards", async () => {
     const key = fresh();
     const { ultravox } = h.deps.providers;
     const { createCall } = ultravox;
@@ -168,7 +171,7 @@ describe("while the first is still running", () => {
     expect((await h.simulator.status()).accepted.byCallId[first.body.data.id]).toBe(1);
   });
 
-  test("a command with its key is refused at once, and those who come after the commit are all answered", async () => {
+  test("a command with its key is refused immediately, and after the commit all get the response", async () => {
     const key = fresh();
     const reserved = await h.owner.reserve();
     await reserved`begin`;
@@ -195,7 +198,7 @@ describe("while the first is still running", () => {
     ["/calls", call("+14155550008")],
     ["/webhooks", { ...hook, description: "stampede" }],
   ];
-  test.each(stampedes)("a hundred at once with one key do the work of %s once", async (door, body) => {
+  test.each(stampedes)("a hundred concurrent requests with one key do the work of %s once", async (door, body) => {
     const key = fresh();
     const before = await traces();
     const answers = await Promise.all(Array.from({ length: 100 }, () => h.post(door, body, { idempotencyKey: key })));
@@ -290,7 +293,7 @@ describe("a key that was rotated", () => {
 });
 
 describe("a create whose process died", () => {
-  test("is looked into within the minute, and until it is settled its key answers 202 with what was made", async () => {
+  test("is looked up within the minute, and until it is settled its key returns 202 with the resource", async () => {
     const key = fresh();
     const ask = { idempotencyKey: key };
     const { ultravox } = h.deps.providers;
@@ -324,7 +327,7 @@ describe("a create whose process died", () => {
 });
 
 describe("what did not happen is not remembered", () => {
-  test("a request that could not be paid for goes through under its key once it can", async () => {
+  test("a request that could not be paid for succeeds with its key once it can", async () => {
     const poor = await seedClient(h.deps, { name: "Poor", subject: "auth0|poor", credits: 1 });
     const { id: agentId } = (await h.post("/agents", agent, { key: poor.key })).body.data;
     const ask = { key: poor.key, idempotencyKey: fresh() };
@@ -372,7 +375,7 @@ describe("what did not happen is not remembered", () => {
 });
 
 describe("a key", () => {
-  test("has its answer sealed: no secret in it stands in the database", async () => {
+  test("has its response sealed: none of its secrets is readable in the database", async () => {
     const key = fresh();
     const made = await h.post("/auth/api-keys", { name: "CI", scopes: ["calls:read"] }, { idempotencyKey: key });
     const secret = made.body.data.key;
@@ -439,7 +442,7 @@ describe("a key", () => {
 });
 
 describe("the rate limit", () => {
-  test("of a client stands above those of its keys: more keys give no more requests, and what is replayed is given back", async () => {
+  test("of a client is above those of its keys: more keys give no more requests, and a replay is uncounted", async () => {
     const tight = { requests: 4, windowSeconds: 10 };
     const limits = { read: tight, write: tight, dial: tight };
     const deps = { ...h.deps, limiter: limiter(() => 1_000_000, limits) };
@@ -490,7 +493,7 @@ describe("the rate limit", () => {
     expect(spend("user_2", "read", "client_1").refusal).toBeUndefined();
   });
 
-  test("does not follow a wall clock that jumps forward and back", () => {
+  test("does not follow a system clock that jumps forward and back", () => {
     vi.useFakeTimers({ toFake: ["Date"] });
     try {
       const tight = { requests: 1, windowSeconds: 60 };
@@ -505,7 +508,7 @@ describe("the rate limit", () => {
     }
   });
 
-  test("is said in every answer in the form of the standard, and refuses with the time to come again, on both doors", async () => {
+  test("is in every response in the form of the standard, and refuses with Retry-After, on both transports", async () => {
     let now = 1_000_000;
     const tight = { requests: 3, windowSeconds: 10 };
     const limits = { read: tight, write: tight, dial: { requests: 1, windowSeconds: 60 } };
@@ -529,7 +532,7 @@ describe("the rate limit", () => {
     const refused = { status: 429, limit: '"read";r=0;t=6', policy, wait: "6" };
     expect(await ask("/api/v1/agents")).toMatchObject({ ...refused, body: { error: { code: "rate_limit_exceeded" } } });
     expect(await ask(trpc)).toMatchObject({ ...refused, body: { error: { data: { code: "rate_limit_exceeded" } } } });
-    expect(await ask("/api/v1/agents", h.bob.key), "another principal has his own").toMatchObject({ status: 200 });
+    expect(await ask("/api/v1/agents", h.bob.key), "another principal has its own").toMatchObject({ status: 200 });
     expect(await ask("/api/v1/webhooks", h.ada.key, hook), "so has another class").toMatchObject({
       status: 201,
       policy: '"write";q=3;w=10',

@@ -66,7 +66,7 @@ async function expectNothingPlaced(id: string) {
   await expectSoundBooks(h);
 }
 
-test("the answer is lost and the webhooks too: 202, one call, found by the safety job and charged once", async () => {
+test("response and webhooks lost: 202, one call, found by the recovery job and charged once", async () => {
   await h.simulator.faults({ create: { resetAfterAccepting: 1 }, webhooks: { lose: everything } });
   const first = await place("+14155550100", "reset-safety");
   expect(first).toMatchObject({ status: 202, body: { data: { status: "unknown", outcome: null } } });
@@ -83,7 +83,7 @@ test("the answer is lost and the webhooks too: 202, one call, found by the safet
   await expectOneCallChargedOnce(id);
 });
 
-test("the answer is lost, and the provider's webhook settles the matter", async () => {
+test("response lost: the provider's webhook settles the intent", async () => {
   await h.simulator.faults({ create: { resetAfterAccepting: 1 }, webhooks: { delaySeconds: 300 } });
   const first = await place("+14155550100", "reset-webhook");
   expect(first).toMatchObject({ status: 202, body: { data: { status: "unknown" } } });
@@ -94,7 +94,7 @@ test("the answer is lost, and the provider's webhook settles the matter", async 
   expect(await acceptedFor(h, id)).toBe(1);
 });
 
-test("the provider accepts and says nothing until the deadline: the same", async () => {
+test("the provider accepts and does not respond before the deadline: the same", async () => {
   await h.simulator.faults({ create: { timeoutAfterAccepting: 1 }, webhooks: { lose: everything } });
   const { createCall } = provider;
   provider.createCall = async (account, call) => {
@@ -166,14 +166,14 @@ test.for([
   await expectNothingPlaced(id);
 });
 
-test("overloaded once: asked again, one call", async () => {
+test("overloaded once: retried, one call", async () => {
   await h.simulator.faults({ create: { errors: [{ status: 503, times: 1 }] } });
   const placed = await place("+14155550100", "once-overloaded");
   expect(placed.status).toBe(201);
   await expectOneCallChargedOnce(placed.body.data.id);
 });
 
-test("nobody answers at the provider's address: nothing is placed", async () => {
+test("the provider's address has no listener: nothing is placed", async () => {
   const { createCall } = provider;
   const nowhere = ultravox({ baseUrl: "http://127.0.0.1:9", apiKeyOf: async () => "key", sipTrunk: "trunk.example" });
   provider.createCall = nowhere.createCall;
@@ -197,11 +197,11 @@ test("a number that the provider refuses: 422 with its reason, and again under t
   expect({ ...again, headers: null }).toEqual({ ...refused, headers: null });
 });
 
-test("call.started comes before the answer: one call, and the replay is the answer that was given", async () => {
+test("call.started comes before the response: one call, and the replay returns the same response", async () => {
   const { createCall } = provider;
   provider.createCall = async (account, call, deadline) => {
     const answer = await createCall(account, call, deadline);
-    // Only the webhook can have done it: we have not given the answer back.
+    // Only the webhook can have done it: the simulator has not sent the response.
     await until(
       async () =>
         (await h.owner`select status from intents where subject_id = ${call.callId}`)[0]?.status === "settled",
@@ -219,7 +219,7 @@ test("call.started comes before the answer: one call, and the replay is the answ
   }
 });
 
-test("the answer comes after the webhook has settled the matter: it is the same call, and goes on", async () => {
+test("the response comes after the webhook has settled the intent: the same call continues", async () => {
   const { createCall, hangUp } = provider;
   const hungUp: string[] = [];
   provider.createCall = async (account, call, deadline) => {
@@ -236,7 +236,7 @@ test("the answer comes after the webhook has settled the matter: it is the same 
     expect(placed.status).toBe(201);
     const { id } = placed.body.data;
     const { provider_call_id } = await callRow(h, id);
-    expect([...hungUp, ...(await waitingJobs(h, "calls.hangUpOrphan"))], "nobody takes it for a stray").toEqual([]);
+    expect([...hungUp, ...(await waitingJobs(h, "calls.hangUpStray"))], "it does not count as a stray").toEqual([]);
     expect((await provider.getCall(platformAccount, provider_call_id!, inTime()))!.endedAt).toBeNull();
     await h.simulator.control(`calls/${provider_call_id}/end`);
     await expectOneCallChargedOnce(id);
@@ -329,7 +329,7 @@ test("overloaded after accepting, while lists lag: of three calls one is ours, t
   await expectSoundBooks(h);
 });
 
-test("a second call that only the request hears of is hung up too", async () => {
+test("a second call that only the request learns of is hung up too", async () => {
   await h.simulator.faults({
     create: { errors: [{ status: 503, times: 1, afterAccepting: true, retryAfterSeconds: 1 }] },
   });
@@ -423,7 +423,7 @@ test("a call that shows up after it was given up is hung up, and costs the clien
   }
 });
 
-test("settled by others while the request still waits: it answers what was settled, not what it hoped for", async () => {
+test("settled by another process during the request: it returns the settled outcome", async () => {
   await h.simulator.faults({ create: { hangBeforeAccepting: 1, holdMs: 60_000 } });
   const { createCall } = provider;
   const stop = new AbortController();
@@ -482,7 +482,7 @@ test("a safety job that has used up its attempts begins again: a hold never laps
   await expectOneCallChargedOnce(id);
 });
 
-test("many calls at once at the edge of the balance: as many as are paid for, and not one more", async () => {
+test("many concurrent calls at the limit of the balance: exactly as many as it covers", async () => {
   // 150 s at 9 credits a minute and 1.5 for the line: 26.25 credits each.
   const eve = await seedClient(h.deps, { name: "Eve", subject: "auth0|eve", credits: 200 });
   const eves = await makeAgent(h, {}, eve.key);

@@ -7,7 +7,7 @@ const put = (idempotencyKey: string, body: object = secret) =>
   h.send("PUT", "/auth/providers/elevenlabs", body, { idempotencyKey });
 const keyRow = async (key: string) => (await h.owner`select * from idempotency_keys where key = ${key}`)[0];
 
-test("one key asks once, however many use it at the same moment", async () => {
+test("one key sends one request, however many use it at the same moment", async () => {
   const answers = await Promise.all(Array.from({ length: 6 }, () => put("at-once")));
   const statuses = answers.map(({ status }) => status);
   expect(statuses.filter((status) => status === 200).length).toBeGreaterThan(0);
@@ -18,14 +18,14 @@ test("one key asks once, however many use it at the same moment", async () => {
   expect(again.headers.get("idempotency-replayed")).toBe("true");
 });
 
-test("a key under which nothing came about is free again at once", async () => {
+test("a key without a result is released immediately", async () => {
   const refused = await put("refused", { secret: { surprise: "x" } });
   expect(refused.status).toBe(400);
   expect(await keyRow("refused")).toBeUndefined();
   expect(await put("refused")).toMatchObject({ status: 200 });
 });
 
-test("a key whose holder died is held for a minute, and then asks anew; another request under it is refused", async () => {
+test("a key whose holder died is held for a minute, and then runs again; another request with it is refused", async () => {
   await put("dead");
   const dying = async (lease: string) => {
     await h.owner`update idempotency_keys set status = 'running', answer = null, intent_id = null,
@@ -42,7 +42,7 @@ test("a key whose holder died is held for a minute, and then asks anew; another 
   expect(other.body.error).toMatchObject({ code: "idempotency_key_reused" });
 });
 
-test("an intent's key is never asked anew, however long its lease is over", async () => {
+test("an intent's key never runs again, however long its lease has expired", async () => {
   await put("intent");
   await h.owner`update idempotency_keys set status = 'running', answer = null, intent_id = 'int_x',
     lease_until = now() - interval '1 hour' where key = 'intent'`;

@@ -21,7 +21,7 @@ import { ProviderError } from "../../routers/ports/provider-error.ts";
 import { makeKey } from "../contract/endpoints/core.ts";
 import { startTestApp, until } from "../support/app.ts";
 
-/** What the door of sound shall do next, and what it saw. */
+/** What the audio endpoint does next, and what it saw. */
 let play: () => AsyncIterable<string | Buffer> = () => beeps(3);
 const seen = { made: 0, ended: 0, signal: undefined as AbortSignal | undefined };
 
@@ -99,9 +99,9 @@ const h = await startTestApp({ router: doors, log });
 const csv = (rows: number) => `number,name\n${Array.from({ length: rows }, (_, n) => `${n + 1},Zoë\n`).join("")}`;
 const clientOf = (key = h.ada.key) =>
   createPatchbayClient({ url: h.url, apiKey: key }) as unknown as ReturnType<typeof createTRPCClient<typeof doors>>;
-const errors = () => log.filter((line) => JSON.parse(line).msg === "a request failed");
+const errors = () => log.filter((line) => JSON.parse(line).msg === "request failed");
 
-/** Asks by hand, and gives the answer as soon as its head is there. */
+/** Sends a raw request, and returns the response as soon as its headers are there. */
 async function open(
   path: string,
   { method = "GET", key = h.ada.key, signal = undefined as AbortSignal | undefined } = {},
@@ -109,12 +109,12 @@ async function open(
   const req = request(`${h.url}/api/v1${path}`, { method, headers: { authorization: `Bearer ${key}` } }).end();
   signal?.addEventListener("abort", () => req.destroy());
   const [res] = await once(req, "response");
-  req.on("error", () => {}); // heard at the response
+  req.on("error", () => {}); // handled at the response
   return res as import("node:http").IncomingMessage;
 }
 
-describe("a streaming door", () => {
-  test("is open so often at once for a key and for a client, and there is room again when one ends, however it ends", async () => {
+describe("a streaming endpoint", () => {
+  test("limits concurrent streams per key and per client, and frees a slot when one ends, however it ends", async () => {
     play = () => interrupted(() => new Promise(() => {}));
     const keys = [h.ada.key, ...(await Promise.all([1, 2].map(() => makeKey(h, h.ada, scopes)))).map(({ key }) => key)];
     const gone = new AbortController();
@@ -140,7 +140,7 @@ describe("a streaming door", () => {
     await until(async () => h.deps.streams.taken === 0);
   });
 
-  test("gives the whole file, page by page, with what every answer says", async () => {
+  test("returns the whole file, page by page, with the headers of every response", async () => {
     const answer = await h.get("/calls/export?rows=1234");
     expect(answer.status).toBe(200);
     expect(answer.body).toBe(csv(1234));
@@ -171,7 +171,7 @@ describe("a streaming door", () => {
     expect(await h.get("/voices/v/preview")).toMatchObject({ status: 200, body: null });
   });
 
-  test("answers HEAD with the same head and no body, and stops the source", async () => {
+  test("answers HEAD with the same headers and no body, and stops the source", async () => {
     const ended = seen.ended;
     play = () => beeps(1e9);
     const answer = await h.send("HEAD", "/voices/v/preview");
@@ -180,7 +180,7 @@ describe("a streaming door", () => {
     expect(seen.ended).toBe(ended + 1);
   });
 
-  test("refuses like any other door, in the envelope", async () => {
+  test("refuses like any other endpoint, in the envelope", async () => {
     const other = await makeKey(h, h.ada, ["agents:read"]);
     const refusals = [
       [await h.get("/calls/export?rows=x"), 400, "input_invalid"],
@@ -202,7 +202,7 @@ describe("a streaming door", () => {
     ["a provider", new ProviderError("refused", "No."), 422, "provider_rejected"],
     ["a bug", new Error("secret"), 500, "internal_error"],
   ];
-  test.each(early)("whose first piece fails by %s answers in the envelope", async (_, error, status, code) => {
+  test.each(early)("whose first chunk fails by %s returns an error in the envelope", async (_, error, status, code) => {
     // biome-ignore lint/correctness/useYield: it fails before it gives anything
     play = async function* () {
       throw error;
@@ -276,7 +276,7 @@ describe("while bytes go out", () => {
   test("a caller who hangs up stops the work, and is no error of ours", async () => {
     const [ended, before] = [seen.ended, errors().length];
     const stop = new AbortController();
-    play = () => interrupted(() => new Promise(() => {})); // a source that would stand still for ever
+    play = () => interrupted(() => new Promise(() => {})); // a source that never continues
     const reader = await open("/voices/v/preview", { signal: stop.signal });
     reader.on("error", () => {});
     await once(reader, "data");
@@ -308,7 +308,7 @@ describe("while bytes go out", () => {
     expect(size).toBeLessThan(60_000_000);
   });
 
-  test("a line on which nothing moves is cut, whichever side stands still", async () => {
+  test("an idle connection is closed, whether the reader or the source is slow", async () => {
     const signal = new AbortController().signal;
     const server = createServer((req, res) => {
       const chunks = req.url === "/source" ? interrupted(() => new Promise(() => {})) : beeps(1e9, 64 * 1024);
@@ -346,7 +346,7 @@ describe("on /trpc", () => {
     expect(sound[255]).toEqual(new Uint8Array(1000).fill(255));
   });
 
-  test("who asks plainly is told how to ask", async () => {
+  test("a request without the stream header is refused with what to send", async () => {
     const { status, body } = await h.query("calls.export", { rows: 1 });
     expect([status, body.error.data.code]).toEqual([400, "header_invalid"]);
     expect(body.error.message).toContain("httpBatchStreamLink");
@@ -387,7 +387,7 @@ describe("on /trpc", () => {
     expect(errors().slice(before)).toEqual([]);
   });
 
-  test("an ordinary procedure may be asked over the same link", async () => {
+  test("an ordinary procedure works over the same link", async () => {
     const client = createTRPCClient<typeof doors>({
       links: [httpBatchStreamLink({ url: `${h.url}/trpc`, headers: { authorization: `Bearer ${h.ada.key}` } })],
     });
@@ -395,7 +395,7 @@ describe("on /trpc", () => {
   });
 });
 
-test("a stream has an end, whoever still sends", async () => {
+test("a stream has an end, even if the source still sends", async () => {
   const ended = seen.ended;
   const read = async () => {
     for await (const _ of bounded(
@@ -413,7 +413,7 @@ test("a stream has an end, whoever still sends", async () => {
   await until(async () => seen.ended > ended);
 });
 
-test("openapi.json says what comes instead of the envelope, and the typed client knows every such door", () => {
+test("openapi.json describes the streamed content, and the typed client lists every streaming endpoint", () => {
   const { paths } = openApiDocument(doors, { baseUrl: "https://x.test/api/v1", version: "1" });
   const answer = (path: string) => paths[path]!.get!.responses["200"];
   expect(answer("/calls/export")).toMatchObject({ content: { "text/csv": { schema: { type: "string" } } } });

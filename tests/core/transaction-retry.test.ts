@@ -6,7 +6,7 @@ import { command, query, router } from "../../routers/core/procedures.ts";
 import { rest } from "../../routers/core/rest-metadata.ts";
 import { startTestApp, until } from "../support/app.ts";
 
-/** Takes the first thing, waits until it may go on, and takes the second: as often as it is begun. */
+/** Takes the first lock, waits until it may continue, and takes the second; counts how often it starts. */
 const gate = Promise.withResolvers<void>();
 let begun = 0;
 const shelf = async (tx: Tx) => (await tx.execute(sql`select shelf.* from shelf, pg_sleep(0.1)`))[0] ?? {};
@@ -47,7 +47,7 @@ const doors = router({
 
 const h = await startTestApp({ router: doors });
 
-test("a command that waits crosswise with another is begun again, and done once", async () => {
+test("a command that deadlocks with another is retried, and executed once", async () => {
   const other = await h.owner.reserve();
   const [own] = await other<{ pid: number }[]>`select pg_backend_pid() as pid`;
   await other`set deadlock_timeout = '1min'`; // the command looks first, and is the one that Postgres ends
@@ -81,7 +81,7 @@ test("one that is ended each time is refused, and nothing of it is left", async 
   expect(await h.owner`select from audit_log where action = 'agents.lose'`).toEqual([]);
 });
 
-test("what meets a stale plan on every connection is begun again, whether it reads or writes", async () => {
+test("a stale plan on every connection is retried, for reads and writes", async () => {
   await h.owner.unsafe("create table shelf (a int); grant select on shelf to public; insert into shelf values (1)");
   const columns = async (asked: ReturnType<typeof h.get>) => Object.keys((await asked).body.data);
   const read = () => columns(h.get("/agents/agent_3"));

@@ -45,11 +45,11 @@ test("a second installation on the same server does not shut the first one out, 
   expect(refused.err).not.toContain("    at ");
   expect(await isLetIn()).toBe(true);
 
-  expect(await migrate("second", "--take-logins")).toMatchObject({ code: 0, out: "The database is current.\n" });
+  expect(await migrate("second", "--take-logins")).toMatchObject({ code: 0, out: "The database is up to date.\n" });
   expect(await isLetIn()).toBe(false);
 });
 
-test("a migrated database lets no login create schemas or temporary objects, whatever it allowed before", async () => {
+test("a migrated database lets no login create schemas or temporary objects, even if it allowed that before", async () => {
   const [row] = await base.owner`select current_database() as name`;
   await base.owner.unsafe(`grant create, temporary on database ${row!.name} to public, patchbay_worker`);
   expect(await migrate(String(row!.name), "--take-logins")).toMatchObject({ code: 0 });

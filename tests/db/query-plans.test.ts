@@ -32,7 +32,7 @@ test("a plan that was made for a table of one row is not kept when there are tho
       return (await soFar()) - before;
     });
   try {
-    // More often than Postgres plans a statement anew for each of its parameters.
+    // More often than Postgres makes a custom plan for a statement.
     for (let times = 0; times < 10; times++) expect(await read()).toBe(1);
     await owner`insert into shelf select generate_series(2, 20000)`;
     await until(async () => (await read()) <= 1);

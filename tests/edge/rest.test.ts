@@ -188,7 +188,7 @@ async function wire(text: string): Promise<string> {
 }
 
 describe("an answer", () => {
-  test("wears the envelope and the headers that every answer has", async () => {
+  test("has the envelope and the headers of every response", async () => {
     const { status, headers, body } = await call("GET", "/things/abc");
     expect({ status, body }).toEqual({
       status: 200,
@@ -211,7 +211,7 @@ describe("an answer", () => {
     });
   });
 
-  test("has the status that the door promises: 201 for a create, 204 without a body for a delete", async () => {
+  test("has the status of its metadata: 201 for a create, 204 without a body for a delete", async () => {
     expect((await post({ qty: 1, flag: true })).status).toBe(201);
     const removed = await call("DELETE", "/things/abc?force=true");
     expect(removed).toMatchObject({ status: 204, text: "" });
@@ -227,7 +227,7 @@ describe("an answer", () => {
     expect(headers.get("ratelimit")).toBe('"write";r=1;t=1');
   });
 
-  test("that nobody waits for any more aborts the work", async () => {
+  test("whose caller has closed the connection aborts the work", async () => {
     [aborted, waiting, over] = [false, false, Promise.withResolvers<void>()];
     const controller = new AbortController();
     const gone = call("GET", "/wait", { signal: controller.signal }).catch(() => "gone");
@@ -248,7 +248,7 @@ describe("a path", () => {
     expect((await call("GET", "/things/typesx")).body.data).toEqual({ id: "typesx" });
   });
 
-  test("falls back to the parameter where the fixed name leads nowhere", async () => {
+  test("falls back to the parameter if the fixed name matches nothing", async () => {
     expect((await call("POST", "/things/types/test")).body.data).toEqual({ id: "types" });
   });
 
@@ -274,13 +274,13 @@ describe("a path", () => {
     expect((await call("GET", "/things//")).status).toBe(404);
   });
 
-  test("that nobody knows answers 404 route_not_found", async () => {
+  test("that does not exist returns 404 route_not_found", async () => {
     for (const path of ["/nothing", "/", "", "/things/a/b/c/d", "/__proto__", "/constructor"]) {
       expect((await call("GET", path)).body.error.code).toBe("route_not_found");
     }
   });
 
-  test("with a wrong method answers 405 and says which it takes; OPTIONS says it too", async () => {
+  test("with a wrong method returns 405 with Allow; OPTIONS returns Allow too", async () => {
     const wrong = await call("PUT", "/things/abc");
     expect(wrong).toMatchObject({ status: 405, body: { error: { code: "method_not_allowed" } } });
     expect(wrong.headers.get("allow")).toBe("GET, HEAD, DELETE, OPTIONS");
@@ -290,7 +290,7 @@ describe("a path", () => {
     expect((await call("OPTIONS", "/nothing")).status).toBe(404);
   });
 
-  test("answers HEAD as GET without the body", async () => {
+  test("answers HEAD like GET without the body", async () => {
     const head = await call("HEAD", "/things/abc");
     expect(head).toMatchObject({ status: 200, text: "" });
     expect(Number(head.headers.get("content-length"))).toBeGreaterThan(20);
@@ -349,7 +349,7 @@ describe("a query string", () => {
   });
 
   test("refuses a repeated scalar, an unknown name and a broken escape", async () => {
-    expect((await echo("limit=1&limit=2")).error.message).toBe("limit: Give it once.");
+    expect((await echo("limit=1&limit=2")).error.message).toBe("limit: Send it only once.");
     expect((await echo("nope=1&nope=2")).error.details).toEqual([{ path: "nope", message: "There is no such field." }]);
     expect((await echo("name=%zz")).error.code).toBe("input_invalid");
     expect((await call("GET", "/things/types?x=1")).body.error.details[0].path).toBe("x");
@@ -418,14 +418,14 @@ describe("a body", () => {
     expect(await asked({ limit: 5 })).toBe(200);
   }
 
-  test("is never coerced, on either door, before and after a query string was", async () => {
+  test("is never coerced, on either transport, before and after a query string was", async () => {
     await nothingIsCoerced();
     expect((await echo("limit=5&active=false&level=1&ids=3")).data).toMatchObject({ limit: 5, active: false });
     expect((await post({ qty: 5, flag: false })).status).toBe(201);
     await nothingIsCoerced();
   });
 
-  test("is read strictly: an unknown field is refused by name, also one that the path says", async () => {
+  test("is parsed strictly: an unknown field is refused by name, and so is one that the path has", async () => {
     const unknown = await post({ qty: 1, flag: true, nope: 1 });
     expect(unknown.body.error).toMatchObject({
       code: "input_invalid",
@@ -544,7 +544,7 @@ describe("a body", () => {
     hasty.close();
   });
 
-  test("is not read from a stranger", async () => {
+  test("is not read without authentication", async () => {
     const stranger = await call("POST", "/things", {
       body: "{bad",
       headers: { "content-type": "application/json", authorization: "Bearer nobody" },
@@ -554,7 +554,7 @@ describe("a body", () => {
 });
 
 describe("a failure", () => {
-  test("always has the envelope, whatever layer it comes from", async () => {
+  test("always has the envelope, from every layer", async () => {
     const failures = await Promise.all([
       call("GET", "/nothing"),
       call("PUT", "/things"),
@@ -591,7 +591,7 @@ describe("a failure", () => {
     expect(seen).toContain("internal_error");
   });
 
-  test("says when to come back, and how to show who one is", async () => {
+  test("has Retry-After and WWW-Authenticate where they apply", async () => {
     expect((await call("GET", "/fail/fault")).headers.get("retry-after")).toBe("2");
     expect((await call("GET", "/fail/token")).headers.get("www-authenticate")).toBe("Bearer");
   });
@@ -604,7 +604,7 @@ describe("a failure", () => {
   });
 });
 
-describe("a door that could not keep its word", () => {
+describe("an invalid operation", () => {
   const open = (meta: Meta, input: z.ZodType) =>
     restRouter({
       router: t.router({

@@ -47,7 +47,7 @@ async function start(tasks: Partial<Tasks>, options: Partial<WorkerOptions> = {}
 const empty = async () => (await base.jobs()).length === 0;
 const deliver = (deliveryId: string, options = {}) => base.queue("webhooks.deliver", { deliveryId, claim: 1 }, options);
 
-test("a job runs behind the wall of the client that it was queued for", async () => {
+test("a job runs within the tenant isolation of the client that it was queued for", async () => {
   await base.owner`insert into clients (id, name) values (${clientId}, 'One'), (${stranger}, 'Two') on conflict do nothing`;
   let ctx: JobContext | undefined;
   const seen: string[] = [];
@@ -81,7 +81,7 @@ test("a job runs behind the wall of the client that it was queued for", async ()
   });
 });
 
-test("a job of the house has no client to act for", async () => {
+test("a system job has no client to act for", async () => {
   const failures: unknown[] = [];
   await start({
     "calls.sweep": {
@@ -97,7 +97,7 @@ test("a job of the house has no client to act for", async () => {
   expect(jobLines()[0]).toMatchObject({ outcome: "done", client_id: null });
 });
 
-test("what a job begins aside and does not wait for fails neither the job nor the process, and the log says who will do it", async () => {
+test("background work of a job fails neither the job nor the process, and the log has who will do it", async () => {
   const aside = Promise.withResolvers<void>();
   await start({
     "webhooks.deliver": {
@@ -111,7 +111,7 @@ test("what a job begins aside and does not wait for fails neither the job nor th
   expect(jobLines()).toMatchObject([{ outcome: "done" }]);
   aside.reject(new Error("the line is cut"));
   const told = () => lines.find(({ msg }) => msg === "the sweep will do it");
-  await until("it is told", async () => told() !== undefined);
+  await until("it is logged", async () => told() !== undefined);
   expect(told()).toMatchObject({ level: 40, task: "webhooks.deliver", err: { message: "the line is cut" } });
 });
 
@@ -129,7 +129,7 @@ test("a failing job is tried again on its schedule, never early, and gives up af
     "webhooks.deliver": {
       async run(_, ctx) {
         attempts.push(ctx.attempt);
-        throw new Error("nobody is there");
+        throw new Error("no server");
       },
       async onExhausted({ deliveryId }, _, error) {
         gaveUp.push(`${deliveryId}: ${error.message}`);
@@ -164,16 +164,16 @@ test("a failing job is tried again on its schedule, never early, and gives up af
   }
 
   expect(attempts).toEqual([0, 1, 2, 3]);
-  expect(gaveUp).toEqual(["d1: nobody is there"]);
+  expect(gaveUp).toEqual(["d1: no server"]);
   expect(await base.gaveUp()).toEqual([
     {
       task: "webhooks.deliver",
       client_id: clientId,
       payload: { deliveryId: "d1", claim: 1 },
-      error: "nobody is there",
+      error: "no server",
     },
   ]);
-  await until("all are told", () => jobLines().length === 4);
+  await until("all are logged", () => jobLines().length === 4);
   expect(jobLines().map(({ outcome }) => outcome)).toEqual(["retry", "retry", "retry", "gave_up"]);
   expect(jobLines().at(-1)).toMatchObject({ alert: true, level: 50 });
 });
@@ -193,7 +193,7 @@ test("a retry really waits for its time", async () => {
   expect(at[1]! - at[0]!).toBeGreaterThanOrEqual(999);
 });
 
-test("what cannot be read is put aside at once", async () => {
+test("an unreadable job becomes a dead letter immediately", async () => {
   await start({ "webhooks.deliver": tracing("a", async () => {}), "calls.sweep": { run: async () => {} } });
   const add = (payload: string, task = "webhooks.deliver") =>
     base.owner`select graphile_worker.add_job(${task}, ${payload}::text::json)`;
@@ -207,11 +207,11 @@ test("what cannot be read is put aside at once", async () => {
   expect(rows).toHaveLength(4);
   expect(rows.every(({ task }) => task === "webhooks.deliver")).toBe(true);
   expect(rows.map(({ error }) => error).join("\n")).toMatch(/deliveryId: /);
-  await until("all are told", () => jobLines().length === 4);
+  await until("all are logged", () => jobLines().length === 4);
   expect(jobLines().every(({ outcome, alert }) => outcome === "unreadable" && alert === true)).toBe(true);
 });
 
-test("the crontab knows our names, and refuses jobs of clients", async () => {
+test("the crontab accepts names of system jobs, and refuses client jobs", async () => {
   await start({ "calls.sweep": { run: async () => {} } }, { crontab: "\n* * * * * calls.sweep\n# a remark\n" });
   await until(
     "the line is known",
@@ -222,7 +222,7 @@ test("the crontab knows our names, and refuses jobs of clients", async () => {
   ).rejects.toThrow(/no job of the house/);
 });
 
-test("a newer job of the same key goes before the retry of the older", async () => {
+test("a newer job of the same key takes precedence over the retry of the older", async () => {
   const gate = Promise.withResolvers<void>();
   const ran: string[] = [];
   await start({
@@ -258,7 +258,7 @@ test("a retry keeps the key of its job", async () => {
   ]);
 });
 
-test("a worker that stops lets its running jobs finish, and gives back the others", async () => {
+test("a worker that stops lets its running jobs finish, and returns the others to the queue", async () => {
   const gate = Promise.withResolvers<void>();
   let begun = 0;
   const workers = await start(
@@ -287,7 +287,7 @@ test("a worker that stops lets its running jobs finish, and gives back the other
   expect(await base.owner`select from worker_heartbeats`).toHaveLength(0);
 });
 
-test("a job that does not end in time is told to stop, and runs again elsewhere as the same attempt", async () => {
+test("a job that does not end in time is aborted, and runs again elsewhere as the same attempt", async () => {
   const seen: number[] = [];
   const tasks: Partial<Tasks> = {
     "webhooks.deliver": {
@@ -347,8 +347,11 @@ test.each([
     const [before] = started.pools;
     await base.owner`alter table graphile_worker._private_tasks rename to tasks_away`;
     try {
-      await base.owner`truncate worker_heartbeats`; // it is taken for dead, and replaced
-      await until("new ones have tried", () => lines.filter(({ msg }) => msg === "pool not started").length >= 3);
+      await base.owner`truncate worker_heartbeats`; // the pool counts as dead, and is replaced
+      await until(
+        "new ones have tried",
+        () => lines.filter(({ msg }) => msg === "pool not started; will retry").length >= 3,
+      );
     } finally {
       await base.owner`alter table graphile_worker.tasks_away rename to _private_tasks`;
     }
@@ -455,7 +458,7 @@ test("idempotency keys go when their day is over", async () => {
   expect((await base.owner`select from idempotency_keys`).length).toBe(10);
 });
 
-test("partitions of the coming months stand, those past their age are gone, audit stays", async () => {
+test("partitions of the next months exist, those past their age are dropped, audit stays", async () => {
   const old = ["events", "delivery_attempts", "ingress_events", "audit_log", "call_messages"];
   for (const table of old) {
     await base.owner.unsafe(

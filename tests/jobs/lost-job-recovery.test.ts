@@ -39,7 +39,7 @@ test("an intent whose job was lost is found by the sweep, and settles", async ()
   });
 });
 
-test("a call that the provider no longer knows is closed once it must be over, and its credits come back", async () => {
+test("a call that the provider no longer has is closed once it must be over, and its credits are released", async () => {
   const { body: before } = await h.get("/billing/balance");
   const placed = await h.post("/calls", { agentId, medium: phone("+14155550015") });
   const { id } = placed.body.data;

@@ -43,7 +43,7 @@ describe("the audit chain", () => {
     expect(await apartOf("audit.chain")).toEqual([]);
   });
 
-  test("goes on without a row that cannot be chained, says so once, and chains it when an operator has it retried", async () => {
+  test("continues without a row that cannot be chained, logs it once, and chains it when an operator retries it", async () => {
     await h.owner.unsafe(`
       create function no_chain() returns trigger language plpgsql as $$ begin
         if new.id = 'aud_bad' and new.position is not null then raise exception 'not this one'; end if; return new; end $$;
@@ -135,7 +135,7 @@ describe("a batch of a system loop", () => {
   });
 });
 
-test("a client whose deliveries cannot be swept keeps nobody else's waiting, and is swept again when it can be", async () => {
+test("a client whose deliveries cannot be swept does not delay the others, and is swept again when possible", async () => {
   const ids = await Promise.all(
     [h.ada, h.bob].map(async ({ clientId }) => {
       const endpoint = await addEndpoint(h.owner, clientId);
@@ -158,7 +158,7 @@ test("a client whose deliveries cannot be swept keeps nobody else's waiting, and
   expect(await apartOf("deliveries.sweep")).toEqual([]);
 });
 
-test("an event that cannot be written for the bus is refused, and those behind it are told", async () => {
+test("an event that cannot be written for the bus is refused, and those behind it are published", async () => {
   const told: string[] = [];
   const bus = {
     name: "test-bus",
@@ -205,7 +205,7 @@ describe("the shares of a pool", () => {
     expect("leave" in enter("d")).toBe(true);
   });
 
-  test("what is beyond a share comes again spaced, and a slot that is left is given on", () => {
+  test("jobs beyond a share are tried again with spacing, and a free slot is passed on", () => {
     const { enter } = openShares(4, () => 0);
     const first = enter("a");
     enter("a");

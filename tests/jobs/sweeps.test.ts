@@ -36,7 +36,7 @@ async function placed(key: string): Promise<string> {
   return body.data.id;
 }
 
-/** Copies of a call that nobody can ask about: the account is gone. */
+/** Copies of a call that cannot be read from the provider: the account is gone. */
 const deadCalls = (like: string, n: number) => h.owner`
   insert into calls (client_id, id, agent_id, agent_version, direction, medium, status, variables, metadata,
     max_duration_seconds, join_timeout_seconds, recording_enabled, provider_account_id, provider_call_id, check_at)
@@ -44,7 +44,7 @@ const deadCalls = (like: string, n: number) => h.owner`
     max_duration_seconds, join_timeout_seconds, false, ${gone}, id || n, now() - interval '2 days'
   from calls, generate_series(1, ${n}::int) n where id = ${like}`;
 
-test("a call whose webhooks are lost is asked about within two sweeps, however many calls of an account that is gone are due before it", async () => {
+test("a call whose webhooks are lost is read within two sweeps, however many calls of a removed account are due before it", async () => {
   await deadCalls(await placed(h.ada.key), 600);
   await h.simulator.faults({ webhooks: { lose: ["call.started", "call.joined", "call.ended", "call.billed"] } });
   const id = await placed(h.bob.key);
@@ -58,7 +58,7 @@ test("a call whose webhooks are lost is asked about within two sweeps, however m
   await h.owner`delete from graphile_worker._private_jobs where key like 'calls.refresh:%' and locked_at is null`;
 }, 60_000);
 
-test("a retry that waits keeps its attempt and its time when the sweep comes by again", async () => {
+test("a waiting retry keeps its attempt and its time when the sweep runs again", async () => {
   const like = await placed(h.ada.key);
   await deadCalls(like, 1);
   const id = `${like}_1`;
@@ -75,7 +75,7 @@ test("a retry that waits keeps its attempt and its time when the sweep comes by 
   await swept("calls.sweep");
   expect(await job()).toEqual([third]);
 
-  // So the schedule comes to its end, and it is asked about less and less often.
+  // So the schedule ends, and the call is read less and less often.
   await until(async () => {
     await hurry(h, "calls.refresh");
     const [row] = await h.owner`select checks from calls where id = ${id}`;
@@ -99,7 +99,7 @@ test("an agent is compared although a helping of a suspended client's is due bef
   expect(jobs!.n).toBe(0);
 });
 
-test("an open intent whose job is gone is settled although a helping that nobody can settle is due before it", async () => {
+test("an open intent that lost its job is settled although a whole batch that cannot be settled is due before it", async () => {
   await h.owner`insert into intents (client_id, id, kind, subject_id, provider_account_id, principal, request_id, audit_input, deadline_at)
     select ${h.ada.clientId}, 'int_dead' || n, 'calls.create', 'call_none' || n, ${gone}, 'system', 'req_1', '{}',
       now() - interval '2 days' from generate_series(1, 200) n`;
@@ -149,7 +149,7 @@ test("a file that was left while it was read in fails although a helping of a su
   );
 });
 
-test("a voice that was left while it was made is looked after although a helping that nobody can look for is due before it", async () => {
+test("a voice that was abandoned during creation is finished although a whole batch that cannot be is due before it", async () => {
   const addVoices = (prefix: string, n: number, account: string, status: string, days: number) => h.owner`
     insert into voices (client_id, id, name, language, kind, provider, status, provider_account_id, updated_at)
     select ${h.ada.clientId}, ${prefix} || n, 'Ada', 'en', 'clone', 'ultravox', ${status}, ${account}, now() - make_interval(days => ${days})
@@ -160,7 +160,7 @@ test("a voice that was left while it was made is looked after although a helping
   await until(async () => (await voiceRow(h, "voice_left1")).status === "failed", 20);
 }, 40_000);
 
-test("a call's artifacts are asked for although a helping of a suspended client's calls ended after it", async () => {
+test("a call's artifacts are fetched although a whole batch of a suspended client's calls ended after it", async () => {
   const { id } = await called(h, await agentThat(h, {}));
   await h.owner`update calls set transcript_status = 'missing', ended_at = now() - interval '2 hours' where id = ${id}`;
   await h.owner`insert into calls (client_id, id, agent_id, agent_version, direction, medium, status, variables, metadata,

@@ -339,7 +339,7 @@ async function disturbancesInLogs({ home }: Ground, { workers, tempo }: ChaosOpt
     if (line.includes('"pool replaced"'))
       return [{ what: "pool replaced", from: at - deadAfterMs - everyMs, to: at + settlingMs }];
     const isUnwritten =
-      line.includes("an attempt came too late to be written down") ||
+      line.includes("attempt not recorded; its claim has expired") ||
       (/"task":"webhooks.deliver"/.test(line) && /"outcome":"(retry|unrecorded)"/.test(line));
     return isUnwritten ? [{ what: "not written down", from: at - attemptMs, to: at }] : [];
   });

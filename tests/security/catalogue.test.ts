@@ -113,7 +113,8 @@ const grants: Record<string, Record<string, string>> = {
     "UPDATE of deadline_at": "intents knowledge_files",
     "UPDATE of status": "uploads",
     "UPDATE of checked_at": "voices",
-    "UPDATE of consecutive_failures,failing_since,last_failure_at,last_success_at,rate_due_at,slow_at": "webhook_endpoints",
+    "UPDATE of consecutive_failures,failing_since,last_failure_at,last_success_at,rate_due_at,slow_at":
+      "webhook_endpoints",
     "UPDATE of data": "events",
     "UPDATE of response": "delivery_attempts",
     "UPDATE of next_at": "workflow_steps",

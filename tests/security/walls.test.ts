@@ -60,7 +60,20 @@ async function killAll() {
 }
 
 describe("the catalogue", () => {
-  const global = ["loop_heartbeats", "set_apart", "clients", "users", "roles", "prices", "ingress_events", "ingress_keys", "bus_positions", "delivery_pauses", "worker_heartbeats", "dead_jobs"];
+  const global = [
+    "loop_heartbeats",
+    "set_apart",
+    "clients",
+    "users",
+    "roles",
+    "prices",
+    "ingress_events",
+    "ingress_keys",
+    "bus_positions",
+    "delivery_pauses",
+    "worker_heartbeats",
+    "dead_jobs",
+  ];
 
   test("every table is walled, by force, and no application login may pass the wall", async () => {
     const tables = await owner`

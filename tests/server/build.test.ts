@@ -48,7 +48,7 @@ describe("the build", () => {
     );
   });
 
-  test("the client imports nothing but @trpc/client, and what reads event streams", () => {
+  test("the client imports only @trpc/client, and the reader of event streams", () => {
     const imported = [
       ...text("edge/client.js").matchAll(/\bfrom\s*["']([^"']+)["']|\bimport\s*\(?\s*["']([^"']+)["']/g),
     ];
@@ -60,7 +60,7 @@ describe("without node_modules", () => {
   test("it migrates, reports its health, and stops on SIGTERM with exit code 0", { timeout: 2 * minutes }, async () => {
     const env = await environment();
     const { stdout } = await start("migrate.js", env).ended;
-    expect(stdout).toContain("The database is current.");
+    expect(stdout).toContain("The database is up to date.");
     const operated = await start("operate.js", env, ["deliveries", "status"]).ended;
     expect(operated).toMatchObject({ code: 0, stdout: expect.stringContaining("Oldest due") });
 
@@ -89,7 +89,7 @@ describe("installed without development dependencies", () => {
     await install().catch(install); // the registry is not ours
   }, 11 * minutes);
 
-  test("its types hold for whoever uses the client", { timeout: 5 * minutes }, async () => {
+  test("its types work for users of the client", { timeout: 5 * minutes }, async () => {
     const consumer = join(home, "consumer");
     await mkdir(join(consumer, "node_modules"), { recursive: true });
     await symlink(built, join(consumer, "node_modules/patchbay"));

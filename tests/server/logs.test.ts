@@ -10,7 +10,7 @@ const logged = (): Line[] => lines.map((line) => JSON.parse(line));
 const requests = () => logged().filter(({ msg }) => msg === "request");
 
 const canary = { to: "+14155550177", from: "+14155550188", variable: "canary-variable-7f3a" };
-/** One that is told whom it speaks to. */
+/** A request with an X-Client-Id header. */
 const agent = {
   ...plainAgent,
   variables: [{ name: "name", type: "string", required: true, default: null, description: null }],
@@ -22,7 +22,7 @@ const placed = {
 };
 
 describe("the log", () => {
-  test("has one line per request, on both doors and for every end, with who asked and for whom", async () => {
+  test("has one line per request, on both transports and for every outcome, with caller and client", async () => {
     const cases: [string, number, string | null, () => Promise<unknown>][] = [
       ["GET /api/v1/agents", 200, h.ada.clientId, () => h.get("/agents?limit=1", id("one"))],
       ["GET /trpc/agents.list", 200, h.ada.clientId, () => h.query("agents.list", {}, id("two"))],
@@ -52,7 +52,7 @@ describe("the log", () => {
 });
 
 describe("what must stay secret", () => {
-  test("stands in no log line, no audit row, no job and no stored answer, whatever was done with it", async () => {
+  test("is in no log line, no audit row, no job and no stored response, for every operation", async () => {
     const token = await h.token(h.ada);
     const made = await h.post(
       "/auth/api-keys",
@@ -116,7 +116,7 @@ describe("what must stay secret", () => {
     }
   });
 
-  test("is cut out of an error's words wherever it stands in it, and the rest of the log goes on", () => {
+  test("is masked in an error message wherever it occurs, and logging continues", () => {
     const out: string[] = [];
     const log = openLog("info", { write: (line: string) => void out.push(line) });
     const key = `pb_live_${"a1-_".repeat(8)}`;
@@ -218,8 +218,8 @@ describe("the audit", () => {
 });
 
 describe("a fault of ours", () => {
-  // The house is not lived in after this one: it breaks the database.
-  test("says nothing of its cause, on either door, and is logged once with the request's id and nothing of its input", async () => {
+  // This is the last test with this app: it breaks the database.
+  test("does not expose its cause, on either transport, and is logged once with the request id and without the input", async () => {
     const { id: agentId } = (await h.post("/agents", agent)).body.data;
     await h.owner`alter table calls rename column metadata to metadata_gone`;
     const body = { agentId, ...placed, metadata: { canary: "canary-metadata-91c2" } };
@@ -235,7 +235,7 @@ describe("a fault of ours", () => {
       expect(JSON.stringify(answer.body)).not.toMatch(/column|metadata|select|insert|stack|\.ts|Failed/i);
       const [line, ...more] = logged().filter(({ level, request_id }) => level === "error" && request_id === requestId);
       expect(more).toEqual([]);
-      expect(line).toMatchObject({ msg: "a request failed", code: "internal_error" });
+      expect(line).toMatchObject({ msg: "request failed", code: "internal_error" });
       expect(JSON.stringify(line), "the cause is there for us").toMatch(/column .*metadata.* does not exist/);
     }
     const text = lines.join("\n");

@@ -39,7 +39,7 @@ const deliveries = (...words: string[]) => operate(["deliveries", ...words]).end
 const pauses = () => h.owner`select scope, reason, paused_by from delivery_pauses order by scope`;
 
 describe("status", () => {
-  test("shows what the operator's door shows, for people and as JSON", async () => {
+  test("shows the same as the operator endpoint, for people and as JSON", async () => {
     const endpoint = await addEndpoint(h.owner, ada);
     await addDeliveries(h.owner, ada, endpoint, { count: 3, dueSecondsAgo: 3_961 });
     await addDeliveries(h.owner, ada, endpoint, { count: 2, inFlight: true });
@@ -59,7 +59,7 @@ describe("status", () => {
     });
   });
 
-  test("goes on showing it until it is told to stop", async () => {
+  test("repeats until it is stopped", async () => {
     const { child, told, ended } = operate(["deliveries", "status", "--watch", "1", "--json"]);
     await until(async () => told.out.split("\n").length > 2, 60);
     child.kill("SIGINT");
@@ -69,7 +69,7 @@ describe("status", () => {
 });
 
 describe("pause and resume", () => {
-  test("hold deliveries back and let them go, where the doors show it, and stand in the operator's audit", async () => {
+  test("pause and resume deliveries, visible in the API and in the operator's audit", async () => {
     const endpoint = await addEndpoint(h.owner, ada);
     const places: [string[], string][] = [
       [["--all"], "all"],
@@ -101,7 +101,7 @@ describe("pause and resume", () => {
     ]);
   });
 
-  test("say so, and change nothing, when they name nobody or nothing is paused", async () => {
+  test("fail with a message, and change nothing, when the scope is unknown or nothing is paused", async () => {
     const [client, endpoint] = [newId("client"), newId("endpoint")];
     const cases: [string[], string][] = [
       [["pause", "--client", client, "--reason", "x"], `There is no client ${client}.`],
@@ -134,7 +134,7 @@ describe("drain", () => {
     expect(await pauses()).toHaveLength(1);
   });
 
-  test("of what is paused keeps the reason; it says what is left when the time is over, and exits with 1", async () => {
+  test("of a paused scope keeps the reason; after the timeout it lists what is left, and exits with 1", async () => {
     const endpoint = await addEndpoint(h.owner, ada);
     await addDeliveries(h.owner, ada, endpoint, { count: 2, inFlight: true });
     await h.owner`insert into delivery_pauses (scope, reason, paused_by) values ('all', 'A new version.', 'user_x')`;
@@ -145,7 +145,7 @@ describe("drain", () => {
     expect(await pauses()).toEqual([{ scope: "all", reason: "A new version.", paused_by: "user_x" }]);
   });
 
-  test("that is interrupted says that the pause stays", async () => {
+  test("that is interrupted prints that the pause stays", async () => {
     await addDeliveries(h.owner, ada, await addEndpoint(h.owner, ada), { inFlight: true });
     const { told, ended, child } = operate(["deliveries", "drain", "--all"]);
     await until(async () => told.out.includes("In flight: 1"), 60);
@@ -154,7 +154,7 @@ describe("drain", () => {
   });
 });
 
-test("dead shows how much was given up for whom, and what, within the hours that were asked for", async () => {
+test("dead shows the dead letters of all clients or of one, within the given hours", async () => {
   const [adas, bobs] = [await addEndpoint(h.owner, ada), await addEndpoint(h.owner, bob)];
   await addDeliveries(h.owner, ada, adas, { status: "dead", count: 3, finishedMinutesAgo: 60 });
   await addDeliveries(h.owner, ada, adas, { status: "dead", count: 4, finishedMinutesAgo: 60 * 30 });
@@ -171,13 +171,13 @@ test("dead shows how much was given up for whom, and what, within the hours that
   expect(out.trim().split("\n")).toHaveLength(3);
   expect(out).toContain(adas);
   expect(out).not.toContain(bobs);
-  expect((await deliveries("dead", "--hours", "1", "--client", bob)).out).toBe("Nothing was given up in 1 h.\n");
+  expect((await deliveries("dead", "--hours", "1", "--client", bob)).out).toBe("No dead letters in the last 1 h.\n");
 });
 
 describe("used wrongly", () => {
-  test("it says what is wrong, does nothing, and exits with 2", async () => {
+  test("it prints what is wrong, does nothing, and exits with 2", async () => {
     const cases: [string[], string][] = [
-      [["pause", "--reason", "x"], "say where: --all, --client <id> or --endpoint <id>"],
+      [["pause", "--reason", "x"], "Pass --all, --client or --endpoint."],
       [["pause", "--all", "--client", ada, "--reason", "x"], "cannot be used with option"],
       [["pause", "--all"], "required option '--reason <text>' not specified"],
       [["pause", "--all", "--reason", " "], "A sentence of at most 500 characters."],
@@ -193,7 +193,7 @@ describe("used wrongly", () => {
     expect(await pauses()).toEqual([]);
   });
 
-  test("without an environment, or a database that answers, it says so in a sentence and exits with 1", async () => {
+  test("without an environment, or a reachable database, it prints one sentence and exits with 1", async () => {
     const bare = await operate(["deliveries", "status"], {}).ended;
     expect(bare.code).toBe(1);
     expect(bare.err).toContain("DATABASE_URL is not set.");
@@ -201,7 +201,7 @@ describe("used wrongly", () => {
     const nobody = { ...environment, DATABASE_URL: "postgres://nobody:secret@127.0.0.1:1/nothing" };
     const deaf = await operate(["deliveries", "status"], nobody).ended;
     expect(deaf).toMatchObject({ code: 1, out: "" });
-    expect(deaf.err).toMatch(/^The database could not be asked: [^\n]+\n$/);
+    expect(deaf.err).toMatch(/^The database is unreachable: [^\n]+\n$/);
     expect(`${bare.err}${deaf.err}`).not.toMatch(/secret@|\n +at /);
   });
 
@@ -219,7 +219,7 @@ describe("used wrongly", () => {
     expect(helps[0]!.out).toContain("deliveries");
   });
 
-  test("help says what a command cannot do without", async () => {
+  test("help shows what a command requires", async () => {
     const [pause, resume] = await Promise.all(["pause", "resume"].map((verb) => deliveries(verb, "--help")));
     const where = "(--all | --client <id> | --endpoint <id>)";
     expect(pause!.out).toContain(`Usage: operate deliveries pause ${where} --reason <text>\n`);
@@ -230,7 +230,7 @@ describe("used wrongly", () => {
 describe("numbers", () => {
   const numbers = (...words: string[]) => operate(["numbers", ...words]).ended;
 
-  test("are assigned, shown, given to another client and released, and stand in the operator's audit", async () => {
+  test("are assigned, listed, reassigned and released, and are in the operator's audit", async () => {
     const assigned = await numbers("assign", "--client", ada, "+49301234*");
     expect(assigned).toMatchObject({ code: 0, out: expect.stringContaining(`+49301234* to ${ada}`) });
     const id = /num_[0-9a-z]{26}/.exec(assigned.out)![0];

@@ -11,7 +11,7 @@ afterAll(() => {
   for (const child of children) child.kill("SIGKILL");
 });
 
-/** The production entry point, as a process of its own over the same database and the same simulated provider. */
+/** The production entry point in a separate process, with the same database and the same simulated provider. */
 async function start(env: Record<string, string | undefined> = {}, flags: string[] = []) {
   const own = {
     ...h.environment,
@@ -49,7 +49,7 @@ async function ready({ output }: Awaited<ReturnType<typeof start>>): Promise<str
   return url;
 }
 
-test("a process told to stop finishes the request that is under way, takes no new one, and ends with 0", async () => {
+test("a stopped process finishes the open request, accepts no new one, and exits with 0", async () => {
   const { body: made } = await h.post("/agents", agent);
   const running = await start();
   const url = await ready(running);
@@ -81,7 +81,7 @@ test("a process without its environment names every variable that is missing, an
   expect(output.err).not.toContain("    at ");
 });
 
-/** Hangs up on everybody, until it is told to lead to the database. */
+/** Closes every connection, until it is switched to forward to the database. */
 async function closedDoor() {
   const { hostname, port } = new URL(h.environment.DATABASE_URL!);
   let isOpen = false;
@@ -108,7 +108,7 @@ async function closedDoor() {
   };
 }
 
-test("a process that finds no database answers that it is down, says why, and begins when there is one", async () => {
+test("a process without a database reports down with the reason, and starts its work when there is one", async () => {
   using door = await closedDoor();
   const running = await start({ DATABASE_URL: door.url });
   const port = await until(async () => /"port":(\d+)\}.*"listening"/.exec(running.output.out)?.[1]);
@@ -123,17 +123,17 @@ test("a process that finds no database answers that it is down, says why, and be
   expect(await running.exited).toBe(0);
 });
 
-test("a process whose logins are refused says so, and ends when it is told to", async () => {
+test("a process whose logins are refused logs it, and ends when it is stopped", async () => {
   const running = await start({ APP_SECRET: Buffer.alloc(32, 9).toString("base64") });
   await until(async () => /password authentication failed for user/.test(running.output.out));
   running.child.kill("SIGTERM");
   expect(await running.exited).toBe(0);
 });
 
-test("a port that is taken, and a Node that is too old, are said in a sentence", async () => {
+test("a port in use, and a Node that is too old, are reported in a sentence", async () => {
   const taken = await start({ PORT: new URL(h.url).port, HOST: "127.0.0.1" });
   expect(await taken.exited).toBe(1);
-  expect(taken.output.err).toMatch(/^127\.0\.0\.1:\d+ is taken: choose another with HOST and PORT\.\n$/);
+  expect(taken.output.err).toMatch(/^127\.0\.0\.1:\d+ is already in use\. Set HOST or PORT to another value\.\n$/);
   const old = await start({}, [
     "--import",
     "data:text/javascript,Object.defineProperty(process.versions, 'node', { value: '20.20.2' })",
@@ -142,14 +142,14 @@ test("a port that is taken, and a Node that is too old, are said in a sentence",
   expect(old.output.err).toMatch(/^Patchbay needs Node 22 or newer; this is 20\.20\.2\. .*\n$/);
 });
 
-/** Not "down", which it also says when the database is only slow. */
+/** Not "down", which is also the status when the database is only slow. */
 const health = () =>
   until(async () => {
     const answer = await h.get("/health");
     return answer.status === 200 && answer;
   });
 
-test("health tells of the database, of migrations not yet run, and of jobs that wait", async () => {
+test("health reports the database, pending migrations, and waiting jobs", async () => {
   const well = await health();
   expect(well).toMatchObject({
     status: 200,
@@ -169,7 +169,7 @@ test("health tells of the database, of migrations not yet run, and of jobs that 
   await health();
 });
 
-test("health says so when the database cannot be reached, and the process lives", async () => {
+test("health reports an unreachable database, and the process lives", async () => {
   const [current] = await h.owner`select current_database() as name`;
   const elsewhere = new URL(h.database.url);
   elsewhere.pathname = "/postgres";
@@ -189,7 +189,7 @@ test("health says so when the database cannot be reached, and the process lives"
   await health();
 });
 
-test("an installation that was not told its public address serves its reference all the same", async () => {
+test("an installation without PUBLIC_URL serves its reference", async () => {
   const document = await fetch(`${h.url}/openapi.json`);
   expect(document.status).toBe(200);
   expect(await document.json()).toMatchObject({

@@ -12,7 +12,7 @@ afterAll(() => {
   for (const child of children) child.kill("SIGKILL");
 });
 
-/** A process of its own, whose output goes to a file or to a pipe that is read only when the test reads it. */
+/** A separate process, whose output goes to a file or to a pipe that is read only when the test reads it. */
 async function start(env: Record<string, string>, stdout: "pipe" | number = "pipe") {
   const port = String(20_000 + Math.floor(Math.random() * 20_000));
   const child = spawn(process.execPath, ["server/api.ts"], {
@@ -48,7 +48,7 @@ function ask(url: string, agent: Agent): Promise<Seen> {
   });
 }
 
-test("a process that is told to stop cuts no request of a connection that is kept alive", async () => {
+test("a process that is stopped interrupts no request of a connection that is kept alive", async () => {
   const graceMs = 3_000;
   const { child, url, exited } = await start({ SHUTDOWN_GRACE_SECONDS: String(graceMs / 1000) });
   child.stdout!.resume();
@@ -84,7 +84,7 @@ test("a process that is told to stop cuts no request of a connection that is kep
   agent.destroy();
 }, 60_000);
 
-test("a process whose log cannot be written, for a full disk, serves, says so in its health, and ends", async () => {
+test("a process that cannot write its log to a full disk serves, reports it in its health, and ends", async () => {
   const { child, url, exited } = await start({ LOG_LEVEL: "debug" }, openSync("/dev/full", "w"));
   await flood(url, 200);
   expect((await fetch(`${url}/health`)).status).toBe(200);
@@ -92,7 +92,7 @@ test("a process whose log cannot be written, for a full disk, serves, says so in
   expect(await withDeadline(exited)).toBe(0);
 }, 60_000);
 
-test("a process whose log nobody reads serves, drops lines and counts them, and ends", async () => {
+test("a process whose log is not read serves, drops lines and counts them, and ends", async () => {
   const { child, url, exited } = await start({ LOG_LEVEL: "info" });
   child.stdout!.pause();
   const long = "x".repeat(10_000);

@@ -339,7 +339,7 @@ describe("batches", () => {
   test("a result that the database rejects does not fail the others in its batch", async () => {
     const seen: number[] = [];
     const divide = createBatcher({
-      ...{ waitMs: 1, most: 50, atOnce: 1 },
+      ...{ waitMs: 1, maxItems: 50, maxBatches: 1 },
       work: (batch: number[]) =>
         db.asSystem(async (tx) => {
           const rows = await tx.execute<{ n: number }>(
@@ -359,7 +359,7 @@ describe("batches", () => {
   test("when the database is unavailable every item of a batch fails immediately", async () => {
     let tries = 0;
     const ask = createBatcher({
-      ...{ waitMs: 1, most: 50, atOnce: 1 },
+      ...{ waitMs: 1, maxItems: 50, maxBatches: 1 },
       work: async () => {
         tries++;
         throw Object.assign(new Error("connection refused"), { code: "ECONNREFUSED" });

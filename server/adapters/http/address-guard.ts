@@ -8,25 +8,25 @@ import { SendFailed, type SendFailure } from "../../../routers/ports/webhook-sen
 export type Resolved = { address: string; family: number };
 
 export type GuardOptions = AddressRules & {
-  /** How names become addresses. Every address is vetted, whoever found it. */
+  /** Resolves names to addresses. Every result is checked against the rules. */
   resolve?: (hostname: string) => Promise<Resolved[]>;
-  /** Asked instead of the machine's own, as `address:port`. */
+  /** Used instead of the machine's own, as `address:port`. */
   nameServers?: readonly string[];
   connectTimeoutMs?: number;
 };
 
-type Asked = {
+type GuardedRequest = {
   method: Dispatcher.HttpMethod;
   url: string;
   headers: Record<string, string>;
   body?: string;
-  /** Of the answer so much is kept. */
+  /** So much of the response body is returned. */
   keptBytes: number;
-  /** Beyond this nothing is read: the line is cut, and the answer counts by its status. */
+  /** Beyond this the connection is closed, and the response counts by its status. */
   maxReadBytes: number;
 };
 
-export type Heard = {
+export type GuardedResponse = {
   status: number;
   headers: Dispatcher.ResponseData["headers"];
   body: string;
@@ -34,23 +34,23 @@ export type Heard = {
   milliseconds: number;
 };
 
-/** The one line to addresses that strangers chose. */
+/** The only way to send a request to an address that a client chose. */
 export type Guard = {
   /** Throws SendFailed. */
-  ask(asked: Asked, signal: AbortSignal): Promise<Heard>;
+  request(request: GuardedRequest, signal: AbortSignal): Promise<GuardedResponse>;
   close(): Promise<void>;
 };
 
-/** A connection is looked up and vetted when it is made; none lives so long that its address is somebody else's by now. */
+/** A connection's address is checked when it opens. It is closed before the address is likely to have a new owner. */
 const connectionLifeMs = 60_000;
 
-/** A name led to an address that is not on the open internet. */
+/** A name resolved to an address that is not on the public internet. */
 class Forbidden extends Error {}
 class NotResolved extends Error {}
 
 /**
- * A literal address is vetted here, a name when it is resolved, and the socket goes to the very addresses that were
- * vetted. One signal ends it all; idle timers would let a slow drip go on for ever. It knows no proxy and follows no
+ * Checks a literal address here, and a name when it is resolved; the socket connects to exactly the checked addresses.
+ * One signal ends the request: idle timeouts would let a slow drip continue without end. It uses no proxy and follows no
  * redirect.
  */
 export function openGuard({ resolve, nameServers, connectTimeoutMs = 5_000, ...rules }: GuardOptions): Guard {
@@ -61,17 +61,17 @@ export function openGuard({ resolve, nameServers, connectTimeoutMs = 5_000, ...r
     headersTimeout: 0,
     bodyTimeout: 0,
     clientTtl: connectionLifeMs,
-    connect: { lookup: vettedLookup(byName, rules), timeout: connectTimeoutMs },
+    connect: { lookup: guardedLookup(byName, rules), timeout: connectTimeoutMs },
   });
   return {
-    async ask({ method, url, headers, body, keptBytes, maxReadBytes }, signal) {
+    async request({ method, url, headers, body, keptBytes, maxReadBytes }, signal) {
       if (objectionTo(url, rules)) throw new SendFailed("address_forbidden"); // literals are never looked up
-      const began = performance.now();
+      const startedAt = performance.now();
       try {
         const { origin, pathname, search } = new URL(url);
-        const sent = { origin, path: pathname + search, method, headers, body: body ?? null };
-        const answer = await converse(agent, sent, { keptBytes, maxReadBytes }, signal);
-        return { ...answer, milliseconds: Math.round(performance.now() - began) };
+        const options = { origin, path: pathname + search, method, headers, body: body ?? null };
+        const response = await exchange(agent, options, { keptBytes, maxReadBytes }, signal);
+        return { ...response, milliseconds: Math.round(performance.now() - startedAt) };
       } catch (error) {
         throw new SendFailed(signal.aborted ? "timeout" : reasonOf(error), { cause: error });
       }
@@ -80,88 +80,88 @@ export function openGuard({ resolve, nameServers, connectTimeoutMs = 5_000, ...r
   };
 }
 
-/** Refuses a name altogether when one of its addresses is forbidden, and gives the socket nothing but what was vetted. */
-function vettedLookup(resolve: (hostname: string) => Promise<Resolved[]>, rules: AddressRules): LookupFunction {
+/** Refuses a name if any of its addresses is forbidden, and returns only checked addresses to the socket. */
+function guardedLookup(resolve: (hostname: string) => Promise<Resolved[]>, rules: AddressRules): LookupFunction {
   return (hostname, options, done) => {
-    const vet = async () => {
+    const check = async () => {
       const found = await resolve(hostname);
       if (found.length === 0) throw new NotResolved(hostname);
       if (!found.every(({ address }) => mayReach(address, rules))) throw new Forbidden(hostname);
       return found;
     };
-    vet().then(
+    check().then(
       (found) => (options.all ? done(null, found) : done(null, found[0]!.address, found[0]!.family)),
       (error: Error) => done(error instanceof Forbidden ? error : new NotResolved(hostname, { cause: error }), []),
     );
   };
 }
 
-/** Asks name servers directly: the system's own lookup has four threads, and a slow name server would hold them all. */
+/** Queries name servers directly: the system's own lookup has four threads, and a slow name server would block them all. */
 function fromDns(nameServers?: readonly string[]) {
   return async (hostname: string): Promise<Resolved[]> => {
     const resolver = new Resolver({ timeout: 2_000, tries: 2 });
     if (nameServers) resolver.setServers(nameServers);
     const [v4, v6] = await Promise.allSettled([resolver.resolve4(hostname), resolver.resolve6(hostname)]);
-    const addresses = (asked: typeof v4, family: number) =>
-      asked.status === "fulfilled" ? asked.value.map((address) => ({ address, family })) : [];
+    const addresses = (result: typeof v4, family: number) =>
+      result.status === "fulfilled" ? result.value.map((address) => ({ address, family })) : [];
     return [...addresses(v4, 4), ...addresses(v6, 6)];
   };
 }
 
-/** Knows the names of the machine itself too: for development. */
+/** Also resolves the names of the machine itself: for development. */
 const fromSystem = (hostname: string): Promise<Resolved[]> => systemLookup(hostname, { all: true });
 
-type Bounds = Pick<Asked, "keptBytes" | "maxReadBytes">;
+type Limits = Pick<GuardedRequest, "keptBytes" | "maxReadBytes">;
 
 /**
- * One request and its answer, of whose body the first bytes are kept as text. A longer one is cut off, and its connection
- * with it. Straight on the dispatcher: a stream for a body of a few bytes would cost as much as all the rest.
+ * One request and its response, of whose body the first bytes are returned as text. A longer body is cut off, and its
+ * connection closed. It uses the dispatcher directly: a stream for a body of a few bytes would cost as much as the rest.
  */
-function converse(
+function exchange(
   agent: Agent,
-  sent: Dispatcher.DispatchOptions,
-  { keptBytes, maxReadBytes }: Bounds,
+  options: Dispatcher.DispatchOptions,
+  { keptBytes, maxReadBytes }: Limits,
   signal: AbortSignal,
-): Promise<Omit<Heard, "milliseconds">> {
+): Promise<Omit<GuardedResponse, "milliseconds">> {
   return new Promise((resolve, reject) => {
-    let line: Dispatcher.DispatchController | undefined;
+    let connection: Dispatcher.DispatchController | undefined;
     let status = 0;
-    let headers: Heard["headers"] = {};
+    let headers: GuardedResponse["headers"] = {};
     const kept: Buffer[] = [];
-    let read = 0;
-    const hangUp = () => {
-      line?.abort(asError(signal.reason));
-      reject(asError(signal.reason)); // also while it waits for a connection, when nobody has the line yet
+    let readBytes = 0;
+    const abort = () => {
+      connection?.abort(asError(signal.reason));
+      reject(asError(signal.reason)); // also before there is a connection
     };
-    const over = () => signal.removeEventListener("abort", hangUp);
-    const answered = () => {
-      over();
+    const removeListener = () => signal.removeEventListener("abort", abort);
+    const complete = () => {
+      removeListener();
       const text = new TextDecoder().decode(Buffer.concat(kept).subarray(0, keptBytes));
-      // Postgres keeps no NUL in text.
-      resolve({ status, headers, body: text.replaceAll("\u0000", "\uFFFD"), truncated: read > keptBytes });
+      // Postgres text has no NUL.
+      resolve({ status, headers, body: text.replaceAll("\u0000", "\uFFFD"), truncated: readBytes > keptBytes });
     };
-    if (signal.aborted) return hangUp();
-    signal.addEventListener("abort", hangUp, { once: true });
-    agent.dispatch(sent, {
+    if (signal.aborted) return abort();
+    signal.addEventListener("abort", abort, { once: true });
+    agent.dispatch(options, {
       onRequestStart(controller) {
-        line = controller;
+        connection = controller;
         if (signal.aborted) controller.abort(asError(signal.reason));
       },
-      onResponseStart(_, statusCode, given) {
-        status = statusCode; // the last word: a 1xx goes before it
-        headers = given;
+      onResponseStart(_, statusCode, responseHeaders) {
+        status = statusCode; // the last one: a 1xx comes before it
+        headers = responseHeaders;
       },
       onResponseData(controller, chunk) {
-        if (read < keptBytes) kept.push(chunk);
-        read += chunk.length;
-        if (read <= maxReadBytes) return;
-        answered();
-        controller.abort(new Error("Enough was read."));
+        if (readBytes < keptBytes) kept.push(chunk);
+        readBytes += chunk.length;
+        if (readBytes <= maxReadBytes) return;
+        complete();
+        controller.abort(new Error("The response body is longer than the limit."));
       },
-      onResponseEnd: answered,
+      onResponseEnd: complete,
       onResponseError(_, error) {
-        over();
-        reject(error); // after an answer it changes nothing
+        removeListener();
+        reject(error); // no effect after the response is complete
       },
     });
   });
@@ -182,7 +182,7 @@ function reasonOf(error: unknown): SendFailure {
 const tlsCodes = /^(ERR_TLS|ERR_SSL|CERT_|DEPTH_ZERO|UNABLE_TO|SELF_SIGNED|EPROTO)/;
 const codeOf = (error: Error) => ("code" in error ? String(error.code) : "");
 
-/** An error, what lies beneath it, and the parts of one that has several. */
+/** An error, its causes, and the parts of an aggregate error. */
 function causesOf(error: unknown): Error[] {
   if (!(error instanceof Error)) return [];
   const parts: unknown[] = error instanceof AggregateError ? error.errors : [];

@@ -1,29 +1,32 @@
 import type { Dispatcher } from "undici";
 import { request as dispatch } from "undici";
 import { ProviderError } from "../../../routers/ports/provider-error.ts";
-import { type Attempt, before, connections, retryAfter } from "./client.ts";
+import { before } from "./abort.ts";
+import type { Attempt } from "./client.ts";
+import { connections } from "./connections.ts";
+import { retryAfter } from "./retry-after.ts";
 
-/** A file as it comes in; `bytes` is null where nobody says how much it will be. */
+/** A file that is streamed; `bytes` is null when its length is not announced. */
 export type Download = { chunks: AsyncIterable<Buffer>; bytes: number | null; contentType: string };
 
 export type DownloadRequest = {
-  /** The company's name, for sentences that people read. */
+  /** The provider's name, for messages. */
   provider: string;
   url: string;
-  /** Sent to the provider alone, not to where it sends us on. */
+  /** Sent only to the provider, not to the target of its redirect. */
   headers: Record<string, string>;
-  /** The absolute instant after which nobody waits any more: reading to the end included. */
+  /** Aborts at an absolute instant: reading to the end included. */
   deadline: AbortSignal;
   log?: ((attempt: Attempt) => void) | undefined;
 };
 
-/** Between one byte and the next: a line that has gone dead is not waited for until the deadline. */
+/** Between two bytes: a dead connection is closed before the deadline. */
 const idleMs = 30_000;
 
 /**
- * Opens a file of a provider, which may send us on to its storage, once. Throws ProviderError: `refused` with the
- * status for what the provider itself says no to, else `unavailable`, since nothing happens by reading. What breaks
- * later breaks in `chunks`, which then throw; they never end early as if that were all.
+ * Opens a file of a provider, which may redirect once to its storage. Throws ProviderError: `refused` with the status when
+ * the provider itself refuses, otherwise `unavailable`, because a read changes nothing. A later failure makes `chunks`
+ * throw; they never end early as if the file were complete.
  */
 export async function download(request: DownloadRequest): Promise<Download> {
   const first = await open(request, request.url, request.headers);
@@ -37,7 +40,7 @@ export async function download(request: DownloadRequest): Promise<Download> {
     throw unavailable(request, `its storage answered with status ${stored.statusCode}`, { status: stored.statusCode });
   }
   const retryAfterSeconds = retryAfter(headers["retry-after"], Date.now());
-  const extra = { status, ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }) };
+  const extra = { status, retryAfterSeconds };
   const isRefusal = status >= 400 && status < 500 && status !== 408 && status !== 429;
   if (!isRefusal) throw unavailable(request, `it answered with status ${status}`, extra);
   throw new ProviderError("refused", `${request.provider} refused: status ${status}`, extra);
@@ -45,30 +48,30 @@ export async function download(request: DownloadRequest): Promise<Download> {
 
 async function open(request: DownloadRequest, url: string, headers: Record<string, string>) {
   const startedAt = performance.now();
-  const note = (status: number | null, outcome: Attempt["outcome"]) =>
+  const logAttempt = (status: number | null, outcome: Attempt["outcome"]) =>
     request.log?.({
       ...{ provider: request.provider, method: "GET", path: new URL(url).pathname, attempt: 1 },
       ...{ status, outcome, milliseconds: Math.round(performance.now() - startedAt) },
     });
   try {
     const options = { headers, signal: request.deadline, headersTimeout: idleMs, bodyTimeout: idleMs };
-    const answering = dispatch(url, { method: "GET", dispatcher: connections(), ...options });
-    const answer = await before(request.deadline, answering);
-    note(answer.statusCode, "answered");
-    return answer;
+    const responding = dispatch(url, { method: "GET", dispatcher: connections(), ...options });
+    const response = await before(request.deadline, responding);
+    logAttempt(response.statusCode, "answered");
+    return response;
   } catch (cause) {
-    note(null, "unavailable");
+    logAttempt(null, "unavailable");
     const why = request.deadline.aborted ? "it did not answer in time" : "the connection failed";
     throw unavailable(request, why, { cause });
   }
 }
 
-/** In plain text only where the provider itself is spoken to so: on a laptop. */
+/** Plain HTTP only to the provider's own origin, for development. */
 function linkIn(request: DownloadRequest, location: string | string[] | undefined): string {
   const text = typeof location === "string" ? location : "";
   const link = URL.canParse(text, request.url) ? new URL(text, request.url) : null;
   if (link && (link.protocol === "https:" || link.origin === new URL(request.url).origin)) return link.href;
-  throw unavailable(request, "it sent us on to an address that cannot be used", {});
+  throw unavailable(request, "its redirect cannot be followed", {});
 }
 
 function fileOf(request: DownloadRequest, { headers, body }: Dispatcher.ResponseData): Download {
@@ -86,12 +89,14 @@ async function* chunksOf(request: DownloadRequest, body: AsyncIterable<Buffer>):
   try {
     yield* body;
   } catch (cause) {
-    const why = request.deadline.aborted ? "the file did not come in time" : "the connection was lost in mid-file";
+    const why = request.deadline.aborted
+      ? "the file did not arrive in time"
+      : "the connection was lost during the file";
     throw unavailable(request, why, { cause });
   }
 }
 
-/** What nobody reads holds its connection. */
+/** An unread body holds its connection. */
 async function discard({ body }: Dispatcher.ResponseData) {
   await body.dump({ limit: 64 * 1024 }).catch(() => {});
 }
@@ -99,7 +104,7 @@ async function discard({ body }: Dispatcher.ResponseData) {
 function unavailable(
   { provider }: DownloadRequest,
   why: string,
-  extra: { status?: number; retryAfterSeconds?: number; cause?: unknown },
+  extra: { status?: number; retryAfterSeconds?: number | undefined; cause?: unknown },
 ): ProviderError {
   return new ProviderError("unavailable", `No file from ${provider}: ${why}`, extra);
 }

@@ -1,27 +1,27 @@
 import { z } from "zod";
 import type { Deadline } from "../../../routers/ports/provider-error.ts";
 import type { UltravoxAccounts } from "../../../routers/ports/ultravox.ts";
-import { json, type Line, type UltravoxOptions } from "./http-client.ts";
+import { json, type UltravoxClient, type UltravoxOptions } from "./http-client.ts";
 
-/** Of openapi: Account and Webhook, what we need. */
+/** The fields that we use of the OpenAPI schemas Account and Webhook. */
 const Account = z.object({ accountId: z.string().min(1) });
 const Webhook = z.object({ webhookId: z.string().min(1), url: z.string() });
 
-/** All that there are (docs.ultravox.ai/webhooks/available-webhooks). */
+/** All events that exist (docs.ultravox.ai/webhooks/available-webhooks). */
 const events = ["call.started", "call.joined", "call.ended", "call.billed"];
 
-/** Of a key whose account we do not know yet: it has a breaker too. */
+/** For a key whose account is not known yet: it needs a breaker too. */
 const unnamed = "pacc_unnamed";
 
 export function accountsOf(
-  { ask, all, remove }: Line,
+  { request, listAll, remove }: UltravoxClient,
   { publicUrl, installationAccounts = [] }: Pick<UltravoxOptions, "publicUrl" | "installationAccounts">,
 ): UltravoxAccounts {
-  /** What the provider calls the installation's accounts: that does not change. */
+  /** The provider's names of the installation's accounts, which never change. */
   const names = new Map<string, string>();
   const me = { method: "GET", repeat: "safe", path: "/api/accounts/me", read: json(Account).from } as const;
   async function nameOf(accountId: string, deadline: Deadline): Promise<string> {
-    const name = names.get(accountId) ?? (await ask(accountId, me, deadline)).accountId;
+    const name = names.get(accountId) ?? (await request(accountId, me, deadline)).accountId;
     names.set(accountId, name);
     return name;
   }
@@ -35,22 +35,22 @@ export function accountsOf(
     },
 
     async describeAccount(apiKey, deadline) {
-      const { accountId: providerName } = await ask(unnamed, me, deadline, apiKey);
+      const { accountId: providerName } = await request(unnamed, me, deadline, apiKey);
       const known = await Promise.all(installationAccounts.map((id) => nameOf(id, deadline)));
       return { providerName, isInstallations: known.includes(providerName) };
     },
 
     async ensureWebhook(accountId, { url, secret }, deadline) {
       const list = { path: "/api/webhooks", query: {}, item: Webhook };
-      const known = (await all(accountId, list, deadline)).find((webhook) => webhook.url === url);
+      const existing = (await listAll(accountId, list, deadline)).find((webhook) => webhook.url === url);
       const read = json(Webhook).from;
       const body = { url, events, secrets: [secret] };
-      const path = known ? `/api/webhooks/${encodeURIComponent(known.webhookId)}` : "/api/webhooks";
-      const how = known
+      const path = existing ? `/api/webhooks/${encodeURIComponent(existing.webhookId)}` : "/api/webhooks";
+      const how = existing
         ? ({ method: "PATCH", repeat: "safe" } as const)
         : ({ method: "POST", repeat: "create" } as const);
-      const made = await ask(accountId, { ...how, path, body, read, secrets: [secret] }, deadline);
-      return { providerWebhookId: made.webhookId };
+      const webhook = await request(accountId, { ...how, path, body, read, secrets: [secret] }, deadline);
+      return { providerWebhookId: webhook.webhookId };
     },
 
     removeWebhook: (accountId, providerWebhookId, deadline) =>

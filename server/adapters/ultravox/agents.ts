@@ -1,11 +1,12 @@
 import type { AgentTemplate, UltravoxAgents } from "../../../routers/ports/ultravox.ts";
-import { json, type Line, unless } from "./http-client.ts";
-import { templateBody, templateDifferences, UltravoxAgent } from "./schema.ts";
+import { UltravoxAgent } from "./agent.ts";
+import { json, type UltravoxClient, unless } from "./http-client.ts";
+import { templateBody, templateDifferences } from "./template.ts";
 
-export function agentsOf({ ask, all, remove }: Line): UltravoxAgents {
+export function agentsOf({ request, listAll, remove }: UltravoxClient): UltravoxAgents {
   return {
     createAgent: (accountId, { id, template }, deadline) =>
-      ask(
+      request(
         accountId,
         {
           method: "POST",
@@ -19,7 +20,7 @@ export function agentsOf({ ask, all, remove }: Line): UltravoxAgents {
       ),
 
     updateAgent: (accountId, providerAgentId, template, deadline) =>
-      ask(
+      request(
         accountId,
         {
           method: "PATCH",
@@ -34,16 +35,20 @@ export function agentsOf({ ask, all, remove }: Line): UltravoxAgents {
 
     async findAgents(accountId, agentId, deadline) {
       const list = { path: "/api/agents", query: { search: agentId }, item: UltravoxAgent };
-      return (await all(accountId, list, deadline)).filter((agent) => agent.name === agentId);
+      return (await listAll(accountId, list, deadline)).filter((agent) => agent.name === agentId);
     },
 
-    /** What the provider does not show cannot differ. */
+    /** Fields that the provider does not return cannot differ. */
     differences: ({ callTemplate }, template) => (callTemplate ? templateDifferences(callTemplate, template) : []),
 
     getAgent(accountId, providerAgentId, deadline) {
       const path = `/api/agents/${encodeURIComponent(providerAgentId)}`;
-      const asked = ask(accountId, { method: "GET", repeat: "safe", path, read: json(UltravoxAgent).from }, deadline);
-      return unless(404, null, asked);
+      const reading = request(
+        accountId,
+        { method: "GET", repeat: "safe", path, read: json(UltravoxAgent).from },
+        deadline,
+      );
+      return unless(404, null, reading);
     },
 
     deleteAgent: (accountId, providerAgentId, deadline) =>
@@ -51,5 +56,5 @@ export function agentsOf({ ask, all, remove }: Line): UltravoxAgents {
   };
 }
 
-/** Not to stand in what an error quotes. */
+/** Masked in error messages. */
 const tokensOf = ({ tools }: AgentTemplate) => tools.flatMap(({ authTokens }) => Object.values(authTokens ?? {}));

@@ -1,188 +1,139 @@
 import { z } from "zod";
 import { type Deadline, ProviderError } from "../../../routers/ports/provider-error.ts";
-import type {
-  ProviderCorpus,
-  ProviderHit,
-  ProviderSource,
-  UltravoxKnowledge,
-} from "../../../routers/ports/ultravox.ts";
-import { translated } from "../shared/unknown-words.ts";
-import { json, type Line, unless } from "./http-client.ts";
-
-const corpusStates = {
-  CORPUS_STATUS_UNSPECIFIED: "initializing",
-  CORPUS_STATUS_EMPTY: "empty",
-  CORPUS_STATUS_INITIALIZING: "initializing",
-  CORPUS_STATUS_READY: "ready",
-  CORPUS_STATUS_UPDATING: "updating",
-} as const satisfies Record<string, ProviderCorpus["status"]>;
-
-const sourceStates = {
-  SOURCE_STATUS_UNSPECIFIED: "initializing",
-  SOURCE_STATUS_INITIALIZING: "initializing",
-  SOURCE_STATUS_READY: "ready",
-  SOURCE_STATUS_UPDATING: "updating",
-} as const satisfies Record<string, ProviderSource["status"]>;
-
-/** Nothing said of it: it has only begun. A word that we do not know yet: `other`. */
-const stateIn = <V>(words: Record<string, V>, word: string | undefined, none: V, other: V, field: string): V =>
-  word === undefined ? none : translated(words, word, other, ["ultravox", field]);
-
-const Stats = z.looseObject({ status: z.string().optional(), numDocs: z.number().int().optional() }).nullish();
-
-const Corpus = z.looseObject({ corpusId: z.string().min(1), name: z.string().nullish(), stats: Stats }).transform(
-  ({ corpusId, name, stats }): ProviderCorpus => ({
-    providerCorpusId: corpusId,
-    name: name ?? "",
-    status: stateIn<ProviderCorpus["status"]>(corpusStates, stats?.status, "initializing", "other", "corpus.status"),
-    documents: stats?.numDocs ?? 0,
-  }),
-);
-
-const Source = z.looseObject({ sourceId: z.string().min(1), name: z.string().nullish(), stats: Stats }).transform(
-  ({ sourceId, name, stats }): ProviderSource => ({
-    providerSourceId: sourceId,
-    name: name ?? "",
-    status: stateIn<ProviderSource["status"]>(sourceStates, stats?.status, "initializing", "other", "source.status"),
-    documents: stats?.numDocs ?? 0,
-  }),
-);
-
-const Upload = z.looseObject({ documentId: z.string().min(1), presignedUrl: z.string().min(1) });
-
-const Hit = z
-  .looseObject({
-    content: z.string().nullish(),
-    score: z.number().nullish(),
-    citation: z
-      .looseObject({ sourceId: z.string().nullish(), publicUrl: z.string().nullish(), title: z.string().nullish() })
-      .nullish(),
-  })
-  .transform(
-    ({ content, score, citation }): ProviderHit => ({
-      content: content ?? "",
-      score: score ?? 0,
-      providerSourceId: citation?.sourceId || null,
-      url: citation?.publicUrl || null,
-      title: citation?.title || null,
-    }),
-  );
-
-/** Of `GET /api/accounts/me`: how many corpora the account may have; null: as many as it likes. */
-const Allowance = z.looseObject({ allowedCorpora: z.number().int().nullish() });
+import type { UltravoxKnowledge } from "../../../routers/ports/ultravox.ts";
+import { json, type UltravoxClient, unless } from "./http-client.ts";
+import { Allowance, Corpus, Hit, Source, Upload } from "./knowledge-schema.ts";
 
 const corpusPath = (corpusId: string) => `/api/corpora/${encodeURIComponent(corpusId)}`;
 const sourcePath = (corpusId: string, sourceId: string) =>
   `${corpusPath(corpusId)}/sources/${encodeURIComponent(sourceId)}`;
 
-export function knowledgeOf({ ask, all, put, remove }: Line): UltravoxKnowledge {
-  /** The provider has no search by name: all are read. */
-  const corpora = (accountId: string, deadline: Deadline) =>
-    all(accountId, { path: "/api/corpora", query: {}, item: Corpus }, deadline);
+export const knowledgeOf = (client: UltravoxClient): UltravoxKnowledge => ({
+  ...corporaOf(client),
+  ...sourcesOf(client),
+  uploadDocument: (accountId, corpusId, file, deadline) => uploadDocument(client, accountId, corpusId, file, deadline),
+});
 
-  const read = <S extends z.ZodType>(accountId: string, path: string, item: S, deadline: Deadline) =>
-    ask(accountId, { method: "GET", repeat: "safe", path, read: json(item).from }, deadline);
+type Corpora = "createCorpus" | "findCorpora" | "getCorpus" | "deleteCorpus" | "queryCorpus";
 
-  /** What the provider answers at its limit is not documented, so the account is asked whether that is the reason. */
-  async function explained(refusal: ProviderError, accountId: string, deadline: Deadline): Promise<ProviderError> {
-    const asked = Promise.all([read(accountId, "/api/accounts/me", Allowance, deadline), corpora(accountId, deadline)]);
-    const [{ allowedCorpora }, found] = await asked.catch(() => [{ allowedCorpora: null }, []] as const);
-    if (typeof allowedCorpora !== "number" || found.length < allowedCorpora) return refusal;
-    const message = `This Ultravox account may have ${allowedCorpora} knowledge bases, and has them. Delete one, or ask for a larger plan`;
-    return new ProviderError("refused", message, { ...(refusal.status && { status: refusal.status }), cause: refusal });
-  }
-
+function corporaOf(client: UltravoxClient): Pick<UltravoxKnowledge, Corpora> {
+  const { request, remove } = client;
   return {
     async createCorpus(accountId, { id, description }, deadline) {
-      const body = { name: id, ...(description === null ? {} : { description }) };
+      const body = { name: id, description: description ?? undefined };
+      const create = { method: "POST", repeat: "create", path: "/api/corpora", body, read: json(Corpus).from } as const;
       try {
-        return await ask(
-          accountId,
-          { method: "POST", repeat: "create", path: "/api/corpora", body, read: json(Corpus).from },
-          deadline,
-        );
+        return await request(accountId, create, deadline);
       } catch (error) {
         if (error instanceof ProviderError && error.kind === "refused")
-          throw await explained(error, accountId, deadline);
+          throw await explained(client, error, accountId, deadline);
         throw error;
       }
     },
 
     async findCorpora(accountId, knowledgeBaseId, deadline) {
-      return (await corpora(accountId, deadline)).filter(({ name }) => name === knowledgeBaseId);
+      return (await listCorpora(client, accountId, deadline)).filter(({ name }) => name === knowledgeBaseId);
     },
 
     getCorpus: (accountId, corpusId, deadline) =>
-      unless(404, null, read(accountId, corpusPath(corpusId), Corpus, deadline)),
+      unless(404, null, read(client, accountId, corpusPath(corpusId), Corpus, deadline)),
 
     deleteCorpus: (accountId, corpusId, deadline) => remove(accountId, corpusPath(corpusId), deadline),
 
     queryCorpus(accountId, corpusId, { text, maxResults }, deadline) {
       const path = `${corpusPath(corpusId)}/query`;
       const body = { query: text, maxResults };
-      return ask(accountId, { method: "POST", repeat: "safe", path, body, read: json(z.array(Hit)).from }, deadline);
-    },
-
-    async uploadDocument(accountId, corpusId, { fileName, contentType, bytes }, deadline) {
-      const path = `${corpusPath(corpusId)}/uploads`;
-      const body = { mimeType: contentType, fileName };
-      // A link more than is used does no harm, so this may be asked twice.
-      const upload = await ask(
+      return request(
         accountId,
-        { method: "POST", repeat: "safe", path, body, read: json(Upload).from },
+        { method: "POST", repeat: "safe", path, body, read: json(z.array(Hit)).from },
         deadline,
       );
-      await stillGood(put(upload.presignedUrl, { contentType, bytes }, deadline));
-      return { providerDocumentId: upload.documentId };
     },
+  };
+}
 
+type Sources = "createSource" | "findSources" | "getSource" | "refreshSource" | "deleteSource";
+
+function sourcesOf(client: UltravoxClient): Pick<UltravoxKnowledge, Sources> {
+  const { request, listAll, remove } = client;
+  return {
     createSource(accountId, corpusId, { id, ...from }, deadline) {
       const path = `${corpusPath(corpusId)}/sources`;
       const body = { name: id, ...specOf(from) };
-      return ask(accountId, { method: "POST", repeat: "create", path, body, read: json(Source).from }, deadline);
+      return request(accountId, { method: "POST", repeat: "create", path, body, read: json(Source).from }, deadline);
     },
 
     async findSources(accountId, corpusId, name, deadline) {
       const list = { path: `${corpusPath(corpusId)}/sources`, query: {}, item: Source };
-      return (await all(accountId, list, deadline)).filter((source) => source.name === name);
+      return (await listAll(accountId, list, deadline)).filter((source) => source.name === name);
     },
 
     getSource: (accountId, corpusId, sourceId, deadline) =>
-      unless(404, null, read(accountId, sourcePath(corpusId, sourceId), Source, deadline)),
+      unless(404, null, read(client, accountId, sourcePath(corpusId, sourceId), Source, deadline)),
 
-    // Any change has a source read again, and its id stays (docs.ultravox.ai, corpora-sources-partial-update).
-    refreshSource: (accountId, corpusId, sourceId, deadline) =>
-      ask(
-        accountId,
-        {
-          method: "PATCH",
-          repeat: "safe",
-          path: sourcePath(corpusId, sourceId),
-          body: {},
-          read: json(Source).from,
-        },
-        deadline,
-      ),
+    // Any change makes the provider read the source again, and its id stays (docs.ultravox.ai,
+    // corpora-sources-partial-update).
+    refreshSource(accountId, corpusId, sourceId, deadline) {
+      const path = sourcePath(corpusId, sourceId);
+      return request(accountId, { method: "PATCH", repeat: "safe", path, body: {}, read: json(Source).from }, deadline);
+    },
 
     deleteSource: (accountId, corpusId, sourceId, deadline) =>
       remove(accountId, sourcePath(corpusId, sourceId), deadline),
   };
 }
 
+const read = <S extends z.ZodType>(
+  { request }: UltravoxClient,
+  accountId: string,
+  path: string,
+  item: S,
+  deadline: Deadline,
+) => request(accountId, { method: "GET", repeat: "safe", path, read: json(item).from }, deadline);
+
+/** The provider has no search by name: all corpora are read. */
+const listCorpora = ({ listAll }: UltravoxClient, accountId: string, deadline: Deadline) =>
+  listAll(accountId, { path: "/api/corpora", query: {}, item: Corpus }, deadline);
+
+/** The provider's response at its limit is not documented, so the account is read to find out whether that is the reason. */
+async function explained(client: UltravoxClient, refusal: ProviderError, accountId: string, deadline: Deadline) {
+  const reading = Promise.all([
+    read(client, accountId, "/api/accounts/me", Allowance, deadline),
+    listCorpora(client, accountId, deadline),
+  ]);
+  const [{ allowedCorpora }, found] = await reading.catch(() => [{ allowedCorpora: null }, []] as const);
+  if (typeof allowedCorpora !== "number" || found.length < allowedCorpora) return refusal;
+  const message = `This Ultravox account may have ${allowedCorpora} knowledge bases, and the limit is reached. Delete one, or request a larger plan`;
+  return new ProviderError("refused", message, { status: refusal.status, cause: refusal });
+}
+
+const uploadDocument = async (
+  { request, put }: UltravoxClient,
+  ...[accountId, corpusId, { fileName, contentType, bytes }, deadline]: Parameters<UltravoxKnowledge["uploadDocument"]>
+) => {
+  const path = `${corpusPath(corpusId)}/uploads`;
+  const body = { mimeType: contentType, fileName };
+  // An unused link does no harm, so this request may be repeated.
+  const link = { method: "POST", repeat: "safe", path, body, read: json(Upload).from } as const;
+  const upload = await request(accountId, link, deadline);
+  await retryable(put(upload.presignedUrl, { contentType, bytes }, deadline));
+  return { providerDocumentId: upload.documentId };
+};
+
 type From = { documentIds: string[] } | { crawl: { startUrls: string[]; maxDepth: number; maxDocuments: number } };
 
-/** Ours counts the links that are followed, theirs the rows of pages (openapi: ultravox.v1.CrawlSpec.maxDepth). */
+/** Ours counts the links that are followed, theirs the levels of pages (openapi: ultravox.v1.CrawlSpec.maxDepth). */
 function specOf(from: From) {
   if ("documentIds" in from) return { upload: { documentIds: from.documentIds } };
   return { crawl: { ...from.crawl, maxDepth: from.crawl.maxDepth + 1 } };
 }
 
-/** The storage refuses a link that has run out with 403: another one may be asked for. */
-async function stillGood(putting: Promise<void>): Promise<void> {
+/** The storage refuses an expired link with 403: the next attempt requests another link. */
+async function retryable(putting: Promise<void>): Promise<void> {
   try {
     await putting;
   } catch (error) {
     if (!(error instanceof ProviderError && error.status === 403)) throw error;
-    throw new ProviderError("unavailable", "Ultravox's storage did not take the file", { status: 403, cause: error });
+    throw new ProviderError("unavailable", "Ultravox's storage refused the file", { status: 403, cause: error });
   }
 }

@@ -5,8 +5,8 @@ import type {
   ProviderSip,
   UltravoxTelephony,
 } from "../../../routers/ports/ultravox.ts";
-import { json, type Line, unless } from "./http-client.ts";
-import { Instant } from "./schema.ts";
+import { json, type UltravoxClient, unless } from "./http-client.ts";
+import { Instant } from "./values.ts";
 
 const Sip = z
   .looseObject({
@@ -60,12 +60,12 @@ const readCarrier = (carrier: ProviderCarrier["carrier"]) => (bytes: Buffer) => 
   return { carrier, account: found.accountSid ?? found.authId ?? null, secretPrefix };
 };
 
-/** SIP and the telephone companies of an account (openapi: /api/sip, /api/telephony_configs). All who share it share them. */
-export function telephonyOf({ ask, all, remove }: Line): UltravoxTelephony {
+/** SIP and the carriers of an account (openapi: /api/sip, /api/telephony_configs). Clients of a shared account share them. */
+export function telephonyOf({ request, listAll, remove }: UltravoxClient): UltravoxTelephony {
   const configOf = (carrier: ProviderCarrier["carrier"]) => `/api/telephony_configs/${carrier}`;
   return {
     getSip: (accountId, deadline) =>
-      ask(accountId, { method: "GET", repeat: "safe", path: "/api/sip", read: json(Sip).from }, deadline),
+      request(accountId, { method: "GET", repeat: "safe", path: "/api/sip", read: json(Sip).from }, deadline),
 
     updateSip(accountId, { allowedAgents, ...change }, deadline) {
       const agents = allowedAgents?.map(({ providerAgentId, toUserPattern }) => ({
@@ -73,7 +73,7 @@ export function telephonyOf({ ask, all, remove }: Line): UltravoxTelephony {
         ...(toUserPattern === null ? {} : { toUserPattern }),
       }));
       const body = { ...change, ...(agents ? { allowedAgents: agents } : {}) };
-      return ask(
+      return request(
         accountId,
         { method: "PATCH", repeat: "safe", path: "/api/sip", body, read: json(Sip).from },
         deadline,
@@ -81,10 +81,10 @@ export function telephonyOf({ ask, all, remove }: Line): UltravoxTelephony {
     },
 
     listRegistrations: (accountId, deadline) =>
-      all(accountId, { path: "/api/sip/registrations", query: {}, item: Registration }, deadline),
+      listAll(accountId, { path: "/api/sip/registrations", query: {}, item: Registration }, deadline),
 
     createRegistration: (accountId, { password, outboundProxy, authUser, ...registration }, deadline) =>
-      ask(
+      request(
         accountId,
         {
           method: "POST",
@@ -111,7 +111,7 @@ export function telephonyOf({ ask, all, remove }: Line): UltravoxTelephony {
           unless(
             404,
             null,
-            ask(
+            request(
               accountId,
               { method: "GET", repeat: "safe", path: configOf(carrier), read: readCarrier(carrier) },
               deadline,
@@ -122,13 +122,17 @@ export function telephonyOf({ ask, all, remove }: Line): UltravoxTelephony {
       return found.filter((carrier) => carrier !== null);
     },
 
-    /** A PATCH needs one that is there, a POST one that is not: 404 tells. A POST that is repeated finds it there, and changes it. */
+    /** PATCH needs an existing one and POST a missing one: a 404 decides. A repeated POST finds it, and changes it. */
     async setCarrier(accountId, carrier, fields, deadline) {
       const read = readCarrier(carrier);
       const body = { ...fields, requestContextMapping: { From: "patchbay.from", To: "patchbay.to" } };
       const common = { path: configOf(carrier), body, read, secrets: Object.values(fields) };
-      const changed = await unless(404, null, ask(accountId, { method: "PATCH", repeat: "safe", ...common }, deadline));
-      return changed ?? ask(accountId, { method: "POST", repeat: "create", ...common }, deadline);
+      const changed = await unless(
+        404,
+        null,
+        request(accountId, { method: "PATCH", repeat: "safe", ...common }, deadline),
+      );
+      return changed ?? request(accountId, { method: "POST", repeat: "create", ...common }, deadline);
     },
 
     removeCarrier: (accountId, carrier, deadline) => remove(accountId, configOf(carrier), deadline),

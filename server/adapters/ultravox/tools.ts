@@ -1,6 +1,6 @@
 import { z } from "zod";
 import type { ProviderTool, ToolDefinition, UltravoxTools } from "../../../routers/ports/ultravox.ts";
-import { json, type Line, unless } from "./http-client.ts";
+import { json, type UltravoxClient, unless } from "./http-client.ts";
 
 const UltravoxTool = z
   .looseObject({ toolId: z.string(), name: z.string(), definition: z.record(z.string(), z.unknown()).nullish() })
@@ -12,18 +12,18 @@ const UltravoxTool = z
     }),
   );
 
-/** Ultravox's tools (openapi: /api/tools). Their name there is our id; what the model calls them is `modelToolName`. */
-export function toolsOf({ ask, all, remove }: Line): UltravoxTools {
+/** Ultravox's tools (openapi: /api/tools). Their name there is our id; the model sees `modelToolName`. */
+export function toolsOf({ request, listAll, remove }: UltravoxClient): UltravoxTools {
   return {
     createTool: (accountId, tool, deadline) =>
-      ask(
+      request(
         accountId,
         { method: "POST", repeat: "create", path: "/api/tools", body: bodyOf(tool), read: json(UltravoxTool).from },
         deadline,
       ),
 
     replaceTool: (accountId, providerToolId, tool, deadline) =>
-      ask(
+      request(
         accountId,
         {
           method: "PUT",
@@ -42,12 +42,12 @@ export function toolsOf({ ask, all, remove }: Line): UltravoxTools {
         path: pathOf(providerToolId),
         read: json(UltravoxTool).from,
       } as const;
-      return unless(404, null, ask(accountId, get, deadline));
+      return unless(404, null, request(accountId, get, deadline));
     },
 
     async findTools(accountId, toolId, deadline) {
       const list = { path: "/api/tools", query: { search: toolId, ownership: "private" }, item: UltravoxTool };
-      return (await all(accountId, list, deadline)).filter((tool) => tool.name === toolId);
+      return (await listAll(accountId, list, deadline)).filter((tool) => tool.name === toolId);
     },
 
     deleteTool: (accountId, providerToolId, deadline) => remove(accountId, pathOf(providerToolId), deadline),

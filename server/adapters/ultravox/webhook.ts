@@ -1,20 +1,20 @@
 import { createHmac, timingSafeEqual } from "node:crypto";
-import { instant } from "./schema.ts";
+import { instant } from "./values.ts";
 
 export type WebhookSecret = { accountId: string; secretId: string; secret: string };
 
 /**
- * `stale`: signed by the account, but outside the window, so it may be a replay: change nothing, look at the call
- * again.
+ * `stale`: signed by the account, but outside the time window, so it may be a replay: change nothing, and read the call
+ * from the provider.
  */
 export type SignatureVerdict =
   | { verdict: "valid" | "stale"; accountId: string; secretId: string }
   | { verdict: "refused"; reason: string };
 
 /**
- * Checks `X-Ultravox-Webhook-Signature`: hex HMAC-SHA256 of the body's bytes followed by the timestamp header, comma
- * separated, one for each secret of the webhook (docs.ultravox.ai/webhooks/securing-webhooks). Every secret is
- * compared with every signature, so the time taken does not tell which one matched.
+ * Checks `X-Ultravox-Webhook-Signature`: hex HMAC-SHA256 of the body followed by the timestamp header, comma-separated,
+ * one for each secret of the webhook (docs.ultravox.ai/webhooks/securing-webhooks). Every secret is compared with every
+ * signature, so the time taken does not show which one matched.
  */
 export function verifyUltravoxSignature(input: {
   rawBody: Buffer;
@@ -29,7 +29,7 @@ export function verifyUltravoxSignature(input: {
   if (!signatureHeader) return { verdict: "refused", reason: "The signature header is missing." };
 
   const match = signer(rawBody, timestampHeader, signaturesIn(signatureHeader), secrets);
-  if (!match) return { verdict: "refused", reason: "No signature matches a secret of ours." };
+  if (!match) return { verdict: "refused", reason: "No signature matches a configured secret." };
   const sentAt = instant(timestampHeader.trim());
   if (!sentAt) return { verdict: "refused", reason: "The timestamp is not an ISO 8601 instant." };
 
@@ -38,10 +38,7 @@ export function verifyUltravoxSignature(input: {
   return { verdict: isFresh ? "valid" : "stale", accountId: match.accountId, secretId: match.secretId };
 }
 
-/**
- * Only whole SHA-256 digests: `timingSafeEqual` throws on other lengths, and hex decoding stops silently at a wrong
- * character.
- */
+/** Only whole SHA-256 digests: `timingSafeEqual` throws on other lengths, and hex decoding stops silently at an error. */
 function signaturesIn(header: string): Buffer[] {
   const parts = header.split(",").map((part) => part.trim());
   return parts.filter((part) => /^[0-9a-f]{64}$/i.test(part)).map((part) => Buffer.from(part, "hex"));
@@ -50,7 +47,7 @@ function signaturesIn(header: string): Buffer[] {
 function signer(body: Buffer, timestamp: string, given: Buffer[], secrets: WebhookSecret[]): WebhookSecret | undefined {
   let match: WebhookSecret | undefined;
   for (const candidate of secrets) {
-    // Anybody can sign with an empty secret.
+    // An empty secret can sign anything.
     if (candidate.secret === "") continue;
     const expected = createHmac("sha256", candidate.secret).update(body).update(timestamp).digest();
     const hits = given.reduce((count, signature) => count + Number(timingSafeEqual(signature, expected)), 0);

@@ -21,7 +21,7 @@ type Command = {
   noun: Noun;
   /** `create`: makes a thing there. `change`: sends the whole of one that is there. */
   kind: "create" | "change";
-  /** What is sent. `mark` is in it, so that it is found again in what the provider was asked. */
+  /** The input. It contains `mark`, so that it is found in the provider's requests. */
   prepare: (mark: string) => Promise<{ method: "POST" | "PATCH"; path: string; body: Body }>;
   /** How many things the provider has of what was sent. */
   count: (mark: string, ids: string[]) => Promise<number>;
@@ -137,7 +137,7 @@ const idsOf = async (noun: Noun): Promise<string[]> => {
   return rows.map(({ id }) => id);
 };
 
-/** `then`: what the first answer is; for a change where it differs. Each is tried until the provider is well again. */
+/** `first`: the status of the first response; for a change where it differs. Each is retried until the provider works. */
 type Failing = { name: string; fault: (kind: Command["kind"]) => Body; first: number[]; change?: number[] };
 
 const errors = (kind: Command["kind"], error: object) => ({
@@ -145,9 +145,9 @@ const errors = (kind: Command["kind"], error: object) => ({
 });
 
 const failing: Failing[] = [
-  { name: "429, for as long as it is asked", fault: (kind) => errors(kind, { status: 429, times: 50 }), first: [503] },
+  { name: "429 every time", fault: (kind) => errors(kind, { status: 429, times: 50 }), first: [503] },
   {
-    name: "429 with a Retry-After that nobody waits for",
+    name: "429 with a Retry-After beyond the limit",
     fault: (kind) => errors(kind, { status: 429, times: 50, retryAfterSeconds: 600 }),
     first: [503],
   },
@@ -213,7 +213,7 @@ for (const { name, noun, kind, prepare, count } of commands) {
   });
 }
 
-/** What a workflow asks of the provider, once the request that began it has been answered. */
+/** The provider requests of a workflow, after the response to the request that started it. */
 const inWorkflows: [string, Body][] = [
   ["429 for a while", { errors: [{ status: 429, times: 4 }] }],
   ["503 before it did anything", { errors: [{ status: 503, times: 2 }] }],
@@ -267,7 +267,7 @@ test("a credential that could not be tried for now: nothing is saved, and the sa
   expect((await put()).headers.get("idempotency-replayed")).toBe("true");
 });
 
-test("a refusal of the request itself is final: the same answer under the same key", async () => {
+test("a refusal of the request itself is final: the same response under the same key", async () => {
   const send = () =>
     h.post("/calls", { agentId: callsAgent, medium: phone("+14155550006") }, { idempotencyKey: "final-refusal" });
   const refused = await send();
@@ -277,7 +277,7 @@ test("a refusal of the request itself is final: the same answer under the same k
   expect(replay.headers.get("idempotency-replayed")).toBe("true");
 });
 
-test("a connection that is refused: nothing happened, and the key is free at once", async () => {
+test("a refused connection: nothing happened, and the key is released immediately", async () => {
   const { createCall } = ultravox;
   const send = () =>
     h.post("/calls", { agentId: callsAgent, medium: phone("+14155550014") }, { idempotencyKey: "no-connection" });
