@@ -46,7 +46,7 @@ async function play({ url, key, simulatorUrl }: WorldFacts) {
     { "Idempotency-Key": randomUUID() },
   );
   tell("call placed", `${call.id}, ${call.status}; ${credits(call.heldMicros)} are held for it`);
-  if (simulatorUrl) tell("", "the number ends in 0100: it answers and talks for about 40 simulated seconds");
+  if (simulatorUrl) tell("", "the number ends in 0100: the callee answers and talks for about 40 simulated seconds");
 
   const needed = [
     "call.created",
@@ -88,7 +88,7 @@ async function play({ url, key, simulatorUrl }: WorldFacts) {
   console.log(
     styleText(
       "green",
-      `\n  All of it worked: ${receiver.heard.length} webhooks received and verified, the ledger sums to zero.\n`,
+      `\n  Everything worked: ${receiver.heard.length} webhooks received and verified, the ledger sums to zero.\n`,
     ),
   );
 }
@@ -120,7 +120,7 @@ const words: Record<string, (data: Json) => string> = {
   "credits.released": ({ amountMicros }) => `settled: ${credits(amountMicros)} given back`,
 };
 
-/** A receiver as an integrator would write it: it believes nothing that does not verify. */
+/** A receiver as an integrator would write it. It accepts only events whose signature verifies. */
 async function openReceiver() {
   const heard: Event[] = [];
   const receiver = { url: "", secret: "", refused: 0, heard, hear, close: () => server.close() };
@@ -151,14 +151,15 @@ async function openReceiver() {
     const mine = ({ subject, data }: Event) => subject.id === subjectId || data.subjectId === subjectId;
     const missing = () => types.filter((type) => !heard.some((event) => event.type === type && mine(event)));
     while (missing().length > 0) {
-      if (Date.now() > end) throw new Error(`These webhooks did not come within ${seconds} s: ${missing().join(", ")}`);
+      if (Date.now() > end)
+        throw new Error(`These webhooks did not arrive within ${seconds} s: ${missing().join(", ")}`);
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
   }
   return receiver;
 }
 
-/** `npm run demo`: an integrator's first five minutes, over REST alone, against a running world or one of its own. */
+/** `npm run demo`: an integrator's first five minutes, with REST only. Uses the running local world, or starts one. */
 await orSay(async () => {
   const running = await runningWorld();
   const own = running ? null : await startWorld();

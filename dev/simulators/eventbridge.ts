@@ -6,24 +6,26 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
 
 /**
- * Stands in for Amazon EventBridge where there is none: PutEvents over the service's own protocol (JSON 1.1,
- * docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html), with its limits. Signatures are not looked at.
+ * Simulates Amazon EventBridge: PutEvents over the service's protocol (JSON 1.1,
+ *
+ * docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html), with its limits.
+ * Signatures are not checked.
  */
 export type EventBridge = {
   url: string;
-  /** Every call that came, in order, with what was said of each entry. */
+  /** Every request in order of arrival, with the outcome of each entry. */
   calls: { entries: BusEvent[]; answered: string[] }[];
-  /** What was accepted, in order. */
+  /** The accepted events, in order. */
   accepted: BusEvent[];
-  /** Says of the next calls what shall become of an entry, instead of accepting it; null accepts it. */
+  /** Sets the outcome of entries in the next requests. null accepts an entry. */
   judge(verdict: (entry: BusEvent) => string | null): void;
-  /** So many of the next calls are refused as a whole; for ever, if so many is Infinity. */
+  /** The number of next requests that fail as a whole. Infinity fails all. */
   fail(error: string, times: number): void;
-  /** From now on every answer takes so long. */
+  /** Delays every response by this time. */
   dawdle(ms: number): void;
-  /** From now on it takes in what comes, and does not answer. */
+  /** Accepts requests and never responds. */
   fallSilent(): void;
-  /** All is well again. */
+  /** Ends all faults. */
   recover(): void;
   close(): Promise<void>;
 };
@@ -41,7 +43,7 @@ const bytesPerCall = 256 * 1024;
 
 class Refusal extends Error {
   readonly status: number;
-  constructor(name: string, message = "A fault that was asked for.") {
+  constructor(name: string, message = "This fault was requested.") {
     super(message);
     this.name = name;
     this.status = name === "InternalException" ? 500 : 400;
@@ -76,7 +78,7 @@ export async function startEventBridge({ port = 0 } = {}): Promise<EventBridge> 
     const Entries = call.entries.map((entry) => {
       const code = verdictOf(entry) ?? (isJsonObject(entry.Detail) ? null : "MalformedDetail");
       call.answered.push(code ?? "accepted");
-      if (code) return { ErrorCode: code, ErrorMessage: "A fault that was asked for." };
+      if (code) return { ErrorCode: code, ErrorMessage: "This fault was requested." };
       accepted.push(entry);
       return { EventId: randomUUID() };
     });
@@ -97,7 +99,7 @@ export async function startEventBridge({ port = 0 } = {}): Promise<EventBridge> 
       if (!isSilent) send(status, { __type: name, message });
     }
   });
-  server.keepAliveTimeout = 600_000; // no line is closed while somebody is about to use it
+  server.keepAliveTimeout = 600_000; // a shorter time closes connections that a client is about to reuse
   server.listen(port, "127.0.0.1");
   await once(server, "listening");
 
@@ -130,7 +132,7 @@ export async function startEventBridge({ port = 0 } = {}): Promise<EventBridge> 
   };
 }
 
-/** As the service counts. */
+/** The size as the service counts it. */
 function sizeOf({ Source, DetailType, Detail }: BusEvent): number {
   return 14 + Buffer.byteLength(Source) + Buffer.byteLength(DetailType) + Buffer.byteLength(Detail);
 }

@@ -5,17 +5,17 @@ import type { AddressInfo } from "node:net";
 import { z } from "zod";
 
 /**
- * Stands in for AWS KMS where there is none: the operations on symmetric keys that a vault needs, over the service's own
- * protocol (JSON 1.1, docs.aws.amazon.com/kms/latest/APIReference). Signatures of requests are not looked at.
+ * Simulates AWS KMS: the operations on symmetric keys that the vault needs, over the service's protocol (JSON 1.1,
+ * docs.aws.amazon.com/kms/latest/APIReference). Request signatures are not checked.
  */
 export type Kms = {
   url: string;
-  /** Every request that came, in order, without its bytes. */
+  /** Every request in order of arrival, without its plaintext and ciphertext. */
   requests: { operation: string; keyId: string | null; context: Context; answered: string }[];
   createKey(): string;
   disableKey(id: string): void;
   enableKey(id: string): void;
-  /** So many of the next requests are refused with this error instead of being looked at. */
+  /** The next `times` requests fail with this error. */
   fail(error: "ThrottlingException" | "KMSInternalException" | "DependencyTimeoutException", times: number): void;
   close(): Promise<void>;
 };
@@ -72,19 +72,20 @@ export async function startKms({ port = 0 } = {}): Promise<Kms> {
     Decrypt({ CiphertextBlob, KeyId, EncryptionContext }) {
       const bytes = Buffer.from(CiphertextBlob, "base64");
       const key = find(keyOf(bytes));
-      if (KeyId && find(KeyId).id !== key.id) throw new Refusal("IncorrectKeyException", "This is another key's.");
+      if (KeyId && find(KeyId).id !== key.id)
+        throw new Refusal("IncorrectKeyException", "The ciphertext belongs to another key.");
       return { KeyId: arn(key.id), Plaintext: open(key, bytes, EncryptionContext).toString("base64") };
     },
   };
 
   function answer(operation: string, body: unknown): object {
     const failure = failures.shift();
-    if (failure) throw new Refusal(failure, "A fault that was asked for.", refused.has(failure) ? 400 : 500);
+    if (failure) throw new Refusal(failure, "This fault was requested.", refused.has(failure) ? 400 : 500);
     if (!(operation in inputs)) throw new Refusal("UnknownOperationException", operation);
     const name = operation as Operation;
     const input = inputs[name].safeParse(body);
     if (!input.success) throw new Refusal("ValidationException", input.error.message);
-    return operations[name](input.data as never); // read by the schema of this very operation
+    return operations[name](input.data as never); // parsed by the schema of this operation
   }
 
   const server = createServer(async (request, response) => {
@@ -102,7 +103,7 @@ export async function startKms({ port = 0 } = {}): Promise<Kms> {
       send(status, { __type: name, message });
     }
   });
-  server.keepAliveTimeout = 600_000; // no line is closed while somebody is about to use it
+  server.keepAliveTimeout = 600_000; // a shorter time closes connections that a client is about to reuse
   server.listen(port, "127.0.0.1");
   await once(server, "listening");
 
@@ -138,7 +139,7 @@ function facts(body: unknown) {
   return { keyId: KeyId ?? null, context: EncryptionContext };
 }
 
-/** The order of a context's pairs means nothing. */
+/** The order of a context's pairs has no meaning. */
 const canonical = (context: Context) =>
   Buffer.from(JSON.stringify(Object.entries(context).sort(([a], [b]) => (a < b ? -1 : 1))));
 

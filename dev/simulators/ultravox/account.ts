@@ -39,7 +39,7 @@ function getAccount({ world, account, origin }: Asked): Reply {
   return { status: 200, body };
 }
 
-/** Only how a key begins is kept: the provider never shows more, and neither shall a file on a laptop. */
+/** Only the beginning of a key is stored: the provider never returns more, and a file on a laptop must not hold more. */
 type Prefixes = Thing & { prefixes: Partial<Record<keyof TtsKeys, string>> };
 
 function prefixesOf({ world, account }: Asked): Prefixes["prefixes"] {

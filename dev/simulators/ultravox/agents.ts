@@ -64,7 +64,7 @@ function updateAgent(asked: Asked): Reply {
   return { status: 200, body: agentView(agent) };
 }
 
-/** Field by field; a list is replaced whole, a null clears, and one kind of voice drives out the other. */
+/** Merges field by field. A list is replaced whole, null clears a field, and one kind of voice replaces the other. */
 function merge(template: CallTemplate, change: TemplateChange): CallTemplate {
   const { voice, externalVoice, voiceOverrides, ...rest } = template;
   const voices = change.voice || change.externalVoice ? {} : { voice, externalVoice, voiceOverrides };

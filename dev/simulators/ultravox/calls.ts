@@ -65,7 +65,7 @@ function callFilter(query: URLSearchParams): (call: Call) => boolean {
   };
 }
 
-/** A day without a time is its beginning or its end, as the filter means it. */
+/** A date without a time means the start or the end of that day, depending on the filter. */
 function dateParam(query: URLSearchParams, name: string, timeOfDay: string): number | undefined {
   const given = query.get(name);
   if (given === null) return undefined;
@@ -95,7 +95,7 @@ function removeCall(asked: Asked): Reply {
 function listMessages(asked: Asked): Reply {
   const call = own(asked.world.calls, asked);
   const mode = asked.query.get("mode") ?? "last_stage";
-  // No call of the simulator changes stage, so that both modes show the same.
+  // No simulated call changes stage, so both modes return the same.
   if (mode !== "last_stage" && mode !== "in_call")
     throw new Refusal(400, { mode: [`"${mode}" is not a valid choice.`] });
   const rows = messagesView(asked.world, call).map((view, ordinal) => ({ ordinal, view }));
@@ -117,7 +117,7 @@ function sendDataMessage(asked: Asked): Reply {
   const start = Math.max(0, now - joinedAt);
   const say = (role: "USER" | "AGENT", text: string | undefined) => {
     if (text === undefined) return;
-    // What was planned to be said from here on gives way to what is said now.
+    // The new message replaces the planned conversation from here on.
     call.lines = call.lines.filter((line) => line.start < start);
     call.lines.push({ role, text, start, end: start + text.length / 18, medium: role === "USER" ? "TEXT" : "VOICE" });
   };

@@ -27,7 +27,7 @@ export const corpusRoutes: Route[] = [
   ...sourceRoutes(corpusOf),
 ];
 
-/** The corpus that the path names first. */
+/** The corpus in the first path parameter. */
 function corpusOf(asked: Asked): Corpus {
   return own(corpora(asked.world), { ...asked, id: asked.ids[0] ?? "" });
 }
@@ -37,7 +37,7 @@ function listCorpora({ world, account, query, address }: Asked): Reply {
   return { status: 200, body: page(found, { query, address }, (corpus) => corpusView(world, corpus)) };
 }
 
-// What is read-only in the schema may be sent back as it was read; it changes nothing.
+// Read-only fields of the schema may be sent back; they change nothing.
 const NewCorpus = z.strictObject({
   name: z.string().default(""),
   description: z.string().default(""),
@@ -46,7 +46,7 @@ const NewCorpus = z.strictObject({
   stats: z.record(z.string(), z.unknown()).optional(),
 });
 
-/** What the provider answers at the limit of an account is not documented. */
+/** The provider's response at the limit of an account is not documented. */
 function createCorpus({ world, account, body }: Asked): Reply {
   const { name, description } = parse(NewCorpus, body);
   const allowed = account.corpora ?? Number.POSITIVE_INFINITY;
@@ -76,7 +76,7 @@ function updateCorpus(asked: Asked): Reply {
   return { status: 200, body: corpusView(asked.world, Object.assign(corpus, { name, description })) };
 }
 
-/** Its sources and documents go with it. */
+/** Deletes its sources and documents too. */
 function removeCorpus(asked: Asked): Reply {
   const corpus = corpusOf(asked);
   for (const source of sourcesOf(asked.world, corpus.id)) removeSource(asked.world, source);
@@ -90,7 +90,7 @@ function upload(asked: Asked): Reply {
 
 const Query = z.strictObject({ query: z.string().min(1), maxResults: z.int().min(1).max(20).default(5) });
 
-/** The score is the part of the question's words that a piece of text has. */
+/** The score is the share of the query's words that a chunk contains. */
 function queryCorpus(asked: Asked): Reply {
   const { query, maxResults } = parse(Query, asked.body);
   const corpus = corpusOf(asked);

@@ -7,7 +7,7 @@ import { nextThing, shelf, type Thing, type World } from "./state.ts";
 const linkSeconds = 300;
 const maxBytes = 10 * 1024 * 1024;
 
-/** docs.ultravox.ai, knowledge bases: what can be uploaded. */
+/** The types that can be uploaded (docs.ultravox.ai, knowledge bases). */
 const MIME_TYPES = [
   "application/msword",
   "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
@@ -19,7 +19,7 @@ const MIME_TYPES = [
   "text/markdown",
 ];
 
-/** One document of a corpus: uploaded, or made from a page. Nothing comes of an upload until a source names it. */
+/** One document of a corpus: uploaded, or made from a page. An upload has no effect until a source names it. */
 export interface Document extends Thing {
   corpusId: string;
   sourceId: string | null;
@@ -27,20 +27,20 @@ export interface Document extends Thing {
   fileName: string;
   mimeType: string;
   publicUrl: string | null;
-  /** null until it is uploaded; not kept over a restart. */
+  /** null until it is uploaded. Not kept over a restart. */
   content?: Buffer | null;
 }
 
 export const documents = (world: World) => shelf<Document>(world, "documents");
 
-/** The storage behind the links, which knows no API keys; one that is sent to it was leaked. */
+/** The storage behind the links needs no API key: a key that arrives here was leaked. */
 export const uploadRoutes: Route[] = [
   { method: "PUT", template: "/storage/uploads/{document_id}", kind: "change", noun: "corpora", handle: storeUpload },
 ];
 
 const Upload = z.strictObject({ mimeType: z.string().min(1), fileName: z.string().default("") });
 
-/** The link is good for five minutes, and for this type alone. */
+/** The link is valid for five minutes and for this content type only. */
 export function requestUpload(asked: Asked, corpusId: string): Reply {
   const { mimeType, fileName } = parse(Upload, asked.body);
   if (!MIME_TYPES.includes(mimeType)) throw new Refusal(400, { mimeType: [`"${mimeType}" is not supported.`] });

@@ -14,17 +14,17 @@ export type { Account, LoggedRequest } from "./state.ts";
 export type { CallView } from "./views.ts";
 
 export interface UltravoxOptions {
-  /** Absent or 0: one that is free. */
+  /** Absent or 0: any free port. */
   port?: number;
-  /** Same seed, same ids and stories. Absent: another one each time, since a database outlives the simulator. */
+  /** The same seed gives the same ids and conversations. Absent: a new seed each time, since a database outlives the simulator. */
   seed?: number;
-  /** Simulated seconds in a second of the clock on the wall. */
+  /** Simulated seconds per real second. */
   speed?: number;
-  /** Real milliseconds that a receiver of webhooks has to answer. */
+  /** Real milliseconds within which a webhook receiver must respond. */
   webhookTimeoutMs?: number;
-  /** What is no call is kept in this file, since a database that outlives the simulator knows it by its id. */
+  /** Stores everything but calls, since a database that outlives the simulator refers to it by id. */
   keepFile?: string;
-  /** The Telnyx through which every account dials: it reports the legs of calls to their `StatusCallback`. */
+  /** The Telnyx account through which every account dials. It reports the legs of calls to their `StatusCallback`. */
   telnyx?: TelnyxAccount;
   accounts: Account[];
 }
@@ -35,10 +35,10 @@ export interface Ultravox {
   close(): Promise<void>;
 }
 
-/** A stand-in for the provider on 127.0.0.1; `docs/simulator.md` says what it does. */
+/** A simulated provider on 127.0.0.1, described in `docs/simulator.md`. */
 export async function startUltravox(options: UltravoxOptions): Promise<Ultravox> {
   const { port = 0, seed = randomInt(2 ** 32), speed = 1, webhookTimeoutMs = 5000, accounts } = options;
-  if (!(speed > 0)) throw new Error(`speed must be more than 0, not ${speed}`);
+  if (!(speed > 0)) throw new Error(`speed must be greater than 0, not ${speed}`);
   const world = newWorld({ seed, speed, webhookTimeoutMs, telnyx: options.telnyx ?? null, accounts });
   const keep = options.keepFile ? await keepThings(world, options.keepFile) : async () => {};
   const server = serveWorld(world);

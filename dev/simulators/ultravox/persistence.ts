@@ -5,9 +5,9 @@ const everyMs = 500;
 
 type Kept = { agents: Agent[]; shelves: Record<string, Thing[]> };
 
-/** Takes up what the file has, and writes it there whenever it has changed. What is returned writes it once more. */
+/** Loads the file, and saves to it after each change. The returned function saves it a last time. */
 export async function keepThings(world: World, file: string): Promise<() => Promise<void>> {
-  let written = await readFile(file, "utf8").catch(() => "{}"); // the first start has no file
+  let written = await readFile(file, "utf8").catch(() => "{}"); // no file at the first start
   const kept = readKept(written);
   for (const agent of kept.agents) world.agents.set(agent.id, agent);
   world.ordinals.agent = nextOrdinal(kept.agents);
@@ -34,7 +34,7 @@ export async function keepThings(world: World, file: string): Promise<() => Prom
   };
 }
 
-/** An earlier version kept agents alone, as a list. */
+/** An earlier version stored only agents, as a list. */
 function readKept(text: string): Kept {
   const found: unknown = JSON.parse(text);
   if (Array.isArray(found)) return { agents: found as Agent[], shelves: {} };
@@ -43,6 +43,6 @@ function readKept(text: string): Kept {
 
 const nextOrdinal = (things: { ordinal: number }[]) => Math.max(0, ...things.map(({ ordinal }) => ordinal + 1));
 
-/** Audio and documents are not kept: they would be most of the file. */
+/** Audio and documents are not stored: they would be most of the file. */
 const writeBytes = (_: string, value: unknown) =>
   typeof value === "object" && value !== null && "type" in value && value.type === "Buffer" ? undefined : value;

@@ -5,22 +5,22 @@ import type { Account, World } from "./state.ts";
 export interface Asked {
   world: World;
   account: Account;
-  /** The `{id}` of the path; the last one, where there are several. */
+  /** The `{id}` of the path; the last one where there are several. */
   id: string;
-  /** All of them, in order. */
+  /** All path parameters, in order. */
   ids: string[];
   query: URLSearchParams;
-  /** Parsed JSON; of a multipart form, see `form`. */
+  /** Parsed JSON. For a multipart form see `form`. */
   body: unknown;
   form?: FormData;
-  /** The body as it came, of whatever type. */
+  /** The raw body of any type. */
   raw: Buffer;
   origin: string;
-  /** The address that was asked, without its query. */
+  /** The requested URL, without its query. */
   address: string;
-  /** Of whatever the path names; the admin door has no account. */
+  /** The account of the request. Admin endpoints have none. */
   hasApiKey: boolean;
-  /** As the request has it. */
+  /** As the request sent it. */
   contentType: string;
 }
 
@@ -28,17 +28,17 @@ export interface Reply {
   status: number;
   body?: unknown;
   wav?: Buffer;
-  /** Real milliseconds after half of `wav`, after which the connection breaks. */
+  /** Real milliseconds after half of `wav` until the connection breaks. */
   cutAfterMs?: number;
   headers?: Record<string, string>;
-  /** Real seconds between the work and the answer. */
+  /** Real seconds between the work and the response. */
   delaySeconds?: number;
 }
 
 export interface Route {
   method: string;
   template: string;
-  /** What a fault must be asked for to strike here; without it none does. */
+  /** The name under which faults can be requested for this endpoint. Absent: no faults. */
   kind?: Kind;
   noun: Noun;
   handle: (asked: Asked) => Reply | Promise<Reply>;
@@ -67,7 +67,7 @@ function matchTemplate(template: string, path: string): string[] | undefined {
   return ids;
 }
 
-/** A thing of another account is a thing that does not exist. */
+/** A resource of another account is reported as not found. */
 export function own<Thing extends { account: string }>(things: Map<string, Thing>, { id, account }: Asked): Thing {
   const thing = things.get(id);
   if (!thing || thing.account !== account.id) throw new Refusal(404, "Not found.");

@@ -5,14 +5,14 @@ import { parse, Refusal } from "./requests.ts";
 import { type Asked, own, type Reply, type Route } from "./route.ts";
 import { nextThing, shelf, type Thing, type World } from "./state.ts";
 
-/** Simulated seconds until a source is ready, and until one that is read again is. */
+/** Simulated seconds until a source is ready, for the first time and after an update. */
 const readyAfterSeconds = 6;
 const maxSources = 20;
 const maxDocuments = 200;
 
-/** How a source ends is in the name of its first file, or in its first address. */
+/** The name of the first file, or the first address, decides how a source ends. */
 const SOURCES = {
-  empty: { what: "ready, and nothing is in it" },
+  empty: { what: "ready and empty" },
   stuck: { what: "never ready" },
   slow: { what: "ready after a minute" },
 } as const;
@@ -32,9 +32,9 @@ interface Source extends Thing, Spec {
   name: string;
   description: string;
   created: number;
-  /** When its documents began to be read, for the first time or again; the wall clock's. */
+  /** When processing of its documents started, for the first time or again (real time). */
   startedAt: number;
-  /** It was ready before: what it had then is still found. */
+  /** It was ready before: its earlier documents can still be found. */
   again: boolean;
 }
 
@@ -73,7 +73,7 @@ function listSources({ world, ids, query, address }: Asked): Reply {
   return { status: 200, body: page(found, { query, address }, (source) => sourceView(world, source)) };
 }
 
-// What is read-only in the schema may be sent back as it was read; it changes nothing.
+// Read-only fields of the schema may be sent back; they change nothing.
 const fields = {
   name: z.string().optional(),
   description: z.string().optional(),
@@ -111,14 +111,14 @@ function createSource(asked: Asked): Reply {
 function unused({ world, account }: Asked, corpusId: string, id: string): Document {
   const document = documents(world).get(id);
   if (document?.account !== account.id || document.corpusId !== corpusId) {
-    throw new Refusal(400, { upload: [`There is no document ${id}.`] });
+    throw new Refusal(400, { upload: [`No document ${id}.`] });
   }
   if (document.sourceId !== null) throw new Refusal(400, { upload: [`Document ${id} belongs to a source.`] });
   if (!document.content) throw new Refusal(400, { upload: [`Document ${id} was not uploaded.`] });
   return document;
 }
 
-/** Every page has one link: a step deeper, one page more for each address. */
+/** Every page has one link: each level of depth adds one page for each address. */
 function pagesOf(crawl: Spec["crawl"]): string[] {
   if (!crawl) return [];
   const pages = Array.from({ length: crawl.maxDepth }, (_, step) =>
@@ -143,7 +143,7 @@ function replaceSource(asked: Asked): Reply {
   return { status: 200, body: sourceView(asked.world, Object.assign(sourceOf(asked), { name, description })) };
 }
 
-/** Whatever it changes, the pages are read again, under the same id (openapi: corpora_sources_partial_update). */
+/** Every change reads the pages again, under the same id (openapi: corpora_sources_partial_update). */
 function updateSource(asked: Asked): Reply {
   const source = sourceOf(asked);
   const change = parse(z.strictObject(fields).partial(), asked.body);
@@ -180,13 +180,13 @@ function endingOf(world: World, { crawl, upload }: Source): keyof typeof SOURCES
   return (Object.keys(SOURCES) as (keyof typeof SOURCES)[]).find((ending) => name.includes(ending));
 }
 
-/** What has been read of it so far. */
+/** What has been processed so far. */
 export function documentsOf(world: World, source: Source): Document[] {
   if (stateOfSource(world, source) === "INITIALIZING" || endingOf(world, source) === "empty") return [];
   return [...documents(world).values()].filter(({ sourceId }) => sourceId === source.id);
 }
 
-/** The paragraphs of all that can be found. Only what is text is read; of the rest, its name. */
+/** The paragraphs that can be found. Text files are read; for other files only the name. */
 export function chunksOf(world: World, corpusId: string): { content: string; document: Document }[] {
   const found = sourcesOf(world, corpusId).flatMap((source) => documentsOf(world, source));
   return found.flatMap((document) => {

@@ -79,7 +79,7 @@ function changeSip(asked: Asked): Reply {
   const given = parse(SipChange, asked.body);
   for (const { agentId, toUserPattern } of given.allowedAgents ?? []) {
     if (asked.world.agents.get(agentId)?.account !== asked.account.id)
-      throw new Refusal(400, { allowedAgents: [`There is no agent ${agentId}.`] });
+      throw new Refusal(400, { allowedAgents: [`No agent ${agentId}.`] });
     if (toUserPattern !== undefined) refuseBadPattern(toUserPattern);
   }
   put(asked, `sip ${asked.account.id}`, { ...sipOf(asked), ...given });
@@ -90,7 +90,7 @@ function refuseBadPattern(pattern: string) {
   try {
     new RegExp(pattern);
   } catch {
-    throw new Refusal(400, { allowedAgents: [`${pattern} is no regular expression.`] });
+    throw new Refusal(400, { allowedAgents: [`${pattern} is not a regular expression.`] });
   }
 }
 
@@ -133,7 +133,7 @@ function removeRegistration(asked: Asked): Reply {
   return { status: 204 };
 }
 
-/** A user name that begins with `refused` is never let in; a `new` one has not been tried. */
+/** A user name that begins with `refused` never registers. One that begins with `new` has not been tried. */
 function view({ id, username, proxy, outboundProxy, authUser, created }: Registration) {
   return {
     registrationId: id,
@@ -170,7 +170,7 @@ function configOf({ world, account }: Asked, name: CarrierName): Config {
 }
 
 function createConfig(asked: Asked, name: CarrierName): Reply {
-  if (configs(asked.world).has(`${name} ${asked.account.id}`)) throw new Refusal(400, "There is one already.");
+  if (configs(asked.world).has(`${name} ${asked.account.id}`)) throw new Refusal(400, "It exists already.");
   const made = put(
     asked,
     `${name} ${asked.account.id}`,
@@ -198,7 +198,7 @@ function put({ world, account }: Asked, id: string, fields: Record<string, unkno
   return config;
 }
 
-/** Of a secret only its beginning is ever shown. */
+/** Only the beginning of a secret is ever returned. */
 function configView(name: CarrierName, { fields }: Config) {
   const prefixOf = (secret: string) => ({ prefix: String(fields[secret] ?? "").slice(0, 4) });
   const { authToken: _, apiKey: __, publicKey: ___, ...shown } = fields;

@@ -85,7 +85,7 @@ export const toolRoutes: Route[] = [
   { method: "DELETE", template: "/api/tools/{tool_id}", kind: "change", noun: "tools", handle: removeTool },
 ];
 
-/** The public tools are not kept here: whoever asks for them alone finds none. */
+/** Public tools are not simulated: a list of public tools is empty. */
 function listTools({ world, account, query, address }: Asked): Reply {
   const search = query.get("search")?.toLowerCase() ?? "";
   const mine = query.get("ownership") === "public" ? [] : ownedBy(stock(world), account);
@@ -93,7 +93,7 @@ function listTools({ world, account, query, address }: Asked): Reply {
   return { status: 200, body: page(sorted(found, query.get("sortOrder") ?? "default"), { query, address }, view) };
 }
 
-/** Pages are found again by ordinal, so of the orders those by name are not offered here. */
+/** Cursors are ordinals, so sorting by name is not supported here. */
 function sorted(tools: Tool[], order: string): Tool[] {
   const oldestFirst = order === "chronologic";
   if (!oldestFirst && !["default", "display", "reverseChronologic"].includes(order)) {

@@ -14,10 +14,10 @@ interface Voice extends Thing {
   description: string | null;
   primaryLanguage: string | null;
   ownership: "private" | "public";
-  /** The company that speaks, in the provider's spelling of it; null: the provider itself. */
+  /** The TTS vendor in the provider's spelling; null: the provider itself. */
   provider: string | null;
   definition: object;
-  /** Of a clone: what was uploaded. */
+  /** The uploaded sample of a clone. */
   sample?: { bytes: number; sha256: string };
 }
 
@@ -34,7 +34,7 @@ export const voiceRoutes: Route[] = [
   { method: "GET", template: "/_sim/voices", noun: "other", handle: allVoices },
 ];
 
-// openapi.json: ultravox.v1.ExternalVoice and those that it names.
+// openapi.json: ultravox.v1.ExternalVoice and the schemas that it references.
 const text = z.string();
 const named = { voiceId: text.optional() };
 const loose = z.record(text, z.unknown());
@@ -90,7 +90,7 @@ const fields = {
 const NewVoice = z.strictObject({ ...fields, definition: Definition });
 const VoiceChange = z.strictObject({ ...fields, name: fields.name.optional(), definition: Definition.optional() });
 
-/** What every account may use, whoever made it. */
+/** Voices that every account may use. */
 const publicVoices = ["Mark", "Jessica", "Emily-English", "Aaron-English", "Cassidy-English"] as const;
 
 function publicOnes(world: World): Voice[] {
@@ -99,7 +99,7 @@ function publicOnes(world: World): Voice[] {
     ordinal: -1 - index,
     account: "",
     name,
-    description: "A voice for everybody",
+    description: "A public voice",
     primaryLanguage: "en",
     ownership: "public",
     provider: "cartesia",
@@ -109,7 +109,7 @@ function publicOnes(world: World): Voice[] {
 
 const voicesIn = (world: World) => shelf<Voice>(world, "voices");
 
-/** Here, a voice that everybody has can be looked at too. */
+/** This endpoint also returns public voices. */
 function seen(asked: Asked): Voice {
   return publicOnes(asked.world).find(({ id }) => id === asked.id) ?? own(voicesIn(asked.world), asked);
 }
@@ -135,7 +135,7 @@ function createVoice(asked: Asked): Reply | Promise<Reply> {
   return { status: 201, body: viewIn(address)(voice) };
 }
 
-/** Synchronous, one file: there is no training to wait for. */
+/** Synchronous, one file, no training. */
 async function cloneVoice({ world, account, address }: Asked, form: FormData): Promise<Reply> {
   const file = form.get("file");
   const field = (name: string) => {
@@ -208,7 +208,7 @@ function removeVoice(asked: Asked): Reply {
   return { status: 204 };
 }
 
-/** A second of sound, or where it lies; 400 with an `error` for a voice that cannot speak. */
+/** One second of audio, or a redirect to it. 400 with an `error` for a voice that cannot speak. */
 function previewVoice(asked: Asked): Reply {
   const voice = seen(asked);
   if ("generic" in voice.definition && /\bbroken\b/.test(JSON.stringify(voice.definition))) {
@@ -223,7 +223,7 @@ function storedPreview({ world, id, hasApiKey }: Asked): Reply {
   return { status: 200, wav: toneOf(world, id.replace(/\.wav$/, "")) };
 }
 
-/** What is there, with what was uploaded for it; a look behind the scenes. */
+/** All voices with their uploaded samples, for tests. */
 function allVoices({ world }: Asked): Reply {
   const shown = [...voicesIn(world).values()].map(({ id, account, name, primaryLanguage, definition, sample }) => {
     return { id, account, name, primaryLanguage, definition, sample: sample ?? null };
@@ -237,7 +237,7 @@ const Limit = z.strictObject({
   cloneSeconds: z.number().min(0).optional(),
 });
 
-/** How many cloned voices an account may have, null for as many as it likes; and how long one takes. */
+/** Sets the limit of cloned voices of an account (null: no limit), and the duration of a clone. */
 function limitVoices({ world, body }: Asked): Reply {
   const { accountId, allowed, cloneSeconds } = parse(Limit, body);
   const account = accountId ? world.accounts.find(({ id }) => id === accountId) : world.accounts[0];
