@@ -1,8 +1,8 @@
 import { once } from "node:events";
-import { orSay, runningWorld, startWorld } from "./world.ts";
+import { runCommand, runningWorld, startWorld } from "./world.ts";
 
 /** `npm run dev`: starts everything, prints the addresses, and runs until it is stopped. */
-await orSay(async () => {
+await runCommand(async () => {
   const running = await runningWorld();
   if (running) {
     console.log(

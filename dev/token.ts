@@ -1,8 +1,8 @@
 import { SetupProblem } from "./simulators/setup-problem.ts";
-import { orSay, runningWorld } from "./world.ts";
+import { runCommand, runningWorld } from "./world.ts";
 
 /** `npm run token`: prints a token of the demo user, from the identity provider of the running local world. */
-await orSay(async () => {
+await runCommand(async () => {
   const world = await runningWorld();
   if (!world) throw new SetupProblem("Patchbay is not running. Start it with `npm run dev`.");
   if (!world.tokenUrl)

@@ -8,7 +8,7 @@ import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import postgres from "postgres";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { fastAndForgetful, type LocalPostgres, type PostgresOptions, startPostgres } from "../../dev/postgres.ts";
+import { type LocalPostgres, noDurability, type PostgresOptions, startPostgres } from "../../dev/postgres.ts";
 import { SetupProblem } from "../../dev/simulators/setup-problem.ts";
 
 type Started = { pid: number; port: number; url: string; reused: boolean };
@@ -39,14 +39,14 @@ afterAll(async () => {
 });
 
 function start(options: Partial<PostgresOptions> = {}): Promise<LocalPostgres> {
-  return startPostgres({ dataDir, port: 0, settings: fastAndForgetful, ...options });
+  return startPostgres({ dataDir, port: 0, settings: noDurability, ...options });
 }
 
 /** Another process that starts Postgres, exits when it is written to, and says so when it is interrupted. */
 async function startElsewhere(dir = dataDir): Promise<{ holder: ChildProcess; started: Started }> {
   const program = `
     import { startPostgres } from ${JSON.stringify(new URL("../../dev/postgres.ts", import.meta.url).href)};
-    const started = await startPostgres(${JSON.stringify({ dataDir: dir, port: 0, settings: fastAndForgetful })});
+    const started = await startPostgres(${JSON.stringify({ dataDir: dir, port: 0, settings: noDurability })});
     process.stdin.on("data", () => process.exit(0));
     process.on("SIGINT", () => console.log("interrupted"));
     console.log(JSON.stringify(started));
@@ -236,7 +236,9 @@ test("a taken port is refused in one sentence", async () => {
   const port = await occupy(0);
   const refused = start({ port });
   await expect(refused).rejects.toBeInstanceOf(SetupProblem);
-  await expect(refused).rejects.toThrow(`Port ${port} cannot be used for Postgres (EADDRINUSE): stop what uses it`);
+  await expect(refused).rejects.toThrow(
+    `Port ${port} cannot be used for Postgres (EADDRINUSE). Stop the program that uses it`,
+  );
 });
 
 test("without a port of its own it makes way for others, and says so", async () => {

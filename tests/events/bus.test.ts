@@ -194,7 +194,7 @@ test("a call that is refused as a whole is taken apart, so that one bad entry ke
 test("several workers tell each event once, and in order", async () => {
   const others = await Promise.all([openWorkers(h.deps), openWorkers(h.deps)]);
   try {
-    bridge.dawdle(100); // so that the others come by while one is at it
+    bridge.delay(100); // so that the others come by while one is at it
     const id = newId("agent");
     for (let round = 0; round < 20; round++) {
       await say([...facts(10, `r${round}-`), { name: `subject ${round}`, id }]);
@@ -233,7 +233,7 @@ test("a transaction that commits late is not skipped", async () => {
 
 test("a worker that is killed between the call and its record loses nothing: another tells it once more", async () => {
   await workers.stop();
-  bridge.fallSilent();
+  bridge.stopResponding();
   await say(facts(12, "k"));
   const child = spawn(process.execPath, ["server/worker.ts"], {
     env: { PATH: process.env.PATH, ...process.env, ...h.environment },

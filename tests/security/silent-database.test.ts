@@ -10,7 +10,7 @@ import { ConnectionLost, type Database, openDatabase } from "../../db/client.ts"
 import { newId } from "../../db/ids.ts";
 import { clients } from "../../db/schema/clients.ts";
 import { eventCounters } from "../../db/schema/events.ts";
-import { fastAndForgetful, startPostgres } from "../../dev/postgres.ts";
+import { noDurability, startPostgres } from "../../dev/postgres.ts";
 import { roleUrls } from "../../server/env.ts";
 import { agent, type House, phone, startTestApp, until } from "../support/app.ts";
 import { silentProxy } from "../support/silent-proxy.ts";
@@ -190,7 +190,7 @@ test("a server whose processes are stopped by a signal is given up within second
   const directory = await mkdtemp(join(tmpdir(), "patchbay-stopped-"));
   await chmod(directory, 0o755); // as root, Postgres runs as another user
   const dataDir = join(directory, "data");
-  const server = await startPostgres({ dataDir, port: 0, settings: fastAndForgetful, database: "postgres" });
+  const server = await startPostgres({ dataDir, port: 0, settings: noDurability, database: "postgres" });
   const stopped = openDatabase({ tenantUrl: server.url, systemUrl: server.url, quickMs: 1_000, connectMs: 2_000 });
   const look = () => stopped.asSystem((tx) => tx.execute<{ pid: number }>(sql`select pid from pg_stat_activity`));
   const pids = [Number((await readFile(join(dataDir, "postmaster.pid"), "utf8")).split("\n")[0])];

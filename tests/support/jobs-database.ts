@@ -7,7 +7,7 @@ import postgres from "postgres";
 import { openDatabase } from "../../db/client.ts";
 import { migrate } from "../../db/migrate.ts";
 import { type ClientJobName, enqueue, type JobPayload, type QueueOptions } from "../../db/queue.ts";
-import { fastAndForgetful, startPostgres } from "../../dev/postgres.ts";
+import { noDurability, startPostgres } from "../../dev/postgres.ts";
 import { SetupProblem } from "../../dev/simulators/setup-problem.ts";
 import type { Task } from "../../jobs/runtime/task.ts";
 
@@ -17,7 +17,7 @@ export type Urls = { tenantUrl: string; systemUrl: string; workerUrl: string };
 export async function openJobsDatabase() {
   const home = await mkdtemp(join(tmpdir(), "patchbay-jobs-"));
   await chmod(home, 0o755);
-  const settings = { ...fastAndForgetful, max_connections: "300" };
+  const settings = { ...noDurability, max_connections: "300" };
   let server = await startPostgres({ dataDir: join(home, "data"), port: 0, settings });
   const as = (role: string) => {
     const url = new URL(server.url);

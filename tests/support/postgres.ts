@@ -5,7 +5,7 @@ import { join } from "node:path";
 import postgres from "postgres";
 import type { TestProject } from "vitest/node";
 import { migrate } from "../../db/migrate.ts";
-import { fastAndForgetful, startPostgres } from "../../dev/postgres.ts";
+import { noDurability, startPostgres } from "../../dev/postgres.ts";
 import { roleUrls } from "../../server/env.ts";
 
 declare module "vitest" {
@@ -27,7 +27,7 @@ export default async function setup({ provide }: TestProject) {
     ? await startPostgres({
         dataDir: join(dataDir, "data"),
         port: 0,
-        settings: { ...fastAndForgetful, max_connections: "400" },
+        settings: { ...noDurability, max_connections: "400" },
         database: "postgres",
       })
     : null;
