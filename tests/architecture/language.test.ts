@@ -10,7 +10,7 @@ test.for(Object.keys(counts) as (keyof typeof counts)[])("%s hold fewer than 2 u
   expect(perThousand(counts[kind]), places.join("\n")).toBeLessThan(limit);
 });
 
-test.for(Object.keys(counts) as (keyof typeof counts)[])("%s say they, never he or she", (kind) => {
+test.for(Object.keys(counts) as (keyof typeof counts)[])("%s never use he or she", (kind) => {
   expect(counts[kind].gendered).toEqual([]);
 });
 

@@ -37,7 +37,7 @@ test("every provider command, and every operation that returns 202, describes wh
   expect(idle.map(({ procedure }) => procedure)).toEqual([]);
 });
 
-test("the title page names only resources that exist", () => {
+test("the introduction names only resources that exist", () => {
   const { tags = [], info } = document;
   const missing = Object.keys(tagTexts).filter((name) => !tags.some((tag) => tag.name === name));
   expect(missing).toEqual([]);

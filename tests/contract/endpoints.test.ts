@@ -22,9 +22,9 @@ const h = await startTestApp({ credits: 100_000 });
 let ada: Things;
 let bob: Things;
 let operator: string;
-/** A token of somebody whom the identity provider knows and nobody here. */
+/** A valid token of a user that does not exist here. */
 let guest: string;
-/** A key of Ada's that has this scope alone (by procedure, where it needs more), and one that has every other. */
+/** A key of Ada's with only this scope (by procedure, where it needs more), and one with every other scope. */
 const only = new Map<string, string>();
 const allBut = new Map<Scope, string>();
 const elsewhere: Record<string, readonly string[]> = Object.assign(
@@ -53,7 +53,7 @@ beforeAll(async () => {
   }
 }, 60_000);
 
-/** The credential that opens this door, and no more than it. */
+/** The credential that this procedure needs, with no other scope. */
 function keyFor({ procedure, type, meta: { scope, access } }: RestOperation): string {
   if (access === "operator") return operator;
   if (access === "service") return serviceToken;
@@ -63,9 +63,9 @@ function keyFor({ procedure, type, meta: { scope, access } }: RestOperation): st
 
 const isTenants = ({ meta }: RestOperation) => meta.access === "tenant" || meta.access === "self";
 
-describe("the table of inputs", () => {
-  test("has every procedure, every procedure has both doors, and each says which scope it takes", () => {
-    // tests/events/stream.test.ts asks of the one subscription what is asked of all others here.
+describe("the table of procedures", () => {
+  test("has every procedure; every procedure has both transports and declares its scope", () => {
+    // tests/events/stream.test.ts checks the one subscription in the same way.
     const procedures = [appRouter, internalRouter]
       .flatMap(({ _def }) => Object.keys(_def.procedures))
       .filter((name) => name !== "events.stream");
@@ -85,7 +85,7 @@ describe("the table of inputs", () => {
 });
 
 describe("every procedure", () => {
-  test.each(each)("%s works on both doors, with its own scope and no other", async (_, door) => {
+  test.each(each)("%s works on both transports, with only its own scope", async (_, door) => {
     const key = keyFor(door);
     const rest = await viaRest(door, await good(door), key);
     expect(rest).toMatchObject({ status: door.meta.status });
@@ -119,7 +119,7 @@ describe("every procedure", () => {
     }
   });
 
-  test.each(each)("%s refuses who shows no key, and does not say what is wrong with his input", async (_, door) => {
+  test.each(each)("%s refuses a request without a key, and reveals no problem of its input", async (_, door) => {
     for (const input of [await good(door), { surprise: 1 }]) {
       for (const answer of await onBothDoors(door, () => input, null)) {
         expect(failure(answer)).toMatchObject({ status: 401, code: "unauthenticated" });
@@ -127,24 +127,27 @@ describe("every procedure", () => {
     }
   });
 
-  test.each(each.filter(([, door]) => door.takesBody))("%s does not read what a stranger sends", async (_, door) => {
-    const path = door.rest.path.replace(/\{\w+\}/g, "x");
-    for (const body of ["{", JSON.stringify({ constructor: 1 }), `{"name":"${"x".repeat(1_100_000)}"}`]) {
-      for (const answer of [
-        await h.send(door.rest.method, path, body, { key: null }),
-        await h.mutate(door.procedure, body, { key: null }),
-      ]) {
-        expect(failure(answer)).toMatchObject({ status: 401, code: "unauthenticated" });
+  test.each(each.filter(([, door]) => door.takesBody))(
+    "%s does not read the body of an unauthenticated request",
+    async (_, door) => {
+      const path = door.rest.path.replace(/\{\w+\}/g, "x");
+      for (const body of ["{", JSON.stringify({ constructor: 1 }), `{"name":"${"x".repeat(1_100_000)}"}`]) {
+        for (const answer of [
+          await h.send(door.rest.method, path, body, { key: null }),
+          await h.mutate(door.procedure, body, { key: null }),
+        ]) {
+          expect(failure(answer)).toMatchObject({ status: 401, code: "unauthenticated" });
+        }
       }
-    }
-  });
+    },
+  );
 
-  test.each(each)("%s knows nothing of a stranger's ids, and leaves his rows alone", async (_, door) => {
+  test.each(each)("%s does not find another client's ids, and does not change their rows", async (_, door) => {
     const mine = await good(door);
     for (const field of Object.keys(mine).filter((name) => /(^id|Ids?)$/.test(name))) {
-      if (!isTenants(door) && field !== "id") continue; // a filter over all clients finds nothing, and that is its answer
+      if (!isTenants(door) && field !== "id") continue; // a filter over all clients returns an empty list
       const before = await checksums(h.bob.clientId);
-      // Who serves the whole house knows everybody's.
+      // Operators and services see the ids of every client.
       const foreign = isTenants(door) ? [strangers(mine[field]), unknown(mine[field])] : [unknown(mine[field])];
       for (const theirs of foreign) {
         const given = Array.isArray(mine[field]) ? [theirs] : theirs;
@@ -156,27 +159,30 @@ describe("every procedure", () => {
     }
   });
 
-  test.each(each.filter(([, door]) => door.takesBody))("%s does nothing twice under one key", async (_, door) => {
-    const input = await good(door);
-    const idempotencyKey = `replay-${door.procedure}`;
-    const first = await viaRest(door, input, keyFor(door), { idempotencyKey });
-    expect(first).toMatchObject({ status: door.meta.status });
-    for (const again of [
-      await viaRest(door, input, keyFor(door), { idempotencyKey }),
-      await viaTrpc(door, input, keyFor(door), { idempotencyKey }),
-    ]) {
-      expect(again.headers.get("idempotency-replayed")).toBe("true");
-      if (again.body?.result) expect(unsigned(again.body.result.data)).toEqual(unsigned(first.body.data));
-      else expect(unsigned(again)).toMatchObject(unsigned({ status: first.status, body: first.body }));
-    }
-    const other = await viaRest(door, { ...(await good(door)), ...different(door, input) }, keyFor(door), {
-      idempotencyKey,
-    });
-    if (Object.keys(different(door, input)).length > 0)
-      expect(failure(other)).toMatchObject({ status: 422, code: "idempotency_key_reused" });
-  });
+  test.each(each.filter(([, door]) => door.takesBody))(
+    "%s does nothing twice under one idempotency key",
+    async (_, door) => {
+      const input = await good(door);
+      const idempotencyKey = `replay-${door.procedure}`;
+      const first = await viaRest(door, input, keyFor(door), { idempotencyKey });
+      expect(first).toMatchObject({ status: door.meta.status });
+      for (const again of [
+        await viaRest(door, input, keyFor(door), { idempotencyKey }),
+        await viaTrpc(door, input, keyFor(door), { idempotencyKey }),
+      ]) {
+        expect(again.headers.get("idempotency-replayed")).toBe("true");
+        if (again.body?.result) expect(unsigned(again.body.result.data)).toEqual(unsigned(first.body.data));
+        else expect(unsigned(again)).toMatchObject(unsigned({ status: first.status, body: first.body }));
+      }
+      const other = await viaRest(door, { ...(await good(door)), ...different(door, input) }, keyFor(door), {
+        idempotencyKey,
+      });
+      if (Object.keys(different(door, input)).length > 0)
+        expect(failure(other)).toMatchObject({ status: 422, code: "idempotency_key_reused" });
+    },
+  );
 
-  test.each(each)("%s refuses an unknown field by its name, at any depth", async (_, door) => {
+  test.each(each)("%s refuses an unknown field and names it, at any depth", async (_, door) => {
     for (const [path, input] of withSurprise(await good(door), shapeOf(door))) {
       const answers = door.input ? await onBothDoors(door, () => input) : [await viaRest(door, input)];
       for (const answer of answers) expect(named(answer)).toEqual([path]);
@@ -193,19 +199,22 @@ describe("every procedure", () => {
     }
   });
 
-  test.each(each)("%s coerces no value, on either door, before and after a query string was read", async (_, door) => {
-    for (const _round of ["before", "after"]) {
-      for (const [path, input] of withWrongTypes(await good(door))) {
-        if (!isInternal(door)) expect([path, named(await viaTrpc(door, input))]).toEqual([path, [path]]);
-        if (!door.takesBody || door.params.includes(path)) continue;
-        expect([path, named(await viaRest(door, input))]).toEqual([path, [path]]);
+  test.each(each)(
+    "%s coerces no value, on either transport, before and after a query string is parsed",
+    async (_, door) => {
+      for (const _round of ["before", "after"]) {
+        for (const [path, input] of withWrongTypes(await good(door))) {
+          if (!isInternal(door)) expect([path, named(await viaTrpc(door, input))]).toEqual([path, [path]]);
+          if (!door.takesBody || door.params.includes(path)) continue;
+          expect([path, named(await viaRest(door, input))]).toEqual([path, [path]]);
+        }
+        const list = door.item ? door : doors.find(({ procedure }) => procedure === "agents.list")!;
+        expect(await viaRest(list, await good(list))).toMatchObject({ status: 200 });
       }
-      const list = door.item ? door : doors.find(({ procedure }) => procedure === "agents.list")!;
-      expect(await viaRest(list, await good(list))).toMatchObject({ status: 200 });
-    }
-  });
+    },
+  );
 
-  test.each(each)("%s refuses text with a NUL, which the database cannot keep", async (_, door) => {
+  test.each(each)("%s refuses text with a NUL, which the database cannot store", async (_, door) => {
     const input = await good(door);
     for (const [name, value] of Object.entries(input)) {
       if (typeof value !== "string") continue;
@@ -215,7 +224,7 @@ describe("every procedure", () => {
     }
   });
 
-  test("finds what the database cannot keep at any depth, in a value and in a name, and says where", async () => {
+  test("a value or a name that the database cannot store is refused at any depth, with its path", async () => {
     for (const text of ["\u0000", "\ud83d"]) {
       const valued = { ...agent, outputSchema: { type: "object", properties: { a: { description: text } } } };
       const keyed = { ...agent, outputSchema: { type: "object", properties: { [`a${text}`]: {} } } };
@@ -231,25 +240,21 @@ describe("every procedure", () => {
     }
   });
 
-  test.each(each)(
-    "%s never takes what a caller writes for a failure of its own",
-    { timeout: 20_000 },
-    async (_, door) => {
-      const failures: string[] = [];
-      let input = await good(door);
-      for (const [path, set] of placesIn(door.input, input)) {
-        const given = set(input);
-        const isInPath = door.params.includes(path.split(".")[0]!);
-        const answers = isInPath ? [] : [await viaRest(door, given)];
-        if (!isInternal(door) && (isInPath || !door.takesBody)) answers.push(await viaTrpc(door, given));
-        for (const { status } of answers) {
-          if (status >= 500 || status === 429) failures.push(`${path} of ${JSON.stringify(given)}: ${status}`);
-          if (status < 300 && door.type === "mutation") input = await good(door);
-        }
+  test.each(each)("%s never returns 500 for an invalid input", { timeout: 20_000 }, async (_, door) => {
+    const failures: string[] = [];
+    let input = await good(door);
+    for (const [path, set] of placesIn(door.input, input)) {
+      const given = set(input);
+      const isInPath = door.params.includes(path.split(".")[0]!);
+      const answers = isInPath ? [] : [await viaRest(door, given)];
+      if (!isInternal(door) && (isInPath || !door.takesBody)) answers.push(await viaTrpc(door, given));
+      for (const { status } of answers) {
+        if (status >= 500 || status === 429) failures.push(`${path} of ${JSON.stringify(given)}: ${status}`);
+        if (status < 300 && door.type === "mutation") input = await good(door);
       }
-      expect(failures).toEqual([]); // and none was turned away unlooked at, for having asked too often
-    },
-  );
+    }
+    expect(failures).toEqual([]); // and none was refused by the rate limit instead
+  });
 });
 
 describe("the documentation", () => {
@@ -275,7 +280,7 @@ describe("the documentation", () => {
     );
   }
 
-  /** The ids of the examples are nobody's: those of the good input stand in for them, or others of Ada's. */
+  /** The ids of the examples do not exist: those of the valid input replace them, or other ids of Ada's. */
   function withOwnIds(value: unknown, made: Input): unknown {
     if (Array.isArray(value)) return value.map((item) => withOwnIds(item, made));
     if (isPlain(value)) return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, withOwnIds(v, made)]));
@@ -285,7 +290,7 @@ describe("the documentation", () => {
   }
 });
 
-describe("a failure that the caller caused", () => {
+describe("a failure caused by the caller", () => {
   const json = { "content-type": "application/json" };
   const cases: [string, number, string, () => Promise<Answer>][] = [
     ["an unknown path under /api/v1", 404, "route_not_found", () => h.get("/nothing")],
@@ -293,10 +298,10 @@ describe("a failure that the caller caused", () => {
     ["an unknown path with a broken escape", 404, "route_not_found", () => bare("GET", "/docs/%ff")],
     ["an unknown procedure", 404, "route_not_found", () => h.query("agents.nothing", {})],
     ["a wrong method", 405, "method_not_allowed", () => h.send("PUT", "/agents")],
-    ["a query asked as a mutation", 405, "method_not_allowed", () => h.mutate("agents.list", {})],
+    ["a query called as a mutation", 405, "method_not_allowed", () => h.mutate("agents.list", {})],
     ["bad JSON", 400, "json_invalid", () => h.post("/agents", "{")],
     ["bad JSON on /trpc", 400, "json_invalid", () => h.mutate("agents.create", "{")],
-    ["an input on /trpc that is no JSON", 400, "json_invalid", () => h.get("/trpc/agents.list?input=%7B")],
+    ["an input on /trpc that is not JSON", 400, "json_invalid", () => h.get("/trpc/agents.list?input=%7B")],
     ["no input on /trpc where one is needed", 400, "input_invalid", () => h.send("GET", "/trpc/agents.get")],
     ["a list as the body", 400, "json_invalid", () => h.post("/agents", "[]")],
     ["too large a body", 413, "payload_too_large", () => h.post("/agents", { name: "x".repeat(1_100_000) })],
@@ -327,7 +332,7 @@ describe("a failure that the caller caused", () => {
     ],
     ["limit 0", 400, "input_invalid", () => h.get("/agents?limit=0")],
     ["limit 101", 400, "input_invalid", () => h.get("/agents?limit=101")],
-    ["a limit that is a word", 400, "input_invalid", () => h.get("/agents?limit=abc")],
+    ["a limit that is text", 400, "input_invalid", () => h.get("/agents?limit=abc")],
     ["limit 0 on /trpc", 400, "input_invalid", () => h.query("agents.list", { limit: 0 })],
     ["limit 101 on /trpc", 400, "input_invalid", () => h.query("agents.list", { limit: 101 })],
     ["a bad cursor", 400, "cursor_invalid", () => h.get("/agents?cursor=x")],
@@ -344,7 +349,7 @@ describe("a failure that the caller caused", () => {
     if (status === 400 && /limit/.test(answer.body.error.message)) expect(named(answer)).toEqual(["limit"]);
   });
 
-  test("says on both doors how to show who one is, and keeps the caller's own request id", async () => {
+  test("has WWW-Authenticate on both transports, and keeps the caller's request id", async () => {
     const ask = { key: null, headers: { ...json, "x-request-id": "mine-1" } };
     for (const answer of [await h.get("/agents", ask), await h.query("agents.list", {}, ask)]) {
       expect(answer.headers.get("www-authenticate")).toBe("Bearer");
@@ -360,14 +365,14 @@ describe("a list", () => {
     ["webhooks", "webhooks.list", () => h.post("/webhooks", hook)],
   ];
 
-  /** Revoked ones are listed too, and do not count against what a client may have. */
+  /** Revoked keys are listed too, and do not count toward the client's limit. */
   async function addRevokedKey() {
     const { id } = await makeKey(h, h.ada, ["calls:read"]);
     await h.owner`update api_keys set revoked_at = now() where id = ${id}`;
   }
 
   test.each(lists)(
-    "of %s is walked newest first without a gap or a repeat while rows are added",
+    "of %s returns newest first, without a gap or a repeat while rows are added",
     async (path, procedure, add) => {
       for (let n = 0; n < 5; n++) await add();
       const before = (await h.get(`/${path}?limit=100`)).body;
@@ -389,7 +394,7 @@ describe("a list", () => {
     },
   );
 
-  test("answers a cursor that is good there alone: for this client, this list, these filters, as it was written", async () => {
+  test("returns a cursor that is valid only for this client, this list and these filters, unchanged", async () => {
     for (let n = 0; n < 3; n++) {
       await insertAgent(h.ada);
       await insertAgent(h.bob);
@@ -430,20 +435,20 @@ async function furnish(who: SeededClient): Promise<Things> {
 
 const adas = () => ({ h, who: h.ada, own: ada });
 
-/** A field of the input with another value that is as good, if one is easily found. */
+/** A field of the input with another valid value, if one is easily found. */
 function different(door: RestOperation, input: Input): Input {
   const name = Object.keys(input).find((field) => field === "name" || field === "description");
   return name && !door.params.includes(name) ? { [name]: `${input[name]} too` } : {};
 }
 
-/** Links that are signed anew in every answer differ in their signature and its end, and in nothing else. */
+/** Links are signed again in every response: they differ only in signature and expiry. */
 function unsigned<T>(value: T): T {
   const text = JSON.stringify(value);
   const anew = text.includes("?X-Amz-") ? text.replace(/"expiresAt":"[^"]*"/g, '"expiresAt":"anew"') : text;
   return JSON.parse(anew.replace(/\?X-Amz-[^"]*/g, "?signed")) as T;
 }
 
-/** An agent without the provider: lists need many. */
+/** Inserts an agent without the provider: lists need many. */
 async function insertAgent({ clientId }: SeededClient) {
   const id = newId("agent");
   await h.owner`insert into agents (client_id, id, name, status, version, provider_account_id)
@@ -453,13 +458,13 @@ async function insertAgent({ clientId }: SeededClient) {
     where client_id = ${clientId} and version = 1 limit 1`;
 }
 
-/** Ada's input for a door. What may differ per call is filled in here: a cursor of that list, scopes that the key has. */
+/** Ada's input for a procedure. Values that differ per call are filled in here: a cursor of that list, scopes of the key. */
 async function good(door: RestOperation): Promise<Input> {
   const { cursor, ...input } = await inputs[door.procedure]!(adas());
   return input;
 }
 
-/** As a URL carries it: a list and a record are repeated. */
+/** As a query string: a list and a record become repeated pairs. */
 function inQuery(value: unknown): string[] {
   if (Array.isArray(value)) return value.map(String);
   return isPlain(value) ? Object.entries(value).map(([key, inner]) => `${key}:${inner}`) : [String(value)];
@@ -488,13 +493,13 @@ function viaTrpc(
   ask: { idempotencyKey?: string } = {},
 ) {
   const { procedure, type, input: schema } = door;
-  if (isInternal(door)) return viaRest(door, input, key, ask); // it has no other transport
+  if (isInternal(door)) return viaRest(door, input, key, ask); // it has only this transport
   if (type === "mutation") return h.mutate(procedure, input, { key, ...ask });
   if (door.meta.produces) return viaStream(procedure, input, key);
   return schema ? h.query(procedure, input, { key }) : h.send("GET", `/trpc/${procedure}`, undefined, { key });
 }
 
-/** A stream on /trpc, read to its end, told as any other answer is. */
+/** A stream on /trpc, read to its end, in the form of any other response. */
 async function viaStream(procedure: string, input: Input, key: string | null): Promise<Answer> {
   let headers = new Headers();
   const link = httpBatchStreamLink({
@@ -530,7 +535,7 @@ function bare(method: string, path: string): Promise<Answer> {
   });
 }
 
-/** A failure as both doors must tell it, whichever it was. */
+/** A failure in the form that both transports share. */
 function failure({ status, headers, body }: Answer) {
   const { error } = body;
   expect(headers.get("x-request-id")).toBeTruthy();
@@ -545,7 +550,7 @@ function failure({ status, headers, body }: Answer) {
   return { status, code, message: error.message as string, details, requestId };
 }
 
-/** The fields that a refusal of the input names. */
+/** The fields that the details of a refused input name. */
 function named(answer: Answer): string[] {
   const { status, code, details } = failure(answer);
   expect({ status, code }).toEqual({ status: 400, code: "input_invalid" });
@@ -566,7 +571,7 @@ function strangers(mine: unknown): string {
 const prefix = (id: string) => id.split("_", 1)[0];
 const unknown = (mine: unknown) => `${prefix(String(mine))}_${newId("call").split("_")[1]}`;
 
-/** The input with a field too many, at every place where an object of ours stands, and the path of that field. */
+/** The input with an additional field, in every object of our schema, with the path of that field. */
 function* withSurprise(input: Input, shape: Record<string, Schema>): Generator<[string, Input]> {
   yield ["surprise", { ...input, surprise: "1" }];
   for (const [name, value] of Object.entries(input)) {
@@ -576,7 +581,7 @@ function* withSurprise(input: Input, shape: Record<string, Schema>): Generator<[
   }
 }
 
-/** The input with one leaf of another type that a lenient reader would convert, and the path of the leaf. */
+/** The input with one leaf of another type that a lenient parser would convert, with the path of the leaf. */
 function* withWrongTypes(input: Input, path: string[] = []): Generator<[string, Input]> {
   for (const [name, value] of Object.entries(input)) {
     const at = [...path, name].join(".");
@@ -596,7 +601,7 @@ function wrongFor(value: unknown): unknown[] {
 
 type Place = [path: string, set: (input: Input) => Input];
 
-/** Every place that a schema has, with a value that no column of the database takes. */
+/** Every place of a schema, with a value that the database cannot store. */
 function* placesIn(schema: Schema | null | undefined, value: unknown, path: string[] = []): Generator<Place> {
   if (!schema) return;
   const def = definition(unwrapped(schema));
@@ -642,7 +647,7 @@ const moments = [
   ...["9999-12-31T23:59:59.999Z", "9999-12-31T23:59:59-14:00"],
 ];
 
-/** The value with another one at a place within. */
+/** The value with one inner value replaced. */
 function withAt(value: unknown, [name, ...deeper]: string[], given: unknown): unknown {
   if (name === undefined) return given;
   if (Array.isArray(value)) return [withAt(value[0], deeper, given), ...value.slice(1)];
@@ -670,7 +675,7 @@ async function checksums(clientId: string): Promise<Record<string, string>> {
   return sums;
 }
 
-test("what cannot be read as HTTP is answered in the envelope all the same", async () => {
+test("bytes that are not HTTP get an error in the envelope", async () => {
   for (const [request, status, code] of [
     [`GET /api/v1/agents HTTP/1.1\r\nHost: x\r\nX-Long: ${"a".repeat(20_000)}\r\n\r\n`, 431, "headers_too_large"],
     ["NONSENSE\r\n\r\n", 400, "request_malformed"],
@@ -684,7 +689,7 @@ test("what cannot be read as HTTP is answered in the envelope all the same", asy
   }
 });
 
-/** Bytes to the port, and what comes back until it closes. */
+/** Sends bytes to the port and returns the response until the connection closes. */
 function rawly(request: string): Promise<string> {
   const { hostname, port } = new URL(h.url);
   return new Promise((resolve, reject) => {

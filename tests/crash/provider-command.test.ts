@@ -76,7 +76,7 @@ async function expectSettled(boundary: Boundary, keys: string) {
     const answer = await again(boundary, keys);
     return answer.status === 409 || answer.status === 202 ? null : answer; // 202: its minute is over, it is not settled
   });
-  const neverAsked = boundary === "before the provider is asked";
+  const neverAsked = boundary === "before the provider is called";
   const ids = (await callsOf(boundary, keys)).toSorted();
   expect(ids, "one call, whoever asked; and one more where the first came to nothing").toHaveLength(neverAsked ? 2 : 1);
   const id = ids[0]!;

@@ -13,7 +13,7 @@ const s3 = new S3Client({
   endpoint,
   credentials: { accessKeyId, secretAccessKey },
   forcePathStyle: true,
-  maxAttempts: 1, // what is sent again is no longer put in the moment of the deletion
+  maxAttempts: 1, // a retried upload no longer coincides with the deletion
 });
 
 afterAll(async () => {

@@ -49,7 +49,7 @@ function tags(document: Json): string[] {
   ];
 }
 
-/** An example stands beside the schema it belongs to (bodies, parameters, headers) or within a schema, as `examples`. */
+/** An example is beside its schema (bodies, parameters, headers) or within it, as `examples`. */
 function examples(document: Json): string[] {
   const ajv = new Ajv2020({ strict: false, allErrors: false });
   formats.default(ajv);

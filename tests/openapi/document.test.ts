@@ -11,7 +11,7 @@ import { lintWithRedocly } from "./redocly.ts";
 
 const t = initTRPC.meta<Meta>().create();
 const nothing = (): never => {
-  throw new Error("The document is made without calling anything.");
+  throw new Error("The document is created without a call of a procedure.");
 };
 
 const AgentId = z
@@ -63,7 +63,7 @@ const router = t.router({
         rest("POST", "/agents", "agents:write", "Create an agent", {
           faults: provider,
           description: "At the provider too.",
-          accepted: { says: "Nobody knows yet.", shows: { nickname: "bob" } },
+          accepted: { says: "The outcome is not known yet.", shows: { nickname: "bob" } },
         }),
       )
       .input(
@@ -117,7 +117,7 @@ const answer = (method: string, path: string, status: number) => {
   const response = operation(method, path).responses[status]!;
   return "content" in response ? response.content?.["application/json"] : undefined;
 };
-/** Follows one reference; tests read what stands behind it. */
+/** Follows one reference. */
 const resolved = (part: object): Record<string, unknown> =>
   "$ref" in part && typeof part.$ref === "string"
     ? (part.$ref
@@ -129,7 +129,7 @@ const parameterNames = (method: string, path: string) =>
   operation(method, path).parameters.map((each) => resolved(each).name);
 
 describe("the document", () => {
-  test("names every operation after its procedure, and says the scope that it asks for", () => {
+  test("names every operation after its procedure, with its required scope", () => {
     const made = operation("post", "/agents");
     expect(made.operationId).toBe("agentsCreate");
     expect(made["x-required-scope"]).toBe("agents:write");
@@ -140,7 +140,7 @@ describe("the document", () => {
     expect(document.tags?.map(({ name }) => name)).toEqual(["auth", "agents", "oddments"]);
   });
 
-  test("has the true statuses", () => {
+  test("has the real statuses", () => {
     const successes = (method: string, path: string) =>
       Object.keys(operation(method, path).responses).filter((status) => status < "300");
     expect(successes("get", "/agents")).toEqual(["200"]);
@@ -150,7 +150,7 @@ describe("the document", () => {
     expect(answer("delete", "/agents/{id}", 204)).toBeUndefined();
   });
 
-  test("wraps every answer in its envelope, and a list's cursor in meta", () => {
+  test("wraps every response in the envelope, with a list's cursor in meta", () => {
     expect(answer("post", "/agents", 201)?.schema).toEqual({ $ref: "#/components/schemas/AgentsCreateResponse" });
     expect(schemas.AgentsCreateResponse).toMatchObject({
       required: ["data", "meta"],
@@ -163,7 +163,7 @@ describe("the document", () => {
     expect(schemas.PageMeta?.required).toEqual(["requestId", "nextCursor", "hasMore"]);
   });
 
-  test("says that bodies are strict, also where the schema is refined, and leaves the path's part out of them", () => {
+  test("has strict bodies, also for refined schemas, without the path parameters", () => {
     expect(schemas.AgentsCreateRequest).toMatchObject({ additionalProperties: false, required: ["name", "voice"] });
     expect(schemas.AgentsUpdateRequest).toMatchObject({
       additionalProperties: false,
@@ -175,7 +175,7 @@ describe("the document", () => {
     expect(operation("post", "/agents/{id}/test").requestBody).toBeUndefined();
   });
 
-  test("writes dates as date-time, wherever they stand", () => {
+  test("writes dates as date-time everywhere", () => {
     const { properties } = schemas.Agent!;
     expect(properties?.createdAt).toEqual({ type: "string", format: "date-time" });
     expect(properties?.changedAt).toEqual({ type: ["string", "null"], format: "date-time" });
@@ -188,7 +188,7 @@ describe("the document", () => {
     });
   });
 
-  test("keeps metadata of our own to ourselves", () => {
+  test("does not contain our own schema metadata", () => {
     expect(schemas.AgentsCreateRequest?.properties?.tone).toEqual({ type: "string", examples: ["calm"] });
   });
 
@@ -197,7 +197,7 @@ describe("the document", () => {
     expect(schemas.Agent?.properties?.lastCall?.type).toEqual(["object", "null"]);
   });
 
-  test("lists the query with its words, and a metadata filter as repeated pairs", () => {
+  test("lists query parameters with descriptions, and a metadata filter as repeated pairs", () => {
     const query = Object.fromEntries(
       operation("get", "/agents").parameters.flatMap((each) =>
         "in" in each && each.in === "query" ? [[each.name, each]] : [],
@@ -211,7 +211,7 @@ describe("the document", () => {
     expect(query.kinds?.schema).toEqual({ type: "array", items: { type: "string", enum: ["stock", "clone"] } });
   });
 
-  test("names the headers that go in and out", () => {
+  test("lists request and response headers", () => {
     expect(parameterNames("post", "/agents")).toEqual([
       "X-Request-Id",
       "X-Client-Id",
@@ -229,7 +229,7 @@ describe("the document", () => {
     expect(resolved(operation("post", "/agents").responses[429]!).headers).toHaveProperty("Retry-After");
   });
 
-  test("lists every failure of an operation with an example of each code", () => {
+  test("lists every error of an operation with an example of each code", () => {
     const statuses = Object.keys(operation("post", "/agents").responses).filter((status) => status >= "400");
     expect(statuses).toEqual(["400", "401", "403", "409", "413", "415", "422", "429", "500", "503"]);
     expect(Object.keys(operation("get", "/agents/{id}").responses)).toEqual([
@@ -260,7 +260,7 @@ describe("the document", () => {
     });
   });
 
-  test("has an example for every body, each of which fits its own schema", () => {
+  test("has a valid example for every body", () => {
     const ajv = new Ajv2020({ strict: false });
     formats.default(ajv);
     ajv.addSchema({ $id: "doc", components: { schemas } });
@@ -284,7 +284,7 @@ describe("the document", () => {
     });
   });
 
-  test("is the same however often it is made, and is made once as it is served", () => {
+  test("is the same each time, and is cached when served", () => {
     const served = openApiJson(router, options);
     expect(JSON.parse(served)).toEqual(JSON.parse(JSON.stringify(document)));
     expect(openApiJson(router, options)).toBe(served);

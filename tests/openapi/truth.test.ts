@@ -47,7 +47,7 @@ function responseOf(operation: Operation, status: number | string): Response | u
   return found && "$ref" in found ? document.components.responses[found.$ref.split("/").at(-1)!] : found;
 }
 
-/** What an answer has that the document does not say of this operation. */
+/** What a response has that the document does not declare for this operation. */
 function untold(method: string, path: string, { status, headers, body }: Answer): string[] {
   const response = responseOf(operationAt(method, path), status);
   if (!response) return [`${method} ${path} answers ${status}: ${JSON.stringify(body)}`];
@@ -59,7 +59,7 @@ function untold(method: string, path: string, { status, headers, body }: Answer)
   return fits(body) ? problems : [...problems, `${status}: ${JSON.stringify([fits.errors, body])}`];
 }
 
-/** Asks at a door whose path is filled with the document's own examples. */
+/** Calls an operation. Its path is filled with the document's examples. */
 function knock(method: string, path: string, operation: Operation, key: string): Promise<Answer> {
   const filled = path.replace(/\{(\w+)\}/g, (_, name: string) => {
     const parameter = operation.parameters.find((each) => each.name === name && each.in === "path");
@@ -68,8 +68,8 @@ function knock(method: string, path: string, operation: Operation, key: string):
   return h.send(method, filled, method === "GET" || method === "DELETE" ? undefined : {}, { key });
 }
 
-describe("the document says who may come in", () => {
-  test("an operator's door opens to no key and to no client's own people, and its 403 says so", async () => {
+describe("the document declares who may call", () => {
+  test("an operator's endpoint refuses API keys and members of clients, with the documented 403", async () => {
     const doors = operations.filter(({ path }) => path.startsWith("/admin/"));
     expect(doors.length).toBeGreaterThan(20);
     const owner = await h.token(h.ada);
@@ -84,14 +84,14 @@ describe("the document says who may come in", () => {
     }
   });
 
-  test("an operator's token that carries other scopes of the house is refused as the document says", async () => {
+  test("an operator's token without the scope gets the documented 403", async () => {
     const key = await h.identity.token({ sub: "auth0|operator", clients: [], scope: "platform:write" });
     const answer = await h.get("/admin/clients", { key });
     expect(answer).toMatchObject({ status: 403, body: { error: { code: "scope_missing" } } });
     expect(untold("GET", "/admin/clients", answer)).toEqual([]);
   });
 
-  test("an invitation is accepted by a person's own token, and by no key", async () => {
+  test("an invitation can be accepted with a user's token, not with a key", async () => {
     const path = "/invitations/{token}/accept";
     const operation = operationAt("POST", path);
     expect(operation.security).toEqual([{ accessToken: [] }]);
@@ -101,7 +101,7 @@ describe("the document says who may come in", () => {
     expect(untold("POST", path, answer)).toEqual([]);
   });
 
-  test("a door that lists a key as good refuses none for being a key", async () => {
+  test("an operation that lists API keys accepts them", async () => {
     const open = operations.filter(({ operation }) => operation.security.some((each) => "apiKey" in each));
     const refused: string[] = [];
     for (const { method, path, operation } of open.filter((each) => each.method === "GET")) {
@@ -114,7 +114,7 @@ describe("the document says who may come in", () => {
   });
 });
 
-describe("the document says what may be answered while nobody knows", () => {
+describe("the document declares the response while the outcome is unknown", () => {
   const created = async (path: string, body: object) => (await h.post(path, body)).body.data;
   const client = (name: string) => ({ name, description: "Shows a map.", definition: { type: "client" } });
   const lostCreate = { create: { resetAfterAccepting: 1 } };
@@ -160,7 +160,7 @@ describe("the document says what may be answered while nobody knows", () => {
     return ask();
   }
 
-  test.for(Object.keys(ways))("%s: 202, in the status that the example shows", async (door) => {
+  test.for(Object.keys(ways))("%s: 202, with the status of the example", async (door) => {
     const [method, path] = door.split(" ") as [string, string];
     const answer = await ways[door]!();
     expect(answer.status, JSON.stringify(answer.body)).toBe(202);
@@ -172,7 +172,7 @@ describe("the document says what may be answered while nobody knows", () => {
     expect((await h.get("/agents")).status, "and nothing else is held up by it").toBe(200);
   });
 
-  test("no other door promises a 202 beside another success", () => {
+  test("no other operation declares a 202 beside another success", () => {
     const both = operations.filter(({ operation }) => {
       const successes = Object.keys(operation.responses).filter((status) => status < "300");
       return successes.length > 1;
@@ -180,7 +180,7 @@ describe("the document says what may be answered while nobody knows", () => {
     expect(both.map(({ method, path }) => `${method} ${path}`).toSorted()).toEqual(Object.keys(ways).toSorted());
   });
 
-  test("a door that always answers 202 shows what has only begun", async () => {
+  test("an operation that always returns 202 has an example of unfinished work", async () => {
     const shown = (method: string, path: string) =>
       responseOf(operationAt(method, path), 202)?.content?.["application/json"]?.example?.data;
     expect(shown("POST", "/voices")).toMatchObject({ status: "pending" });
@@ -202,10 +202,10 @@ describe("the document says what may be answered while nobody knows", () => {
   });
 });
 
-describe("the document says what stands in the headers of a failure", () => {
+describe("the document declares the headers of an error", () => {
   const unknown = "agent_01m82knxfbfrssk0x3en012rbf";
 
-  test("what was counted says what is left, whatever came of it", async () => {
+  test("a counted request has rate limit headers, whatever its result", async () => {
     const counted: [string, string, Answer][] = [
       ["GET", "/agents", await h.get("/agents?limit=1000")],
       ["GET", "/agents/{id}", await h.get(`/agents/${unknown}`)],
@@ -223,7 +223,7 @@ describe("the document says what stands in the headers of a failure", () => {
     }
   });
 
-  test("a stored failure that is given again says so", async () => {
+  test("a replayed error has Idempotency-Replayed", async () => {
     await h.simulator.faults({ create: { errors: [{ status: 400 }] }, applyTo: "agents" });
     const ask = { idempotencyKey: "refused" };
     const [first, again] = [await h.post("/agents", agent, ask), await h.post("/agents", agent, ask)];
@@ -231,7 +231,7 @@ describe("the document says what stands in the headers of a failure", () => {
     expect(untold("POST", "/agents", again)).toEqual([]);
   });
 
-  test("what is refused before it is counted says nothing of what is left, and a 401 how to come in", async () => {
+  test("a request refused before it is counted has no rate limit headers; a 401 has WWW-Authenticate", async () => {
     const uncounted: [string, string, Answer][] = [
       ["GET", "/agents", await h.get("/agents", { key: null })],
       ["GET", "/agents", await h.get("/agents", { headers: { "x-client-id": h.bob.clientId } })],
@@ -248,7 +248,7 @@ describe("the document says what stands in the headers of a failure", () => {
   });
 });
 
-test("the examples fit each other: the agent of one takes the call of the other", async () => {
+test("the examples are consistent: the agent of one has the call of the other", async () => {
   const example = (path: string) =>
     (operationAt("POST", path) as unknown as { requestBody: { content: Record<string, { example: object }> } })
       .requestBody.content["application/json"]!.example;

@@ -13,12 +13,12 @@ import { objectionTo } from "../support/fuzz/verdict.ts";
 import { closeWire, sendWire, type Wire, type WireAnswer, wireOf } from "../support/fuzz/wire.ts";
 
 /**
- * Every operation of the document, on both transports, with requests that are wrong in one place. Which of them are sent
- * follows from FUZZ_SEED; how many for each operation and transport from FUZZ_RUNS (`npm run fuzz`: many more).
+ * Sends requests with one error to every operation of the document, on both transports. FUZZ_SEED selects the requests,
+ * FUZZ_RUNS is their number for each operation and transport (`npm run fuzz`: many more).
  */
 const seed = Number(process.env.FUZZ_SEED ?? 1);
 const runs = Number(process.env.FUZZ_RUNS ?? (process.env.npm_lifecycle_event === "fuzz" ? 300 : 10));
-/** A client, and an operator, make requests for so many operations, so that neither reaches a limit. */
+/** Operations per client and operator, so that neither reaches a rate limit. */
 const operationsEach = runs <= 20 ? 24 : 2;
 const mostShown = 8;
 
@@ -43,7 +43,7 @@ async function furnish(who: SeededClient): Promise<Things> {
   return own;
 }
 
-/** A client of its own for some of the operations, with one thing of each kind. */
+/** A separate client for some of the operations, with one resource of each kind. */
 function crewFor(index: number): Promise<Crew> {
   const number = Math.floor(index / operationsEach);
   const known = crews.get(number);
@@ -66,7 +66,7 @@ function keyFor({ type, meta: { access } }: RestOperation, { who, operator }: Cr
   return access === "self" && type === "mutation" ? guest : who.key;
 }
 
-/** The order is the seed's alone. */
+/** The order depends only on the seed. */
 function chance(status: number) {
   return () => {
     status = (status + 0x6d2b79f5) | 0;
@@ -82,7 +82,7 @@ function sample<T>(all: readonly T[], count: number, random: () => number): T[] 
   return Array.from({ length: count }, () => left.splice(Math.floor(random() * left.length), 1)[0]!);
 }
 
-/** Whoever is told to wait waits, and asks again: a limit is no answer to what is asked here. */
+/** Waits for the rate limit and retries: a 429 is not the response under test. */
 async function answered(wire: Wire): Promise<WireAnswer> {
   for (let tries = 0; ; tries++) {
     const answer = await sendWire(h.url, wire);
@@ -94,7 +94,7 @@ async function answered(wire: Wire): Promise<WireAnswer> {
 function wireWith(transport: Wire["transport"], door: RestOperation, input: Input, key: string, mutation: Mutation) {
   const wire = wireOf(transport, door, mutation.apply?.(input) ?? input, key);
   const mutated = mutation.wire ? mutation.wire(wire) : wire;
-  // Beyond what a server reads as a head nothing of an operation is tried any more.
+  // A longer request head is refused before it reaches an operation.
   return mutated && mutated.path.length + mutated.query.length < 12_000 ? mutated : null;
 }
 
@@ -136,7 +136,7 @@ test("the document has every operation that is fuzzed", () => {
 });
 
 test.each(cases)(
-  "%s answers every wrong request as the document says",
+  "%s returns documented errors for invalid requests",
   { timeout: 20_000 + runs * 2_000 },
   async (_, door, index, transport) => {
     const objections = await objectionsOf(door, index, transport);

@@ -18,12 +18,12 @@ const h = await startTestApp();
 const operator = await h.operator();
 
 describe("every input schema", () => {
-  test.each(procedures)("of %s bounds every text, number, list, record and free JSON", (_, schema) => {
+  test.each(procedures)("of %s limits every text, number, list, record and free JSON", (_, schema) => {
     expect(unboundedIn(schema)).toEqual([]);
   });
 });
 
-describe("a body of almost a megabyte that is wrong everywhere", () => {
+describe("an invalid body of almost a megabyte", () => {
   const doors = [...operationsOf(appRouter), ...operationsOf(internalRouter)].filter(
     ({ takesBody, input }) => takesBody && input,
   );
@@ -50,7 +50,7 @@ describe("a body of almost a megabyte that is wrong everywhere", () => {
     },
   );
 
-  test("gets at most 20 details, and the message says how many problems there are more", async () => {
+  test("gets at most 20 details, and the message counts the other problems", async () => {
     const metadata = Object.fromEntries(Array.from({ length: 50 }, (_, n) => [`wrong name ${n}`, n]));
     for (const { body } of [
       await h.post("/agents", { ...agent, metadata }),
@@ -62,7 +62,7 @@ describe("a body of almost a megabyte that is wrong everywhere", () => {
     }
   });
 
-  test("is counted before it is looked into", async () => {
+  test("is measured before it is validated", async () => {
     const metadata = Object.fromEntries(Array.from({ length: 900 }, (_, n) => [`wrong name ${n}`, n]));
     for (const { status, body } of [
       await h.post("/agents", { ...agent, metadata }),
@@ -119,7 +119,7 @@ describe("on both transports alike", () => {
     expect(failed(await h.get(`/trpc/agents.list?input=${input}`)).status).toBe(400);
   });
 
-  test("a number beyond what a number can be is refused", async () => {
+  test("a number out of range is refused", async () => {
     for (const answer of await both(`{"name":"a","systemPrompt":"x","temperature":1e999}`)) {
       expect(failed(answer)).toEqual({ status: 400, code: "input_invalid", path: "temperature" });
     }
@@ -155,7 +155,7 @@ describe("a body that never ends", () => {
   }
 
   test.each(["/api/v1/agents", "/trpc/agents.create"])(
-    "of a stranger is answered 401 on %s and cut off",
+    "without authentication gets 401 on %s and the connection is closed",
     async (path) => {
       for (const framing of ["Content-Length: 900000", "Transfer-Encoding: chunked"]) {
         const before = Date.now();
@@ -167,7 +167,7 @@ describe("a body that never ends", () => {
     },
   );
 
-  test("that announces too many bytes is refused before a byte of it is read", async () => {
+  test("that announces too many bytes is refused before it is read", async () => {
     const socket = await begin(
       "/trpc/agents.create",
       [`Authorization: Bearer ${h.ada.key}`, "Content-Length: 2000000"],
@@ -178,7 +178,7 @@ describe("a body that never ends", () => {
   });
 });
 
-test("a prompt full of spaces between braces does not keep the process busy", async () => {
+test("a prompt full of spaces between braces does not block the process", async () => {
   const began = performance.now();
   const { status } = await h.post("/agents", { ...agent, systemPrompt: `{{${" ".repeat(40_000)}x` });
   expect(status).toBe(201);

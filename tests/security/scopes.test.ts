@@ -14,7 +14,7 @@ import { type Answer, startTestApp } from "../support/app.ts";
 
 const everything = [...scopes, ...systemScopes];
 const serviceToken = (name: string) => `${name}-0123456789abcdef0123456789abcdef`;
-/** Services by what their tokens carry: everything, one scope, and a list that is there and empty. */
+/** Services by the scopes of their tokens: all, one, and an empty list. */
 const services = { all: "", read: ":internal:read", write: ":internal:write", none: ":" };
 const h = await startTestApp({
   env: {
@@ -27,7 +27,7 @@ const h = await startTestApp({
 type Claims = Record<string, unknown>;
 type Transport = (door: RestOperation, key: string) => Promise<Answer>;
 
-/** The input is never good: who may not call is refused before it is looked at, and who may is told so. */
+/** The input is always invalid: a caller without access is refused before validation, one with access gets input_invalid. */
 const transports: Record<string, Transport> = {
   REST: ({ rest: { method, path }, takesBody }, key) =>
     h.send(method, path.replace(/\{\w+\}/g, "x"), takesBody ? {} : undefined, { key }),
@@ -38,7 +38,7 @@ const doors = operationsOf(appRouter);
 const withAccess = (...wanted: Access[]) =>
   doors.filter(({ meta }) => wanted.includes(meta.access!)).map((door) => [door.procedure, door] as const);
 
-/** Claims that a token can carry and that do not grant this scope. */
+/** Claims of a token that do not grant this scope. */
 function narrowed(scope: string): [what: string, claims: Claims][] {
   const [noun, verb] = scope.split(":") as [string, string];
   return [
@@ -49,12 +49,12 @@ function narrowed(scope: string): [what: string, claims: Claims][] {
     ["a misspelt scope", { scope: `${noun}:${verb}s`, permissions: [`${noun}.${verb}`, noun, verb] }],
     ["the scope in capitals", { permissions: [scope.toUpperCase(), ` ${scope}`] }],
     ["stars", { scope: `* *:* *:${verb} ${noun}:*` }],
-    ["words of OpenID Connect and no permissions", { scope: "openid profile email", permissions: [] }],
-    ["words of OpenID Connect and an unknown one", { scope: "openid api" }],
+    ["OpenID Connect scopes and no permissions", { scope: "openid profile email", permissions: [] }],
+    ["OpenID Connect scopes and an unknown one", { scope: "openid api" }],
   ];
 }
 
-/** Tokens are made once: a walk asks thousands of times. */
+/** Tokens are created once: the test makes thousands of requests. */
 const tokens = new Map<string, Promise<string>>();
 function tokenOf(sub: string, clients: string[], claims: Claims): Promise<string> {
   const name = JSON.stringify([sub, claims]);
@@ -67,7 +67,7 @@ const asOperator = (claims: Claims) => tokenOf("auth0|operator", [], claims);
 
 const codeOf = ({ body }: Answer): string => (body?.error?.data ?? body?.error)?.code ?? "none";
 
-/** What each transport answers, for each set of claims. */
+/** The response of each transport, for each set of claims. */
 async function outcomes(door: RestOperation, as: (claims: Claims) => Promise<string>, given: [string, Claims][]) {
   const found: string[] = [];
   for (const [what, claims] of given) {
@@ -86,28 +86,28 @@ beforeAll(async () => {
   await h.get("/auth/me", { key: await h.operator() });
 });
 
-describe("a token that names scopes has these and no others", () => {
-  test("the walk meets every procedure", () => {
+describe("a token with scopes has only these scopes", () => {
+  test("every procedure is tested", () => {
     const walked = [...withAccess("tenant", "operator", "service"), ...withAccess("self")];
     expect(walked.map(([name]) => name).toSorted()).toEqual(doors.map(({ procedure }) => procedure).toSorted());
     expect(withAccess("self").map(([name]) => name)).toEqual(["auth.me", "auth.clients", "clients.invitations.accept"]);
   });
 
-  test.each(withAccess("tenant"))("%s refuses a member whose token does not carry its scope", async (_, door) => {
+  test.each(withAccess("tenant"))("%s refuses a member whose token lacks its scope", async (_, door) => {
     expect(await outcomes(door, asMember, narrowed(door.meta.scope!))).toEqual([]);
   });
 
-  test.each(withAccess("operator"))("%s refuses an operator whose token does not carry its scope", async (_, door) => {
+  test.each(withAccess("operator"))("%s refuses an operator whose token lacks its scope", async (_, door) => {
     expect(await outcomes(door, asOperator, narrowed(door.meta.scope!))).toEqual([]);
   });
 
-  test.each(withAccess("service"))("%s refuses a service whose token does not carry its scope", async (_, door) => {
+  test.each(withAccess("service"))("%s refuses a service whose token lacks its scope", async (_, door) => {
     const other = door.meta.scope === "internal:read" ? "write" : "read";
     const given = ["none", other].map((name): [string, Claims] => [name, { name }]);
     expect(await outcomes(door, async ({ name }) => serviceToken(name as string), given)).toEqual([]);
   });
 
-  test.each(withAccess("tenant", "operator", "service"))("%s lets in who has its scope alone", async (_, door) => {
+  test.each(withAccess("tenant", "operator", "service"))("%s accepts a caller with only its scope", async (_, door) => {
     const { access, scope } = door.meta;
     const own: Claims[] = [{ scope }, { permissions: [scope] }, { scope: `openid ${scope}`, permissions: [] }];
     const keys =
@@ -118,7 +118,7 @@ describe("a token that names scopes has these and no others", () => {
       for (const ask of Object.values(transports)) expect((await ask(door, key)).status).not.toBe(403);
   });
 
-  test("the stream of events refuses it too", async () => {
+  test("the event stream refuses it too", async () => {
     for (const [, claims] of narrowed("events:read")) {
       const headers = { accept: "text/event-stream" };
       const answer = await h.query("events.stream", {}, { key: await asMember(claims), headers });
@@ -126,7 +126,7 @@ describe("a token that names scopes has these and no others", () => {
     }
   });
 
-  test("a token that says nothing of this API is limited by the role alone", async () => {
+  test("a token without scopes of this API is limited only by the role", async () => {
     for (const claims of [{}, { scope: "openid profile email" }, { scope: "openid offline_access" }]) {
       expect(await h.get("/agents", { key: await asMember(claims) })).toMatchObject({ status: 200 });
       expect(await h.get("/admin/clients", { key: await asOperator(claims) })).toMatchObject({ status: 200 });
@@ -134,10 +134,10 @@ describe("a token that names scopes has these and no others", () => {
   });
 });
 
-describe("nobody hands on more than the token carries", () => {
+describe("a caller cannot grant more than the token's scopes", () => {
   const key = (wanted: string[]) => ({ name: "Wide", scopes: wanted });
 
-  test("a member's token that may make keys makes none beyond its own scopes, whatever the role", async () => {
+  test("a member's token creates no key beyond its scopes, whatever the role", async () => {
     const ask = { key: await asMember({ scope: "api_keys:write agents:read" }) };
     expect(await h.post("/auth/api-keys", key(["agents:read"]), ask)).toMatchObject({ status: 201 });
     for (const wanted of [["agents:write"], ["agents:read", "members:write"], ["api_keys:read"]]) {
@@ -151,7 +151,7 @@ describe("nobody hands on more than the token carries", () => {
     expect([rotated.status, codeOf(rotated)]).toEqual([403, "scope_missing"]);
   });
 
-  test("a member's token that may invite invites to no role that may do more than it", async () => {
+  test("a member's token invites to no role with more scopes than it has", async () => {
     const ask = { key: await asMember({ scope: "members:write agents:read" }) };
     for (const role of ["owner", "admin", "member", "viewer"]) {
       const answer = await h.post("/clients/current/invitations", { email: "x@example.com", role }, ask);
@@ -167,7 +167,7 @@ const allClients = async ({ ctx }: { ctx: { tx: Tx } }) => {
   return (await ctx.tx.select({ id: clients.id }).from(clients)).map(({ id }) => id);
 };
 
-describe("a builder statuses who may call", () => {
+describe("a builder declares who may call", () => {
   const probes = router({
     clients: operatorQuery
       .meta(rest("GET", "/admin/probe", "platform:read", "Probe"))
@@ -183,7 +183,7 @@ describe("a builder statuses who may call", () => {
       .query(allClients),
   });
 
-  test("so a procedure that says nothing of it is open to nobody else", async () => {
+  test("a procedure that declares nothing is closed to other callers", async () => {
     const p = await startTestApp({ router: probes });
     const strangers = [p.ada.key, await p.token(p.ada), await p.token(p.ada, { scope: "platform:read" })];
     for (const key of strangers) {
@@ -211,12 +211,12 @@ describe("a builder statuses who may call", () => {
     "with a tenant's scope": operatorQuery.meta({ ...meta, scope: "agents:read" }).query(allClients),
     "without a limit": operatorQuery.meta(without("limit")).query(allClients),
     "with another access than its builder's": operatorQuery.meta({ ...meta, access: "tenant" }).query(allClients),
-    "of a tenant that statuses it is an operator's": query.meta({ ...meta, access: "operator" }).query(allClients),
+    "of a tenant that declares operator access": query.meta({ ...meta, access: "operator" }).query(allClients),
     "without faults": operatorQuery.meta(without("faults")).query(allClients),
-    "that no builder of ours made": bare.meta({ ...meta, access: "operator" }).query(() => ["all"]),
+    "not created by a builder of ours": bare.meta({ ...meta, access: "operator" }).query(() => ["all"]),
   };
 
-  test.each(Object.entries(incomplete))("a procedure %s stops the start, by its name", (_, probe) => {
+  test.each(Object.entries(incomplete))("a procedure %s stops the start and is named", (_, probe) => {
     expect(() => requireComplete(router({ deep: router({ probe }) }))).toThrow(
       "The procedure deep.probe is incomplete",
     );
@@ -224,12 +224,12 @@ describe("a builder statuses who may call", () => {
     expect(() => requireComplete(appRouter)).not.toThrow();
   });
 
-  const ours = Object.entries(incomplete).filter(([what]) => what !== "that no builder of ours made");
-  test.each(ours)("a procedure %s is refused when it is called, by its name, and never runs", async (_, probe) => {
+  const ours = Object.entries(incomplete).filter(([what]) => what !== "not created by a builder of ours");
+  test.each(ours)("a procedure %s is refused and named when it is called, and never runs", async (_, probe) => {
     const before = ran;
     const call = callTRPCProcedure({
       ...{ router: router({ deep: router({ probe }) }), path: "deep.probe", type: "query" as const, batchIndex: 0 },
-      ...{ ctx: { authenticate: () => Promise.reject(new Error("asked who calls")) }, signal: undefined },
+      ...{ ctx: { authenticate: () => Promise.reject(new Error("authenticate was called")) }, signal: undefined },
       getRawInput: async () => undefined,
     });
     await expect(call).rejects.toThrow("The procedure deep.probe is incomplete");

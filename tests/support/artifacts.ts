@@ -30,7 +30,7 @@ export async function artifactRow({ owner }: House, id: string): Promise<Artifac
   return row;
 }
 
-/** An agent whose version says what this test wants of its calls, whatever the agents' own door can take. */
+/** An agent whose version has the config of this test, including fields that the API does not accept. */
 export async function agentThat(h: House, wishes: object): Promise<string> {
   const { status, body } = await h.post("/agents", {
     name: "Artifacts",
@@ -48,14 +48,14 @@ export async function place(h: House, agentId: string, more: object = {}, to = "
   return body.data.id;
 }
 
-/** Places a call and waits until it is over, read and billed. */
+/** Places a call and waits until it is ended, fetched and billed. */
 export async function called(h: House, agentId: string, more: object = {}, to?: string): Promise<ArtifactRow> {
   const id = await place(h, agentId, more, to);
   await finished(h, id);
   return artifactRow(h, id);
 }
 
-/** A call that talks until told, in which the agent uses these tools; then it is over. */
+/** A call in which the agent uses these tools, and which is then ended. */
 export async function calledWith(
   h: House,
   agentId: string,

@@ -1,7 +1,7 @@
 import { expect } from "vitest";
 import { agent, type House, until } from "./app.ts";
 
-/** The provider's account that every client of the test house shares. */
+/** The provider account that every client of the test app shares. */
 export const platformAccount = "pacc_platform";
 
 export type CallRow = {
@@ -35,7 +35,7 @@ export async function callRow({ owner }: House, id: string): Promise<CallRow> {
   return row;
 }
 
-/** Nothing more is to come of it: never accepted, or over, read and billed. */
+/** The call is final: never accepted, or ended, fetched and billed. */
 export function finished(h: House, id: string, seconds = 20): Promise<CallRow> {
   return until(async () => {
     const row = await callRow(h, id);
@@ -44,14 +44,14 @@ export function finished(h: House, id: string, seconds = 20): Promise<CallRow> {
   }, seconds);
 }
 
-/** What was said of a call, in order; the sequence must grow by one and begin at one. */
+/** The events of a call in order. The sequence must start at one and grow by one. */
 export async function storyOf({ owner }: House, id: string): Promise<string[]> {
   const rows = await owner`select type, sequence from events where subject_id = ${id} order by sequence`;
   expect(rows.map(({ sequence }) => Number(sequence))).toEqual(rows.map((_, index) => index + 1));
   return rows.map(({ type }) => type);
 }
 
-/** The stories that a call which the provider accepted may have, whatever happened on the way. */
+/** The possible event sequences of a call that the provider accepted. */
 export async function expectStory(
   h: House,
   id: string,
@@ -60,13 +60,13 @@ export async function expectStory(
   const story = await storyOf(h, id);
   const beginning = ["call.created", "call.started", ...(joined ? ["call.joined"] : []), "call.ended"];
   expect(story.slice(0, beginning.length)).toEqual(beginning);
-  // A recording comes when it comes.
+  // The recording event may come at any time.
   const rest = story.slice(beginning.length).filter((type) => type !== "call.recording.ready");
   expect(rest.toSorted()).toEqual(["call.billed", ...(said ? ["call.transcript.ready"] : []), last].toSorted());
   if (said) expect(rest.indexOf("call.transcript.ready")).toBeLessThan(rest.indexOf(last));
 }
 
-/** What is posted for a call, oldest first: a word and what it took from, or gave to, what the client can spend. */
+/** The ledger transactions of a call, oldest first: kind and change of the available balance. */
 export async function postingsOf({ owner }: House, id: string): Promise<[string, number][]> {
   const rows = await owner`
     select t.kind, coalesce(sum(e.amount_micros) filter (where e.account = 'available'), 0)::float8 as available
@@ -78,7 +78,7 @@ export async function postingsOf({ owner }: House, id: string): Promise<[string,
 export const acceptedFor = async ({ simulator }: House, id: string): Promise<number> =>
   (await simulator.status()).accepted.byCallId[id] ?? 0;
 
-/** What must be true of the books at any moment, for every client. */
+/** Invariants of the ledger, at any moment and for every client. */
 export async function expectSoundBooks({ owner }: House) {
   const crooked = await owner`
     select t.id from ledger_transactions t
@@ -110,7 +110,7 @@ export async function expectSoundBooks({ owner }: House) {
   expect(stuck, "holds for calls that cost nothing more").toEqual([]);
 }
 
-/** Whatever waits under this name is due now, and somebody is woken for it. */
+/** Makes the jobs of this name due now and wakes a worker. */
 export async function hurry({ owner }: House, task: string) {
   await owner`
     update graphile_worker._private_jobs j set run_at = now() from graphile_worker._private_tasks t
@@ -118,7 +118,7 @@ export async function hurry({ owner }: House, task: string) {
   await owner`select pg_notify('jobs:insert', '{"r":0,"count":1}')`;
 }
 
-/** As if the minutes had passed in which the safety job looks twice. */
+/** As if the time of the recovery job's two lookups had passed. */
 export async function letSafetyJobsRun(h: House, seconds = 20) {
   await until(async () => {
     await h.owner`update intents set absent_at = absent_at - interval '2 minutes' where status = 'open'`;
@@ -128,13 +128,13 @@ export async function letSafetyJobsRun(h: House, seconds = 20) {
   }, seconds);
 }
 
-/** As if nothing had been heard for long enough: every call that is not over is asked for. */
+/** As if every open call had been silent for long enough: each is refreshed. */
 export async function sweepNow(h: House) {
   await h.owner`update calls set check_at = now() - interval '1 second' where check_at is not null`;
   await queueForHouse(h, "calls.sweep");
 }
 
-/** The same, as often as it takes: what arrives in between puts off the next look. */
+/** Repeats it until done: an event that arrives in between postpones the next refresh. */
 export async function sweepUntilBilled(h: House, id: string, seconds = 20) {
   const sweeping = setInterval(() => sweepNow(h).catch(() => {}), 300);
   try {
@@ -157,7 +157,7 @@ export async function waitingJobs({ owner }: House, task: string) {
 
 export const inTime = (seconds = 30) => ({ signal: AbortSignal.timeout(seconds * 1000) });
 
-/** The order of a list, by chance that the seed decides. */
+/** Shuffles a list by the seed. */
 export function shuffled<T>(items: readonly T[], seed: number): T[] {
   const copy = [...items];
   let status = seed * 2_654_435_761;

@@ -12,7 +12,7 @@ export async function makeBase(h: House, key = h.ada.key, name = "Prices"): Prom
 
 type Content = { fileName?: string; content?: string | Buffer; contentType?: string; send?: boolean };
 
-/** The id of an upload that lies in storage. */
+/** The id of an upload in storage. */
 export async function putFile(h: House, baseId: string, options: Content = {}, key = h.ada.key): Promise<string> {
   const { fileName = "prices.txt", content = priceList, contentType = "text/plain", send = true } = options;
   const bytes = Buffer.from(content);
@@ -25,7 +25,7 @@ export async function putFile(h: House, baseId: string, options: Content = {}, k
   return id;
 }
 
-/** The id of a file that is being read in. */
+/** The id of a file that is being ingested. */
 export async function ingest(h: House, baseId: string, options: Content = {}): Promise<string> {
   const upload = await putFile(h, baseId, options);
   const { status, body } = await h.post(`/kb/${baseId}/files/ingest`, { fileIds: [upload] });
@@ -37,7 +37,7 @@ export const fileOf = async (h: House, baseId: string, fileId: string) =>
   (await h.get(`/kb/${baseId}/files/${fileId}`)).body.data;
 export const baseOf = async (h: House, baseId: string) => (await h.get(`/kb/${baseId}`)).body.data;
 
-/** Waits for a file to come to a status; whatever waits for its time does not have to. */
+/** Waits for a file to reach a status, and makes waiting jobs due immediately. */
 export function settled(h: House, baseId: string, fileId: string, status = "ready", seconds = 40) {
   return until(async () => {
     await hurrySteps(h);
@@ -46,7 +46,7 @@ export function settled(h: House, baseId: string, fileId: string, status = "read
   }, seconds);
 }
 
-/** Steps that are to be looked at again later are due now; who was asked has had time to answer. */
+/** Makes the next check of waiting steps due now, with the provider done. */
 export async function hurrySteps({ owner }: House) {
   await owner`
     update graphile_worker._private_jobs j set run_at = now() from graphile_worker._private_tasks t
@@ -63,12 +63,12 @@ export async function storyOf({ owner }: House, baseId: string): Promise<string[
   return rows.map(({ type }) => type.replace("knowledge_base.", ""));
 }
 
-/** What the provider has, asked with the account's own key. */
+/** The provider's resources, requested with the account's key. */
 export async function upstream(h: House, path: string, post?: object) {
   const headers = { "x-api-key": h.env.ULTRAVOX_API_KEY, "content-type": "application/json" };
   const sent = post ? { method: "POST", headers, body: JSON.stringify(post) } : { headers };
   const response = await fetch(`${h.simulator.url}/api${path}`, sent);
-  // biome-ignore lint/suspicious/noExplicitAny: what came over the wire, to be looked into
+  // biome-ignore lint/suspicious/noExplicitAny: a response of unknown form
   return { status: response.status, body: (await response.json()) as any };
 }
 
@@ -79,7 +79,7 @@ export async function corpusOf({ owner }: House, baseId: string): Promise<string
 
 export async function sourceNames(h: House, baseId: string): Promise<string[]> {
   const { status, body } = await upstream(h, `/corpora/${await corpusOf(h, baseId)}/sources?pageSize=100`);
-  if (status === 404) return []; // the corpus is gone, and all that was in it
-  if (status !== 200) throw new Error(`The provider answered ${status}: ${JSON.stringify(body)}`);
+  if (status === 404) return []; // the corpus was deleted with its contents
+  if (status !== 200) throw new Error(`The provider responded ${status}: ${JSON.stringify(body)}`);
   return body.results.map(({ name }: { name: string }) => name);
 }

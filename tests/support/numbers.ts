@@ -3,7 +3,7 @@ import type { House } from "./app.ts";
 
 type Assigned = { id: string; clientId: string; pattern: string };
 
-/** An operator gives a client a number of the shared account. */
+/** An operator assigns a number of the shared account to a client. */
 export async function assign(h: House, clientId: string, pattern: string, more: object = {}): Promise<Assigned> {
   const answer = await h.post("/admin/numbers", { clientId, pattern, ...more }, { key: await h.operator() });
   expect(answer).toMatchObject({ status: 201 });

@@ -17,12 +17,12 @@ declare module "vitest" {
 
 export const templateName = "patchbay_template";
 
-/** One Postgres for the whole run: TEST_DATABASE_URL, or one of our own. Each test file clones the migrated template. */
+/** One Postgres for the whole run: TEST_DATABASE_URL, or a new one. Each test file clones the migrated template. */
 export default async function setup({ provide }: TestProject) {
   const appSecret = process.env.TEST_APP_SECRET ?? randomBytes(32).toString("base64");
   const given = process.env.TEST_DATABASE_URL;
   const dataDir = given ? null : await mkdtemp(join(tmpdir(), "patchbay-test-"));
-  if (dataDir) await chmod(dataDir, 0o755); // as root, Postgres runs as somebody else and must get in
+  if (dataDir) await chmod(dataDir, 0o755); // as root, Postgres runs as another user and needs access
   const server = dataDir
     ? await startPostgres({
         dataDir: join(dataDir, "data"),

@@ -16,7 +16,7 @@ export type VoiceRow = {
 
 const priceMicros = 1_000_000;
 
-/** From now on the price book asks this much for a clone: a new price, since rows of it never change. */
+/** Sets the price of a clone from now on: a new row, since prices never change. */
 export async function priceClones({ owner }: House, micros = priceMicros) {
   await owner`
     insert into prices select (jsonb_populate_record(p, jsonb_build_object('id', ${newId("price")}::text,
@@ -25,7 +25,7 @@ export async function priceClones({ owner }: House, micros = priceMicros) {
   return micros;
 }
 
-/** Announces a sample and puts it into storage: its id. */
+/** Announces a sample, uploads it and returns its id. */
 export async function sendSample(
   h: House,
   bytes: Buffer = wavFile(Buffer.from("a voice, speaking ")),
@@ -49,7 +49,7 @@ export async function voiceRow({ owner }: House, id: string): Promise<VoiceRow> 
   return row;
 }
 
-/** Waits for a status; the workflow's waits between attempts are cut short meanwhile. */
+/** Waits for a status. The workflow's delays between attempts are skipped. */
 export function inState(h: House, id: string, status: string, seconds = 20): Promise<VoiceRow> {
   return until(async () => {
     await hurry(h, "workflows.advance");
@@ -67,7 +67,7 @@ type Upstream = {
   sample: { bytes: number; sha256: string } | null;
 };
 
-/** What the provider has under the name of a voice. */
+/** The provider's voices under the name of a voice. */
 export async function upstreamOf({ simulator }: House, id: string): Promise<Upstream[]> {
   const response = await fetch(`${simulator.url}/_sim/voices`);
   const { voices } = (await response.json()) as { voices: Upstream[] };

@@ -11,10 +11,10 @@ export type ChildOptions = Urls & {
   beating: Beating;
   rescueEveryMs: number;
   concurrency: number;
-  /** How long each job takes; null: until the parent says "go". `poison` jobs kill the process instead. */
+  /** How long each job takes; null: until the parent sends "go". `poison` jobs kill the process. */
   workMs: number | null;
 };
-/** Told to the parent. */
+/** Sent to the parent. */
 export type ChildNews = { event: "started"; pools: string[] } | { event: "begun" | "worked"; id: string };
 
 const options = JSON.parse(process.argv[2]!) as ChildOptions;

@@ -7,7 +7,7 @@ const parts = {
   voice: null,
   languages: ["en", "de"],
   timeExceededMessage: "I have to go now.",
-  // biome-ignore lint/suspicious/noThenProperty: the word on the wire; nobody awaits a message
+  // biome-ignore lint/suspicious/noThenProperty: the provider's field name; a message is never awaited
   inactivityMessages: [{ afterSeconds: 20, message: "Are you there?", then: "hang_up" }],
   voicemail: { behaviour: "leave_message", message: "Please call back." },
   variables: [{ name: "name", type: "string", required: false, default: "there", description: "Whom we call." }],
@@ -18,7 +18,7 @@ const parts = {
   metadata: { team: "north" },
 };
 
-/** What an agent may name, as if its own noun had made it. */
+/** The resources that an agent may refer to, inserted directly. */
 export async function partsFor(h: House, clientId: string, account = "pacc_platform") {
   const [voice, base, tool] = [newId("voice"), newId("knowledgeBase"), newId("tool")];
   await h.owner`insert into voices (client_id, id, name, language, kind, provider, status, provider_account_id, provider_voice_id)

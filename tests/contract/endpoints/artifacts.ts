@@ -5,7 +5,7 @@ import type { Noun } from "./resource.ts";
 
 const outputSchema = { type: "object", properties: { mood: { type: "string" } } };
 
-/** A call that was recorded, as the row says; the file itself is not asked for. */
+/** A call that was recorded, according to its row. The file is never requested. */
 async function recordedCall(h: House, { clientId, key }: SeededClient, agentId: string): Promise<string> {
   const id = (await h.post("/calls", { agentId, medium: { type: "web" } }, { key })).body.data.id;
   await h.owner`update calls set status = 'ended', outcome = 'completed', outcome_final = true, transcript_status = 'ready',
@@ -13,7 +13,7 @@ async function recordedCall(h: House, { clientId, key }: SeededClient, agentId: 
   return id;
 }
 
-/** An agent with an output schema, whose outputs are not being filled. */
+/** An agent with an output schema, without a running backfill. */
 async function askingAgent(h: House, { key }: SeededClient): Promise<string> {
   const id = (await h.post("/agents", config, { key })).body.data.id;
   await h.owner`update agent_versions set config = config || ${h.owner.json({ outputSchema })} where agent_id = ${id}`;

@@ -7,7 +7,7 @@ async function place(h: House, { key }: SeededClient, agentId: string | undefine
   return body.data.id as string;
 }
 
-/** A call that is over, as far as our rows say. */
+/** A call that has ended, according to its row. */
 async function endedCall(h: House, who: SeededClient, { agent }: Things): Promise<string> {
   const placed = await h.post("/calls", { agentId: agent, medium: { type: "web" } }, { key: who.key });
   const { id } = placed.body.data;

@@ -8,10 +8,10 @@ import { type Noun, page } from "./resource.ts";
 let numbers = 1000;
 const freshNumber = () => `+49305678${++numbers}`;
 let invited = 0;
-/** What a member may do: who makes one must be able to do as much. */
+/** The scopes of a member: only a caller with all of them may create one. */
 const ofMembers = scopes.filter((scope) => /:read$|^(agents|calls|knowledge|tools|voices|webhooks):/.test(scope));
 
-/** A person who is a member beside the owner. */
+/** A second member beside the owner. */
 async function addMember(h: House, { clientId }: SeededClient, role = "viewer"): Promise<string> {
   const [userId, id] = [newId("user"), newId("membership")];
   await h.owner`insert into users (id, subject, email, name) values (${userId}, ${`auth0|${userId}`}, ${`${userId}@example.com`}, 'M')`;
@@ -132,7 +132,7 @@ export const admin: Noun = {
   },
 };
 
-/** One that nobody else in this file reckons with. */
+/** A new resource that no other test of this file uses. */
 async function emptyClient(h: House): Promise<string> {
   const id = newId("client");
   await h.owner`insert into clients (id, name) values (${id}, 'Empty')`;

@@ -7,7 +7,7 @@ import { type Noun, page, type Things } from "./resource.ts";
 
 export const hook = { url: "https://example.com/hook", description: "CRM", eventTypes: ["call.*"] };
 const sending = { headers: { "x-tenant": "acme" }, payload: "thin", ratePerSecond: 50 };
-/** Nobody listens there: it is tried, and that fails at once. */
+/** No server listens there: an attempt fails immediately. */
 const deaf = { ...hook, url: "http://127.0.0.1:9/hook" };
 export const config = {
   ...agent,
@@ -140,7 +140,7 @@ async function makeDelivery(h: House, { clientId }: SeededClient, endpoint: stri
   return { delivery, event };
 }
 
-/** One runs at a time. */
+/** Only one runs at a time. */
 async function endReplays(h: House, endpoint: string) {
   await h.owner`update webhook_replays set status = 'completed' where endpoint_id = ${endpoint} and status = 'running'`;
 }
@@ -153,7 +153,7 @@ async function makeReplay(h: House, { clientId }: SeededClient, endpoint: string
   return id;
 }
 
-/** A run that has failed: it can be taken up again. */
+/** A failed run, which can be retried. */
 async function failedRun(h: House, clientId: string, subjectId: string): Promise<string> {
   const id = newId("workflow");
   await h.owner`insert into workflow_runs (client_id, id, name, subject_id, status)

@@ -2,7 +2,7 @@ import { newId } from "../../../db/ids.ts";
 import type { House } from "../../support/app.ts";
 import { type Noun, page } from "./resource.ts";
 
-/** A message that could not be applied. */
+/** An event that could not be applied. */
 async function failedMessage(h: House): Promise<string> {
   const id = newId("ingress");
   await h.owner`insert into ingress_events

@@ -4,7 +4,7 @@ import { type Ground, type Noun, page } from "./resource.ts";
 
 const words = { name: "Prices", description: "What callers ask.", metadata: { shop: "1" } };
 
-/** A base that can be asked, with one file that is ready, as the workers would have left it. */
+/** A knowledge base with one ready file, as the workers would leave it. */
 async function readyBase(h: House, key: string): Promise<{ base: string; file: string }> {
   const base = await makeBase(h, key);
   const upload = await putFile(h, base, {}, key);

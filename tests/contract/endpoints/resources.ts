@@ -11,7 +11,7 @@ import { telephony } from "./telephony.ts";
 import { tools } from "./tools.ts";
 import { voices } from "./voices.ts";
 
-/** In the order in which a client is furnished: what stands later may name what stands before. */
+/** In the order of creation: a later module may refer to resources of an earlier one. */
 export const nouns: readonly Noun[] = [
   agents,
   apiKeys,

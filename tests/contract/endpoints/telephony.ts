@@ -23,12 +23,12 @@ async function makeRoute(h: House, { key }: SeededClient, agentId: string): Prom
 
 export const telephony: Noun = {
   async furnish({ h, who }) {
-    // An agent of its own: one that answers a line may not come to need variables.
+    // A separate agent: an agent with an inbound route must not require variables.
     const body = { name: "Line", systemPrompt: "Be brief." };
     const lineAgent = (await h.post("/agents", body, { key: who.key })).body.data.id as string;
     return { registration: await makeRegistration(h, who), route: await makeRoute(h, who, lineAgent), lineAgent };
   },
-  elsewhere: { "telephony.update": ["allowedCidrRanges", "carriers"] }, // a client's own only in an account of its own
+  elsewhere: { "telephony.update": ["allowedCidrRanges", "carriers"] }, // a client can set these only with its own provider account
   inputs: {
     "telephony.config": () => ({}),
     "telephony.update": () => ({ defaultCarrier: "sip", defaultFrom: "+493012345678" }),

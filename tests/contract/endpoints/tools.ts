@@ -3,12 +3,12 @@ import type { House } from "../../support/app.ts";
 import { type Noun, page } from "./resource.ts";
 
 let count = 0;
-/** Every tool has a name of its own. */
+/** Each tool has a unique name. */
 const name = () => `lookup_${++count}`;
 
 const answering = { timeoutSeconds: 5, reaction: "speaks", staticResponse: "One moment." };
 
-/** Nobody listens there: that too is an answer of a test. */
+/** No server listens there: that is also a valid test result. */
 export const definition = {
   type: "http",
   url: "http://127.0.0.1:1/orders/{orderId}",
@@ -23,10 +23,10 @@ export const definition = {
   ...answering,
 };
 
-// The description stands first: it may be changed to any other text, a name may not.
+// The description comes first: it can change to any other text, a name cannot.
 const whole = () => ({ description: "Finds an order.", name: name(), definition, metadata: { team: "desk" } });
 
-/** The secret that the tool shows. */
+/** The secret that the tool sends. */
 async function keepCredential(h: House, clientId: string): Promise<void> {
   const id = newId("credential");
   const ring = await h.deps.providers.vault.keys(clientId, "provider_credential");

@@ -10,7 +10,7 @@ async function makeVoice(h: House, key: string): Promise<string> {
   return (await h.post("/voices", { ...words, source }, { key })).body.data.id;
 }
 
-/** One that can speak, as the workers would have left it. */
+/** A ready voice, as the workers would leave it. */
 async function activeVoice(h: House, key: string): Promise<string> {
   const id = await makeVoice(h, key);
   const asked = { id, definition, language: "en", description: null };

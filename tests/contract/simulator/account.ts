@@ -1,6 +1,6 @@
 import type { Speak } from "./nouns.ts";
 
-/** Keys of companies of voices: set, seen by their beginnings, taken away. */
+/** Keys of TTS vendors: set, listed by prefix, removed. */
 export const account: Speak = async (ask) => {
   const path = "/api/accounts/me/tts_api_keys";
   const keys = { elevenLabs: "sk_elevenlabs", cartesia: "sk_cartesia", lmnt: "lmnt", google: "{}", inworld: "in" };

@@ -1,6 +1,6 @@
 import type { Speak } from "./nouns.ts";
 
-/** A call with a tool that leaves a state behind: what its messages say of it. */
+/** A call with a tool that changes the call state, and its messages. */
 export const artifacts: Speak = async (ask) => {
   const { body: call } = await ask<{ callId: string }>("POST", "/api/calls", {
     recordingEnabled: true,

@@ -11,7 +11,7 @@ export type Ask = <Body>(
   body?: unknown,
 ) => Promise<{ status: number; body: Body; headers: Headers }>;
 
-/** Every endpoint of one noun, asked once, so that what is said both ways can be held against the provider's schema. */
+/** Calls every endpoint of one resource once, so that request and response can be checked against the provider's schema. */
 export type Speak = (ask: Ask) => Promise<void>;
 
 export const nouns: readonly Speak[] = [account, voices, telephony, tools, corpora, artifacts];

@@ -1,6 +1,6 @@
 import type { Speak } from "./nouns.ts";
 
-/** A tool with everything that a definition may hold, and one of the other kind. */
+/** A tool with every field of a definition, and one of the other kind. */
 const definition = {
   modelToolName: "lookup_order",
   description: "Finds an order.",
