@@ -1,9 +1,8 @@
 const headEnd = Buffer.from("\r\n\r\n");
 
 /**
- * Cuts a stream of HTTP/1.1 messages at their ends, by Content-Length; `tell` gets each message's head and the length of
- * its body. It knows nothing else of the protocol, which makes it cheaper than what it measures: a message of chunks, or
- * anything that is not HTTP, is an error.
+ * Splits a stream of HTTP/1.1 messages by Content-Length. The callback gets each message's head and body length. It supports
+ * nothing else of the protocol, which makes it cheaper than what it measures: a chunked message is an error.
  */
 export function framesOf(tell: (head: string, length: number) => void): (chunk: Buffer) => void {
   let held: Buffer | null = null;

@@ -6,9 +6,9 @@ import { sendAtPace, spreadOf } from "./connections.ts";
 
 export type Sending = { port: number; perSecond: number; seconds: number; calls: { id: string; upstream: string }[] };
 export type Sent = {
-  /** Answers by provider and status. */
+  /** Response counts by provider and status. */
   answers: Record<string, number>;
-  /** The keys of what was acknowledged, by provider: each must be there once. */
+  /** The keys of acknowledged messages, by provider. Each must be stored once. */
   acknowledged: Record<string, string[]>;
   p50Ms: number;
   p95Ms: number;
@@ -19,10 +19,10 @@ export type Sent = {
 type Message = { provider: "ultravox" | "stripe" | "telnyx"; key: string; text: string };
 
 const connections = 64;
-/** Of every so many, one is sent twice over. */
+/** One of this many is sent twice. */
 const repeats = 10;
 
-/** Sends at an even pace, whatever the responses do: a latency counts from the moment when a message was due. */
+/** Sends at a constant rate, independent of the responses. A latency counts from the due time. */
 async function run({ port, perSecond, seconds, calls }: Sending): Promise<Sent> {
   const count = perSecond * seconds;
   const made = Array.from({ length: count }, (_, index) => messageOf(index, calls));
@@ -57,7 +57,7 @@ function messageOf(index: number, calls: Sending["calls"]): Message {
 }
 
 const steps = ["call.started", "call.joined", "call.ended"] as const;
-/** Calls that go on at the same time: all of them start, then all are joined, then all end. */
+/** Concurrent calls: all of them start, then all are joined, then all end. */
 const wave = 100;
 
 function ofUltravox(n: number, calls: Sending["calls"]): Message {

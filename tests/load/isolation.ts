@@ -13,7 +13,7 @@ import { table } from "./table.ts";
 const usage =
   "npm run bench:isolation -- [calls|webhooks|streams|bodies|lists|unfinished ...] [--seconds 10] [--rounds 1]";
 const noisyKeys = 26;
-/** The noise has begun in earnest; what it left behind has ended. */
+/** Time for the noise to start, and for its remains to end. */
 const settleMs = 3_000;
 const patienceMs = 10_000;
 const quietPauseMs = 20;
@@ -37,7 +37,7 @@ async function timed(seen: Seen, into: "calls" | "reads", { url, key }: Quiet, p
   else seen.failed++;
 }
 
-/** Places a call and reads one agent, in turn, for so long. */
+/** Places a call and reads one agent, in turn, for the given time. */
 async function measure(quiet: Quiet, seconds: number, over: AbortSignal): Promise<Seen> {
   const seen: Seen = { calls: [], reads: [], failed: 0 };
   const call = JSON.stringify({ agentId: quiet.agentId, medium: { type: "web" } });
@@ -58,7 +58,7 @@ async function makeAgent(url: string, key: string): Promise<string> {
     body: JSON.stringify({ name: "Reception", systemPrompt: "You answer for a bakery.", maxDurationSeconds: 120 }),
   });
   const { data } = (await answer.json()) as { data?: { id: string } };
-  if (!data) throw new Error(`no agent was made: ${answer.status}`);
+  if (!data) throw new Error(`no agent was created: ${answer.status}`);
   return data.id;
 }
 
@@ -86,7 +86,7 @@ const part = (values: number[], share: number) =>
 
 type Wanted = { kinds: NoiseKind[]; seconds: number; rounds: number; over: AbortSignal; say(line: string): void };
 
-/** Alone and beside each kind of noise, in turn: only measurements of one run can be compared. */
+/** Alone and beside each kind of noise, in turn: only measurements of the same run are comparable. */
 async function bench(ground: Ground, child: Child, { kinds, seconds, rounds, over, say }: Wanted): Promise<string> {
   const server = await ground.child("./server-ours.ts");
   await ground.child("./worker-ours.ts");

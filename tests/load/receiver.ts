@@ -12,15 +12,15 @@ export type Known = { seed: number; endpoints: { secret: string; manner: Manner 
 export type Arrival = {
   endpoint: number;
   eventId: string;
-  /** By the machine's clock, when the last byte was read. */
+  /** When the last byte was read, by the machine's clock. */
   at: number;
-  /** `200`, `500`, `503`, `reset` or `hang`: only the first has taken the event. */
+  /** `200`, `500`, `503`, `reset` or `hang`: only the first accepts the event. */
   answer: string;
-  /** Of the body. */
+  /** The hash of the body. */
   digest: string;
 };
 
-/** Receives for all endpoints, believes only what is signed, and remembers everything. */
+/** Receives for all endpoints, accepts only signed requests, and records everything. */
 let seed = 0;
 let endpoints: { webhook: Webhook; manner: Manner }[] = [];
 let arrivals: Arrival[] = [];
@@ -30,12 +30,12 @@ const held = new Map<number, ServerResponse[]>();
 
 const server = createServer((request, response) => {
   receive(request, response).catch((error: unknown) => {
-    if (!request.complete) return response.destroy(); // who sent it has died in the middle: it never arrived
+    if (!request.complete) return response.destroy(); // the sender died in the middle: it never arrived
     refused.push(error instanceof Error ? error.message : String(error));
     response.writeHead(400).end();
   });
 });
-server.keepAliveTimeout = 600_000; // none is closed while somebody is about to use it
+server.keepAliveTimeout = 600_000; // a shorter time closes connections that a client is about to reuse
 server.listen(0, "127.0.0.1");
 await once(server, "listening");
 
@@ -77,7 +77,7 @@ answer(
       seed = known.seed;
       endpoints = known.endpoints.map(({ secret, manner }) => ({ webhook: new Webhook(secret), manner }));
     },
-    /** From now on. Whoever was kept waiting there is answered if it is well again. */
+    /** From now on. Hanging requests get a response if the endpoint is healthy again. */
     turn: ({ endpoint, manner }: { endpoint: number; manner: Manner }) => {
       endpoints[endpoint]!.manner = manner;
       if (manner === "stuck") return;

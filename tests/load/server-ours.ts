@@ -5,7 +5,7 @@ import { readEnv } from "../../server/env.ts";
 import { openHttp } from "../../server/http.ts";
 import { answer } from "./child.ts";
 
-/** The application as it is shipped, workers left out. Its log goes where all output of the children goes: nowhere. */
+/** The application as shipped, without workers. Its log is discarded, as all output of the children. */
 const deps = openDeps(readEnv(process.env));
 const server = openHttp(deps);
 server.listen(0, "127.0.0.1");

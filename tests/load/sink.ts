@@ -3,7 +3,7 @@ import { type AddressInfo, createServer } from "node:net";
 import { answer } from "./child.ts";
 import { framesOf } from "./http-frames.ts";
 
-/** Takes everything, answers at once, and counts. */
+/** Accepts everything, responds immediately, and counts. */
 let posts = 0;
 let firstAt = 0;
 const accepted = Buffer.from("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");

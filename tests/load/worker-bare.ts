@@ -3,7 +3,7 @@ import { answer } from "./child.ts";
 import { countdown } from "./countdown.ts";
 import { queueSettings } from "./queue-settings.ts";
 
-/** The queue's library by itself, with the settings of our prompt pool. */
+/** The queue library alone, with the settings of our prompt pool. */
 const { begun, once, soFar } = countdown();
 const { pgPool, options } = queueSettings();
 const runner = await run({ ...options, taskList: { "webhooks.deliver": async () => begun() } });

@@ -6,14 +6,14 @@ import { openLog } from "../../server/log.ts";
 import { answer, given } from "./child.ts";
 import { countdown } from "./countdown.ts";
 
-/** Our worker around a job that does nothing: what remains is the envelope, the parsing, the fence and the rescue. */
+/** Our worker around an empty job, which measures envelope, parsing, fence and rescue. */
 const { begun, once, soFar } = countdown();
 const roles = roleUrls(readEnv(process.env));
 const db = openDatabase(roles);
 const workers = await startWorkers({
   workerUrl: roles.workerUrl,
   db,
-  providers: {} as Providers, // a job that does nothing asks nobody
+  providers: {} as Providers, // an empty job uses no provider
   log: openLog("silent"),
   concurrency: { prompt: Number(given("JOBS_AT_ONCE")), slow: 4 },
   tasks: { "webhooks.deliver": { run: async () => begun() } },

@@ -8,7 +8,7 @@ const warmUpSeconds = 5;
 const patienceMs = 60_000;
 const never = new AbortController().signal;
 
-/** Events committed at an even pace, delivered by one worker: how long each takes, and whether any fails. */
+/** Events committed at a constant rate and delivered by one worker: the latency of each, and failures. */
 export async function benchDelivered(ground: Ground, { quick, say, seconds }: BenchOptions): Promise<Group[]> {
   const stage = await openStage(ground, { clients: 10, endpointsEach: 5, workers: 1 });
   say("warming up");

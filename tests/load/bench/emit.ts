@@ -7,7 +7,7 @@ import type { Group } from "./figures.ts";
 
 const connections = 16;
 
-/** Events written, beside the same rows in one bare statement. No worker runs: it is the writing that is measured. */
+/** Written events, compared with the same rows in one plain statement. No worker runs: only writing is measured. */
 export async function benchEmit(ground: Ground, { seconds, quick, say }: BenchOptions): Promise<Group[]> {
   const rounds = quick ? 1 : 5;
   const endpoints = Array.from({ length: connections }, () => [callEvents[0]!]);
@@ -15,7 +15,7 @@ export async function benchEmit(ground: Ground, { seconds, quick, say }: BenchOp
   const clientIds = customers.map(({ clientId }) => clientId);
   const environment = { DATABASE_POOL_SIZE: `${connections}` };
   const ours = await ground.child("./emitter.ts", { ...environment, EMITTER: "ours" });
-  await ours.ask("run", { clientIds, seconds: 0.5 } satisfies Emitting); // the task is known from here on
+  await ours.ask("run", { clientIds, seconds: 0.5 } satisfies Emitting); // registers the task
   const children: [string, Child][] = [
     ["bare SQL, one statement", await ground.child("./emitter.ts", { ...environment, EMITTER: "bare" })],
     ["ours", ours],

@@ -7,7 +7,7 @@ import { tables } from "./tables.ts";
 
 type Tables = ReturnType<typeof tables>;
 
-/** NestJS on its default platform. Decorators are called as the functions that they are: Node strips types only. */
+/** NestJS on its default platform. Decorators are called as functions, since Node only strips types. */
 class Resources {
   readonly #tables: Tables;
 
@@ -39,7 +39,7 @@ const endpoints = [
 
 Inject("tables")(Resources, undefined, 0);
 for (const [name, route, parameter] of endpoints) {
-  // A method of the prototype is what decorators expect: it calls the field of the instance.
+  // Decorators need a method of the prototype: it calls the field of the instance.
   const handler = {
     value(this: Resources, given: never) {
       return this[name](given);
