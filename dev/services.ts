@@ -24,20 +24,20 @@ type Start = {
   onStarted: (stop: () => Promise<unknown>) => void;
 };
 
-/** Starts each service that the environment does not name: null stands for one that it names. */
+/** Starts each service that the environment does not name: null for one that it names. */
 export async function startServices({ log, onStarted }: Start) {
-  const given = process.env;
-  const postgres = given.DATABASE_URL ? null : await startPostgres({ dataDir: join(dataDir, "postgres"), log });
+  const environment = process.env;
+  const postgres = environment.DATABASE_URL ? null : await startPostgres({ dataDir: join(dataDir, "postgres"), log });
   if (postgres) onStarted(() => postgres.stop());
-  const identity = given.AUTH_ISSUER ? null : await startLocalIdentity();
+  const identity = environment.AUTH_ISSUER ? null : await startLocalIdentity();
   if (identity) onStarted(() => identity.close());
   const telnyx = telnyxAccount();
-  const ultravox = given.ULTRAVOX_API_KEY ? null : await startLocalUltravox(telnyx);
+  const ultravox = environment.ULTRAVOX_API_KEY ? null : await startLocalUltravox(telnyx);
   if (ultravox) onStarted(() => ultravox.close());
   const files = { port: await freePort(4012), directory: join(dataDir, "files") };
-  const storage = given.S3_BUCKET ? null : await startStorage(files);
+  const storage = environment.S3_BUCKET ? null : await startStorage(files);
   if (storage) onStarted(() => storage.close());
-  const vendors = given.VENDOR_BASE_URLS ? null : await startVendors({ port: await freePort(4013) });
+  const vendors = environment.VENDOR_BASE_URLS ? null : await startVendors({ port: await freePort(4013) });
   if (vendors) onStarted(() => vendors.close());
   return { postgres, identity, telnyx, ultravox, storage, vendors };
 }

@@ -7,11 +7,11 @@ await runCommand(async () => {
   if (!world) throw new SetupProblem("Patchbay is not running. Start it with `npm run dev`.");
   if (!world.tokenUrl)
     throw new SetupProblem("The identity provider is not simulated (AUTH_ISSUER is set). Get a token from it.");
-  const answer = await fetch(world.tokenUrl, {
+  const response = await fetch(world.tokenUrl, {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify({ sub: world.subject, clients: [world.clientId] }),
   });
-  if (!answer.ok) throw new Error(`The identity provider responded ${answer.status}: ${await answer.text()}`);
-  console.log(((await answer.json()) as { access_token: string }).access_token);
+  if (!response.ok) throw new Error(`The identity provider responded ${response.status}: ${await response.text()}`);
+  console.log(((await response.json()) as { access_token: string }).access_token);
 });

@@ -14,13 +14,13 @@ import { type Scope, scopes } from "../../routers/core/scopes.ts";
 import { appRouter, internalRouter } from "../../routers/index.ts";
 import { type Answer, agent, serviceToken, startTestApp } from "../support/app.ts";
 import { hook, makeKey } from "./endpoints/core.ts";
-import type { Input, Noun, Things } from "./endpoints/resource.ts";
-import { nouns } from "./endpoints/resources.ts";
+import type { Input, ModuleInputs, ResourceIds } from "./endpoints/resource.ts";
+import { resources } from "./endpoints/resources.ts";
 
 const h = await startTestApp({ credits: 100_000 });
 
-let ada: Things;
-let bob: Things;
+let ada: ResourceIds;
+let bob: ResourceIds;
 let operator: string;
 /** A valid token of a user that does not exist here. */
 let guest: string;
@@ -29,22 +29,22 @@ const only = new Map<string, string>();
 const allBut = new Map<Scope, string>();
 const elsewhere: Record<string, readonly string[]> = Object.assign(
   {},
-  ...nouns.map(({ elsewhere }) => elsewhere ?? {}),
+  ...resources.map(({ elsewhere }) => elsewhere ?? {}),
 );
-const needs: Record<string, readonly Scope[]> = Object.assign({}, ...nouns.map(({ needs }) => needs ?? {}));
-const inputs = Object.assign({}, ...nouns.map(({ inputs }) => inputs)) as Noun["inputs"];
+const needs: Record<string, readonly Scope[]> = Object.assign({}, ...resources.map(({ needs }) => needs ?? {}));
+const inputs = Object.assign({}, ...resources.map(({ inputs }) => inputs)) as ModuleInputs["inputs"];
 
-const doors = [...operationsOf(appRouter), ...operationsOf(internalRouter)];
-const each = doors.map((door) => [door.procedure, door] as const);
+const operations = [...operationsOf(appRouter), ...operationsOf(internalRouter)];
+const each = operations.map((endpoint) => [endpoint.procedure, endpoint] as const);
 
 beforeAll(async () => {
-  ada = await furnish(h.ada);
-  bob = await furnish(h.bob);
+  ada = await createResources(h.ada);
+  bob = await createResources(h.bob);
   operator = await h.operator();
   guest = await h.identity.token({ sub: "auth0|guest", clients: [] });
-  for (const door of doors) {
-    const more = needs[door.procedure];
-    if (more) only.set(door.procedure, (await makeKey(h, h.ada, [door.meta.scope as Scope, ...more])).key);
+  for (const endpoint of operations) {
+    const more = needs[endpoint.procedure];
+    if (more) only.set(endpoint.procedure, (await makeKey(h, h.ada, [endpoint.meta.scope as Scope, ...more])).key);
   }
   for (const scope of scopes) {
     only.set(scope, (await makeKey(h, h.ada, [scope])).key);
@@ -69,38 +69,38 @@ describe("the table of procedures", () => {
     const procedures = [appRouter, internalRouter]
       .flatMap(({ _def }) => Object.keys(_def.procedures))
       .filter((name) => name !== "events.stream");
-    expect(doors.map(({ procedure }) => procedure)).toEqual(procedures);
+    expect(operations.map(({ procedure }) => procedure)).toEqual(procedures);
     expect(Object.keys(inputs).toSorted()).toEqual(procedures.toSorted());
-    const open = doors.filter(({ meta }) => meta.scope === null).map(({ procedure }) => procedure);
+    const open = operations.filter(({ meta }) => meta.scope === null).map(({ procedure }) => procedure);
     expect(open).toEqual(["auth.me", "auth.clients", "clients.invitations.accept"]);
   });
 
-  test.each(each)("names every field of %s", async (_, door) => {
-    const left = elsewhere[door.procedure] ?? [];
-    const known = Object.keys(shapeOf(door))
+  test.each(each)("names every field of %s", async (_, endpoint) => {
+    const left = elsewhere[endpoint.procedure] ?? [];
+    const known = Object.keys(shapeOf(endpoint))
       .filter((name) => !left.includes(name))
       .toSorted();
-    expect(Object.keys(await inputs[door.procedure]!(adas())).toSorted()).toEqual(known);
+    expect(Object.keys(await inputs[endpoint.procedure]!(adas())).toSorted()).toEqual(known);
   });
 });
 
 describe("every procedure", () => {
-  test.each(each)("%s works on both transports, with only its own scope", async (_, door) => {
-    const key = keyFor(door);
-    const rest = await viaRest(door, await good(door), key);
-    expect(rest).toMatchObject({ status: door.meta.status });
-    const trpc = await viaTrpc(door, await good(door), key);
-    if (!isInternal(door)) expect(trpc).toMatchObject({ status: 200, body: { result: {} } });
-    for (const answer of [rest, trpc]) expect(answer.headers.get("x-request-id")).toMatch(/^req_/);
+  test.each(each)("%s works on both transports, with only its own scope", async (_, endpoint) => {
+    const key = keyFor(endpoint);
+    const rest = await viaRest(endpoint, await good(endpoint), key);
+    expect(rest).toMatchObject({ status: endpoint.meta.status });
+    const trpc = await viaTrpc(endpoint, await good(endpoint), key);
+    if (!isInternal(endpoint)) expect(trpc).toMatchObject({ status: 200, body: { result: {} } });
+    for (const reply of [rest, trpc]) expect(reply.headers.get("x-request-id")).toMatch(/^req_/);
   });
 
-  test.each(each.filter(([, door]) => isInternal(door)))(
+  test.each(each.filter(([, endpoint]) => isInternal(endpoint)))(
     "%s does not exist on /trpc, for any caller",
-    async (_, door) => {
+    async (_, endpoint) => {
       for (const key of [serviceToken, operator, h.ada.key]) {
-        const { procedure, type } = door;
-        const asked = type === "mutation" ? h.mutate : h.query;
-        expect(failure(await asked(procedure, await good(door), { key }))).toMatchObject({
+        const { procedure, type } = endpoint;
+        const requests = type === "mutation" ? h.mutate : h.query;
+        expect(failure(await requests(procedure, await good(endpoint), { key }))).toMatchObject({
           status: 404,
           code: "route_not_found",
         });
@@ -108,118 +108,128 @@ describe("every procedure", () => {
     },
   );
 
-  test.each(each)("%s refuses a key that has every other scope, and names the one that is missing", async (_, door) => {
-    const { scope, access } = door.meta;
-    if (!scope) return;
-    const key = isTenants(door) ? allBut.get(scope as Scope)! : h.ada.key;
-    for (const answer of await onBothDoors(door, () => good(door), key)) {
-      const code = access === "operator" ? "platform_required" : "scope_missing";
-      expect(failure(answer)).toMatchObject({ status: 403, code });
-      if (access !== "operator") expect(failure(answer).message).toContain(scope);
-    }
-  });
+  test.each(each)(
+    "%s refuses a key that has every other scope, and names the one that is missing",
+    async (_, endpoint) => {
+      const { scope, access } = endpoint.meta;
+      if (!scope) return;
+      const key = isTenants(endpoint) ? allBut.get(scope as Scope)! : h.ada.key;
+      for (const reply of await onBothTransports(endpoint, () => good(endpoint), key)) {
+        const code = access === "operator" ? "platform_required" : "scope_missing";
+        expect(failure(reply)).toMatchObject({ status: 403, code });
+        if (access !== "operator") expect(failure(reply).message).toContain(scope);
+      }
+    },
+  );
 
-  test.each(each)("%s refuses a request without a key, and reveals no problem of its input", async (_, door) => {
-    for (const input of [await good(door), { surprise: 1 }]) {
-      for (const answer of await onBothDoors(door, () => input, null)) {
-        expect(failure(answer)).toMatchObject({ status: 401, code: "unauthenticated" });
+  test.each(each)("%s refuses a request without a key, and reveals no problem of its input", async (_, endpoint) => {
+    for (const input of [await good(endpoint), { surprise: 1 }]) {
+      for (const reply of await onBothTransports(endpoint, () => input, null)) {
+        expect(failure(reply)).toMatchObject({ status: 401, code: "unauthenticated" });
       }
     }
   });
 
-  test.each(each.filter(([, door]) => door.takesBody))(
+  test.each(each.filter(([, endpoint]) => endpoint.takesBody))(
     "%s does not read the body of an unauthenticated request",
-    async (_, door) => {
-      const path = door.rest.path.replace(/\{\w+\}/g, "x");
+    async (_, endpoint) => {
+      const path = endpoint.rest.path.replace(/\{\w+\}/g, "x");
       for (const body of ["{", JSON.stringify({ constructor: 1 }), `{"name":"${"x".repeat(1_100_000)}"}`]) {
-        for (const answer of [
-          await h.send(door.rest.method, path, body, { key: null }),
-          await h.mutate(door.procedure, body, { key: null }),
+        for (const reply of [
+          await h.send(endpoint.rest.method, path, body, { key: null }),
+          await h.mutate(endpoint.procedure, body, { key: null }),
         ]) {
-          expect(failure(answer)).toMatchObject({ status: 401, code: "unauthenticated" });
+          expect(failure(reply)).toMatchObject({ status: 401, code: "unauthenticated" });
         }
       }
     },
   );
 
-  test.each(each)("%s does not find another client's ids, and does not change their rows", async (_, door) => {
-    const mine = await good(door);
+  test.each(each)("%s does not find another client's ids, and does not change their rows", async (_, endpoint) => {
+    const mine = await good(endpoint);
     for (const field of Object.keys(mine).filter((name) => /(^id|Ids?)$/.test(name))) {
-      if (!isTenants(door) && field !== "id") continue; // a filter over all clients returns an empty list
+      if (!isTenants(endpoint) && field !== "id") continue; // a filter over all clients returns an empty list
       const before = await checksums(h.bob.clientId);
       // Operators and services see the ids of every client.
-      const foreign = isTenants(door) ? [strangers(mine[field]), unknown(mine[field])] : [unknown(mine[field])];
+      const foreign = isTenants(endpoint) ? [strangers(mine[field]), unknown(mine[field])] : [unknown(mine[field])];
       for (const theirs of foreign) {
         const given = Array.isArray(mine[field]) ? [theirs] : theirs;
-        for (const answer of await onBothDoors(door, () => ({ ...mine, [field]: given }))) {
-          expect(failure(answer)).toMatchObject({ status: 404, code: expect.stringMatching(/_not_found$/) });
+        for (const reply of await onBothTransports(endpoint, () => ({ ...mine, [field]: given }))) {
+          expect(failure(reply)).toMatchObject({ status: 404, code: expect.stringMatching(/_not_found$/) });
         }
       }
       expect(await checksums(h.bob.clientId)).toEqual(before);
     }
   });
 
-  test.each(each.filter(([, door]) => door.takesBody))(
+  test.each(each.filter(([, endpoint]) => endpoint.takesBody))(
     "%s does nothing twice under one idempotency key",
-    async (_, door) => {
-      const input = await good(door);
-      const idempotencyKey = `replay-${door.procedure}`;
-      const first = await viaRest(door, input, keyFor(door), { idempotencyKey });
-      expect(first).toMatchObject({ status: door.meta.status });
+    async (_, endpoint) => {
+      const input = await good(endpoint);
+      const idempotencyKey = `replay-${endpoint.procedure}`;
+      const first = await viaRest(endpoint, input, keyFor(endpoint), { idempotencyKey });
+      expect(first).toMatchObject({ status: endpoint.meta.status });
       for (const again of [
-        await viaRest(door, input, keyFor(door), { idempotencyKey }),
-        await viaTrpc(door, input, keyFor(door), { idempotencyKey }),
+        await viaRest(endpoint, input, keyFor(endpoint), { idempotencyKey }),
+        await viaTrpc(endpoint, input, keyFor(endpoint), { idempotencyKey }),
       ]) {
         expect(again.headers.get("idempotency-replayed")).toBe("true");
         if (again.body?.result) expect(unsigned(again.body.result.data)).toEqual(unsigned(first.body.data));
         else expect(unsigned(again)).toMatchObject(unsigned({ status: first.status, body: first.body }));
       }
-      const other = await viaRest(door, { ...(await good(door)), ...different(door, input) }, keyFor(door), {
-        idempotencyKey,
-      });
-      if (Object.keys(different(door, input)).length > 0)
+      const other = await viaRest(
+        endpoint,
+        { ...(await good(endpoint)), ...different(endpoint, input) },
+        keyFor(endpoint),
+        {
+          idempotencyKey,
+        },
+      );
+      if (Object.keys(different(endpoint, input)).length > 0)
         expect(failure(other)).toMatchObject({ status: 422, code: "idempotency_key_reused" });
     },
   );
 
-  test.each(each)("%s refuses an unknown field and names it, at any depth", async (_, door) => {
-    for (const [path, input] of withSurprise(await good(door), shapeOf(door))) {
-      const answers = door.input ? await onBothDoors(door, () => input) : [await viaRest(door, input)];
-      for (const answer of answers) expect(named(answer)).toEqual([path]);
+  test.each(each)("%s refuses an unknown field and names it, at any depth", async (_, endpoint) => {
+    for (const [path, input] of withSurprise(await good(endpoint), shapeOf(endpoint))) {
+      const responses = endpoint.input
+        ? await onBothTransports(endpoint, () => input)
+        : [await viaRest(endpoint, input)];
+      for (const reply of responses) expect(named(reply)).toEqual([path]);
     }
   });
 
-  test.each(each)("%s names a field that is missing", async (_, door) => {
-    const input = await good(door);
-    const required = Object.entries(shapeOf(door)).filter(([, schema]) => !isOptional(schema));
+  test.each(each)("%s names a field that is missing", async (_, endpoint) => {
+    const input = await good(endpoint);
+    const required = Object.entries(shapeOf(endpoint)).filter(([, schema]) => !isOptional(schema));
     for (const [name] of required) {
       const { [name]: _left, ...rest } = input;
-      expect(named(await viaTrpc(door, rest))).toEqual([name]);
-      if (!door.params.includes(name)) expect(named(await viaRest(door, rest))).toEqual([name]);
+      expect(named(await viaTrpc(endpoint, rest))).toEqual([name]);
+      if (!endpoint.params.includes(name)) expect(named(await viaRest(endpoint, rest))).toEqual([name]);
     }
   });
 
   test.each(each)(
     "%s coerces no value, on either transport, before and after a query string is parsed",
-    async (_, door) => {
+    async (_, endpoint) => {
       for (const _round of ["before", "after"]) {
-        for (const [path, input] of withWrongTypes(await good(door))) {
-          if (!isInternal(door)) expect([path, named(await viaTrpc(door, input))]).toEqual([path, [path]]);
-          if (!door.takesBody || door.params.includes(path)) continue;
-          expect([path, named(await viaRest(door, input))]).toEqual([path, [path]]);
+        for (const [path, input] of withWrongTypes(await good(endpoint))) {
+          if (!isInternal(endpoint)) expect([path, named(await viaTrpc(endpoint, input))]).toEqual([path, [path]]);
+          if (!endpoint.takesBody || endpoint.params.includes(path)) continue;
+          expect([path, named(await viaRest(endpoint, input))]).toEqual([path, [path]]);
         }
-        const list = door.item ? door : doors.find(({ procedure }) => procedure === "agents.list")!;
+        const list = endpoint.item ? endpoint : operations.find(({ procedure }) => procedure === "agents.list")!;
         expect(await viaRest(list, await good(list))).toMatchObject({ status: 200 });
       }
     },
   );
 
-  test.each(each)("%s refuses text with a NUL, which the database cannot store", async (_, door) => {
-    const input = await good(door);
+  test.each(each)("%s refuses text with a NUL, which the database cannot store", async (_, endpoint) => {
+    const input = await good(endpoint);
     for (const [name, value] of Object.entries(input)) {
       if (typeof value !== "string") continue;
-      for (const answer of await onBothDoors(door, () => ({ ...input, [name]: `a\u0000b` }))) {
-        expect([name, failure(answer).status]).toEqual([name, 400]);
+      for (const reply of await onBothTransports(endpoint, () => ({ ...input, [name]: `a\u0000b` }))) {
+        expect([name, failure(reply).status]).toEqual([name, 400]);
       }
     }
   });
@@ -232,25 +242,25 @@ describe("every procedure", () => {
         [valued, "outputSchema.properties.a.description"],
         [keyed, "outputSchema.properties.a\ufffd"],
       ] as const) {
-        for (const answer of [await h.post("/agents", given), await h.mutate("agents.create", given)]) {
-          expect(named(answer)).toEqual([path]);
-          expect(failure(answer).message).toMatch(/surrogate pair .* Leave it out\.$/);
+        for (const reply of [await h.post("/agents", given), await h.mutate("agents.create", given)]) {
+          expect(named(reply)).toEqual([path]);
+          expect(failure(reply).message).toMatch(/surrogate pair .* Leave it out\.$/);
         }
       }
     }
   });
 
-  test.each(each)("%s never returns 500 for an invalid input", { timeout: 20_000 }, async (_, door) => {
+  test.each(each)("%s never returns 500 for an invalid input", { timeout: 20_000 }, async (_, endpoint) => {
     const failures: string[] = [];
-    let input = await good(door);
-    for (const [path, set] of placesIn(door.input, input)) {
+    let input = await good(endpoint);
+    for (const [path, set] of placesIn(endpoint.input, input)) {
       const given = set(input);
-      const isInPath = door.params.includes(path.split(".")[0]!);
-      const answers = isInPath ? [] : [await viaRest(door, given)];
-      if (!isInternal(door) && (isInPath || !door.takesBody)) answers.push(await viaTrpc(door, given));
-      for (const { status } of answers) {
+      const isInPath = endpoint.params.includes(path.split(".")[0]!);
+      const responses = isInPath ? [] : [await viaRest(endpoint, given)];
+      if (!isInternal(endpoint) && (isInPath || !endpoint.takesBody)) responses.push(await viaTrpc(endpoint, given));
+      for (const { status } of responses) {
         if (status >= 500 || status === 429) failures.push(`${path} of ${JSON.stringify(given)}: ${status}`);
-        if (status < 300 && door.type === "mutation") input = await good(door);
+        if (status < 300 && endpoint.type === "mutation") input = await good(endpoint);
       }
     }
     expect(failures).toEqual([]); // and none was refused by the rate limit instead
@@ -259,17 +269,19 @@ describe("every procedure", () => {
 
 describe("the documentation", () => {
   const document = openApiDocument(appRouter, { baseUrl: "https://api.patchbay.test/api/v1", version: "1" });
-  const shown = each.filter(([, door]) => !isInternal(door));
+  const shown = each.filter(([, endpoint]) => !isInternal(endpoint));
 
-  test.each(shown)("of %s shows an example that is accepted", async (_, door) => {
-    const operation = document.paths[door.rest.path]![door.rest.method.toLowerCase()]!;
-    const made = await good(door);
-    const example = door.takesBody ? operation.requestBody?.content["application/json"]?.example : queryOf(operation);
-    const own = Object.fromEntries(door.params.map((name) => [name, made[name]]));
-    const left = elsewhere[door.procedure] ?? [];
+  test.each(shown)("of %s shows an example that is accepted", async (_, endpoint) => {
+    const operation = document.paths[endpoint.rest.path]![endpoint.rest.method.toLowerCase()]!;
+    const made = await good(endpoint);
+    const example = endpoint.takesBody
+      ? operation.requestBody?.content["application/json"]?.example
+      : queryOf(operation);
+    const own = Object.fromEntries(endpoint.params.map((name) => [name, made[name]]));
+    const left = elsewhere[endpoint.procedure] ?? [];
     const given = Object.entries(withOwnIds(example ?? {}, made) as Input).filter(([name]) => !left.includes(name));
-    const answer = await viaRest(door, { ...own, ...Object.fromEntries(given) });
-    expect(answer).toMatchObject({ status: door.meta.status });
+    const reply = await viaRest(endpoint, { ...own, ...Object.fromEntries(given) });
+    expect(reply).toMatchObject({ status: endpoint.meta.status });
   });
 
   function queryOf({ parameters }: Operation): Input {
@@ -342,18 +354,17 @@ describe("a failure caused by the caller", () => {
   ];
 
   test.each(cases)("such as %s has its status, its code and the envelope", async (_, status, code, ask) => {
-    const answer = await ask();
-    expect(failure(answer)).toMatchObject({ status, code });
-    if (status === 405 && answer.body.error.docUrl)
-      expect(answer.headers.get("allow")).toBe("POST, GET, HEAD, OPTIONS");
-    if (status === 400 && /limit/.test(answer.body.error.message)) expect(named(answer)).toEqual(["limit"]);
+    const reply = await ask();
+    expect(failure(reply)).toMatchObject({ status, code });
+    if (status === 405 && reply.body.error.docUrl) expect(reply.headers.get("allow")).toBe("POST, GET, HEAD, OPTIONS");
+    if (status === 400 && /limit/.test(reply.body.error.message)) expect(named(reply)).toEqual(["limit"]);
   });
 
   test("has WWW-Authenticate on both transports, and keeps the caller's request id", async () => {
     const ask = { key: null, headers: { ...json, "x-request-id": "mine-1" } };
-    for (const answer of [await h.get("/agents", ask), await h.query("agents.list", {}, ask)]) {
-      expect(answer.headers.get("www-authenticate")).toBe("Bearer");
-      expect(failure(answer)).toMatchObject({ status: 401, requestId: "mine-1" });
+    for (const reply of [await h.get("/agents", ask), await h.query("agents.list", {}, ask)]) {
+      expect(reply.headers.get("www-authenticate")).toBe("Bearer");
+      expect(failure(reply)).toMatchObject({ status: 401, requestId: "mine-1" });
     }
   });
 });
@@ -381,8 +392,8 @@ describe("a list", () => {
       expect(ids).toEqual(ids.toSorted().reverse());
       const seen: string[] = [];
       let cursor: string | null = null;
-      for (let asked = 0; asked < 100; asked++) {
-        const { data, meta } = await pageAfter(asked % 2 ? procedure : path, cursor, 2);
+      for (let requests = 0; requests < 100; requests++) {
+        const { data, meta } = await pageAfter(requests % 2 ? procedure : path, cursor, 2);
         seen.push(...data.map(({ id }: { id: string }) => id));
         expect(meta.hasMore).toBe(meta.nextCursor !== null);
         expect(meta.hasMore).toBe(seen.length < ids.length);
@@ -417,7 +428,7 @@ describe("a list", () => {
       await h.get(`/agents?status=active&cursor=${nextCursor}.x`),
       await h.get("/agents?status=active&cursor="),
     ];
-    for (const answer of bad) expect(failure(answer)).toMatchObject({ status: 400, code: "cursor_invalid" });
+    for (const reply of bad) expect(failure(reply)).toMatchObject({ status: 400, code: "cursor_invalid" });
   });
 
   async function pageAfter(where: string, cursor: string | null, limit: number) {
@@ -427,18 +438,18 @@ describe("a list", () => {
   }
 });
 
-async function furnish(who: SeededClient): Promise<Things> {
-  const own: Things = {};
-  for (const noun of nouns) Object.assign(own, await noun.furnish?.({ h, who, own }));
+async function createResources(who: SeededClient): Promise<ResourceIds> {
+  const own: ResourceIds = {};
+  for (const resource of resources) Object.assign(own, await resource.createResources?.({ h, who, own }));
   return own;
 }
 
 const adas = () => ({ h, who: h.ada, own: ada });
 
 /** A field of the input with another valid value, if one is easily found. */
-function different(door: RestOperation, input: Input): Input {
+function different(endpoint: RestOperation, input: Input): Input {
   const name = Object.keys(input).find((field) => field === "name" || field === "description");
-  return name && !door.params.includes(name) ? { [name]: `${input[name]} too` } : {};
+  return name && !endpoint.params.includes(name) ? { [name]: `${input[name]} too` } : {};
 }
 
 /** Links are signed again in every response: they differ only in signature and expiry. */
@@ -459,8 +470,8 @@ async function insertAgent({ clientId }: SeededClient) {
 }
 
 /** Ada's input for a procedure. Values that differ per call are filled in here: a cursor of that list, scopes of the key. */
-async function good(door: RestOperation): Promise<Input> {
-  const { cursor, ...input } = await inputs[door.procedure]!(adas());
+async function good(endpoint: RestOperation): Promise<Input> {
+  const { cursor, ...input } = await inputs[endpoint.procedure]!(adas());
   return input;
 }
 
@@ -471,12 +482,12 @@ function inQuery(value: unknown): string[] {
 }
 
 async function viaRest(
-  door: RestOperation,
+  endpoint: RestOperation,
   input: Input,
-  key: string | null = keyFor(door),
+  key: string | null = keyFor(endpoint),
   ask: { idempotencyKey?: string } = {},
 ): Promise<Answer> {
-  const { rest, params, takesBody } = door;
+  const { rest, params, takesBody } = endpoint;
   const path = rest.path.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(String(input[name])));
   const left = Object.entries(input).filter(([name]) => !params.includes(name));
   if (takesBody) return h.send(rest.method, path, Object.fromEntries(left), { key, ...ask });
@@ -487,15 +498,15 @@ async function viaRest(
 }
 
 function viaTrpc(
-  door: RestOperation,
+  endpoint: RestOperation,
   input: Input,
-  key: string | null = keyFor(door),
+  key: string | null = keyFor(endpoint),
   ask: { idempotencyKey?: string } = {},
 ) {
-  const { procedure, type, input: schema } = door;
-  if (isInternal(door)) return viaRest(door, input, key, ask); // it has only this transport
+  const { procedure, type, input: schema } = endpoint;
+  if (isInternal(endpoint)) return viaRest(endpoint, input, key, ask); // it has only this transport
   if (type === "mutation") return h.mutate(procedure, input, { key, ...ask });
-  if (door.meta.produces) return viaStream(procedure, input, key);
+  if (endpoint.meta.produces) return viaStream(procedure, input, key);
   return schema ? h.query(procedure, input, { key }) : h.send("GET", `/trpc/${procedure}`, undefined, { key });
 }
 
@@ -521,12 +532,12 @@ async function viaStream(procedure: string, input: Input, key: string | null): P
   }
 }
 
-async function onBothDoors(
-  door: RestOperation,
+async function onBothTransports(
+  endpoint: RestOperation,
   input: () => Input | Promise<Input>,
-  key: string | null = keyFor(door),
+  key: string | null = keyFor(endpoint),
 ) {
-  return [await viaRest(door, await input(), key), await viaTrpc(door, await input(), key)];
+  return [await viaRest(endpoint, await input(), key), await viaTrpc(endpoint, await input(), key)];
 }
 
 function bare(method: string, path: string): Promise<Answer> {
@@ -551,15 +562,15 @@ function failure({ status, headers, body }: Answer) {
 }
 
 /** The fields that the details of a refused input name. */
-function named(answer: Answer): string[] {
-  const { status, code, details } = failure(answer);
+function named(reply: Answer): string[] {
+  const { status, code, details } = failure(reply);
   expect({ status, code }).toEqual({ status: 400, code: "input_invalid" });
   return [...new Set<string>(details.map(({ path }: { path: string }) => path))];
 }
 
 type Schema = Parameters<typeof definition>[0];
 
-const shapeOf = (door: RestOperation): Record<string, Schema> => door.input?._zod.def.shape ?? {};
+const shapeOf = (endpoint: RestOperation): Record<string, Schema> => endpoint.input?._zod.def.shape ?? {};
 const isOptional = (schema: Schema) => ["optional", "default", "prefault"].includes(definition(schema).type);
 
 function strangers(mine: unknown): string {

@@ -14,7 +14,7 @@ import {
   type Ultravox,
   type WebhookEvent,
 } from "../../dev/simulators/ultravox/index.ts";
-import { nouns } from "./simulator/nouns.ts";
+import { resources } from "./simulator/resources.ts";
 import { ultravoxContract } from "./validator.ts";
 
 type Event = { event: WebhookEvent; call: CallView };
@@ -32,7 +32,7 @@ const contract = ultravoxContract();
 let receiver: Server;
 let received: Received[] = [];
 /** The receiver's next responses. After them it returns 204. */
-let answers: number[] = [];
+let responses: number[] = [];
 let simulator: Ultravox;
 
 const accounts = (url: string) => [
@@ -52,7 +52,7 @@ beforeAll(async () => {
   receiver = createServer(async (request, response) => {
     let body = "";
     for await (const chunk of request) body += chunk;
-    const answered = answers.shift() ?? 204;
+    const answered = responses.shift() ?? 204;
     received.push({
       body,
       signature: String(request.headers["x-ultravox-webhook-signature"]),
@@ -69,7 +69,7 @@ beforeAll(async () => {
 beforeEach(async () => {
   await ask("POST", "/_sim/reset");
   received = [];
-  answers = [];
+  responses = [];
 });
 
 afterAll(async () => {
@@ -204,7 +204,7 @@ describe("the contract", () => {
     await ask("PUT", webhookPath, { ...hook, events: EVENTS });
     await ask("PATCH", webhookPath, { secrets: ["old", "new"] });
     await ask("DELETE", webhookPath);
-    for (const speak of nouns) await speak(ask);
+    for (const speak of resources) await speak(ask);
 
     const answered = (await requests()).filter(({ status }) => status < 400);
     const spoken = new Set(answered.map(({ method, template: path }) => `${method} ${path}`));
@@ -256,8 +256,8 @@ describe("the contract", () => {
 
   test("errors have the provider's form", async () => {
     const refused = async (body: unknown, field: string) => {
-      const answer = await ask<Record<string, string[]>>("POST", "/api/calls", body);
-      expect(answer).toMatchObject({ status: 400, body: { [field]: [expect.any(String)] } });
+      const reply = await ask<Record<string, string[]>>("POST", "/api/calls", body);
+      expect(reply).toMatchObject({ status: 400, body: { [field]: [expect.any(String)] } });
     };
     await refused({ metadata: { "ultravox.mine": "x" } }, "metadata");
     await refused({ medium: { webRtc: {}, plivo: {} } }, "medium");
@@ -285,7 +285,7 @@ describe("the contract", () => {
     const { body: hooks } = await ask<Page<{ webhookId: string }>>("GET", "/api/webhooks");
     const stranger = { key: OTHER_KEY };
     const webhook = `/api/webhooks/${hooks.results[0]?.webhookId}`;
-    const doors: [string, string, unknown?][] = [
+    const operations: [string, string, unknown?][] = [
       ["GET", `/api/agents/${agent.agentId}`],
       ["PATCH", `/api/agents/${agent.agentId}`, { name: "theirs" }],
       ["DELETE", `/api/agents/${agent.agentId}`],
@@ -299,7 +299,7 @@ describe("the contract", () => {
       ["GET", webhook],
       ["DELETE", webhook],
     ];
-    for (const [method, path, body] of doors) {
+    for (const [method, path, body] of operations) {
       expect((await ask(method, path, body, stranger)).status, `${method} ${path}`).toBe(404);
     }
     expect((await ask<Page<CallView>>("GET", "/api/calls", undefined, stranger)).body.total).toBe(0);
@@ -407,20 +407,20 @@ describe("the table of numbers", () => {
   });
 
   test("0006 returns 400 and creates no call", async () => {
-    const answer = await ask("POST", "/api/calls", { medium: sip("0006") });
-    expect(answer).toMatchObject({ status: 400, body: { medium: [expect.any(String)] } });
+    const reply = await ask("POST", "/api/calls", { medium: sip("0006") });
+    expect(reply).toMatchObject({ status: 400, body: { medium: [expect.any(String)] } });
     expect((await state()).accepted.total).toBe(0);
   });
 
   test("0007 responds seconds after its call.started event", async () => {
     const before = Date.now();
     let answered = false;
-    const answer = dial("0007").finally(() => {
+    const reply = dial("0007").finally(() => {
       answered = true;
     });
     await until(() => received.length > 0);
     expect(answered).toBe(false);
-    const { callId } = await answer;
+    const { callId } = await reply;
     expect(Date.now() - before).toBeGreaterThanOrEqual(2900);
     expect(received[0]?.call.callId).toBe(callId);
   });
@@ -501,8 +501,8 @@ describe("recordings", () => {
     expect((await recording(callId)).status).toBe(425);
     await ask("POST", `/_sim/calls/${callId}/end`);
     const sound = await until(async () => {
-      const answer = await recording(callId);
-      return answer.status !== 425 && answer;
+      const reply = await recording(callId);
+      return reply.status !== 425 && reply;
     });
     expect(sound.headers.get("content-type")).toBe("audio/wav");
     expect(sound.body.slice(0, 4)).toBe("RIFF");
@@ -512,8 +512,8 @@ describe("recordings", () => {
     await faults({ recordings: "redirect" });
     const { callId } = await dial("0009", { recordingEnabled: true });
     const found = await until(async () => {
-      const answer = await recording(callId);
-      return answer.status === 302 && answer;
+      const reply = await recording(callId);
+      return reply.status === 302 && reply;
     });
     const link = String(found.headers.get("location"));
     expect((await ask("GET", link)).status).toBe(400);
@@ -556,7 +556,7 @@ describe("webhooks", () => {
   });
 
   test("are retried until they are acknowledged, with the same body and a valid signature", async () => {
-    answers = [500, 302, 404];
+    responses = [500, 302, 404];
     const { callId } = await dial("0014");
     await until(() => received.some(({ answered }) => answered === 204));
     expect(received.map(({ answered }) => answered)).toEqual([500, 302, 404, 204]);
@@ -577,7 +577,7 @@ describe("webhooks", () => {
   test("fail after ten retries, and the endpoint is unhealthy until a delivery succeeds", async () => {
     const hasty = await start({ seed: 1, speed: 1_000_000 });
     try {
-      answers = Array(11).fill(503);
+      responses = Array(11).fill(503);
       await dial("0014", {}, { url: hasty.url });
       await until(() => received.length === 11);
       await sleep(100);
@@ -624,7 +624,7 @@ describe("webhooks", () => {
     const slow = await start({ seed: 7, speed: 10 });
     const { url } = slow;
     try {
-      answers = [500];
+      responses = [500];
       await dial("0014", {}, { url });
       await until(() => received.length === 1);
       await ask("PUT", "/_sim/faults", { webhooks: { reorder: true } }, { url });

@@ -64,12 +64,12 @@ async function main() {
     for (const name of wanted) {
       over.throwIfAborted();
       const began = performance.now();
-      const say = (line: string) => console.error(`  ${name}: ${line}`);
+      const log = (line: string) => console.error(`  ${name}: ${line}`);
       const ground = await openGround(stops);
       title ||= await machine(ground);
       try {
-        const made = await parts[name]!(ground, { seconds, quick, profiles, say, object });
-        say(`took ${Math.round((performance.now() - began) / 1000)} s`);
+        const made = await parts[name]!(ground, { seconds, quick, profiles, say: log, object });
+        log(`took ${Math.round((performance.now() - began) / 1000)} s`);
         console.error(`\n${tableOf(name, made)}`); // an interrupted run has printed its results
         groups.push(...made);
       } catch (error) {

@@ -87,8 +87,9 @@ export async function explained(db: Database, clientId: string, query: (tx: Tx) 
   };
   await look(); // warms the cache, so that the second run counts only what the plan reads
   const [row] = await look();
-  const told = row?.["QUERY PLAN"];
-  const [{ Plan: plan, "Execution Time": milliseconds }] = typeof told === "string" ? JSON.parse(told) : told;
+  const received = row?.["QUERY PLAN"];
+  const [{ Plan: plan, "Execution Time": milliseconds }] =
+    typeof received === "string" ? JSON.parse(received) : received;
   return {
     plan,
     milliseconds,

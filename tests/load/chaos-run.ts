@@ -64,7 +64,7 @@ const attemptMs = 30_000;
  * is restarted at times chosen by the seed. Then waits until everything has arrived and returns the evidence.
  */
 export async function runChaos(options: ChaosOptions, stops: (() => Promise<unknown>)[]): Promise<ChaosEnd> {
-  const { say, settings = {}, keep = false } = options;
+  const { say: print, settings = {}, keep = false } = options;
   const ended = new AbortController();
   const over = AbortSignal.any([ended.signal, ...(options.over ? [options.over] : [])]);
   const ground = await openGround(stops, { settings, keep });
@@ -86,13 +86,13 @@ export async function runChaos(options: ChaosOptions, stops: (() => Promise<unkn
     const arrived = await receiver.ask<number>("count");
     const kills = storm.filter(({ what }) => what === "kill").length;
     const restarts = storm.length - kills;
-    say(`${counted.accepted} committed, ${arrived} requests, ${kills} kills, ${restarts} restarts of Postgres`);
+    print(`${counted.accepted} committed, ${arrived} requests, ${kills} kills, ${restarts} restarts of Postgres`);
   };
   const reporter = setInterval(() => news().catch(() => {}), 5_000);
   try {
     const [accepted] = await Promise.all([acceptAll(ground, customers, options, counted, over), crew.disturb()]);
     const calmFrom = clock();
-    say("all events are committed; waiting until they have arrived, with later retries made due now");
+    print("all events are committed; waiting until they have arrived, with later retries made due now");
     const settled = await arriveAll(ground, options.calmSeconds * 1000, over);
     const arrivedAt = clock();
     const diedAlone = crew.diedAlone();
@@ -208,7 +208,7 @@ const logOf = (home: string, place: number) => join(home, `worker-${place}.log`)
 /** The workers, and the disturbances of workers and database. */
 function openCrew(
   ground: Ground,
-  { workers, seed, kills, restarts, stormSeconds, tempo, say }: ChaosOptions,
+  { workers, seed, kills, restarts, stormSeconds, tempo, say: print }: ChaosOptions,
   storm: Disturbance[],
   over: AbortSignal,
 ) {
@@ -235,7 +235,7 @@ function openCrew(
       child.gone.then(() => {
         if (stopping() || killed.has(child)) return;
         deaths += 1;
-        say(`worker ${place} ended by itself`);
+        print(`worker ${place} ended by itself`);
         places[place] = null;
         refill(place);
       });

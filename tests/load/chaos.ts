@@ -43,10 +43,10 @@ async function main() {
   }
 
   const began = performance.now();
-  const say = (line: string) => console.error(`  ${Math.round((performance.now() - began) / 1000)} s: ${line}`);
+  const log = (line: string) => console.error(`  ${Math.round((performance.now() - began) / 1000)} s: ${line}`);
   await untilOver(async (stops, over) => {
     const calmSeconds = Math.max(calmSecondsAtLeast, seconds - stormSeconds);
-    const end = await runChaos({ ...wanted, stormSeconds, calmSeconds, keep: values.keep, say, over }, stops);
+    const end = await runChaos({ ...wanted, stormSeconds, calmSeconds, keep: values.keep, say: log, over }, stops);
     const verdict = judge(end.evidence);
     console.log(summary(wanted, end, verdict));
     if (values.keep) console.log(`The data, the evidence and the workers' output: ${end.home}\n`);

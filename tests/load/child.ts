@@ -37,7 +37,7 @@ export async function startChild(
   if (written !== null) closeSync(written);
   const gone = new Promise<void>((resolve) => process_.once("exit", () => resolve()));
   const waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
-  let asked = 0;
+  let requests = 0;
   process_.on("message", ({ id, value, error }: Reply) => {
     const waiter = waiting.get(id);
     waiting.delete(id);
@@ -51,7 +51,7 @@ export async function startChild(
   const ask = <T>(verb: string, input?: unknown) =>
     new Promise<T>((resolve, reject) => {
       if (process_.exitCode !== null || !process_.connected) return reject(new Error(`${file} has ended`));
-      const id = ++asked;
+      const id = ++requests;
       const late = setTimeout(() => reject(new Error(`${file} did not respond to "${verb}" in time`)), answerMs);
       const settled = (settle: () => void) => {
         clearTimeout(late);
@@ -81,7 +81,7 @@ export async function startChild(
 }
 
 /** The child's side: serves these functions to the parent, and ends with it. `close` runs at the end. */
-export function answer(verbs: Verbs, close: () => Promise<unknown> = async () => {}) {
+export function serve(verbs: Verbs, close: () => Promise<unknown> = async () => {}) {
   const known = { ...watching(), ...verbs } as Record<string, (input: unknown) => unknown>;
   process.on("message", async ({ id, verb, input }: Question) => {
     const reply = await Promise.resolve()

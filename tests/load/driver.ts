@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { emit } from "../../db/events.ts";
 import { openDeps } from "../../server/deps.ts";
 import { readEnv } from "../../server/env.ts";
-import { answer } from "./child.ts";
+import { serve } from "./child.ts";
 import { clock } from "./clock.ts";
 import { type CallEvent, callNumbered, newSubject } from "./customers.ts";
 
@@ -45,4 +45,4 @@ async function run({ writers, perSecond, seconds }: Drive): Promise<Driven> {
   return { committed, failed, seconds: (clock() - began) / 1000 };
 }
 
-answer({ run }, () => deps.close());
+serve({ run }, () => deps.close());

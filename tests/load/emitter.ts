@@ -3,7 +3,7 @@ import { emit } from "../../db/events.ts";
 import { newId } from "../../db/ids.ts";
 import { openDeps } from "../../server/deps.ts";
 import { readEnv } from "../../server/env.ts";
-import { answer, given } from "./child.ts";
+import { given, serve } from "./child.ts";
 import { callNumbered, newSubject } from "./customers.ts";
 
 export type Emitting = { clientIds: string[]; seconds: number };
@@ -26,7 +26,7 @@ async function run({ clientIds, seconds }: Emitting) {
   return { count, seconds: (performance.now() - began) / 1000 };
 }
 
-answer({ run }, () => one.close());
+serve({ run }, () => one.close());
 
 function ofOurs() {
   const deps = openDeps(readEnv(process.env));

@@ -1,7 +1,7 @@
 import { createHmac } from "node:crypto";
 import { newId } from "../../db/ids.ts";
 import { callControl, type TelnyxAccount, telnyxHeaders } from "../../dev/simulators/telnyx.ts";
-import { answer, given } from "./child.ts";
+import { given, serve } from "./child.ts";
 import { sendAtPace, spreadOf } from "./connections.ts";
 
 export type Sending = { port: number; perSecond: number; seconds: number; calls: { id: string; upstream: string }[] };
@@ -27,7 +27,7 @@ async function run({ port, perSecond, seconds, calls }: Sending): Promise<Sent> 
   const count = perSecond * seconds;
   const made = Array.from({ length: count }, (_, index) => messageOf(index, calls));
   const messages = made.map((message, index) => (index % repeats === repeats - 1 ? made[index - 1]! : message));
-  const answers: Record<string, number> = {};
+  const responses: Record<string, number> = {};
   const acknowledged = { ultravox: new Set<string>(), stripe: new Set<string>(), telnyx: new Set<string>() };
   const latencies: number[] = [];
   const sending = {
@@ -37,13 +37,13 @@ async function run({ port, perSecond, seconds, calls }: Sending): Promise<Sent> 
       latencies.push(ms);
       const status = head.slice(9, 12);
       const name = `${provider} ${status}`;
-      answers[name] = (answers[name] ?? 0) + 1;
+      responses[name] = (responses[name] ?? 0) + 1;
       if (status.startsWith("2")) acknowledged[provider].add(key);
     },
   };
   await sendAtPace(sending, { perSecond, count });
   const keys = Object.entries(acknowledged).map(([name, known]) => [name, [...known]]);
-  return { answers, acknowledged: Object.fromEntries(keys), ...spreadOf(latencies) };
+  return { answers: responses, acknowledged: Object.fromEntries(keys), ...spreadOf(latencies) };
 }
 
 const telnyx = JSON.parse(given("TELNYX_ACCOUNT")) as { privateKey: object };
@@ -123,4 +123,4 @@ function request(provider: string, headers: Record<string, string>, body: string
   return `POST /api/v1/webhooks/${provider} HTTP/1.1\r\n${lines.join("")}\r\n${body}`;
 }
 
-answer({ run });
+serve({ run });

@@ -47,12 +47,12 @@ async function main() {
     process.exitCode = 2;
     return;
   }
-  const say = (line: string) => console.error(`  ${line}`);
+  const log = (line: string) => console.error(`  ${line}`);
   await untilOver(async (stops, over) => {
     const objections: string[] = [];
     for (const name of wanted as (keyof typeof parts)[]) {
       const ground = await openGround(stops); // each part starts with a fresh database
-      objections.push(...(await parts[name](ground, { ...numbers, say, over })));
+      objections.push(...(await parts[name](ground, { ...numbers, say: log, over })));
       await stopAll(stops);
     }
     for (const objection of objections) console.error(`TOO SLOW: ${objection}`);
@@ -61,14 +61,14 @@ async function main() {
 }
 
 /** All endpoints are healthy: measures from the confirmed commit until the request is read. */
-async function benchSteady(ground: Ground, { seconds, rate, workers, say, over }: Bench): Promise<string[]> {
+async function benchSteady(ground: Ground, { seconds, rate, workers, say: log, over }: Bench): Promise<string[]> {
   const { clients, endpointsEach } = steady;
   const stage = await openStage(ground, { clients, endpointsEach, workers });
   const measure = (pace: Pace) => measureAll(ground, stage, stage.customers, pace);
-  say("warming up");
+  log("warming up");
   await measure({ seconds: warmUpSeconds, rate, over });
   await ground.owner`analyze`;
-  say(`${rate} events/s for ${seconds} s`);
+  log(`${rate} events/s for ${seconds} s`);
   const { latencies, fromDue, perSecond, late } = await measure({ seconds, rate, over });
   const { p50Ms: p50, p95Ms: p95, p99Ms: p99, slowestMs: worst } = spreadOf([...latencies.values()].flat());
   const due = spreadOf(fromDue);
@@ -88,7 +88,7 @@ async function benchSteady(ground: Ground, { seconds, rate, workers, say, over }
 }
 
 /** One endpoint hangs until the sender's timeout, with a thousand waiting deliveries. The others are measured. */
-async function benchIsolation(ground: Ground, { seconds, rounds, workers, say, over }: Bench): Promise<string[]> {
+async function benchIsolation(ground: Ground, { seconds, rounds, workers, say: log, over }: Bench): Promise<string[]> {
   const { clients, endpointsEach, rate, due } = isolation;
   const stage = await openStage(ground, { clients, endpointsEach: endpointsEach + 1, workers });
   const { customers, receiver } = stage;
@@ -97,16 +97,16 @@ async function benchIsolation(ground: Ground, { seconds, rounds, workers, say, o
   const others = customers.filter(({ types }) => types[0] !== bad.types[0]);
   const turn = (manner: Manner) => receiver.ask("turn", { endpoint: bad.endpoint, manner });
   const each = { seconds: Math.max(5, seconds / 4), rate, over };
-  say("warming up");
+  log("warming up");
   await measure(others, { ...each, seconds: warmUpSeconds });
   await ground.owner`analyze`;
 
   const ratios = { same: [] as number[], other: [] as number[] };
   const rows: [string, number, number, number][] = [];
   for (let round = 1; round <= rounds; round++) {
-    say(`round ${round} of ${rounds}: all are healthy`);
+    log(`round ${round} of ${rounds}: all are healthy`);
     const alone = byNeighbourhood(await measure(others, each), bad);
-    say(`round ${round} of ${rounds}: one hangs with ${due} due`);
+    log(`round ${round} of ${rounds}: one hangs with ${due} due`);
     await turn("stuck");
     await commitAtOnce(ground, bad, due, over);
     await untilDue(ground, bad, due, over);

@@ -3,7 +3,7 @@ import { newId } from "../../db/ids.ts";
 import { currentPrice, holdCredits, settleBill } from "../../routers/billing/ledger.ts";
 import { openDeps } from "../../server/deps.ts";
 import { readEnv } from "../../server/env.ts";
-import { answer, given } from "./child.ts";
+import { given, serve } from "./child.ts";
 
 export type Pairs = { clientIds: string[]; seconds: number };
 
@@ -28,7 +28,7 @@ async function run({ clientIds, seconds }: Pairs) {
   return { count, seconds: (performance.now() - began) / 1000 };
 }
 
-answer({ run }, () => pair.close());
+serve({ run }, () => pair.close());
 
 function ofOurs() {
   const deps = openDeps(readEnv(process.env));

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { performance } from "node:perf_hooks";
-import { answer } from "./child.ts";
+import { serve } from "./child.ts";
 import { sendAsFastAsPossible, sendAtPace, spreadOf } from "./connections.ts";
 
 export type Load = {
@@ -67,4 +67,4 @@ async function run(load: Load): Promise<Loaded> {
   return { requests: latencies.length, seconds: took, ...spreadOf(latencies), wrong, replayed, refused };
 }
 
-answer({ run });
+serve({ run });

@@ -133,12 +133,12 @@ function workOf(loads: Record<string, Loaded>, driven: Driven, sent: Sent): Work
     if (count > 0) errors[what] = (errors[what] ?? 0) + count;
   };
   for (const [name, { wrong, replayed, refused }] of Object.entries(loads)) {
-    for (const [answer, count] of Object.entries(wrong)) add(`${name}: ${answer}`, count);
+    for (const [response, count] of Object.entries(wrong)) add(`${name}: ${response}`, count);
     add(`${name}: replays`, replayed);
     add(`${name}: 503`, refused);
   }
   for (const [why, count] of Object.entries(driven.failed)) add(`events: ${why}`, count);
-  for (const [answer, count] of Object.entries(sent.answers)) if (!answer.endsWith(" 204")) add(answer, count);
+  for (const [response, count] of Object.entries(sent.answers)) if (!response.endsWith(" 204")) add(response, count);
   const all = Object.values(loads);
   const worst = (read: (load: Loaded) => number) => Math.max(...all.map(read));
   const requests = all.reduce((sum, { requests }) => sum + requests, 0);

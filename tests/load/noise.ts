@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import { type AddressInfo, connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { answer } from "./child.ts";
+import { serve } from "./child.ts";
 import type { Heard, Noise, NoiseKind } from "./noise-kinds.ts";
 
 const parallelCalls = 40;
@@ -17,7 +17,7 @@ const pauseMs = 5;
 
 let over = new AbortController();
 let running: Promise<void>[] = [];
-let heard: Heard = {};
+let received: Heard = {};
 
 const sink = createServer((request, response) => {
   request.resume();
@@ -27,9 +27,9 @@ await once(sink, "listening");
 const sinkUrl = `http://127.0.0.1:${(sink.address() as AddressInfo).port}`;
 
 function count(kind: NoiseKind, status: number) {
-  const counts = heard[kind] ?? {};
+  const counts = received[kind] ?? {};
   counts[status] = (counts[status] ?? 0) + 1;
-  heard[kind] = counts;
+  received[kind] = counts;
 }
 
 type Request = { method?: string; path: string; key: string; body?: string };
@@ -140,14 +140,14 @@ async function stop() {
   running = [];
 }
 
-answer(
+serve(
   {
     start: (noise: Noise) => {
       over = new AbortController();
-      heard = {};
+      received = {};
       running = noise.kinds.map((kind) => makers[kind](noise));
     },
-    heard: () => heard,
+    heard: () => received,
     stop,
   },
   async () => {

@@ -4,7 +4,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
 import { Webhook } from "standardwebhooks";
-import { answer } from "./child.ts";
+import { serve } from "./child.ts";
 import { clock } from "./clock.ts";
 import { type Answer, answerTo, type Manner } from "./plan.ts";
 
@@ -55,8 +55,8 @@ async function receive(request: IncomingMessage, response: ServerResponse) {
   timesSeen.set(key, arrival + 1);
   const number = Number(event.data.metadata?.n ?? 0);
   const planned = answerTo({ seed, manner: known.manner, endpoint, event: number, arrival });
-  const told = planned.kind === "ok" ? "200" : planned.kind === "status" ? `${planned.status}` : planned.kind;
-  arrivals.push({ endpoint, eventId, at, answer: told, digest: hash("sha256", body).slice(0, 16) });
+  const received = planned.kind === "ok" ? "200" : planned.kind === "status" ? `${planned.status}` : planned.kind;
+  arrivals.push({ endpoint, eventId, at, answer: received, digest: hash("sha256", body).slice(0, 16) });
   reply(planned, endpoint, response);
 }
 
@@ -70,7 +70,7 @@ function reply(planned: Answer, endpoint: number, response: ServerResponse) {
   response.writeHead(planned.status, planned.status === 503 ? { "retry-after": "2" } : {}).end("not now");
 }
 
-answer(
+serve(
   {
     port: () => (server.address() as AddressInfo).port,
     know: (known: Known) => {

@@ -1,5 +1,5 @@
 import { startUltravox } from "../../dev/simulators/ultravox/index.ts";
-import { answer, given } from "./child.ts";
+import { given, serve } from "./child.ts";
 
 /** The simulated provider in a separate process, so that its work is not counted elsewhere. It responds immediately. */
 const simulator = await startUltravox({
@@ -7,4 +7,4 @@ const simulator = await startUltravox({
   seed: 1,
   accounts: [{ id: "bench", apiKey: given("PROVIDER_KEY"), webhooks: [] }],
 });
-answer({ url: () => simulator.url }, () => simulator.close());
+serve({ url: () => simulator.url }, () => simulator.close());

@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
-import { answer } from "./child.ts";
+import { serve } from "./child.ts";
 import { framesOf } from "./http-frames.ts";
 
 /** Accepts everything, responds immediately, and counts. */
@@ -19,7 +19,7 @@ const server = createServer((socket) => {
 server.listen(0, "127.0.0.1");
 await once(server, "listening");
 
-answer({
+serve({
   port: () => (server.address() as AddressInfo).port,
   seen: () => ({ posts, firstAt }),
   forget: () => {

@@ -82,7 +82,7 @@ export function judge(evidence: Evidence): Verdict {
   };
   const countsOf = (isWanted: (what: Disturbance["what"]) => boolean) =>
     disturbances.filter(({ what }) => isWanted(what)).map((one) => perDisturbance.get(one) ?? 0);
-  const takenOf = (key: string) => (seen.get(key) ?? []).filter(({ answer }) => answer === "200");
+  const takenOf = (key: string) => (seen.get(key) ?? []).filter(({ answer: response }) => response === "200");
 
   if (!evidence.settled)
     objections.push("time ran out with deliveries in flight: the following problems result from this");
@@ -186,13 +186,15 @@ function interruptedBy({ what, from }: Disturbance, { places, arrivals }: Eviden
 /** The sender recorded more missing responses than the receiver withheld. */
 function answerWasNotHeard(row: Recorded | undefined, arrivals: Arrival[]): boolean {
   const unheard = row?.statuses.filter((status) => status === null).length ?? 0;
-  return unheard > arrivals.filter(({ answer }) => answer === "reset" || answer === "hang").length;
+  return unheard > arrivals.filter(({ answer: response }) => response === "reset" || response === "hang").length;
 }
 
 /** Every attempt with a status has an arrival with that response. More may have arrived than was recorded. */
 function isBorneOut({ statuses }: Recorded, arrivals: Arrival[]): boolean {
   const count = (wanted: number) => statuses.filter((status) => status === wanted).length;
-  const answered = (wanted: number) => arrivals.filter(({ answer }) => answer === String(wanted)).length;
-  const heard = new Set(statuses.filter((status) => status !== null));
-  return count(200) === 1 && statuses.at(-1) === 200 && [...heard].every((status) => count(status) <= answered(status));
+  const answered = (wanted: number) => arrivals.filter(({ answer: response }) => response === String(wanted)).length;
+  const received = new Set(statuses.filter((status) => status !== null));
+  return (
+    count(200) === 1 && statuses.at(-1) === 200 && [...received].every((status) => count(status) <= answered(status))
+  );
 }

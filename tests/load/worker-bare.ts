@@ -1,5 +1,5 @@
 import { run } from "graphile-worker";
-import { answer } from "./child.ts";
+import { serve } from "./child.ts";
 import { countdown } from "./countdown.ts";
 import { queueSettings } from "./queue-settings.ts";
 
@@ -8,7 +8,7 @@ const { begun, once, soFar } = countdown();
 const { pgPool, options } = queueSettings();
 const runner = await run({ ...options, taskList: { "webhooks.deliver": async () => begun() } });
 
-answer({ once, soFar }, async () => {
+serve({ once, soFar }, async () => {
   await runner.stop();
   await pgPool.end();
 });

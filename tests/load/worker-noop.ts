@@ -3,7 +3,7 @@ import { startWorkers } from "../../jobs/runtime/worker.ts";
 import type { Providers } from "../../routers/ports/index.ts";
 import { readEnv, roleUrls } from "../../server/env.ts";
 import { openLog } from "../../server/log.ts";
-import { answer, given } from "./child.ts";
+import { given, serve } from "./child.ts";
 import { countdown } from "./countdown.ts";
 
 /** Our worker around an empty job, which measures envelope, parsing, fence and rescue. */
@@ -19,7 +19,7 @@ const workers = await startWorkers({
   tasks: { "webhooks.deliver": { run: async () => begun() } },
 });
 
-answer({ once, soFar }, async () => {
+serve({ once, soFar }, async () => {
   await workers.stop();
   await db.close();
 });

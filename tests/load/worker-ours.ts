@@ -3,7 +3,7 @@ import { openDeps } from "../../server/deps.ts";
 import { readEnv } from "../../server/env.ts";
 import { openLog } from "../../server/log.ts";
 import { openWorkers } from "../../server/workers.ts";
-import { answer } from "./child.ts";
+import { serve } from "./child.ts";
 
 /** The worker as shipped: all its jobs, timers and log. A test that cannot wait half a minute gives it shorter intervals. */
 const env = readEnv(process.env);
@@ -11,7 +11,7 @@ const env = readEnv(process.env);
 const log = process.env.WORKER_TEMPO ? openLog(env.LOG_LEVEL, pino.destination({ dest: 1, sync: true })) : undefined;
 const deps = openDeps(env, log ? { log } : {});
 const workers = await openWorkers(deps, JSON.parse(process.env.WORKER_TEMPO ?? "{}"));
-answer({}, async () => {
+serve({}, async () => {
   await workers.stop();
   await deps.close();
 });

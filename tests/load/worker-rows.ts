@@ -2,7 +2,7 @@ import { run } from "graphile-worker";
 import postgres from "postgres";
 import { Agent, request } from "undici";
 import { newId } from "../../db/ids.ts";
-import { answer, given } from "./child.ts";
+import { given, serve } from "./child.ts";
 import { queueSettings } from "./queue-settings.ts";
 
 type Row = { id: string; status: number; latency_ms: number; response: string };
@@ -54,7 +54,7 @@ const post = async (payload: unknown) => {
 
 const runner = await run({ ...options, taskList: { "webhooks.deliver": post } });
 
-answer({}, async () => {
+serve({}, async () => {
   await runner.stop();
   await Promise.all([pgPool.end(), sql.end({ timeout: 1 }), dispatcher.close()]);
 });

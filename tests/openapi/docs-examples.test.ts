@@ -66,31 +66,31 @@ function run(command: string): Promise<string> {
 }
 
 test("the examples of the documents run in order and return the documented responses", async () => {
-  let answers = 0;
+  let responses = 0;
   for (const name of documents) {
     const text = await readFile(new URL(`../docs/${name}.md`, import.meta.url), "utf8");
     for (const { commands, shown } of examplesIn(text)) {
       for (const command of commands.filter((each) => /\bcurl /.test(each))) {
         const output = await run(filled(command));
-        const answer = JSON.parse(output.slice(output.indexOf("{")).split("\n")[0]!);
-        expect(answer, `${name}: ${command}\n${output}`).toHaveProperty(
+        const response = JSON.parse(output.slice(output.indexOf("{")).split("\n")[0]!);
+        expect(response, `${name}: ${command}\n${output}`).toHaveProperty(
           shown.startsWith('{"error"') ? "error" : "data",
         );
-        if (shown) expect(missing(JSON.parse(shown), answer), `${name}: ${command}\n${output}`).toEqual([]);
+        if (shown) expect(missing(JSON.parse(shown), response), `${name}: ${command}\n${output}`).toEqual([]);
         remember(output);
-        answers++;
+        responses++;
       }
     }
   }
-  expect(answers).toBeGreaterThan(10);
+  expect(responses).toBeGreaterThan(10);
 });
 
 /** The documented fields that are missing in the response. */
-function missing(shown: unknown, answer: unknown, path = ""): string[] {
+function missing(shown: unknown, response: unknown, path = ""): string[] {
   if (typeof shown !== "object" || shown === null || Array.isArray(shown)) return [];
   return Object.entries(shown).flatMap(([name, value]) => {
     if (name === "…") return [];
-    const there = typeof answer === "object" && answer !== null && name in answer;
-    return there ? missing(value, (answer as Record<string, unknown>)[name], `${path}${name}.`) : [`${path}${name}`];
+    const there = typeof response === "object" && response !== null && name in response;
+    return there ? missing(value, (response as Record<string, unknown>)[name], `${path}${name}.`) : [`${path}${name}`];
   });
 }

@@ -51,8 +51,10 @@ function responseOf(operation: Operation, status: number | string): Response | u
 function untold(method: string, path: string, { status, headers, body }: Answer): string[] {
   const response = responseOf(operationAt(method, path), status);
   if (!response) return [`${method} ${path} answers ${status}: ${JSON.stringify(body)}`];
-  const told = Object.keys(response.headers ?? {});
-  const problems = ours.filter((name) => headers.has(name) && !told.includes(name)).map((name) => `${status}: ${name}`);
+  const received = Object.keys(response.headers ?? {});
+  const problems = ours
+    .filter((name) => headers.has(name) && !received.includes(name))
+    .map((name) => `${status}: ${name}`);
   const media = response.content?.["application/json"];
   if (!media) return problems;
   const fits = ajv.compile(JSON.parse(JSON.stringify(media.schema).replaceAll('"#/', '"doc#/')));
@@ -70,25 +72,25 @@ function knock(method: string, path: string, operation: Operation, key: string):
 
 describe("the document declares who may call", () => {
   test("an operator's endpoint refuses API keys and members of clients, with the documented 403", async () => {
-    const doors = operations.filter(({ path }) => path.startsWith("/admin/"));
-    expect(doors.length).toBeGreaterThan(20);
+    const endpoints = operations.filter(({ path }) => path.startsWith("/admin/"));
+    expect(endpoints.length).toBeGreaterThan(20);
     const owner = await h.token(h.ada);
-    for (const { method, path, operation } of doors) {
+    for (const { method, path, operation } of endpoints) {
       expect(operation.security, path).toEqual([{ accessToken: [] }]);
       expect(operation.description, path).toContain("Operators of this installation only");
       for (const key of [h.ada.key, owner]) {
-        const answer = await knock(method, path, operation, key);
-        expect(answer, path).toMatchObject({ status: 403, body: { error: { code: "platform_required" } } });
-        expect(untold(method, path, answer)).toEqual([]);
+        const reply = await knock(method, path, operation, key);
+        expect(reply, path).toMatchObject({ status: 403, body: { error: { code: "platform_required" } } });
+        expect(untold(method, path, reply)).toEqual([]);
       }
     }
   });
 
   test("an operator's token without the scope gets the documented 403", async () => {
     const key = await h.identity.token({ sub: "auth0|operator", clients: [], scope: "platform:write" });
-    const answer = await h.get("/admin/clients", { key });
-    expect(answer).toMatchObject({ status: 403, body: { error: { code: "scope_missing" } } });
-    expect(untold("GET", "/admin/clients", answer)).toEqual([]);
+    const reply = await h.get("/admin/clients", { key });
+    expect(reply).toMatchObject({ status: 403, body: { error: { code: "scope_missing" } } });
+    expect(untold("GET", "/admin/clients", reply)).toEqual([]);
   });
 
   test("an invitation can be accepted with a user's token, not with a key", async () => {
@@ -96,19 +98,19 @@ describe("the document declares who may call", () => {
     const operation = operationAt("POST", path);
     expect(operation.security).toEqual([{ accessToken: [] }]);
     expect(operation.description).not.toContain("Any");
-    const answer = await knock("POST", path, operation, h.ada.key);
-    expect(answer).toMatchObject({ status: 403, body: { error: { code: "client_forbidden" } } });
-    expect(untold("POST", path, answer)).toEqual([]);
+    const reply = await knock("POST", path, operation, h.ada.key);
+    expect(reply).toMatchObject({ status: 403, body: { error: { code: "client_forbidden" } } });
+    expect(untold("POST", path, reply)).toEqual([]);
   });
 
   test("an operation that lists API keys accepts them", async () => {
     const open = operations.filter(({ operation }) => operation.security.some((each) => "apiKey" in each));
     const refused: string[] = [];
     for (const { method, path, operation } of open.filter((each) => each.method === "GET")) {
-      const answer = await knock(method, path, operation, h.ada.key);
-      if (answer.status === 403) refused.push(path);
-      if (answer.headers.get("content-type")?.startsWith("application/json"))
-        expect(untold(method, path, answer)).toEqual([]);
+      const reply = await knock(method, path, operation, h.ada.key);
+      if (reply.status === 403) refused.push(path);
+      if (reply.headers.get("content-type")?.startsWith("application/json"))
+        expect(untold(method, path, reply)).toEqual([]);
     }
     expect(refused).toEqual([]);
   });
@@ -160,15 +162,15 @@ describe("the document declares the response while the outcome is unknown", () =
     return ask();
   }
 
-  test.for(Object.keys(ways))("%s: 202, with the status of the example", async (door) => {
-    const [method, path] = door.split(" ") as [string, string];
-    const answer = await ways[door]!();
-    expect(answer.status, JSON.stringify(answer.body)).toBe(202);
-    expect(untold(method, path, answer)).toEqual([]);
-    const { status, version } = answer.body.data;
-    const told = responseOf(operationAt(method, path), 202)?.content?.["application/json"]?.example?.data;
-    expect(told?.status).toBe(status);
-    if (version === 0) expect(told?.version).toBe(0);
+  test.for(Object.keys(ways))("%s: 202, with the status of the example", async (endpoint) => {
+    const [method, path] = endpoint.split(" ") as [string, string];
+    const reply = await ways[endpoint]!();
+    expect(reply.status, JSON.stringify(reply.body)).toBe(202);
+    expect(untold(method, path, reply)).toEqual([]);
+    const { status, version } = reply.body.data;
+    const received = responseOf(operationAt(method, path), 202)?.content?.["application/json"]?.example?.data;
+    expect(received?.status).toBe(status);
+    if (version === 0) expect(received?.version).toBe(0);
     expect((await h.get("/agents")).status, "and nothing else is held up by it").toBe(200);
   });
 
@@ -217,9 +219,9 @@ describe("the document declares the headers of an error", () => {
     const reused = await h.post("/agents", { ...agent, name: "Other" }, { idempotencyKey: "told" });
     expect([made, reused.status]).toEqual([201, 422]);
     counted.push(["POST", "/agents", reused]);
-    for (const [method, path, answer] of counted) {
-      expect(answer.headers.get("ratelimit"), path).toMatch(/^"(read|write)";r=/);
-      expect(untold(method, path, answer)).toEqual([]);
+    for (const [method, path, reply] of counted) {
+      expect(reply.headers.get("ratelimit"), path).toMatch(/^"(read|write)";r=/);
+      expect(untold(method, path, reply)).toEqual([]);
     }
   });
 
@@ -239,9 +241,9 @@ describe("the document declares the headers of an error", () => {
       ["POST", "/agents", await h.post("/agents", "x", { headers: { "content-type": "text/plain" } })],
     ];
     expect(uncounted.map(([, , { status }]) => status)).toEqual([401, 403, 400, 415]);
-    for (const [method, path, answer] of uncounted) {
-      expect(answer.headers.has("ratelimit")).toBe(false);
-      expect(untold(method, path, answer)).toEqual([]);
+    for (const [method, path, reply] of uncounted) {
+      expect(reply.headers.has("ratelimit")).toBe(false);
+      expect(untold(method, path, reply)).toEqual([]);
     }
     expect(uncounted[0]![2].headers.get("www-authenticate")).toBe("Bearer");
     expect((await h.get("/nowhere")).headers.has("ratelimit")).toBe(false);

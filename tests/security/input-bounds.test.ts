@@ -24,22 +24,22 @@ describe("every input schema", () => {
 });
 
 describe("an invalid body of almost a megabyte", () => {
-  const doors = [...operationsOf(appRouter), ...operationsOf(internalRouter)].filter(
+  const operations = [...operationsOf(appRouter), ...operationsOf(internalRouter)].filter(
     ({ takesBody, input }) => takesBody && input,
   );
 
-  test.each(doors.map((door) => [door.procedure, door] as const))(
+  test.each(operations.map((operation) => [operation.procedure, operation] as const))(
     "gets a short 4xx from %s",
-    async (procedure, door) => {
-      const { access } = door.meta;
+    async (procedure, operation) => {
+      const { access } = operation.meta;
       const key = access === "operator" ? operator : access === "service" ? serviceToken : await h.token(h.ada);
-      const path = door.rest.path.replace(/\{\w+\}/g, "x");
-      const [last] = hugeBodies(door.input!).slice(-1);
-      const bodies = [...hugeBodies(door.input!).slice(0, 8), last!];
+      const path = operation.rest.path.replace(/\{\w+\}/g, "x");
+      const [last] = hugeBodies(operation.input!).slice(-1);
+      const bodies = [...hugeBodies(operation.input!).slice(0, 8), last!];
       for (const [what, text] of bodies) {
-        const answers = [await h.send(door.rest.method, path, text, { key })];
-        if (access !== "service") answers.push(await h.mutate(procedure, text, { key }));
-        for (const { status, body } of answers) {
+        const responses = [await h.send(operation.rest.method, path, text, { key })];
+        if (access !== "service") responses.push(await h.mutate(procedure, text, { key }));
+        for (const { status, body } of responses) {
           expect([what, status >= 400 && status < 500, JSON.stringify(body).length < 8_000]).toEqual([
             what,
             true,
@@ -96,12 +96,12 @@ describe("on both transports alike", () => {
   };
 
   test("nesting beyond 64 levels is refused, and the path is named", async () => {
-    for (const answer of await both(schema(nested(2_500)))) {
-      expect(failed(answer)).toMatchObject({ status: 400, code: "json_invalid" });
-      expect(failed(answer).path).toMatch(/^outputSchema\.properties\.a\.enum\.0\.0/);
+    for (const response of await both(schema(nested(2_500)))) {
+      expect(failed(response)).toMatchObject({ status: 400, code: "json_invalid" });
+      expect(failed(response).path).toMatch(/^outputSchema\.properties\.a\.enum\.0\.0/);
     }
-    for (const answer of await both(schema(nested(50)))) {
-      expect(failed(answer)).toEqual({ status: 400, code: "input_invalid", path: "outputSchema" });
+    for (const response of await both(schema(nested(50)))) {
+      expect(failed(response)).toEqual({ status: 400, code: "input_invalid", path: "outputSchema" });
     }
     const input = encodeURIComponent(`{"metadata":${nested(200)}}`);
     expect(failed(await h.get(`/trpc/agents.list?input=${input}`))).toMatchObject({
@@ -111,17 +111,17 @@ describe("on both transports alike", () => {
   });
 
   test.each(["__proto__", "constructor", "prototype", "\\u005f_proto__"])("the name %s is refused", async (name) => {
-    for (const answer of await both(`{"name":"a","systemPrompt":"x","metadata":{"${name}":"1"}}`)) {
-      expect(failed(answer)).toMatchObject({ status: 400, code: "input_invalid" });
-      expect(failed(answer).path).toMatch(/^metadata\./);
+    for (const response of await both(`{"name":"a","systemPrompt":"x","metadata":{"${name}":"1"}}`)) {
+      expect(failed(response)).toMatchObject({ status: 400, code: "input_invalid" });
+      expect(failed(response).path).toMatch(/^metadata\./);
     }
     const input = encodeURIComponent(`{"${name}":1}`);
     expect(failed(await h.get(`/trpc/agents.list?input=${input}`)).status).toBe(400);
   });
 
   test("a number out of range is refused", async () => {
-    for (const answer of await both(`{"name":"a","systemPrompt":"x","temperature":1e999}`)) {
-      expect(failed(answer)).toEqual({ status: 400, code: "input_invalid", path: "temperature" });
+    for (const response of await both(`{"name":"a","systemPrompt":"x","temperature":1e999}`)) {
+      expect(failed(response)).toEqual({ status: 400, code: "input_invalid", path: "temperature" });
     }
   });
 

@@ -187,13 +187,13 @@ describe("partitions", () => {
     );
     return name;
   };
-  const stands = async (name: string) => (await owner`select to_regclass(${name}) is not null as stands`)[0]!.stands;
+  const exists = async (name: string) => (await owner`select to_regclass(${name}) is not null as exists`)[0]!.exists;
 
   test.each(["audit_log", "call_messages"])("of %s are never dropped, at any age", async (table) => {
     const name = await old(table, 60);
     await expect(drop(table, "now() - interval '4 years'")).rejects.toThrow("never dropped");
     await expect(drop(table, "null")).rejects.toThrow("never dropped");
-    expect(await stands(name)).toBe(true);
+    expect(await exists(name)).toBe(true);
   });
 
   test.each(["clients", "ledger_entries", "pg_class", "events_", "events; drop table clients"])(
@@ -207,10 +207,10 @@ describe("partitions", () => {
     const [young, past] = [await old("delivery_attempts", 2), await old("delivery_attempts", 5)];
     for (const before of ["now()", "'infinity'", "now() - interval '3 months' + interval '1 minute'"])
       await expect(drop("delivery_attempts", before), before).rejects.toThrow("3 months of delivery_attempts are kept");
-    expect([await stands(young), await stands(past)]).toEqual([true, true]);
+    expect([await exists(young), await exists(past)]).toEqual([true, true]);
     const [row] = await drop("delivery_attempts", "null");
     expect(row!.dropped).toBeGreaterThanOrEqual(1);
-    expect([await stands(young), await stands(past)]).toEqual([true, false]);
+    expect([await exists(young), await exists(past)]).toEqual([true, false]);
   });
 
   test("the caller's DateStyle has no effect", async () => {
@@ -220,7 +220,7 @@ describe("partitions", () => {
       await sql.unsafe("select app.make_partitions()");
       await sql.unsafe("select app.drop_partitions('ingress_events')");
     });
-    expect([await stands(young), await stands(past)]).toEqual([true, false]);
+    expect([await exists(young), await exists(past)]).toEqual([true, false]);
   });
 
   test("are created only for the present", async () => {

@@ -168,19 +168,19 @@ describe("the balance", () => {
   });
 
   test("that is too low refuses many parallel calls before the provider is called, and writes nothing", async () => {
-    const asked = async () =>
+    const requests = async () =>
       (await h.simulator.requests()).requests.filter(
         (r: { path: string; method: string }) => r.method === "POST" && /\/calls$/.test(r.path),
       ).length;
     const poor = { ...agent, maxDurationSeconds: 3_600 };
     const made = await h.post("/agents", poor, { key: h.bob.key });
     await h.owner`update ledger_accounts set balance_micros = 1 where client_id = ${h.bob.clientId} and name = 'available'`;
-    const [before, rows] = [await asked(), await h.owner`select from calls where client_id = ${h.bob.clientId}`];
+    const [before, rows] = [await requests(), await h.owner`select from calls where client_id = ${h.bob.clientId}`];
     const place = () =>
       h.post("/calls", { agentId: made.body.data.id, medium: phone("+14155550123") }, { key: h.bob.key });
-    const answers = await Promise.all(Array.from({ length: 10 }, place));
-    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([402]));
-    expect(await asked()).toBe(before);
+    const responses = await Promise.all(Array.from({ length: 10 }, place));
+    expect(new Set(responses.map(({ status }) => status))).toEqual(new Set([402]));
+    expect(await requests()).toBe(before);
     expect(await h.owner`select from calls where client_id = ${h.bob.clientId}`).toHaveLength(rows.length);
   });
 

@@ -33,7 +33,7 @@ afterAll(async () => {
 
 type Asked = { what: string; status: number; ms: number };
 type Seen = { status: number; id: string | undefined };
-const asked: Asked[] = [];
+const requests: Asked[] = [];
 
 /** A request of the quiet client, with its duration. Status 0: no response in time. */
 async function quietly(method: "GET" | "POST", path: string, body?: object): Promise<Seen> {
@@ -51,7 +51,7 @@ async function quietly(method: "GET" | "POST", path: string, body?: object): Pro
     () => ({ status: 0, id: undefined }),
   );
   const what = `${method} ${path.replace(/call_\w+/, "{id}")}`;
-  asked.push({ what, status: seen.status, ms: Math.round(performance.now() - began) });
+  requests.push({ what, status: seen.status, ms: Math.round(performance.now() - began) });
   return seen;
 }
 
@@ -115,14 +115,14 @@ test("a client beside one that floods the service is served, notified and billed
       ),
     ),
   );
-  const heard = await noisy.ask<Heard>("heard");
+  const received = await noisy.ask<Heard>("heard");
   over.abort();
   await noisy.ask("stop");
 
   expect(followed, "the status of the stream of events").toBe(200);
-  expect(asked.filter(({ status }) => status < 200 || status >= 300)).toEqual([]);
+  expect(requests.filter(({ status }) => status < 200 || status >= 300)).toEqual([]);
   expect(callIds.length).toBeGreaterThan(3);
   expect(silent, `calls without a webhook after ${webhookSeconds} s`).toEqual([]);
   expect(unbilled.filter(Boolean), `calls without a bill after ${billSeconds} s`).toEqual([]);
-  expect(Object.keys(heard).toSorted(), "every kind of noise was made").toEqual([...noiseKinds].toSorted());
+  expect(Object.keys(received).toSorted(), "every kind of noise was made").toEqual([...noiseKinds].toSorted());
 });

@@ -73,8 +73,8 @@ describe("the address of a generic voice", () => {
       ],
     ];
     for (const url of bad) {
-      const answer = await h.post("/voices", generic({ url }));
-      expect([url, ...refusal(answer)]).toEqual([url, 400, "input_invalid", ["source.generic.url"]]);
+      const response = await h.post("/voices", generic({ url }));
+      expect([url, ...refusal(response)]).toEqual([url, 400, "input_invalid", ["source.generic.url"]]);
     }
     expect((await h.post("/voices", generic({ url: "https://tts.example.com:8443/speak?x=1" }))).status).toBe(202);
   });
@@ -99,9 +99,9 @@ describe("the address of a generic voice", () => {
       { "x-a": "a".repeat(2001) },
     ];
     for (const headers of bad) {
-      const answer = await h.post("/voices", generic({ headers }));
+      const response = await h.post("/voices", generic({ headers }));
       const path = `source.generic.headers.${Object.keys(headers)[0]}`;
-      expect(refusal(answer)).toEqual([400, "input_invalid", [path]]);
+      expect(refusal(response)).toEqual([400, "input_invalid", [path]]);
     }
     const many = Object.fromEntries(Array.from({ length: 5_000 }, (_, n) => [`x-${n}`, "\n"]));
     expect(refusal(await h.post("/voices", generic({ headers: many })))).toEqual([

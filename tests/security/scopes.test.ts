@@ -25,7 +25,7 @@ const h = await startTestApp({
 });
 
 type Claims = Record<string, unknown>;
-type Transport = (door: RestOperation, key: string) => Promise<Answer>;
+type Transport = (operation: RestOperation, key: string) => Promise<Answer>;
 
 /** The input is always invalid: a caller without access is refused before validation, one with access gets input_invalid. */
 const transports: Record<string, Transport> = {
@@ -34,21 +34,23 @@ const transports: Record<string, Transport> = {
   tRPC: ({ procedure, type }, key) =>
     type === "query" ? h.query(procedure, { surprise: 1 }, { key }) : h.mutate(procedure, { surprise: 1 }, { key }),
 };
-const doors = operationsOf(appRouter);
+const operations = operationsOf(appRouter);
 const withAccess = (...wanted: Access[]) =>
-  doors.filter(({ meta }) => wanted.includes(meta.access!)).map((door) => [door.procedure, door] as const);
+  operations
+    .filter(({ meta }) => wanted.includes(meta.access!))
+    .map((operation) => [operation.procedure, operation] as const);
 
 /** Claims of a token that do not grant this scope. */
 function narrowed(scope: string): [what: string, claims: Claims][] {
-  const [noun, verb] = scope.split(":") as [string, string];
+  const [resource, verb] = scope.split(":") as [string, string];
   return [
     ["an empty list of permissions", { permissions: [] }],
     ["an empty scope", { scope: "" }],
     ["a scope of spaces", { scope: "  " }],
     ["every other scope", { scope: everything.filter((other) => other !== scope).join(" ") }],
-    ["a misspelt scope", { scope: `${noun}:${verb}s`, permissions: [`${noun}.${verb}`, noun, verb] }],
+    ["a misspelt scope", { scope: `${resource}:${verb}s`, permissions: [`${resource}.${verb}`, resource, verb] }],
     ["the scope in capitals", { permissions: [scope.toUpperCase(), ` ${scope}`] }],
-    ["stars", { scope: `* *:* *:${verb} ${noun}:*` }],
+    ["stars", { scope: `* *:* *:${verb} ${resource}:*` }],
     ["OpenID Connect scopes and no permissions", { scope: "openid profile email", permissions: [] }],
     ["OpenID Connect scopes and an unknown one", { scope: "openid api" }],
   ];
@@ -68,14 +70,14 @@ const asOperator = (claims: Claims) => tokenOf("auth0|operator", [], claims);
 const codeOf = ({ body }: Answer): string => (body?.error?.data ?? body?.error)?.code ?? "none";
 
 /** The response of each transport, for each set of claims. */
-async function outcomes(door: RestOperation, as: (claims: Claims) => Promise<string>, given: [string, Claims][]) {
+async function outcomes(operation: RestOperation, as: (claims: Claims) => Promise<string>, given: [string, Claims][]) {
   const found: string[] = [];
   for (const [what, claims] of given) {
     const key = await as(claims);
     for (const [name, ask] of Object.entries(transports)) {
-      const answer = await ask(door, key);
-      if (answer.status !== 403 || codeOf(answer) !== "scope_missing") {
-        found.push(`${name}, ${what}: ${answer.status} ${codeOf(answer)}`);
+      const response = await ask(operation, key);
+      if (response.status !== 403 || codeOf(response) !== "scope_missing") {
+        found.push(`${name}, ${what}: ${response.status} ${codeOf(response)}`);
       }
     }
   }
@@ -89,40 +91,43 @@ beforeAll(async () => {
 describe("a token with scopes has only these scopes", () => {
   test("every procedure is tested", () => {
     const walked = [...withAccess("tenant", "operator", "service"), ...withAccess("self")];
-    expect(walked.map(([name]) => name).toSorted()).toEqual(doors.map(({ procedure }) => procedure).toSorted());
+    expect(walked.map(([name]) => name).toSorted()).toEqual(operations.map(({ procedure }) => procedure).toSorted());
     expect(withAccess("self").map(([name]) => name)).toEqual(["auth.me", "auth.clients", "clients.invitations.accept"]);
   });
 
-  test.each(withAccess("tenant"))("%s refuses a member whose token lacks its scope", async (_, door) => {
-    expect(await outcomes(door, asMember, narrowed(door.meta.scope!))).toEqual([]);
+  test.each(withAccess("tenant"))("%s refuses a member whose token lacks its scope", async (_, operation) => {
+    expect(await outcomes(operation, asMember, narrowed(operation.meta.scope!))).toEqual([]);
   });
 
-  test.each(withAccess("operator"))("%s refuses an operator whose token lacks its scope", async (_, door) => {
-    expect(await outcomes(door, asOperator, narrowed(door.meta.scope!))).toEqual([]);
+  test.each(withAccess("operator"))("%s refuses an operator whose token lacks its scope", async (_, operation) => {
+    expect(await outcomes(operation, asOperator, narrowed(operation.meta.scope!))).toEqual([]);
   });
 
-  test.each(withAccess("service"))("%s refuses a service whose token lacks its scope", async (_, door) => {
-    const other = door.meta.scope === "internal:read" ? "write" : "read";
+  test.each(withAccess("service"))("%s refuses a service whose token lacks its scope", async (_, operation) => {
+    const other = operation.meta.scope === "internal:read" ? "write" : "read";
     const given = ["none", other].map((name): [string, Claims] => [name, { name }]);
-    expect(await outcomes(door, async ({ name }) => serviceToken(name as string), given)).toEqual([]);
+    expect(await outcomes(operation, async ({ name }) => serviceToken(name as string), given)).toEqual([]);
   });
 
-  test.each(withAccess("tenant", "operator", "service"))("%s accepts a caller with only its scope", async (_, door) => {
-    const { access, scope } = door.meta;
-    const own: Claims[] = [{ scope }, { permissions: [scope] }, { scope: `openid ${scope}`, permissions: [] }];
-    const keys =
-      access === "service"
-        ? [serviceToken(scope!.split(":")[1]!), serviceToken("all")]
-        : await Promise.all(own.map(access === "tenant" ? asMember : asOperator));
-    for (const key of keys)
-      for (const ask of Object.values(transports)) expect((await ask(door, key)).status).not.toBe(403);
-  });
+  test.each(withAccess("tenant", "operator", "service"))(
+    "%s accepts a caller with only its scope",
+    async (_, operation) => {
+      const { access, scope } = operation.meta;
+      const own: Claims[] = [{ scope }, { permissions: [scope] }, { scope: `openid ${scope}`, permissions: [] }];
+      const keys =
+        access === "service"
+          ? [serviceToken(scope!.split(":")[1]!), serviceToken("all")]
+          : await Promise.all(own.map(access === "tenant" ? asMember : asOperator));
+      for (const key of keys)
+        for (const ask of Object.values(transports)) expect((await ask(operation, key)).status).not.toBe(403);
+    },
+  );
 
   test("the event stream refuses it too", async () => {
     for (const [, claims] of narrowed("events:read")) {
       const headers = { accept: "text/event-stream" };
-      const answer = await h.query("events.stream", {}, { key: await asMember(claims), headers });
-      expect(JSON.stringify(answer.body)).toContain("scope_missing");
+      const response = await h.query("events.stream", {}, { key: await asMember(claims), headers });
+      expect(JSON.stringify(response.body)).toContain("scope_missing");
     }
   });
 
@@ -141,11 +146,11 @@ describe("a caller cannot grant more than the token's scopes", () => {
     const ask = { key: await asMember({ scope: "api_keys:write agents:read" }) };
     expect(await h.post("/auth/api-keys", key(["agents:read"]), ask)).toMatchObject({ status: 201 });
     for (const wanted of [["agents:write"], ["agents:read", "members:write"], ["api_keys:read"]]) {
-      for (const answer of [
+      for (const response of [
         await h.post("/auth/api-keys", key(wanted), ask),
         await h.mutate("apiKeys.create", key(wanted), ask),
       ])
-        expect([answer.status, codeOf(answer)]).toEqual([403, "scope_missing"]);
+        expect([response.status, codeOf(response)]).toEqual([403, "scope_missing"]);
     }
     const rotated = await h.post(`/auth/api-keys/${h.ada.keyId}/rotate`, { graceSeconds: 60 }, ask);
     expect([rotated.status, codeOf(rotated)]).toEqual([403, "scope_missing"]);
@@ -154,8 +159,8 @@ describe("a caller cannot grant more than the token's scopes", () => {
   test("a member's token invites to no role with more scopes than it has", async () => {
     const ask = { key: await asMember({ scope: "members:write agents:read" }) };
     for (const role of ["owner", "admin", "member", "viewer"]) {
-      const answer = await h.post("/clients/current/invitations", { email: "x@example.com", role }, ask);
-      expect([answer.status, codeOf(answer)]).toEqual([403, "scope_missing"]);
+      const response = await h.post("/clients/current/invitations", { email: "x@example.com", role }, ask);
+      expect([response.status, codeOf(response)]).toEqual([403, "scope_missing"]);
     }
   });
 });
@@ -187,12 +192,12 @@ describe("a builder declares who may call", () => {
     const p = await startTestApp({ router: probes });
     const strangers = [p.ada.key, await p.token(p.ada), await p.token(p.ada, { scope: "platform:read" })];
     for (const key of strangers) {
-      for (const answer of [await p.get("/admin/probe", { key }), await p.query("clients", {}, { key })])
-        expect([answer.status, codeOf(answer)]).toEqual([403, "platform_required"]);
-      for (const answer of [await p.post("/admin/probe", {}, { key }), await p.mutate("forget", {}, { key })])
-        expect([answer.status, codeOf(answer)]).toEqual([403, "platform_required"]);
-      for (const answer of [await p.get("/internal/probe", { key }), await p.query("service", {}, { key })])
-        expect([answer.status, codeOf(answer)]).toEqual([403, "scope_missing"]);
+      for (const response of [await p.get("/admin/probe", { key }), await p.query("clients", {}, { key })])
+        expect([response.status, codeOf(response)]).toEqual([403, "platform_required"]);
+      for (const response of [await p.post("/admin/probe", {}, { key }), await p.mutate("forget", {}, { key })])
+        expect([response.status, codeOf(response)]).toEqual([403, "platform_required"]);
+      for (const response of [await p.get("/internal/probe", { key }), await p.query("service", {}, { key })])
+        expect([response.status, codeOf(response)]).toEqual([403, "scope_missing"]);
     }
     expect(ran).toBe(0);
     expect(await p.get("/admin/probe", { key: await p.operator() })).toMatchObject({ status: 200 });

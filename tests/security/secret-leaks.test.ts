@@ -24,12 +24,12 @@ afterAll(() => {
 });
 
 /** Responses that must not contain a secret. */
-const answers: { what: string; text: string }[] = [];
+const responses: { what: string; text: string }[] = [];
 
 async function ask(method: string, path: string, body?: unknown, more: object = {}): Promise<Answer> {
   const answer = await h.send(method, path, body, more);
   const text = JSON.stringify([[...answer.headers], answer.body]);
-  answers.push({ what: `${method} ${path}`, text });
+  responses.push({ what: `${method} ${path}`, text });
   return answer;
 }
 
@@ -225,7 +225,7 @@ test("a secret is in no later response, no log line and no table, whatever was d
   ).results;
   secrets.push(["an own account's webhook secret", webhook!.secrets[0]!]);
 
-  const places = [...answers, { what: "the log", text: log.join("\n") }, ...(await tables())];
+  const places = [...responses, { what: "the log", text: log.join("\n") }, ...(await tables())];
   const text = (what: string) => places.find((place) => place.what === what)!.text;
   for (const busy of [
     "the log",
@@ -238,7 +238,7 @@ test("a secret is in no later response, no log line and no table, whatever was d
   ]) {
     expect([busy, text(busy).length > 200]).toEqual([busy, true]);
   }
-  expect(answers.length).toBeGreaterThan(60);
+  expect(responses.length).toBeGreaterThan(60);
   const leaks = secrets.flatMap(([name, secret]) =>
     places
       .filter((place) => faces(secret).some((face) => place.text.includes(face)))

@@ -61,8 +61,8 @@ describe("while the database is silent", () => {
     proxy.silence();
     for (let round = 0; round < 2; round++) {
       const began = performance.now();
-      const answers = await Promise.all(requests());
-      for (const [index, { status, body }] of answers.slice(0, -1).entries()) {
+      const responses = await Promise.all(requests());
+      for (const [index, { status, body }] of responses.slice(0, -1).entries()) {
         expect({ index, status, body }).toMatchObject({ index, status: 503 });
       }
       expect(seconds(began), `round ${round}`).toBeLessThan(12);

@@ -7,8 +7,8 @@ const operator = await h.operator();
 test("a token whose subject or claims the database cannot store does not return 500", async () => {
   for (const sub of ["auth0|a\u0000b", "auth0|\ud800", "x".repeat(3_000)]) {
     const key = await h.identity.token({ sub, clients: [h.ada.clientId] });
-    for (const answer of [await h.get("/agents", { key }), await h.query("agents.list", {}, { key })]) {
-      expect(answer.status).toBe(401);
+    for (const response of [await h.get("/agents", { key }), await h.query("agents.list", {}, { key })]) {
+      expect(response.status).toBe(401);
     }
   }
   for (const name of ["a\u0000b", "\ud800", "n".repeat(3_000)]) {

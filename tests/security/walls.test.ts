@@ -255,27 +255,27 @@ describe("a transaction", () => {
   test.each(["at once", "when it is greeted"])(
     "a server that closes the connection %s, before login, fails all waiting work and takes no place in the pool",
     async (when) => {
-      const door = createServer((socket) => {
+      const operation = createServer((socket) => {
         if (when === "at once") socket.end();
         else socket.once("data", () => socket.end());
       });
-      door.listen(0, "127.0.0.1");
-      await once(door, "listening");
-      const url = `postgres://nobody:nothing@127.0.0.1:${(door.address() as AddressInfo).port}/nowhere`;
+      operation.listen(0, "127.0.0.1");
+      await once(operation, "listening");
+      const url = `postgres://nobody:nothing@127.0.0.1:${(operation.address() as AddressInfo).port}/nowhere`;
       const closed = openDatabase({ tenantUrl: url, systemUrl: url, size: 2, maxWaitMs: 20_000 });
       try {
-        const asked = Array.from({ length: 10 }, () =>
+        const requests = Array.from({ length: 10 }, () =>
           closed.asSystem(async (tx) => {
             await tx.execute(sql`select 1`);
             await tx.execute(sql`select 2`);
           }),
         );
         const reads = Array.from({ length: 10 }, () => closed.readOne({ clientId: names[0]! }, hotAgent, ["agent_1"]));
-        for (const each of await Promise.allSettled([...asked, ...reads]))
+        for (const each of await Promise.allSettled([...requests, ...reads]))
           expect(each).toMatchObject({ status: "rejected", reason: expect.any(ConnectionLost) });
       } finally {
         await closed.close();
-        door.close();
+        operation.close();
       }
     },
   );

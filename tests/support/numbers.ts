@@ -5,7 +5,7 @@ type Assigned = { id: string; clientId: string; pattern: string };
 
 /** An operator assigns a number of the shared account to a client. */
 export async function assign(h: House, clientId: string, pattern: string, more: object = {}): Promise<Assigned> {
-  const answer = await h.post("/admin/numbers", { clientId, pattern, ...more }, { key: await h.operator() });
-  expect(answer).toMatchObject({ status: 201 });
-  return answer.body.data;
+  const response = await h.post("/admin/numbers", { clientId, pattern, ...more }, { key: await h.operator() });
+  expect(response).toMatchObject({ status: 201 });
+  return response.body.data;
 }

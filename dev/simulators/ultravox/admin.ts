@@ -4,7 +4,7 @@ import { activeCalls, billCall, endCall, joinCall, millis, reached, startCall } 
 import { FaultPlan } from "./faults.ts";
 import { isEnding, NUMBERS } from "./numbers.ts";
 import { parse, Refusal, WebhookEvent } from "./requests.ts";
-import type { Asked, Reply, Route } from "./route.ts";
+import type { Reply, Route, SimulatorRequest } from "./route.ts";
 import { type Call, elapsed, resetWorld } from "./state.ts";
 import { callView, webhookView } from "./views.ts";
 import { dropHeld, releaseAllHeld, resend } from "./webhooks.ts";
@@ -20,14 +20,14 @@ export const adminRoutes: Route[] = (
     ["POST", "/_sim/reset", reset],
     ["POST", "/_sim/inbound", startInbound],
     ["POST", "/_sim/webhooks/resend", resendWebhook],
-    ["POST", "/_sim/calls/{call_id}/join", drive((asked, call) => joinCall(asked.world, call))],
+    ["POST", "/_sim/calls/{call_id}/join", drive((request, call) => joinCall(request.world, call))],
     ["POST", "/_sim/calls/{call_id}/end", drive(endByHand)],
     ["POST", "/_sim/calls/{call_id}/tool", drive(useTool)],
-    ["POST", "/_sim/calls/{call_id}/bill", drive((asked, call) => billCall(asked.world, call))],
+    ["POST", "/_sim/calls/{call_id}/bill", drive((request, call) => billCall(request.world, call))],
   ] satisfies [string, string, Route["handle"]][]
-).map(([method, template, handle]) => ({ method, template, noun: "other", handle }));
+).map(([method, template, handle]) => ({ method, template, resource: "other", handle }));
 
-function getState({ world, query }: Asked): Reply {
+function getState({ world, query }: SimulatorRequest): Reply {
   const { counts } = world;
   const callId = query.get("callId");
   const byCallId = [...counts.acceptedByCallId].filter(([id]) => callId === null || id === callId);
@@ -58,33 +58,33 @@ function listNumbers(): Reply {
   return { status: 200, body: Object.fromEntries(Object.entries(NUMBERS).map(([ending, { what }]) => [ending, what])) };
 }
 
-function listRequests({ world }: Asked): Reply {
+function listRequests({ world }: SimulatorRequest): Reply {
   return { status: 200, body: { requests: world.log } };
 }
 
-function putFaults({ world, body }: Asked): Reply {
+function putFaults({ world, body }: SimulatorRequest): Reply {
   const plan = parse(FaultPlan, body);
   releaseAllHeld(world);
   world.faults = plan;
   return { status: 200, body: plan };
 }
 
-function reset({ world }: Asked): Reply {
+function reset({ world }: SimulatorRequest): Reply {
   resetWorld(world);
   dropHeld(world);
   return { status: 204 };
 }
 
-function callOf({ world, id }: Pick<Asked, "world" | "id">): Call {
+function callOf({ world, id }: Pick<SimulatorRequest, "world" | "id">): Call {
   const call = world.calls.get(id);
   if (!call) throw new Refusal(404, "Not found.");
   return call;
 }
 
-function drive(move: (asked: Asked, call: Call) => void): Route["handle"] {
-  return (asked) => {
-    const call = callOf(asked);
-    move(asked, call);
+function drive(move: (request: SimulatorRequest, call: Call) => void): Route["handle"] {
+  return (request) => {
+    const call = callOf(request);
+    move(request, call);
     return { status: 200, body: callView(call) };
   };
 }
@@ -93,7 +93,7 @@ function drive(move: (asked: Asked, call: Call) => void): Route["handle"] {
 const End = z.strictObject({ endReason: z.string().min(1).max(100).default("hangup") });
 
 /** A call that is still ringing ends as unjoined, whatever the given reason. */
-function endByHand({ world, body }: Asked, call: Call): void {
+function endByHand({ world, body }: SimulatorRequest, call: Call): void {
   endCall(world, call, parse(End, body).endReason);
 }
 
@@ -106,7 +106,7 @@ const ToolUse = z.strictObject({
 });
 
 /** The agent of a joined call uses a tool, after the planned conversation. */
-function useTool({ world, body }: Asked, call: Call): void {
+function useTool({ world, body }: SimulatorRequest, call: Call): void {
   const { name, arguments: given, result, state } = parse(ToolUse, body);
   if (call.joinedAt === null || call.endedAt !== null) throw new Refusal(409, "The call is not joined.");
   const at = Math.max(0, millis(elapsed(world, call)) - call.joinedAt);
@@ -131,7 +131,7 @@ const Inbound = z.strictObject({
 });
 
 /** A call that this installation did not place. */
-function startInbound({ world, body, origin }: Asked): Reply {
+function startInbound({ world, body, origin }: SimulatorRequest): Reply {
   const input = parse(Inbound, body);
   const account = world.accounts.find(({ id }) => input.accountId === undefined || id === input.accountId);
   if (!account) throw new Refusal(404, "No such account.");
@@ -163,7 +163,7 @@ const Resend = z.strictObject({
   secret: z.string().optional(),
 });
 
-async function resendWebhook({ world, body }: Asked): Promise<Reply> {
+async function resendWebhook({ world, body }: SimulatorRequest): Promise<Reply> {
   const { callId, event, ...options } = parse(Resend, body);
   const call = callOf({ world, id: callId });
   if (!reached(call, event)) throw new Refusal(409, `The call has not reached ${event}.`);

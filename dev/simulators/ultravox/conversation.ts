@@ -10,7 +10,7 @@ const greetings = [
 
 const exchanges = [
   ["Yes, go ahead.", "Thank you. I wanted to confirm the details that we have on file."],
-  ["Who is this again?", "I am the assistant you asked to be called by. It will not take long."],
+  ["Who is this again?", "I am the assistant that you requested. It will not take long."],
   ["Could we do that on Thursday?", "Thursday works. Would the morning or the afternoon suit you?"],
   ["The afternoon, please.", "Very good, I have noted the afternoon."],
   ["What will it cost?", "There is no charge for the first visit."],

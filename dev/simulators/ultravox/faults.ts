@@ -59,7 +59,7 @@ export type FaultPlan = z.input<typeof FaultPlan>;
 export type Faults = z.output<typeof FaultPlan>;
 
 export type Kind = "create" | "read" | "change";
-export type Noun = "calls" | "agents" | "voices" | "tools" | "corpora" | "telephony" | "other";
+export type Resource = "calls" | "agents" | "voices" | "tools" | "corpora" | "telephony" | "other";
 export type Fault =
   | { act: "error"; status: number; retryAfterSeconds?: number | undefined }
   | { act: "hang"; holdMs: number }
@@ -68,8 +68,8 @@ export type Fault =
 export const noFaults = (): Faults => FaultPlan.parse({});
 
 /** The fault that applies before the request is processed. Each is used up when it applies. */
-export function faultBefore(faults: Faults, kind: Kind, noun: Noun): Fault | undefined {
-  if (!applies(faults, noun)) return undefined;
+export function faultBefore(faults: Faults, kind: Kind, resource: Resource): Fault | undefined {
+  if (!applies(faults, resource)) return undefined;
   if (kind === "read") return nextError(faults.reads.errors);
   if (kind === "change") return nextError(faults.changes.errors.filter((each) => !each.afterAccepting));
   if (spend(faults.create, "hangBeforeAccepting")) return { act: "hang", holdMs: faults.create.holdMs };
@@ -77,8 +77,8 @@ export function faultBefore(faults: Faults, kind: Kind, noun: Noun): Fault | und
 }
 
 /** The fault that applies after the work is done: the caller cannot see that it was done. */
-export function faultAfter(faults: Faults, kind: Kind, noun: Noun): Fault | undefined {
-  if (!applies(faults, noun) || kind === "read") return undefined;
+export function faultAfter(faults: Faults, kind: Kind, resource: Resource): Fault | undefined {
+  if (!applies(faults, resource) || kind === "read") return undefined;
   if (kind === "change") {
     if (spend(faults.changes, "resetAfterAccepting")) return { act: "reset" };
     return nextError(faults.changes.errors.filter((each) => each.afterAccepting));
@@ -89,15 +89,15 @@ export function faultAfter(faults: Faults, kind: Kind, noun: Noun): Fault | unde
 }
 
 /** Milliseconds (real time) by which the response is late. */
-export function delayOf(faults: Faults, kind: Kind | undefined, noun: Noun): number {
+export function delayOf(faults: Faults, kind: Kind | undefined, resource: Resource): number {
   const plan = kind === "change" ? faults.changes : kind === "create" ? faults.create : null;
-  if (!plan || !applies(faults, noun) || plan.slow < 1) return 0;
+  if (!plan || !applies(faults, resource) || plan.slow < 1) return 0;
   plan.slow -= 1;
   return plan.slowMs / 1000;
 }
 
-function applies({ applyTo }: Faults, noun: Noun): boolean {
-  return applyTo === "all" || applyTo === noun;
+function applies({ applyTo }: Faults, resource: Resource): boolean {
+  return applyTo === "all" || applyTo === resource;
 }
 
 type Spendable = "hangBeforeAccepting" | "timeoutAfterAccepting" | "resetAfterAccepting";

@@ -21,7 +21,7 @@ const MAX_BODY_BYTES = 12_000_000;
 const storage: Route = {
   method: "GET",
   template: "/storage/recordings/{file}",
-  noun: "other",
+  resource: "other",
   handle: ({ world, id, query, hasApiKey }) => ({
     status: 200,
     ...storedRecording(world, id.replace(/\.wav$/, ""), query, hasApiKey),
@@ -94,7 +94,7 @@ async function answer(world: World, request: IncomingMessage, url: URL, entry: L
     entry.account = account.id || null;
     const { raw, body, form } = await readBody(request);
     entry.body = redact(body ?? null);
-    const before = route.kind && faultBefore(world.faults, route.kind, route.noun);
+    const before = route.kind && faultBefore(world.faults, route.kind, route.resource);
     if (before) return before;
     const reply = await route.handle({
       world,
@@ -110,9 +110,9 @@ async function answer(world: World, request: IncomingMessage, url: URL, entry: L
       hasApiKey: request.headers["x-api-key"] !== undefined,
       contentType: request.headers["content-type"] ?? "",
     });
-    const late = delayOf(world.faults, route.kind, route.noun);
+    const late = delayOf(world.faults, route.kind, route.resource);
     if (late > 0) return { ...reply, delaySeconds: late };
-    return (route.kind && faultAfter(world.faults, route.kind, route.noun)) || reply;
+    return (route.kind && faultAfter(world.faults, route.kind, route.resource)) || reply;
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
     return { status: error.status, body: error.body, headers: error.headers };

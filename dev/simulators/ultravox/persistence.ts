@@ -11,13 +11,15 @@ export async function keepThings(world: World, file: string): Promise<() => Prom
   const kept = readKept(written);
   for (const agent of kept.agents) world.agents.set(agent.id, agent);
   world.ordinals.agent = nextOrdinal(kept.agents);
-  for (const [noun, things] of Object.entries(kept.shelves)) {
-    world.shelves.set(noun, new Map(things.map((thing) => [thing.id, thing])));
-    world.ordinals[noun] = nextOrdinal(things);
+  for (const [resource, resources] of Object.entries(kept.shelves)) {
+    world.shelves.set(resource, new Map(resources.map((thing) => [thing.id, thing])));
+    world.ordinals[resource] = nextOrdinal(resources);
   }
 
   async function write() {
-    const shelves = Object.fromEntries([...world.shelves].map(([noun, things]) => [noun, [...things.values()]]));
+    const shelves = Object.fromEntries(
+      [...world.shelves].map(([resource, resources]) => [resource, [...resources.values()]]),
+    );
     const text = JSON.stringify({ agents: [...world.agents.values()], shelves } satisfies Kept, writeBytes);
     if (text === written) return;
     written = text;
@@ -41,7 +43,7 @@ function readKept(text: string): Kept {
   return { agents: [], shelves: {}, ...(found as Partial<Kept>) };
 }
 
-const nextOrdinal = (things: { ordinal: number }[]) => Math.max(0, ...things.map(({ ordinal }) => ordinal + 1));
+const nextOrdinal = (resources: { ordinal: number }[]) => Math.max(0, ...resources.map(({ ordinal }) => ordinal + 1));
 
 /** Audio and documents are not stored: they would be most of the file. */
 const writeBytes = (_: string, value: unknown) =>

@@ -1,9 +1,10 @@
-import type { Kind, Noun } from "./faults.ts";
+import type { Kind, Resource } from "./faults.ts";
 import { Refusal } from "./requests.ts";
 import type { Account, World } from "./state.ts";
 
-export interface Asked {
+export interface SimulatorRequest {
   world: World;
+  /** The account of the API key. Admin endpoints have none. */
   account: Account;
   /** The `{id}` of the path; the last one where there are several. */
   id: string;
@@ -18,7 +19,6 @@ export interface Asked {
   origin: string;
   /** The requested URL, without its query. */
   address: string;
-  /** The account of the request. Admin endpoints have none. */
   hasApiKey: boolean;
   /** As the request sent it. */
   contentType: string;
@@ -40,8 +40,8 @@ export interface Route {
   template: string;
   /** The name under which faults can be requested for this endpoint. Absent: no faults. */
   kind?: Kind;
-  noun: Noun;
-  handle: (asked: Asked) => Reply | Promise<Reply>;
+  resource: Resource;
+  handle: (request: SimulatorRequest) => Reply | Promise<Reply>;
 }
 
 export function findRoute(routes: readonly Route[], method: string, path: string): { route: Route; ids: string[] } {
@@ -56,11 +56,11 @@ export function findRoute(routes: readonly Route[], method: string, path: string
 
 function matchTemplate(template: string, path: string): string[] | undefined {
   const wanted = template.split("/");
-  const given = path.split("/");
-  if (wanted.length !== given.length) return undefined;
+  const actual = path.split("/");
+  if (wanted.length !== actual.length) return undefined;
   const ids: string[] = [];
   for (const [index, part] of wanted.entries()) {
-    const value = given[index] ?? "";
+    const value = actual[index] ?? "";
     if (part.startsWith("{")) ids.push(value);
     else if (part !== value) return undefined;
   }
@@ -68,11 +68,11 @@ function matchTemplate(template: string, path: string): string[] | undefined {
 }
 
 /** A resource of another account is reported as not found. */
-export function own<Thing extends { account: string }>(things: Map<string, Thing>, { id, account }: Asked): Thing {
-  const thing = things.get(id);
-  if (!thing || thing.account !== account.id) throw new Refusal(404, "Not found.");
-  return thing;
+export function own<R extends { account: string }>(resources: Map<string, R>, { id, account }: SimulatorRequest): R {
+  const found = resources.get(id);
+  if (!found || found.account !== account.id) throw new Refusal(404, "Not found.");
+  return found;
 }
 
-export const ownedBy = <Thing extends { account: string }>(things: Map<string, Thing>, account: Account): Thing[] =>
-  [...things.values()].filter((thing) => thing.account === account.id);
+export const ownedBy = <R extends { account: string }>(resources: Map<string, R>, account: Account): R[] =>
+  [...resources.values()].filter((resource) => resource.account === account.id);

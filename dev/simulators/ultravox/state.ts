@@ -137,9 +137,9 @@ export interface Thing {
 }
 
 /** The resources of one kind. They are persisted as agents are, and removed at a reset. */
-export function shelf<T extends Thing>(world: World, noun: string): Map<string, T> {
-  const found = world.shelves.get(noun) ?? new Map<string, Thing>();
-  world.shelves.set(noun, found);
+export function shelf<T extends Thing>(world: World, resource: string): Map<string, T> {
+  const found = world.shelves.get(resource) ?? new Map<string, Thing>();
+  world.shelves.set(resource, found);
   return found as Map<string, T>; // each kind is written by one file only
 }
 

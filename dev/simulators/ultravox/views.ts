@@ -83,7 +83,7 @@ function sixths(duration: number): string {
   return `${Math.ceil(duration / 6) * 6}s`;
 }
 
-/** The messages that had begun by then. The last may be cut short. */
+/** The messages that had started by then. The last may be cut short. */
 export function spoken(call: Call, talked: number): Line[] {
   return call.lines
     .filter((line) => line.start <= talked)

@@ -1,7 +1,7 @@
 import { newId } from "../../../db/ids.ts";
 import type { House } from "../../support/app.ts";
 import { config as plain } from "./core.ts";
-import { type Noun, page, type Things } from "./resource.ts";
+import { type ModuleInputs, page, type ResourceIds } from "./resource.ts";
 
 const parts = {
   voice: null,
@@ -31,7 +31,7 @@ export async function partsFor(h: House, clientId: string, account = "pacc_platf
   return { voice, base, tool };
 }
 
-const whole = (own: Things) => ({
+const whole = (own: ResourceIds) => ({
   ...plain,
   ...parts,
   voiceId: own.agentVoice,
@@ -43,8 +43,8 @@ async function spare(h: House, key: string): Promise<string> {
   return (await h.post("/agents", plain, { key })).body.data.id;
 }
 
-export const agents: Noun = {
-  async furnish({ h, who }) {
+export const agents: ModuleInputs = {
+  async createResources({ h, who }) {
     const { voice, base, tool } = await partsFor(h, who.clientId);
     const own = { agentVoice: voice, agentBase: base, agentTool: tool };
     const made = await h.post("/agents", { ...whole(own) }, { key: who.key });

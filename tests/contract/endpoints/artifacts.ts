@@ -1,7 +1,7 @@
 import type { SeededClient } from "../../../dev/seed.ts";
 import type { House } from "../../support/app.ts";
 import { config } from "./core.ts";
-import type { Noun } from "./resource.ts";
+import type { ModuleInputs } from "./resource.ts";
 
 const outputSchema = { type: "object", properties: { mood: { type: "string" } } };
 
@@ -20,8 +20,8 @@ async function askingAgent(h: House, { key }: SeededClient): Promise<string> {
   return id;
 }
 
-export const artifacts: Noun = {
-  async furnish({ h, who, own }) {
+export const artifacts: ModuleInputs = {
+  async createResources({ h, who, own }) {
     const rerun = await h.post(`/agents/${await askingAgent(h, who)}/output/rerun`, {}, { key: who.key });
     return { recordedCall: await recordedCall(h, who, own.agent!), outputRerun: rerun.body.data.id };
   },

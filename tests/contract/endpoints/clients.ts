@@ -3,7 +3,7 @@ import type { SeededClient } from "../../../dev/seed.ts";
 import { scopes } from "../../../routers/core/scopes.ts";
 import type { House } from "../../support/app.ts";
 import { assign } from "../../support/numbers.ts";
-import { type Noun, page } from "./resource.ts";
+import { type ModuleInputs, page } from "./resource.ts";
 
 let numbers = 1000;
 const freshNumber = () => `+49305678${++numbers}`;
@@ -21,8 +21,8 @@ async function addMember(h: House, { clientId }: SeededClient, role = "viewer"):
 
 const person = () => ({ email: `guest${++invited}@example.com`, role: "viewer", expiresInHours: 24 });
 
-export const clients: Noun = {
-  async furnish({ h, who }) {
+export const clients: ModuleInputs = {
+  async createResources({ h, who }) {
     const made = await h.post("/clients/current/invitations", person(), { key: await h.token(who) });
     return { member: await addMember(h, who), invitation: made.body.data.id };
   },
@@ -61,7 +61,7 @@ const price = {
   roundingSeconds: 6,
 };
 
-export const admin: Noun = {
+export const admin: ModuleInputs = {
   inputs: {
     "admin.clients.create": () => ({
       name: "New bakery",

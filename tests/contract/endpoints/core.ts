@@ -3,7 +3,7 @@ import type { SeededClient } from "../../../dev/seed.ts";
 import { createApiKey } from "../../../routers/api-keys/service.ts";
 import type { Scope } from "../../../routers/core/scopes.ts";
 import { agent, type House } from "../../support/app.ts";
-import { type Noun, page, type Things } from "./resource.ts";
+import { type ModuleInputs, page, type ResourceIds } from "./resource.ts";
 
 export const hook = { url: "https://example.com/hook", description: "CRM", eventTypes: ["call.*"] };
 const sending = { headers: { "x-tenant": "acme" }, payload: "thin", ratePerSecond: 50 };
@@ -28,8 +28,8 @@ export async function makeKey(h: House, { clientId, userId }: SeededClient, of: 
   );
 }
 
-export const apiKeys: Noun = {
-  async furnish({ h, who }) {
+export const apiKeys: ModuleInputs = {
+  async createResources({ h, who }) {
     return { apiKey: (await makeKey(h, who, ["calls:read"])).id };
   },
   needs: { "apiKeys.create": ["calls:read", "calls:write"] },
@@ -51,9 +51,9 @@ export const apiKeys: Noun = {
   },
 };
 
-export const auth: Noun = { inputs: { "auth.me": () => ({}), "auth.clients": () => ({}) } };
+export const auth: ModuleInputs = { inputs: { "auth.me": () => ({}), "auth.clients": () => ({}) } };
 
-export const billing: Noun = {
+export const billing: ModuleInputs = {
   inputs: {
     "billing.balance": () => ({}),
     "billing.prices": () => ({}),
@@ -61,8 +61,8 @@ export const billing: Noun = {
   },
 };
 
-export const events: Noun = {
-  async furnish({ h, who, own }) {
+export const events: ModuleInputs = {
+  async createResources({ h, who, own }) {
     const [event] =
       await h.owner`select id from events where client_id = ${who.clientId} and subject_id = ${own.agent!}`;
     return { event: event!.id };
@@ -82,8 +82,8 @@ export const events: Noun = {
   },
 };
 
-export const webhooks: Noun = {
-  async furnish({ h, who }) {
+export const webhooks: ModuleInputs = {
+  async createResources({ h, who }) {
     const endpoint = await makeEndpoint(h, who);
     return { endpoint, ...(await makeDelivery(h, who, endpoint)), replay: await makeReplay(h, who, endpoint) };
   },
@@ -115,7 +115,7 @@ export const webhooks: Noun = {
   },
 };
 
-const chosen = (own: Things) => ({
+const chosen = (own: ResourceIds) => ({
   status: "dead",
   eventType: "call.ended",
   eventId: own.event,
@@ -163,8 +163,8 @@ async function failedRun(h: House, clientId: string, subjectId: string): Promise
   return id;
 }
 
-export const internal: Noun = {
-  async furnish({ h, who, own }) {
+export const internal: ModuleInputs = {
+  async createResources({ h, who, own }) {
     return { workflow: await failedRun(h, who.clientId, own.call!) };
   },
   inputs: {

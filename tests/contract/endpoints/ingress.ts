@@ -1,6 +1,6 @@
 import { newId } from "../../../db/ids.ts";
 import type { House } from "../../support/app.ts";
-import { type Noun, page } from "./resource.ts";
+import { type ModuleInputs, page } from "./resource.ts";
 
 /** An event that could not be applied. */
 async function failedMessage(h: House): Promise<string> {
@@ -11,7 +11,7 @@ async function failedMessage(h: House): Promise<string> {
   return id;
 }
 
-export const ingress: Noun = {
+export const ingress: ModuleInputs = {
   inputs: {
     "admin.ingress.list": ({ who, own }) => ({
       ...page,

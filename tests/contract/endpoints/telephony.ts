@@ -1,6 +1,6 @@
 import type { SeededClient } from "../../../dev/seed.ts";
 import type { House } from "../../support/app.ts";
-import { type Noun, page } from "./resource.ts";
+import { type ModuleInputs, page } from "./resource.ts";
 
 let numbers = 1000;
 const number = () => `+49301234${++numbers}`;
@@ -21,8 +21,8 @@ async function makeRoute(h: House, { key }: SeededClient, agentId: string): Prom
   return (await h.post("/telephony/routes", { pattern: number(), agentId }, { key })).body.data.id;
 }
 
-export const telephony: Noun = {
-  async furnish({ h, who }) {
+export const telephony: ModuleInputs = {
+  async createResources({ h, who }) {
     // A separate agent: an agent with an inbound route must not require variables.
     const body = { name: "Line", systemPrompt: "Be brief." };
     const lineAgent = (await h.post("/agents", body, { key: who.key })).body.data.id as string;

@@ -1,6 +1,6 @@
 import { newId } from "../../../db/ids.ts";
 import type { House } from "../../support/app.ts";
-import { type Noun, page } from "./resource.ts";
+import { type ModuleInputs, page } from "./resource.ts";
 
 let count = 0;
 /** Each tool has a unique name. */
@@ -35,8 +35,8 @@ async function keepCredential(h: House, clientId: string): Promise<void> {
     values (${clientId}, ${id}, 'custom-doors', 'a-sec', ${sealed})`;
 }
 
-export const tools: Noun = {
-  async furnish({ h, who }) {
+export const tools: ModuleInputs = {
+  async createResources({ h, who }) {
     await keepCredential(h, who.clientId);
     const made = await h.post("/tools", whole(), { key: who.key });
     return { tool: made.body.data.id };

@@ -1,4 +1,4 @@
-import type { Speak } from "./nouns.ts";
+import type { CallEndpoints } from "./resources.ts";
 
 /** A tool with every field of a definition, and one of the other kind. */
 const definition = {
@@ -23,7 +23,7 @@ const definition = {
   staticResponse: { responseText: "One moment." },
 };
 
-export const tools: Speak = async (ask) => {
+export const tools: CallEndpoints = async (ask) => {
   const { body: made } = await ask<{ toolId: string }>("POST", "/api/tools", { name: "tool_1", definition });
   const path = `/api/tools/${made.toolId}`;
   await ask("GET", path);

@@ -36,7 +36,7 @@ type Contestant = {
 };
 
 /** Outbound webhooks with recorded attempts, compared with the queue library with one post and one row. */
-export async function benchDeliveries(ground: Ground, { profiles, quick, say }: BenchOptions): Promise<Group[]> {
+export async function benchDeliveries(ground: Ground, { profiles, quick, say: log }: BenchOptions): Promise<Group[]> {
   const [count, warmUp, rounds] = quick ? [2_000, 500, 1] : [10_000, 2_000, 3];
   const sink = await ground.child("./sink.ts");
   const url = `http://127.0.0.1:${await sink.ask<number>("port")}/hook`;
@@ -48,7 +48,7 @@ export async function benchDeliveries(ground: Ground, { profiles, quick, say }: 
   const last = profiles === null ? rounds : rounds + 1;
   for (let round = 0; round <= last; round++) {
     for (const contestant of contestants) {
-      if (round === 0) say(`warming up: ${contestant.name}`);
+      if (round === 0) log(`warming up: ${contestant.name}`);
       const watched = profiles !== null && round > rounds;
       if (watched) await contestant.child.ask("profile.start");
       const events = eventsFor(endpoints, round === 0 ? warmUp : count);

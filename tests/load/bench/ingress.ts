@@ -61,7 +61,7 @@ async function mustHaveMoved({ owner }: Ground, calls: Call[]) {
   if (!(seen!.ended > 0 && seen!.moved > 0)) throw new Error("the messages about active calls changed none of them");
 }
 
-async function openProviders(ground: Ground, { say, object }: BenchOptions) {
+async function openProviders(ground: Ground, { say: log, object }: BenchOptions) {
   const account = telnyxAccount();
   const stripeSecret = `whsec_${randomBytes(24).toString("hex")}`;
   const environment = { STRIPE_WEBHOOK_SECRETS: stripeSecret, TELNYX_PUBLIC_KEYS: account.publicKey };
@@ -77,7 +77,7 @@ async function openProviders(ground: Ground, { say, object }: BenchOptions) {
   const used = () => Promise.all([server.ask<number>("cpu"), worker.ask<number>("cpu"), ground.postgresCpu()]);
 
   return async (calls: Call[], seconds: number, what: string, atMostMs = boundMs): Promise<Group> => {
-    say(what);
+    log(what);
     const before = await used();
     const began = performance.now();
     const sent = await sender.ask<Sent>("run", { port, perSecond, seconds, calls } satisfies Sending);
@@ -137,8 +137,8 @@ async function missing(owner: Owner, { acknowledged }: Sent): Promise<string[]> 
   return faults;
 }
 
-function refusals({ answers }: Sent, count: number): string[] {
-  const accepted = Object.entries(answers).filter(([name]) => name.endsWith(" 204"));
+function refusals({ answers: responses }: Sent, count: number): string[] {
+  const accepted = Object.entries(responses).filter(([name]) => name.endsWith(" 204"));
   const total = accepted.reduce((sum, [, answered]) => sum + answered, 0);
-  return total === count ? [] : [`${count - total} were not acknowledged: ${JSON.stringify(answers)}`];
+  return total === count ? [] : [`${count - total} were not acknowledged: ${JSON.stringify(responses)}`];
 }

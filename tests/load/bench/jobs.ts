@@ -16,7 +16,7 @@ const idleMs = 4_000;
 type Contestant = { name: string; profile: string; file: string; url: string; sql: postgres.Sql };
 
 /** The overhead of our worker on an empty job, compared with the queue library alone in a separate database. */
-export async function benchJobs(ground: Ground, { profiles, quick, say }: BenchOptions): Promise<Group[]> {
+export async function benchJobs(ground: Ground, { profiles, quick, say: log }: BenchOptions): Promise<Group[]> {
   const [count, warmUp, rounds] = quick ? [3_000, 1_000, 1] : [20_000, 5_000, 3];
   const contestants = await openContestants(ground);
   const workers = new Map<Contestant, Child>();
@@ -26,7 +26,7 @@ export async function benchJobs(ground: Ground, { profiles, quick, say }: BenchO
   for (let round = 0; round <= last; round++) {
     for (const contestant of contestants) {
       const worker = workers.get(contestant)!;
-      if (round === 0) say(`warming up: ${contestant.name}`);
+      if (round === 0) log(`warming up: ${contestant.name}`);
       const watched = profiles !== null && round > rounds;
       if (watched) await worker.ask("profile.start");
       const seen = await drained(ground, contestant, worker, round === 0 ? warmUp : count);
@@ -40,7 +40,7 @@ export async function benchJobs(ground: Ground, { profiles, quick, say }: BenchO
 }
 
 /** Starts a worker on an empty queue, lets it idle, then adds due jobs. */
-export async function benchBacklog(ground: Ground, { quick, say }: BenchOptions): Promise<Group[]> {
+export async function benchBacklog(ground: Ground, { quick, say: log }: BenchOptions): Promise<Group[]> {
   const [bare, ours] = (await openContestants(ground)) as [Contestant, Contestant];
   const contestants = [
     { ...bare, name: "graphile-worker, with a new plan each time", url: withNewPlans(bare.url) },
@@ -51,7 +51,7 @@ export async function benchBacklog(ground: Ground, { quick, say }: BenchOptions)
   for (const count of quick ? [1_000, 10_000] : [1_000, 10_000, 100_000]) {
     const figures: Figure[] = [];
     for (const contestant of contestants) {
-      say(`${contestant.name}: ${count} due`);
+      log(`${contestant.name}: ${count} due`);
       const worker = await startWorker(ground, contestant);
       await sleep(idleMs / 2);
       await contestant.sql`vacuum (analyze) graphile_worker._private_jobs`; // as autovacuum does once the table is emptied

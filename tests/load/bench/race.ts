@@ -30,10 +30,10 @@ type Measured = Round & Pick<Loaded, "p50Ms" | "p95Ms" | "p99Ms" | "refused">;
 
 /** The runners alternate in short rounds, so that a disturbance does not affect only one. */
 export async function race(ground: Ground, load: Child, given: Race, options: BenchOptions): Promise<Figure[]> {
-  const { seconds, quick, profiles, say, object } = options;
+  const { seconds, quick, profiles, say: log, object } = options;
   const { runners, connections, status, warmUp } = given;
   const rounds = quick ? 2 : 5;
-  const leastBytes = await compareBodies(given, say);
+  const leastBytes = await compareBodies(given, log);
   const taken = new Map<Runner, Measured[]>(runners.map((runner) => [runner, []]));
   const last = profiles === null ? rounds : rounds + 1;
   for (let round = 0; round <= last; round++) {
@@ -44,7 +44,7 @@ export async function race(ground: Ground, load: Child, given: Race, options: Be
       const measure = (bounds: { seconds: number; count?: number }) =>
         measured(ground, load, runner, { port, requests, connections, expect, ...bounds });
       if (round === 0) {
-        say(`warming up: ${name}`);
+        log(`warming up: ${name}`);
         await measure({ count: quick ? Math.ceil(warmUp / 5) : warmUp, seconds: 5 });
         continue;
       }
@@ -91,7 +91,7 @@ async function measured(ground: Ground, load: Child, { name, server }: Runner, w
  * Calls every runner once first. The status must be right and the body JSON, and no runner may be cheaper because it returns
  * less. Returns the minimum body length of each.
  */
-async function compareBodies({ runners, status, tolerance = 0.25 }: Race, say: BenchOptions["say"]) {
+async function compareBodies({ runners, status, tolerance = 0.25 }: Race, log: BenchOptions["say"]) {
   const sizes = new Map<Runner, number>();
   for (const runner of runners) {
     const port = await runner.server.ask<number>("port");
@@ -100,7 +100,7 @@ async function compareBodies({ runners, status, tolerance = 0.25 }: Race, say: B
     JSON.parse(response.text);
     sizes.set(runner, Buffer.byteLength(response.text));
   }
-  say(`bytes: ${[...sizes].map(([{ name }, bytes]) => `${name} ${bytes}`).join(", ")}`);
+  log(`bytes: ${[...sizes].map(([{ name }, bytes]) => `${name} ${bytes}`).join(", ")}`);
   const [smallest, largest] = [Math.min(...sizes.values()), Math.max(...sizes.values())];
   if (smallest < largest * (1 - tolerance)) throw new Error("the runners do not return the same: see the sizes above");
   return new Map([...sizes].map(([runner, bytes]) => [runner, Math.floor(bytes * 0.9)]));

@@ -42,9 +42,9 @@ export async function benchCalls(ground: Ground, options: BenchOptions): Promise
 }
 
 async function atHalfPace(ground: Ground, load: Child, runner: Runner, full: Figure, options: BenchOptions) {
-  const { seconds, say, object } = options;
+  const { seconds, say: log, object } = options;
   const perSecond = Math.max(1, Math.round(full.perSecond! / 2));
-  say(`${runner.name}: ${perSecond} a second, evenly`);
+  log(`${runner.name}: ${perSecond} a second, evenly`);
   const expect = { status: 201, leastBytes: 100 };
   const seen = await paced(ground, load, runner, { connections, seconds, perSecond, expect });
   if (seen.refused > 0) object(`${runner.profile}, at half the rate: ${seen.refused} requests were refused with 503`);

@@ -2,7 +2,7 @@ import "reflect-metadata";
 import type { AddressInfo } from "node:net";
 import { Body, Controller, Get, Inject, Module, NotFoundException, Param, Post, Query } from "@nestjs/common";
 import { NestFactory } from "@nestjs/core";
-import { answer, given } from "../child.ts";
+import { given, serve } from "../child.ts";
 import { tables } from "./tables.ts";
 
 type Tables = ReturnType<typeof tables>;
@@ -61,7 +61,7 @@ Module({ controllers: [Resources], providers: [{ provide: "tables", useValue: kn
 const app = await NestFactory.create(App, { logger: false });
 await app.listen(0, "127.0.0.1");
 const port = (app.getHttpServer().address() as AddressInfo).port;
-answer({ port: () => port }, async () => {
+serve({ port: () => port }, async () => {
   await app.close();
   await known.close();
 });

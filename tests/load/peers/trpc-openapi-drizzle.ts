@@ -5,7 +5,7 @@ import express from "express";
 import { createOpenApiExpressMiddleware, type OpenApiMeta } from "trpc-to-openapi";
 import { z } from "zod";
 import { AgentConfig } from "../../../routers/agents/config.ts";
-import { answer, given } from "../child.ts";
+import { given, serve } from "../child.ts";
 import { tables } from "./tables.ts";
 
 /** The library's handler and drizzle's transaction, with schemas of the same fields as ours. */
@@ -90,4 +90,4 @@ app.use(
 );
 const server = app.listen(0, "127.0.0.1");
 await once(server, "listening");
-answer({ port: () => (server.address() as AddressInfo).port }, () => known.close());
+serve({ port: () => (server.address() as AddressInfo).port }, () => known.close());

@@ -32,16 +32,16 @@ const textOf = (value: unknown) => (typeof value === "string" ? value : (jsonOf(
 /** The input on one transport. A missing path parameter leaves its segment empty. */
 export function wireOf(
   transport: Wire["transport"],
-  door: RestOperation,
+  operation: RestOperation,
   input: Record<string, unknown>,
   key: string,
 ): Wire {
   const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
   if (transport === "trpc") {
     const text = jsonOf(input);
-    const isMutation = door.type === "mutation";
-    const query = isMutation || !door.input ? "" : `input=${encoded(text ?? "")}`;
-    const path = `/trpc/${door.procedure}`;
+    const isMutation = operation.type === "mutation";
+    const query = isMutation || !operation.input ? "" : `input=${encoded(text ?? "")}`;
+    const path = `/trpc/${operation.procedure}`;
     return {
       transport,
       method: isMutation ? "POST" : "GET",
@@ -51,7 +51,7 @@ export function wireOf(
       body: isMutation ? text : undefined,
     };
   }
-  const { rest, params, takesBody } = door;
+  const { rest, params, takesBody } = operation;
   const filled = rest.path.replace(/\{(\w+)\}/g, (_, name: string) => encoded(textOf(input[name] ?? "")));
   const path = rest.path.startsWith("/internal/") ? filled : `/api/v1${filled}`;
   const left = Object.entries(input).filter(([name]) => !params.includes(name));
