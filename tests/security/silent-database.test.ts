@@ -12,13 +12,13 @@ import { clients } from "../../db/schema/clients.ts";
 import { eventCounters } from "../../db/schema/events.ts";
 import { noDurability, startPostgres } from "../../dev/postgres.ts";
 import { roleUrls } from "../../server/env.ts";
-import { agent, type House, phone, startTestApp, until } from "../support/app.ts";
+import { agent, type TestApp, phone, startTestApp, until } from "../support/app.ts";
 import { silentProxy } from "../support/silent-proxy.ts";
 
 type Proxy = Awaited<ReturnType<typeof silentProxy>>;
 
 let proxy: Proxy;
-let h: House;
+let h: TestApp;
 let db: Database;
 const seconds = (since: number) => (performance.now() - since) / 1000;
 

@@ -184,7 +184,7 @@ export async function startTestApp(options: Options = {}) {
   };
 }
 
-export type House = Awaited<ReturnType<typeof startTestApp>>;
+export type TestApp = Awaited<ReturnType<typeof startTestApp>>;
 
 async function registerWebhook(simulator: string, apiKey: string, url: string, secret: string) {
   const response = await fetch(`${simulator}/api/webhooks`, {

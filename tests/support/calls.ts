@@ -1,5 +1,5 @@
 import { expect } from "vitest";
-import { agent, type House, until } from "./app.ts";
+import { agent, type TestApp, until } from "./app.ts";
 
 /** The provider account that every client of the test app shares. */
 export const platformAccount = "pacc_platform";
@@ -23,20 +23,20 @@ export type CallRow = {
   check_at: Date | null;
 };
 
-export async function makeAgent(h: House, more: object = {}, key?: string): Promise<string> {
+export async function makeAgent(h: TestApp, more: object = {}, key?: string): Promise<string> {
   const { body } = await h.post("/agents", { ...agent, ...more }, key ? { key } : {});
   expect(body.data.status).toBe("active");
   return body.data.id;
 }
 
-export async function callRow({ owner }: House, id: string): Promise<CallRow> {
+export async function callRow({ owner }: TestApp, id: string): Promise<CallRow> {
   const [row] = await owner<CallRow[]>`select * from calls where id = ${id}`;
   if (!row) throw new Error(`There is no call ${id}.`);
   return row;
 }
 
 /** The call is final: never accepted, or ended, fetched and billed. */
-export function finished(h: House, id: string, seconds = 20): Promise<CallRow> {
+export function finished(h: TestApp, id: string, seconds = 20): Promise<CallRow> {
   return until(async () => {
     const row = await callRow(h, id);
     const over = row.status === "ended" && row.outcome_final && row.cost_micros !== null;
@@ -45,7 +45,7 @@ export function finished(h: House, id: string, seconds = 20): Promise<CallRow> {
 }
 
 /** The events of a call in order. The sequence must start at one and grow by one. */
-export async function storyOf({ owner }: House, id: string): Promise<string[]> {
+export async function storyOf({ owner }: TestApp, id: string): Promise<string[]> {
   const rows = await owner`select type, sequence from events where subject_id = ${id} order by sequence`;
   expect(rows.map(({ sequence }) => Number(sequence))).toEqual(rows.map((_, index) => index + 1));
   return rows.map(({ type }) => type);
@@ -53,7 +53,7 @@ export async function storyOf({ owner }: House, id: string): Promise<string[]> {
 
 /** The possible event sequences of a call that the provider accepted. */
 export async function expectStory(
-  h: House,
+  h: TestApp,
   id: string,
   { joined, last, said = joined }: { joined: boolean; last: string; said?: boolean },
 ) {
@@ -67,7 +67,7 @@ export async function expectStory(
 }
 
 /** The ledger transactions of a call, oldest first: kind and change of the available balance. */
-export async function postingsOf({ owner }: House, id: string): Promise<[string, number][]> {
+export async function postingsOf({ owner }: TestApp, id: string): Promise<[string, number][]> {
   const rows = await owner`
     select t.kind, coalesce(sum(e.amount_micros) filter (where e.account = 'available'), 0)::float8 as available
     from ledger_transactions t left join ledger_entries e on e.client_id = t.client_id and e.transaction_id = t.id
@@ -75,11 +75,11 @@ export async function postingsOf({ owner }: House, id: string): Promise<[string,
   return rows.map(({ kind, available }) => [kind, available]);
 }
 
-export const acceptedFor = async ({ simulator }: House, id: string): Promise<number> =>
+export const acceptedFor = async ({ simulator }: TestApp, id: string): Promise<number> =>
   (await simulator.status()).accepted.byCallId[id] ?? 0;
 
 /** Invariants of the ledger, at any moment and for every client. */
-export async function expectSoundBooks({ owner }: House) {
+export async function expectSoundBooks({ owner }: TestApp) {
   const crooked = await owner`
     select t.id from ledger_transactions t
     left join ledger_entries e on e.client_id = t.client_id and e.transaction_id = t.id
@@ -111,7 +111,7 @@ export async function expectSoundBooks({ owner }: House) {
 }
 
 /** Makes the jobs of this name due now and wakes a worker. */
-export async function hurry({ owner }: House, task: string) {
+export async function hurry({ owner }: TestApp, task: string) {
   await owner`
     update graphile_worker._private_jobs j set run_at = now() from graphile_worker._private_tasks t
     where t.id = j.task_id and t.identifier = ${task} and j.locked_at is null and j.run_at > now()`;
@@ -119,7 +119,7 @@ export async function hurry({ owner }: House, task: string) {
 }
 
 /** As if the time of the recovery job's two lookups had passed. */
-export async function letSafetyJobsRun(h: House, seconds = 20) {
+export async function letSafetyJobsRun(h: TestApp, seconds = 20) {
   await until(async () => {
     await h.owner`update intents set absent_at = absent_at - interval '2 minutes' where status = 'open'`;
     await hurry(h, "intents.resolve");
@@ -129,13 +129,13 @@ export async function letSafetyJobsRun(h: House, seconds = 20) {
 }
 
 /** As if every open call had been silent for long enough: each is refreshed. */
-export async function sweepNow(h: House) {
+export async function sweepNow(h: TestApp) {
   await h.owner`update calls set check_at = now() - interval '1 second' where check_at is not null`;
   await queueForHouse(h, "calls.sweep");
 }
 
 /** Repeats it until done: an event that arrives in between postpones the next refresh. */
-export async function sweepUntilBilled(h: House, id: string, seconds = 20) {
+export async function sweepUntilBilled(h: TestApp, id: string, seconds = 20) {
   const sweeping = setInterval(() => sweepNow(h).catch(() => {}), 300);
   try {
     await sweepNow(h);
@@ -145,11 +145,11 @@ export async function sweepUntilBilled(h: House, id: string, seconds = 20) {
   }
 }
 
-export async function queueForHouse({ owner }: House, task: string, body: object = {}) {
+export async function queueForHouse({ owner }: TestApp, task: string, body: object = {}) {
   await owner`select graphile_worker.patchbay_enqueue_for(null, ${JSON.stringify([{ task, body }])}::text::json)`;
 }
 
-export async function waitingJobs({ owner }: House, task: string) {
+export async function waitingJobs({ owner }: TestApp, task: string) {
   return owner`
     select j.id, j.payload, j.run_at from graphile_worker._private_jobs j
     join graphile_worker._private_tasks t on t.id = j.task_id where t.identifier = ${task}`;

@@ -1,7 +1,7 @@
 import { idFloor, newId } from "../../db/ids.ts";
-import type { House } from "./app.ts";
+import type { TestApp } from "./app.ts";
 
-type Owner = House["owner"];
+type Owner = TestApp["owner"];
 type EndpointRow = {
   url?: string;
   status?: "enabled" | "disabled";

@@ -1,5 +1,5 @@
 import { newId } from "../../../db/ids.ts";
-import type { House } from "../../support/app.ts";
+import type { TestApp } from "../../support/app.ts";
 import { config as plain } from "./core.ts";
 import { type ModuleInputs, page, type ResourceIds } from "./resource.ts";
 
@@ -19,7 +19,7 @@ const parts = {
 };
 
 /** The resources that an agent may refer to, inserted directly. */
-export async function partsFor(h: House, clientId: string, account = "pacc_platform") {
+export async function partsFor(h: TestApp, clientId: string, account = "pacc_platform") {
   const [voice, base, tool] = [newId("voice"), newId("knowledgeBase"), newId("tool")];
   await h.owner`insert into voices (client_id, id, name, language, kind, provider, status, provider_account_id, provider_voice_id)
     values (${clientId}, ${voice}, 'Ada', 'en', 'clone', 'ultravox', 'active', ${account}, ${`up-${voice}`})`;
@@ -39,7 +39,7 @@ const whole = (own: ResourceIds) => ({
   tools: [{ toolId: own.agentTool, description: "Shows a picture.", parameterOverrides: { size: 3 } }],
 });
 
-async function spare(h: House, key: string): Promise<string> {
+async function spare(h: TestApp, key: string): Promise<string> {
   return (await h.post("/agents", plain, { key })).body.data.id;
 }
 

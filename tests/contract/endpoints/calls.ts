@@ -1,14 +1,14 @@
 import type { SeededClient } from "../../../dev/seed.ts";
-import { type House, phone } from "../../support/app.ts";
+import { type TestApp, phone } from "../../support/app.ts";
 import { type ModuleInputs, page, type ResourceIds } from "./resource.ts";
 
-async function place(h: House, { key }: SeededClient, agentId: string | undefined, to = "+14155550014") {
+async function place(h: TestApp, { key }: SeededClient, agentId: string | undefined, to = "+14155550014") {
   const { body } = await h.post("/calls", { agentId, medium: phone(to) }, { key });
   return body.data.id as string;
 }
 
 /** A call that has ended, according to its row. */
-async function endedCall(h: House, who: SeededClient, { agent }: ResourceIds): Promise<string> {
+async function endedCall(h: TestApp, who: SeededClient, { agent }: ResourceIds): Promise<string> {
   const placed = await h.post("/calls", { agentId: agent, medium: { type: "web" } }, { key: who.key });
   const { id } = placed.body.data;
   await h.owner`update calls set status = 'ended', outcome = 'completed', outcome_final = true where id = ${id}`;

@@ -1,7 +1,7 @@
 import { newId } from "../../../db/ids.ts";
 import type { SeededClient } from "../../../dev/seed.ts";
 import { scopes } from "../../../routers/core/scopes.ts";
-import type { House } from "../../support/app.ts";
+import type { TestApp } from "../../support/app.ts";
 import { assign } from "../../support/numbers.ts";
 import { type ModuleInputs, page } from "./resource.ts";
 
@@ -12,7 +12,7 @@ let invited = 0;
 const ofMembers = scopes.filter((scope) => /:read$|^(agents|calls|knowledge|tools|voices|webhooks):/.test(scope));
 
 /** A second member beside the owner. */
-async function addMember(h: House, { clientId }: SeededClient, role = "viewer"): Promise<string> {
+async function addMember(h: TestApp, { clientId }: SeededClient, role = "viewer"): Promise<string> {
   const [userId, id] = [newId("user"), newId("membership")];
   await h.owner`insert into users (id, subject, email, name) values (${userId}, ${`auth0|${userId}`}, ${`${userId}@example.com`}, 'M')`;
   await h.owner`insert into memberships (client_id, id, user_id, role) values (${clientId}, ${id}, ${userId}, ${role})`;
@@ -133,7 +133,7 @@ export const admin: ModuleInputs = {
 };
 
 /** A new resource that no other test of this file uses. */
-async function emptyClient(h: House): Promise<string> {
+async function emptyClient(h: TestApp): Promise<string> {
   const id = newId("client");
   await h.owner`insert into clients (id, name) values (${id}, 'Empty')`;
   return id;

@@ -2,7 +2,7 @@ import { newId } from "../../../db/ids.ts";
 import type { SeededClient } from "../../../dev/seed.ts";
 import { createApiKey } from "../../../routers/api-keys/service.ts";
 import type { Scope } from "../../../routers/core/scopes.ts";
-import { agent, type House } from "../../support/app.ts";
+import { agent, type TestApp } from "../../support/app.ts";
 import { type ModuleInputs, page, type ResourceIds } from "./resource.ts";
 
 export const hook = { url: "https://example.com/hook", description: "CRM", eventTypes: ["call.*"] };
@@ -21,7 +21,7 @@ export const config = {
   joinTimeoutSeconds: 30,
 };
 
-export async function makeKey(h: House, { clientId, userId }: SeededClient, of: readonly Scope[]) {
+export async function makeKey(h: TestApp, { clientId, userId }: SeededClient, of: readonly Scope[]) {
   const wanted = { name: "Narrow", scopes: [...of] };
   return h.deps.db.asClient({ clientId }, (tx) =>
     createApiKey(tx, wanted, { id: userId, scopes: ["*"] }, h.deps.auth.hashKey),
@@ -126,11 +126,11 @@ const chosen = (own: ResourceIds) => ({
   until: "2099-01-01T00:00:00Z",
 });
 
-async function makeEndpoint(h: House, who: SeededClient): Promise<string> {
+async function makeEndpoint(h: TestApp, who: SeededClient): Promise<string> {
   return (await h.post("/webhooks", { ...deaf, description: null }, { key: who.key })).body.data.id;
 }
 
-async function makeDelivery(h: House, { clientId }: SeededClient, endpoint: string) {
+async function makeDelivery(h: TestApp, { clientId }: SeededClient, endpoint: string) {
   const [delivery, event] = [newId("delivery"), newId("event")];
   await h.owner`with stated as (
       insert into events (client_id, id, type, subject_type, subject_id, sequence, data)
@@ -141,11 +141,11 @@ async function makeDelivery(h: House, { clientId }: SeededClient, endpoint: stri
 }
 
 /** Only one runs at a time. */
-async function endReplays(h: House, endpoint: string) {
+async function endReplays(h: TestApp, endpoint: string) {
   await h.owner`update webhook_replays set status = 'completed' where endpoint_id = ${endpoint} and status = 'running'`;
 }
 
-async function makeReplay(h: House, { clientId }: SeededClient, endpoint: string): Promise<string> {
+async function makeReplay(h: TestApp, { clientId }: SeededClient, endpoint: string): Promise<string> {
   await endReplays(h, endpoint);
   const id = newId("replay");
   await h.owner`insert into webhook_replays (client_id, id, endpoint_id, which, since, until)
@@ -154,7 +154,7 @@ async function makeReplay(h: House, { clientId }: SeededClient, endpoint: string
 }
 
 /** A failed run, which can be retried. */
-async function failedRun(h: House, clientId: string, subjectId: string): Promise<string> {
+async function failedRun(h: TestApp, clientId: string, subjectId: string): Promise<string> {
   const id = newId("workflow");
   await h.owner`insert into workflow_runs (client_id, id, name, subject_id, status)
     values (${clientId}, ${id}, 'artifacts-backfill', ${subjectId}, 'failed')`;

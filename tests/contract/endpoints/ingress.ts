@@ -1,9 +1,9 @@
 import { newId } from "../../../db/ids.ts";
-import type { House } from "../../support/app.ts";
+import type { TestApp } from "../../support/app.ts";
 import { type ModuleInputs, page } from "./resource.ts";
 
 /** An event that could not be applied. */
-async function failedMessage(h: House): Promise<string> {
+async function failedMessage(h: TestApp): Promise<string> {
   const id = newId("ingress");
   await h.owner`insert into ingress_events
     (id, provider, provider_account_id, key, event_type, body, headers, verified_by, status)

@@ -1,11 +1,11 @@
-import type { House } from "../../support/app.ts";
+import type { TestApp } from "../../support/app.ts";
 import { makeBase, putFile } from "../../support/knowledge.ts";
 import { type ModuleInputs, page, type Setup } from "./resource.ts";
 
 const words = { name: "Prices", description: "What callers ask.", metadata: { shop: "1" } };
 
 /** A knowledge base with one ready file, as the workers would leave it. */
-async function readyBase(h: House, key: string): Promise<{ base: string; file: string }> {
+async function readyBase(h: TestApp, key: string): Promise<{ base: string; file: string }> {
   const base = await makeBase(h, key);
   const upload = await putFile(h, base, {}, key);
   const ingested = await h.post(`/kb/${base}/files/ingest`, { fileIds: [upload] }, { key });

@@ -1,13 +1,13 @@
 import type { SeededClient } from "../../../dev/seed.ts";
 import type { Scope } from "../../../routers/core/scopes.ts";
-import type { House } from "../../support/app.ts";
+import type { TestApp } from "../../support/app.ts";
 
 /** The ids of one client's resources, by kind, for inputs that refer to them. */
 export type ResourceIds = Record<string, string>;
 export type Input = Record<string, unknown>;
 
 /** What an input or a set-up may need. `make` creates the resources that the inputs of one module refer to. */
-export type Setup = { h: House; who: SeededClient; own: ResourceIds };
+export type Setup = { h: TestApp; who: SeededClient; own: ResourceIds };
 
 /** What the test of all procedures needs to know about one module. */
 export type ModuleInputs = {

@@ -1,5 +1,5 @@
 import type { SeededClient } from "../../../dev/seed.ts";
-import type { House } from "../../support/app.ts";
+import type { TestApp } from "../../support/app.ts";
 import { type ModuleInputs, page } from "./resource.ts";
 
 let numbers = 1000;
@@ -13,11 +13,11 @@ const registration = () => ({
   authUser: "reception",
 });
 
-async function makeRegistration(h: House, { key }: SeededClient): Promise<string> {
+async function makeRegistration(h: TestApp, { key }: SeededClient): Promise<string> {
   return (await h.post("/telephony/registrations", registration(), { key })).body.data.id;
 }
 
-async function makeRoute(h: House, { key }: SeededClient, agentId: string): Promise<string> {
+async function makeRoute(h: TestApp, { key }: SeededClient, agentId: string): Promise<string> {
   return (await h.post("/telephony/routes", { pattern: number(), agentId }, { key })).body.data.id;
 }
 

@@ -1,5 +1,5 @@
 import { newId } from "../../../db/ids.ts";
-import type { House } from "../../support/app.ts";
+import type { TestApp } from "../../support/app.ts";
 import { type ModuleInputs, page } from "./resource.ts";
 
 let count = 0;
@@ -27,7 +27,7 @@ export const definition = {
 const whole = () => ({ description: "Finds an order.", name: name(), definition, metadata: { team: "desk" } });
 
 /** The secret that the tool sends. */
-async function keepCredential(h: House, clientId: string): Promise<void> {
+async function keepCredential(h: TestApp, clientId: string): Promise<void> {
   const id = newId("credential");
   const ring = await h.deps.providers.vault.keys(clientId, "provider_credential");
   const sealed = ring.seal(JSON.stringify({ value: "a-secret-of-the-doors" }), id);

@@ -1,4 +1,4 @@
-import type { House } from "../../support/app.ts";
+import type { TestApp } from "../../support/app.ts";
 import { cloneOf, sendSample } from "../../support/voices.ts";
 import { type ModuleInputs, page } from "./resource.ts";
 
@@ -6,12 +6,12 @@ const words = { name: "Ada", description: "Calm", language: "en-GB", metadata: {
 const definition = { elevenLabs: { voiceId: "21m00Tcm4TlvDq8ikWAM" } };
 const source = { type: "external", provider: "elevenlabs", voiceId: "21m00Tcm4TlvDq8ikWAM" };
 
-async function makeVoice(h: House, key: string): Promise<string> {
+async function makeVoice(h: TestApp, key: string): Promise<string> {
   return (await h.post("/voices", { ...words, source }, { key })).body.data.id;
 }
 
 /** A ready voice, as the workers would leave it. */
-async function activeVoice(h: House, key: string): Promise<string> {
+async function activeVoice(h: TestApp, key: string): Promise<string> {
   const id = await makeVoice(h, key);
   const requests = { id, definition, language: "en", description: null };
   const deadline = { signal: AbortSignal.timeout(10_000) };
@@ -21,7 +21,7 @@ async function activeVoice(h: House, key: string): Promise<string> {
   return id;
 }
 
-async function trainingVoice(h: House, key: string): Promise<string> {
+async function trainingVoice(h: TestApp, key: string): Promise<string> {
   const id = await makeVoice(h, key);
   await h.owner`update voices set status = 'training' where id = ${id}`;
   return id;
