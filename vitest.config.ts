@@ -1,8 +1,8 @@
 import { fileURLToPath } from "node:url";
 import { configDefaults, defineConfig } from "vitest/config";
 
-/** Slow by nature: processes are killed, and load runs for seconds. `npm run test:slow` runs them. */
-export const slowTests = ["tests/crash/**/*.test.ts", "tests/security/noisy-*.test.ts"];
+/** Slow by nature: kills, load, and a type check of a copy. `npm run test:slow` runs them. */
+export const slowTests = ["tests/crash/**/*.test.ts", "tests/security/noisy-*.test.ts", "tests/dev/scaffold.test.ts"];
 
 export default defineConfig({
   test: {
