@@ -4,11 +4,10 @@ import { parseArgs } from "node:util";
 import type { TelnyxAccount } from "../telnyx.ts";
 import { serveWorld } from "./http.ts";
 import { NUMBERS } from "./numbers.ts";
-import { keepThings } from "./persistence.ts";
+import { persistResources } from "./persistence.ts";
 import { type Account, newWorld } from "./state.ts";
 
-export type { FaultPlan } from "./faults.ts";
-export { type Behaviour, type Ending, type EndReason, NUMBERS, type SipTermination } from "./numbers.ts";
+export { type Ending, type EndReason, NUMBERS, type SipTermination } from "./numbers.ts";
 export type { WebhookEvent } from "./requests.ts";
 export type { Account, LoggedRequest } from "./state.ts";
 export type { CallView } from "./views.ts";
@@ -40,7 +39,7 @@ export async function startUltravox(options: UltravoxOptions): Promise<Ultravox>
   const { port = 0, seed = randomInt(2 ** 32), speed = 1, webhookTimeoutMs = 5000, accounts } = options;
   if (!(speed > 0)) throw new Error(`speed must be greater than 0, not ${speed}`);
   const world = newWorld({ seed, speed, webhookTimeoutMs, telnyx: options.telnyx ?? null, accounts });
-  const keep = options.keepFile ? await keepThings(world, options.keepFile) : async () => {};
+  const keep = options.keepFile ? await persistResources(world, options.keepFile) : async () => {};
   const server = serveWorld(world);
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject).listen(port, "127.0.0.1", resolve);

@@ -6,7 +6,7 @@ const everyMs = 500;
 type Kept = { agents: Agent[]; shelves: Record<string, Thing[]> };
 
 /** Loads the file, and saves to it after each change. The returned function saves it a last time. */
-export async function keepThings(world: World, file: string): Promise<() => Promise<void>> {
+export async function persistResources(world: World, file: string): Promise<() => Promise<void>> {
   let written = await readFile(file, "utf8").catch(() => "{}"); // no file at the first start
   const kept = readKept(written);
   for (const agent of kept.agents) world.agents.set(agent.id, agent);
