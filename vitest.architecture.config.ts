@@ -1,7 +1,7 @@
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 
-/** The rules of the house: they read code and the router, and need no database. */
+/** The architecture tests read the code and the router. They need no database. */
 export default defineConfig({
   test: {
     execArgv: ["--import", fileURLToPath(new URL("./dev/fast-imports.mjs", import.meta.url))],

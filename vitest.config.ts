@@ -1,10 +1,14 @@
 import { fileURLToPath } from "node:url";
-import { defineConfig } from "vitest/config";
+import { configDefaults, defineConfig } from "vitest/config";
+
+/** Slow by nature: kills, load, and a type check of a copy. `npm run test:slow` runs them. */
+export const slowTests = ["tests/crash/**/*.test.ts", "tests/security/noisy-*.test.ts", "tests/dev/scaffold.test.ts"];
 
 export default defineConfig({
   test: {
     execArgv: ["--import", fileURLToPath(new URL("./dev/fast-imports.mjs", import.meta.url))],
     include: ["tests/**/*.test.ts"],
+    exclude: [...configDefaults.exclude, ...slowTests],
     globalSetup: ["tests/support/postgres.ts"],
     testTimeout: 60_000,
     hookTimeout: 90_000,

@@ -10,7 +10,7 @@ const out = resolve(root, process.argv[2] ?? "dist");
 type Package = Record<string, unknown>;
 type Lock = { packages: Record<string, Package> };
 
-/** A source file that reads a file beside it still finds it, though its code moves into a chunk. */
+/** A source file that reads a file beside it finds that file, although its code moves into a chunk. */
 function rewriteOwnFileUrls(file: string, text: string): string {
   return text.replaceAll("import.meta.url", `fileUrlInBuild(${JSON.stringify(relative(root, file))})`);
 }
@@ -26,7 +26,7 @@ const ownFileUrls: Plugin = {
   },
 };
 
-/** `npm run build [folder]`: the server as a few files that need no node_modules, and the typed client. */
+/** `npm run build [folder]` writes the server as a few files that need no node_modules, and the typed client. */
 await rm(out, { recursive: true, force: true });
 await build(serverOptions());
 await build(clientOptions());
@@ -45,7 +45,7 @@ await copy(scalarFile, "vendor/scalar.js");
 
 const source = JSON.parse(await readFile(join(root, "package.json"), "utf8")) as Package;
 const { name, version, description, license, type, dependencies, optionalDependencies } = source;
-const engines = { node: ">=22" }; // the sources bring a Node of their own; a build runs on the machine's
+const engines = { node: ">=22" }; // npm installs Node for the sources; a build runs on the machine's Node
 await write("package.json", {
   ...{ name, version, description, private: true, license, type, engines },
   exports: { "./client": { types: "./edge/client.d.ts", default: "./edge/client.js" } },
@@ -56,7 +56,7 @@ await write("package.json", {
     migrate: "node server/migrate.js",
     operate: "node server/operate.js",
   },
-  dependencies, // of the client and its types alone
+  dependencies, // needed by the client and its types only
   optionalDependencies,
 });
 const lock = JSON.parse(await readFile(join(root, "package-lock.json"), "utf8")) as Lock;
@@ -72,7 +72,7 @@ function serverOptions(): BuildOptions {
     ],
     splitting: true,
     chunkNames: "chunks/[name]-[hash]",
-    // CommonJS packages in the bundle call `require` for Node's own modules; ours find their files from the root of the build.
+    // CommonJS packages in the bundle call `require` for Node's modules. Our modules find their files from the root of the build.
     banner: {
       js: [
         'import { createRequire as createRequireOfBundle } from "node:module";',
@@ -105,7 +105,7 @@ function common(): BuildOptions {
   };
 }
 
-/** The locked packages without those that only development needs. */
+/** The locked packages, without development packages. */
 function needed({ "": own, ...packages }: Lock["packages"]): Lock["packages"] {
   const { devDependencies: _, ...kept } = own!;
   return { "": kept, ...Object.fromEntries(Object.entries(packages).filter(([, { dev }]) => dev !== true)) };

@@ -4,7 +4,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { styleText } from "node:util";
 import { Webhook } from "standardwebhooks";
-import { orSay, runningWorld, startWorld, type WorldFacts } from "./world.ts";
+import { runCommand, runningWorld, startWorld, type WorldFacts } from "./world.ts";
 
 type Json = Record<string, unknown>;
 type Event = { id: string; type: string; subject: { id: string; sequence: number }; data: Json };
@@ -12,19 +12,19 @@ type Event = { id: string; type: string; subject: { id: string; sequence: number
 const began = performance.now();
 const credits = (micros: unknown) => `${(Number(micros) / 1_000_000).toFixed(4)} credits`;
 
-function tell(what: string, more = "") {
+function print(what: string, more = "") {
   const seconds = ((performance.now() - began) / 1000).toFixed(2).padStart(6);
   console.log(`${styleText("dim", `${seconds} s`)}  ${what.padEnd(22)} ${styleText("dim", more)}`);
 }
 
-async function play({ url, key, simulatorUrl }: WorldFacts) {
+async function runDemo({ url, key, simulatorUrl }: WorldFacts) {
   const api = client(`${url}/api/v1`, key);
   console.log(`\n  A call from end to end, as an integrator sees it: ${url}/api/v1\n`);
 
   const receiver = await openReceiver();
   const endpoint = await api("POST", "/webhooks", { url: receiver.url, eventTypes: ["*"], description: "demo" });
   receiver.secret = String(endpoint.secret);
-  tell("webhook created", `${endpoint.id}, signed with ${receiver.secret.slice(0, 10)}…`);
+  print("webhook created", `${endpoint.id}, signed with ${receiver.secret.slice(0, 10)}…`);
 
   const agent = await api("POST", "/agents", {
     name: "Ada's bakery",
@@ -32,7 +32,7 @@ async function play({ url, key, simulatorUrl }: WorldFacts) {
     greeting: "Ada's bakery, good morning!",
     maxDurationSeconds: 300,
   });
-  tell("agent created", `${agent.id}, version ${agent.version}`);
+  print("agent created", `${agent.id}, version ${agent.version}`);
 
   const call = await api(
     "POST",
@@ -45,10 +45,10 @@ async function play({ url, key, simulatorUrl }: WorldFacts) {
     },
     { "Idempotency-Key": randomUUID() },
   );
-  tell("call placed", `${call.id}, ${call.status}; ${credits(call.heldMicros)} are held for it`);
-  if (simulatorUrl) tell("", "the number ends in 0100: it answers and talks for about 40 simulated seconds");
+  print("call placed", `${call.id}, ${call.status}; ${credits(call.heldMicros)} are held for it`);
+  if (simulatorUrl) print("", "the number ends in 0100: the callee answers and talks for about 40 simulated seconds");
 
-  const needed = [
+  const expected = [
     "call.created",
     "credits.held",
     "call.started",
@@ -58,19 +58,19 @@ async function play({ url, key, simulatorUrl }: WorldFacts) {
     "call.completed",
     "call.transcript.ready",
   ];
-  await receiver.hear(String(call.id), [...needed, "credits.debited", "credits.released"]);
+  await receiver.waitFor(String(call.id), [...expected, "credits.debited", "credits.released"]);
 
   const transcript = await api("GET", `/calls/${call.id}/transcript`);
-  tell("transcript", "");
+  print("transcript", "");
   for (const line of String(transcript.text).split("\n")) console.log(`              ${line}`);
 
   const ended = await api("GET", `/calls/${call.id}`);
-  tell("the call", `${ended.outcome}, ${ended.billedSeconds} s billed, cost ${credits(ended.costMicros)}`);
+  print("the call", `${ended.outcome}, ${ended.billedSeconds} s billed, cost ${credits(ended.costMicros)}`);
   const ledger = (await api("GET", `/billing/ledger?subjectId=${call.id}`)) as unknown as {
     entries: Json[];
     kind: string;
   }[];
-  tell("ledger", "");
+  print("ledger", "");
   let sum = 0;
   for (const { kind, entries } of [...ledger].reverse()) {
     for (const { account, amountMicros } of entries) {
@@ -88,42 +88,42 @@ async function play({ url, key, simulatorUrl }: WorldFacts) {
   console.log(
     styleText(
       "green",
-      `\n  All of it worked: ${receiver.heard.length} webhooks received and verified, the ledger sums to zero.\n`,
+      `\n  Everything worked: ${receiver.received.length} webhooks received and verified, the ledger sums to zero.\n`,
     ),
   );
 }
 
 function client(base: string, key: string) {
   return async (method: string, path: string, body?: Json, headers: Record<string, string> = {}): Promise<Json> => {
-    const answer = await fetch(base + path, {
+    const response = await fetch(base + path, {
       method,
       headers: { authorization: `Bearer ${key}`, ...(body ? { "content-type": "application/json" } : {}), ...headers },
       ...(body ? { body: JSON.stringify(body) } : {}),
       signal: AbortSignal.timeout(30_000),
     });
-    const text = await answer.text();
-    if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${text}`);
+    const text = await response.text();
+    if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`);
     return text ? JSON.parse(text).data : {};
   };
 }
 
-const words: Record<string, (data: Json) => string> = {
+const descriptions: Record<string, (data: Json) => string> = {
   "call.created": () => "the voice provider accepted it",
   "call.started": () => "ringing",
-  "call.joined": () => "somebody answered",
+  "call.joined": () => "answered",
   "call.ended": ({ endReason }) => `ended: ${endReason}`,
   "call.completed": ({ outcome }) => `final: ${outcome}`,
   "call.billed": ({ billedSeconds, costMicros }) => `billed: ${billedSeconds} s, ${credits(costMicros)}`,
   "call.transcript.ready": () => "the transcript can be read",
   "credits.held": ({ amountMicros }) => `held: ${credits(amountMicros)}`,
   "credits.debited": ({ amountMicros }) => `settled: ${credits(amountMicros)} spent`,
-  "credits.released": ({ amountMicros }) => `settled: ${credits(amountMicros)} given back`,
+  "credits.released": ({ amountMicros }) => `settled: ${credits(amountMicros)} returned`,
 };
 
-/** A receiver as an integrator would write it: it believes nothing that does not verify. */
+/** A receiver as an integrator would write it. It accepts only events whose signature verifies. */
 async function openReceiver() {
-  const heard: Event[] = [];
-  const receiver = { url: "", secret: "", refused: 0, heard, hear, close: () => server.close() };
+  const received: Event[] = [];
+  const receiver = { url: "", secret: "", refused: 0, received, waitFor, close: () => server.close() };
   const server = createServer((req, res) => {
     const chunks: Buffer[] = [];
     req.on("data", (chunk) => chunks.push(chunk));
@@ -131,9 +131,9 @@ async function openReceiver() {
       try {
         const headers = req.headers as Record<string, string>;
         const event = new Webhook(receiver.secret).verify(Buffer.concat(chunks).toString(), headers) as Event;
-        if (!heard.some(({ id }) => id === event.id)) {
-          heard.push(event);
-          tell(event.type, `${words[event.type]?.(event.data) ?? ""}  (webhook verified)`);
+        if (!received.some(({ id }) => id === event.id)) {
+          received.push(event);
+          print(event.type, `${descriptions[event.type]?.(event.data) ?? ""}  (webhook verified)`);
         }
         res.writeHead(204).end();
       } catch {
@@ -146,24 +146,25 @@ async function openReceiver() {
   await once(server, "listening");
   receiver.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/hooks`;
 
-  async function hear(subjectId: string, types: string[], seconds = 60) {
+  async function waitFor(subjectId: string, types: string[], seconds = 60) {
     const end = Date.now() + seconds * 1000;
-    const mine = ({ subject, data }: Event) => subject.id === subjectId || data.subjectId === subjectId;
-    const missing = () => types.filter((type) => !heard.some((event) => event.type === type && mine(event)));
+    const isOurs = ({ subject, data }: Event) => subject.id === subjectId || data.subjectId === subjectId;
+    const missing = () => types.filter((type) => !received.some((event) => event.type === type && isOurs(event)));
     while (missing().length > 0) {
-      if (Date.now() > end) throw new Error(`These webhooks did not come within ${seconds} s: ${missing().join(", ")}`);
+      if (Date.now() > end)
+        throw new Error(`These webhooks did not arrive within ${seconds} s: ${missing().join(", ")}`);
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
   }
   return receiver;
 }
 
-/** `npm run demo`: an integrator's first five minutes, over REST alone, against a running world or one of its own. */
-await orSay(async () => {
+/** `npm run demo`: an integrator's first five minutes, with REST only. Uses the running local world, or starts one. */
+await runCommand(async () => {
   const running = await runningWorld();
   const own = running ? null : await startWorld();
   try {
-    await play(running ?? own!.facts);
+    await runDemo(running ?? own!.facts);
   } finally {
     await own?.stop();
   }

@@ -16,7 +16,7 @@ type Options = {
   role?: string;
 };
 
-/** A client with an owner, an API key and credits: what an operator would make. The user is taken if he is known. */
+/** Creates a client with an owner, an API key and credits, as an operator would. An existing user is reused. */
 export async function seedClient({ db, auth }: Pick<Deps, "db" | "auth">, options: Options): Promise<SeededClient> {
   const clientId = newId("client");
   const userId = await db.asSystem(async (tx) => {
@@ -32,7 +32,7 @@ export async function seedClient({ db, auth }: Pick<Deps, "db" | "auth">, option
     await grantCredits(tx, "welcome", (options.credits ?? 1000) * 1_000_000, "Welcome");
     const wanted = { name: "First key", scopes: [...(options.scopes ?? scopes)] };
     const created = await createApiKey(tx, wanted, { id: userId, scopes: ["*"] }, auth.hashKey);
-    // Only now: an owner alone may make a key with all scopes.
+    // After the membership: only an owner can create a key with all scopes.
     if (options.role) await tx.update(memberships).set({ role: options.role }).where(eq(memberships.userId, userId));
     return created;
   });

@@ -1,11 +1,13 @@
 import { once } from "node:events";
-import { orSay, runningWorld, startWorld } from "./world.ts";
+import { runCommand, runningWorld, startWorld } from "./world.ts";
 
-/** `npm run dev`: starts everything, says where, and runs until it is told to stop. */
-await orSay(async () => {
+/** `npm run dev`: starts everything, prints the addresses, and runs until it is stopped. */
+await runCommand(async () => {
   const running = await runningWorld();
   if (running) {
-    console.log(`Patchbay runs already at ${running.url} (process ${running.pid}); its API key is ${running.key}`);
+    console.log(
+      `Patchbay is already running at ${running.url} (process ${running.pid}); its API key is ${running.key}`,
+    );
     return;
   }
   const world = await startWorld((line) => console.log(line));

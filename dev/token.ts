@@ -1,17 +1,17 @@
 import { SetupProblem } from "./simulators/setup-problem.ts";
-import { orSay, runningWorld } from "./world.ts";
+import { runCommand, runningWorld } from "./world.ts";
 
-/** `npm run token`: a token of the demo user, from the local issuer of a running world. */
-await orSay(async () => {
+/** `npm run token`: prints a token of the demo user, from the identity provider of the running local world. */
+await runCommand(async () => {
   const world = await runningWorld();
-  if (!world) throw new SetupProblem("Nothing runs: start it with `npm run dev`.");
+  if (!world) throw new SetupProblem("Patchbay is not running. Start it with `npm run dev`.");
   if (!world.tokenUrl)
-    throw new SetupProblem("The identity provider is not ours (AUTH_ISSUER is set): ask it for a token.");
-  const answer = await fetch(world.tokenUrl, {
+    throw new SetupProblem("The identity provider is not simulated (AUTH_ISSUER is set). Get a token from it.");
+  const response = await fetch(world.tokenUrl, {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify({ sub: world.subject, clients: [world.clientId] }),
   });
-  if (!answer.ok) throw new Error(`The issuer answered ${answer.status}: ${await answer.text()}`);
-  console.log(((await answer.json()) as { access_token: string }).access_token);
+  if (!response.ok) throw new Error(`The identity provider responded ${response.status}: ${await response.text()}`);
+  console.log(((await response.json()) as { access_token: string }).access_token);
 });

@@ -1,29 +1,30 @@
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
-import { createServer, type IncomingMessage } from "node:http";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
 
 /**
- * Stands in for Amazon EventBridge where there is none: PutEvents over the service's own protocol (JSON 1.1,
- * docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html), with its limits. Signatures are not looked at.
+ * Simulates Amazon EventBridge: PutEvents over the service's protocol (JSON 1.1,
+ * docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html), with its limits.
+ * Signatures are not checked.
  */
 export type EventBridge = {
   url: string;
-  /** Every call that came, in order, with what was said of each entry. */
+  /** Every request in order of arrival, with the outcome of each entry. */
   calls: { entries: BusEvent[]; answered: string[] }[];
-  /** What was accepted, in order. */
+  /** The accepted events, in order. */
   accepted: BusEvent[];
-  /** Says of the next calls what shall become of an entry, instead of accepting it; null accepts it. */
+  /** Sets the outcome of entries in the next requests. null accepts an entry. */
   judge(verdict: (entry: BusEvent) => string | null): void;
-  /** So many of the next calls are refused as a whole; for ever, if so many is Infinity. */
+  /** The number of next requests that fail as a whole. Infinity fails all. */
   fail(error: string, times: number): void;
-  /** From now on every answer takes so long. */
-  dawdle(ms: number): void;
-  /** From now on it takes in what comes, and does not answer. */
-  fallSilent(): void;
-  /** All is well again. */
+  /** Delays every response by this time. */
+  delay(ms: number): void;
+  /** Accepts requests and never responds. */
+  stopResponding(): void;
+  /** Ends all faults. */
   recover(): void;
   close(): Promise<void>;
 };
@@ -41,88 +42,39 @@ const bytesPerCall = 256 * 1024;
 
 class Refusal extends Error {
   readonly status: number;
-  constructor(name: string, message = "A fault that was asked for.") {
+  constructor(name: string, message = "This fault was requested.") {
     super(message);
     this.name = name;
     this.status = name === "InternalException" ? 500 : 400;
   }
 }
 
+type Bus = {
+  calls: EventBridge["calls"];
+  accepted: BusEvent[];
+  verdictOf: (entry: BusEvent) => string | null;
+  failing: { error: string; times: number };
+  isSilent: boolean;
+  delayMs: number;
+};
+
+const noFaults = () => ({ verdictOf: () => null, failing: { error: "", times: 0 }, isSilent: false, delayMs: 0 });
+
 export async function startEventBridge({ port = 0 } = {}): Promise<EventBridge> {
-  const calls: EventBridge["calls"] = [];
-  const accepted: BusEvent[] = [];
-  let verdictOf: (entry: BusEvent) => string | null = () => null;
-  let failing = { error: "", times: 0 };
-  let isSilent = false;
-  let delayMs = 0;
-
-  function answer(operation: string | undefined, body: unknown): object {
-    const read = operation === "PutEvents" ? PutEvents.safeParse(body) : undefined;
-    const call: EventBridge["calls"][number] = { entries: read?.data?.Entries ?? [], answered: [] };
-    calls.push(call);
-    const refuse = (name: string, message?: string) => {
-      call.answered = [name];
-      return new Refusal(name, message);
-    };
-    if (!read) throw refuse("UnknownOperationException", operation);
-    if (!read.success) throw refuse("ValidationException", read.error.message);
-    if (failing.times > 0) {
-      failing.times -= 1;
-      throw refuse(failing.error);
-    }
-    const bytes = call.entries.reduce((sum, entry) => sum + sizeOf(entry), 0);
-    if (bytes >= bytesPerCall)
-      throw refuse("ValidationException", "Total size of the entries in the request is over the limit.");
-    const Entries = call.entries.map((entry) => {
-      const code = verdictOf(entry) ?? (isJsonObject(entry.Detail) ? null : "MalformedDetail");
-      call.answered.push(code ?? "accepted");
-      if (code) return { ErrorCode: code, ErrorMessage: "A fault that was asked for." };
-      accepted.push(entry);
-      return { EventId: randomUUID() };
-    });
-    return { FailedEntryCount: Entries.filter((each) => "ErrorCode" in each).length, Entries };
-  }
-
-  const server = createServer(async (request, response) => {
-    const send = (status: number, content: object) =>
-      response.writeHead(status, { "content-type": "application/x-amz-json-1.1" }).end(JSON.stringify(content));
-    try {
-      const operation = String(request.headers["x-amz-target"]).split(".")[1];
-      const content = answer(operation, await read(request));
-      if (delayMs > 0) await sleep(delayMs);
-      if (!isSilent) send(200, content);
-    } catch (error) {
-      const { name, message, status } =
-        error instanceof Refusal ? error : new Refusal("InternalException", String(error));
-      if (!isSilent) send(status, { __type: name, message });
-    }
-  });
-  server.keepAliveTimeout = 600_000; // no line is closed while somebody is about to use it
+  const bus: Bus = { calls: [], accepted: [], ...noFaults() };
+  const server = createServer((request, response) => void handle(bus, request, response));
+  server.keepAliveTimeout = 600_000; // a shorter time closes connections that a client is about to reuse
   server.listen(port, "127.0.0.1");
   await once(server, "listening");
-
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    calls,
-    accepted,
-    judge(verdict) {
-      verdictOf = verdict;
-    },
-    fail(error, times) {
-      failing = { error, times };
-    },
-    dawdle(ms) {
-      delayMs = ms;
-    },
-    fallSilent() {
-      isSilent = true;
-    },
-    recover() {
-      verdictOf = () => null;
-      failing = { error: "", times: 0 };
-      isSilent = false;
-      delayMs = 0;
-    },
+    calls: bus.calls,
+    accepted: bus.accepted,
+    judge: (verdictOf) => void Object.assign(bus, { verdictOf }),
+    fail: (error, times) => void Object.assign(bus, { failing: { error, times } }),
+    delay: (delayMs) => void Object.assign(bus, { delayMs }),
+    stopResponding: () => void Object.assign(bus, { isSilent: true }),
+    recover: () => void Object.assign(bus, noFaults()),
     async close() {
       server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));
@@ -130,7 +82,49 @@ export async function startEventBridge({ port = 0 } = {}): Promise<EventBridge> 
   };
 }
 
-/** As the service counts. */
+async function handle(bus: Bus, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const send = (status: number, content: object) =>
+    response.writeHead(status, { "content-type": "application/x-amz-json-1.1" }).end(JSON.stringify(content));
+  try {
+    const operation = String(request.headers["x-amz-target"]).split(".")[1];
+    const content = putEvents(bus, operation, await read(request));
+    if (bus.delayMs > 0) await sleep(bus.delayMs);
+    if (!bus.isSilent) send(200, content);
+  } catch (error) {
+    const { name, message, status } =
+      error instanceof Refusal ? error : new Refusal("InternalException", String(error));
+    if (!bus.isSilent) send(status, { __type: name, message });
+  }
+}
+
+function putEvents(bus: Bus, operation: string | undefined, body: unknown): object {
+  const input = operation === "PutEvents" ? PutEvents.safeParse(body) : undefined;
+  const call: EventBridge["calls"][number] = { entries: input?.data?.Entries ?? [], answered: [] };
+  bus.calls.push(call);
+  const refuse = (name: string, message?: string) => {
+    call.answered = [name];
+    return new Refusal(name, message);
+  };
+  if (!input) throw refuse("UnknownOperationException", operation);
+  if (!input.success) throw refuse("ValidationException", input.error.message);
+  if (bus.failing.times > 0) {
+    bus.failing.times -= 1;
+    throw refuse(bus.failing.error);
+  }
+  const bytes = call.entries.reduce((sum, entry) => sum + sizeOf(entry), 0);
+  if (bytes >= bytesPerCall)
+    throw refuse("ValidationException", "Total size of the entries in the request is over the limit.");
+  const Entries = call.entries.map((entry) => {
+    const code = bus.verdictOf(entry) ?? (isJsonObject(entry.Detail) ? null : "MalformedDetail");
+    call.answered.push(code ?? "accepted");
+    if (code) return { ErrorCode: code, ErrorMessage: "This fault was requested." };
+    bus.accepted.push(entry);
+    return { EventId: randomUUID() };
+  });
+  return { FailedEntryCount: Entries.filter((each) => "ErrorCode" in each).length, Entries };
+}
+
+/** The size as the service counts it. */
 function sizeOf({ Source, DetailType, Detail }: BusEvent): number {
   return 14 + Buffer.byteLength(Source) + Buffer.byteLength(DetailType) + Buffer.byteLength(Detail);
 }

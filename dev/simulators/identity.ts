@@ -7,9 +7,9 @@ import { z } from "zod";
 import { SetupProblem } from "./setup-problem.ts";
 
 export type IdentityOptions = {
-  /** Part of the issuer's name, so tokens outlive a restart only on a fixed one. Any free port without it. */
+  /** Part of the issuer's name: tokens survive a restart only with a fixed port. Default: any free port. */
   port?: number;
-  /** Keeps the private keys (0600). Without one they live as long as the process. */
+  /** Stores the private keys (mode 0600). Without it they last as long as the process. */
   keyFile?: string;
   audience: string;
   /** The namespaced claim that lists the clients, such as https://patchbay.dev/client_ids. */
@@ -21,7 +21,7 @@ export type TokenClaims = {
   clients?: string[];
   scope?: string;
   expiresInSeconds?: number;
-  /** Anything else goes into the token as it is, also in place of a standard claim. */
+  /** Every other field is copied into the token, and can replace a standard claim. */
   [claim: string]: unknown;
 };
 
@@ -30,9 +30,9 @@ export type Identity = {
   jwksUri: string;
   audience: string;
   token(claims: TokenClaims): Promise<string>;
-  /** Signs with a new key from now on; the old ones stay published. */
+  /** Signs with a new key from now on. Old keys stay published. */
   rotate(): Promise<void>;
-  /** How often the key set has been fetched. */
+  /** How many times the key set was fetched. */
   requests(): number;
   close(): Promise<void>;
 };
@@ -48,7 +48,7 @@ const TokenRequest = z.strictObject({
 
 const dayInSeconds = 86_400;
 
-/** An issuer that looks like Auth0 from where we stand: RS256, a key set, `iss` with its trailing slash. */
+/** An issuer that behaves like Auth0 for our checks: RS256, a key set, `iss` with its trailing slash. */
 export async function startIdentity(options: IdentityOptions): Promise<Identity> {
   const keys = await loadKeys(options.keyFile);
   let fetches = 0;
@@ -58,13 +58,13 @@ export async function startIdentity(options: IdentityOptions): Promise<Identity>
       send(response, 500, { error: "server_error" });
     });
   });
-  server.keepAliveTimeout = 600_000; // no line is closed while somebody is about to use it
+  server.keepAliveTimeout = 600_000; // a shorter time closes connections that a client is about to reuse
   const port = await listen(server, options.port ?? 0);
   const issuer = `http://127.0.0.1:${port}/`;
   const jwksUri = `${issuer}.well-known/jwks.json`;
 
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    // A page in the developer's browser may rebind its own name to this address; it cannot choose the Host.
+    // DNS rebinding: a page in the developer's browser can reach this address, but cannot choose the Host.
     if (![`127.0.0.1:${port}`, `localhost:${port}`].includes(request.headers.host ?? "")) {
       return send(response, 403, { error: "forbidden" });
     }
@@ -122,7 +122,7 @@ async function answerTokenRequest(
   send(response, 200, { access_token, token_type: "Bearer", expires_in: dayInSeconds });
 }
 
-/** The parsed body; undefined, which no schema accepts, when it is no JSON or far too long. */
+/** The parsed body, or undefined when it is not JSON or is too long. No schema accepts undefined. */
 async function bodyOf(request: IncomingMessage): Promise<unknown> {
   let text = "";
   for await (const chunk of request.setEncoding("utf8")) {
@@ -157,7 +157,7 @@ async function listen(server: Server, port: number): Promise<number> {
     server.once("error", failed).listen(port, "127.0.0.1", listening);
   }).catch((error: unknown) => {
     throw new SetupProblem(
-      `The local identity issuer cannot listen on port ${port}: stop what uses it, or choose another.`,
+      `The local identity provider cannot listen on port ${port}: stop what uses it, or choose another.`,
       {
         cause: error,
       },
@@ -181,8 +181,8 @@ async function readKeys(keyFile: string): Promise<Key[]> {
   try {
     return Keys.nonempty().parse(JSON.parse(text));
   } catch {
-    // Without the cause: it may quote the file.
-    throw new SetupProblem(`${keyFile} holds no signing keys that we can read: remove it, and new ones are made.`);
+    // No cause: it could quote the file.
+    throw new SetupProblem(`${keyFile} holds no readable signing keys. Remove it; new keys are then created.`);
   }
 }
 

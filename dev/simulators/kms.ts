@@ -1,21 +1,21 @@
 import { createCipheriv, createDecipheriv, randomBytes, randomUUID } from "node:crypto";
 import { once } from "node:events";
-import { createServer, type IncomingMessage } from "node:http";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { z } from "zod";
 
 /**
- * Stands in for AWS KMS where there is none: the operations on symmetric keys that a vault needs, over the service's own
- * protocol (JSON 1.1, docs.aws.amazon.com/kms/latest/APIReference). Signatures of requests are not looked at.
+ * Simulates AWS KMS: the operations on symmetric keys that the vault needs, over the service's protocol (JSON 1.1,
+ * docs.aws.amazon.com/kms/latest/APIReference). Request signatures are not checked.
  */
 export type Kms = {
   url: string;
-  /** Every request that came, in order, without its bytes. */
+  /** Every request in order of arrival, without its plaintext and ciphertext. */
   requests: { operation: string; keyId: string | null; context: Context; answered: string }[];
   createKey(): string;
   disableKey(id: string): void;
   enableKey(id: string): void;
-  /** So many of the next requests are refused with this error instead of being looked at. */
+  /** The next `times` requests fail with this error. */
   fail(error: "ThrottlingException" | "KMSInternalException" | "DependencyTimeoutException", times: number): void;
   close(): Promise<void>;
 };
@@ -43,69 +43,17 @@ const inputs = {
 type Operation = keyof typeof inputs;
 
 const arn = (id: string) => `arn:aws:kms:us-east-1:000000000000:key/${id}`;
-const refused = new Set(["ThrottlingException"]);
+const clientErrors = new Set(["ThrottlingException"]);
+
+type Store = { keys: Map<string, Key>; requests: Kms["requests"]; failures: string[] };
 
 export async function startKms({ port = 0 } = {}): Promise<Kms> {
-  const keys = new Map<string, Key>();
-  const requests: Kms["requests"] = [];
-  const failures: string[] = [];
-
-  function find(name: string): Key {
-    const key = keys.get(name.replace(/^arn:.*:key\//, ""));
-    if (!key) throw new Refusal("NotFoundException", `Key '${arn(name)}' does not exist`);
-    if (!key.enabled) throw new Refusal("DisabledException", `${arn(key.id)} is disabled.`);
-    return key;
-  }
-
-  const operations: { [O in Operation]: (input: z.output<(typeof inputs)[O]>) => object } = {
-    DescribeKey: ({ KeyId }) => ({ KeyMetadata: { KeyId, Arn: arn(find(KeyId).id), Enabled: true } }),
-    GenerateDataKey({ KeyId, EncryptionContext }) {
-      const key = find(KeyId);
-      const plain = randomBytes(32);
-      const CiphertextBlob = seal(key, plain, EncryptionContext);
-      return { KeyId: arn(key.id), Plaintext: plain.toString("base64"), CiphertextBlob };
-    },
-    Encrypt({ KeyId, Plaintext, EncryptionContext }) {
-      const key = find(KeyId);
-      return { KeyId: arn(key.id), CiphertextBlob: seal(key, Buffer.from(Plaintext, "base64"), EncryptionContext) };
-    },
-    Decrypt({ CiphertextBlob, KeyId, EncryptionContext }) {
-      const bytes = Buffer.from(CiphertextBlob, "base64");
-      const key = find(keyOf(bytes));
-      if (KeyId && find(KeyId).id !== key.id) throw new Refusal("IncorrectKeyException", "This is another key's.");
-      return { KeyId: arn(key.id), Plaintext: open(key, bytes, EncryptionContext).toString("base64") };
-    },
-  };
-
-  function answer(operation: string, body: unknown): object {
-    const failure = failures.shift();
-    if (failure) throw new Refusal(failure, "A fault that was asked for.", refused.has(failure) ? 400 : 500);
-    if (!(operation in inputs)) throw new Refusal("UnknownOperationException", operation);
-    const name = operation as Operation;
-    const input = inputs[name].safeParse(body);
-    if (!input.success) throw new Refusal("ValidationException", input.error.message);
-    return operations[name](input.data as never); // read by the schema of this very operation
-  }
-
-  const server = createServer(async (request, response) => {
-    const operation = String(request.headers["x-amz-target"]).split(".")[1] ?? "";
-    const body = await read(request);
-    const entry = { operation, ...facts(body), answered: "ok" };
-    requests.push(entry);
-    const send = (status: number, content: object) =>
-      response.writeHead(status, { "content-type": "application/x-amz-json-1.1" }).end(JSON.stringify(content));
-    try {
-      send(200, answer(operation, body));
-    } catch (error) {
-      const { name, message, status } = error instanceof Refusal ? error : new Refusal("KMSInternalException", "", 500);
-      entry.answered = name;
-      send(status, { __type: name, message });
-    }
-  });
-  server.keepAliveTimeout = 600_000; // no line is closed while somebody is about to use it
+  const store: Store = { keys: new Map(), requests: [], failures: [] };
+  const { keys, requests, failures } = store;
+  const server = createServer((request, response) => void handle(store, request, response));
+  server.keepAliveTimeout = 600_000; // a shorter time closes connections that a client is about to reuse
   server.listen(port, "127.0.0.1");
   await once(server, "listening");
-
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     requests,
@@ -114,7 +62,7 @@ export async function startKms({ port = 0 } = {}): Promise<Kms> {
       keys.set(id, { id, material: randomBytes(32), enabled: true });
       return id;
     },
-    disableKey: (id) => void Object.assign(find(id), { enabled: false }),
+    disableKey: (id) => void Object.assign(find(keys, id), { enabled: false }),
     enableKey(id) {
       const key = keys.get(id);
       if (key) key.enabled = true;
@@ -127,18 +75,72 @@ export async function startKms({ port = 0 } = {}): Promise<Kms> {
   };
 }
 
+async function handle(store: Store, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const operation = String(request.headers["x-amz-target"]).split(".")[1] ?? "";
+  const body = await read(request);
+  const entry = { operation, ...factsOf(body), answered: "ok" };
+  store.requests.push(entry);
+  const send = (status: number, content: object) =>
+    response.writeHead(status, { "content-type": "application/x-amz-json-1.1" }).end(JSON.stringify(content));
+  try {
+    send(200, execute(store, operation, body));
+  } catch (error) {
+    const { name, message, status } = error instanceof Refusal ? error : new Refusal("KMSInternalException", "", 500);
+    entry.answered = name;
+    send(status, { __type: name, message });
+  }
+}
+
+function execute({ keys, failures }: Store, operation: string, body: unknown): object {
+  const failure = failures.shift();
+  if (failure) throw new Refusal(failure, "This fault was requested.", clientErrors.has(failure) ? 400 : 500);
+  if (!(operation in inputs)) throw new Refusal("UnknownOperationException", operation);
+  const name = operation as Operation;
+  const input = inputs[name].safeParse(body);
+  if (!input.success) throw new Refusal("ValidationException", input.error.message);
+  return operations[name](keys, input.data as never); // parsed by the schema of this operation
+}
+
+function find(keys: Store["keys"], name: string): Key {
+  const key = keys.get(name.replace(/^arn:.*:key\//, ""));
+  if (!key) throw new Refusal("NotFoundException", `Key '${arn(name)}' does not exist`);
+  if (!key.enabled) throw new Refusal("DisabledException", `${arn(key.id)} is disabled.`);
+  return key;
+}
+
+const operations: { [O in Operation]: (keys: Store["keys"], input: z.output<(typeof inputs)[O]>) => object } = {
+  DescribeKey: (keys, { KeyId }) => ({ KeyMetadata: { KeyId, Arn: arn(find(keys, KeyId).id), Enabled: true } }),
+  GenerateDataKey(keys, { KeyId, EncryptionContext }) {
+    const key = find(keys, KeyId);
+    const plain = randomBytes(32);
+    const CiphertextBlob = seal(key, plain, EncryptionContext);
+    return { KeyId: arn(key.id), Plaintext: plain.toString("base64"), CiphertextBlob };
+  },
+  Encrypt(keys, { KeyId, Plaintext, EncryptionContext }) {
+    const key = find(keys, KeyId);
+    return { KeyId: arn(key.id), CiphertextBlob: seal(key, Buffer.from(Plaintext, "base64"), EncryptionContext) };
+  },
+  Decrypt(keys, { CiphertextBlob, KeyId, EncryptionContext }) {
+    const bytes = Buffer.from(CiphertextBlob, "base64");
+    const key = find(keys, keyOf(bytes));
+    if (KeyId && find(keys, KeyId).id !== key.id)
+      throw new Refusal("IncorrectKeyException", "The ciphertext belongs to another key.");
+    return { KeyId: arn(key.id), Plaintext: open(key, bytes, EncryptionContext).toString("base64") };
+  },
+};
+
 async function read(request: IncomingMessage): Promise<unknown> {
   const chunks: Buffer[] = [];
   for await (const chunk of request as AsyncIterable<Buffer>) chunks.push(chunk);
   return JSON.parse(Buffer.concat(chunks).toString() || "{}");
 }
 
-function facts(body: unknown) {
+function factsOf(body: unknown) {
   const { KeyId, EncryptionContext = {} } = body as { KeyId?: string; EncryptionContext?: Context };
   return { keyId: KeyId ?? null, context: EncryptionContext };
 }
 
-/** The order of a context's pairs means nothing. */
+/** The order of a context's pairs has no meaning. */
 const canonical = (context: Context) =>
   Buffer.from(JSON.stringify(Object.entries(context).sort(([a], [b]) => (a < b ? -1 : 1))));
 

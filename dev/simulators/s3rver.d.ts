@@ -1,4 +1,4 @@
-/** The package has no types of its own: what we use of it, as its source says (5.0.0). */
+/** The package has no types. These cover what we use, from its source (5.0.0). */
 declare module "@20minutes/s3rver" {
   type Ctx = {
     method: string;

@@ -1,4 +1,4 @@
-/** Something about this machine that its owner can put right: entry points print the message and nothing else. */
+/** A problem that the machine's user can solve. Entry points print the message without a stack. */
 export class SetupProblem extends Error {
   override name = "SetupProblem";
 }

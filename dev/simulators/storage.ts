@@ -7,7 +7,7 @@ import S3rver from "@20minutes/s3rver";
 type Middleware = S3rver["middleware"][number];
 type Ctx = Parameters<Middleware>[0];
 
-/** What goes wrong, for the next `times` requests of this method; without a status the line is cut. */
+/** A fault for the next `times` requests of this method. Without a status the connection is closed. */
 export type StorageFault = { method: string; times: number; status?: number; code?: string };
 
 export type Storage = {
@@ -16,7 +16,7 @@ export type Storage = {
   accessKeyId: string;
   secretAccessKey: string;
   directory: string;
-  /** Every request since the start, as `PUT /bucket/key`. */
+  /** Every request since the start, in the form `PUT /bucket/key`. */
   requests: string[];
   faults(plan: StorageFault[]): void;
   close(): Promise<void>;
@@ -24,14 +24,14 @@ export type Storage = {
 
 const bucket = "patchbay";
 const kept = "x-amz-meta-checksum-sha256";
-/** A dashboard on another port of the laptop sends files from the browser. */
+/** A dashboard on another port of the same machine uploads files from the browser. */
 const cors = `<CORSConfiguration><CORSRule><AllowedOrigin>*</AllowedOrigin><AllowedMethod>PUT</AllowedMethod>
   <AllowedMethod>GET</AllowedMethod><AllowedHeader>*</AllowedHeader></CORSRule></CORSConfiguration>`;
 
 /**
- * An S3 on 127.0.0.1: @20minutes/s3rver keeps the objects and checks the signatures. In front of it stands what real S3
- * does and it does not: nobody is served without a signature, a body must have the checksum that it was announced with,
- * HEAD tells that checksum, and an upload in parts can be given up.
+ * An S3 on 127.0.0.1. @20minutes/s3rver stores the objects and checks signatures. The server in front adds what s3rver
+ * lacks and S3 has: a signature is required, a body must match its announced checksum, HEAD returns that checksum, and a
+ * multipart upload can be aborted.
  */
 export async function startStorage({ port = 0, directory }: { port?: number; directory: string }): Promise<Storage> {
   await mkdir(directory, { recursive: true });
@@ -58,7 +58,7 @@ export async function startStorage({ port = 0, directory }: { port?: number; dir
     checksums,
   );
   const { port: listening } = await server.run();
-  server.httpServer.keepAliveTimeout = 600_000; // no line is closed while somebody is about to use it
+  server.httpServer.keepAliveTimeout = 600_000; // a shorter time closes connections that a client is about to reuse
   return {
     url: `http://127.0.0.1:${listening}`,
     bucket,
@@ -77,7 +77,7 @@ export async function startStorage({ port = 0, directory }: { port?: number; dir
   };
 }
 
-/** s3rver's own also removes the folder that is left empty, and with it what is being put there: S3 has no folders. */
+/** s3rver's version also removes the empty folder, and with it a file that is being written there. S3 has no folders. */
 async function deleteFiles(store: S3rver["store"], bucketName: string, key: string): Promise<void> {
   const files = ["object", "object.md5", "metadata.json"].map((each) => store.getResourcePath(bucketName, key, each));
   await Promise.all(files.map((file) => rm(file, { force: true })));
@@ -100,7 +100,7 @@ async function giveUpParts(ctx: Ctx, directory: string, next: () => Promise<void
   const uploadId = ctx.query.uploadId;
   if (ctx.method !== "DELETE" || !uploadId) return next();
   if (!/^[\w-]+$/.test(uploadId)) return refuse(ctx, 404, "NoSuchUpload");
-  // The place where s3rver keeps the parts of an upload.
+  // The folder where s3rver stores the parts of an upload.
   await rm(join(directory, bucket, "._S3rver_uploads", uploadId), { recursive: true, force: true });
   ctx.status = 204;
 }

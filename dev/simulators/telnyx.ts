@@ -1,6 +1,6 @@
 import { generateKeyPairSync, type KeyObject, randomUUID, sign } from "node:crypto";
 
-/** An account at a simulated Telnyx: a pair of keys, and the messages that it signs. */
+/** An account at a simulated Telnyx: a key pair, and the messages that it signs. */
 export type TelnyxAccount = { publicKey: string; privateKey: KeyObject };
 
 export function telnyxAccount(): TelnyxAccount {
@@ -11,7 +11,7 @@ export function telnyxAccount(): TelnyxAccount {
 
 export type TelnyxMessage = { contentType: string; body: string };
 
-/** What Telnyx sends beside a message; `at` is the second that it claims to be sent in. */
+/** The headers that Telnyx sends with a message. `at` is the claimed send time in seconds. */
 export function telnyxHeaders(account: TelnyxAccount, { contentType, body }: TelnyxMessage, at = nowSeconds()) {
   const signature = sign(null, Buffer.from(`${at}|${body}`), account.privateKey);
   return {
@@ -25,7 +25,7 @@ export const nowSeconds = () => Math.floor(Date.now() / 1000);
 
 type Control = { type: string; callControlId: string; callId?: string | null; at?: Date; id?: string; more?: object };
 
-/** A message of Call Control. `callId` travels as `client_state`. */
+/** A message of Call Control. `callId` is sent as `client_state`. */
 export function callControl({ type, callControlId, callId, at = new Date(), id = randomUUID(), more }: Control) {
   const payload = {
     call_control_id: callControlId,

@@ -6,11 +6,11 @@ type Asked = { provider: string; path: string; headers: IncomingMessage["headers
 type Answer = { status: number; body: unknown };
 
 /**
- * Stands in for the companies that are asked about clients' credentials, each under its own name: a credential that
- * holds the word `wrong` is refused as that company refuses one, `narrow` may do little, `down` finds nobody at home.
+ * Simulates the vendors that verify clients' credentials, one path per vendor. A credential that contains `wrong` is
+ * refused as that vendor refuses it, `narrow` lacks permissions, `down` makes the vendor unavailable.
  */
 export type DevVendors = {
-  /** For VENDOR_BASE_URLS. */
+  /** The value for VENDOR_BASE_URLS. */
   baseUrls: Record<string, string>;
   requests: Asked[];
   close(): Promise<void>;
@@ -42,7 +42,7 @@ export async function startVendors({ port = 0 } = {}): Promise<DevVendors> {
     requests.push(asked);
     give(response, answer(asked));
   });
-  server.keepAliveTimeout = 600_000; // no line is closed while somebody is about to use it
+  server.keepAliveTimeout = 600_000; // a shorter time closes connections that a client is about to reuse
   server.listen(port, "127.0.0.1");
   await once(server, "listening");
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;

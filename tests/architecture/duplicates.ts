@@ -4,7 +4,7 @@ const shortest = 7;
 
 type Line = { text: string; number: number };
 
-/** Lines that say something: no imports, no lone brackets, no comments. */
+/** Lines with content: no imports, no lone brackets, no comments. */
 function linesOf(file: string): Line[] {
   return textOf(file)
     .split("\n")

@@ -17,20 +17,20 @@ const whole = {
   ULTRAVOX_WEBHOOK_SECRETS: "one, two",
 };
 
-test(".env.example names every variable, once, in the order of the code", () => {
+test(".env.example lists every variable once, in the order of the code", () => {
   expect(lines.map(([name]) => name)).toEqual(Object.keys(Env.shape));
 });
 
-test("the example is true: with the secrets filled in it is read, and what it shows as a default is the default", () => {
+test(".env.example with the secrets filled in is valid, and each default it shows is the default", () => {
   const read = readEnv(whole);
   expect(read.ULTRAVOX_WEBHOOK_SECRETS).toEqual(["one", "two"]);
   const optional = Object.entries(Env.shape).filter(([, schema]) => schema.safeParse(undefined).success);
-  // Needed unless there is a key service.
+  // Required unless a key service is configured.
   const left = optional.map(([name]) => name).filter((name) => name !== "VAULT_MASTER_KEY");
   expect(readEnv({ ...whole, ...Object.fromEntries(left.map((name) => [name, ""])) })).toEqual(read);
 });
 
-test("every variable that is wanted and not there is named, and those that are wrong say why", () => {
+test("the error lists every missing variable, and the reason for every invalid one", () => {
   const problem = catching(() => readEnv({ PORT: "no", APP_SECRET: "short", ALLOW_PRIVATE_WEBHOOKS: "1" }));
   expect(problem).toBeInstanceOf(EnvironmentProblem);
   const required = Object.entries(Env.shape).filter(([, schema]) => !schema.safeParse(undefined).success);
@@ -42,7 +42,7 @@ test("every variable that is wanted and not there is named, and those that are w
   expect(problem.message).not.toContain("short");
 });
 
-test("a key service stands in for the master key, if it is named by itself and its region is known", () => {
+test("a key service replaces the master key, given by its ARN and region", () => {
   const arn = "arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab";
   const kms = { ...whole, VAULT_MASTER_KEY: "", VAULT_KMS_KEY_ID: arn, VAULT_KMS_REGION: "eu-central-1" };
   expect(readEnv(kms).VAULT_MASTER_KEY).toBeUndefined();
@@ -52,7 +52,7 @@ test("a key service stands in for the master key, if it is named by itself and i
 });
 
 test.each(["server/main.ts", "server/migrate.ts"])(
-  "%s without an environment says so in one breath and exits with 1",
+  "%s without an environment prints one message and exits with 1",
   async (entry) => {
     const { code, stderr } = await start(entry);
     expect(code).toBe(1);

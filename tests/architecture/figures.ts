@@ -3,7 +3,7 @@ import { type Count, countAll, perThousand } from "./language.ts";
 import { folderCycles } from "./layout.ts";
 import { functionsOf, sourceFiles, textOf } from "./sources.ts";
 
-/** `npm run check:figures`: how readable the code is, in numbers. `-- --list` names each place. */
+/** `npm run check:figures` prints figures about the readability of the code. `-- --list` lists each place. */
 const isListed = process.argv.includes("--list");
 const longFile = 350;
 const longFunction = 80;

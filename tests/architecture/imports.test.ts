@@ -16,7 +16,7 @@ const arrow = ({ file, target }: Import) => `${file} -> ${target}`;
 const isDev = (file: string) => layerOf(file) === "dev";
 
 describe("imports", () => {
-  test("are all found, and each leads to a file", () => {
+  test("are all found, and each resolves to a file", () => {
     expect(sourceFiles.length).toBeGreaterThan(100);
     expect(imports.length).toBeGreaterThan(300);
     expect(imports.filter(({ target }) => !known.has(target) && !target.endsWith(".json")).map(arrow)).toEqual([]);
@@ -72,7 +72,7 @@ describe("access", () => {
     expect(readers.filter((file) => !entryPoints.includes(file))).toEqual([]);
   });
 
-  test("to every client's rows: these files, for these reasons", () => {
+  test("to the rows of all clients: only these files, for these reasons", () => {
     expect(using(/\basSystem\b/)).toEqual(Object.keys(crossTenant).sort());
   });
 
@@ -85,33 +85,30 @@ describe("access", () => {
 const crossTenant: Record<string, string> = {
   "db/client.ts": "defines it",
   "edge/ingress/ingress-writer.ts": "a provider's message is stored before its client is known",
-  "jobs/audit-chain.ts": "works across clients",
+  "jobs/audit-chain.ts": "one job chains the audit rows of all clients",
   "jobs/bus.ts": "the event bus receives the events of all clients",
-  "jobs/calls.ts": "the sweep finds silent calls of all clients",
-  "jobs/delivery-batchers.ts": "one batch has the deliveries of many clients",
+  "jobs/calls.ts": "erases a call's copies in tables that clients cannot change",
   "jobs/ingress-reprocess.ts": "an operator applies stored provider messages again, for any client",
   "jobs/ingress.ts": "finds the client of a provider's message",
-  "jobs/maintenance.ts": "partitions, expired keys and the audit chain serve all clients",
-  "jobs/retention.ts": "the sweep finds clients with data past its retention",
-  "jobs/runtime/loops.ts": "works across clients",
+  "jobs/maintenance.ts": "partitions and expired keys belong to all clients",
+  "jobs/retention.ts": "finds clients with data past its retention",
+  "jobs/runtime/loops.ts": "heartbeats of the loops belong to the installation",
   "jobs/runtime/rescue.ts": "moves exhausted jobs of all clients to the dead jobs",
-  "jobs/runtime/set-apart.ts": "works across clients",
+  "jobs/runtime/set-apart.ts": "records the rows of all clients that a loop could not process",
   "jobs/runtime/suspensions.ts": "each worker keeps the list of suspended clients",
-  "jobs/runtime/sweep.ts": "works across clients",
+  "jobs/runtime/sweep.ts": "a sweep finds the due rows of all clients",
   "jobs/runtime/task.ts": "gives it to system jobs, and records dead jobs",
-  "jobs/telephony.ts": "one provider account carries the routes of all clients that share it",
-  "jobs/uploads.ts": "the cleaner finds stale uploads of all clients",
-  "jobs/vault.ts": "data keys of all clients are wrapped again when the master key changes",
-  "jobs/webhooks.ts": "the sweep finds due deliveries of all clients",
-  "jobs/workflows.ts": "the sweep finds workflows of all clients whose job is gone",
-  "routers/core/system-procedures.ts": "the builders for operators and services, and the owner of a named resource",
+  "jobs/telephony.ts": "one provider account has the routes of all clients that share it",
+  "jobs/uploads.ts": "removes stale uploads of all clients",
+  "jobs/vault.ts": "wraps the data keys of all clients again when the master key changes",
+  "jobs/webhooks.ts": "batches the deliveries of all clients",
+  "routers/core/procedures.ts": "the builders for operators and services, and the owner of a named resource",
   "routers/telephony/rules.ts": "a number on a shared account belongs to one client: creating a route checks all",
   "server/adapters/client-accounts.ts": "a provider's webhook names an account before its client is known",
-  "server/auth-api-keys.ts": "a key names its client only once it is found",
-  "server/auth.ts": "a key or token names its client only once it is found",
+  "server/auth.ts": "a key or token identifies its client only once it is found",
   "server/health.ts": "reports on the whole installation",
   "server/operate/audited.ts": "the operator's command works across clients",
   "server/operate/deliveries.ts": "the operator's command works across clients",
-  "server/operate/numbers.ts": "works across clients",
-  "server/operate/set-apart.ts": "works across clients",
+  "server/operate/numbers.ts": "the operator's command works across clients",
+  "server/operate/set-apart.ts": "the operator's command works across clients",
 };

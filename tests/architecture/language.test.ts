@@ -10,12 +10,13 @@ test.for(Object.keys(counts) as (keyof typeof counts)[])("%s hold fewer than 2 u
   expect(perThousand(counts[kind]), places.join("\n")).toBeLessThan(limit);
 });
 
-test.for(Object.keys(counts) as (keyof typeof counts)[])("%s say they, never he or she", (kind) => {
+test.for(Object.keys(counts) as (keyof typeof counts)[])("%s use no gendered pronoun", (kind) => {
   expect(counts[kind].gendered).toEqual([]);
 });
 
 test("this lint finds a word in a sentence, and none in quoted code", () => {
-  const text = "Nobody is told at\n * once. `nobody` is a value, and he reads it.";
+  // In pieces, so that the lint does not find them in this file.
+  const text = ["Nobody is", "told at\n * once.", "`nobody` is", "a value,", "and he", "reads it."].join(" ");
   const found = count([{ file: "a.ts", line: 1, text }]);
   expect(found.findings.map(({ word }) => word.replaceAll(/\s+/g, " "))).toEqual(["nobody", "told", "at * once"]);
   expect(found.gendered.map(({ word }) => word)).toEqual(["he"]);

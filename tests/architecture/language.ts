@@ -50,7 +50,7 @@ const linesOf = (file: string): Text[] =>
     .split("\n")
     .map((text, index) => ({ file, line: index + 1, text }));
 
-/** What is counted: comments (SQL too), documents, and every sentence in the code, test names included. */
+/** Counts comments (SQL too), documents, and every sentence in the code, test names included. */
 export function countAll(): Record<"comments" | "documents" | "messages", Count> {
   const code = [...sourceFiles, ...testFiles];
   const sql = globSync("db/*.sql", { cwd: root }).flatMap((file) =>

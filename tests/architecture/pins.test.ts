@@ -5,7 +5,7 @@ import { describe, expect, test } from "vitest";
 const root = resolve(import.meta.dirname, "../..");
 const skipped = new Set(["node_modules", ".git", "dist", ".turbo"]);
 
-/** Every file of the repository, wherever a later package may put its lock file, image or workflow. */
+/** Every file of the repository: a later package may put its lock file, image or workflow anywhere. */
 function filesUnder(folder: string): string[] {
   return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
     const path = join(folder, entry.name);
@@ -22,7 +22,7 @@ const workflows = named(/^\/\.github\/.*\.ya?ml$/);
 
 type LockEntry = { link?: boolean; inBundle?: boolean; integrity?: string; resolved?: string };
 
-/** Entries of a lock file that npm would install without knowing what it should get. */
+/** Entries of a lock file that npm would install without an integrity check. */
 function unlocked(text: string): string[] {
   const { packages } = JSON.parse(text) as { packages: Record<string, LockEntry> };
   const installed = Object.entries(packages).filter(
@@ -31,7 +31,7 @@ function unlocked(text: string): string[] {
   return installed.filter(([, { integrity }]) => !/^sha512-[\w+/]{86}==$/.test(integrity ?? "")).map(([path]) => path);
 }
 
-/** Images of a Dockerfile that are named by a tag alone. A stage of the same file is no image. */
+/** Images of a Dockerfile that are named by a tag only. A stage of the same file is not an image. */
 function unpinnedImages(text: string): string[] {
   const stages = Array.from(text.matchAll(/^FROM\s.*\sAS\s+(\S+)\s*$/gim), ([, name]) => name!.toLowerCase());
   const from = Array.from(text.matchAll(/^FROM\s+(?:--\S+\s+)*(\S+)/gim), ([, image]) => image!);
@@ -55,8 +55,8 @@ function unpinnedActions(text: string): string[] {
   ];
 }
 
-describe("what is built comes from known bytes", () => {
-  test("every entry of every lock file says what it must be, and none names a registry", () => {
+describe("builds use pinned inputs", () => {
+  test("every entry of every lock file has an integrity hash, and none names a registry", () => {
     expect(locks.length).toBeGreaterThan(0);
     for (const path of locks) {
       const text = readFileSync(path, "utf8");

@@ -9,14 +9,14 @@ type Definition = { type: "query" | "mutation" | "subscription"; meta?: Meta; in
 const procedures = [appRouter, internalRouter]
   .flatMap(({ _def }) => Object.entries(_def.procedures as unknown as Record<string, { _def: Definition }>))
   .map(([name, { _def }]) => ({ name, ..._def }));
-const named = (found: { name: string }[]) => found.map(({ name }) => name);
+const namesOf = (found: { name: string }[]) => found.map(({ name }) => name);
 
 describe("every procedure", () => {
-  test("is there", () => {
+  test("is found", () => {
     expect(procedures.length).toBeGreaterThan(15);
   });
 
-  test("asks for a scope of those that its access knows, or serves a person before a client is chosen", () => {
+  test("requires a scope that fits its access, or serves a user before a client is chosen", () => {
     const known: Record<Access, readonly string[]> = {
       tenant: scopes,
       self: [],
@@ -26,33 +26,33 @@ describe("every procedure", () => {
     const without = procedures.filter(
       ({ meta }) => !meta?.access || (meta.scope ? !known[meta.access].includes(meta.scope) : meta.access !== "self"),
     );
-    expect(named(without)).toEqual([]);
+    expect(namesOf(without)).toEqual([]);
   });
 
-  test("that changes something asks for a scope to write, and one that only reads for a scope to read", () => {
-    const odd = procedures.filter(
+  test("requires a write scope if it changes something, and a read scope if it only reads", () => {
+    const mismatched = procedures.filter(
       ({ type, meta }) => meta?.scope && meta.scope.endsWith(":write") !== (type === "mutation" && !meta.reads),
     );
-    expect(named(odd)).toEqual([]);
+    expect(namesOf(mismatched)).toEqual([]);
   });
 
-  test("says what it answers, or that it answers nothing", () => {
-    expect(named(procedures.filter(({ output, meta }) => !output && meta?.status !== 204))).toEqual([]);
+  test("declares its output, or 204", () => {
+    expect(namesOf(procedures.filter(({ output, meta }) => !output && meta?.status !== 204))).toEqual([]);
   });
 
   test("takes one strict object, or nothing", () => {
     const loose = procedures.filter(
       ({ inputs }) => inputs.length > 1 || inputs.some((input) => !isStrict(unwrap(input))),
     );
-    expect(named(loose)).toEqual([]);
+    expect(namesOf(loose)).toEqual([]);
   });
 
-  test("has a REST path of its own, but for what goes on and on", () => {
-    const lasting = procedures.filter(({ type }) => type === "subscription");
-    expect(named(lasting)).toEqual(["events.stream"]);
-    expect(lasting.filter(({ meta }) => meta?.openapi)).toEqual([]);
+  test("has its own REST path, except for subscriptions", () => {
+    const subscriptions = procedures.filter(({ type }) => type === "subscription");
+    expect(namesOf(subscriptions)).toEqual(["events.stream"]);
+    expect(subscriptions.filter(({ meta }) => meta?.openapi)).toEqual([]);
     const paths = procedures
-      .filter((each) => !lasting.includes(each))
+      .filter((each) => !subscriptions.includes(each))
       .map(({ name, meta }) => {
         const { method, path } = meta?.openapi ?? {};
         return path ? `${method} ${path.replace(/\{[^}]+\}/g, "{}")}` : `${name} has none`;
@@ -63,8 +63,8 @@ describe("every procedure", () => {
 
 const isStrict = (schema: z.ZodType) => schema instanceof z.ZodObject && schema.def.catchall instanceof z.ZodNever;
 
-/** Words in a field's name that may stand for a secret, or for somebody's data. */
-const telling = new Set([
+/** Words in a field's name that suggest a secret or personal data. */
+const sensitiveWords = new Set([
   "key",
   "secret",
   "token",
@@ -76,16 +76,16 @@ const telling = new Set([
   "email",
   "prompt",
 ]);
-const addresses = new Set(["to", "from"]);
+const addressFields = new Set(["to", "from"]);
 
-function asksForDecision(name: string): boolean {
+function isSensitive(name: string): boolean {
   const words = name.split(/[^A-Za-z]|(?=[A-Z])/).map((word) => word.toLowerCase().replace(/s$/, ""));
-  return addresses.has(name) || words.some((word) => telling.has(word));
+  return addressFields.has(name) || words.some((word) => sensitiveWords.has(word));
 }
 
 type Leaf = { path: string[]; decided: boolean };
 
-/** The leaves of an input as the audit meets them: a mark on the way down decides for all that lies below. */
+/** The leaves of an input as the audit sees them. A `redact` mark applies to everything below it. */
 function leavesOf(schema: z.ZodType, path: string[] = [], decided = false): Leaf[] {
   const inner = peelOnce(schema);
   const here = decided || z.globalRegistry.get(schema)?.redact !== undefined;
@@ -101,7 +101,7 @@ function leavesOf(schema: z.ZodType, path: string[] = [], decided = false): Leaf
   return [{ path, decided: here }];
 }
 
-/** One layer less, where marks may stand on any of them. */
+/** Removes one wrapper. Each wrapper may have a mark. */
 function peelOnce(schema: z.ZodType): z.ZodType | undefined {
   if (schema instanceof z.ZodPipe) return schema.in as z.ZodType;
   const { innerType } = schema.def as { innerType?: z.ZodType };
@@ -110,11 +110,11 @@ function peelOnce(schema: z.ZodType): z.ZodType | undefined {
 
 const undecided = (input: z.ZodType) =>
   leavesOf(input)
-    .filter(({ path, decided }) => !decided && path.some(asksForDecision))
+    .filter(({ path, decided }) => !decided && path.some(isSensitive))
     .map(({ path }) => path.join("."));
 
 describe("the audit", () => {
-  test("is told what to do with every field whose name sounds like a secret or like a person", () => {
+  test("has a redaction rule for every field whose name suggests a secret or personal data", () => {
     const mutations = procedures.filter(({ type }) => type === "mutation");
     const missing = mutations.flatMap(({ name, inputs }) =>
       inputs.flatMap(undecided).map((path) => `${name}: ${path}`),
@@ -122,7 +122,7 @@ describe("the audit", () => {
     expect(missing).toEqual([]);
   });
 
-  test("this test would notice", () => {
+  test("this test finds a field without a rule", () => {
     const Phone = z.string().meta({ redact: "personal" });
     const input = z.strictObject({
       apiKey: z.string().optional(),

@@ -14,37 +14,37 @@ import { type Scope, scopes } from "../../routers/core/scopes.ts";
 import { appRouter, internalRouter } from "../../routers/index.ts";
 import { type Answer, agent, serviceToken, startTestApp } from "../support/app.ts";
 import { hook, makeKey } from "./endpoints/core.ts";
-import type { Input, Noun, Things } from "./endpoints/resource.ts";
-import { nouns } from "./endpoints/resources.ts";
+import type { Input, ModuleInputs, ResourceIds } from "./endpoints/resource.ts";
+import { resources } from "./endpoints/resources.ts";
 
 const h = await startTestApp({ credits: 100_000 });
 
-let ada: Things;
-let bob: Things;
+let ada: ResourceIds;
+let bob: ResourceIds;
 let operator: string;
-/** A token of somebody whom the identity provider knows and nobody here. */
+/** A valid token of a user that does not exist here. */
 let guest: string;
-/** A key of Ada's that has this scope alone (by procedure, where it needs more), and one that has every other. */
+/** A key of Ada's with only this scope (by procedure, where it needs more), and one with every other scope. */
 const only = new Map<string, string>();
 const allBut = new Map<Scope, string>();
 const elsewhere: Record<string, readonly string[]> = Object.assign(
   {},
-  ...nouns.map(({ elsewhere }) => elsewhere ?? {}),
+  ...resources.map(({ elsewhere }) => elsewhere ?? {}),
 );
-const needs: Record<string, readonly Scope[]> = Object.assign({}, ...nouns.map(({ needs }) => needs ?? {}));
-const inputs = Object.assign({}, ...nouns.map(({ inputs }) => inputs)) as Noun["inputs"];
+const needs: Record<string, readonly Scope[]> = Object.assign({}, ...resources.map(({ needs }) => needs ?? {}));
+const inputs = Object.assign({}, ...resources.map(({ inputs }) => inputs)) as ModuleInputs["inputs"];
 
-const doors = [...operationsOf(appRouter), ...operationsOf(internalRouter)];
-const each = doors.map((door) => [door.procedure, door] as const);
+const operations = [...operationsOf(appRouter), ...operationsOf(internalRouter)];
+const each = operations.map((endpoint) => [endpoint.procedure, endpoint] as const);
 
 beforeAll(async () => {
-  ada = await furnish(h.ada);
-  bob = await furnish(h.bob);
+  ada = await createResources(h.ada);
+  bob = await createResources(h.bob);
   operator = await h.operator();
   guest = await h.identity.token({ sub: "auth0|guest", clients: [] });
-  for (const door of doors) {
-    const more = needs[door.procedure];
-    if (more) only.set(door.procedure, (await makeKey(h, h.ada, [door.meta.scope as Scope, ...more])).key);
+  for (const endpoint of operations) {
+    const more = needs[endpoint.procedure];
+    if (more) only.set(endpoint.procedure, (await makeKey(h, h.ada, [endpoint.meta.scope as Scope, ...more])).key);
   }
   for (const scope of scopes) {
     only.set(scope, (await makeKey(h, h.ada, [scope])).key);
@@ -53,7 +53,7 @@ beforeAll(async () => {
   }
 }, 60_000);
 
-/** The credential that opens this door, and no more than it. */
+/** The credential that this procedure needs, with no other scope. */
 function keyFor({ procedure, type, meta: { scope, access } }: RestOperation): string {
   if (access === "operator") return operator;
   if (access === "service") return serviceToken;
@@ -63,44 +63,44 @@ function keyFor({ procedure, type, meta: { scope, access } }: RestOperation): st
 
 const isTenants = ({ meta }: RestOperation) => meta.access === "tenant" || meta.access === "self";
 
-describe("the table of inputs", () => {
-  test("has every procedure, every procedure has both doors, and each says which scope it takes", () => {
-    // tests/events/stream.test.ts asks of the one subscription what is asked of all others here.
+describe("the table of procedures", () => {
+  test("has every procedure; every procedure has both transports and declares its scope", () => {
+    // tests/events/stream.test.ts checks the one subscription in the same way.
     const procedures = [appRouter, internalRouter]
       .flatMap(({ _def }) => Object.keys(_def.procedures))
       .filter((name) => name !== "events.stream");
-    expect(doors.map(({ procedure }) => procedure)).toEqual(procedures);
+    expect(operations.map(({ procedure }) => procedure)).toEqual(procedures);
     expect(Object.keys(inputs).toSorted()).toEqual(procedures.toSorted());
-    const open = doors.filter(({ meta }) => meta.scope === null).map(({ procedure }) => procedure);
+    const open = operations.filter(({ meta }) => meta.scope === null).map(({ procedure }) => procedure);
     expect(open).toEqual(["auth.me", "auth.clients", "clients.invitations.accept"]);
   });
 
-  test.each(each)("names every field of %s", async (_, door) => {
-    const left = elsewhere[door.procedure] ?? [];
-    const known = Object.keys(shapeOf(door))
+  test.each(each)("names every field of %s", async (_, endpoint) => {
+    const left = elsewhere[endpoint.procedure] ?? [];
+    const known = Object.keys(shapeOf(endpoint))
       .filter((name) => !left.includes(name))
       .toSorted();
-    expect(Object.keys(await inputs[door.procedure]!(adas())).toSorted()).toEqual(known);
+    expect(Object.keys(await inputs[endpoint.procedure]!(adas())).toSorted()).toEqual(known);
   });
 });
 
 describe("every procedure", () => {
-  test.each(each)("%s works on both doors, with its own scope and no other", async (_, door) => {
-    const key = keyFor(door);
-    const rest = await viaRest(door, await good(door), key);
-    expect(rest).toMatchObject({ status: door.meta.status });
-    const trpc = await viaTrpc(door, await good(door), key);
-    if (!isInternal(door)) expect(trpc).toMatchObject({ status: 200, body: { result: {} } });
-    for (const answer of [rest, trpc]) expect(answer.headers.get("x-request-id")).toMatch(/^req_/);
+  test.each(each)("%s works on both transports, with only its own scope", async (_, endpoint) => {
+    const key = keyFor(endpoint);
+    const rest = await viaRest(endpoint, await good(endpoint), key);
+    expect(rest).toMatchObject({ status: endpoint.meta.status });
+    const trpc = await viaTrpc(endpoint, await good(endpoint), key);
+    if (!isInternal(endpoint)) expect(trpc).toMatchObject({ status: 200, body: { result: {} } });
+    for (const reply of [rest, trpc]) expect(reply.headers.get("x-request-id")).toMatch(/^req_/);
   });
 
-  test.each(each.filter(([, door]) => isInternal(door)))(
+  test.each(each.filter(([, endpoint]) => isInternal(endpoint)))(
     "%s does not exist on /trpc, for any caller",
-    async (_, door) => {
+    async (_, endpoint) => {
       for (const key of [serviceToken, operator, h.ada.key]) {
-        const { procedure, type } = door;
-        const asked = type === "mutation" ? h.mutate : h.query;
-        expect(failure(await asked(procedure, await good(door), { key }))).toMatchObject({
+        const { procedure, type } = endpoint;
+        const requests = type === "mutation" ? h.mutate : h.query;
+        expect(failure(await requests(procedure, await good(endpoint), { key }))).toMatchObject({
           status: 404,
           code: "route_not_found",
         });
@@ -108,114 +108,133 @@ describe("every procedure", () => {
     },
   );
 
-  test.each(each)("%s refuses a key that has every other scope, and names the one that is missing", async (_, door) => {
-    const { scope, access } = door.meta;
-    if (!scope) return;
-    const key = isTenants(door) ? allBut.get(scope as Scope)! : h.ada.key;
-    for (const answer of await onBothDoors(door, () => good(door), key)) {
-      const code = access === "operator" ? "platform_required" : "scope_missing";
-      expect(failure(answer)).toMatchObject({ status: 403, code });
-      if (access !== "operator") expect(failure(answer).message).toContain(scope);
-    }
-  });
+  test.each(each)(
+    "%s refuses a key that has every other scope, and names the one that is missing",
+    async (_, endpoint) => {
+      const { scope, access } = endpoint.meta;
+      if (!scope) return;
+      const key = isTenants(endpoint) ? allBut.get(scope as Scope)! : h.ada.key;
+      for (const reply of await onBothTransports(endpoint, () => good(endpoint), key)) {
+        const code = access === "operator" ? "platform_required" : "scope_missing";
+        expect(failure(reply)).toMatchObject({ status: 403, code });
+        if (access !== "operator") expect(failure(reply).message).toContain(scope);
+      }
+    },
+  );
 
-  test.each(each)("%s refuses who shows no key, and does not say what is wrong with his input", async (_, door) => {
-    for (const input of [await good(door), { surprise: 1 }]) {
-      for (const answer of await onBothDoors(door, () => input, null)) {
-        expect(failure(answer)).toMatchObject({ status: 401, code: "unauthenticated" });
+  test.each(each)("%s refuses a request without a key, and reveals no problem of its input", async (_, endpoint) => {
+    for (const input of [await good(endpoint), { surprise: 1 }]) {
+      for (const reply of await onBothTransports(endpoint, () => input, null)) {
+        expect(failure(reply)).toMatchObject({ status: 401, code: "unauthenticated" });
       }
     }
   });
 
-  test.each(each.filter(([, door]) => door.takesBody))("%s does not read what a stranger sends", async (_, door) => {
-    const path = door.rest.path.replace(/\{\w+\}/g, "x");
-    for (const body of ["{", JSON.stringify({ constructor: 1 }), `{"name":"${"x".repeat(1_100_000)}"}`]) {
-      for (const answer of [
-        await h.send(door.rest.method, path, body, { key: null }),
-        await h.mutate(door.procedure, body, { key: null }),
-      ]) {
-        expect(failure(answer)).toMatchObject({ status: 401, code: "unauthenticated" });
+  test.each(each.filter(([, endpoint]) => endpoint.takesBody))(
+    "%s does not read the body of an unauthenticated request",
+    async (_, endpoint) => {
+      const path = endpoint.rest.path.replace(/\{\w+\}/g, "x");
+      for (const body of ["{", JSON.stringify({ constructor: 1 }), `{"name":"${"x".repeat(1_100_000)}"}`]) {
+        for (const reply of [
+          await h.send(endpoint.rest.method, path, body, { key: null }),
+          await h.mutate(endpoint.procedure, body, { key: null }),
+        ]) {
+          expect(failure(reply)).toMatchObject({ status: 401, code: "unauthenticated" });
+        }
       }
-    }
-  });
+    },
+  );
 
-  test.each(each)("%s knows nothing of a stranger's ids, and leaves his rows alone", async (_, door) => {
-    const mine = await good(door);
+  test.each(each)("%s does not find another client's ids, and does not change their rows", async (_, endpoint) => {
+    const mine = await good(endpoint);
     for (const field of Object.keys(mine).filter((name) => /(^id|Ids?)$/.test(name))) {
-      if (!isTenants(door) && field !== "id") continue; // a filter over all clients finds nothing, and that is its answer
+      if (!isTenants(endpoint) && field !== "id") continue; // a filter over all clients returns an empty list
       const before = await checksums(h.bob.clientId);
-      // Who serves the whole house knows everybody's.
-      const foreign = isTenants(door) ? [strangers(mine[field]), unknown(mine[field])] : [unknown(mine[field])];
+      // Operators and services see the ids of every client.
+      const foreign = isTenants(endpoint) ? [strangers(mine[field]), unknown(mine[field])] : [unknown(mine[field])];
       for (const theirs of foreign) {
         const given = Array.isArray(mine[field]) ? [theirs] : theirs;
-        for (const answer of await onBothDoors(door, () => ({ ...mine, [field]: given }))) {
-          expect(failure(answer)).toMatchObject({ status: 404, code: expect.stringMatching(/_not_found$/) });
+        for (const reply of await onBothTransports(endpoint, () => ({ ...mine, [field]: given }))) {
+          expect(failure(reply)).toMatchObject({ status: 404, code: expect.stringMatching(/_not_found$/) });
         }
       }
       expect(await checksums(h.bob.clientId)).toEqual(before);
     }
   });
 
-  test.each(each.filter(([, door]) => door.takesBody))("%s does nothing twice under one key", async (_, door) => {
-    const input = await good(door);
-    const idempotencyKey = `replay-${door.procedure}`;
-    const first = await viaRest(door, input, keyFor(door), { idempotencyKey });
-    expect(first).toMatchObject({ status: door.meta.status });
-    for (const again of [
-      await viaRest(door, input, keyFor(door), { idempotencyKey }),
-      await viaTrpc(door, input, keyFor(door), { idempotencyKey }),
-    ]) {
-      expect(again.headers.get("idempotency-replayed")).toBe("true");
-      if (again.body?.result) expect(unsigned(again.body.result.data)).toEqual(unsigned(first.body.data));
-      else expect(unsigned(again)).toMatchObject(unsigned({ status: first.status, body: first.body }));
+  test.each(each.filter(([, endpoint]) => endpoint.takesBody))(
+    "%s does nothing twice under one idempotency key",
+    async (_, endpoint) => {
+      const input = await good(endpoint);
+      const idempotencyKey = `replay-${endpoint.procedure}`;
+      const first = await viaRest(endpoint, input, keyFor(endpoint), { idempotencyKey });
+      expect(first).toMatchObject({ status: endpoint.meta.status });
+      for (const again of [
+        await viaRest(endpoint, input, keyFor(endpoint), { idempotencyKey }),
+        await viaTrpc(endpoint, input, keyFor(endpoint), { idempotencyKey }),
+      ]) {
+        expect(again.headers.get("idempotency-replayed")).toBe("true");
+        if (again.body?.result) expect(unsigned(again.body.result.data)).toEqual(unsigned(first.body.data));
+        else expect(unsigned(again)).toMatchObject(unsigned({ status: first.status, body: first.body }));
+      }
+      const other = await viaRest(
+        endpoint,
+        { ...(await good(endpoint)), ...different(endpoint, input) },
+        keyFor(endpoint),
+        {
+          idempotencyKey,
+        },
+      );
+      if (Object.keys(different(endpoint, input)).length > 0)
+        expect(failure(other)).toMatchObject({ status: 422, code: "idempotency_key_reused" });
+    },
+  );
+
+  test.each(each)("%s refuses an unknown field and names it, at any depth", async (_, endpoint) => {
+    for (const [path, input] of withSurprise(await good(endpoint), shapeOf(endpoint))) {
+      const responses = endpoint.input
+        ? await onBothTransports(endpoint, () => input)
+        : [await viaRest(endpoint, input)];
+      for (const reply of responses) expect(named(reply)).toEqual([path]);
     }
-    const other = await viaRest(door, { ...(await good(door)), ...different(door, input) }, keyFor(door), {
-      idempotencyKey,
-    });
-    if (Object.keys(different(door, input)).length > 0)
-      expect(failure(other)).toMatchObject({ status: 422, code: "idempotency_key_reused" });
   });
 
-  test.each(each)("%s refuses an unknown field by its name, at any depth", async (_, door) => {
-    for (const [path, input] of withSurprise(await good(door), shapeOf(door))) {
-      const answers = door.input ? await onBothDoors(door, () => input) : [await viaRest(door, input)];
-      for (const answer of answers) expect(named(answer)).toEqual([path]);
-    }
-  });
-
-  test.each(each)("%s names a field that is missing", async (_, door) => {
-    const input = await good(door);
-    const required = Object.entries(shapeOf(door)).filter(([, schema]) => !isOptional(schema));
+  test.each(each)("%s names a field that is missing", async (_, endpoint) => {
+    const input = await good(endpoint);
+    const required = Object.entries(shapeOf(endpoint)).filter(([, schema]) => !isOptional(schema));
     for (const [name] of required) {
       const { [name]: _left, ...rest } = input;
-      expect(named(await viaTrpc(door, rest))).toEqual([name]);
-      if (!door.params.includes(name)) expect(named(await viaRest(door, rest))).toEqual([name]);
+      expect(named(await viaTrpc(endpoint, rest))).toEqual([name]);
+      if (!endpoint.params.includes(name)) expect(named(await viaRest(endpoint, rest))).toEqual([name]);
     }
   });
 
-  test.each(each)("%s coerces no value, on either door, before and after a query string was read", async (_, door) => {
-    for (const _round of ["before", "after"]) {
-      for (const [path, input] of withWrongTypes(await good(door))) {
-        if (!isInternal(door)) expect([path, named(await viaTrpc(door, input))]).toEqual([path, [path]]);
-        if (!door.takesBody || door.params.includes(path)) continue;
-        expect([path, named(await viaRest(door, input))]).toEqual([path, [path]]);
+  test.each(each)(
+    "%s coerces no value, on either transport, before and after a query string is parsed",
+    async (_, endpoint) => {
+      for (const _round of ["before", "after"]) {
+        for (const [path, input] of withWrongTypes(await good(endpoint))) {
+          if (!isInternal(endpoint)) expect([path, named(await viaTrpc(endpoint, input))]).toEqual([path, [path]]);
+          if (!endpoint.takesBody || endpoint.params.includes(path)) continue;
+          expect([path, named(await viaRest(endpoint, input))]).toEqual([path, [path]]);
+        }
+        const list = endpoint.item ? endpoint : operations.find(({ procedure }) => procedure === "agents.list")!;
+        expect(await viaRest(list, await good(list))).toMatchObject({ status: 200 });
       }
-      const list = door.item ? door : doors.find(({ procedure }) => procedure === "agents.list")!;
-      expect(await viaRest(list, await good(list))).toMatchObject({ status: 200 });
-    }
-  });
+    },
+  );
 
-  test.each(each)("%s refuses text with a NUL, which the database cannot keep", async (_, door) => {
-    const input = await good(door);
+  test.each(each)("%s refuses text with a NUL, which the database cannot store", async (_, endpoint) => {
+    const input = await good(endpoint);
     for (const [name, value] of Object.entries(input)) {
       if (typeof value !== "string") continue;
-      for (const answer of await onBothDoors(door, () => ({ ...input, [name]: `a\u0000b` }))) {
-        expect([name, failure(answer).status]).toEqual([name, 400]);
+      for (const reply of await onBothTransports(endpoint, () => ({ ...input, [name]: `a\u0000b` }))) {
+        expect([name, failure(reply).status]).toEqual([name, 400]);
       }
     }
   });
 
-  test("finds what the database cannot keep at any depth, in a value and in a name, and says where", async () => {
+  test("a value or a name that the database cannot store is refused at any depth, with its path", async () => {
     for (const text of ["\u0000", "\ud83d"]) {
       const valued = { ...agent, outputSchema: { type: "object", properties: { a: { description: text } } } };
       const keyed = { ...agent, outputSchema: { type: "object", properties: { [`a${text}`]: {} } } };
@@ -223,48 +242,46 @@ describe("every procedure", () => {
         [valued, "outputSchema.properties.a.description"],
         [keyed, "outputSchema.properties.a\ufffd"],
       ] as const) {
-        for (const answer of [await h.post("/agents", given), await h.mutate("agents.create", given)]) {
-          expect(named(answer)).toEqual([path]);
-          expect(failure(answer).message).toMatch(/surrogate pair .* Leave it out\.$/);
+        for (const reply of [await h.post("/agents", given), await h.mutate("agents.create", given)]) {
+          expect(named(reply)).toEqual([path]);
+          expect(failure(reply).message).toMatch(/surrogate pair .* Leave it out\.$/);
         }
       }
     }
   });
 
-  test.each(each)(
-    "%s never takes what a caller writes for a failure of its own",
-    { timeout: 20_000 },
-    async (_, door) => {
-      const failures: string[] = [];
-      let input = await good(door);
-      for (const [path, set] of placesIn(door.input, input)) {
-        const given = set(input);
-        const isInPath = door.params.includes(path.split(".")[0]!);
-        const answers = isInPath ? [] : [await viaRest(door, given)];
-        if (!isInternal(door) && (isInPath || !door.takesBody)) answers.push(await viaTrpc(door, given));
-        for (const { status } of answers) {
-          if (status >= 500 || status === 429) failures.push(`${path} of ${JSON.stringify(given)}: ${status}`);
-          if (status < 300 && door.type === "mutation") input = await good(door);
-        }
+  test.each(each)("%s never returns 500 for an invalid input", { timeout: 20_000 }, async (_, endpoint) => {
+    const failures: string[] = [];
+    let input = await good(endpoint);
+    for (const [path, set] of placesIn(endpoint.input, input)) {
+      const given = set(input);
+      const isInPath = endpoint.params.includes(path.split(".")[0]!);
+      const responses = isInPath ? [] : [await viaRest(endpoint, given)];
+      if (!isInternal(endpoint) && (isInPath || !endpoint.takesBody)) responses.push(await viaTrpc(endpoint, given));
+      for (const { status } of responses) {
+        if (status >= 500 || status === 429) failures.push(`${path} of ${JSON.stringify(given)}: ${status}`);
+        if (status < 300 && endpoint.type === "mutation") input = await good(endpoint);
       }
-      expect(failures).toEqual([]); // and none was turned away unlooked at, for having asked too often
-    },
-  );
+    }
+    expect(failures).toEqual([]); // and none was refused by the rate limit instead
+  });
 });
 
 describe("the documentation", () => {
   const document = openApiDocument(appRouter, { baseUrl: "https://api.patchbay.test/api/v1", version: "1" });
-  const shown = each.filter(([, door]) => !isInternal(door));
+  const shown = each.filter(([, endpoint]) => !isInternal(endpoint));
 
-  test.each(shown)("of %s shows an example that is accepted", async (_, door) => {
-    const operation = document.paths[door.rest.path]![door.rest.method.toLowerCase()]!;
-    const made = await good(door);
-    const example = door.takesBody ? operation.requestBody?.content["application/json"]?.example : queryOf(operation);
-    const own = Object.fromEntries(door.params.map((name) => [name, made[name]]));
-    const left = elsewhere[door.procedure] ?? [];
+  test.each(shown)("of %s shows an example that is accepted", async (_, endpoint) => {
+    const operation = document.paths[endpoint.rest.path]![endpoint.rest.method.toLowerCase()]!;
+    const made = await good(endpoint);
+    const example = endpoint.takesBody
+      ? operation.requestBody?.content["application/json"]?.example
+      : queryOf(operation);
+    const own = Object.fromEntries(endpoint.params.map((name) => [name, made[name]]));
+    const left = elsewhere[endpoint.procedure] ?? [];
     const given = Object.entries(withOwnIds(example ?? {}, made) as Input).filter(([name]) => !left.includes(name));
-    const answer = await viaRest(door, { ...own, ...Object.fromEntries(given) });
-    expect(answer).toMatchObject({ status: door.meta.status });
+    const reply = await viaRest(endpoint, { ...own, ...Object.fromEntries(given) });
+    expect(reply).toMatchObject({ status: endpoint.meta.status });
   });
 
   function queryOf({ parameters }: Operation): Input {
@@ -275,7 +292,7 @@ describe("the documentation", () => {
     );
   }
 
-  /** The ids of the examples are nobody's: those of the good input stand in for them, or others of Ada's. */
+  /** The ids of the examples do not exist: those of the valid input replace them, or other ids of Ada's. */
   function withOwnIds(value: unknown, made: Input): unknown {
     if (Array.isArray(value)) return value.map((item) => withOwnIds(item, made));
     if (isPlain(value)) return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, withOwnIds(v, made)]));
@@ -285,7 +302,7 @@ describe("the documentation", () => {
   }
 });
 
-describe("a failure that the caller caused", () => {
+describe("a failure caused by the caller", () => {
   const json = { "content-type": "application/json" };
   const cases: [string, number, string, () => Promise<Answer>][] = [
     ["an unknown path under /api/v1", 404, "route_not_found", () => h.get("/nothing")],
@@ -293,10 +310,10 @@ describe("a failure that the caller caused", () => {
     ["an unknown path with a broken escape", 404, "route_not_found", () => bare("GET", "/docs/%ff")],
     ["an unknown procedure", 404, "route_not_found", () => h.query("agents.nothing", {})],
     ["a wrong method", 405, "method_not_allowed", () => h.send("PUT", "/agents")],
-    ["a query asked as a mutation", 405, "method_not_allowed", () => h.mutate("agents.list", {})],
+    ["a query called as a mutation", 405, "method_not_allowed", () => h.mutate("agents.list", {})],
     ["bad JSON", 400, "json_invalid", () => h.post("/agents", "{")],
     ["bad JSON on /trpc", 400, "json_invalid", () => h.mutate("agents.create", "{")],
-    ["an input on /trpc that is no JSON", 400, "json_invalid", () => h.get("/trpc/agents.list?input=%7B")],
+    ["an input on /trpc that is not JSON", 400, "json_invalid", () => h.get("/trpc/agents.list?input=%7B")],
     ["no input on /trpc where one is needed", 400, "input_invalid", () => h.send("GET", "/trpc/agents.get")],
     ["a list as the body", 400, "json_invalid", () => h.post("/agents", "[]")],
     ["too large a body", 413, "payload_too_large", () => h.post("/agents", { name: "x".repeat(1_100_000) })],
@@ -327,7 +344,7 @@ describe("a failure that the caller caused", () => {
     ],
     ["limit 0", 400, "input_invalid", () => h.get("/agents?limit=0")],
     ["limit 101", 400, "input_invalid", () => h.get("/agents?limit=101")],
-    ["a limit that is a word", 400, "input_invalid", () => h.get("/agents?limit=abc")],
+    ["a limit that is text", 400, "input_invalid", () => h.get("/agents?limit=abc")],
     ["limit 0 on /trpc", 400, "input_invalid", () => h.query("agents.list", { limit: 0 })],
     ["limit 101 on /trpc", 400, "input_invalid", () => h.query("agents.list", { limit: 101 })],
     ["a bad cursor", 400, "cursor_invalid", () => h.get("/agents?cursor=x")],
@@ -337,18 +354,17 @@ describe("a failure that the caller caused", () => {
   ];
 
   test.each(cases)("such as %s has its status, its code and the envelope", async (_, status, code, ask) => {
-    const answer = await ask();
-    expect(failure(answer)).toMatchObject({ status, code });
-    if (status === 405 && answer.body.error.docUrl)
-      expect(answer.headers.get("allow")).toBe("POST, GET, HEAD, OPTIONS");
-    if (status === 400 && /limit/.test(answer.body.error.message)) expect(named(answer)).toEqual(["limit"]);
+    const reply = await ask();
+    expect(failure(reply)).toMatchObject({ status, code });
+    if (status === 405 && reply.body.error.docUrl) expect(reply.headers.get("allow")).toBe("POST, GET, HEAD, OPTIONS");
+    if (status === 400 && /limit/.test(reply.body.error.message)) expect(named(reply)).toEqual(["limit"]);
   });
 
-  test("says on both doors how to show who one is, and keeps the caller's own request id", async () => {
+  test("has WWW-Authenticate on both transports, and keeps the caller's request id", async () => {
     const ask = { key: null, headers: { ...json, "x-request-id": "mine-1" } };
-    for (const answer of [await h.get("/agents", ask), await h.query("agents.list", {}, ask)]) {
-      expect(answer.headers.get("www-authenticate")).toBe("Bearer");
-      expect(failure(answer)).toMatchObject({ status: 401, requestId: "mine-1" });
+    for (const reply of [await h.get("/agents", ask), await h.query("agents.list", {}, ask)]) {
+      expect(reply.headers.get("www-authenticate")).toBe("Bearer");
+      expect(failure(reply)).toMatchObject({ status: 401, requestId: "mine-1" });
     }
   });
 });
@@ -360,14 +376,14 @@ describe("a list", () => {
     ["webhooks", "webhooks.list", () => h.post("/webhooks", hook)],
   ];
 
-  /** Revoked ones are listed too, and do not count against what a client may have. */
+  /** Revoked keys are listed too, and do not count toward the client's limit. */
   async function addRevokedKey() {
     const { id } = await makeKey(h, h.ada, ["calls:read"]);
     await h.owner`update api_keys set revoked_at = now() where id = ${id}`;
   }
 
   test.each(lists)(
-    "of %s is walked newest first without a gap or a repeat while rows are added",
+    "of %s returns newest first, without a gap or a repeat while rows are added",
     async (path, procedure, add) => {
       for (let n = 0; n < 5; n++) await add();
       const before = (await h.get(`/${path}?limit=100`)).body;
@@ -376,8 +392,8 @@ describe("a list", () => {
       expect(ids).toEqual(ids.toSorted().reverse());
       const seen: string[] = [];
       let cursor: string | null = null;
-      for (let asked = 0; asked < 100; asked++) {
-        const { data, meta } = await pageAfter(asked % 2 ? procedure : path, cursor, 2);
+      for (let requests = 0; requests < 100; requests++) {
+        const { data, meta } = await pageAfter(requests % 2 ? procedure : path, cursor, 2);
         seen.push(...data.map(({ id }: { id: string }) => id));
         expect(meta.hasMore).toBe(meta.nextCursor !== null);
         expect(meta.hasMore).toBe(seen.length < ids.length);
@@ -389,7 +405,7 @@ describe("a list", () => {
     },
   );
 
-  test("answers a cursor that is good there alone: for this client, this list, these filters, as it was written", async () => {
+  test("returns a cursor that is valid only for this client, this list and these filters, unchanged", async () => {
     for (let n = 0; n < 3; n++) {
       await insertAgent(h.ada);
       await insertAgent(h.bob);
@@ -412,7 +428,7 @@ describe("a list", () => {
       await h.get(`/agents?status=active&cursor=${nextCursor}.x`),
       await h.get("/agents?status=active&cursor="),
     ];
-    for (const answer of bad) expect(failure(answer)).toMatchObject({ status: 400, code: "cursor_invalid" });
+    for (const reply of bad) expect(failure(reply)).toMatchObject({ status: 400, code: "cursor_invalid" });
   });
 
   async function pageAfter(where: string, cursor: string | null, limit: number) {
@@ -422,28 +438,28 @@ describe("a list", () => {
   }
 });
 
-async function furnish(who: SeededClient): Promise<Things> {
-  const own: Things = {};
-  for (const noun of nouns) Object.assign(own, await noun.furnish?.({ h, who, own }));
+async function createResources(who: SeededClient): Promise<ResourceIds> {
+  const own: ResourceIds = {};
+  for (const resource of resources) Object.assign(own, await resource.createResources?.({ h, who, own }));
   return own;
 }
 
 const adas = () => ({ h, who: h.ada, own: ada });
 
-/** A field of the input with another value that is as good, if one is easily found. */
-function different(door: RestOperation, input: Input): Input {
+/** A field of the input with another valid value, if one is easily found. */
+function different(endpoint: RestOperation, input: Input): Input {
   const name = Object.keys(input).find((field) => field === "name" || field === "description");
-  return name && !door.params.includes(name) ? { [name]: `${input[name]} too` } : {};
+  return name && !endpoint.params.includes(name) ? { [name]: `${input[name]} too` } : {};
 }
 
-/** Links that are signed anew in every answer differ in their signature and its end, and in nothing else. */
+/** Links are signed again in every response: they differ only in signature and expiry. */
 function unsigned<T>(value: T): T {
   const text = JSON.stringify(value);
   const anew = text.includes("?X-Amz-") ? text.replace(/"expiresAt":"[^"]*"/g, '"expiresAt":"anew"') : text;
   return JSON.parse(anew.replace(/\?X-Amz-[^"]*/g, "?signed")) as T;
 }
 
-/** An agent without the provider: lists need many. */
+/** Inserts an agent without the provider: lists need many. */
 async function insertAgent({ clientId }: SeededClient) {
   const id = newId("agent");
   await h.owner`insert into agents (client_id, id, name, status, version, provider_account_id)
@@ -453,25 +469,25 @@ async function insertAgent({ clientId }: SeededClient) {
     where client_id = ${clientId} and version = 1 limit 1`;
 }
 
-/** Ada's input for a door. What may differ per call is filled in here: a cursor of that list, scopes that the key has. */
-async function good(door: RestOperation): Promise<Input> {
-  const { cursor, ...input } = await inputs[door.procedure]!(adas());
+/** Ada's input for a procedure. Values that differ per call are filled in here: a cursor of that list, scopes of the key. */
+async function good(endpoint: RestOperation): Promise<Input> {
+  const { cursor, ...input } = await inputs[endpoint.procedure]!(adas());
   return input;
 }
 
-/** As a URL carries it: a list and a record are repeated. */
+/** As a query string: a list and a record become repeated pairs. */
 function inQuery(value: unknown): string[] {
   if (Array.isArray(value)) return value.map(String);
   return isPlain(value) ? Object.entries(value).map(([key, inner]) => `${key}:${inner}`) : [String(value)];
 }
 
 async function viaRest(
-  door: RestOperation,
+  endpoint: RestOperation,
   input: Input,
-  key: string | null = keyFor(door),
+  key: string | null = keyFor(endpoint),
   ask: { idempotencyKey?: string } = {},
 ): Promise<Answer> {
-  const { rest, params, takesBody } = door;
+  const { rest, params, takesBody } = endpoint;
   const path = rest.path.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(String(input[name])));
   const left = Object.entries(input).filter(([name]) => !params.includes(name));
   if (takesBody) return h.send(rest.method, path, Object.fromEntries(left), { key, ...ask });
@@ -482,19 +498,19 @@ async function viaRest(
 }
 
 function viaTrpc(
-  door: RestOperation,
+  endpoint: RestOperation,
   input: Input,
-  key: string | null = keyFor(door),
+  key: string | null = keyFor(endpoint),
   ask: { idempotencyKey?: string } = {},
 ) {
-  const { procedure, type, input: schema } = door;
-  if (isInternal(door)) return viaRest(door, input, key, ask); // it has no other transport
+  const { procedure, type, input: schema } = endpoint;
+  if (isInternal(endpoint)) return viaRest(endpoint, input, key, ask); // it has only this transport
   if (type === "mutation") return h.mutate(procedure, input, { key, ...ask });
-  if (door.meta.produces) return viaStream(procedure, input, key);
+  if (endpoint.meta.produces) return viaStream(procedure, input, key);
   return schema ? h.query(procedure, input, { key }) : h.send("GET", `/trpc/${procedure}`, undefined, { key });
 }
 
-/** A stream on /trpc, read to its end, told as any other answer is. */
+/** A stream on /trpc, read to its end, in the form of any other response. */
 async function viaStream(procedure: string, input: Input, key: string | null): Promise<Answer> {
   let headers = new Headers();
   const link = httpBatchStreamLink({
@@ -516,12 +532,12 @@ async function viaStream(procedure: string, input: Input, key: string | null): P
   }
 }
 
-async function onBothDoors(
-  door: RestOperation,
+async function onBothTransports(
+  endpoint: RestOperation,
   input: () => Input | Promise<Input>,
-  key: string | null = keyFor(door),
+  key: string | null = keyFor(endpoint),
 ) {
-  return [await viaRest(door, await input(), key), await viaTrpc(door, await input(), key)];
+  return [await viaRest(endpoint, await input(), key), await viaTrpc(endpoint, await input(), key)];
 }
 
 function bare(method: string, path: string): Promise<Answer> {
@@ -530,7 +546,7 @@ function bare(method: string, path: string): Promise<Answer> {
   });
 }
 
-/** A failure as both doors must tell it, whichever it was. */
+/** A failure in the form that both transports share. */
 function failure({ status, headers, body }: Answer) {
   const { error } = body;
   expect(headers.get("x-request-id")).toBeTruthy();
@@ -548,16 +564,16 @@ function failure({ status, headers, body }: Answer) {
   return { status, code, message: error.message as string, details, requestId };
 }
 
-/** The fields that a refusal of the input names. */
-function named(answer: Answer): string[] {
-  const { status, code, details } = failure(answer);
+/** The fields that the details of a refused input name. */
+function named(reply: Answer): string[] {
+  const { status, code, details } = failure(reply);
   expect({ status, code }).toEqual({ status: 400, code: "input_invalid" });
   return [...new Set<string>(details.map(({ path }: { path: string }) => path))];
 }
 
 type Schema = Parameters<typeof definition>[0];
 
-const shapeOf = (door: RestOperation): Record<string, Schema> => door.input?._zod.def.shape ?? {};
+const shapeOf = (endpoint: RestOperation): Record<string, Schema> => endpoint.input?._zod.def.shape ?? {};
 const isOptional = (schema: Schema) => ["optional", "default", "prefault"].includes(definition(schema).type);
 
 function strangers(mine: unknown): string {
@@ -569,7 +585,7 @@ function strangers(mine: unknown): string {
 const prefix = (id: string) => id.split("_", 1)[0];
 const unknown = (mine: unknown) => `${prefix(String(mine))}_${newId("call").split("_")[1]}`;
 
-/** The input with a field too many, at every place where an object of ours stands, and the path of that field. */
+/** The input with an additional field, in every object of our schema, with the path of that field. */
 function* withSurprise(input: Input, shape: Record<string, Schema>): Generator<[string, Input]> {
   yield ["surprise", { ...input, surprise: "1" }];
   for (const [name, value] of Object.entries(input)) {
@@ -579,7 +595,7 @@ function* withSurprise(input: Input, shape: Record<string, Schema>): Generator<[
   }
 }
 
-/** The input with one leaf of another type that a lenient reader would convert, and the path of the leaf. */
+/** The input with one leaf of another type that a lenient parser would convert, with the path of the leaf. */
 function* withWrongTypes(input: Input, path: string[] = []): Generator<[string, Input]> {
   for (const [name, value] of Object.entries(input)) {
     const at = [...path, name].join(".");
@@ -599,7 +615,7 @@ function wrongFor(value: unknown): unknown[] {
 
 type Place = [path: string, set: (input: Input) => Input];
 
-/** Every place that a schema has, with a value that no column of the database takes. */
+/** Every place of a schema, with a value that the database cannot store. */
 function* placesIn(schema: Schema | null | undefined, value: unknown, path: string[] = []): Generator<Place> {
   if (!schema) return;
   const def = definition(unwrapped(schema));
@@ -645,7 +661,7 @@ const moments = [
   ...["9999-12-31T23:59:59.999Z", "9999-12-31T23:59:59-14:00"],
 ];
 
-/** The value with another one at a place within. */
+/** The value with one inner value replaced. */
 function withAt(value: unknown, [name, ...deeper]: string[], given: unknown): unknown {
   if (name === undefined) return given;
   if (Array.isArray(value)) return [withAt(value[0], deeper, given), ...value.slice(1)];
@@ -673,7 +689,7 @@ async function checksums(clientId: string): Promise<Record<string, string>> {
   return sums;
 }
 
-test("what cannot be read as HTTP is answered in the envelope all the same", async () => {
+test("bytes that are not HTTP get an error in the envelope", async () => {
   for (const [request, status, code] of [
     [`GET /api/v1/agents HTTP/1.1\r\nHost: x\r\nX-Long: ${"a".repeat(20_000)}\r\n\r\n`, 431, "headers_too_large"],
     ["NONSENSE\r\n\r\n", 400, "request_malformed"],
@@ -687,7 +703,7 @@ test("what cannot be read as HTTP is answered in the envelope all the same", asy
   }
 });
 
-/** Bytes to the port, and what comes back until it closes. */
+/** Sends bytes to the port and returns the response until the connection closes. */
 function rawly(request: string): Promise<string> {
   const { hostname, port } = new URL(h.url);
   return new Promise((resolve, reject) => {

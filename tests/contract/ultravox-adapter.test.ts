@@ -96,7 +96,7 @@ function request(callId: string, providerAgentId: string, medium: CallMedium): C
   };
 }
 
-test("what the adapter asks and is answered follows the provider's published schema", async () => {
+test("the adapter's requests and the responses follow the provider's published schema", async () => {
   const since = new Date();
   const agent = await uv().createAgent("pacc_1", { id: agentId, template }, soon());
   expect(agent.name).toBe(agentId);
@@ -109,7 +109,7 @@ test("what the adapter asks and is answered follows the provider's published sch
     timeExceededMessage: "Time is up.",
     inactivityMessages: (["nothing", "hang_up_soft", "hang_up"] as const).map((each) => ({
       ...{ afterSeconds: 10, message: "Hello?" },
-      // biome-ignore lint/suspicious/noThenProperty: the word on the wire; nobody awaits a message
+      // biome-ignore lint/suspicious/noThenProperty: the provider's field name; a message is never awaited
       then: each,
     })),
     variables: [{ name: "name", required: true }],
@@ -211,7 +211,7 @@ test("what the adapter asks and is answered follows the provider's published sch
   );
 });
 
-test("a call whose answer is lost is unknown, and is found by our id, once", async () => {
+test("a call whose response is lost is unknown, and is found once by our id", async () => {
   const since = new Date();
   const agent = await uv().createAgent("pacc_1", { id: `${agentId}_lost`, template }, soon());
   await admin("PUT", "/faults", { create: { resetAfterAccepting: 1 } });
@@ -228,7 +228,7 @@ test("a call whose answer is lost is unknown, and is found by our id, once", asy
   expect(await uv().findCalls("pacc_1", "call_busy", since, soon())).toHaveLength(1);
 });
 
-test("a list of several pages is read to its end", async () => {
+test("all pages of a list are read", async () => {
   const since = new Date();
   const agent = await uv().createAgent("pacc_1", { id: `${agentId}_many`, template }, soon());
   const many = request("call_many", agent.providerAgentId, { kind: "web" });
@@ -236,7 +236,7 @@ test("a list of several pages is read to its end", async () => {
   expect(await uv().findCalls("pacc_1", "call_many", since, soon())).toHaveLength(103);
 });
 
-test("its webhooks are signed as we verify, and say what we read", async () => {
+test("its webhooks have valid signatures and the fields that we read", async () => {
   await expect.poll(() => hooks.length, { timeout: 20_000 }).toBeGreaterThan(4);
   for (const { body, timestamp, signature, at } of hooks) {
     const verdict = verifyUltravoxSignature({

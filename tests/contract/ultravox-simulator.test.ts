@@ -14,7 +14,7 @@ import {
   type Ultravox,
   type WebhookEvent,
 } from "../../dev/simulators/ultravox/index.ts";
-import { nouns } from "./simulator/nouns.ts";
+import { resources } from "./simulator/resources.ts";
 import { ultravoxContract } from "./validator.ts";
 
 type Event = { event: WebhookEvent; call: CallView };
@@ -31,8 +31,8 @@ const contract = ultravoxContract();
 
 let receiver: Server;
 let received: Received[] = [];
-/** What the receiver answers, before it goes on to 204. */
-let answers: number[] = [];
+/** The receiver's next responses. After them it returns 204. */
+let responses: number[] = [];
 let simulator: Ultravox;
 
 const accounts = (url: string) => [
@@ -42,7 +42,7 @@ const accounts = (url: string) => [
   { id: "a0000000-0000-4000-8000-000000000004", apiKey: SLOW_KEY, webhooks: [], createPerSecond: 3 },
 ];
 
-/** A receiver that is slow to be heard is no failed attempt here. */
+/** A slow response of the receiver does not count as a failed attempt here. */
 const start = (options: { seed: number; speed: number }) =>
   startUltravox({ ...options, webhookTimeoutMs: 30_000, accounts: accounts(receiverUrl()) });
 
@@ -52,7 +52,7 @@ beforeAll(async () => {
   receiver = createServer(async (request, response) => {
     let body = "";
     for await (const chunk of request) body += chunk;
-    const answered = answers.shift() ?? 204;
+    const answered = responses.shift() ?? 204;
     received.push({
       body,
       signature: String(request.headers["x-ultravox-webhook-signature"]),
@@ -69,7 +69,7 @@ beforeAll(async () => {
 beforeEach(async () => {
   await ask("POST", "/_sim/reset");
   received = [];
-  answers = [];
+  responses = [];
 });
 
 afterAll(async () => {
@@ -118,7 +118,7 @@ async function until<T>(look: () => T | undefined | false | Promise<T | undefine
   for (;;) {
     const found = await look();
     if (found) return found;
-    if (Date.now() > deadline) throw new Error("what was waited for did not come");
+    if (Date.now() > deadline) throw new Error("the expected condition was not reached");
     await sleep(5);
   }
 }
@@ -148,7 +148,7 @@ type State = {
 const state = async () => (await ask<State>("GET", "/_sim/state")).body;
 const between = (from: string | null, to: string | null) => (Date.parse(to ?? "") - Date.parse(from ?? "")) / 1000;
 
-/** The last word of every test of this file: nothing that was said broke the provider's schema. */
+/** After every test: no message broke the provider's schema. */
 afterEach(async () => {
   for (const { method, path, query, body, status, response } of await requests()) {
     if (status === 0 || status === 405) continue;
@@ -158,7 +158,7 @@ afterEach(async () => {
 });
 
 describe("the contract", () => {
-  test("every documented path is answered, in both directions, by its schema", async () => {
+  test("every documented path is called, and follows its schema in both directions", async () => {
     const template = { systemPrompt: "You are {{name}}.", medium: telnyx("0015"), recordingEnabled: true };
     const { body: agent } = await ask<{ agentId: string }>("POST", "/api/agents", {
       name: "ag_1",
@@ -204,7 +204,7 @@ describe("the contract", () => {
     await ask("PUT", webhookPath, { ...hook, events: EVENTS });
     await ask("PATCH", webhookPath, { secrets: ["old", "new"] });
     await ask("DELETE", webhookPath);
-    for (const speak of nouns) await speak(ask);
+    for (const speak of resources) await speak(ask);
 
     const answered = (await requests()).filter(({ status }) => status < 400);
     const spoken = new Set(answered.map(({ method, template: path }) => `${method} ${path}`));
@@ -212,7 +212,7 @@ describe("the contract", () => {
     expect(JSON.stringify(answered)).not.toContain("callback-secret");
   });
 
-  test("the kit itself refuses what the provider's schema refuses", () => {
+  test("the validator rejects what the provider's schema rejects", () => {
     const call = "/api/calls/0d0e6b51-6e5a-4a3c-9d8a-0a5c8f9b1a11";
     const ask = (method: string, path: string, body?: unknown, query = {}) =>
       contract.request(method, path, { "X-API-Key": KEY }, query, body);
@@ -242,7 +242,7 @@ describe("the contract", () => {
     expect(contract.response("DELETE", call, 204, { deleted: true })).toHaveLength(1);
   });
 
-  test("a call as answered has no field beside the schema's, nor one too few", async () => {
+  test("a returned call has exactly the fields of the schema", async () => {
     const { callId } = await dial("0010");
     const call = await billed(callId);
     const path = `/api/calls/${callId}`;
@@ -254,10 +254,10 @@ describe("the contract", () => {
     expect(contract.response("GET", path, 200, less)[0]).toContain("endReason");
   });
 
-  test("refusals look as the provider's do", async () => {
+  test("errors have the provider's form", async () => {
     const refused = async (body: unknown, field: string) => {
-      const answer = await ask<Record<string, string[]>>("POST", "/api/calls", body);
-      expect(answer).toMatchObject({ status: 400, body: { [field]: [expect.any(String)] } });
+      const reply = await ask<Record<string, string[]>>("POST", "/api/calls", body);
+      expect(reply).toMatchObject({ status: 400, body: { [field]: [expect.any(String)] } });
     };
     await refused({ metadata: { "ultravox.mine": "x" } }, "metadata");
     await refused({ medium: { webRtc: {}, plivo: {} } }, "medium");
@@ -279,13 +279,13 @@ describe("the contract", () => {
     }
   });
 
-  test("what belongs to one account does not exist for another", async () => {
+  test("resources of one account are not found by another", async () => {
     const { body: agent } = await ask<{ agentId: string }>("POST", "/api/agents", { name: "mine" });
     const { callId } = await dial("0014");
     const { body: hooks } = await ask<Page<{ webhookId: string }>>("GET", "/api/webhooks");
     const stranger = { key: OTHER_KEY };
     const webhook = `/api/webhooks/${hooks.results[0]?.webhookId}`;
-    const doors: [string, string, unknown?][] = [
+    const operations: [string, string, unknown?][] = [
       ["GET", `/api/agents/${agent.agentId}`],
       ["PATCH", `/api/agents/${agent.agentId}`, { name: "theirs" }],
       ["DELETE", `/api/agents/${agent.agentId}`],
@@ -299,7 +299,7 @@ describe("the contract", () => {
       ["GET", webhook],
       ["DELETE", webhook],
     ];
-    for (const [method, path, body] of doors) {
+    for (const [method, path, body] of operations) {
       expect((await ask(method, path, body, stranger)).status, `${method} ${path}`).toBe(404);
     }
     expect((await ask<Page<CallView>>("GET", "/api/calls", undefined, stranger)).body.total).toBe(0);
@@ -317,7 +317,7 @@ describe("agents", () => {
     statistics: { calls: number };
   };
 
-  test("an update merges the template field by field and makes a new revision", async () => {
+  test("an update merges the template field by field and creates a revision", async () => {
     const callTemplate = { systemPrompt: "Be kind.", temperature: 0.2, voice: "Mark" };
     const { body: agent } = await ask<AgentView>("POST", "/api/agents", { name: "a", callTemplate });
     const change = { callTemplate: { temperature: 0.9, externalVoice: { lmnt: { voiceId: "x" } } } };
@@ -328,7 +328,7 @@ describe("agents", () => {
     expect(updated.name).toBe("a");
   });
 
-  test("a call needs the variables that the template names, and speaks with them", async () => {
+  test("a call needs the template's variables, and uses them", async () => {
     const callTemplate = { systemPrompt: "You call {{ customer.name }} for {{company}}.", medium: sip("0014") };
     const { body: agent } = await ask<AgentView>("POST", "/api/agents", { name: "a", callTemplate });
     const path = `/api/agents/${agent.agentId}/calls`;
@@ -340,7 +340,7 @@ describe("agents", () => {
     expect((await ask<AgentView>("GET", `/api/agents/${agent.agentId}`)).body.statistics.calls).toBe(1);
   });
 
-  test("pages join up without loss or repetition, in both directions, while things come and go", async () => {
+  test("pages have no gap and no repeat, in both directions, while rows are added and removed", async () => {
     for (let index = 0; index < 12; index++) await ask("POST", "/api/agents", { name: `ag_${index}` });
     type AgentPage = Page<AgentView>;
     const names = ({ body }: Answer<AgentPage>) => body.results.map(({ name }) => name);
@@ -394,7 +394,7 @@ describe("the table of numbers", () => {
     expect(eventsOf(call.callId)).toEqual(EVENTS.filter((event) => answered || event !== "call.joined"));
   });
 
-  test("every number of the table is tested, here or below", () => {
+  test("every number of the table is tested here or below", () => {
     const below = ["0006", "0007", "0014", "0015"];
     expect([...Object.keys(ends), ...below].sort()).toEqual(Object.keys(NUMBERS).sort());
   });
@@ -406,26 +406,26 @@ describe("the table of numbers", () => {
     expect(between(call.joined, call.ended)).toBeLessThanOrEqual(44);
   });
 
-  test("0006 is refused with 400 and leaves no call", async () => {
-    const answer = await ask("POST", "/api/calls", { medium: sip("0006") });
-    expect(answer).toMatchObject({ status: 400, body: { medium: [expect.any(String)] } });
+  test("0006 returns 400 and creates no call", async () => {
+    const reply = await ask("POST", "/api/calls", { medium: sip("0006") });
+    expect(reply).toMatchObject({ status: 400, body: { medium: [expect.any(String)] } });
     expect((await state()).accepted.total).toBe(0);
   });
 
-  test("0007 is answered seconds after its call.started has come", async () => {
+  test("0007 responds seconds after its call.started event", async () => {
     const before = Date.now();
     let answered = false;
-    const answer = dial("0007").finally(() => {
+    const reply = dial("0007").finally(() => {
       answered = true;
     });
     await until(() => received.length > 0);
     expect(answered).toBe(false);
-    const { callId } = await answer;
+    const { callId } = await reply;
     expect(Date.now() - before).toBeGreaterThanOrEqual(2900);
     expect(received[0]?.call.callId).toBe(callId);
   });
 
-  test("0014 rings until it is told to go on, and cannot be hung up before", async () => {
+  test("0014 rings until the admin API moves it on, and cannot be hung up before", async () => {
     const { callId } = await dial("0014");
     await sleep(200); // 80 simulated seconds, well past the joinTimeout
     expect(await read(callId)).toMatchObject({ joined: null, ended: null });
@@ -436,7 +436,7 @@ describe("the table of numbers", () => {
     expect((await ask("POST", `/_sim/calls/${callId}/join`)).status).toBe(409);
   });
 
-  test("0015 talks until it is hung up, and then no more", async () => {
+  test("0015 talks until it is hung up", async () => {
     const { callId } = await dial("0015", { maxDuration: "30s" });
     await until(async () => (await read(callId)).joined);
     await sleep(150); // 60 simulated seconds, past the maxDuration
@@ -449,7 +449,7 @@ describe("the table of numbers", () => {
     expect(body.results.at(-1)?.text).toBe("Goodbye.");
   });
 
-  test("a call that is ended by hand while it rings was never joined", async () => {
+  test("a call that the admin API ends while it rings was never joined", async () => {
     const { callId } = await dial("0014");
     await ask("POST", `/_sim/calls/${callId}/end`, { endReason: "connection_error" });
     await ask("POST", `/_sim/calls/${callId}/bill`);
@@ -460,19 +460,19 @@ describe("the table of numbers", () => {
     });
   });
 
-  test("outside SIP nobody says why: a busy number is silent until the joinTimeout", async () => {
+  test("without SIP there is no end reason: a busy number ends at the joinTimeout", async () => {
     const call = await billed((await dial("0001", { medium: telnyx("0001"), joinTimeout: "20s" })).callId);
     expect(call).toMatchObject({ endReason: "unjoined", sipDetails: null });
     expect(between(call.created, call.ended)).toBe(20);
   });
 
-  test("a client joins a call that nobody dialled", async () => {
+  test("a client joins a call that was not dialled", async () => {
     const { callId, joinUrl } = await dial("", { medium: { webRtc: {} } });
     expect(joinUrl).toContain(callId);
     expect((await billed(callId)).endReason).toBe("hangup");
   });
 
-  test("voicemail shows as a call of leaveVoicemail in the messages", async () => {
+  test("voicemail appears as a leaveVoicemail tool call in the messages", async () => {
     const { callId } = await dial("0003");
     await billed(callId);
     const { body } = await ask<Page<{ role: string; toolName?: string }>>("GET", `/api/calls/${callId}/messages`);
@@ -486,7 +486,7 @@ describe("the table of numbers", () => {
 describe("recordings", () => {
   const recording = (callId: string) => ask<string>("GET", `/api/calls/${callId}/recording`);
 
-  test("there is none of a call that was not recorded, or that nobody answered", async () => {
+  test("a call that was not recorded or not answered has none", async () => {
     const quiet = await dial("0009");
     const busy = await dial("0001", { recordingEnabled: true });
     await Promise.all([billed(quiet.callId), billed(busy.callId)]);
@@ -494,26 +494,26 @@ describe("recordings", () => {
     expect((await recording(busy.callId)).status).toBe(404);
   });
 
-  test("it is early until a while after the end, and then audio", async () => {
+  test("it returns 425 until a while after the end, then audio", async () => {
     await faults({ recordings: "inline" });
     const { callId } = await dial("0015", { recordingEnabled: true });
     await until(async () => (await read(callId)).joined);
     expect((await recording(callId)).status).toBe(425);
     await ask("POST", `/_sim/calls/${callId}/end`);
     const sound = await until(async () => {
-      const answer = await recording(callId);
-      return answer.status !== 425 && answer;
+      const reply = await recording(callId);
+      return reply.status !== 425 && reply;
     });
     expect(sound.headers.get("content-type")).toBe("audio/wav");
     expect(sound.body.slice(0, 4)).toBe("RIFF");
   });
 
-  test("a redirect leads to a signed link that wants no API key", async () => {
+  test("a redirect leads to a signed link that needs no API key", async () => {
     await faults({ recordings: "redirect" });
     const { callId } = await dial("0009", { recordingEnabled: true });
     const found = await until(async () => {
-      const answer = await recording(callId);
-      return answer.status === 302 && answer;
+      const reply = await recording(callId);
+      return reply.status === 302 && reply;
     });
     const link = String(found.headers.get("location"));
     expect((await ask("GET", link)).status).toBe(400);
@@ -523,7 +523,7 @@ describe("recordings", () => {
 });
 
 describe("webhooks", () => {
-  test("carry one signature per secret over the body and then the time", async () => {
+  test("have one signature per secret, over the body and then the time", async () => {
     const before = Date.now();
     const { callId } = await dial("0009");
     await until(() => eventsOf(callId).length === 4);
@@ -555,8 +555,8 @@ describe("webhooks", () => {
     expect(received.slice(4).map(({ body }) => body)).toEqual(first);
   });
 
-  test("are sent again until they are acknowledged, with the same body and a signature that holds", async () => {
-    answers = [500, 302, 404];
+  test("are retried until they are acknowledged, with the same body and a valid signature", async () => {
+    responses = [500, 302, 404];
     const { callId } = await dial("0014");
     await until(() => received.some(({ answered }) => answered === 204));
     expect(received.map(({ answered }) => answered)).toEqual([500, 302, 404, 204]);
@@ -568,16 +568,16 @@ describe("webhooks", () => {
         .update(last.body + last.timestamp)
         .digest("hex"),
     );
-    // The answer of the receiver has to reach the simulator before it can be counted.
+    // The receiver's response must reach the simulator before it is counted.
     await until(async () => (await state()).webhooks.acked === 1);
     expect((await state()).webhooks).toMatchObject({ sent: 4, failed: 3, endpoints: [{ status: "normal" }] });
     expect((await state()).webhooks.endpoints[0]?.recentFailures).toHaveLength(3);
   });
 
-  test("are given up after ten retries, and the endpoint is unhealthy until one gets through", async () => {
+  test("fail after ten retries, and the endpoint is unhealthy until a delivery succeeds", async () => {
     const hasty = await start({ seed: 1, speed: 1_000_000 });
     try {
-      answers = Array(11).fill(503);
+      responses = Array(11).fill(503);
       await dial("0014", {}, { url: hasty.url });
       await until(() => received.length === 11);
       await sleep(100);
@@ -591,7 +591,7 @@ describe("webhooks", () => {
     }
   });
 
-  test("come as often as asked, and only those that are not lost", async () => {
+  test("arrive as many times as requested, except those that are lost", async () => {
     await faults({ webhooks: { duplicate: 2, lose: ["call.billed"] } });
     const { callId } = await dial("0009");
     await billed(callId);
@@ -603,14 +603,14 @@ describe("webhooks", () => {
     expect((await state()).webhooks.lost).toBe(1);
   });
 
-  test("are held to the end of the call and come in reverse", async () => {
+  test("can be held until the end of the call and arrive in reverse order", async () => {
     await faults({ webhooks: { reorder: true } });
     const { callId } = await dial("0009");
     await until(() => eventsOf(callId).length === 4);
     expect(eventsOf(callId)).toEqual(EVENTS.toReversed());
   });
 
-  test("that are held come out when the faults are lifted", async () => {
+  test("that are held are sent when the faults end", async () => {
     await faults({ webhooks: { reorder: "shuffle" } });
     const { callId } = await dial("0014");
     const later = await dial("0009");
@@ -620,11 +620,11 @@ describe("webhooks", () => {
     await until(() => eventsOf(callId).length === 1);
   });
 
-  test("of before a reset do not come after it", async () => {
+  test("from before a reset do not arrive after it", async () => {
     const slow = await start({ seed: 7, speed: 10 });
     const { url } = slow;
     try {
-      answers = [500];
+      responses = [500];
       await dial("0014", {}, { url });
       await until(() => received.length === 1);
       await ask("PUT", "/_sim/faults", { webhooks: { reorder: true } }, { url });
@@ -640,7 +640,7 @@ describe("webhooks", () => {
     }
   });
 
-  test("are late by as much as asked", async () => {
+  test("are delayed by the requested time", async () => {
     await faults({ webhooks: { delaySeconds: 80 } });
     const before = Date.now();
     const { callId } = await dial("0014");
@@ -648,7 +648,7 @@ describe("webhooks", () => {
     expect(Date.now() - before).toBeGreaterThanOrEqual(190);
   });
 
-  test("can be sent again by hand, with another time or secret", async () => {
+  test("can be sent again through the admin API, with another time or secret", async () => {
     const { callId } = await dial("0014");
     await until(() => received.length === 1);
     const first = received[0]!;
@@ -667,7 +667,7 @@ describe("webhooks", () => {
     expect((await ask("POST", "/_sim/webhooks/resend", { callId, event: "call.ended" })).status).toBe(409);
   });
 
-  test("tell of a call that came in from outside", async () => {
+  test("report an inbound call", async () => {
     const inbound = { from: "+15550107777", ending: "0010", metadata: { note: "x" } };
     const { status, body } = await ask("POST", "/_sim/inbound", inbound);
     expect(status).toBe(201);
@@ -676,7 +676,7 @@ describe("webhooks", () => {
     expect((await read(body.callId)).endReason).toBe("hangup");
   });
 
-  test("of one call go to its callbacks too, and of one agent to its webhook alone", async () => {
+  test("of one call also go to its callbacks; those of one agent go only to its webhook", async () => {
     const { body: agent } = await ask<{ agentId: string }>("POST", "/api/agents", { name: "a" });
     const hook = { url: `${receiverUrl()}/agent`, events: ["call.started"], agentId: agent.agentId, secrets: ["s"] };
     await ask("POST", "/api/webhooks", hook);
@@ -690,11 +690,11 @@ describe("webhooks", () => {
   });
 });
 
-describe("faults of creating", () => {
+describe("faults of creates", () => {
   const create = (callId: string, signal?: AbortSignal) =>
     ask("POST", "/api/calls", { medium: sip("0014"), metadata: { callId } }, signal ? { signal } : {});
 
-  test("an answer that never comes leaves exactly one accepted call, and its events", async () => {
+  test("a missing response leaves exactly one accepted call, with its events", async () => {
     await faults({ create: { timeoutAfterAccepting: 1 } });
     const patience = new AbortController();
     const unanswered = expect(create("call_1", patience.signal)).rejects.toThrow();
@@ -709,19 +709,19 @@ describe("faults of creating", () => {
     expect((await create("call_2")).status).toBe(201);
   });
 
-  test("a request that hangs before it is accepted leaves none, and is cut off after its time", async () => {
+  test("a request that hangs before it is accepted leaves none, and is closed after its time", async () => {
     await faults({ create: { hangBeforeAccepting: 1, holdMs: 60 } });
     await expect(create("call_1")).rejects.toThrow();
     expect((await state()).accepted.total).toBe(0);
   });
 
-  test("a connection that is reset after accepting leaves one", async () => {
+  test("a connection reset after acceptance leaves one", async () => {
     await faults({ create: { resetAfterAccepting: 1 } });
     await expect(create("call_1")).rejects.toThrow();
     expect((await state()).accepted.byCallId).toEqual({ call_1: 1 });
   });
 
-  test("errors come as often as asked, before or after the work", async () => {
+  test("errors occur as many times as requested, before or after the work", async () => {
     const errors = [
       { status: 503, times: 2, retryAfterSeconds: 3 },
       { status: 502, times: 1, afterAccepting: true },
@@ -735,7 +735,7 @@ describe("faults of creating", () => {
     expect((await state()).accepted.byCallId).toEqual({ call_1: 2 });
   });
 
-  test("strike only where they are asked to, and reads and changes have their own", async () => {
+  test("apply only where they are requested; reads and writes have separate faults", async () => {
     await faults({ applyTo: "agents", create: { errors: [{ status: 500 }] }, reads: { errors: [{ status: 429 }] } });
     expect((await create("call_1")).status).toBe(201);
     expect((await ask("GET", "/api/calls")).status).toBe(200);
@@ -748,13 +748,13 @@ describe("faults of creating", () => {
     expect([(await hangUp()).status, (await hangUp()).status]).toEqual([503, 422]);
   });
 
-  test("a fault that is misspelt is refused", async () => {
+  test("a misspelt fault is refused", async () => {
     expect((await ask("PUT", "/_sim/faults", { webhook: { duplicate: 1 } })).status).toBe(400);
   });
 });
 
 describe("limits", () => {
-  test("an account at its concurrency gets 429 with Retry-After until a call ends", async () => {
+  test("an account at its concurrency limit gets 429 with Retry-After until a call ends", async () => {
     const tight = { key: TIGHT_KEY };
     const { callId } = await dial("0014", {}, tight);
     await dial("0014", {}, tight);
@@ -767,12 +767,12 @@ describe("limits", () => {
     await dial("0014", {}, tight);
   });
 
-  test("an account that creates too fast gets 429 with Retry-After, and may go on a second later", async () => {
+  test("an account that creates too fast gets 429 with Retry-After, and can continue a second later", async () => {
     const slow = { key: SLOW_KEY };
     const create = () => ask("POST", "/api/calls", { medium: sip("0014") }, slow);
     const all = await Promise.all([create(), create(), create(), create()]);
     expect(all.map(({ status }) => status).toSorted()).toEqual([201, 201, 201, 429]);
-    await dial("0014"); // another account's rate is its own
+    await dial("0014"); // each account has its own rate
     const refused = all.find(({ status }) => status === 429);
     await sleep(Number(refused?.headers.get("retry-after")) * 1000);
     await dial("0014", {}, slow);
@@ -800,7 +800,7 @@ describe("determinism", () => {
     }
   }
 
-  test("the same seed tells the same story, another seed another", async () => {
+  test("the same seed gives the same conversation, another seed another", async () => {
     const [one, again, another] = await Promise.all([story(3), story(3), story(4)]);
     expect(one).toEqual(again);
     expect(one).not.toEqual(another);

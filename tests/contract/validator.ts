@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { Ajv, type ValidateFunction } from "ajv";
 import addFormatsModule from "ajv-formats";
 
-// The package is CommonJS whose callable is both the module and its default; the types name only the latter.
+// The package is CommonJS: its function is both the module and its default. The types declare only the default.
 const addFormats = addFormatsModule as unknown as typeof addFormatsModule.default;
 
 type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
@@ -19,7 +19,7 @@ type Direction = "request" | "response";
 
 export type Query = URLSearchParams | Record<string, string | readonly string[]>;
 
-/** What a message has wrong by the provider's published schema, as sentences; none means that it is in order. */
+/** The problems of a message by the provider's published schema, as sentences. An empty list means that it is valid. */
 export interface Contract {
   request(
     method: string,
@@ -29,7 +29,7 @@ export interface Contract {
     body: unknown,
   ): string[];
   response(method: string, path: string, status: number, body: unknown): string[];
-  /** Everything that the cut schema documents, as "GET /api/calls/{call_id}". */
+  /** Every operation of the reduced schema, as "GET /api/calls/{call_id}". */
   operations(): string[];
 }
 
@@ -115,7 +115,7 @@ function queryProblems(operation: Operation, query: URLSearchParams, compile: Co
   for (const name of new Set(query.keys())) {
     const values = query.getAll(name);
     const parameter = documented.find((each) => each.name === name && each.schema.type !== "object");
-    // An object is spelt as one key per member, after a dot: metadata.callId=call_1.
+    // An object has one key per member, after a dot: metadata.callId=call_1.
     const members = documented.find((each) => each.schema.type === "object" && name.startsWith(`${each.name}.`));
     if (members) continue;
     if (!parameter) found.push(`query ${name} is undocumented`);
@@ -144,18 +144,19 @@ function bodyProblems(operation: Operation, body: unknown, compile: Compile): st
 
 function responseProblems(operation: Operation, status: number, body: unknown, compile: Compile): string[] {
   const documented = operation.responses[String(status)];
-  if (!documented && status >= 400) return isErrorBody(body) ? [] : [`${status}: the body is no error: ${short(body)}`];
+  if (!documented && status >= 400)
+    return isErrorBody(body) ? [] : [`${status}: the body is not an error: ${short(body)}`];
   if (!documented) return [`status ${status} is undocumented`];
   const media = Object.keys(documented.content ?? {})[0];
   if (!media) {
     const empty = body === undefined || body === null || body === "";
-    return empty ? [] : [`${status}: a body came where none is documented`];
+    return empty ? [] : [`${status}: unexpected body where none is documented`];
   }
   if (media !== "application/json") return [];
   return problems(compile(documented.content?.[media]?.schema ?? {}, "response"), body, `${status} body`);
 }
 
-/** Errors are not in the schema: `{"detail": "..."}`, or lists of sentences by field. */
+/** Errors are not in the schema: `{"detail": "..."}`, or lists of messages by field. */
 function isErrorBody(body: unknown): boolean {
   if (body === null || typeof body !== "object" || Array.isArray(body)) return false;
   const { detail, ...fields } = body as Record<string, unknown>;
@@ -177,7 +178,7 @@ function short(value: unknown): string {
   return String(JSON.stringify(value)).slice(0, 200);
 }
 
-/** Two readings of one document: what may be asked leaves out the readOnly fields, what is answered the writeOnly. */
+/** Two versions of one document: requests without readOnly fields, responses without writeOnly fields. */
 function compiler(document: Document): Compile {
   const ajv = new Ajv({ strict: false, allErrors: true });
   addFormats(ajv);
@@ -201,7 +202,7 @@ function compiler(document: Document): Compile {
 
 const REFERENCE = "#/components/schemas/";
 
-/** OpenAPI 3.0 as JSON Schema: `nullable` is spelt out, references point at this direction, listed fields are all. */
+/** OpenAPI 3.0 as JSON Schema: `nullable` becomes a type, references stay in this direction, no additional fields. */
 function reading(schema: Json, direction: Direction): Json {
   if (schema === null || typeof schema !== "object" || Array.isArray(schema)) return schema;
   if (typeof schema.$ref === "string") return { $ref: `${direction}:${schema.$ref.slice(REFERENCE.length)}` };

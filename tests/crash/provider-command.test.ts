@@ -76,7 +76,7 @@ async function expectSettled(boundary: Boundary, keys: string) {
     const response = await again(boundary, keys);
     return response.status === 409 || response.status === 202 ? null : response; // 202: its minute has passed, and it is not settled
   });
-  const neverSent = boundary === "before the provider is asked";
+  const neverSent = boundary === "before the provider is called";
   const ids = (await callsOf(boundary, keys)).toSorted();
   expect(ids, "one call per key; a second one if the first never reached the provider").toHaveLength(neverSent ? 2 : 1);
   const id = ids[0]!;

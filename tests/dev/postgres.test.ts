@@ -8,7 +8,7 @@ import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import postgres from "postgres";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { fastAndForgetful, type LocalPostgres, type PostgresOptions, startPostgres } from "../../dev/postgres.ts";
+import { type LocalPostgres, noDurability, type PostgresOptions, startPostgres } from "../../dev/postgres.ts";
 import { SetupProblem } from "../../dev/simulators/setup-problem.ts";
 
 type Started = { pid: number; port: number; url: string; reused: boolean };
@@ -22,7 +22,7 @@ let dataDir: string;
 
 beforeAll(async () => {
   home = await fs.mkdtemp(join(tmpdir(), "patchbay-postgres-"));
-  // As root, Postgres runs as another user, who has to get in.
+  // As root, Postgres runs as another user, who needs access.
   await fs.chmod(home, 0o755);
   dataDir = join(home, "data");
 });
@@ -39,21 +39,21 @@ afterAll(async () => {
 });
 
 function start(options: Partial<PostgresOptions> = {}): Promise<LocalPostgres> {
-  return startPostgres({ dataDir, port: 0, settings: fastAndForgetful, ...options });
+  return startPostgres({ dataDir, port: 0, settings: noDurability, ...options });
 }
 
-/** Another process that starts Postgres, exits when it is written to, and says so when it is interrupted. */
+/** Another process that starts Postgres, exits when its stdin gets data, and prints a line when it is interrupted. */
 async function startElsewhere(dir = dataDir): Promise<{ holder: ChildProcess; started: Started }> {
   const program = `
     import { startPostgres } from ${JSON.stringify(new URL("../../dev/postgres.ts", import.meta.url).href)};
-    const started = await startPostgres(${JSON.stringify({ dataDir: dir, port: 0, settings: fastAndForgetful })});
+    const started = await startPostgres(${JSON.stringify({ dataDir: dir, port: 0, settings: noDurability })});
     process.stdin.on("data", () => process.exit(0));
     process.on("SIGINT", () => console.log("interrupted"));
     console.log(JSON.stringify(started));
   `;
   const holder = spawn(process.execPath, ["--input-type=module", "-e", program], {
     stdio: ["pipe", "pipe", "inherit"],
-    // A process group of its own, as a terminal would give it: see the test of Ctrl-C.
+    // A separate process group, as in a terminal: see the test of Ctrl-C.
     detached: true,
   });
   holders.push(holder);
@@ -65,7 +65,7 @@ async function nextLine(child: ChildProcess): Promise<string> {
   if (!child.stdout) throw new Error("the child has no output");
   const lines = createInterface({ input: child.stdout });
   for await (const line of lines) return line;
-  throw new Error("the child has ended without a word");
+  throw new Error("the child has ended without output");
 }
 
 async function ended(child: ChildProcess, signal?: NodeJS.Signals): Promise<void> {
@@ -79,7 +79,7 @@ function postmaster(dir = dataDir): number {
   return Number(readFileSync(join(dir, "postmaster.pid"), "utf8").split("\n")[0]);
 }
 
-/** A zombie that nobody has buried is not running. */
+/** A zombie does not count as running. */
 function isRunning(pid: number): boolean {
   try {
     process.kill(pid, 0);
@@ -96,7 +96,7 @@ async function listens(port: number): Promise<boolean> {
   }).finally(() => socket.destroy());
 }
 
-/** Another program on that port, one that listens and never says a word. */
+/** Another program on that port, which listens and never responds. */
 async function occupy(port: number): Promise<number> {
   const server = createServer((socket) => sockets.push(socket));
   await new Promise<void>((listening, failed) => server.once("error", failed).listen(port, "127.0.0.1", listening));
@@ -109,7 +109,7 @@ async function ask<T>(url: string, work: (sql: postgres.Sql) => Promise<T>): Pro
   return await work(sql).finally(() => sql.end());
 }
 
-test("it is ours alone, speaks UTF-8 and takes settings", async () => {
+test("it has its own database, UTF-8 and the given settings", async () => {
   const pg = await start({ database: "Odd-name" });
   expect(pg).toMatchObject({ dataDir, reused: false });
   const [row] = await ask(
@@ -171,7 +171,7 @@ test("a server that was killed together with its owner is started again", async 
   await again.stop();
 });
 
-test("a killed server whose last process lingers is waited for", async () => {
+test("the start waits for the last process of a killed server", async () => {
   const { holder, started } = await startElsewhere();
   const sql = postgres(started.url, { max: 1 });
   const [row] = await sql`select pg_backend_pid() as pid`;
@@ -187,7 +187,7 @@ test("a killed server whose last process lingers is waited for", async () => {
   await again.stop();
 });
 
-test("two processes that start a new directory at once share one server", async () => {
+test("two processes that start a new directory concurrently share one server", async () => {
   const dir = join(home, "fresh");
   const [one, other] = await Promise.all([startElsewhere(dir), startElsewhere(dir)]);
   expect(one.started.url).toBe(other.started.url);
@@ -204,7 +204,7 @@ test("a lock left by a dead process is taken over", async () => {
   expect(existsSync(`${dataDir}.lock`)).toBe(false);
 });
 
-test("a process that exits takes its server with it", async () => {
+test("a process that exits stops its server", async () => {
   const { holder, started } = await startElsewhere();
   holder.stdin?.write("exit\n");
   await ended(holder);
@@ -219,8 +219,8 @@ test("Ctrl-C reaches the owner and not the server", async () => {
   expect(await ask(started.url, (sql) => sql`select 1 as one`)).toEqual([{ one: 1 }]);
 });
 
-test("a process that has inherited the server's pid is left alone", async () => {
-  // Of the same user as the server, or Postgres itself would know that the pid is another's.
+test("another process with the server's old pid is not stopped", async () => {
+  // Of the same user as the server: otherwise Postgres notices that the pid belongs to another user.
   const bystander = spawn("sleep", ["60"], isRoot ? { uid: (await fs.stat(dataDir)).uid } : {});
   holders.push(bystander);
   const gone = await occupy(0);
@@ -232,15 +232,17 @@ test("a process that has inherited the server's pid is left alone", async () => 
   expect([bystander.exitCode, bystander.signalCode]).toEqual([null, null]);
 });
 
-test("a taken port is refused in one sentence", async () => {
+test("a taken port gives a one-sentence error", async () => {
   const port = await occupy(0);
   const refused = start({ port });
   await expect(refused).rejects.toBeInstanceOf(SetupProblem);
-  await expect(refused).rejects.toThrow(`Port ${port} cannot be used for Postgres (EADDRINUSE): stop what uses it`);
+  await expect(refused).rejects.toThrow(
+    `Port ${port} cannot be used for Postgres (EADDRINUSE). Stop the program that uses it`,
+  );
 });
 
-test("without a port of its own it makes way for others, and says so", async () => {
-  // Whoever has it, it is not this server; a connection that began there, open or just closed, takes it too.
+test("without a given port it takes another one when its default is taken, and logs it", async () => {
+  // Another program may have the port already, and so may a connection that started there, open or just closed.
   await occupy(54320).catch((error) => expect(error).toMatchObject({ code: "EADDRINUSE" }));
   const said: string[] = [];
   const pg = await start({ port: undefined, log: (line) => said.push(line) });
@@ -249,13 +251,13 @@ test("without a port of its own it makes way for others, and says so", async () 
   await pg.stop();
 });
 
-test("a start that fails repeats Postgres' own words", async () => {
+test("a failed start quotes Postgres' output", async () => {
   const refused = start({ settings: { no_such_setting: "1" } });
   await expect(refused).rejects.toBeInstanceOf(SetupProblem);
   await expect(refused).rejects.toThrow(/unrecognized configuration parameter "no_such_setting"/);
 });
 
-test("a directory that cannot be is named, with what to do", async () => {
+test("an impossible directory is named, with what to do", async () => {
   await fs.writeFile(join(home, "file"), "");
   const refused = start({ dataDir: join(home, "file", "data") });
   await expect(refused).rejects.toBeInstanceOf(SetupProblem);
@@ -263,14 +265,14 @@ test("a directory that cannot be is named, with what to do", async () => {
 });
 
 test("a directory without write permission is named, with what to do", async () => {
-  const locked = isRoot ? "/sys/kernel/locked" : join(home, "locked"); // root may write anywhere but there
+  const locked = isRoot ? "/sys/kernel/locked" : join(home, "locked"); // root can write everywhere except there
   if (!isRoot) await fs.mkdir(locked, { mode: 0o555 });
   const refused = start({ dataDir: join(locked, "data") });
   await expect(refused).rejects.toBeInstanceOf(SetupProblem);
   await expect(refused).rejects.toThrow(/cannot keep its data in .*locked\/data \(E[A-Z]+\): make .*locked writable/);
 });
 
-test("a directory with other things in it is left as it is", async () => {
+test("a directory with other contents is not changed", async () => {
   const other = join(home, "other");
   await fs.mkdir(other);
   await fs.writeFile(join(other, "thesis.txt"), "years of work");

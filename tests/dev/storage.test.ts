@@ -13,7 +13,7 @@ const s3 = new S3Client({
   endpoint,
   credentials: { accessKeyId, secretAccessKey },
   forcePathStyle: true,
-  maxAttempts: 1, // what is sent again is no longer put in the moment of the deletion
+  maxAttempts: 1, // a retried upload no longer coincides with the deletion
 });
 
 afterAll(async () => {
@@ -24,7 +24,7 @@ afterAll(async () => {
 
 type Answer = { $metadata: { httpStatusCode?: number } };
 const statusOf = ({ $metadata }: Answer) => $metadata.httpStatusCode;
-const status = (asked: Promise<Answer>) => asked.then(statusOf, statusOf);
+const status = (requests: Promise<Answer>) => requests.then(statusOf, statusOf);
 const put = (Key: string) => status(s3.send(new PutObjectCommand({ Bucket, Key, Body: Key })));
 const head = (Key: string) => status(s3.send(new HeadObjectCommand({ Bucket, Key })));
 const remove = (Key: string) => status(s3.send(new DeleteObjectCommand({ Bucket, Key })));

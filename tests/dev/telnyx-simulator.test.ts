@@ -50,7 +50,7 @@ test.each([
   ["0004", ["initiated", "ended: invalid_number"]],
   ["0012", ["initiated", "ended: rejected"]],
   ["0013", ["initiated", "ended: no_answer"]],
-])("the simulated Telnyx reports, signed, what becomes of a number ending in %s", async (ending, expected) => {
+])("the simulated Telnyx sends signed reports about a number ending in %s", async (ending, expected) => {
   const { port } = receiver.address() as AddressInfo;
   const response = await fetch(`${simulator.url}/api/calls`, {
     method: "POST",
@@ -70,6 +70,6 @@ test.each([
   });
   expect(response.status).toBe(201);
   await until(async () => reports.get(`/${ending}`)?.length === expected.length);
-  // Each is a request of its own: one may overtake another.
+  // Each report is a separate request: their order may change.
   expect(reports.get(`/${ending}`)!.toSorted()).toEqual(expected.toSorted());
 });

@@ -195,7 +195,7 @@ test("a call refused as a whole is split, so that one bad entry does not block o
 test("several workers send each event once, in order", async () => {
   const others = await Promise.all([openWorkers(h.deps), openWorkers(h.deps)]);
   try {
-    bridge.dawdle(100); // so that the others run while one is sending
+    bridge.delay(100); // so that the others run while one is sending
     const id = newId("agent");
     for (let round = 0; round < 20; round++) {
       await emitCreated([...someEvents(10, `r${round}-`), { name: `subject ${round}`, id }]);
@@ -234,7 +234,7 @@ test("a transaction that commits late is not skipped", async () => {
 
 test("a worker killed between the call and its record loses nothing: another worker sends the event again", async () => {
   await workers.stop();
-  bridge.fallSilent();
+  bridge.stopResponding();
   await emitCreated(someEvents(12, "k"));
   const child = spawn(process.execPath, ["server/worker.ts"], {
     env: { PATH: process.env.PATH, ...process.env, ...h.environment },

@@ -1,7 +1,7 @@
 import { runMigrations } from "graphile-worker";
 import type { Ground } from "./ground.ts";
 
-/** A database with nothing in it but the queue of the library alone. Answers its address. */
+/** Creates a database with only the queue of the library. Returns its URL. */
 export async function bareDatabase({ owner, environment }: Pick<Ground, "owner" | "environment">): Promise<string> {
   await owner`create database bench_bare`;
   const url = new URL(environment.DATABASE_URL);

@@ -16,7 +16,7 @@ import { stopAll, untilOver } from "./interruption.ts";
 
 type Part = (ground: Ground, options: BenchOptions) => Promise<Group[]>;
 
-/** In the order of the table. Each finds a database that no other has used. */
+/** In the order of the table. Each part starts with a fresh database. */
 const parts: Record<string, Part> = {
   reads: benchReads,
   lists: benchLists,
@@ -34,7 +34,7 @@ const parts: Record<string, Part> = {
 const usage = `npm run bench -- [${Object.keys(parts).join("] [")}] [--seconds 5] [--quick] [--profile folder]`;
 const quickSeconds = 1;
 
-/** Runs the parts that are named, or all, and prints one table of them. */
+/** Runs the given parts, or all, and prints one table. */
 async function main() {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
@@ -60,21 +60,21 @@ async function main() {
     const objections: string[] = [];
     const object = (sentence: string) => objections.push(sentence);
     let title = "";
-    over.addEventListener("abort", () => stopAll(stops)); // what is under way fails then, and ends
+    over.addEventListener("abort", () => stopAll(stops)); // running work then fails and ends
     for (const name of wanted) {
       over.throwIfAborted();
       const began = performance.now();
-      const say = (line: string) => console.error(`  ${name}: ${line}`);
+      const log = (line: string) => console.error(`  ${name}: ${line}`);
       const ground = await openGround(stops);
       title ||= await machine(ground);
       try {
-        const made = await parts[name]!(ground, { seconds, quick, profiles, say, object });
-        say(`took ${Math.round((performance.now() - began) / 1000)} s`);
-        console.error(`\n${tableOf(name, made)}`); // a run that is interrupted has shown what it knows
+        const made = await parts[name]!(ground, { seconds, quick, profiles, say: log, object });
+        log(`took ${Math.round((performance.now() - began) / 1000)} s`);
+        console.error(`\n${tableOf(name, made)}`); // an interrupted run has printed its results
         groups.push(...made);
       } catch (error) {
         over.throwIfAborted();
-        object(`${name}: ${error instanceof Error ? error.message : String(error)}`); // the other parts are still worth it
+        object(`${name}: ${error instanceof Error ? error.message : String(error)}`); // the other parts still run
       }
       await stopAll(stops);
     }

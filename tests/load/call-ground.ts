@@ -3,7 +3,7 @@ import { newId } from "../../db/ids.ts";
 
 type Owner = postgres.Sql;
 
-/** A client with calls: what the filters of a measurement name. */
+/** A client with calls, and the values that the measured filters use. */
 export type Crowd = { clientId: string; calls: number; agentId: string; number: string; since: Date; until: Date };
 
 const days = 180;
@@ -12,15 +12,15 @@ const tables = ["calls", "call_pairs", "call_words", "holds", "agents"];
 type Seeding = {
   calls: number;
   clients: number;
-  /** Leaves the tables to Postgres' own care, as in production. Else plans rest on what is counted here, every time. */
+  /** Leaves statistics to autovacuum, as in production. Otherwise plans depend on the analyze here. */
   autovacuum?: boolean;
-  /** How closely Postgres looks at the rows. A measurement takes what production has; a small test needs more. */
+  /** The statistics target of Postgres. A measurement uses production's; a small test needs more. */
   statistics?: number;
 };
 
 /**
- * Makes so many calls, of clients whose sizes differ as such sizes do: the largest has as many as the second and third
- * together. Every call has metadata, one in ten has the words of a transcript. Answers the clients, largest first.
+ * Creates calls for clients of different sizes: the largest has as many as the second and third together. Every call has
+ * metadata, one in ten a transcript. Returns the clients, largest first.
  */
 export async function seedCalls(owner: Owner, { calls, clients, autovacuum = false, statistics = 1_000 }: Seeding) {
   const harmonic = Array.from({ length: clients }, (_, rank) => 1 / (rank + 1)).reduce((sum, part) => sum + part, 0);
@@ -52,7 +52,7 @@ async function seedClient(owner: Owner, count: number): Promise<Crowd> {
   return { clientId, calls: count, agentId: agentIds[0]!, number: "+14155550042", since, until };
 }
 
-/** An id of the given millisecond: ten characters of time in our base 32, and sixteen that make it the only one. */
+/** An id of the given millisecond: ten characters of time in our base 32, and sixteen unique ones. */
 const idAt = (milliseconds: string, unique: string) => {
   const letter = (place: number) =>
     `substr('0123456789abcdefghjkmnpqrstvwxyz', (((${milliseconds}) >> ${5 * place}) & 31)::int + 1, 1)`;
@@ -89,7 +89,7 @@ const callsSql = `
     'ready', to_timestamp(ms / 1000.0)
   from judged`;
 
-/** As after the bill: every call was held for. */
+/** As after the bill: every call has a hold. */
 const holdsSql = `
   insert into holds (client_id, subject_id, price_id, amount_micros, captured_micros, status)
   select client_id, id, (select id from prices where client_id is null limit 1), 105000000, 6000000, 'settled'
@@ -99,7 +99,7 @@ const pairsSql = `
   insert into call_pairs (client_id, key, value, call_id)
   select c.client_id, p.key, p.value, c.id from calls c, jsonb_each_text(c.metadata) p where c.client_id = $1`;
 
-/** Of one call in ten: a few words that everybody says, some that many say, and the long tail. */
+/** Words of one call in ten: a few common words, some frequent ones, and rare ones. */
 const wordsSql = `
   insert into call_words (client_id, word, call_id)
   select distinct c.client_id, w.word, c.id

@@ -5,7 +5,7 @@ import type { CallFilters } from "../../routers/calls/list/schema.ts";
 import type { Crowd } from "./call-ground.ts";
 
 export const pageSize = 20;
-/** The walk of a page may cross a few more nodes of its indexes than another's. */
+/** A page may read a few more index nodes than another. */
 export const slackBuffers = 60;
 
 type Plan = {
@@ -21,7 +21,7 @@ type Plan = {
 type Measured = { rows: number; milliseconds: number; buffers: number; plan: Plan };
 export type Measurement = { name: string; first: Measured; hundredth: Measured | null; objections: string[] };
 
-/** Every filter by itself, and those that are asked for together. */
+/** Every filter alone, and common combinations. */
 export function filtersOf({ agentId, number, since, until }: Crowd): Record<string, CallFilters> {
   const span = until.getTime() - since.getTime();
   const createdAfter = new Date(since.getTime() + span / 4).toISOString();
@@ -58,7 +58,7 @@ export function filtersOf({ agentId, number, since, until }: Crowd): Record<stri
   };
 }
 
-/** The first and the hundredth page of one list, with what the plans have to be ashamed of. */
+/** The first and the hundredth page of one list, with problems of their plans. */
 export async function measureList(db: Database, crowd: Crowd, name: string, filters: CallFilters) {
   const first = await explain(db, crowd.clientId, filters, null);
   const before = await positionAfter(db, crowd.clientId, filters, 99 * pageSize);
@@ -70,7 +70,7 @@ export async function measureList(db: Database, crowd: Crowd, name: string, filt
   return { name, first, hundredth, objections: [...new Set(objections)] } satisfies Measurement;
 }
 
-/** The last call of so many; null when there are not so many and one more. */
+/** The last call of this many; null when there are not more. */
 async function positionAfter(db: Database, clientId: string, filters: CallFilters, rows: number) {
   const found = await db.asClient({ clientId }, (tx) => pageOfCalls(tx, filters, null, rows + 1), { mode: "read" });
   return found.length > rows ? (found[rows - 1]?.call.id ?? null) : null;
@@ -79,16 +79,17 @@ async function positionAfter(db: Database, clientId: string, filters: CallFilter
 const explain = (db: Database, clientId: string, filters: CallFilters, before: string | null) =>
   explained(db, clientId, (tx) => pageOfCalls(tx, filters, before, pageSize + 1));
 
-/** How the database goes about it, and what it cost. */
+/** The plan and its cost. */
 export async function explained(db: Database, clientId: string, query: (tx: Tx) => SQLWrapper): Promise<Measured> {
   const look = () => {
     const work = (tx: Tx) => tx.execute(sql`explain (analyze, buffers, format json) ${query(tx)}`);
     return db.asClient({ clientId }, work, { mode: "read" });
   };
-  await look(); // the second time the pages are in memory, and what is read is what the plan asks for
+  await look(); // warms the cache, so that the second run counts only what the plan reads
   const [row] = await look();
-  const told = row?.["QUERY PLAN"];
-  const [{ Plan: plan, "Execution Time": milliseconds }] = typeof told === "string" ? JSON.parse(told) : told;
+  const received = row?.["QUERY PLAN"];
+  const [{ Plan: plan, "Execution Time": milliseconds }] =
+    typeof received === "string" ? JSON.parse(received) : received;
   return {
     plan,
     milliseconds,

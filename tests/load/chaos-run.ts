@@ -27,15 +27,15 @@ export type ChaosOptions = {
   seed: number;
   kills: number;
   restarts: number;
-  /** The events are committed, and everything is disturbed, over so long. */
+  /** The duration of commits and disturbances. */
   stormSeconds: number;
-  /** Until everything that was accepted has arrived, at most so long. */
+  /** The time limit until every accepted event has arrived. */
   calmSeconds: number;
   settings?: Record<string, string>;
   tempo?: Pick<WorkerOptions, "heartbeat" | "rescueEveryMs" | "pollIntervalMs">;
   keep?: boolean;
   say(line: string): void;
-  /** Aborts when somebody has had enough. */
+  /** Aborts when the user interrupts. */
   over?: AbortSignal;
 };
 
@@ -44,7 +44,7 @@ export type ChaosEnd = {
   manners: Manner[];
   stormSeconds: number;
   calmSeconds: number;
-  /** Commits of which nobody knew whether they had happened; and those of them that had. */
+  /** Commits with an unknown outcome, and those of them that were committed. */
   unknownCommits: { settled: number; found: number };
   home: string;
 };
@@ -52,19 +52,19 @@ export type ChaosEnd = {
 /** Clients have no more endpoints than this. */
 const endpointsPerClient = 10;
 const commitsAtOnce = 16;
-/** Longer than any outage that we make. */
+/** Longer than any outage of a run. */
 const commitPatienceMs = 120_000;
-/** After a restart connections are made anew, and what had been sent before is written down, or not. */
+/** After a restart, time for new connections and for records of earlier attempts. */
 const settlingMs = 10_000;
-/** An attempt takes no longer, its record and the wait for a connection included. */
+/** The longest duration of an attempt, with its record and the wait for a connection. */
 const attemptMs = 30_000;
 
 /**
- * Commits events for clients whose endpoints are well, failing, slow and hanging, while workers are killed and Postgres
- * is restarted, at moments that the seed decides; then waits until all has arrived and tells what there is to be judged.
+ * Commits events for clients whose endpoints are healthy, failing, slow and hanging, while workers are killed and Postgres
+ * is restarted at times chosen by the seed. Then waits until everything has arrived and returns the evidence.
  */
 export async function runChaos(options: ChaosOptions, stops: (() => Promise<unknown>)[]): Promise<ChaosEnd> {
-  const { say, settings = {}, keep = false } = options;
+  const { say: print, settings = {}, keep = false } = options;
   const ended = new AbortController();
   const over = AbortSignal.any([ended.signal, ...(options.over ? [options.over] : [])]);
   const ground = await openGround(stops, { settings, keep });
@@ -86,13 +86,13 @@ export async function runChaos(options: ChaosOptions, stops: (() => Promise<unkn
     const arrived = await receiver.ask<number>("count");
     const kills = storm.filter(({ what }) => what === "kill").length;
     const restarts = storm.length - kills;
-    say(`${counted.accepted} committed, ${arrived} requests, ${kills} kills, ${restarts} restarts of Postgres`);
+    print(`${counted.accepted} committed, ${arrived} requests, ${kills} kills, ${restarts} restarts of Postgres`);
   };
   const reporter = setInterval(() => news().catch(() => {}), 5_000);
   try {
     const [accepted] = await Promise.all([acceptAll(ground, customers, options, counted, over), crew.disturb()]);
     const calmFrom = clock();
-    say("all is committed: waiting until it has arrived, retries that are due later brought forward");
+    print("all events are committed; waiting until they have arrived, with later retries made due now");
     const settled = await arriveAll(ground, options.calmSeconds * 1000, over);
     const arrivedAt = clock();
     const diedAlone = crew.diedAlone();
@@ -123,7 +123,7 @@ export async function runChaos(options: ChaosOptions, stops: (() => Promise<unkn
   }
 }
 
-/** Each endpoint wants two types of event, and each event has two endpoints or more of its client. */
+/** Each endpoint subscribes to two event types, and each event has two or more endpoints of its client. */
 async function openWithManners(
   ground: Ground,
   receiver: Child,
@@ -143,12 +143,12 @@ async function openWithManners(
   return customers;
 }
 
-/** No more types than the client with the fewest endpoints has of them, so that none is wanted by nobody. */
+/** No more types than the client with the fewest endpoints has, so that each has a subscriber. */
 const typesFor = (endpoints: number): CallEvent[] => callEvents.slice(0, Math.max(1, endpoints));
 
 type Counted = { accepted: number; settled: number; found: number };
 
-/** Commits one event after the other, at an even pace, some at once; nothing is given up while the database is away. */
+/** Commits events at a constant rate, some in parallel, and retries while the database is down. */
 async function acceptAll(
   ground: Ground,
   customers: Customer[],
@@ -179,7 +179,7 @@ async function acceptAll(
   return accepted;
 }
 
-/** Where a try has failed nobody knows whether it was committed: the next one finds out, and statuses it if it was not. */
+/** After a failed commit the outcome is unknown: the next attempt finds out, and emits the event if it was not committed. */
 async function accept(
   ground: Ground,
   fact: Parameters<typeof stateOnce>[1],
@@ -205,10 +205,10 @@ async function accept(
 
 const logOf = (home: string, place: number) => join(home, `worker-${place}.log`);
 
-/** The workers, each in its place; and what is done to them and to their database. */
+/** The workers, and the disturbances of workers and database. */
 function openCrew(
   ground: Ground,
-  { workers, seed, kills, restarts, stormSeconds, tempo, say }: ChaosOptions,
+  { workers, seed, kills, restarts, stormSeconds, tempo, say: print }: ChaosOptions,
   storm: Disturbance[],
   over: AbortSignal,
 ) {
@@ -221,7 +221,7 @@ function openCrew(
 
   const stopping = () => stopped || over.aborted;
 
-  /** Tries until it runs: the database may be away just now. */
+  /** Retries until it runs: the database may be down. */
   async function fill(place: number) {
     const more = { LOG_LEVEL: "warn", WORKER_TEMPO: JSON.stringify(tempo ?? {}) };
     while (!stopping()) {
@@ -235,7 +235,7 @@ function openCrew(
       child.gone.then(() => {
         if (stopping() || killed.has(child)) return;
         deaths += 1;
-        say(`worker ${place} ended by itself`);
+        print(`worker ${place} ended by itself`);
         places[place] = null;
         refill(place);
       });
@@ -247,7 +247,7 @@ function openCrew(
     starting.add(started);
   }
 
-  /** Waits for a victim: all may have been killed just now. */
+  /** Waits for a running worker: all may have been killed. */
   async function kill(share: number) {
     const up = () => places.flatMap((child, place) => (child ? [{ child, place }] : []));
     while (up().length === 0 && !stopping()) await sleep(50);
@@ -270,7 +270,7 @@ function openCrew(
   return {
     start: () => Promise.all(places.map((_, place) => fill(place))),
     diedAlone: () => deaths,
-    /** At moments that are spread over the storm, each somewhere in its own part of it. */
+    /** At random times, one in each equal part of the storm. */
     async disturb() {
       const moment = (what: string, n: number, count: number) =>
         ((n + between(0.1, 0.9, chance(seed, what, n))) / count) * stormSeconds * 1000;
@@ -292,14 +292,14 @@ function openCrew(
     },
     async stop() {
       stopped = true;
-      await striking.catch(() => {}); // whoever ordered it has heard
+      await striking.catch(() => {}); // already reported
       await Promise.all(starting);
       await Promise.all(places.map((child) => child?.stop()));
     },
   };
 }
 
-/** Waits until nothing is pending and nothing is queued; what waits for a later retry is made due. False: not in time. */
+/** Waits until nothing is pending or queued, and makes later retries due now. Returns false after the time limit. */
 async function arriveAll({ owner }: Ground, patienceMs: number, over: AbortSignal): Promise<boolean> {
   const until = clock() + patienceMs;
   for (;;) {
@@ -326,7 +326,7 @@ async function arriveAll({ owner }: Ground, patienceMs: number, over: AbortSigna
   }
 }
 
-/** What only the workers know, and say in their logs: both may have posted what was then posted again. */
+/** From the workers' logs: causes for which an event may have been posted twice. */
 async function disturbancesInLogs({ home }: Ground, { workers, tempo }: ChaosOptions): Promise<Disturbance[]> {
   const { everyMs, deadAfterMs } = tempo?.heartbeat ?? beatingDefaults;
   const clockAhead = clock() - Date.now();
@@ -339,7 +339,7 @@ async function disturbancesInLogs({ home }: Ground, { workers, tempo }: ChaosOpt
     if (line.includes('"pool replaced"'))
       return [{ what: "pool replaced", from: at - deadAfterMs - everyMs, to: at + settlingMs }];
     const isUnwritten =
-      line.includes("attempt not recorded; its claim has expired") ||
+      line.includes("an attempt came too late to be recorded") ||
       (/"task":"webhooks.deliver"/.test(line) && /"outcome":"(retry|unrecorded)"/.test(line));
     return isUnwritten ? [{ what: "not written down", from: at - attemptMs, to: at }] : [];
   });

@@ -7,14 +7,14 @@ import { judge, type Verdict } from "./verdict.ts";
 
 const usage =
   "npm run chaos -- [--events 20000] [--endpoints 50] [--seed 1] [--workers 2] [--minutes 10] [--kills n] [--restarts n] [--keep]";
-/** Of the time that is given; the rest is for what is still under way then. */
+/** The share of the given time; the rest is for unfinished deliveries. */
 const stormShare = 0.4;
-/** A killed worker's jobs are given to another after half a minute or more. */
+/** A killed worker's jobs move to another worker after half a minute or more. */
 const calmSecondsAtLeast = 90;
 const secondsPerKill = 12;
 const secondsPerRestart = 60;
 
-/** Exits with 1 when a promise was broken. */
+/** Exits with 1 when a guarantee was broken. */
 async function main() {
   const text = { type: "string" } as const;
   const { values } = parseArgs({
@@ -43,13 +43,13 @@ async function main() {
   }
 
   const began = performance.now();
-  const say = (line: string) => console.error(`  ${Math.round((performance.now() - began) / 1000)} s: ${line}`);
+  const log = (line: string) => console.error(`  ${Math.round((performance.now() - began) / 1000)} s: ${line}`);
   await untilOver(async (stops, over) => {
     const calmSeconds = Math.max(calmSecondsAtLeast, seconds - stormSeconds);
-    const end = await runChaos({ ...wanted, stormSeconds, calmSeconds, keep: values.keep, say, over }, stops);
+    const end = await runChaos({ ...wanted, stormSeconds, calmSeconds, keep: values.keep, say: log, over }, stops);
     const verdict = judge(end.evidence);
     console.log(summary(wanted, end, verdict));
-    if (values.keep) console.log(`The data, the evidence and what the workers said: ${end.home}\n`);
+    if (values.keep) console.log(`The data, the evidence and the workers' output: ${end.home}\n`);
     for (const objection of verdict.objections) console.error(`BROKEN: ${objection}`);
     if (verdict.objections.length > 0) process.exitCode = 1;
   });
@@ -65,25 +65,25 @@ function summary(wanted: Record<string, number>, end: ChaosEnd, verdict: Verdict
   const endpoints = [many("healthy"), many("failing"), many("slow"), many("hanging")].join(", ");
   const rows = [
     ["events committed", verdict.events],
-    ["commits whose fate had to be looked up", end.unknownCommits.settled],
-    ["of these committed after all", end.unknownCommits.found],
+    ["commits with an unknown outcome", end.unknownCommits.settled],
+    ["of these committed", end.unknownCommits.found],
     ["deliveries owed", verdict.wanted],
     ["arrived", verdict.taken],
     ["missing", verdict.missing],
     ["unexpected", verdict.unexpected],
     ["requests received", verdict.arrivals],
-    ["attempts written down", verdict.attempts],
+    ["recorded attempts", verdict.attempts],
     ["duplicates, all with the same id and body", verdict.duplicates],
-    ["of these without a cause between", verdict.unexcused],
+    ["of these without a cause", verdict.unexcused],
     ["duplicates for each kill, at most", `${mean(verdict.perKill)}, ${most(verdict.perKill)}`],
     ["duplicates for each restart or crash, at most", `${mean(verdict.perRestart)}, ${most(verdict.perRestart)}`],
     ["workers killed", count("kill")],
     ["Postgres restarted, in order", count("fast restart")],
     ["Postgres crashed", count("crash")],
-    ["pools of workers that began anew", count("pool replaced")],
-    ["attempts that could not be written down", count("not written down")],
+    ["worker pools that restarted", count("pool replaced")],
+    ["attempts that could not be recorded", count("not written down")],
     ["seconds of storm", Math.round(end.stormSeconds)],
-    ["seconds until all had arrived", Math.round(end.calmSeconds)],
+    ["seconds until everything had arrived", Math.round(end.calmSeconds)],
   ].map(([name, value]) => [name!, `${value}`]);
   return table(`Chaos: seed ${wanted.seed}, ${wanted.workers} workers; ${endpoints}`, ["", ""], rows);
 }

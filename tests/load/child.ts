@@ -8,21 +8,21 @@ type Question = { id: number; verb: string; input: unknown };
 type Reply = { id: number; value?: unknown; error?: string };
 type Verbs = Record<string, (input: never) => unknown>;
 
-/** A process of the benchmark: asked by name, measured alone. */
+/** A process of the benchmark: called by function name, measured separately. */
 export type Child = {
   ask<T>(verb: string, input?: unknown): Promise<T>;
   stop(): Promise<void>;
-  /** SIGKILL: it hears nothing of it. Resolves when it is gone. */
+  /** SIGKILL, without a clean end. Resolves when it has ended. */
   kill(): Promise<void>;
-  /** Resolves when it is gone, for whatever reason. */
+  /** Resolves when it has ended, for any reason. */
   readonly gone: Promise<void>;
 };
 
 const stopMs = 10_000;
-/** Longer than anything that is asked takes, on a busy machine too. */
+/** Longer than any call takes on a busy machine. */
 const answerMs = 300_000;
 
-/** Starts a file of this folder in a process of its own. It ends with us, however we end. What it says goes to `output`. */
+/** Starts a file of this folder in a separate process, which ends with this one. Its output goes to `output`. */
 export async function startChild(
   file: string,
   environment: Record<string, string> = {},
@@ -37,7 +37,7 @@ export async function startChild(
   if (written !== null) closeSync(written);
   const gone = new Promise<void>((resolve) => process_.once("exit", () => resolve()));
   const waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
-  let asked = 0;
+  let requests = 0;
   process_.on("message", ({ id, value, error }: Reply) => {
     const waiter = waiting.get(id);
     waiting.delete(id);
@@ -51,8 +51,8 @@ export async function startChild(
   const ask = <T>(verb: string, input?: unknown) =>
     new Promise<T>((resolve, reject) => {
       if (process_.exitCode !== null || !process_.connected) return reject(new Error(`${file} has ended`));
-      const id = ++asked;
-      const late = setTimeout(() => reject(new Error(`${file} did not answer "${verb}" in time`)), answerMs);
+      const id = ++requests;
+      const late = setTimeout(() => reject(new Error(`${file} did not respond to "${verb}" in time`)), answerMs);
       const settled = (settle: () => void) => {
         clearTimeout(late);
         settle();
@@ -80,8 +80,8 @@ export async function startChild(
   };
 }
 
-/** The child's side: answers the parent by these verbs, and ends when he is gone. `close` is what the end takes. */
-export function answer(verbs: Verbs, close: () => Promise<unknown> = async () => {}) {
+/** The child's side: serves these functions to the parent, and ends with it. `close` runs at the end. */
+export function serve(verbs: Verbs, close: () => Promise<unknown> = async () => {}) {
   const known = { ...watching(), ...verbs } as Record<string, (input: unknown) => unknown>;
   process.on("message", async ({ id, verb, input }: Question) => {
     const reply = await Promise.resolve()
@@ -101,7 +101,7 @@ export function answer(verbs: Verbs, close: () => Promise<unknown> = async () =>
   });
 }
 
-/** What the parent gave this child by name. */
+/** A value that the parent passed to this child. */
 export function given(name: string): string {
   const value = process.env[name];
   if (value === undefined) throw new Error(`${name} was not given to this process`);
@@ -112,7 +112,7 @@ export type Vitals = { rssMb: number; heapMb: number; lagP99Ms: number; lagWorst
 
 const lagResolutionMs = 5;
 
-/** What every child can say of itself: the processor time it has used, in microseconds, and where it goes. */
+/** Available in every child: processor time in microseconds, and a profile. */
 function watching() {
   const session = new Session();
   const lag = monitorEventLoopDelay({ resolution: lagResolutionMs });
@@ -126,7 +126,7 @@ function watching() {
       lag.reset();
       lag.enable();
     },
-    /** Memory now, and by how much the timers of the event loop were late since `lag.start`. */
+    /** Current memory, and event loop delay since `lag.start`. */
     vitals: (): Vitals => {
       const { rss, heapUsed } = process.memoryUsage();
       const late = (nanoseconds: number) => Math.max(0, nanoseconds / 1e6 - lagResolutionMs);

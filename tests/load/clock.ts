@@ -1,2 +1,2 @@
-/** Milliseconds of the machine's own clock: all its processes read the same, and nobody sets it. */
+/** Milliseconds of the machine's monotonic clock: the same in all processes, and never adjusted. */
 export const clock = () => Number(process.hrtime.bigint()) / 1_000_000;

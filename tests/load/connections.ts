@@ -2,7 +2,7 @@ import { connect, type Socket } from "node:net";
 import { performance } from "node:perf_hooks";
 import { framesOf } from "./http-frames.ts";
 
-/** What came back for request `n`: the head of the response, the bytes of its body, and how long it took. */
+/** The response of request `n`: its head, the bytes of its body, and the duration. */
 export type Seen = (n: number, response: { head: string; length: number; ms: number }) => void;
 
 type Sending = { port: number; connections: number; request: (n: number) => string; seen: Seen };
@@ -11,8 +11,8 @@ type Free = (n: number, dueAt: number) => void;
 const drainMs = 60_000;
 
 /**
- * A closed loop: each connection keeps one request under way until the time or the count is over, and what is under way
- * then is waited for. It measures throughput. Its latencies are those of a server that is never left in peace.
+ * A closed loop: each connection has one request in flight until the time or count is reached, then waits for the last. It
+ * measures throughput. Its latencies are those of a saturated server.
  */
 export async function sendAsFastAsPossible(sending: Sending, bounds: { seconds: number; count: number }) {
   const until = performance.now() + bounds.seconds * 1000;
@@ -32,8 +32,8 @@ export async function sendAsFastAsPossible(sending: Sending, bounds: { seconds: 
 }
 
 /**
- * An open loop: requests are due at an even pace, whatever the responses do, and a latency counts from the moment at
- * which the request was due. A server that stops for a second shows a second, and not one slow request.
+ * An open loop: requests are due at a constant rate, independent of the responses, and a latency counts from the due time. A
+ * server that stops for a second shows many slow requests, not one.
  */
 export async function sendAtPace(sending: Sending, { perSecond, count }: { perSecond: number; count: number }) {
   await withConnections(sending, async (connections) => {

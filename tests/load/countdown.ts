@@ -1,4 +1,4 @@
-/** Counts jobs as they begin. `once(n)` tells when, by the machine's clock, the first of the next n began. */
+/** Counts started jobs. `once(n)` waits for the next n and returns when the first started, by the machine's clock. */
 export function countdown() {
   let left = 0;
   let count = 0;

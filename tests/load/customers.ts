@@ -5,12 +5,12 @@ import { seedClient } from "../../dev/seed.ts";
 import { createEndpoint } from "../../routers/webhooks/endpoints/service.ts";
 import type { Ground } from "./ground.ts";
 
-/** A type of event whose data is a call. */
+/** An event type whose data is a call. */
 export type CallEvent = Extract<EventType, `call.${string}`>;
 export const callEvents = eventTypes.filter((type): type is CallEvent => type.startsWith("call."));
 
 export type Customer = {
-  /** Its place among all endpoints, and the path at the receiver. */
+  /** Its index among all endpoints, and its path at the receiver. */
   endpoint: number;
   clientId: string;
   id: string;
@@ -18,7 +18,7 @@ export type Customer = {
   types: CallEvent[];
 };
 
-/** Endpoints at one receiver, dealt out to so many clients in turn. */
+/** Endpoints at one receiver, assigned to the clients in turn. */
 export async function openCustomers(
   { deps }: Ground,
   { clients, endpoints, url }: { clients: number; endpoints: readonly CallEvent[][]; url: string },
@@ -35,12 +35,12 @@ export async function openCustomers(
     const { id, secret } = await deps.db.asClient({ clientId }, (tx) =>
       createEndpoint(tx, wanted, ring, { allowPrivate: true }),
     );
-    customers.push({ endpoint, clientId, id, secret: secret!, types }); // shown, as it signs by `v1`
+    customers.push({ endpoint, clientId, id, secret: secret!, types }); // returned, since it signs by `v1`
   }
   return customers;
 }
 
-/** Somebody else's transaction has stated this already. */
+/** An earlier transaction has emitted this event. */
 export class AlreadyStated extends Error {
   readonly eventId: string;
 
@@ -53,9 +53,9 @@ export class AlreadyStated extends Error {
 type Fact = { clientId: string; type: CallEvent; subjectId: string; n: number };
 
 /**
- * States one fact about a subject of its own, in a transaction of its own, and answers the event's id once it is
- * committed. Where an earlier try has committed after all, nothing is written and AlreadyStated tells its id: the
- * counter of the subject makes this try wait until the earlier one has ended.
+ * Emits one event about a new subject in its own transaction, and returns its id after the commit. If an earlier attempt was
+ * committed, nothing is written and AlreadyStated has its id: the subject's counter row makes this attempt wait until the
+ * earlier one has ended.
  */
 export async function stateOnce({ deps }: Ground, { clientId, type, subjectId, n }: Fact): Promise<string> {
   return await deps.db.asClient({ clientId }, async (tx) => {
@@ -70,7 +70,7 @@ export async function stateOnce({ deps }: Ground, { clientId, type, subjectId, n
 
 export const newSubject = () => newId("call");
 
-/** The data of an event about a call that was never placed. */
+/** The data of an event about a call that does not exist. */
 export function callNumbered(id: string, n: number): EventData<CallEvent> {
   const unknown = { outcome: null, endReason: null, failureReason: null, billedSeconds: null, costMicros: null };
   const times = { createdAt: null, joinedAt: null, endedAt: null };

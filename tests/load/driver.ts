@@ -2,13 +2,13 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { emit } from "../../db/events.ts";
 import { openDeps } from "../../server/deps.ts";
 import { readEnv } from "../../server/env.ts";
-import { answer } from "./child.ts";
+import { serve } from "./child.ts";
 import { clock } from "./clock.ts";
 import { type CallEvent, callNumbered, newSubject } from "./customers.ts";
 
 export type Drive = { writers: { clientId: string; type: CallEvent }[]; perSecond: number; seconds: number };
 export type Driven = {
-  /** Which writer, about which subject, when it was due and when its commit was confirmed, by the machine's clock. */
+  /** The writer, the subject, the due time and the time of the confirmed commit, by the machine's clock. */
   committed: { writer: number; subjectId: string; dueAt: number; at: number }[];
   /** Commits that failed, by their message. */
   failed: Record<string, number>;
@@ -17,7 +17,7 @@ export type Driven = {
 
 const deps = openDeps(readEnv(process.env));
 
-/** Commits events at an even pace, each in a transaction of its own, whatever becomes of those before. */
+/** Commits events at a constant rate, each in its own transaction, independent of earlier ones. */
 async function run({ writers, perSecond, seconds }: Drive): Promise<Driven> {
   const committed: Driven["committed"] = [];
   const failed: Record<string, number> = {};
@@ -45,4 +45,4 @@ async function run({ writers, perSecond, seconds }: Drive): Promise<Driven> {
   return { committed, failed, seconds: (clock() - began) / 1000 };
 }
 
-answer({ run }, () => deps.close());
+serve({ run }, () => deps.close());

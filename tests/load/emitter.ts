@@ -3,7 +3,7 @@ import { emit } from "../../db/events.ts";
 import { newId } from "../../db/ids.ts";
 import { openDeps } from "../../server/deps.ts";
 import { readEnv } from "../../server/env.ts";
-import { answer, given } from "./child.ts";
+import { given, serve } from "./child.ts";
 import { callNumbered, newSubject } from "./customers.ts";
 
 export type Emitting = { clientIds: string[]; seconds: number };
@@ -11,7 +11,7 @@ export type Emitting = { clientIds: string[]; seconds: number };
 const connections = Number(given("DATABASE_POOL_SIZE"));
 const one = given("EMITTER") === "ours" ? ofOurs() : ofBare();
 
-/** States facts, each about a subject of its own and in a transaction of its own, as many in parallel as there are connections. */
+/** Emits events, each about a new subject in its own transaction, one per connection in parallel. */
 async function run({ clientIds, seconds }: Emitting) {
   const began = performance.now();
   const until = began + seconds * 1000;
@@ -26,7 +26,7 @@ async function run({ clientIds, seconds }: Emitting) {
   return { count, seconds: (performance.now() - began) / 1000 };
 }
 
-answer({ run }, () => one.close());
+serve({ run }, () => one.close());
 
 function ofOurs() {
   const deps = openDeps(readEnv(process.env));
@@ -39,7 +39,7 @@ function ofOurs() {
   };
 }
 
-/** The same three rows in one statement: the subject's counter, the event, the job of its fan-out. Nothing is announced. */
+/** The same three rows in one statement: the subject's counter, the event, its fan-out job. No NOTIFY. */
 function ofBare() {
   const sql = postgres(given("DATABASE_URL"), { max: connections, onnotice: () => {} });
   const task = sql`select id from graphile_worker._private_tasks where identifier = 'events.fanOut'`;

@@ -11,39 +11,39 @@ import { readEnv, roleUrls } from "../../server/env.ts";
 import { type Child, startChild } from "./child.ts";
 
 export type BenchOptions = {
-  /** How long each row of the table is measured, all its rounds together. */
+  /** The measuring time of each row of the table, all rounds together. */
   seconds: number;
-  /** Small numbers and few rounds: it shows that everything works, and measures little. */
+  /** Small numbers and few rounds: a check that everything works. */
   quick: boolean;
-  /** Where the profiles of our own processes go, if they are wanted. */
+  /** The folder for profiles of our processes. */
   profiles: string | null;
   say(line: string): void;
-  /** Something is slower than it may be, or broken: the run goes on, and fails at its end. */
+  /** Reports something too slow or broken: the run continues, and fails at its end. */
   object(sentence: string): void;
 };
 
-/** What the parts stand on: a database that keeps its promises, the simulated provider, and a way to start children. */
+/** The environment of the parts: a durable database, the simulated provider, and child processes. */
 export type Ground = Awaited<ReturnType<typeof openGround>>;
 
 const providerKey = "benchacc.0123456789abcdef0123456789abcdef";
 const crashMs = 20_000;
-const ticksPerSecond = 100; // USER_HZ: the same on every Linux that Node runs on
+const ticksPerSecond = 100; // USER_HZ, the same on every Linux that Node supports
 
 type GroundOptions = {
   /** Of Postgres. */
   settings?: Record<string, string>;
-  /** Leaves the data and what the children said where they are. */
+  /** Keeps the data and the children's output. */
   keep?: boolean;
 };
 
-/** A fresh Postgres with its own settings, fsync on, migrated. `stops` collects what must end, last started first. */
+/** A fresh, migrated Postgres with default settings and fsync on. `stops` collects stop functions, called in reverse order. */
 export async function openGround(
   stops: (() => Promise<unknown>)[],
   { settings = {}, keep = false }: GroundOptions = {},
 ) {
   const home = await mkdtemp(join(tmpdir(), "patchbay-bench-"));
   if (!keep) stops.push(() => rm(home, { recursive: true, force: true }));
-  await chmod(home, 0o755); // as root, Postgres runs as somebody else and must get in
+  await chmod(home, 0o755); // as root, Postgres runs as another user and needs access
   const dataDir = join(home, "data");
   let server = await startPostgres({ dataDir, port: 0, settings });
   stops.push(() => server.stop());
@@ -83,7 +83,7 @@ export async function openGround(
     simulator,
     /** Microseconds of processor time that the server and all its backends have used so far. null where /proc is missing. */
     postgresCpu: () => familyCpu(postmaster),
-    /** `immediate` is a crash: nothing is written down, and the next start recovers from the log. `fast` ends in order. */
+    /** `immediate` is a crash: the next start recovers from the WAL. `fast` is a clean stop. */
     async restart(how: "immediate" | "fast") {
       if (how === "immediate") await crash(postmaster);
       else await server.stop();
@@ -103,7 +103,7 @@ export async function openGround(
 const postmasterOf = async (dataDir: string) =>
   Number((await readFile(join(dataDir, "postmaster.pid"), "utf8")).split("\n", 1)[0]);
 
-/** Ends a Postgres that we started as a crash does, and waits until it is gone. */
+/** Ends our Postgres as a crash does, and waits until it has ended. */
 async function crash(pid: number) {
   process.kill(pid, "SIGQUIT");
   const until = performance.now() + crashMs;
@@ -135,9 +135,9 @@ async function familyCpu(parent: number): Promise<number | null> {
 }
 
 async function statOf(pid: string) {
-  const text = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => null); // it may have ended meanwhile
+  const text = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => null); // it may have ended
   if (text === null) return null;
-  const fields = text.slice(text.lastIndexOf(")") + 2).split(" "); // the name may hold spaces and brackets
+  const fields = text.slice(text.lastIndexOf(")") + 2).split(" "); // the name may contain spaces and brackets
   const field = (place: number) => Number(fields[place - 3]);
   return { pid: Number(pid), parent: field(4), own: field(14) + field(15), reaped: field(16) + field(17) };
 }

@@ -1,11 +1,10 @@
 const headEnd = Buffer.from("\r\n\r\n");
 
 /**
- * Cuts a stream of HTTP/1.1 messages at their ends, by Content-Length; `tell` gets each message's head and the length of
- * its body. It knows nothing else of the protocol, which makes it cheaper than what it measures: a message of chunks, or
- * anything that is not HTTP, is an error.
+ * Splits a stream of HTTP/1.1 messages by Content-Length. The callback gets each message's head and body length. It supports
+ * nothing else of the protocol, which makes it cheaper than what it measures: a chunked message is an error.
  */
-export function framesOf(tell: (head: string, length: number) => void): (chunk: Buffer) => void {
+export function framesOf(emit: (head: string, length: number) => void): (chunk: Buffer) => void {
   let held: Buffer | null = null;
   let skip = 0;
   let length = 0;
@@ -19,7 +18,7 @@ export function framesOf(tell: (head: string, length: number) => void): (chunk: 
         skip -= step;
         rest = rest.subarray(step);
         if (skip > 0) return;
-        tell(head, length);
+        emit(head, length);
       }
       if (rest.length === 0) return;
       const end = rest.indexOf(headEnd);
@@ -31,7 +30,7 @@ export function framesOf(tell: (head: string, length: number) => void): (chunk: 
       rest = rest.subarray(end + headEnd.length);
       length = lengthIn(head);
       skip = length;
-      if (skip === 0) tell(head, length);
+      if (skip === 0) emit(head, length);
     }
   };
 }

@@ -1,14 +1,14 @@
 import { createHmac } from "node:crypto";
 import { newId } from "../../db/ids.ts";
 import { callControl, type TelnyxAccount, telnyxHeaders } from "../../dev/simulators/telnyx.ts";
-import { answer, given } from "./child.ts";
+import { given, serve } from "./child.ts";
 import { sendAtPace, spreadOf } from "./connections.ts";
 
 export type Sending = { port: number; perSecond: number; seconds: number; calls: { id: string; upstream: string }[] };
 export type Sent = {
-  /** Answers by provider and status. */
+  /** Response counts by provider and status. */
   answers: Record<string, number>;
-  /** The keys of what was acknowledged, by provider: each must be there once. */
+  /** The keys of acknowledged messages, by provider. Each must be stored once. */
   acknowledged: Record<string, string[]>;
   p50Ms: number;
   p95Ms: number;
@@ -19,15 +19,15 @@ export type Sent = {
 type Message = { provider: "ultravox" | "stripe" | "telnyx"; key: string; text: string };
 
 const connections = 64;
-/** Of every so many, one is sent twice over. */
+/** One of this many is sent twice. */
 const repeats = 10;
 
-/** Sends at an even pace, whatever the responses do: a latency counts from the moment when a message was due. */
+/** Sends at a constant rate, independent of the responses. A latency counts from the due time. */
 async function run({ port, perSecond, seconds, calls }: Sending): Promise<Sent> {
   const count = perSecond * seconds;
   const made = Array.from({ length: count }, (_, index) => messageOf(index, calls));
   const messages = made.map((message, index) => (index % repeats === repeats - 1 ? made[index - 1]! : message));
-  const answers: Record<string, number> = {};
+  const responses: Record<string, number> = {};
   const acknowledged = { ultravox: new Set<string>(), stripe: new Set<string>(), telnyx: new Set<string>() };
   const latencies: number[] = [];
   const sending = {
@@ -37,13 +37,13 @@ async function run({ port, perSecond, seconds, calls }: Sending): Promise<Sent> 
       latencies.push(ms);
       const status = head.slice(9, 12);
       const name = `${provider} ${status}`;
-      answers[name] = (answers[name] ?? 0) + 1;
+      responses[name] = (responses[name] ?? 0) + 1;
       if (status.startsWith("2")) acknowledged[provider].add(key);
     },
   };
   await sendAtPace(sending, { perSecond, count });
   const keys = Object.entries(acknowledged).map(([name, known]) => [name, [...known]]);
-  return { answers, acknowledged: Object.fromEntries(keys), ...spreadOf(latencies) };
+  return { answers: responses, acknowledged: Object.fromEntries(keys), ...spreadOf(latencies) };
 }
 
 const telnyx = JSON.parse(given("TELNYX_ACCOUNT")) as { privateKey: object };
@@ -57,7 +57,7 @@ function messageOf(index: number, calls: Sending["calls"]): Message {
 }
 
 const steps = ["call.started", "call.joined", "call.ended"] as const;
-/** Calls that go on at the same time: all of them start, then all are joined, then all end. */
+/** Concurrent calls: all of them start, then all are joined, then all end. */
 const wave = 100;
 
 function ofUltravox(n: number, calls: Sending["calls"]): Message {
@@ -123,4 +123,4 @@ function request(provider: string, headers: Record<string, string>, body: string
   return `POST /api/v1/webhooks/${provider} HTTP/1.1\r\n${lines.join("")}\r\n${body}`;
 }
 
-answer({ run });
+serve({ run });

@@ -1,8 +1,8 @@
 type Stops = (() => Promise<unknown>)[];
 
 /**
- * Does the work, and then stops whatever it has started, last started first; also when it fails, and when somebody has
- * had enough: `over` aborts then, the work is to end at its next look, and the process exits with 130.
+ * Runs the work, then stops everything that it started, in reverse order; also after a failure. An interrupt aborts `over`,
+ * which the work must check, and the process exits with 130.
  */
 export async function untilOver(work: (stops: Stops, over: AbortSignal) => Promise<void>) {
   const stops: Stops = [];
@@ -16,7 +16,7 @@ export async function untilOver(work: (stops: Stops, over: AbortSignal) => Promi
   try {
     await work(stops, over.signal);
   } catch (error) {
-    if (!over.signal.aborted) throw error; // else it is what the interruption broke
+    if (!over.signal.aborted) throw error; // otherwise an effect of the interruption
   } finally {
     await stopAll(stops);
   }

@@ -13,7 +13,7 @@ import { table } from "./table.ts";
 const usage =
   "npm run bench:isolation -- [calls|webhooks|streams|bodies|lists|unfinished ...] [--seconds 10] [--rounds 1]";
 const noisyKeys = 26;
-/** The noise has begun in earnest; what it left behind has ended. */
+/** Time for the noise to start, and for its remains to end. */
 const settleMs = 3_000;
 const patienceMs = 10_000;
 const quietPauseMs = 20;
@@ -21,7 +21,7 @@ const quietPauseMs = 20;
 type Seen = { calls: number[]; reads: number[]; failed: number };
 type Quiet = { url: string; key: string; agentId: string };
 
-/** One request of the quiet client; without an answer in time it has failed. */
+/** One request of the quiet client. Without a response in time it has failed. */
 async function timed(seen: Seen, into: "calls" | "reads", { url, key }: Quiet, path: string, body?: string) {
   const began = performance.now();
   const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
@@ -37,7 +37,7 @@ async function timed(seen: Seen, into: "calls" | "reads", { url, key }: Quiet, p
   else seen.failed++;
 }
 
-/** Places a call and reads one agent, in turn, for so long. */
+/** Places a call and reads one agent, in turn, for the given time. */
 async function measure(quiet: Quiet, seconds: number, over: AbortSignal): Promise<Seen> {
   const seen: Seen = { calls: [], reads: [], failed: 0 };
   const call = JSON.stringify({ agentId: quiet.agentId, medium: { type: "web" } });
@@ -52,13 +52,13 @@ async function measure(quiet: Quiet, seconds: number, over: AbortSignal): Promis
 }
 
 async function makeAgent(url: string, key: string): Promise<string> {
-  const answer = await fetch(`${url}/api/v1/agents`, {
+  const reply = await fetch(`${url}/api/v1/agents`, {
     method: "POST",
     headers: { authorization: `Bearer ${key}`, "content-type": "application/json" },
     body: JSON.stringify({ name: "Reception", systemPrompt: "You answer for a bakery.", maxDurationSeconds: 120 }),
   });
-  const { data } = (await answer.json()) as { data?: { id: string } };
-  if (!data) throw new Error(`no agent was made: ${answer.status}`);
+  const { data } = (await reply.json()) as { data?: { id: string } };
+  if (!data) throw new Error(`no agent was created: ${reply.status}`);
   return data.id;
 }
 
@@ -86,26 +86,30 @@ const part = (values: number[], share: number) =>
 
 type Wanted = { kinds: NoiseKind[]; seconds: number; rounds: number; over: AbortSignal; say(line: string): void };
 
-/** Alone and beside each kind of noise, in turn: only measurements of one run can be compared. */
-async function bench(ground: Ground, child: Child, { kinds, seconds, rounds, over, say }: Wanted): Promise<string> {
+/** Alone and beside each kind of noise, in turn: only measurements of the same run are comparable. */
+async function bench(
+  ground: Ground,
+  child: Child,
+  { kinds, seconds, rounds, over, say: log }: Wanted,
+): Promise<string> {
   const server = await ground.child("./server-ours.ts");
   await ground.child("./worker-ours.ts");
   const url = `http://127.0.0.1:${await server.ask<number>("port")}`;
   const { quiet, noise } = await populate(ground, url);
-  say("warming up");
+  log("warming up");
   await measure(quiet, 3, over);
   const pairs = new Map<NoiseKind, { alone: Seen; beside: Seen; heard: Heard }[]>();
   for (let round = 1; round <= rounds; round++) {
     for (const kind of kinds) {
-      say(`round ${round} of ${rounds}: ${kind}`);
+      log(`round ${round} of ${rounds}: ${kind}`);
       const alone = await measure(quiet, seconds, over);
       await child.ask("start", { ...noise, kinds: [kind] } satisfies Noise);
       await sleep(settleMs);
       const beside = await measure(quiet, seconds, over);
-      const heard = await child.ask<Heard>("heard");
+      const received = await child.ask<Heard>("heard");
       await child.ask("stop");
       await sleep(settleMs);
-      pairs.set(kind, [...(pairs.get(kind) ?? []), { alone, beside, heard }]);
+      pairs.set(kind, [...(pairs.get(kind) ?? []), { alone, beside, heard: received }]);
     }
   }
   const rows = [...pairs].flatMap(([kind, seen]) =>
@@ -118,7 +122,7 @@ async function bench(ground: Ground, child: Child, { kinds, seconds, rounds, ove
     }),
   );
   for (const [kind, seen] of pairs)
-    say(`${kind} was answered: ${JSON.stringify(seen.map(({ heard }) => heard[kind]))}`);
+    log(`${kind} was answered: ${JSON.stringify(seen.map(({ heard: received }) => received[kind]))}`);
   const heads = ["noise", "p50 alone", "p50 beside", "p95 alone", "p95 beside", "p50 ratio", "p95 ratio", "failed"];
   return table(`A quiet client alone and beside a noisy one, ms; ${seconds} s each, rounds: ${rounds}`, heads, rows);
 }
@@ -134,12 +138,12 @@ async function main() {
     process.exitCode = 2;
     return;
   }
-  const say = (line: string) => console.error(`  ${line}`);
+  const log = (line: string) => console.error(`  ${line}`);
   await untilOver(async (stops, over) => {
     const ground = await openGround(stops);
     const child = await startChild("./noise.ts");
     stops.push(() => child.stop());
-    console.log(await bench(ground, child, { kinds, seconds, rounds, over, say }));
+    console.log(await bench(ground, child, { kinds, seconds, rounds, over, say: log }));
   });
 }
 

@@ -13,7 +13,7 @@ import { table } from "./table.ts";
 const usage = "npm run bench:latency -- [steady|isolation] [--seconds 60] [--rate 100] [--rounds 3] [--workers 1]";
 const limits = { p95Ms: 250, p99Ms: 1_000, ratio: 2 };
 const steady = { clients: 10, endpointsEach: 5 };
-/** In the second part half of the measured endpoints are of the client whose other endpoint hangs. */
+/** In the second part half of the measured endpoints belong to the client whose other endpoint hangs. */
 const isolation = { clients: 2, endpointsEach: 4, rate: 50, due: 1_000 };
 const warmUpSeconds = 10;
 const arrivalPatienceMs = 60_000;
@@ -29,7 +29,7 @@ type Bench = {
 
 const parts = { steady: benchSteady, isolation: benchIsolation } as const;
 
-/** Exits with 1 when something takes longer than is promised. */
+/** Exits with 1 when a latency exceeds its limit. */
 async function main() {
   const text = { type: "string" } as const;
   const { values, positionals } = parseArgs({
@@ -47,12 +47,12 @@ async function main() {
     process.exitCode = 2;
     return;
   }
-  const say = (line: string) => console.error(`  ${line}`);
+  const log = (line: string) => console.error(`  ${line}`);
   await untilOver(async (stops, over) => {
     const objections: string[] = [];
     for (const name of wanted as (keyof typeof parts)[]) {
-      const ground = await openGround(stops); // each part finds a database that no other has used
-      objections.push(...(await parts[name](ground, { ...numbers, say, over })));
+      const ground = await openGround(stops); // each part starts with a fresh database
+      objections.push(...(await parts[name](ground, { ...numbers, say: log, over })));
       await stopAll(stops);
     }
     for (const objection of objections) console.error(`TOO SLOW: ${objection}`);
@@ -60,15 +60,15 @@ async function main() {
   });
 }
 
-/** Everybody is well: from the moment in which the commit is confirmed until the request is read. */
-async function benchSteady(ground: Ground, { seconds, rate, workers, say, over }: Bench): Promise<string[]> {
+/** All endpoints are healthy: measures from the confirmed commit until the request is read. */
+async function benchSteady(ground: Ground, { seconds, rate, workers, say: log, over }: Bench): Promise<string[]> {
   const { clients, endpointsEach } = steady;
   const stage = await openStage(ground, { clients, endpointsEach, workers });
   const measure = (pace: Pace) => measureAll(ground, stage, stage.customers, pace);
-  say("warming up");
+  log("warming up");
   await measure({ seconds: warmUpSeconds, rate, over });
   await ground.owner`analyze`;
-  say(`${rate} events/s for ${seconds} s`);
+  log(`${rate} events/s for ${seconds} s`);
   const { latencies, fromDue, perSecond, late } = await measure({ seconds, rate, over });
   const { p50Ms: p50, p95Ms: p95, p99Ms: p99, slowestMs: worst } = spreadOf([...latencies.values()].flat());
   const due = spreadOf(fromDue);
@@ -83,12 +83,12 @@ async function benchSteady(ground: Ground, { seconds, rate, workers, say, over }
   return [
     ...(p95 < limits.p95Ms ? [] : [`p95 is ${Math.round(p95)} ms, not under ${limits.p95Ms}`]),
     ...(p99 < limits.p99Ms ? [] : [`p99 is ${Math.round(p99)} ms, not under ${limits.p99Ms}`]),
-    ...(late < 0.1 ? [] : [`the driver itself was late with ${Math.round(late * 100)} % of the events`]),
+    ...(late < 0.1 ? [] : [`the driver was late with ${Math.round(late * 100)} % of the events`]),
   ];
 }
 
-/** One endpoint keeps every request until the sender gives up, and has a thousand waiting; the others are measured. */
-async function benchIsolation(ground: Ground, { seconds, rounds, workers, say, over }: Bench): Promise<string[]> {
+/** One endpoint hangs until the sender's timeout, with a thousand waiting deliveries. The others are measured. */
+async function benchIsolation(ground: Ground, { seconds, rounds, workers, say: log, over }: Bench): Promise<string[]> {
   const { clients, endpointsEach, rate, due } = isolation;
   const stage = await openStage(ground, { clients, endpointsEach: endpointsEach + 1, workers });
   const { customers, receiver } = stage;
@@ -97,16 +97,16 @@ async function benchIsolation(ground: Ground, { seconds, rounds, workers, say, o
   const others = customers.filter(({ types }) => types[0] !== bad.types[0]);
   const turn = (manner: Manner) => receiver.ask("turn", { endpoint: bad.endpoint, manner });
   const each = { seconds: Math.max(5, seconds / 4), rate, over };
-  say("warming up");
+  log("warming up");
   await measure(others, { ...each, seconds: warmUpSeconds });
   await ground.owner`analyze`;
 
   const ratios = { same: [] as number[], other: [] as number[] };
   const rows: [string, number, number, number][] = [];
   for (let round = 1; round <= rounds; round++) {
-    say(`round ${round} of ${rounds}: all are well`);
+    log(`round ${round} of ${rounds}: all are healthy`);
     const alone = byNeighbourhood(await measure(others, each), bad);
-    say(`round ${round} of ${rounds}: one hangs with ${due} due`);
+    log(`round ${round} of ${rounds}: one hangs with ${due} due`);
     await turn("stuck");
     await commitAtOnce(ground, bad, due, over);
     await untilDue(ground, bad, due, over);
@@ -131,7 +131,7 @@ async function benchIsolation(ground: Ground, { seconds, rounds, workers, say, o
 
 type Pace = { seconds: number; rate: number; over: AbortSignal };
 
-/** None may fail, and none be missing. */
+/** None may fail or be missing. */
 async function measureAll(ground: Ground, stage: Stage, to: Customer[], pace: Pace): Promise<Paced> {
   const seen = await measurePace(ground, stage, to, { ...pace, patienceMs: arrivalPatienceMs });
   const failed = Object.entries(seen.failed).map(([why, times]) => `${times} commits failed (${why})`);
@@ -151,12 +151,12 @@ async function commitAtOnce(ground: Ground, customer: Customer, count: number, o
   await Promise.all(Array.from({ length: 8 }, inTurn));
 }
 
-/** Pending deliveries of one endpoint that could be sent now, those that are under way among them. */
+/** Due pending deliveries of one endpoint, including those in flight. */
 const dueOf = ({ owner }: Ground, { clientId, id }: Customer) => owner<{ n: number }[]>`
   select count(*)::int as n from deliveries
   where client_id = ${clientId} and endpoint_id = ${id} and status = 'pending' and next_attempt_at <= clock_timestamp()`;
 
-/** A few may have been tried already, and wait for their retry. */
+/** A few may wait for a retry. */
 async function untilDue(ground: Ground, customer: Customer, count: number, over: AbortSignal) {
   await wait(ground, customer, `${count} are due`, ({ n }) => n >= count - 50, over);
 }

@@ -3,7 +3,7 @@ import { newId } from "../../db/ids.ts";
 import { currentPrice, holdCredits, settleBill } from "../../routers/billing/ledger.ts";
 import { openDeps } from "../../server/deps.ts";
 import { readEnv } from "../../server/env.ts";
-import { answer, given } from "./child.ts";
+import { given, serve } from "./child.ts";
 
 export type Pairs = { clientIds: string[]; seconds: number };
 
@@ -11,7 +11,7 @@ const held = 105_000_000;
 const captured = 6_000_000;
 const connections = Number(given("DATABASE_POOL_SIZE"));
 
-/** A hold, and the bill that settles it. Each is a commit of its own. */
+/** A hold, and the bill that settles it, each in its own commit. */
 const pair = given("LEDGER") === "ours" ? ofOurs() : ofBare();
 
 async function run({ clientIds, seconds }: Pairs) {
@@ -28,7 +28,7 @@ async function run({ clientIds, seconds }: Pairs) {
   return { count, seconds: (performance.now() - began) / 1000 };
 }
 
-answer({ run }, () => pair.close());
+serve({ run }, () => pair.close());
 
 function ofOurs() {
   const deps = openDeps(readEnv(process.env));
@@ -42,7 +42,7 @@ function ofOurs() {
   };
 }
 
-/** The same rows, but for the events and the tenant isolation: one statement each, balances in the order of their names. */
+/** The same rows without events and tenant isolation: one statement each, balances in the order of their names. */
 function ofBare() {
   const sql = postgres(given("DATABASE_URL"), { max: connections, onnotice: () => {} });
   const close = () => sql.end({ timeout: 1 });
@@ -70,7 +70,7 @@ function ofBare() {
         )
         insert into holds (client_id, subject_id, price_id, amount_micros)
         select ${clientId}, ${subjectId}, price, ${held} from covered returning 1 as held`;
-      if (!taken) throw new Error("the bare hold was not covered");
+      if (!taken) throw new Error("the plain hold was not covered");
       const [settled] = await sql`
         with amounts(name, amount) as (
           values ('available', ${held - captured}::bigint), ('held', ${-held}::bigint), ('revenue', ${captured}::bigint)
@@ -91,7 +91,7 @@ function ofBare() {
         )
         insert into ledger_entries (client_id, transaction_id, account, amount_micros)
         select ${clientId}, id, name, amount from posted, amounts returning 1 as entered`;
-      if (!settled) throw new Error("the bare bill was not settled");
+      if (!settled) throw new Error("the plain bill was not settled");
     },
   };
 }

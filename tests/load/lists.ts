@@ -4,7 +4,7 @@ import { filtersOf, inOneLine, measureList } from "./call-lists.ts";
 import { openGround } from "./ground.ts";
 import { type Row, table } from "./table.ts";
 
-/** What the lists of calls cost: `npm run bench:lists -- [--calls 1000000] [--clients 50]`. */
+/** The cost of call lists: `npm run bench:lists -- [--calls 1000000] [--clients 50]`. */
 async function main() {
   const { values } = parseArgs({
     options: {

@@ -1,19 +1,19 @@
 import { randomUUID } from "node:crypto";
 import { performance } from "node:perf_hooks";
-import { answer } from "./child.ts";
+import { serve } from "./child.ts";
 import { sendAsFastAsPossible, sendAtPace, spreadOf } from "./connections.ts";
 
 export type Load = {
   port: number;
-  /** Whole requests, sent in turn. `%n%` becomes another word every time, in this run and in every other. */
+  /** Complete requests, sent in turn. `%n%` becomes a unique value, across runs too. */
   requests: string[];
   connections: number;
   seconds: number;
-  /** It may end before its time, after so many. */
+  /** It ends early after this many. */
   count?: number;
-  /** At an even pace instead of as fast as possible. */
+  /** At a constant rate instead of as fast as possible. */
   perSecond?: number;
-  /** What every response must have: anything else is counted as wrong. */
+  /** Every response must match: others are counted as wrong. */
   expect: { status: number; leastBytes: number };
 };
 
@@ -24,15 +24,15 @@ export type Loaded = {
   p95Ms: number;
   p99Ms: number;
   slowestMs: number;
-  /** Responses of 503: the server was too busy, said so, and did nothing. They are not among the requests. */
+  /** 503 responses: the server was too busy and did nothing. Not counted as requests. */
   refused: number;
-  /** Responses with another status, or a body that is too short: how many of each. */
+  /** Responses with another status or a body that is too short, by kind. */
   wrong: Record<string, number>;
-  /** Responses that are the stored one of an earlier request: nothing was done for them. */
+  /** Replayed responses of an earlier request: no work was done. */
   replayed: number;
 };
 
-/** Keys of idempotency must never come twice, also not in another round, nor from another process. */
+/** Idempotency keys must be unique across rounds and processes. */
 const unique = randomUUID().slice(0, 13);
 let serial = 0;
 
@@ -67,4 +67,4 @@ async function run(load: Load): Promise<Loaded> {
   return { requests: latencies.length, seconds: took, ...spreadOf(latencies), wrong, replayed, refused };
 }
 
-answer({ run });
+serve({ run });

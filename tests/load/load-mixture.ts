@@ -12,15 +12,15 @@ import type { Sending, Sent } from "./ingress-sender.ts";
 import type { Load, Loaded } from "./load-client.ts";
 import { openStage } from "./pace.ts";
 
-/** How many a second, by kind. A third of what two cores bore when this was written. */
+/** The rate per second, by kind: a third of what two cores could do when this was written. */
 const paces = { reads: 60, agents: 1, calls: 4, events: 20, messages: 12 };
 const settleMs = 120_000;
 
 export type Work = { requests: number; p50Ms: number; p99Ms: number; errors: Record<string, number> };
-/** What had not been done when everything had time to be done; and what the processes wrote into their logs as errors. */
+/** Work that was not done in time, and errors in the logs of the processes. */
 export type Left = { pending: number; jobsGivenUp: number; messagesFailed: number; logErrors: Record<string, number> };
 
-/** Clients, providers, receivers, API and worker, and a way to let all of them work for a while. */
+/** Clients, providers, receivers, API and worker, and a function that runs all of them for a while. */
 export async function openMixture(ground: Ground, scale: number) {
   const { server, providers } = await openServer(ground);
   const logs = [join(ground.home, "api.log"), join(ground.home, "worker.log")];
@@ -83,7 +83,7 @@ async function openServer(ground: Ground) {
   const providers = {
     environment,
     send: (sending: Sending) => sender.ask<Sent>("run", sending),
-    /** Other calls in each slice, for a message that came before is no work. */
+    /** New calls in each slice: a repeated message causes no work. */
     next: (messages: number) => {
       const count = Math.ceil(messages / 9) + 1;
       const calls = Array.from({ length: count }, (_, n) => rows[(used + n) % rows.length]!);
@@ -95,7 +95,7 @@ async function openServer(ground: Ground) {
   return { server, providers };
 }
 
-/** Their endpoints want everything, at a receiver that takes everything. */
+/** Their endpoints subscribe to everything, at a receiver that accepts everything. */
 async function openCustomers(ground: Ground, server: Child): Promise<Customer[]> {
   const sink = await ground.child("./sink.ts");
   const hook = { url: `http://127.0.0.1:${await sink.ask<number>("port")}/hook`, eventTypes: ["*"] };
@@ -133,19 +133,19 @@ function workOf(loads: Record<string, Loaded>, driven: Driven, sent: Sent): Work
     if (count > 0) errors[what] = (errors[what] ?? 0) + count;
   };
   for (const [name, { wrong, replayed, refused }] of Object.entries(loads)) {
-    for (const [answer, count] of Object.entries(wrong)) add(`${name}: ${answer}`, count);
+    for (const [response, count] of Object.entries(wrong)) add(`${name}: ${response}`, count);
     add(`${name}: replays`, replayed);
     add(`${name}: 503`, refused);
   }
   for (const [why, count] of Object.entries(driven.failed)) add(`events: ${why}`, count);
-  for (const [answer, count] of Object.entries(sent.answers)) if (!answer.endsWith(" 204")) add(answer, count);
+  for (const [response, count] of Object.entries(sent.answers)) if (!response.endsWith(" 204")) add(response, count);
   const all = Object.values(loads);
   const worst = (read: (load: Loaded) => number) => Math.max(...all.map(read));
   const requests = all.reduce((sum, { requests }) => sum + requests, 0);
   return { requests, p50Ms: worst(({ p50Ms }) => p50Ms), p99Ms: worst(({ p99Ms }) => p99Ms), errors };
 }
 
-/** Waits until every delivery is made and every message is applied, and counts what is not. */
+/** Waits until every delivery is sent and every message is applied, and counts the rest. */
 async function settled({ owner }: Ground, logs: string[]): Promise<Left> {
   const until = performance.now() + settleMs;
   for (;;) {

@@ -6,12 +6,12 @@ import { table } from "./table.ts";
 export type Sample = { seconds: number; work: Work; api: Vitals; worker: Vitals };
 
 const lagMs = 50;
-/** Memory is flat when its last fifth is no more than this above its second fifth. The first fifth fills caches. */
+/** Memory is stable if its last fifth exceeds its second by no more than this. The first fifth fills caches. */
 const growth = { share: 0.15, mb: 20 };
-/** A shorter run cannot tell growth from warming up. */
+/** A shorter run cannot distinguish growth from warm-up. */
 const minutesForMemory = 5;
 
-/** What the samples say, as a table, and everything that is not as promised. */
+/** The samples as a table, and every problem. */
 export function judgeLoad(samples: Sample[], left: Left, minutes: number): { text: string; objections: string[] } {
   const objections = [...errorsOf(samples), ...leftovers(left)];
   const rows = (["api", "worker"] as const).map((who) => {

@@ -9,8 +9,8 @@ const sliceSeconds = 10;
 const warmUpSeconds = 20;
 
 /**
- * API and worker in processes of their own under reads, writes, events, deliveries and messages of providers, for a long
- * time. Exits with 1 when a request or a job failed, memory grows, or an event loop is late.
+ * API and worker in separate processes under reads, writes, events, deliveries and provider messages, for a long time. Exits
+ * with 1 when a request or a job failed, memory grows, or an event loop is late.
  */
 async function main() {
   const { values } = parseArgs({ options: { minutes: { type: "string" }, scale: { type: "string" } } });

@@ -1,4 +1,4 @@
-/** What one client may do to an installation that others share. */
+/** How one client can load a shared installation. */
 export const noiseKinds = ["calls", "webhooks", "streams", "bodies", "lists", "unfinished"] as const;
 export type NoiseKind = (typeof noiseKinds)[number];
 export type Noise = {
@@ -8,5 +8,5 @@ export type Noise = {
   agentId: string;
   kinds: readonly NoiseKind[];
 };
-/** How often each kind was answered, by status. 0: there was no answer. */
+/** Response counts of each kind, by status. 0: no response. */
 export type Heard = Partial<Record<NoiseKind, Record<number, number>>>;

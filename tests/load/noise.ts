@@ -2,22 +2,22 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import { type AddressInfo, connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { answer } from "./child.ts";
+import { serve } from "./child.ts";
 import type { Heard, Noise, NoiseKind } from "./noise-kinds.ts";
 
 const parallelCalls = 40;
 const slowEndpoints = 10;
-const slowMs = 14_000; // just below the time after which the sender gives up
+const slowMs = 14_000; // just below the sender's timeout
 const streamsPerKey = 20;
 const parallelBodies = 3;
 const parallelLists = 20;
 const unfinishedBodies = 200;
-/** Between two tries of one loop, so that a refusal does not turn the noise into a test of this process. */
+/** The pause between two attempts of one loop, so that fast refusals do not overload this process. */
 const pauseMs = 5;
 
 let over = new AbortController();
 let running: Promise<void>[] = [];
-let heard: Heard = {};
+let received: Heard = {};
 
 const sink = createServer((request, response) => {
   request.resume();
@@ -27,9 +27,9 @@ await once(sink, "listening");
 const sinkUrl = `http://127.0.0.1:${(sink.address() as AddressInfo).port}`;
 
 function count(kind: NoiseKind, status: number) {
-  const counts = heard[kind] ?? {};
+  const counts = received[kind] ?? {};
   counts[status] = (counts[status] ?? 0) + 1;
-  heard[kind] = counts;
+  received[kind] = counts;
 }
 
 type Request = { method?: string; path: string; key: string; body?: string };
@@ -42,11 +42,11 @@ async function send(kind: NoiseKind, { url }: Noise, { method = "GET", path, key
     count(kind, response.status);
     await response.arrayBuffer();
   } catch {
-    if (!over.signal.aborted) count(kind, 0); // also when an answer was cut off
+    if (!over.signal.aborted) count(kind, 0); // also after an incomplete response
   }
 }
 
-/** So many loops that each have one request under way, until it is over. */
+/** Loops that each have one request in flight, until the end. */
 async function loops(parallel: number, one: (n: number) => Promise<void>) {
   let n = 0;
   const loop = async () => {
@@ -67,7 +67,7 @@ function calls(kind: NoiseKind, noise: Noise, parallel = parallelCalls) {
   );
 }
 
-/** Endpoints that answer just in time, and calls that give them something to receive. */
+/** Endpoints that respond just in time, and calls that create events for them. */
 async function webhooks(noise: Noise) {
   for (let n = 0; n < slowEndpoints; n++) {
     const body = JSON.stringify({ url: `${sinkUrl}/${n}`, eventTypes: ["*"] });
@@ -86,7 +86,7 @@ async function streams(noise: Noise) {
   await Promise.all(noise.keys.flatMap((key) => Array.from({ length: streamsPerKey }, () => follow(key))));
 }
 
-/** 800 kB in which every pair is wrong, on both transports. */
+/** 800 kB of invalid pairs, on both transports. */
 function bodies(noise: Noise) {
   const metadata = Object.fromEntries(Array.from({ length: 75_000 }, (_, n) => [`k${n}`, n % 10]));
   const body = JSON.stringify({ agentId: noise.agentId, medium: { type: "web" }, metadata });
@@ -101,7 +101,7 @@ function lists(noise: Noise) {
   return loops(parallelLists, (n) => send("lists", noise, { path: paths[n % paths.length]!, key: keyOf(noise, n) }));
 }
 
-/** Bodies that are announced and never end: half of them with a key, half by a stranger. */
+/** Bodies that are announced and never end: half of them with a key, half without. */
 async function unfinished(noise: Noise) {
   const { hostname, port } = new URL(noise.url);
   const hold = async (n: number) => {
@@ -140,14 +140,14 @@ async function stop() {
   running = [];
 }
 
-answer(
+serve(
   {
     start: (noise: Noise) => {
       over = new AbortController();
-      heard = {};
+      received = {};
       running = noise.kinds.map((kind) => makers[kind](noise));
     },
-    heard: () => heard,
+    heard: () => received,
     stop,
   },
   async () => {

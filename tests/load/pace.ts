@@ -8,20 +8,20 @@ import type { Arrival, Known } from "./receiver.ts";
 
 export type Stage = { customers: Customer[]; receiver: Child; driver: Child; workers: Child[] };
 export type Paced = {
-  /** From the moment in which a commit was confirmed until the last byte of the request was read; milliseconds. */
+  /** Milliseconds from the confirmed commit until the last byte of the request was read. */
   latencies: Map<Customer, number[]>;
-  /** The same from the moment in which the commit was due: what a driver that falls behind would hide. */
+  /** The same from the due time of the commit, which a slow driver cannot hide. */
   fromDue: number[];
   perSecond: number;
   failed: Record<string, number>;
   missing: number;
-  /** The share of the commits that were confirmed more than 100 ms after they were due. */
+  /** The share of commits confirmed more than 100 ms after their due time. */
   late: number;
 };
 
 const lateMs = 100;
 
-/** Clients whose endpoints want one type of event each, a receiver that answers immediately, a driver and workers. */
+/** Clients whose endpoints subscribe to one event type each, a receiver that responds immediately, a driver and workers. */
 export async function openStage(ground: Ground, size: { clients: number; endpointsEach: number; workers: number }) {
   const { clients, endpointsEach, workers: count } = size;
   const receiver = await ground.child("./receiver.ts");
@@ -38,7 +38,7 @@ export async function openStage(ground: Ground, size: { clients: number; endpoin
 
 export type Pace = { seconds: number; rate: number; patienceMs: number; over: AbortSignal };
 
-/** Commits at an even pace to these customers, and waits until all has arrived, or until patience ends. */
+/** Commits at a constant rate to these customers, and waits until everything has arrived, or the timeout. */
 export async function measurePace(ground: Ground, stage: Stage, to: Customer[], pace: Pace): Promise<Paced> {
   const { receiver, driver } = stage;
   await receiver.ask("forget");
@@ -61,7 +61,7 @@ export async function measurePace(ground: Ground, stage: Stage, to: Customer[], 
   return { latencies, fromDue, perSecond: committed.length / seconds, failed, missing, late };
 }
 
-/** The first arrival of each subject. The receiver is asked for its count alone until it has as many as were sent. */
+/** The first arrival of each subject. Polls only the receiver's count until it has as many as were sent. */
 async function untilArrived(ground: Ground, receiver: Child, committed: Driven["committed"], pace: Pace) {
   const until = clock() + pace.patienceMs;
   while ((await receiver.ask<number>("count")) < committed.length && clock() < until) {
@@ -80,7 +80,7 @@ async function untilArrived(ground: Ground, receiver: Child, committed: Driven["
     return first;
   };
   let first = await firstOf();
-  // One that came twice was counted twice: then the last may still be under way.
+  // A duplicate is counted too: then the last may still be in flight.
   while (committed.some(({ subjectId }) => !first.has(subjectId)) && clock() < until) {
     pace.over.throwIfAborted();
     await sleep(500);

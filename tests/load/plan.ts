@@ -1,32 +1,32 @@
 import { hash } from "node:crypto";
 
-/** How a receiver bears itself. `stuck` answers nobody until it is released. */
+/** The behaviour of a receiver. `stuck` never responds until it is released. */
 export type Manner = "healthy" | "failing" | "slow" | "hanging" | "stuck";
 
-/** What a receiver does with one request. Only `ok` has taken the event. */
+/** What a receiver does with one request. Only `ok` accepts the event. */
 export type Answer =
   | { kind: "ok"; afterMs: number }
   | { kind: "status"; status: 500 | 503 }
   | { kind: "reset" }
   | { kind: "hang" };
 
-/** Of ten receivers six are well; the first eight of a round hold one of each kind. */
+/** Six of ten receivers are healthy; the first eight of a round include one of each kind. */
 const round: readonly Manner[] = [
   ...(["healthy", "failing", "healthy", "slow", "healthy"] as const),
   ...(["hanging", "healthy", "failing", "healthy", "healthy"] as const),
 ];
-/** After so many refusals it takes the event: far from the last attempt, and from the failures that switch it off. */
+/** After this many refusals it accepts: well before the last attempt and before the endpoint is disabled. */
 const refusalsAtMost = 4;
 const hangsAtMost = 2;
 
-/** A number from 0 to 1 that is always the same for the same words. */
+/** A deterministic number from 0 to 1 for the given words. */
 export function chance(...words: readonly (string | number)[]): number {
   return hash("sha256", words.join("/"), "buffer").readUIntBE(0, 6) / 2 ** 48;
 }
 
 export const between = (low: number, high: number, share: number) => low + (high - low) * share;
 
-/** The manners of so many receivers, in an order that the seed decides. */
+/** The behaviours of the receivers, in an order chosen by the seed. */
 export function mannersOf(count: number, seed: number): Manner[] {
   return Array.from({ length: count }, (_, place) => ({ place, manner: round[place % round.length]! }))
     .toSorted((a, b) => chance(seed, "order", a.place) - chance(seed, "order", b.place))
@@ -37,7 +37,7 @@ type Request = {
   seed: number;
   manner: Manner;
   endpoint: number;
-  /** The event's number, and which arrival of it this is: 0 is the first. */
+  /** The event's number, and the index of this arrival: 0 is the first. */
   event: number;
   arrival: number;
 };

@@ -3,8 +3,8 @@ import pg from "pg";
 import { given } from "./child.ts";
 
 /**
- * What the queue's library runs with when it is measured by itself: as `jobs/runtime/worker-pool.ts` sets it for prompt jobs. A larger
- * local queue, a shorter pause between polls or more connections would be another contest.
+ * The settings of the queue library when it is measured alone: those of `jobs/runtime/worker-pool.ts` for prompt jobs. A
+ * larger local queue, a shorter poll interval or more connections would not be comparable.
  */
 export function queueSettings(): { pgPool: pg.Pool; options: RunnerOptions } {
   const concurrency = Number(given("JOBS_AT_ONCE"));

@@ -4,7 +4,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
 import { Webhook } from "standardwebhooks";
-import { answer } from "./child.ts";
+import { serve } from "./child.ts";
 import { clock } from "./clock.ts";
 import { type Answer, answerTo, type Manner } from "./plan.ts";
 
@@ -12,15 +12,15 @@ export type Known = { seed: number; endpoints: { secret: string; manner: Manner 
 export type Arrival = {
   endpoint: number;
   eventId: string;
-  /** By the machine's clock, when the last byte was read. */
+  /** When the last byte was read, by the machine's clock. */
   at: number;
-  /** `200`, `500`, `503`, `reset` or `hang`: only the first has taken the event. */
+  /** `200`, `500`, `503`, `reset` or `hang`: only the first accepts the event. */
   answer: string;
-  /** Of the body. */
+  /** The hash of the body. */
   digest: string;
 };
 
-/** Receives for all endpoints, believes only what is signed, and remembers everything. */
+/** Receives for all endpoints, accepts only signed requests, and records everything. */
 let seed = 0;
 let endpoints: { webhook: Webhook; manner: Manner }[] = [];
 let arrivals: Arrival[] = [];
@@ -30,12 +30,12 @@ const held = new Map<number, ServerResponse[]>();
 
 const server = createServer((request, response) => {
   receive(request, response).catch((error: unknown) => {
-    if (!request.complete) return response.destroy(); // who sent it has died in the middle: it never arrived
+    if (!request.complete) return response.destroy(); // the sender died in the middle: it never arrived
     refused.push(error instanceof Error ? error.message : String(error));
     response.writeHead(400).end();
   });
 });
-server.keepAliveTimeout = 600_000; // none is closed while somebody is about to use it
+server.keepAliveTimeout = 600_000; // a shorter time closes connections that a client is about to reuse
 server.listen(0, "127.0.0.1");
 await once(server, "listening");
 
@@ -55,8 +55,8 @@ async function receive(request: IncomingMessage, response: ServerResponse) {
   timesSeen.set(key, arrival + 1);
   const number = Number(event.data.metadata?.n ?? 0);
   const planned = answerTo({ seed, manner: known.manner, endpoint, event: number, arrival });
-  const told = planned.kind === "ok" ? "200" : planned.kind === "status" ? `${planned.status}` : planned.kind;
-  arrivals.push({ endpoint, eventId, at, answer: told, digest: hash("sha256", body).slice(0, 16) });
+  const received = planned.kind === "ok" ? "200" : planned.kind === "status" ? `${planned.status}` : planned.kind;
+  arrivals.push({ endpoint, eventId, at, answer: received, digest: hash("sha256", body).slice(0, 16) });
   reply(planned, endpoint, response);
 }
 
@@ -70,14 +70,14 @@ function reply(planned: Answer, endpoint: number, response: ServerResponse) {
   response.writeHead(planned.status, planned.status === 503 ? { "retry-after": "2" } : {}).end("not now");
 }
 
-answer(
+serve(
   {
     port: () => (server.address() as AddressInfo).port,
     know: (known: Known) => {
       seed = known.seed;
       endpoints = known.endpoints.map(({ secret, manner }) => ({ webhook: new Webhook(secret), manner }));
     },
-    /** From now on. Whoever was kept waiting there is answered if it is well again. */
+    /** From now on. Hanging requests get a response if the endpoint is healthy again. */
     turn: ({ endpoint, manner }: { endpoint: number; manner: Manner }) => {
       endpoints[endpoint]!.manner = manner;
       if (manner === "stuck") return;

@@ -1,13 +1,13 @@
-/** One measurement: so many in so long, for so much processor time (microseconds). */
+/** One measurement: count, duration and processor time (microseconds). */
 export type Round = { count: number; seconds: number; cpu: number; postgres: number | null };
 
-/** The middle of several rounds. */
+/** The median of several rounds. */
 export function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 }
 
 /**
- * The least disturbed of several rounds, by each figure: what else the machine does can only make it slower and dearer.
+ * The best of several rounds, by each figure: other work of the machine can only make a round slower.
  */
 export function best(rounds: readonly Round[]) {
   const inPostgres = rounds.flatMap(({ postgres, count }) => (postgres === null ? [] : [postgres / count]));

@@ -3,11 +3,11 @@ import type { AddressInfo } from "node:net";
 import { openDeps } from "../../server/deps.ts";
 import { readEnv } from "../../server/env.ts";
 import { openHttp } from "../../server/http.ts";
-import { answer } from "./child.ts";
+import { serve } from "./child.ts";
 
-/** The application as it is shipped, workers left out. Its log goes where all output of the children goes: nowhere. */
+/** The application as shipped, without workers. Its log is discarded, as all output of the children. */
 const deps = openDeps(readEnv(process.env));
 const server = openHttp(deps);
 server.listen(0, "127.0.0.1");
 await once(server, "listening");
-answer({ port: () => (server.address() as AddressInfo).port }, () => deps.close());
+serve({ port: () => (server.address() as AddressInfo).port }, () => deps.close());

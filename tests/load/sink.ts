@@ -1,9 +1,9 @@
 import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
-import { answer } from "./child.ts";
+import { serve } from "./child.ts";
 import { framesOf } from "./http-frames.ts";
 
-/** Takes everything, answers at once, and counts. */
+/** Accepts everything, responds immediately, and counts. */
 let posts = 0;
 let firstAt = 0;
 const accepted = Buffer.from("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
@@ -19,7 +19,7 @@ const server = createServer((socket) => {
 server.listen(0, "127.0.0.1");
 await once(server, "listening");
 
-answer({
+serve({
   port: () => (server.address() as AddressInfo).port,
   seen: () => ({ posts, firstAt }),
   forget: () => {

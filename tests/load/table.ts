@@ -1,6 +1,6 @@
 export type Row = readonly (string | number | null)[];
 
-/** Columns as wide as they need to be; numbers to the right, to three digits or so; text to the left; null is a dash. */
+/** Aligns columns: numbers to the right with about three digits, text to the left, null as a dash. */
 export function table(title: string, heads: readonly string[], rows: readonly Row[]): string {
   const cells = [heads, ...rows.map((row) => row.map(show))];
   const isText = heads.map((_, column) => column === 0 || rows.every((row) => typeof row[column] === "string"));

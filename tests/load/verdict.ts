@@ -1,45 +1,45 @@
 import type { Arrival } from "./receiver.ts";
 
-/** A moment in which what was under way may have been forgotten. By the machine's clock; a restart takes a while. */
+/** A period in which unrecorded work may be lost, by the machine's clock. */
 export type Disturbance = {
   /**
-   * `pool replaced`: a worker found itself silent or broken, and began anew. `not written down`: the record of one
-   * attempt could not be written, so it was made again.
+   * `pool replaced`: a worker restarted its silent or broken pool. `not written down`: the record of one attempt could not be
+   * written, so the attempt was repeated.
    */
   what: "kill" | "fast restart" | "crash" | "pool replaced" | "not written down";
   from: number;
   to: number;
 };
 
-/** An event whose commit was confirmed, or found in the database afterwards, and the endpoints that it is for. */
+/** An event whose commit was confirmed or found in the database afterwards, with its endpoints. */
 export type Accepted = { eventId: string; endpoints: number[] };
 
-/** A delivery as the database has it, with its attempts. */
+/** A delivery row with its attempts. */
 export type Recorded = {
   endpoint: number;
   eventId: string;
   status: string;
   attempts: number;
-  /** The status of every attempt in its record; null where no answer came. */
+  /** The recorded status of every attempt; null without a response. */
   statuses: (number | null)[];
 };
 
 export type Evidence = {
-  /** Nothing was under way any more when the evidence was taken. */
+  /** No work was in flight when the evidence was collected. */
   settled: boolean;
   accepted: Accepted[];
   /** Ids of all events in the database. */
   stated: string[];
   arrivals: Arrival[];
-  /** What the receiver did not believe. */
+  /** Requests that the receiver rejected. */
   refused: string[];
   recorded: Recorded[];
   disturbances: Disturbance[];
-  /** Jobs of the delivery path that were given up. */
+  /** Dead jobs of the delivery path. */
   gaveUp: string[];
   disabledEndpoints: string[];
   diedAlone: number;
-  /** Posts that may be under way at once in one worker, and in all of them. */
+  /** The maximum number of posts in flight in one worker, and the number of workers. */
   places: { perWorker: number; workers: number };
 };
 
@@ -52,14 +52,14 @@ export type Verdict = {
   unexpected: number;
   duplicates: number;
   unexcused: number;
-  /** Of the kills and restarts that a duplicate can be put down to. */
+  /** The kills and restarts that can explain a duplicate. */
   perKill: number[];
   perRestart: number[];
   attempts: number;
   arrivals: number;
 };
 
-/** In this order a duplicate is put down to them: moments first. None takes more than it can have interrupted. */
+/** The order in which causes explain a duplicate: short ones first. None explains more than it can have interrupted. */
 const suspicion: readonly Disturbance["what"][] = [
   "kill",
   "crash",
@@ -67,10 +67,10 @@ const suspicion: readonly Disturbance["what"][] = [
   "not written down",
   "pool replaced",
 ];
-/** Postgres writes what need not wait at the latest after three rounds of its writer, of 200 ms each. */
+/** Postgres writes asynchronous commits within three rounds of its WAL writer, of 200 ms each. */
 const forgottenMs = 1_000;
 
-/** Holds what arrived against what was promised: id by id, endpoint by endpoint. */
+/** Compares arrivals with guarantees, by id and endpoint. */
 export function judge(evidence: Evidence): Verdict {
   const { accepted, arrivals, recorded, disturbances } = evidence;
   const wanted = new Set(accepted.flatMap(({ eventId, endpoints }) => endpoints.map((n) => `${n}/${eventId}`)));
@@ -82,21 +82,21 @@ export function judge(evidence: Evidence): Verdict {
   };
   const countsOf = (isWanted: (what: Disturbance["what"]) => boolean) =>
     disturbances.filter(({ what }) => isWanted(what)).map((one) => perDisturbance.get(one) ?? 0);
-  const takenOf = (key: string) => (seen.get(key) ?? []).filter(({ answer }) => answer === "200");
+  const takenOf = (key: string) => (seen.get(key) ?? []).filter(({ answer: response }) => response === "200");
 
   if (!evidence.settled)
-    objections.push("the time was over, and deliveries were still under way: what follows is of this");
+    objections.push("time ran out with deliveries in flight: the following problems result from this");
   const keys = [...wanted];
   const missing = keys.filter((key) => takenOf(key).length === 0);
   object("deliveries never arrived", missing);
   const unexpected = [...seen.keys()].filter((key) => !wanted.has(key));
-  object("deliveries of nothing that was accepted arrived", unexpected);
+  object("deliveries arrived of events that were not accepted", unexpected);
   const changed = [...seen].filter(([, all]) => new Set(all.map(({ digest }) => digest)).size > 1);
   object(
     "deliveries came with another body the next time",
     changed.map(([key]) => key),
   );
-  object("requests were not believed", evidence.refused);
+  object("requests were rejected by the receiver", evidence.refused);
 
   const suspects = disturbances
     .map((disturbance) => ({ disturbance, room: interruptedBy(disturbance, evidence) }))
@@ -127,7 +127,7 @@ export function judge(evidence: Evidence): Verdict {
     [...acceptedIds].filter((id) => !stated.has(id)),
   );
   object(
-    "events are in the database that nobody committed",
+    "events are in the database that were not committed",
     [...stated].filter((id) => !acceptedIds.has(id)),
   );
   object(
@@ -135,7 +135,7 @@ export function judge(evidence: Evidence): Verdict {
     keys.filter((key) => !rows.has(key)),
   );
   object(
-    "rows are of nothing that was accepted",
+    "rows belong to no accepted event",
     [...rows.keys()].filter((key) => !wanted.has(key)),
   );
   object("deliveries have two rows", recorded.length > rows.size ? [`${recorded.length - rows.size}`] : []);
@@ -144,15 +144,15 @@ export function judge(evidence: Evidence): Verdict {
     [...rows].filter(([, { status }]) => status !== "delivered").map(([key, { status }]) => `${key} ${status}`),
   );
   object(
-    "rows count other attempts than were written down",
+    "rows count other attempts than were recorded",
     [...rows].filter(([, row]) => row.attempts !== row.statuses.length).map(([key]) => key),
   );
   object(
     "rows have not exactly one attempt that succeeded, or one that did not happen",
     [...rows].filter(([key, row]) => !isBorneOut(row, seen.get(key) ?? [])).map(([key]) => key),
   );
-  object("jobs were given up", evidence.gaveUp);
-  object("endpoints were switched off", evidence.disabledEndpoints);
+  object("jobs are dead", evidence.gaveUp);
+  object("endpoints were disabled", evidence.disabledEndpoints);
   object("workers ended by themselves", Array(evidence.diedAlone).fill("see their output"));
 
   return {
@@ -172,8 +172,8 @@ export function judge(evidence: Evidence): Verdict {
 }
 
 /**
- * A kill interrupts the posts of one worker, and so does its own beginning anew; a restart those of all. A crash forgets what was written down just before
- * it too: the records of attempts do not wait for the disk.
+ * A kill or a restarted pool interrupts the posts of one worker, a database restart those of all. A crash also loses records
+ * written just before: the records of attempts do not wait for the disk.
  */
 function interruptedBy({ what, from }: Disturbance, { places, arrivals }: Evidence): number {
   if (what === "not written down") return 1;
@@ -183,16 +183,18 @@ function interruptedBy({ what, from }: Disturbance, { places, arrivals }: Eviden
   return underWay + arrivals.filter(({ at }) => at >= from - forgottenMs && at <= from).length;
 }
 
-/** The sender wrote down that no answer came, more often than the receiver kept one back. */
+/** The sender recorded more missing responses than the receiver withheld. */
 function answerWasNotHeard(row: Recorded | undefined, arrivals: Arrival[]): boolean {
   const unheard = row?.statuses.filter((status) => status === null).length ?? 0;
-  return unheard > arrivals.filter(({ answer }) => answer === "reset" || answer === "hang").length;
+  return unheard > arrivals.filter(({ answer: response }) => response === "reset" || response === "hang").length;
 }
 
-/** Every attempt with a status has an arrival that was answered so. More may have arrived than was written down. */
+/** Every attempt with a status has an arrival with that response. More may have arrived than was recorded. */
 function isBorneOut({ statuses }: Recorded, arrivals: Arrival[]): boolean {
   const count = (wanted: number) => statuses.filter((status) => status === wanted).length;
-  const answered = (wanted: number) => arrivals.filter(({ answer }) => answer === String(wanted)).length;
-  const heard = new Set(statuses.filter((status) => status !== null));
-  return count(200) === 1 && statuses.at(-1) === 200 && [...heard].every((status) => count(status) <= answered(status));
+  const answered = (wanted: number) => arrivals.filter(({ answer: response }) => response === String(wanted)).length;
+  const received = new Set(statuses.filter((status) => status !== null));
+  return (
+    count(200) === 1 && statuses.at(-1) === 200 && [...received].every((status) => count(status) <= answered(status))
+  );
 }

@@ -1,14 +1,14 @@
 import { run } from "graphile-worker";
-import { answer } from "./child.ts";
+import { serve } from "./child.ts";
 import { countdown } from "./countdown.ts";
 import { queueSettings } from "./queue-settings.ts";
 
-/** The queue's library by itself, with the settings of our prompt pool. */
+/** The queue library alone, with the settings of our prompt pool. */
 const { begun, once, soFar } = countdown();
 const { pgPool, options } = queueSettings();
 const runner = await run({ ...options, taskList: { "webhooks.deliver": async () => begun() } });
 
-answer({ once, soFar }, async () => {
+serve({ once, soFar }, async () => {
   await runner.stop();
   await pgPool.end();
 });

@@ -2,12 +2,12 @@ import { run } from "graphile-worker";
 import postgres from "postgres";
 import { Agent, request } from "undici";
 import { newId } from "../../db/ids.ts";
-import { answer, given } from "./child.ts";
+import { given, serve } from "./child.ts";
 import { queueSettings } from "./queue-settings.ts";
 
 type Row = { id: string; status: number; latency_ms: number; response: string };
 
-/** The queue's library with the least that a delivery can be: the body lies in the job, is posted, and a row is kept. */
+/** The queue library with a minimal delivery: the body is in the job, is posted, and a row is written. */
 const dispatcher = new Agent({ pipelining: 1 });
 const { pgPool, options } = queueSettings();
 const sql = postgres(given("DATABASE_URL"), { max: 2, onnotice: () => {} });
@@ -16,7 +16,7 @@ const most = 200;
 const line: { row: Row; resolve: () => void; reject: (error: unknown) => void }[] = [];
 let underWay = 0;
 
-/** Rows of the same moment go in one commit, two commits at a time. */
+/** Concurrent rows share one commit, two commits at a time. */
 const keep = (row: Row) =>
   new Promise<void>((resolve, reject) => {
     line.push({ row, resolve, reject });
@@ -54,7 +54,7 @@ const post = async (payload: unknown) => {
 
 const runner = await run({ ...options, taskList: { "webhooks.deliver": post } });
 
-answer({}, async () => {
+serve({}, async () => {
   await runner.stop();
   await Promise.all([pgPool.end(), sql.end({ timeout: 1 }), dispatcher.close()]);
 });

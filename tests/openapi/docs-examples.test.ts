@@ -5,12 +5,12 @@ import { startTestApp } from "../support/app.ts";
 
 vi.setConfig({ testTimeout: 120_000 });
 const h = await startTestApp({ workers: true, speed: 100 });
-/** The documents whose examples a newcomer runs, one after the other, in this order. */
+/** The documents whose examples run in this order. */
 const documents = ["api", "agents", "calls"];
 
 type Example = { commands: string[]; shown: string };
 
-/** The blocks of shell with their commands, and what stands right below as the answer. */
+/** The shell blocks with their commands, and the response block that follows. */
 function examplesIn(text: string): Example[] {
   return Array.from(text.matchAll(/```sh\n(.*?)```\n(?:```json\n(.*?)```)?/gs), ([, block, shown = ""]) => ({
     commands: commandsIn(block!),
@@ -18,7 +18,7 @@ function examplesIn(text: string): Example[] {
   }));
 }
 
-/** A command goes on over lines until the shell finds it complete. */
+/** A command continues over lines until the shell considers it complete. */
 function commandsIn(block: string): string[] {
   const commands: string[] = [];
   let begun = "";
@@ -41,7 +41,7 @@ function isComplete(command: string): boolean {
   }
 }
 
-/** What earlier answers told: the newest id of each kind, and the newest cursor. */
+/** Values from earlier responses: the newest id of each kind, and the newest cursor. */
 const seen = new Map<string, string>();
 
 function remember(output: string) {
@@ -50,7 +50,7 @@ function remember(output: string) {
   if (cursor) seen.set("cursor", cursor);
 }
 
-/** As a reader does it: puts in what the answers before have shown. */
+/** Replaces placeholders by values of earlier responses, as a reader would. */
 const filled = (command: string) =>
   command
     .replace(/\b(agent|kb|tool|call)_…/g, (_, kind: string) => seen.get(kind) ?? `no ${kind} yet`)
@@ -65,32 +65,32 @@ function run(command: string): Promise<string> {
   });
 }
 
-test("the examples of the documents run one after the other, and answer what stands below them", async () => {
-  let answers = 0;
+test("the examples of the documents run in order and return the documented responses", async () => {
+  let responses = 0;
   for (const name of documents) {
     const text = await readFile(new URL(`../docs/${name}.md`, import.meta.url), "utf8");
     for (const { commands, shown } of examplesIn(text)) {
       for (const command of commands.filter((each) => /\bcurl /.test(each))) {
         const output = await run(filled(command));
-        const answer = JSON.parse(output.slice(output.indexOf("{")).split("\n")[0]!);
-        expect(answer, `${name}: ${command}\n${output}`).toHaveProperty(
+        const response = JSON.parse(output.slice(output.indexOf("{")).split("\n")[0]!);
+        expect(response, `${name}: ${command}\n${output}`).toHaveProperty(
           shown.startsWith('{"error"') ? "error" : "data",
         );
-        if (shown) expect(missing(JSON.parse(shown), answer), `${name}: ${command}\n${output}`).toEqual([]);
+        if (shown) expect(missing(JSON.parse(shown), response), `${name}: ${command}\n${output}`).toEqual([]);
         remember(output);
-        answers++;
+        responses++;
       }
     }
   }
-  expect(answers).toBeGreaterThan(10);
+  expect(responses).toBeGreaterThan(10);
 });
 
-/** The fields that are shown and are not in the answer. */
-function missing(shown: unknown, answer: unknown, path = ""): string[] {
+/** The documented fields that are missing in the response. */
+function missing(shown: unknown, response: unknown, path = ""): string[] {
   if (typeof shown !== "object" || shown === null || Array.isArray(shown)) return [];
   return Object.entries(shown).flatMap(([name, value]) => {
     if (name === "…") return [];
-    const there = typeof answer === "object" && answer !== null && name in answer;
-    return there ? missing(value, (answer as Record<string, unknown>)[name], `${path}${name}.`) : [`${path}${name}`];
+    const there = typeof response === "object" && response !== null && name in response;
+    return there ? missing(value, (response as Record<string, unknown>)[name], `${path}${name}.`) : [`${path}${name}`];
   });
 }

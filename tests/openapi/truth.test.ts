@@ -47,19 +47,21 @@ function responseOf(operation: Operation, status: number | string): Response | u
   return found && "$ref" in found ? document.components.responses[found.$ref.split("/").at(-1)!] : found;
 }
 
-/** What an answer has that the document does not say of this operation. */
+/** What a response has that the document does not declare for this operation. */
 function untold(method: string, path: string, { status, headers, body }: Answer): string[] {
   const response = responseOf(operationAt(method, path), status);
   if (!response) return [`${method} ${path} answers ${status}: ${JSON.stringify(body)}`];
-  const told = Object.keys(response.headers ?? {});
-  const problems = ours.filter((name) => headers.has(name) && !told.includes(name)).map((name) => `${status}: ${name}`);
+  const received = Object.keys(response.headers ?? {});
+  const problems = ours
+    .filter((name) => headers.has(name) && !received.includes(name))
+    .map((name) => `${status}: ${name}`);
   const media = response.content?.["application/json"];
   if (!media) return problems;
   const fits = ajv.compile(JSON.parse(JSON.stringify(media.schema).replaceAll('"#/', '"doc#/')));
   return fits(body) ? problems : [...problems, `${status}: ${JSON.stringify([fits.errors, body])}`];
 }
 
-/** Asks at a door whose path is filled with the document's own examples. */
+/** Calls an operation. Its path is filled with the document's examples. */
 function knock(method: string, path: string, operation: Operation, key: string): Promise<Answer> {
   const filled = path.replace(/\{(\w+)\}/g, (_, name: string) => {
     const parameter = operation.parameters.find((each) => each.name === name && each.in === "path");
@@ -68,53 +70,53 @@ function knock(method: string, path: string, operation: Operation, key: string):
   return h.send(method, filled, method === "GET" || method === "DELETE" ? undefined : {}, { key });
 }
 
-describe("the document says who may come in", () => {
-  test("an operator's door opens to no key and to no client's own people, and its 403 says so", async () => {
-    const doors = operations.filter(({ path }) => path.startsWith("/admin/"));
-    expect(doors.length).toBeGreaterThan(20);
+describe("the document declares who may call", () => {
+  test("an operator's endpoint refuses API keys and members of clients, with the documented 403", async () => {
+    const endpoints = operations.filter(({ path }) => path.startsWith("/admin/"));
+    expect(endpoints.length).toBeGreaterThan(20);
     const owner = await h.token(h.ada);
-    for (const { method, path, operation } of doors) {
+    for (const { method, path, operation } of endpoints) {
       expect(operation.security, path).toEqual([{ accessToken: [] }]);
       expect(operation.description, path).toContain("Operators of this installation only");
       for (const key of [h.ada.key, owner]) {
-        const answer = await knock(method, path, operation, key);
-        expect(answer, path).toMatchObject({ status: 403, body: { error: { code: "platform_required" } } });
-        expect(untold(method, path, answer)).toEqual([]);
+        const reply = await knock(method, path, operation, key);
+        expect(reply, path).toMatchObject({ status: 403, body: { error: { code: "platform_required" } } });
+        expect(untold(method, path, reply)).toEqual([]);
       }
     }
   });
 
-  test("an operator's token that carries other scopes of the house is refused as the document says", async () => {
+  test("an operator's token without the scope gets the documented 403", async () => {
     const key = await h.identity.token({ sub: "auth0|operator", clients: [], scope: "platform:write" });
-    const answer = await h.get("/admin/clients", { key });
-    expect(answer).toMatchObject({ status: 403, body: { error: { code: "scope_missing" } } });
-    expect(untold("GET", "/admin/clients", answer)).toEqual([]);
+    const reply = await h.get("/admin/clients", { key });
+    expect(reply).toMatchObject({ status: 403, body: { error: { code: "scope_missing" } } });
+    expect(untold("GET", "/admin/clients", reply)).toEqual([]);
   });
 
-  test("an invitation is accepted by a person's own token, and by no key", async () => {
+  test("an invitation can be accepted with a user's token, not with a key", async () => {
     const path = "/invitations/{token}/accept";
     const operation = operationAt("POST", path);
     expect(operation.security).toEqual([{ accessToken: [] }]);
     expect(operation.description).not.toContain("Any");
-    const answer = await knock("POST", path, operation, h.ada.key);
-    expect(answer).toMatchObject({ status: 403, body: { error: { code: "client_forbidden" } } });
-    expect(untold("POST", path, answer)).toEqual([]);
+    const reply = await knock("POST", path, operation, h.ada.key);
+    expect(reply).toMatchObject({ status: 403, body: { error: { code: "client_forbidden" } } });
+    expect(untold("POST", path, reply)).toEqual([]);
   });
 
-  test("a door that lists a key as good refuses none for being a key", async () => {
+  test("an operation that lists API keys accepts them", async () => {
     const open = operations.filter(({ operation }) => operation.security.some((each) => "apiKey" in each));
     const refused: string[] = [];
     for (const { method, path, operation } of open.filter((each) => each.method === "GET")) {
-      const answer = await knock(method, path, operation, h.ada.key);
-      if (answer.status === 403) refused.push(path);
-      if (answer.headers.get("content-type")?.startsWith("application/json"))
-        expect(untold(method, path, answer)).toEqual([]);
+      const reply = await knock(method, path, operation, h.ada.key);
+      if (reply.status === 403) refused.push(path);
+      if (reply.headers.get("content-type")?.startsWith("application/json"))
+        expect(untold(method, path, reply)).toEqual([]);
     }
     expect(refused).toEqual([]);
   });
 });
 
-describe("the document says what may be answered while nobody knows", () => {
+describe("the document declares the response while the outcome is unknown", () => {
   const created = async (path: string, body: object) => (await h.post(path, body)).body.data;
   const client = (name: string) => ({ name, description: "Shows a map.", definition: { type: "client" } });
   const lostCreate = { create: { resetAfterAccepting: 1 } };
@@ -160,19 +162,19 @@ describe("the document says what may be answered while nobody knows", () => {
     return ask();
   }
 
-  test.for(Object.keys(ways))("%s: 202, in the status that the example shows", async (door) => {
-    const [method, path] = door.split(" ") as [string, string];
-    const answer = await ways[door]!();
-    expect(answer.status, JSON.stringify(answer.body)).toBe(202);
-    expect(untold(method, path, answer)).toEqual([]);
-    const { status, version } = answer.body.data;
-    const told = responseOf(operationAt(method, path), 202)?.content?.["application/json"]?.example?.data;
-    expect(told?.status).toBe(status);
-    if (version === 0) expect(told?.version).toBe(0);
+  test.for(Object.keys(ways))("%s: 202, with the status of the example", async (endpoint) => {
+    const [method, path] = endpoint.split(" ") as [string, string];
+    const reply = await ways[endpoint]!();
+    expect(reply.status, JSON.stringify(reply.body)).toBe(202);
+    expect(untold(method, path, reply)).toEqual([]);
+    const { status, version } = reply.body.data;
+    const received = responseOf(operationAt(method, path), 202)?.content?.["application/json"]?.example?.data;
+    expect(received?.status).toBe(status);
+    if (version === 0) expect(received?.version).toBe(0);
     expect((await h.get("/agents")).status, "and nothing else is held up by it").toBe(200);
   });
 
-  test("no other door promises a 202 beside another success", () => {
+  test("no other operation declares a 202 beside another success", () => {
     const both = operations.filter(({ operation }) => {
       const successes = Object.keys(operation.responses).filter((status) => status < "300");
       return successes.length > 1;
@@ -180,7 +182,7 @@ describe("the document says what may be answered while nobody knows", () => {
     expect(both.map(({ method, path }) => `${method} ${path}`).toSorted()).toEqual(Object.keys(ways).toSorted());
   });
 
-  test("a door that always answers 202 shows what has only begun", async () => {
+  test("an operation that always returns 202 has an example of unfinished work", async () => {
     const shown = (method: string, path: string) =>
       responseOf(operationAt(method, path), 202)?.content?.["application/json"]?.example?.data;
     expect(shown("POST", "/voices")).toMatchObject({ status: "pending" });
@@ -202,10 +204,10 @@ describe("the document says what may be answered while nobody knows", () => {
   });
 });
 
-describe("the document says what stands in the headers of a failure", () => {
+describe("the document declares the headers of an error", () => {
   const unknown = "agent_01m82knxfbfrssk0x3en012rbf";
 
-  test("what was counted says what is left, whatever came of it", async () => {
+  test("a counted request has rate limit headers, whatever its result", async () => {
     const counted: [string, string, Answer][] = [
       ["GET", "/agents", await h.get("/agents?limit=1000")],
       ["GET", "/agents/{id}", await h.get(`/agents/${unknown}`)],
@@ -217,13 +219,13 @@ describe("the document says what stands in the headers of a failure", () => {
     const reused = await h.post("/agents", { ...agent, name: "Other" }, { idempotencyKey: "told" });
     expect([made, reused.status]).toEqual([201, 422]);
     counted.push(["POST", "/agents", reused]);
-    for (const [method, path, answer] of counted) {
-      expect(answer.headers.get("ratelimit"), path).toMatch(/^"(read|write)";r=/);
-      expect(untold(method, path, answer)).toEqual([]);
+    for (const [method, path, reply] of counted) {
+      expect(reply.headers.get("ratelimit"), path).toMatch(/^"(read|write)";r=/);
+      expect(untold(method, path, reply)).toEqual([]);
     }
   });
 
-  test("a stored failure that is given again says so", async () => {
+  test("a replayed error has Idempotency-Replayed", async () => {
     await h.simulator.faults({ create: { errors: [{ status: 400 }] }, applyTo: "agents" });
     const ask = { idempotencyKey: "refused" };
     const [first, again] = [await h.post("/agents", agent, ask), await h.post("/agents", agent, ask)];
@@ -231,7 +233,7 @@ describe("the document says what stands in the headers of a failure", () => {
     expect(untold("POST", "/agents", again)).toEqual([]);
   });
 
-  test("what is refused before it is counted says nothing of what is left, and a 401 how to come in", async () => {
+  test("a request refused before it is counted has no rate limit headers; a 401 has WWW-Authenticate", async () => {
     const uncounted: [string, string, Answer][] = [
       ["GET", "/agents", await h.get("/agents", { key: null })],
       ["GET", "/agents", await h.get("/agents", { headers: { "x-client-id": h.bob.clientId } })],
@@ -239,16 +241,16 @@ describe("the document says what stands in the headers of a failure", () => {
       ["POST", "/agents", await h.post("/agents", "x", { headers: { "content-type": "text/plain" } })],
     ];
     expect(uncounted.map(([, , { status }]) => status)).toEqual([401, 403, 400, 415]);
-    for (const [method, path, answer] of uncounted) {
-      expect(answer.headers.has("ratelimit")).toBe(false);
-      expect(untold(method, path, answer)).toEqual([]);
+    for (const [method, path, reply] of uncounted) {
+      expect(reply.headers.has("ratelimit")).toBe(false);
+      expect(untold(method, path, reply)).toEqual([]);
     }
     expect(uncounted[0]![2].headers.get("www-authenticate")).toBe("Bearer");
     expect((await h.get("/nowhere")).headers.has("ratelimit")).toBe(false);
   });
 });
 
-test("the examples fit each other: the agent of one takes the call of the other", async () => {
+test("the examples are consistent: the agent of one has the call of the other", async () => {
   const example = (path: string) =>
     (operationAt("POST", path) as unknown as { requestBody: { content: Record<string, { example: object }> } })
       .requestBody.content["application/json"]!.example;

@@ -16,12 +16,12 @@ afterAll(async () => {
   await database.drop();
 });
 
-/** Tables that the installation's own work reads or writes for all clients. */
+/** Tables that system work reads or writes for all clients. */
 const systemTables =
   "agents api_keys assigned_numbers audit_log bus_positions calls clients data_keys deliveries delivery_attempts delivery_pauses events dead_jobs idempotency_keys inbound_routes ingress_events ingress_keys intents invitations knowledge_bases knowledge_files loop_heartbeats memberships prices provider_accounts roles set_apart sip_registrations telephony_configs uploads users voices webhook_endpoints webhook_replays worker_heartbeats workflow_runs workflow_steps".split(
     " ",
   );
-/** Tables with a `client_id` whose rows no client's transaction may see by that alone. */
+/** Tables with a `client_id` whose rows need more than that to be visible to a client. */
 const notByClient = ["prices", "dead_jobs", "set_apart", "ingress_events", "ingress_keys"];
 
 const client = "( SELECT NULLIF(current_setting('app.client_id'::text, true), ''::text))";
@@ -29,7 +29,7 @@ const user = "( SELECT NULLIF(current_setting('app.user_id'::text, true), ''::te
 const own = `(client_id = ${client})`;
 const ownRows = `own_rows to patchbay_tenant for ALL using ${own} check ${own}`;
 const system = "system to patchbay_system for ALL using true check true";
-/** Everything that is not one of the two above. */
+/** All other policies. */
 const otherPolicies: Record<string, string[]> = {
   clients: [
     `own_changes to patchbay_tenant for UPDATE using (id = ${client}) check (id = ${client})`,
@@ -50,7 +50,7 @@ const otherPolicies: Record<string, string[]> = {
 };
 
 describe("policies", () => {
-  test("every table has exactly the policies it should have, by who, for what, USING and WITH CHECK", async () => {
+  test("every table has exactly the expected policies: role, command, USING and WITH CHECK", async () => {
     const tables = await owner<{ name: string; hasClient: boolean }[]>`
       select c.relname as name, exists (
         select from pg_attribute a where a.attrelid = c.oid and a.attname = 'client_id' and not a.attisdropped) as "hasClient"
@@ -123,7 +123,7 @@ const grants: Record<string, Record<string, string>> = {
 };
 
 describe("rights", () => {
-  test("each login has exactly the rights on tables and columns that it should have", async () => {
+  test("each login has exactly the expected rights on tables and columns", async () => {
     const rows = await owner<{ role: string; table: string; rights: string }[]>`
       with tables as (
         select c.oid, c.relname, c.relacl from pg_class c
@@ -144,7 +144,7 @@ describe("rights", () => {
     expect(present.toSorted()).toEqual(expected.toSorted());
   });
 
-  test("no login may create schemas or temporary objects, or put anything into a schema that is not its own", async () => {
+  test("no login may create schemas or temporary objects, or create objects in another schema", async () => {
     const may = await owner`
       select r.rolname as role, has_database_privilege(r.oid, current_database(), 'create') as schemas,
         has_database_privilege(r.oid, current_database(), 'temporary') as temporary,
@@ -158,7 +158,7 @@ describe("rights", () => {
     ]);
   });
 
-  test("no login is a member of another or may pass row level security, and what is created later is open to none", async () => {
+  test("no login is a member of another or bypasses row level security; new objects are granted to none", async () => {
     const strong = await owner`
       select rolname from pg_roles where rolname in ${owner(logins)}
         and (rolsuper or rolbypassrls or rolcreaterole or rolcreatedb or rolreplication)`;
@@ -170,7 +170,7 @@ describe("rights", () => {
     expect([...(await owner`select defaclobjtype from pg_default_acl`)]).toEqual([]);
   });
 
-  test("each schema is open to those who need it alone, and the queue's tables to their owner alone", async () => {
+  test("each schema is granted only to the logins that need it, and the queue's tables only to their owner", async () => {
     const open = await owner`
       select n.nspname || ': ' || string_agg(case when r.grantee = 0 then 'public' else r.grantee::regrole::text end, ' ' order by 1) as who
       from pg_namespace n, aclexplode(n.nspacl) r
@@ -194,7 +194,7 @@ describe("rights", () => {
   });
 });
 
-/** Functions that a login other than their owner may call; * runs with the rights of its owner. */
+/** Functions that a login other than their owner may call. * marks those that run with the rights of their owner. */
 const callable = {
   patchbay_tenant: [
     "app.set_tenant(text,text,text)",
@@ -240,7 +240,7 @@ describe("functions", () => {
     from pg_proc p join pg_namespace n on n.oid = p.pronamespace
     where n.nspname in ${owner(ourSchemas)} order by 1`;
 
-  test("each login may call exactly the functions it needs, and the public none", async () => {
+  test("each login may call exactly the functions it needs, and public none", async () => {
     const found = await functions();
     const mayCall = (role: string) =>
       found
@@ -255,7 +255,7 @@ describe("functions", () => {
     ).toEqual([]);
   });
 
-  test("every function of ours has a search_path of its own that ends with pg_temp, and takes types of the system alone", async () => {
+  test("each of our functions has a search_path that ends with pg_temp, and takes only system types", async () => {
     const found = (await functions()).filter(({ ours }) => ours);
     expect(found.length).toBeGreaterThan(15);
     for (const { name, config, definer, foreignTypes } of found) {
@@ -265,7 +265,7 @@ describe("functions", () => {
     const theirs = (await functions()).filter(({ ours, definer }) => !ours && definer);
     expect(
       theirs.map(({ name }) => name),
-      "the queue's own functions run as their caller",
+      "the queue's functions run as their caller",
     ).toEqual([]);
   });
 

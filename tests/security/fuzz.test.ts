@@ -4,8 +4,8 @@ import type { SeededClient } from "../../dev/seed.ts";
 import { seedClient } from "../../dev/seed.ts";
 import { isInternal, operationsOf, type RestOperation } from "../../edge/rest/operations.ts";
 import { appRouter } from "../../routers/index.ts";
-import type { Noun, Things } from "../contract/endpoints/resource.ts";
-import { nouns } from "../contract/endpoints/resources.ts";
+import type { ModuleInputs, ResourceIds } from "../contract/endpoints/resource.ts";
+import { resources } from "../contract/endpoints/resources.ts";
 import { serviceToken, startTestApp } from "../support/app.ts";
 import { type ApiDocument, readerOf } from "../support/fuzz/document.ts";
 import { type Input, type Mutation, mutationsOf } from "../support/fuzz/mutations.ts";
@@ -13,12 +13,12 @@ import { objectionTo } from "../support/fuzz/verdict.ts";
 import { closeWire, sendWire, type Wire, type WireAnswer, wireOf } from "../support/fuzz/wire.ts";
 
 /**
- * Every operation of the document, on both transports, with requests that are wrong in one place. Which of them are sent
- * follows from FUZZ_SEED; how many for each operation and transport from FUZZ_RUNS (`npm run fuzz`: many more).
+ * Sends requests with one error to every operation of the document, on both transports. FUZZ_SEED selects the requests,
+ * FUZZ_RUNS is their number for each operation and transport (`npm run fuzz`: many more).
  */
 const seed = Number(process.env.FUZZ_SEED ?? 1);
 const runs = Number(process.env.FUZZ_RUNS ?? (process.env.npm_lifecycle_event === "fuzz" ? 300 : 10));
-/** A client, and an operator, make requests for so many operations, so that neither reaches a limit. */
+/** Operations per client and operator, so that neither reaches a rate limit. */
 const operationsEach = runs <= 20 ? 24 : 2;
 const mostShown = 8;
 
@@ -30,22 +30,22 @@ const h = await startTestApp({
 });
 const document = (await (await fetch(`${h.url}/openapi.json`)).json()) as ApiDocument;
 const reader = readerOf(document);
-const doors = operationsOf(appRouter);
-const inputs = Object.assign({}, ...nouns.map(({ inputs }) => inputs)) as Noun["inputs"];
+const operations = operationsOf(appRouter);
+const inputs = Object.assign({}, ...resources.map(({ inputs }) => inputs)) as ModuleInputs["inputs"];
 const guest = await h.identity.token({ sub: "auth0|guest", clients: [] });
-const others = await furnish(h.bob);
+const others = await createResources(h.bob);
 const crews = new Map<number, Promise<Crew>>();
 afterAll(closeWire);
 
-type Crew = { who: SeededClient; own: Things; operator: string };
+type Crew = { who: SeededClient; own: ResourceIds; operator: string };
 
-async function furnish(who: SeededClient): Promise<Things> {
-  const own: Things = {};
-  for (const noun of nouns) Object.assign(own, await noun.furnish?.({ h, who, own }));
+async function createResources(who: SeededClient): Promise<ResourceIds> {
+  const own: ResourceIds = {};
+  for (const resource of resources) Object.assign(own, await resource.createResources?.({ h, who, own }));
   return own;
 }
 
-/** A client of its own for some of the operations, with one thing of each kind. */
+/** A separate client for some of the operations, with one resource of each kind. */
 function crewFor(index: number): Promise<Crew> {
   const number = Math.floor(index / operationsEach);
   const known = crews.get(number);
@@ -59,7 +59,7 @@ async function openCrew(number: number): Promise<Crew> {
   const seed = { name: `Fuzz ${number}`, subject: `auth0|fuzz-${number}`, credits: 100_000 };
   const who = await seedClient(h.deps, seed);
   const operator = await h.identity.token({ sub: `auth0|operator-${number}`, clients: [] });
-  return { who, own: await furnish(who), operator };
+  return { who, own: await createResources(who), operator };
 }
 
 function keyFor({ type, meta: { access } }: RestOperation, { who, operator }: Crew): string {
@@ -68,7 +68,7 @@ function keyFor({ type, meta: { access } }: RestOperation, { who, operator }: Cr
   return access === "self" && type === "mutation" ? guest : who.key;
 }
 
-/** The order is the seed's alone. */
+/** The order depends only on the seed. */
 function chance(status: number) {
   return () => {
     status = (status + 0x6d2b79f5) | 0;
@@ -84,64 +84,66 @@ function sample<T>(all: readonly T[], count: number, random: () => number): T[] 
   return Array.from({ length: count }, () => left.splice(Math.floor(random() * left.length), 1)[0]!);
 }
 
-/** Whoever is told to wait waits, and asks again: a limit is no answer to what is asked here. */
+/** Waits for the rate limit and retries: a 429 is not the response under test. */
 async function answered(wire: Wire): Promise<WireAnswer> {
   for (let tries = 0; ; tries++) {
-    const answer = await sendWire(h.url, wire);
-    if (answer.status !== 429 || tries === 3) return answer;
-    await sleep(Math.min(61, Number(answer.headers["retry-after"] ?? 1)) * 1000);
+    const response = await sendWire(h.url, wire);
+    if (response.status !== 429 || tries === 3) return response;
+    await sleep(Math.min(61, Number(response.headers["retry-after"] ?? 1)) * 1000);
   }
 }
 
-function wireWith(transport: Wire["transport"], door: RestOperation, input: Input, key: string, mutation: Mutation) {
-  const wire = wireOf(transport, door, mutation.apply?.(input) ?? input, key);
+function wireWith(transport: Wire["transport"], target: RestOperation, input: Input, key: string, mutation: Mutation) {
+  const wire = wireOf(transport, target, mutation.apply?.(input) ?? input, key);
   const mutated = mutation.wire ? mutation.wire(wire) : wire;
-  // Beyond what a server reads as a head nothing of an operation is tried any more.
+  // A longer request head is refused before it reaches an operation.
   return mutated && mutated.path.length + mutated.query.length < 12_000 ? mutated : null;
 }
 
-async function objectionsOf(door: RestOperation, index: number, transport: Wire["transport"]): Promise<string[]> {
+async function objectionsOf(target: RestOperation, index: number, transport: Wire["transport"]): Promise<string[]> {
   const crew = await crewFor(index);
   const ground = { h, ...crew };
   const make = async (): Promise<Input> => {
-    const { cursor: _, ...input } = await inputs[door.procedure]!(ground);
+    const { cursor: _, ...input } = await inputs[target.procedure]!(ground);
     return input;
   };
-  const operation = reader.operation(door.rest.method, door.rest.path);
+  const operation = reader.operation(target.rest.method, target.rest.path);
   const isOther = ({ method, path }: Wire) =>
-    transport === "rest" && (method !== door.rest.method || /\/(\/|$)/.test(path));
+    transport === "rest" && (method !== target.rest.method || /\/(\/|$)/.test(path));
   const random = chance(seed * 1_000_003 + index * 2 + (transport === "rest" ? 0 : 1));
   let input = await make();
   const { fields, whole } = mutationsOf(reader, operation ?? { responses: {} }, input, Object.values(others));
   const chosen = [...sample(fields, Math.ceil(runs * 0.7), random), ...sample(whole, Math.ceil(runs * 0.3), random)];
   const objections: string[] = [];
   for (const mutation of chosen) {
-    const wire = wireWith(transport, door, input, keyFor(door, crew), mutation);
+    const wire = wireWith(transport, target, input, keyFor(target, crew), mutation);
     if (!wire) continue;
-    const answer = await answered(wire);
-    const objection = objectionTo(wire, answer, reader, isOther(wire) ? undefined : operation);
+    const response = await answered(wire);
+    const objection = objectionTo(wire, response, reader, isOther(wire) ? undefined : operation);
     if (objection) objections.push(`${mutation.label} -> ${objection}`);
-    if (answer.status < 300 && door.type === "mutation") input = await make();
+    if (response.status < 300 && target.type === "mutation") input = await make();
   }
   return objections;
 }
 
-const cases = doors.flatMap((door, index) =>
+const cases = operations.flatMap((target, index) =>
   (["rest", "trpc"] as const).map(
-    (transport) => [`${door.procedure} by ${transport}`, door, index, transport] as const,
+    (transport) => [`${target.procedure} by ${transport}`, target, index, transport] as const,
   ),
 );
 
 test("the document has every operation that is fuzzed", () => {
-  const missing = doors.filter((door) => !isInternal(door) && !reader.operation(door.rest.method, door.rest.path));
+  const missing = operations.filter(
+    (target) => !isInternal(target) && !reader.operation(target.rest.method, target.rest.path),
+  );
   expect(missing.map(({ procedure }) => procedure)).toEqual([]);
 });
 
 test.each(cases)(
-  "%s answers every wrong request as the document says",
+  "%s returns documented errors for invalid requests",
   { timeout: 20_000 + runs * 2_000 },
-  async (_, door, index, transport) => {
-    const objections = await objectionsOf(door, index, transport);
+  async (_, target, index, transport) => {
+    const objections = await objectionsOf(target, index, transport);
     expect(objections.slice(0, mostShown), `${objections.length} in all, seed ${seed}`).toEqual([]);
   },
 );

@@ -6,7 +6,7 @@ import { startChild } from "../load/child.ts";
 import { startTestApp, until } from "../support/app.ts";
 import { makeAgent } from "../support/calls.ts";
 
-/** The server runs in a process of its own: what ends it, ends every request of every client. */
+/** The server runs in a separate process: a crash would end the requests of all clients. */
 const h = await startTestApp({ credits: 10_000 });
 const agentId = await makeAgent(h);
 for (let n = 0; n < 3; n++) await h.post("/calls", { agentId, medium: { type: "web" } });
@@ -42,7 +42,7 @@ const requests: [string, string][] = [
   ["half a body by tRPC", post("/trpc/calls.create", call).slice(0, -10)],
 ];
 
-/** Sends the request and closes the connection after so long: in order, or by a reset. */
+/** Sends the request and closes the connection after the given time: orderly, or by a reset. */
 async function hangUp(request: string, afterMs: number, reset: boolean) {
   const socket = connect(port, "127.0.0.1").on("error", () => {});
   socket.resume().write(request);
@@ -53,11 +53,14 @@ async function hangUp(request: string, afterMs: number, reset: boolean) {
   await closed;
 }
 
-test.each(requests)("a client that hangs up during %s, at any moment, does not end the server", async (_, request) => {
-  for (let ms = 0; ms < longestMs && !gone; ms++) await hangUp(request, ms, ms % 2 === 0);
-  await sleep(200);
-  expect(gone).toBe(false);
-  const headers = { authorization: `Bearer ${h.ada.key}` };
-  const served = async () => (await fetch(`http://127.0.0.1:${port}/api/v1/agents`, { headers })).ok;
-  await until(served, 20); // what was begun goes on for a moment
-});
+test.each(requests)(
+  "a client that closes the connection during %s, at any moment, does not crash the server",
+  async (_, request) => {
+    for (let ms = 0; ms < longestMs && !gone; ms++) await hangUp(request, ms, ms % 2 === 0);
+    await sleep(200);
+    expect(gone).toBe(false);
+    const headers = { authorization: `Bearer ${h.ada.key}` };
+    const served = async () => (await fetch(`http://127.0.0.1:${port}/api/v1/agents`, { headers })).ok;
+    await until(served, 20); // requests that have started continue for a moment
+  },
+);

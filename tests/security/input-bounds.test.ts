@@ -18,28 +18,28 @@ const h = await startTestApp();
 const operator = await h.operator();
 
 describe("every input schema", () => {
-  test.each(procedures)("of %s bounds every text, number, list, record and free JSON", (_, schema) => {
+  test.each(procedures)("of %s limits every text, number, list, record and free JSON", (_, schema) => {
     expect(unboundedIn(schema)).toEqual([]);
   });
 });
 
-describe("a body of almost a megabyte that is wrong everywhere", () => {
-  const doors = [...operationsOf(appRouter), ...operationsOf(internalRouter)].filter(
+describe("an invalid body of almost a megabyte", () => {
+  const operations = [...operationsOf(appRouter), ...operationsOf(internalRouter)].filter(
     ({ takesBody, input }) => takesBody && input,
   );
 
-  test.each(doors.map((door) => [door.procedure, door] as const))(
+  test.each(operations.map((operation) => [operation.procedure, operation] as const))(
     "gets a short 4xx from %s",
-    async (procedure, door) => {
-      const { access } = door.meta;
+    async (procedure, operation) => {
+      const { access } = operation.meta;
       const key = access === "operator" ? operator : access === "service" ? serviceToken : await h.token(h.ada);
-      const path = door.rest.path.replace(/\{\w+\}/g, "x");
-      const [last] = hugeBodies(door.input!).slice(-1);
-      const bodies = [...hugeBodies(door.input!).slice(0, 8), last!];
+      const path = operation.rest.path.replace(/\{\w+\}/g, "x");
+      const [last] = hugeBodies(operation.input!).slice(-1);
+      const bodies = [...hugeBodies(operation.input!).slice(0, 8), last!];
       for (const [what, text] of bodies) {
-        const answers = [await h.send(door.rest.method, path, text, { key })];
-        if (access !== "service") answers.push(await h.mutate(procedure, text, { key }));
-        for (const { status, body } of answers) {
+        const responses = [await h.send(operation.rest.method, path, text, { key })];
+        if (access !== "service") responses.push(await h.mutate(procedure, text, { key }));
+        for (const { status, body } of responses) {
           expect([what, status >= 400 && status < 500, JSON.stringify(body).length < 8_000]).toEqual([
             what,
             true,
@@ -50,7 +50,7 @@ describe("a body of almost a megabyte that is wrong everywhere", () => {
     },
   );
 
-  test("gets at most 20 details, and the message says how many problems there are more", async () => {
+  test("gets at most 20 details, and the message counts the other problems", async () => {
     const metadata = Object.fromEntries(Array.from({ length: 50 }, (_, n) => [`wrong name ${n}`, n]));
     for (const { body } of [
       await h.post("/agents", { ...agent, metadata }),
@@ -62,7 +62,7 @@ describe("a body of almost a megabyte that is wrong everywhere", () => {
     }
   });
 
-  test("is counted before it is looked into", async () => {
+  test("is measured before it is validated", async () => {
     const metadata = Object.fromEntries(Array.from({ length: 900 }, (_, n) => [`wrong name ${n}`, n]));
     for (const { status, body } of [
       await h.post("/agents", { ...agent, metadata }),
@@ -96,12 +96,12 @@ describe("on both transports alike", () => {
   };
 
   test("nesting beyond 64 levels is refused, and the path is named", async () => {
-    for (const answer of await both(schema(nested(2_500)))) {
-      expect(failed(answer)).toMatchObject({ status: 400, code: "json_invalid" });
-      expect(failed(answer).path).toMatch(/^outputSchema\.properties\.a\.enum\.0\.0/);
+    for (const response of await both(schema(nested(2_500)))) {
+      expect(failed(response)).toMatchObject({ status: 400, code: "json_invalid" });
+      expect(failed(response).path).toMatch(/^outputSchema\.properties\.a\.enum\.0\.0/);
     }
-    for (const answer of await both(schema(nested(50)))) {
-      expect(failed(answer)).toEqual({ status: 400, code: "input_invalid", path: "outputSchema" });
+    for (const response of await both(schema(nested(50)))) {
+      expect(failed(response)).toEqual({ status: 400, code: "input_invalid", path: "outputSchema" });
     }
     const input = encodeURIComponent(`{"metadata":${nested(200)}}`);
     expect(failed(await h.get(`/trpc/agents.list?input=${input}`))).toMatchObject({
@@ -111,17 +111,17 @@ describe("on both transports alike", () => {
   });
 
   test.each(["__proto__", "constructor", "prototype", "\\u005f_proto__"])("the name %s is refused", async (name) => {
-    for (const answer of await both(`{"name":"a","systemPrompt":"x","metadata":{"${name}":"1"}}`)) {
-      expect(failed(answer)).toMatchObject({ status: 400, code: "input_invalid" });
-      expect(failed(answer).path).toMatch(/^metadata\./);
+    for (const response of await both(`{"name":"a","systemPrompt":"x","metadata":{"${name}":"1"}}`)) {
+      expect(failed(response)).toMatchObject({ status: 400, code: "input_invalid" });
+      expect(failed(response).path).toMatch(/^metadata\./);
     }
     const input = encodeURIComponent(`{"${name}":1}`);
     expect(failed(await h.get(`/trpc/agents.list?input=${input}`)).status).toBe(400);
   });
 
-  test("a number beyond what a number can be is refused", async () => {
-    for (const answer of await both(`{"name":"a","systemPrompt":"x","temperature":1e999}`)) {
-      expect(failed(answer)).toEqual({ status: 400, code: "input_invalid", path: "temperature" });
+  test("a number out of range is refused", async () => {
+    for (const response of await both(`{"name":"a","systemPrompt":"x","temperature":1e999}`)) {
+      expect(failed(response)).toEqual({ status: 400, code: "input_invalid", path: "temperature" });
     }
   });
 
@@ -155,7 +155,7 @@ describe("a body that never ends", () => {
   }
 
   test.each(["/api/v1/agents", "/trpc/agents.create"])(
-    "of a stranger is answered 401 on %s and cut off",
+    "without authentication gets 401 on %s and the connection is closed",
     async (path) => {
       for (const framing of ["Content-Length: 900000", "Transfer-Encoding: chunked"]) {
         const before = Date.now();
@@ -167,7 +167,7 @@ describe("a body that never ends", () => {
     },
   );
 
-  test("that announces too many bytes is refused before a byte of it is read", async () => {
+  test("that announces too many bytes is refused before it is read", async () => {
     const socket = await begin(
       "/trpc/agents.create",
       [`Authorization: Bearer ${h.ada.key}`, "Content-Length: 2000000"],
@@ -178,7 +178,7 @@ describe("a body that never ends", () => {
   });
 });
 
-test("a prompt full of spaces between braces does not keep the process busy", async () => {
+test("a prompt full of spaces between braces does not block the process", async () => {
   const began = performance.now();
   const { status } = await h.post("/agents", { ...agent, systemPrompt: `{{${" ".repeat(40_000)}x` });
   expect(status).toBe(201);

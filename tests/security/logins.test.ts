@@ -15,7 +15,7 @@ afterAll(async () => {
   await database.drop();
 });
 
-/** One connection of a login, for statements that are meant to do harm. */
+/** One connection of a login, for hostile statements. */
 async function as<T>(url: string, attack: (sql: postgres.Sql) => Promise<T>): Promise<T> {
   const sql = postgres(url, { max: 1, onnotice: () => {} });
   try {
@@ -25,7 +25,7 @@ async function as<T>(url: string, attack: (sql: postgres.Sql) => Promise<T>): Pr
   }
 }
 
-/** Every definer function as its caller calls it. */
+/** A call of every SECURITY DEFINER function. */
 const definers = {
   tenantUrl: [
     `select graphile_worker.patchbay_enqueue('[{"task": "events.fanOut", "body": {}, "runAt": "2026-01-01", "key": "k"}]')`,
@@ -64,14 +64,14 @@ describe.each(["tenantUrl", "systemUrl", "workerUrl"] as const)("the login of %s
   });
 });
 
-describe("functions with the rights of their owner", () => {
-  // As if the right to temporary objects had come back: the functions must hold by themselves.
+describe("SECURITY DEFINER functions", () => {
+  // Grants temporary objects: the functions must be safe without that protection.
   beforeEach(() =>
     owner.unsafe("do $$ begin execute format('grant temporary on database %I to public', current_database()); end $$"),
   );
 
   test.each(["tenantUrl", "systemUrl"] as const)(
-    "take no table, view or type of the caller for their own (%s)",
+    "never use a table, view or type of the caller (%s)",
     async (login) => {
       const names = await owner<{ name: string }[]>`
         select distinct relname as name from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -89,7 +89,7 @@ describe("functions with the rights of their owner", () => {
         "regclass",
         "job_spec",
       ];
-      // All of them work; on another connection, since one that has run keeps its plan.
+      // All of them work. On another connection, since a connection keeps its plans.
       await as(database.roles[login], async (sql) => {
         await sql.unsafe("begin");
         await sql.unsafe("select set_config('app.client_id', 'client_none', true)");
@@ -108,7 +108,7 @@ describe("functions with the rights of their owner", () => {
             check (pg_temp.trap() = 1)`);
         for (const text of definers[login]) {
           await sql.unsafe("savepoint before");
-          // What the caller writes is the caller's: the literals here must not meet the planted types.
+          // Literals in the caller's statement use the caller's types, so these must not match the planted ones.
           const safe = text.replaceAll("::json", "::pg_catalog.json");
           await expect(
             sql.unsafe(safe).then(() => "ran"),
@@ -146,7 +146,7 @@ describe("functions with the rights of their owner", () => {
       begin raise notice 'runs as %', current_user; return true; end $$`);
     await sql.unsafe("create domain pg_temp.text as pg_catalog.text check (pg_temp.evil(value))");
     await sql.unsafe("select set_config('app.client_id', 'client_none', true)");
-    seen.length = 0; // the literal just sent was the caller's own
+    seen.length = 0; // that literal belonged to the caller
     await sql.unsafe("select graphile_worker.patchbay_enqueue('[]'::pg_catalog.json)");
     await sql.unsafe("rollback");
     await sql.end();
@@ -155,20 +155,23 @@ describe("functions with the rights of their owner", () => {
 });
 
 describe("the queue", () => {
-  test.each(["tenantUrl", "systemUrl"] as const)("is closed to its own functions' callers (%s)", async (login) => {
-    const attempts = [
-      "select graphile_worker.add_job('x')",
-      "select graphile_worker.complete_jobs(array[1])",
-      "select graphile_worker.force_unlock_workers(array['x'])",
-      "select graphile_worker.patchbay_add('client_other', '[]')",
-      "select * from graphile_worker._private_jobs",
-    ];
-    for (const text of attempts)
-      await expect(
-        as(database.roles[login], (sql) => sql.unsafe(text)),
-        text,
-      ).rejects.toMatchObject({ code: "42501" });
-  });
+  test.each(["tenantUrl", "systemUrl"] as const)(
+    "is not accessible to the callers of its functions (%s)",
+    async (login) => {
+      const attempts = [
+        "select graphile_worker.add_job('x')",
+        "select graphile_worker.complete_jobs(array[1])",
+        "select graphile_worker.force_unlock_workers(array['x'])",
+        "select graphile_worker.patchbay_add('client_other', '[]')",
+        "select * from graphile_worker._private_jobs",
+      ];
+      for (const text of attempts)
+        await expect(
+          as(database.roles[login], (sql) => sql.unsafe(text)),
+          text,
+        ).rejects.toMatchObject({ code: "42501" });
+    },
+  );
 });
 
 describe("partitions", () => {
@@ -184,13 +187,13 @@ describe("partitions", () => {
     );
     return name;
   };
-  const stands = async (name: string) => (await owner`select to_regclass(${name}) is not null as stands`)[0]!.stands;
+  const exists = async (name: string) => (await owner`select to_regclass(${name}) is not null as exists`)[0]!.exists;
 
-  test.each(["audit_log", "call_messages"])("of %s are never dropped, however old", async (table) => {
+  test.each(["audit_log", "call_messages"])("of %s are never dropped, at any age", async (table) => {
     const name = await old(table, 60);
     await expect(drop(table, "now() - interval '4 years'")).rejects.toThrow("never dropped");
     await expect(drop(table, "null")).rejects.toThrow("never dropped");
-    expect(await stands(name)).toBe(true);
+    expect(await exists(name)).toBe(true);
   });
 
   test.each(["clients", "ledger_entries", "pg_class", "events_", "events; drop table clients"])(
@@ -200,27 +203,27 @@ describe("partitions", () => {
     },
   );
 
-  test("a younger one than the table's time is not dropped, whatever instant the caller names", async () => {
+  test("one younger than the table's retention is not dropped, whatever time the caller passes", async () => {
     const [young, past] = [await old("delivery_attempts", 2), await old("delivery_attempts", 5)];
     for (const before of ["now()", "'infinity'", "now() - interval '3 months' + interval '1 minute'"])
       await expect(drop("delivery_attempts", before), before).rejects.toThrow("3 months of delivery_attempts are kept");
-    expect([await stands(young), await stands(past)]).toEqual([true, true]);
+    expect([await exists(young), await exists(past)]).toEqual([true, true]);
     const [row] = await drop("delivery_attempts", "null");
     expect(row!.dropped).toBeGreaterThanOrEqual(1);
-    expect([await stands(young), await stands(past)]).toEqual([true, false]);
+    expect([await exists(young), await exists(past)]).toEqual([true, false]);
   });
 
-  test("the form in which the caller's connection writes dates changes nothing", async () => {
+  test("the caller's DateStyle has no effect", async () => {
     const [young, past] = [await old("ingress_events", 2), await old("ingress_events", 6)];
     await as(database.roles.systemUrl, async (sql) => {
       await sql.unsafe("set datestyle = 'SQL, DMY'; set timezone = 'Pacific/Kiritimati'");
       await sql.unsafe("select app.make_partitions()");
       await sql.unsafe("select app.drop_partitions('ingress_events')");
     });
-    expect([await stands(young), await stands(past)]).toEqual([true, false]);
+    expect([await exists(young), await exists(past)]).toEqual([true, false]);
   });
 
-  test("are made for the present alone", async () => {
+  test("are created only for the present", async () => {
     for (const at of ["null", "'infinity'", "now() + interval '2 months'", "'1999-01-01'"])
       await expect(
         as(database.roles.systemUrl, (sql) => sql.unsafe(`select app.make_partitions(${at})`)),

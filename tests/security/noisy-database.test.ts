@@ -58,14 +58,14 @@ describe("one client that keeps the database busy", () => {
   });
 });
 
-describe("those who wait for a place", () => {
+describe("requests that wait for a place", () => {
   const gate = () => new FairGate({ places: 5, maxWaiting: 100, maxWaitMs: 60_000 });
   const enter = (places: FairGate, owner: string, log: string[]) => {
     const waited = places.enter(owner) ?? Promise.resolve();
     return waited.then(() => void log.push(owner));
   };
 
-  test("are served in turn, owner by owner, however long one owner's queue is", async () => {
+  test("are served in turn by owner, however long one owner's queue is", async () => {
     const places = gate();
     const log: string[] = [];
     for (let i = 0; i < 2; i++) places.enter("full");
@@ -81,7 +81,7 @@ describe("those who wait for a place", () => {
     places.close();
   });
 
-  test("find room although another owner has filled the queue; that owner alone is refused", async () => {
+  test("find room although another owner has filled the queue; only that owner is refused", async () => {
     const places = gate();
     for (const owner of ["a", "a", "b", "b", "c"]) places.enter(owner);
     const waiting: Promise<unknown>[] = [];
@@ -89,7 +89,7 @@ describe("those who wait for a place", () => {
     for (let i = 0; i < 200; i++) {
       try {
         const waited = Promise.resolve(places.enter("noisy"));
-        waited.catch(() => {}); // those that still wait at the end
+        waited.catch(() => {}); // requests that still wait at the end
         waiting.push(waited);
       } catch (error) {
         expect(error).toBeInstanceOf(DatabaseBusy);
@@ -106,7 +106,7 @@ describe("those who wait for a place", () => {
     await Promise.allSettled(waiting);
   });
 
-  test("do not wait behind one who waits too long, and nothing of an owner is kept once they are gone", async () => {
+  test("do not wait behind a timed-out request, and nothing is kept for an owner without requests", async () => {
     const places = new FairGate({ places: 1, maxWaiting: 10, maxWaitMs: 50 });
     places.enter("a");
     await expect(places.enter("b")).rejects.toBeInstanceOf(DatabaseBusy);
@@ -126,7 +126,7 @@ describe("the balance", () => {
   });
   afterAll(() => db.close());
 
-  test("is not locked while a transaction that takes from it does anything else", async () => {
+  test("is not locked while a transaction that uses it does other work", async () => {
     const subjectId = newId("call");
     await db.asClient({ clientId: h.ada.clientId }, async (tx) => {
       await holdCredits(tx, subjectId, 1_000_000, await currentPrice(tx));
@@ -146,7 +146,7 @@ describe("the balance", () => {
     expect([...said]).toEqual([{ amount: "1000000", current: true }]);
   });
 
-  test("that two want and that suffices for one gives it to one: the other is refused, and nothing of theirs is written", async () => {
+  test("that covers one of two concurrent calls serves one: the other is refused and writes nothing", async () => {
     const [row] = await h.owner`
       select balance_micros::float8 as available from ledger_accounts where client_id = ${h.bob.clientId} and name = 'available'`;
     const amount = Math.floor(row!.available * 0.6);
@@ -154,7 +154,7 @@ describe("the balance", () => {
     let seen = 0;
     const hold = (subjectId: string) =>
       db.asClient({ clientId: h.bob.clientId }, async (tx) => {
-        await holdCredits(tx, subjectId, amount, await currentPrice(tx)); // both see enough
+        await holdCredits(tx, subjectId, amount, await currentPrice(tx)); // both see enough credits
         if (++seen === 2) together.resolve();
         await together.promise;
       });
@@ -167,24 +167,24 @@ describe("the balance", () => {
     expect(await h.owner`select from ledger_transactions where subject_id in ${h.owner([...ids])}`).toHaveLength(1);
   });
 
-  test("that does not suffice refuses many parallel calls before the provider is asked, and writes nothing", async () => {
-    const asked = async () =>
+  test("that is too low refuses many parallel calls before the provider is called, and writes nothing", async () => {
+    const requests = async () =>
       (await h.simulator.requests()).requests.filter(
         (r: { path: string; method: string }) => r.method === "POST" && /\/calls$/.test(r.path),
       ).length;
     const poor = { ...agent, maxDurationSeconds: 3_600 };
     const made = await h.post("/agents", poor, { key: h.bob.key });
     await h.owner`update ledger_accounts set balance_micros = 1 where client_id = ${h.bob.clientId} and name = 'available'`;
-    const [before, rows] = [await asked(), await h.owner`select from calls where client_id = ${h.bob.clientId}`];
+    const [before, rows] = [await requests(), await h.owner`select from calls where client_id = ${h.bob.clientId}`];
     const place = () =>
       h.post("/calls", { agentId: made.body.data.id, medium: phone("+14155550123") }, { key: h.bob.key });
-    const answers = await Promise.all(Array.from({ length: 10 }, place));
-    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([402]));
-    expect(await asked()).toBe(before);
+    const responses = await Promise.all(Array.from({ length: 10 }, place));
+    expect(new Set(responses.map(({ status }) => status))).toEqual(new Set([402]));
+    expect(await requests()).toBe(before);
     expect(await h.owner`select from calls where client_id = ${h.bob.clientId}`).toHaveLength(rows.length);
   });
 
-  test("work for right before the commit runs in order, undoes all when it throws, and comes too late after the end", async () => {
+  test("before-commit work runs in order, rolls back when it throws, and is refused after the end", async () => {
     const order: string[] = [];
     const failing = db.asClient({ clientId: h.ada.clientId }, async (tx) => {
       beforeCommit(tx, async () => void order.push("first"));

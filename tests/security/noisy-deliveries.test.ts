@@ -17,7 +17,7 @@ const noisy = await Promise.all(
   ["Nora", "Nils"].map((name) => seedClient(h.deps, { name, subject: `auth0|${name}`, credits: 0 })),
 );
 
-/** Something happens to a client, as often as asked for. */
+/** Emits the given number of events for a client. */
 async function happen({ clientId }: SeededClient, times: number) {
   for (let n = 0; n < times; n++) {
     const id = newId("agent");
@@ -60,7 +60,7 @@ const hold = (name: string, ms: number) => {
     });
 };
 
-test("two clients whose receivers take 14 s delay neither another client's webhooks nor anybody's bills", async () => {
+test("two clients whose receivers take 14 s delay neither other clients' webhooks nor any bill", async () => {
   for (const [index, who] of noisy.entries()) {
     hold(`noisy${index}`, 14_000);
     await addEndpoints(who, 10, `noisy${index}`);
@@ -80,7 +80,7 @@ test("two clients whose receivers take 14 s delay neither another client's webho
   await until(async () => receiver.at("/quiet/0").length === 1, 5);
   expect(performance.now() - began, "the quiet client's first delivery").toBeLessThan(5_000);
 
-  // A whole call, with its bill, while the receivers go on hanging.
+  // A whole call with its bill, while the receivers still hang.
   const made = await h.post("/agents", someAgent, { key: h.bob.key });
   const call = await h.post(
     "/calls",
@@ -98,7 +98,7 @@ test("two clients whose receivers take 14 s delay neither another client's webho
   expect((await inFlight()).all, "they still hang").toBeGreaterThanOrEqual(slots / 4);
 }, 90_000);
 
-test("endpoints that are known to be slow share a half of the slots, whoever they belong to", async () => {
+test("slow endpoints of all clients share half of the slots", async () => {
   for (const end of [...waiting]) end();
   await h.owner`update webhook_endpoints set slow_at = now() where client_id = any(${noisy.map(({ clientId }) => clientId)})`;
   const others = await Promise.all(
@@ -124,7 +124,7 @@ test("endpoints that are known to be slow share a half of the slots, whoever the
   await until(async () => receiver.at("/quiet/0").length === 1, 5);
 }, 90_000);
 
-test("an answer that takes more than five seconds marks its endpoint as slow", async () => {
+test("a response after more than five seconds marks its endpoint as slow", async () => {
   for (const end of [...waiting]) end();
   const made = await h.post("/webhooks", { url: `${receiver.url}/slow/0` }, { key: h.ada.key });
   receiver.answer("/slow/0", (response) => void setTimeout(() => response.end("late"), 5_200));

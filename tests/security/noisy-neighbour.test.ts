@@ -8,9 +8,9 @@ import { finished, makeAgent } from "../support/calls.ts";
 import { openReceiver } from "../support/receiver.ts";
 
 /**
- * One client does everything at once that may harm others: it floods calls, has webhook endpoints that answer just in
- * time, opens event streams with many keys, sends large wrong bodies and bodies that never end, and reads long lists. The
- * other client must notice none of it. The times are generous: npm run bench:isolation measures what they really are.
+ * One client does everything that may harm others at the same time: it floods calls, has webhook endpoints that respond
+ * just in time, opens event streams with many keys, sends large invalid bodies and bodies that never end, and reads long
+ * lists. The other client must not be affected. The limits are generous: npm run bench:isolation measures the real times.
  */
 const noisyKeys = 26;
 const quietSeconds = 12;
@@ -18,7 +18,7 @@ const requestMs = 5_000;
 const webhookSeconds = 10;
 const billSeconds = 20;
 
-// Few slots and connections, so that one client could take them all.
+// Few slots and connections: one client could take all of them.
 const h = await startTestApp({
   workers: true,
   credits: 100_000,
@@ -33,9 +33,9 @@ afterAll(async () => {
 
 type Asked = { what: string; status: number; ms: number };
 type Seen = { status: number; id: string | undefined };
-const asked: Asked[] = [];
+const requests: Asked[] = [];
 
-/** A request of the quiet client, with how long it took. 0: it had no answer in time. */
+/** A request of the quiet client, with its duration. Status 0: no response in time. */
 async function quietly(method: "GET" | "POST", path: string, body?: object): Promise<Seen> {
   const began = performance.now();
   const seen = await fetch(`${h.url}/api/v1${path}`, {
@@ -51,7 +51,7 @@ async function quietly(method: "GET" | "POST", path: string, body?: object): Pro
     () => ({ status: 0, id: undefined }),
   );
   const what = `${method} ${path.replace(/call_\w+/, "{id}")}`;
-  asked.push({ what, status: seen.status, ms: Math.round(performance.now() - began) });
+  requests.push({ what, status: seen.status, ms: Math.round(performance.now() - began) });
   return seen;
 }
 
@@ -64,7 +64,7 @@ async function startNoise() {
   await sleep(3_000);
 }
 
-/** Places a call, reads it, and reads a list, again and again. */
+/** Repeats: places a call, reads it, reads a list. */
 async function useQuietly(agentId: string): Promise<string[]> {
   const callIds: string[] = [];
   const until = performance.now() + quietSeconds * 1000;
@@ -81,7 +81,7 @@ async function useQuietly(agentId: string): Promise<string[]> {
 const receivedFor = (callId: string, type: string) =>
   receiver.at("/quiet").some(({ body }) => body.includes(callId) && body.includes(`"type":"${type}"`));
 
-/** The stream of events: its status, or 0 when there was no answer in time. */
+/** The status of the event stream, or 0 without a response in time. */
 async function follow(over: AbortSignal): Promise<number> {
   const signal = AbortSignal.any([over, AbortSignal.timeout(60_000)]);
   const late = sleep(requestMs, 0, { ref: false });
@@ -93,7 +93,7 @@ async function follow(over: AbortSignal): Promise<number> {
   return Promise.race([opened, late]);
 }
 
-test("a client that uses the service beside one that floods it is served, notified and billed", {
+test("a client beside one that floods the service is served, notified and billed", {
   timeout: 120_000,
 }, async () => {
   const agentId = await makeAgent(h);
@@ -115,14 +115,14 @@ test("a client that uses the service beside one that floods it is served, notifi
       ),
     ),
   );
-  const heard = await noisy.ask<Heard>("heard");
+  const received = await noisy.ask<Heard>("heard");
   over.abort();
   await noisy.ask("stop");
 
   expect(followed, "the status of the stream of events").toBe(200);
-  expect(asked.filter(({ status }) => status < 200 || status >= 300)).toEqual([]);
+  expect(requests.filter(({ status }) => status < 200 || status >= 300)).toEqual([]);
   expect(callIds.length).toBeGreaterThan(3);
   expect(silent, `calls without a webhook after ${webhookSeconds} s`).toEqual([]);
   expect(unbilled.filter(Boolean), `calls without a bill after ${billSeconds} s`).toEqual([]);
-  expect(Object.keys(heard).toSorted(), "every kind of noise was made").toEqual([...noiseKinds].toSorted());
+  expect(Object.keys(received).toSorted(), "every kind of noise was made").toEqual([...noiseKinds].toSorted());
 });

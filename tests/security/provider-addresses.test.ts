@@ -6,7 +6,7 @@ const h = await startTestApp();
 type Refused = { status: number; body: { error?: { code: string; details?: { path: string; message: string }[] } } };
 const refusal = ({ status, body }: Refused) => [status, body.error?.code, body.error?.details?.map(({ path }) => path)];
 
-/** Not one of them is a machine on the open internet, however it is written. */
+/** Hosts that are not on the public internet, in many notations. */
 const forbiddenHosts = [
   ...[
     "127.0.0.1",
@@ -42,7 +42,7 @@ const forbiddenHosts = [
   ...["[2001:db8::1]", "localhost", "localhost.", "a.localhost", "metadata", "metadata.google.internal", "pbx.local"],
   ...["router.lan", "db.intranet", "kubernetes.default.svc", "x.home.arpa", "①②⑦.0.0.1", "127。0。0。1"],
 ];
-/** A SIP host is ASCII, as it stands in an address. */
+/** A SIP host in its ASCII form. */
 const forbiddenSipHosts = forbiddenHosts.filter((host) => /^[\x21-\x7e]+$/.test(host));
 
 const generic = (more: object) => ({
@@ -55,7 +55,7 @@ const generic = (more: object) => ({
 });
 
 describe("the address of a generic voice", () => {
-  test("is on the open internet, by https, without a password, and on no port of another service", async () => {
+  test("is on the public internet, with https, without a password, and on no port of another service", async () => {
     const bad = [
       ...forbiddenHosts.map((host) => `https://${host}/speak`),
       ...[
@@ -73,13 +73,13 @@ describe("the address of a generic voice", () => {
       ],
     ];
     for (const url of bad) {
-      const answer = await h.post("/voices", generic({ url }));
-      expect([url, ...refusal(answer)]).toEqual([url, 400, "input_invalid", ["source.generic.url"]]);
+      const response = await h.post("/voices", generic({ url }));
+      expect([url, ...refusal(response)]).toEqual([url, 400, "input_invalid", ["source.generic.url"]]);
     }
     expect((await h.post("/voices", generic({ url: "https://tts.example.com:8443/speak?x=1" }))).status).toBe(202);
   });
 
-  test("gets no header that could be another's, or two", async () => {
+  test("gets no reserved header and no repeated header", async () => {
     const bad: Record<string, string>[] = [
       { "x-a": "1\r\nx-b: 2" },
       { "x-a": "1\nx-b: 2" },
@@ -99,9 +99,9 @@ describe("the address of a generic voice", () => {
       { "x-a": "a".repeat(2001) },
     ];
     for (const headers of bad) {
-      const answer = await h.post("/voices", generic({ headers }));
+      const response = await h.post("/voices", generic({ headers }));
       const path = `source.generic.headers.${Object.keys(headers)[0]}`;
-      expect(refusal(answer)).toEqual([400, "input_invalid", [path]]);
+      expect(refusal(response)).toEqual([400, "input_invalid", [path]]);
     }
     const many = Object.fromEntries(Array.from({ length: 900 }, (_, n) => [`x-${n}`, "\n"]));
     expect(refusal(await h.post("/voices", generic({ headers: many })))).toEqual([
@@ -113,7 +113,7 @@ describe("the address of a generic voice", () => {
     expect(good.status).toBe(202);
   });
 
-  test("that is stored from before is shown, and not sent to the provider any more", async () => {
+  test("stored by an earlier version is returned, and no longer sent to the provider", async () => {
     const { id } = (await h.post("/voices", generic({}))).body.data;
     await h.owner`update voices set definition = jsonb_set(definition, '{generic,url}', '"https://127.0.0.1/"') where id = ${id}`;
     const shown = await h.get(`/voices/${id}`);
@@ -131,7 +131,7 @@ describe("a SIP host", () => {
     "sip.example.com:99999",
   ];
 
-  test("of a registration, a trunk, a call or a transfer is on the open internet, and each field says so", async () => {
+  test("of a registration, a trunk, a call or a transfer is on the public internet; the error names the field", async () => {
     const agentId = await makeAgent(h);
     for (const host of bad) {
       for (const field of ["proxy", "outboundProxy"]) {
@@ -177,14 +177,14 @@ describe("a SIP host", () => {
     ["sip:a@b@pbx.example.com", 400],
     ["sip:@pbx.example.com", 400],
     ["sip:sales@-pbx.example.com", 400],
-  ])("is read the same in a call and in a transfer: %s", async (to, status) => {
+  ])("is parsed the same way in a call and in a transfer: %s", async (to, status) => {
     const transferTargets = [{ name: "sales", description: "Prices.", to }];
     expect((await h.post("/agents", { ...agent, transferTargets })).status).toBe(status);
     const agentId = await makeAgent(h);
     expect((await h.post("/calls", { agentId, medium: phone(to) })).status).toBe(status);
   });
 
-  test("takes the name that a server asks for with the password, with its domain", async () => {
+  test("can have a separate authentication name, with a domain", async () => {
     const made = await h.post("/telephony/registrations", { ...registration, authUser: "reception@example.com" });
     expect(made).toMatchObject({ status: 201, body: { data: { authUser: "reception@example.com" } } });
     const bad = await h.post("/telephony/registrations", { ...registration, username: "a@b" });
@@ -208,7 +208,7 @@ describe("a language", () => {
     "i-klingon",
     "x".repeat(300),
   ];
-  test.each(bad)("that is none is refused wherever one is given: %j", async (tag) => {
+  test.each(bad)("that is invalid is refused in every field: %j", async (tag) => {
     expect(refusal(await h.post("/agents", { ...agent, languages: [tag] }))).toEqual([
       400,
       "input_invalid",
@@ -231,7 +231,7 @@ describe("a language", () => {
     ]);
   });
 
-  test("is kept in its canonical form, and named twice is named twice however it is written", async () => {
+  test("is stored in its canonical form, and a duplicate in another notation is found", async () => {
     const made = await h.post("/agents", {
       ...agent,
       languages: ["EN-gb", "zh-hant-tw", "de-1996"],
@@ -243,7 +243,7 @@ describe("a language", () => {
     expect(refusal(twice)).toEqual([400, "input_invalid", ["languages.1"]]);
   });
 
-  test("of a version from before is shown, answers calls, and does not keep anybody from another change", async () => {
+  test("stored by an earlier version is returned, answers calls, and does not block another change", async () => {
     const id = await makeAgent(h);
     const old = { languages: ["en-u-nu-latn", "xx"], languageHint: "en_US" };
     await h.owner`update agent_versions set config = config || ${h.owner.json(old)} where agent_id = ${id}`;
@@ -258,7 +258,7 @@ describe("a language", () => {
     ]);
   });
 
-  test("that a call gives by a variable is judged in the call", async () => {
+  test("given by a variable of the call is checked in the call", async () => {
     const id = await makeAgent(h, { languageHint: "{{language}}" });
     const place = (language: string) =>
       h.post("/calls", { agentId: id, medium: { type: "web" }, variables: { language } });

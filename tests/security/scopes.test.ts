@@ -14,7 +14,7 @@ import { type Answer, startTestApp } from "../support/app.ts";
 
 const everything = [...scopes, ...systemScopes];
 const serviceToken = (name: string) => `${name}-0123456789abcdef0123456789abcdef`;
-/** Services by what their tokens carry: everything, one scope, and a list that is there and empty. */
+/** Services by the scopes of their tokens: all, one, and an empty list. */
 const services = { all: "", read: ":internal:read", write: ":internal:write", none: ":" };
 const h = await startTestApp({
   env: {
@@ -25,36 +25,38 @@ const h = await startTestApp({
 });
 
 type Claims = Record<string, unknown>;
-type Transport = (door: RestOperation, key: string) => Promise<Answer>;
+type Transport = (operation: RestOperation, key: string) => Promise<Answer>;
 
-/** The input is never good: who may not call is refused before it is looked at, and who may is told so. */
+/** The input is always invalid: a caller without access is refused before validation, one with access gets input_invalid. */
 const transports: Record<string, Transport> = {
   REST: ({ rest: { method, path }, takesBody }, key) =>
     h.send(method, path.replace(/\{\w+\}/g, "x"), takesBody ? {} : undefined, { key }),
   tRPC: ({ procedure, type }, key) =>
     type === "query" ? h.query(procedure, { surprise: 1 }, { key }) : h.mutate(procedure, { surprise: 1 }, { key }),
 };
-const doors = operationsOf(appRouter);
+const operations = operationsOf(appRouter);
 const withAccess = (...wanted: Access[]) =>
-  doors.filter(({ meta }) => wanted.includes(meta.access!)).map((door) => [door.procedure, door] as const);
+  operations
+    .filter(({ meta }) => wanted.includes(meta.access!))
+    .map((operation) => [operation.procedure, operation] as const);
 
-/** Claims that a token can carry and that do not grant this scope. */
+/** Claims of a token that do not grant this scope. */
 function narrowed(scope: string): [what: string, claims: Claims][] {
-  const [noun, verb] = scope.split(":") as [string, string];
+  const [resource, verb] = scope.split(":") as [string, string];
   return [
     ["an empty list of permissions", { permissions: [] }],
     ["an empty scope", { scope: "" }],
     ["a scope of spaces", { scope: "  " }],
     ["every other scope", { scope: everything.filter((other) => other !== scope).join(" ") }],
-    ["a misspelt scope", { scope: `${noun}:${verb}s`, permissions: [`${noun}.${verb}`, noun, verb] }],
+    ["a misspelt scope", { scope: `${resource}:${verb}s`, permissions: [`${resource}.${verb}`, resource, verb] }],
     ["the scope in capitals", { permissions: [scope.toUpperCase(), ` ${scope}`] }],
-    ["stars", { scope: `* *:* *:${verb} ${noun}:*` }],
-    ["words of OpenID Connect and no permissions", { scope: "openid profile email", permissions: [] }],
-    ["words of OpenID Connect and an unknown one", { scope: "openid api" }],
+    ["stars", { scope: `* *:* *:${verb} ${resource}:*` }],
+    ["OpenID Connect scopes and no permissions", { scope: "openid profile email", permissions: [] }],
+    ["OpenID Connect scopes and an unknown one", { scope: "openid api" }],
   ];
 }
 
-/** Tokens are made once: a walk asks thousands of times. */
+/** Tokens are created once: the test makes thousands of requests. */
 const tokens = new Map<string, Promise<string>>();
 function tokenOf(sub: string, clients: string[], claims: Claims): Promise<string> {
   const name = JSON.stringify([sub, claims]);
@@ -67,15 +69,15 @@ const asOperator = (claims: Claims) => tokenOf("auth0|operator", [], claims);
 
 const codeOf = ({ body }: Answer): string => (body?.error?.data ?? body?.error)?.code ?? "none";
 
-/** What each transport answers, for each set of claims. */
-async function outcomes(door: RestOperation, as: (claims: Claims) => Promise<string>, given: [string, Claims][]) {
+/** The response of each transport, for each set of claims. */
+async function outcomes(operation: RestOperation, as: (claims: Claims) => Promise<string>, given: [string, Claims][]) {
   const found: string[] = [];
   for (const [what, claims] of given) {
     const key = await as(claims);
     for (const [name, ask] of Object.entries(transports)) {
-      const answer = await ask(door, key);
-      if (answer.status !== 403 || codeOf(answer) !== "scope_missing") {
-        found.push(`${name}, ${what}: ${answer.status} ${codeOf(answer)}`);
+      const response = await ask(operation, key);
+      if (response.status !== 403 || codeOf(response) !== "scope_missing") {
+        found.push(`${name}, ${what}: ${response.status} ${codeOf(response)}`);
       }
     }
   }
@@ -86,47 +88,50 @@ beforeAll(async () => {
   await h.get("/auth/me", { key: await h.operator() });
 });
 
-describe("a token that names scopes has these and no others", () => {
-  test("the walk meets every procedure", () => {
+describe("a token with scopes has only these scopes", () => {
+  test("every procedure is tested", () => {
     const walked = [...withAccess("tenant", "operator", "service"), ...withAccess("self")];
-    expect(walked.map(([name]) => name).toSorted()).toEqual(doors.map(({ procedure }) => procedure).toSorted());
+    expect(walked.map(([name]) => name).toSorted()).toEqual(operations.map(({ procedure }) => procedure).toSorted());
     expect(withAccess("self").map(([name]) => name)).toEqual(["auth.me", "auth.clients", "clients.invitations.accept"]);
   });
 
-  test.each(withAccess("tenant"))("%s refuses a member whose token does not carry its scope", async (_, door) => {
-    expect(await outcomes(door, asMember, narrowed(door.meta.scope!))).toEqual([]);
+  test.each(withAccess("tenant"))("%s refuses a member whose token lacks its scope", async (_, operation) => {
+    expect(await outcomes(operation, asMember, narrowed(operation.meta.scope!))).toEqual([]);
   });
 
-  test.each(withAccess("operator"))("%s refuses an operator whose token does not carry its scope", async (_, door) => {
-    expect(await outcomes(door, asOperator, narrowed(door.meta.scope!))).toEqual([]);
+  test.each(withAccess("operator"))("%s refuses an operator whose token lacks its scope", async (_, operation) => {
+    expect(await outcomes(operation, asOperator, narrowed(operation.meta.scope!))).toEqual([]);
   });
 
-  test.each(withAccess("service"))("%s refuses a service whose token does not carry its scope", async (_, door) => {
-    const other = door.meta.scope === "internal:read" ? "write" : "read";
+  test.each(withAccess("service"))("%s refuses a service whose token lacks its scope", async (_, operation) => {
+    const other = operation.meta.scope === "internal:read" ? "write" : "read";
     const given = ["none", other].map((name): [string, Claims] => [name, { name }]);
-    expect(await outcomes(door, async ({ name }) => serviceToken(name as string), given)).toEqual([]);
+    expect(await outcomes(operation, async ({ name }) => serviceToken(name as string), given)).toEqual([]);
   });
 
-  test.each(withAccess("tenant", "operator", "service"))("%s lets in who has its scope alone", async (_, door) => {
-    const { access, scope } = door.meta;
-    const own: Claims[] = [{ scope }, { permissions: [scope] }, { scope: `openid ${scope}`, permissions: [] }];
-    const keys =
-      access === "service"
-        ? [serviceToken(scope!.split(":")[1]!), serviceToken("all")]
-        : await Promise.all(own.map(access === "tenant" ? asMember : asOperator));
-    for (const key of keys)
-      for (const ask of Object.values(transports)) expect((await ask(door, key)).status).not.toBe(403);
-  });
+  test.each(withAccess("tenant", "operator", "service"))(
+    "%s accepts a caller with only its scope",
+    async (_, operation) => {
+      const { access, scope } = operation.meta;
+      const own: Claims[] = [{ scope }, { permissions: [scope] }, { scope: `openid ${scope}`, permissions: [] }];
+      const keys =
+        access === "service"
+          ? [serviceToken(scope!.split(":")[1]!), serviceToken("all")]
+          : await Promise.all(own.map(access === "tenant" ? asMember : asOperator));
+      for (const key of keys)
+        for (const ask of Object.values(transports)) expect((await ask(operation, key)).status).not.toBe(403);
+    },
+  );
 
-  test("the stream of events refuses it too", async () => {
+  test("the event stream refuses it too", async () => {
     for (const [, claims] of narrowed("events:read")) {
       const headers = { accept: "text/event-stream" };
-      const answer = await h.query("events.stream", {}, { key: await asMember(claims), headers });
-      expect(JSON.stringify(answer.body)).toContain("scope_missing");
+      const response = await h.query("events.stream", {}, { key: await asMember(claims), headers });
+      expect(JSON.stringify(response.body)).toContain("scope_missing");
     }
   });
 
-  test("a token that says nothing of this API is limited by the role alone", async () => {
+  test("a token without scopes of this API is limited only by the role", async () => {
     for (const claims of [{}, { scope: "openid profile email" }, { scope: "openid offline_access" }]) {
       expect(await h.get("/agents", { key: await asMember(claims) })).toMatchObject({ status: 200 });
       expect(await h.get("/admin/clients", { key: await asOperator(claims) })).toMatchObject({ status: 200 });
@@ -134,28 +139,28 @@ describe("a token that names scopes has these and no others", () => {
   });
 });
 
-describe("nobody hands on more than the token carries", () => {
+describe("a caller cannot grant more than the token's scopes", () => {
   const key = (wanted: string[]) => ({ name: "Wide", scopes: wanted });
 
-  test("a member's token that may make keys makes none beyond its own scopes, whatever the role", async () => {
+  test("a member's token creates no key beyond its scopes, whatever the role", async () => {
     const ask = { key: await asMember({ scope: "api_keys:write agents:read" }) };
     expect(await h.post("/auth/api-keys", key(["agents:read"]), ask)).toMatchObject({ status: 201 });
     for (const wanted of [["agents:write"], ["agents:read", "members:write"], ["api_keys:read"]]) {
-      for (const answer of [
+      for (const response of [
         await h.post("/auth/api-keys", key(wanted), ask),
         await h.mutate("apiKeys.create", key(wanted), ask),
       ])
-        expect([answer.status, codeOf(answer)]).toEqual([403, "scope_missing"]);
+        expect([response.status, codeOf(response)]).toEqual([403, "scope_missing"]);
     }
     const rotated = await h.post(`/auth/api-keys/${h.ada.keyId}/rotate`, { graceSeconds: 60 }, ask);
     expect([rotated.status, codeOf(rotated)]).toEqual([403, "scope_missing"]);
   });
 
-  test("a member's token that may invite invites to no role that may do more than it", async () => {
+  test("a member's token invites to no role with more scopes than it has", async () => {
     const ask = { key: await asMember({ scope: "members:write agents:read" }) };
     for (const role of ["owner", "admin", "member", "viewer"]) {
-      const answer = await h.post("/clients/current/invitations", { email: "x@example.com", role }, ask);
-      expect([answer.status, codeOf(answer)]).toEqual([403, "scope_missing"]);
+      const response = await h.post("/clients/current/invitations", { email: "x@example.com", role }, ask);
+      expect([response.status, codeOf(response)]).toEqual([403, "scope_missing"]);
     }
   });
 });
@@ -167,7 +172,7 @@ const allClients = async ({ ctx }: { ctx: { tx: Tx } }) => {
   return (await ctx.tx.select({ id: clients.id }).from(clients)).map(({ id }) => id);
 };
 
-describe("a builder states who may call", () => {
+describe("a builder declares who may call", () => {
   const probes = router({
     clients: operatorQuery
       .meta(rest("GET", "/admin/probe", "platform:read", "Probe"))
@@ -185,14 +190,14 @@ describe("a builder states who may call", () => {
       .query(allClients),
   });
 
-  test("so a procedure that says nothing of it is open to nobody else", async () => {
-    const p = await startTestApp({ router: probes, internal });
+  test("a procedure that declares nothing is closed to other callers", async () => {
+    const p = await startTestApp({ router: probes });
     const strangers = [p.ada.key, await p.token(p.ada), await p.token(p.ada, { scope: "platform:read" })];
     for (const key of strangers) {
-      for (const answer of [await p.get("/admin/probe", { key }), await p.query("clients", {}, { key })])
-        expect([answer.status, codeOf(answer)]).toEqual([403, "platform_required"]);
-      for (const answer of [await p.post("/admin/probe", {}, { key }), await p.mutate("forget", {}, { key })])
-        expect([answer.status, codeOf(answer)]).toEqual([403, "platform_required"]);
+      for (const response of [await p.get("/admin/probe", { key }), await p.query("clients", {}, { key })])
+        expect([response.status, codeOf(response)]).toEqual([403, "platform_required"]);
+      for (const response of [await p.post("/admin/probe", {}, { key }), await p.mutate("forget", {}, { key })])
+        expect([response.status, codeOf(response)]).toEqual([403, "platform_required"]);
       const onRest = await p.get("/internal/probe", { key });
       expect([onRest.status, codeOf(onRest)]).toEqual([403, "scope_missing"]);
       const onTrpc = await p.query("service", {}, { key });
@@ -215,12 +220,12 @@ describe("a builder states who may call", () => {
     "with a tenant's scope": operatorQuery.meta({ ...meta, scope: "agents:read" }).query(allClients),
     "without a limit": operatorQuery.meta(without("limit")).query(allClients),
     "with another access than its builder's": operatorQuery.meta({ ...meta, access: "tenant" }).query(allClients),
-    "of a tenant that statuses it is an operator's": query.meta({ ...meta, access: "operator" }).query(allClients),
+    "of a tenant that declares operator access": query.meta({ ...meta, access: "operator" }).query(allClients),
     "without faults": operatorQuery.meta(without("faults")).query(allClients),
-    "that no builder of ours made": bare.meta({ ...meta, access: "operator" }).query(() => ["all"]),
+    "not created by a builder of ours": bare.meta({ ...meta, access: "operator" }).query(() => ["all"]),
   };
 
-  test.each(Object.entries(incomplete))("a procedure %s stops the start, by its name", (_, probe) => {
+  test.each(Object.entries(incomplete))("a procedure %s stops the start and is named", (_, probe) => {
     expect(() => requireComplete(router({ deep: router({ probe }) }))).toThrow(
       "The procedure deep.probe is incomplete",
     );
@@ -228,12 +233,12 @@ describe("a builder states who may call", () => {
     expect(() => requireComplete(appRouter)).not.toThrow();
   });
 
-  const ours = Object.entries(incomplete).filter(([what]) => what !== "that no builder of ours made");
-  test.each(ours)("a procedure %s is refused when it is called, by its name, and never runs", async (_, probe) => {
+  const ours = Object.entries(incomplete).filter(([what]) => what !== "not created by a builder of ours");
+  test.each(ours)("a procedure %s is refused and named when it is called, and never runs", async (_, probe) => {
     const before = ran;
     const call = callTRPCProcedure({
       ...{ router: router({ deep: router({ probe }) }), path: "deep.probe", type: "query" as const, batchIndex: 0 },
-      ...{ ctx: { authenticate: () => Promise.reject(new Error("asked who calls")) }, signal: undefined },
+      ...{ ctx: { authenticate: () => Promise.reject(new Error("authenticate was called")) }, signal: undefined },
       getRawInput: async () => undefined,
     });
     await expect(call).rejects.toThrow("The procedure deep.probe is incomplete");

@@ -7,7 +7,7 @@ import { operationsOf } from "../../edge/rest/operations.ts";
 import { appRouter } from "../../routers/index.ts";
 import { type Answer, agent, broughtKeys, startTestApp, until } from "../support/app.ts";
 
-/** Somewhere to which webhooks and tools go, and which gives back what it was shown. */
+/** A receiver for webhooks and tools that returns what it received. */
 const echo = createServer((request, response) => {
   response.writeHead(request.url === "/fails" ? 500 : 200, { "content-type": "text/plain" });
   response.end(`you said ${request.headers.authorization ?? request.headers["x-api-key"] ?? "nothing"}`);
@@ -16,20 +16,20 @@ echo.listen(0, "127.0.0.1");
 await once(echo, "listening");
 const echoUrl = `http://127.0.0.1:${(echo.address() as AddressInfo).port}`;
 const log: string[] = [];
-// Nobody calls this address: the account's webhook is made all the same.
+// This URL is never called, but the account's webhook needs it.
 const h = await startTestApp({ workers: true, log, env: { PUBLIC_URL: "http://127.0.0.1:9" } });
 afterAll(() => {
   echo.closeAllConnections();
   echo.close();
 });
 
-/** Answers in which a secret may not stand. */
-const answers: { what: string; text: string }[] = [];
+/** Responses that must not contain a secret. */
+const responses: { what: string; text: string }[] = [];
 
 async function ask(method: string, path: string, body?: unknown, more: object = {}): Promise<Answer> {
   const answer = await h.send(method, path, body, more);
   const text = JSON.stringify([[...answer.headers], answer.body]);
-  answers.push({ what: `${method} ${path}`, text });
+  responses.push({ what: `${method} ${path}`, text });
   return answer;
 }
 
@@ -42,21 +42,21 @@ const twice = async (method: string, path: string, body: unknown) => {
 const credential = (provider: string, secret: object) => twice("PUT", `/auth/providers/${provider}`, { secret });
 
 type Plant = {
-  /** A secret that we are given: how it is told. Of one that we make, the answer that shows it, this once. */
+  /** How a given secret is sent. For a secret that we create: the response that shows it once. */
   name: string;
   given?: (secret: string) => Promise<unknown>;
   made?: () => Promise<string>;
-  /** Where it shall be of a certain form. */
+  /** For a secret that needs a certain form. */
   secret?: string;
 };
 
-/** Every secret that goes in or out. Of a new one: a line here. */
+/** Every secret that is sent or returned. A new secret needs a line here. */
 const plants: Plant[] = [
   { name: "elevenlabs", given: (apiKey) => credential("elevenlabs", { apiKey }) },
   { name: "elevenlabs, refused", given: (key) => credential("elevenlabs", { apiKey: `wrong-${key}` }) },
   { name: "elevenlabs, unavailable", given: (key) => credential("elevenlabs", { apiKey: `down-${key}` }) },
   {
-    name: "cartesia by the older door",
+    name: "cartesia by the older endpoint",
     given: (apiKey) => twice("PATCH", "/auth/providers/tts", { provider: "cartesia", apiKey }),
   },
   {
@@ -135,7 +135,7 @@ async function genericVoice(key: string) {
   );
 }
 
-/** Its own answer shows it, as does that answer given again; nothing else does. */
+/** Only its own response shows it, and the replay of that response. */
 async function shown(method: string, path: string, body: object, field: string, asPerson = false): Promise<string> {
   const key = asPerson ? await h.token(h.ada) : h.ada.key;
   const answer = await h.send(method, path, body, { idempotencyKey: `canary-${random()}`, key });
@@ -167,10 +167,10 @@ async function ownHeader(headers: Record<string, string>) {
   expect(tried.body.data.response).toContain("[secret]");
 }
 
-/** Texts in which a secret would be seen: as it is, and as its bytes would be written. */
+/** The forms in which a secret would appear: as text, and as encoded bytes. */
 function faces(secret: string): string[] {
   const bytes = Buffer.from(secret);
-  // In base64 a text has three faces, by what stands before it; its edges depend on what surrounds it.
+  // In base64 a text has three forms, by its offset. Its first and last characters depend on the surroundings.
   const base64 = [0, 1, 2].map((pad) =>
     Buffer.concat([Buffer.alloc(pad), bytes])
       .toString("base64")
@@ -179,7 +179,7 @@ function faces(secret: string): string[] {
   return [secret, secret.slice(-16), bytes.toString("hex"), ...base64];
 }
 
-/** Every row of every table there is, those of the queue too, as text. */
+/** Every row of every table, including the queue's, as text. */
 async function tables(): Promise<{ what: string; text: string }[]> {
   const found = await h.owner<{ name: string }[]>`
     select format('%I.%I', n.nspname, c.relname) as name from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -192,7 +192,7 @@ async function tables(): Promise<{ what: string; text: string }[]> {
   );
 }
 
-test("a secret stands in no answer after its own, no log line and no table, whatever was done with it", async () => {
+test("a secret is in no later response, no log line and no table, whatever was done with it", async () => {
   const secrets: [string, string][] = [];
   for (const { name, given, made, secret } of plants) {
     const planted = made ? await made() : (secret ?? `canary${random()}${random()}`);
@@ -206,13 +206,13 @@ test("a secret stands in no answer after its own, no log line and no table, what
   );
   await ask("POST", "/auth/providers/elevenlabs/verify");
   await ask("POST", "/auth/providers/ultravox/verify");
-  // A job that has given up keeps its payload.
+  // A dead job keeps its payload.
   await h.owner`update graphile_worker._private_jobs set payload = jsonb_set(payload::jsonb, '{attempt}', '99')::json`;
   for (const { meta, rest, params } of operationsOf(appRouter)) {
     if (rest.method === "GET" && params.length === 0 && meta.access === "tenant") await ask("GET", rest.path);
   }
   await until(async () => (await h.owner`select from audit_log where position is not null`).length > 0, 60);
-  // No delivery is told of in the log and not yet in its table.
+  // Every delivery in the log is also in its table.
   await until(
     async () => (await h.owner`select from deliveries where status = 'pending' and attempts = 0`).length === 0,
     60,
@@ -225,7 +225,7 @@ test("a secret stands in no answer after its own, no log line and no table, what
   ).results;
   secrets.push(["an own account's webhook secret", webhook!.secrets[0]!]);
 
-  const places = [...answers, { what: "the log", text: log.join("\n") }, ...(await tables())];
+  const places = [...responses, { what: "the log", text: log.join("\n") }, ...(await tables())];
   const text = (what: string) => places.find((place) => place.what === what)!.text;
   for (const busy of [
     "the log",
@@ -238,7 +238,7 @@ test("a secret stands in no answer after its own, no log line and no table, what
   ]) {
     expect([busy, text(busy).length > 200]).toEqual([busy, true]);
   }
-  expect(answers.length).toBeGreaterThan(60);
+  expect(responses.length).toBeGreaterThan(60);
   const leaks = secrets.flatMap(([name, secret]) =>
     places
       .filter((place) => faces(secret).some((face) => place.text.includes(face)))
@@ -247,7 +247,7 @@ test("a secret stands in no answer after its own, no log line and no table, what
   expect(leaks).toEqual([]);
 }, 120_000);
 
-test("this would be noticed: as text, as bytes and in base64, wherever it begins", () => {
+test("the search finds a secret as text, as bytes and in base64, at any offset", () => {
   const secret = `canary${random()}${random()}`;
   for (const pad of ["", "a", "ab", "abc"]) {
     const text = `${pad}${secret}${pad}`;

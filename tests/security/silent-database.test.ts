@@ -10,15 +10,15 @@ import { ConnectionLost, type Database, openDatabase } from "../../db/client.ts"
 import { newId } from "../../db/ids.ts";
 import { clients } from "../../db/schema/clients.ts";
 import { eventCounters } from "../../db/schema/events.ts";
-import { fastAndForgetful, startPostgres } from "../../dev/postgres.ts";
+import { noDurability, startPostgres } from "../../dev/postgres.ts";
 import { roleUrls } from "../../server/env.ts";
-import { agent, type House, phone, startTestApp, until } from "../support/app.ts";
+import { agent, type TestApp, phone, startTestApp, until } from "../support/app.ts";
 import { silentProxy } from "../support/silent-proxy.ts";
 
 type Proxy = Awaited<ReturnType<typeof silentProxy>>;
 
 let proxy: Proxy;
-let h: House;
+let h: TestApp;
 let db: Database;
 const seconds = (since: number) => (performance.now() - since) / 1000;
 
@@ -44,7 +44,7 @@ afterAll(async () => {
 });
 
 describe("while the database is silent", () => {
-  test("every request is refused with 503 within seconds, and all is well by itself when it speaks again", async () => {
+  test("every request gets 503 within seconds, and the service recovers when the database responds", async () => {
     const made = await h.post("/agents", agent);
     expect(made.status).toBe(201);
     const requests = () => [
@@ -61,8 +61,8 @@ describe("while the database is silent", () => {
     proxy.silence();
     for (let round = 0; round < 2; round++) {
       const began = performance.now();
-      const answers = await Promise.all(requests());
-      for (const [index, { status, body }] of answers.slice(0, -1).entries()) {
+      const responses = await Promise.all(requests());
+      for (const [index, { status, body }] of responses.slice(0, -1).entries()) {
         expect({ index, status, body }).toMatchObject({ index, status: 503 });
       }
       expect(seconds(began), `round ${round}`).toBeLessThan(12);
@@ -74,7 +74,7 @@ describe("while the database is silent", () => {
     await until(async () => (await h.get(`/calls/${call.body.data.id}`)).body.data.costMicros !== null, 90);
   }, 240_000);
 
-  test("health says so within seconds: not ready, and alive", async () => {
+  test("health responds within seconds: not ready, and alive", async () => {
     expect((await h.get("/health/ready", { key: null })).status).toBe(200);
     proxy.silence();
     for (const path of ["/health", "/health/ready"]) {
@@ -100,7 +100,7 @@ describe("a connection that missed a deadline", () => {
   const written = async (subjectId: string) =>
     (await h.owner`select from event_counters where subject_id = ${subjectId}`).length;
 
-  test("is closed and never used again, also once the server goes on", async () => {
+  test("is closed and never used again, even when the server continues", async () => {
     const pids = new Set<number>();
     const look = async () => {
       const [row] = await db.asClient({ clientId }, (tx) =>
@@ -125,7 +125,7 @@ describe("a connection that missed a deadline", () => {
     expect(pids).not.toContain(await look());
   });
 
-  test("in the middle of a transaction loses the transaction: nothing of it is written", async () => {
+  test("within a transaction loses the transaction: nothing is written", async () => {
     const began = performance.now();
     const work = db.asClient({ clientId }, async (tx) => {
       await tx.insert(eventCounters).values({ subjectId: "middle", sequence: 1 });
@@ -139,13 +139,13 @@ describe("a connection that missed a deadline", () => {
     expect(await written("middle")).toBe(0);
   });
 
-  test("in the commit leaves it open whether it was written, and says that the connection was lost", async () => {
+  test("in the commit leaves the outcome unknown, with the error of a lost connection", async () => {
     await expect(put("commit", () => proxy.silence())).rejects.toBeInstanceOf(ConnectionLost);
     proxy.speak();
-    await until(async () => (await written("commit")) === 1, 10); // the server had it before it fell silent
+    await until(async () => (await written("commit")) === 1, 10); // the server had received it
   });
 
-  test("a transaction that goes on for too long is ended, whatever it waits for", async () => {
+  test("a transaction that takes too long is ended, whatever it waits for", async () => {
     const roles = roleUrls({ DATABASE_URL: proxy.url, APP_SECRET: h.environment.APP_SECRET! });
     const short = openDatabase({ ...roles, size: 2, transactionMs: 500 });
     try {
@@ -161,14 +161,14 @@ describe("a connection that missed a deadline", () => {
     }
   });
 
-  test("a slow statement is not taken for silence as long as the server's own timeout allows it", async () => {
+  test("a slow statement within the server's timeout does not count as silence", async () => {
     const slow = db.asClient({ clientId }, (tx) => tx.execute(sql`select pg_sleep(1.5)`));
     await expect(slow).resolves.toBeDefined();
   });
 });
 
 test.each(["migrate.ts", "operate.ts deliveries status"])(
-  "the command %s ends by itself while the database is silent, and says why",
+  "the command %s ends with an error while the database is silent",
   async (command) => {
     proxy.silence();
     const began = performance.now();
@@ -186,11 +186,11 @@ test.each(["migrate.ts", "operate.ts deliveries status"])(
   60_000,
 );
 
-test("a server whose processes are stopped by a signal is given up within seconds, and used again when they go on", async () => {
+test("requests to a server stopped by a signal fail within seconds, and succeed when it continues", async () => {
   const directory = await mkdtemp(join(tmpdir(), "patchbay-stopped-"));
   await chmod(directory, 0o755); // as root, Postgres runs as another user
   const dataDir = join(directory, "data");
-  const server = await startPostgres({ dataDir, port: 0, settings: fastAndForgetful, database: "postgres" });
+  const server = await startPostgres({ dataDir, port: 0, settings: noDurability, database: "postgres" });
   const stopped = openDatabase({ tenantUrl: server.url, systemUrl: server.url, quickMs: 1_000, connectMs: 2_000 });
   const look = () => stopped.asSystem((tx) => tx.execute<{ pid: number }>(sql`select pid from pg_stat_activity`));
   const pids = [Number((await readFile(join(dataDir, "postmaster.pid"), "utf8")).split("\n")[0])];

@@ -4,11 +4,11 @@ import { startTestApp } from "../support/app.ts";
 const h = await startTestApp();
 const operator = await h.operator();
 
-test("a token whose subject or claims the database cannot keep is no failure of ours", async () => {
+test("a token whose subject or claims the database cannot store does not return 500", async () => {
   for (const sub of ["auth0|a\u0000b", "auth0|\ud800", "x".repeat(3_000)]) {
     const key = await h.identity.token({ sub, clients: [h.ada.clientId] });
-    for (const answer of [await h.get("/agents", { key }), await h.query("agents.list", {}, { key })]) {
-      expect(answer.status).toBe(401);
+    for (const response of [await h.get("/agents", { key }), await h.query("agents.list", {}, { key })]) {
+      expect(response.status).toBe(401);
     }
   }
   for (const name of ["a\u0000b", "\ud800", "n".repeat(3_000)]) {
@@ -17,7 +17,7 @@ test("a token whose subject or claims the database cannot keep is no failure of 
   }
 });
 
-test("a header, a path and a query that the database cannot keep are refused, not failed on", async () => {
+test("a header, a path and a query that the database cannot store return 4xx, not 500", async () => {
   const statuses = [
     await h.get("/agents", { headers: { "x-client-id": "x".repeat(3_000) } }),
     await h.get("/agents/%00"),
@@ -35,7 +35,7 @@ test("a header, a path and a query that the database cannot keep are refused, no
   expect(statuses.filter((status) => status >= 500)).toEqual([]);
 });
 
-test("credits that would take a balance beyond the safe integers are refused, and the balance stays readable", async () => {
+test("credits that would exceed safe integers are refused, and the balance stays readable", async () => {
   const give = () =>
     h.post(`/admin/clients/${h.bob.clientId}/credits`, { amountMicros: 1e15, reason: "much" }, { key: operator });
   const statuses: number[] = [];

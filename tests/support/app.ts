@@ -23,7 +23,7 @@ const audience = "https://api.patchbay.test";
 export const serviceToken = "orchestrator-0123456789abcdef0123456789abcdef";
 const platformKey = "simulate.0123456789abcdef0123456789abcdef";
 const otherKey = "otheracc.0123456789abcdef0123456789abcdef";
-/** Accounts at the voice provider that are nobody's yet: a client may bring one of them. */
+/** Unused accounts at the voice provider: a client may bring one of them. */
 export const broughtKeys = [
   "brought1.0123456789abcdef0123456789abcdef",
   "brought2.0123456789abcdef0123456789abcdef",
@@ -32,7 +32,7 @@ export const broughtKeys = [
 export type Answer = {
   status: number;
   headers: Headers;
-  // biome-ignore lint/suspicious/noExplicitAny: what came over the wire, to be looked into
+  // biome-ignore lint/suspicious/noExplicitAny: a response of unknown form
   body: any;
 };
 type Ask = { key?: string | null; idempotencyKey?: string; headers?: Record<string, string> };
@@ -43,19 +43,19 @@ type Options = {
   seed?: number;
   credits?: number;
   log?: string[];
-  /** How long a request waits for a connection. Long, since many test files share the machine. */
+  /** How long a request waits for a database connection. Long, since many test files share the machine. */
   laneWaitMs?: number;
-  /** Another way to the database than straight. */
+  /** A proxy to the database. */
   databaseUrl?: (url: string) => Promise<string>;
-  /** Other doors than the house's own, for tests of what all doors share. */
+  /** Another router than the application's, for tests of what all procedures share. */
   router?: AnyTRPCRouter;
   /** Other internal procedures than the product's own. */
   internal?: AnyTRPCRouter;
 };
 
 /**
- * The whole house for one test file: a database of its own, the application behind a real port, the simulated provider
- * calling its webhooks, an issuer that signs real tokens, and two clients that must never see each other.
+ * The whole application for one test file: its own database, the application on a real port, the simulated provider that
+ * calls its webhooks, an identity provider that signs real tokens, and two clients that must never see each other.
  */
 export async function startTestApp(options: Options = {}) {
   const database = await cloneDatabase();
@@ -158,16 +158,16 @@ export async function startTestApp(options: Options = {}) {
     url,
     server,
     env,
-    /** The same as texts: for a process of its own. */
+    /** The same as texts: for a separate process. */
     environment,
     deps,
     owner,
     database,
     identity,
     simulator: simulatorOf(simulator.url),
-    /** Where files lie: what it was asked, and what shall go wrong. */
+    /** The file storage: its requests and its faults. */
     storage,
-    /** Companies that are asked about credentials: what they were asked. */
+    /** The vendors that verify credentials: their requests. */
     vendors,
     ada,
     bob,
@@ -179,14 +179,14 @@ export async function startTestApp(options: Options = {}) {
     query: (procedure: string, input: unknown, ask?: Ask) =>
       send("GET", `/trpc/${procedure}?input=${encodeURIComponent(JSON.stringify(input))}`, undefined, ask),
     mutate: (procedure: string, input: unknown, ask?: Ask) => send("POST", `/trpc/${procedure}`, input, ask),
-    /** A token of somebody who runs this installation. */
+    /** A token of an operator. */
     operator: () => identity.token({ sub: "auth0|operator", clients: [] }),
     token: (who: SeededClient, more: Record<string, unknown> = {}) =>
       identity.token({ sub: who.subject, clients: [who.clientId], ...more }),
   };
 }
 
-export type House = Awaited<ReturnType<typeof startTestApp>>;
+export type TestApp = Awaited<ReturnType<typeof startTestApp>>;
 
 async function registerWebhook(simulator: string, apiKey: string, url: string, secret: string) {
   const response = await fetch(`${simulator}/api/webhooks`, {
@@ -220,7 +220,7 @@ function simulatorOf(url: string) {
 export const agent = { name: "Reception", systemPrompt: "You answer for a bakery. Be brief.", maxDurationSeconds: 120 };
 export const phone = (to: string) => ({ type: "phone", to, from: "+14155550199" });
 
-/** Waits until `look` gives something other than null, undefined or false; at most so long. */
+/** Waits until `look` returns something other than null, undefined or false, or fails after the timeout. */
 export async function until<T>(look: () => Promise<T>, seconds = 30): Promise<Exclude<T, null | undefined | false>> {
   const end = Date.now() + seconds * 1000;
   for (;;) {

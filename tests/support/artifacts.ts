@@ -1,5 +1,5 @@
 import { expect } from "vitest";
-import { type House, phone, until } from "./app.ts";
+import { type TestApp, phone, until } from "./app.ts";
 import { finished } from "./calls.ts";
 
 export type ArtifactRow = {
@@ -24,14 +24,14 @@ export type ArtifactRow = {
   ended_at: Date | null;
 };
 
-export async function artifactRow({ owner }: House, id: string): Promise<ArtifactRow> {
+export async function artifactRow({ owner }: TestApp, id: string): Promise<ArtifactRow> {
   const [row] = await owner<ArtifactRow[]>`select * from calls where id = ${id}`;
   if (!row) throw new Error(`There is no call ${id}.`);
   return row;
 }
 
-/** An agent whose version says what this test wants of its calls, whatever the agents' own door can take. */
-export async function agentThat(h: House, wishes: object): Promise<string> {
+/** An agent whose version has the config of this test, including fields that the API does not accept. */
+export async function agentThat(h: TestApp, wishes: object): Promise<string> {
   const { status, body } = await h.post("/agents", {
     name: "Artifacts",
     systemPrompt: "Be brief.",
@@ -42,22 +42,22 @@ export async function agentThat(h: House, wishes: object): Promise<string> {
   return body.data.id;
 }
 
-export async function place(h: House, agentId: string, more: object = {}, to = "+14155550100"): Promise<string> {
+export async function place(h: TestApp, agentId: string, more: object = {}, to = "+14155550100"): Promise<string> {
   const { status, body } = await h.post("/calls", { agentId, medium: phone(to), ...more });
   expect([status, body.error]).toEqual([201, undefined]);
   return body.data.id;
 }
 
-/** Places a call and waits until it is over, read and billed. */
-export async function called(h: House, agentId: string, more: object = {}, to?: string): Promise<ArtifactRow> {
+/** Places a call and waits until it is ended, fetched and billed. */
+export async function called(h: TestApp, agentId: string, more: object = {}, to?: string): Promise<ArtifactRow> {
   const id = await place(h, agentId, more, to);
   await finished(h, id);
   return artifactRow(h, id);
 }
 
-/** A call that talks until told, in which the agent uses these tools; then it is over. */
+/** A call in which the agent uses these tools, and which is then ended. */
 export async function calledWith(
-  h: House,
+  h: TestApp,
   agentId: string,
   tools: { name: string; arguments: unknown; state?: object }[],
   more: object = {},
@@ -71,11 +71,11 @@ export async function calledWith(
   return artifactRow(h, id);
 }
 
-export const recorded = (h: House, id: string, status = "ready", seconds = 20) =>
+export const recorded = (h: TestApp, id: string, status = "ready", seconds = 20) =>
   until(async () => {
     const row = await artifactRow(h, id);
     return row.recording_status === status ? row : null;
   }, seconds);
 
-export const lookFor = ({ deps }: House, key: string) =>
+export const lookFor = ({ deps }: TestApp, key: string) =>
   deps.providers.files.head(key, { signal: AbortSignal.timeout(30_000) });

@@ -7,7 +7,7 @@ type Body = Record<string, unknown>;
 
 export const bodyBytes = 900_000;
 
-/** Bodies of almost a megabyte that no schema takes, for every operation, whatever its input. */
+/** Bodies of almost a megabyte that no schema accepts, for every operation. */
 export function hugeBodies(schema: Schema): [what: string, text: string][] {
   const named = fieldsOf(schema).flatMap(([name, field]) => [
     [`${name}: a list of numbers`, text(name, list("1"))] as const,
@@ -54,7 +54,7 @@ function fieldsOf(schema: Schema): [string, Schema][] {
   return def.type === "object" ? Object.entries(def.shape) : [];
 }
 
-/** A value that passes every count and fails everywhere else. */
+/** A value within every size limit that is otherwise invalid. */
 function wrong(schema: Schema, depth = 0): unknown {
   const inner = unwrapped(schema);
   const def = definition(inner);

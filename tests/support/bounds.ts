@@ -4,10 +4,10 @@ import { definition, unwrapped } from "../../routers/core/schema-kind.ts";
 
 type Schema = z.core.$ZodType;
 
-/** Formats whose pattern alone bounds the length of a text. */
+/** Formats whose pattern limits the length of a text. */
 const shortFormats = new Set(["datetime", "cidrv4", "cidrv6", "ipv4", "ipv6"]);
 
-/** The places of an input schema that name no bound: a text, a list, a record, free JSON, a number. */
+/** The places of an input schema without a limit: a text, a list, a record, free JSON, a number. */
 export function unboundedIn(schema: Schema, path = "", above: readonly Schema[] = []): string[] {
   const inner = unwrapped(schema);
   if (above.includes(inner)) return [];
@@ -34,7 +34,7 @@ export function unboundedIn(schema: Schema, path = "", above: readonly Schema[] 
       return Object.entries(def.shape).flatMap(([name, field]) => within(field, name));
     case "union":
       return [
-        ...missing(isClear(def), "a union whose lists or objects cannot be told apart"),
+        ...missing(isClear(def), "a union whose lists or objects cannot be distinguished"),
         ...def.options.flatMap((option, n) => within(option, `|${n}`)),
       ];
     case "unknown":
@@ -45,7 +45,7 @@ export function unboundedIn(schema: Schema, path = "", above: readonly Schema[] 
   }
 }
 
-/** A pattern without `*`, `+` or an open `{n,}` matches texts of a bounded length alone. */
+/** A pattern without `*`, `+` or an open `{n,}` matches only texts of limited length. */
 function isShort(schema: Schema): boolean {
   const { format, checks } = definition(schema) as z.core.$ZodStringDef & { format?: string };
   if (format && shortFormats.has(format)) return true;
@@ -62,7 +62,7 @@ function hasEnds(schema: Schema): boolean {
   return names.includes("greater_than") && names.includes("less_than");
 }
 
-/** Lists and objects among alternatives are told apart by their type or by a discriminator. */
+/** Lists and objects among alternatives are distinguished by their type or by a discriminator. */
 function isClear({ options, discriminator }: z.core.$ZodUnionDef & { discriminator?: string }): boolean {
   if (discriminator) return true;
   const large = options.map(kindOf).filter((kind) => kind !== "small" && kind !== "text");

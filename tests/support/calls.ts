@@ -1,7 +1,7 @@
 import { expect } from "vitest";
-import { agent, type House, until } from "./app.ts";
+import { agent, type TestApp, until } from "./app.ts";
 
-/** The provider's account that every client of the test house shares. */
+/** The provider account that every client of the test app shares. */
 export const platformAccount = "pacc_platform";
 
 export type CallRow = {
@@ -23,20 +23,20 @@ export type CallRow = {
   check_at: Date | null;
 };
 
-export async function makeAgent(h: House, more: object = {}, key?: string): Promise<string> {
+export async function makeAgent(h: TestApp, more: object = {}, key?: string): Promise<string> {
   const { body } = await h.post("/agents", { ...agent, ...more }, key ? { key } : {});
   expect(body.data.status).toBe("active");
   return body.data.id;
 }
 
-export async function callRow({ owner }: House, id: string): Promise<CallRow> {
+export async function callRow({ owner }: TestApp, id: string): Promise<CallRow> {
   const [row] = await owner<CallRow[]>`select * from calls where id = ${id}`;
   if (!row) throw new Error(`There is no call ${id}.`);
   return row;
 }
 
-/** Nothing more is to come of it: never accepted, or over, read and billed. */
-export function finished(h: House, id: string, seconds = 20): Promise<CallRow> {
+/** The call is final: never accepted, or ended, fetched and billed. */
+export function finished(h: TestApp, id: string, seconds = 20): Promise<CallRow> {
   return until(async () => {
     const row = await callRow(h, id);
     const over = row.status === "ended" && row.outcome_final && row.cost_micros !== null;
@@ -44,30 +44,30 @@ export function finished(h: House, id: string, seconds = 20): Promise<CallRow> {
   }, seconds);
 }
 
-/** What was said of a call, in order; the sequence must grow by one and begin at one. */
-export async function storyOf({ owner }: House, id: string): Promise<string[]> {
+/** The events of a call in order. The sequence must start at one and grow by one. */
+export async function storyOf({ owner }: TestApp, id: string): Promise<string[]> {
   const rows = await owner`select type, sequence from events where subject_id = ${id} order by sequence`;
   expect(rows.map(({ sequence }) => Number(sequence))).toEqual(rows.map((_, index) => index + 1));
   return rows.map(({ type }) => type);
 }
 
-/** The stories that a call which the provider accepted may have, whatever happened on the way. */
+/** The possible event sequences of a call that the provider accepted. */
 export async function expectStory(
-  h: House,
+  h: TestApp,
   id: string,
   { joined, last, said = joined }: { joined: boolean; last: string; said?: boolean },
 ) {
   const story = await storyOf(h, id);
   const beginning = ["call.created", "call.started", ...(joined ? ["call.joined"] : []), "call.ended"];
   expect(story.slice(0, beginning.length)).toEqual(beginning);
-  // A recording comes when it comes.
+  // The recording event may come at any time.
   const rest = story.slice(beginning.length).filter((type) => type !== "call.recording.ready");
   expect(rest.toSorted()).toEqual(["call.billed", ...(said ? ["call.transcript.ready"] : []), last].toSorted());
   if (said) expect(rest.indexOf("call.transcript.ready")).toBeLessThan(rest.indexOf(last));
 }
 
-/** What is posted for a call, oldest first: a word and what it took from, or gave to, what the client can spend. */
-export async function postingsOf({ owner }: House, id: string): Promise<[string, number][]> {
+/** The ledger transactions of a call, oldest first: kind and change of the available balance. */
+export async function postingsOf({ owner }: TestApp, id: string): Promise<[string, number][]> {
   const rows = await owner`
     select t.kind, coalesce(sum(e.amount_micros) filter (where e.account = 'available'), 0)::float8 as available
     from ledger_transactions t left join ledger_entries e on e.client_id = t.client_id and e.transaction_id = t.id
@@ -75,11 +75,11 @@ export async function postingsOf({ owner }: House, id: string): Promise<[string,
   return rows.map(({ kind, available }) => [kind, available]);
 }
 
-export const acceptedFor = async ({ simulator }: House, id: string): Promise<number> =>
+export const acceptedFor = async ({ simulator }: TestApp, id: string): Promise<number> =>
   (await simulator.status()).accepted.byCallId[id] ?? 0;
 
-/** What must be true of the books at any moment, for every client. */
-export async function expectSoundBooks({ owner }: House) {
+/** Invariants of the ledger, at any moment and for every client. */
+export async function expectSoundBooks({ owner }: TestApp) {
   const crooked = await owner`
     select t.id from ledger_transactions t
     left join ledger_entries e on e.client_id = t.client_id and e.transaction_id = t.id
@@ -110,16 +110,16 @@ export async function expectSoundBooks({ owner }: House) {
   expect(stuck, "holds for calls that cost nothing more").toEqual([]);
 }
 
-/** Whatever waits under this name is due now, and somebody is woken for it. */
-export async function hurry({ owner }: House, task: string) {
+/** Makes the jobs of this name due now and wakes a worker. */
+export async function hurry({ owner }: TestApp, task: string) {
   await owner`
     update graphile_worker._private_jobs j set run_at = now() from graphile_worker._private_tasks t
     where t.id = j.task_id and t.identifier = ${task} and j.locked_at is null and j.run_at > now()`;
   await owner`select pg_notify('jobs:insert', '{"r":0,"count":1}')`;
 }
 
-/** As if the minutes had passed in which the safety job looks twice. */
-export async function letSafetyJobsRun(h: House, seconds = 20) {
+/** As if the time of the recovery job's two lookups had passed. */
+export async function letSafetyJobsRun(h: TestApp, seconds = 20) {
   await until(async () => {
     await h.owner`update intents set absent_at = absent_at - interval '2 minutes' where status = 'open'`;
     await hurry(h, "intents.resolve");
@@ -128,14 +128,14 @@ export async function letSafetyJobsRun(h: House, seconds = 20) {
   }, seconds);
 }
 
-/** As if nothing had been heard for long enough: every call that is not over is asked for. */
-export async function sweepNow(h: House) {
+/** As if every open call had been silent for long enough: each is refreshed. */
+export async function sweepNow(h: TestApp) {
   await h.owner`update calls set check_at = now() - interval '1 second' where check_at is not null`;
   await queueForHouse(h, "calls.sweep");
 }
 
-/** The same, as often as it takes: what arrives in between puts off the next look. */
-export async function sweepUntilBilled(h: House, id: string, seconds = 20) {
+/** Repeats it until done: an event that arrives in between postpones the next refresh. */
+export async function sweepUntilBilled(h: TestApp, id: string, seconds = 20) {
   const sweeping = setInterval(() => sweepNow(h).catch(() => {}), 300);
   try {
     await sweepNow(h);
@@ -145,11 +145,11 @@ export async function sweepUntilBilled(h: House, id: string, seconds = 20) {
   }
 }
 
-export async function queueForHouse({ owner }: House, task: string, body: object = {}) {
+export async function queueForHouse({ owner }: TestApp, task: string, body: object = {}) {
   await owner`select graphile_worker.patchbay_enqueue_for(null, ${JSON.stringify([{ task, body }])}::text::json)`;
 }
 
-export async function waitingJobs({ owner }: House, task: string) {
+export async function waitingJobs({ owner }: TestApp, task: string) {
   return owner`
     select j.id, j.payload, j.run_at from graphile_worker._private_jobs j
     join graphile_worker._private_tasks t on t.id = j.task_id where t.identifier = ${task}`;
@@ -157,7 +157,7 @@ export async function waitingJobs({ owner }: House, task: string) {
 
 export const inTime = (seconds = 30) => ({ signal: AbortSignal.timeout(seconds * 1000) });
 
-/** The order of a list, by chance that the seed decides. */
+/** Shuffles a list by the seed. */
 export function shuffled<T>(items: readonly T[], seed: number): T[] {
   const copy = [...items];
   let status = seed * 2_654_435_761;

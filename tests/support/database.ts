@@ -4,13 +4,13 @@ import { inject } from "vitest";
 import { roleUrls } from "../../server/env.ts";
 import { templateName } from "./postgres.ts";
 
-/** A database of its own, cloned from the migrated template. */
+/** A database cloned from the migrated template. */
 export async function cloneDatabase() {
   const ownerUrl = new URL(inject("ownerUrl"));
   const name = `t_${randomBytes(6).toString("hex")}`;
   const root = postgres(ownerUrl.href, { max: 1, onnotice: () => {} });
   await root.unsafe(`create database ${name} template ${templateName}`);
-  // Rights on a database are no part of its template; db/grants.sql took this one from the template itself.
+  // Rights on a database are not copied from its template. db/grants.sql revoked this one on the template.
   await root.unsafe(`revoke temporary on database ${name} from public`);
   const url = new URL(ownerUrl);
   url.pathname = `/${name}`;

@@ -22,7 +22,7 @@ export const status =
 
 const log = pino({ level: "silent" });
 
-/** A database of its own, a receiver of webhooks behind a port, and clients whose jobs come out of the real queue. */
+/** A separate database, a webhook receiver, and clients whose jobs come from the real queue. */
 export async function openDeliveryGround() {
   const database = await cloneDatabase();
   const db = openDatabase({ ...database.roles, size: 20 });
@@ -31,7 +31,7 @@ export async function openDeliveryGround() {
   const sender = webhookSender({ allowPrivate: true });
   const receiver = await openReceiver();
 
-  /** A client of its own for one test. Jobs come out of the real queue, and are run here. */
+  /** A client for one test. Its jobs come from the real queue and run here. */
   async function tenant(
     given: { vault?: Vault; sender?: WebhookSender; deadlineMs?: number; random?: () => number } = {},
   ) {
@@ -69,7 +69,7 @@ export async function openDeliveryGround() {
       return [...rows];
     }
     const tasks = { "events.fanOut": fanOut, "webhooks.deliver": deliver, "webhooks.disable": disable };
-    /** Over when that is over, too, which the job itself does not wait for. */
+    /** Also waits for background work that the job does not wait for. */
     const run = async ({ task, payload }: { task: string; payload: { body: never } }) => {
       await tasks[task as keyof typeof tasks].run(payload.body, ctx);
       await Promise.all(asides.splice(0));
@@ -89,18 +89,18 @@ export async function openDeliveryGround() {
         const made = await asClient((tx) => createEndpoint(tx, input, ring, { allowPrivate: true }));
         return { ...made, secret: made.secret! };
       },
-      /** Says something `times` times, each in a transaction of its own. */
+      /** Emits `times` events, each in its own transaction. */
       async say(times = 1, type: "agent.created" | "agent.updated" = "agent.created") {
         for (let i = 0; i < times; i++) {
           const id = newId("agent");
           await asClient((tx) => emit(tx, type, id, { id, name: `Agent ${i} “ü”`, status: "active", version: 1 }));
         }
       },
-      /** Runs what is due until nothing is, so many at once. */
+      /** Runs due jobs until none is left, with the given concurrency. */
       async work(concurrency = 10) {
         const running = new Set<Promise<void>>();
         for (;;) {
-          const idle = running.size === 0; // asked before the look: what ends meanwhile may have queued more
+          const idle = running.size === 0; // read before the query: a job that ends meanwhile may have queued more
           const free = concurrency - running.size;
           const jobs = free > 0 ? await take(free) : [];
           for (const job of jobs) {

@@ -1,7 +1,7 @@
 import { idFloor, newId } from "../../db/ids.ts";
-import type { House } from "./app.ts";
+import type { TestApp } from "./app.ts";
 
-type Owner = House["owner"];
+type Owner = TestApp["owner"];
 type EndpointRow = {
   url?: string;
   status?: "enabled" | "disabled";
@@ -11,7 +11,7 @@ type EndpointRow = {
   ratePerSecond?: number | null;
 };
 
-/** An endpoint as it lies in the database, whose secret nobody will open. */
+/** An endpoint row whose secret is never opened. */
 export async function addEndpoint(owner: Owner, clientId: string, given: EndpointRow = {}): Promise<string> {
   const id = newId("endpoint");
   const { url = "https://hooks.example.com/in?token=swordfish", status = "enabled", failures = 0 } = given;
@@ -27,13 +27,13 @@ export async function addEndpoint(owner: Owner, clientId: string, given: Endpoin
 export type DeliveryRow = {
   count?: number;
   status?: "pending" | "delivered" | "dead";
-  /** When it is or was due; negative: in the future. */
+  /** Seconds since it was due; negative: in the future. */
   dueSecondsAgo?: number;
   inFlight?: boolean;
   finishedMinutesAgo?: number;
 };
 
-/** Deliveries to one endpoint, as many as asked for, all alike. */
+/** The given number of equal deliveries to one endpoint. */
 export async function addDeliveries(owner: Owner, clientId: string, endpointId: string, given: DeliveryRow) {
   const { count = 1, status = "pending", dueSecondsAgo = 0, inFlight = false, finishedMinutesAgo = 0 } = given;
   const stem = newId("delivery").slice(0, -6);
@@ -47,7 +47,7 @@ export async function addDeliveries(owner: Owner, clientId: string, endpointId: 
     from generate_series(1, ${count}::int) n`;
 }
 
-/** Attempts that began so long ago. */
+/** Attempts that started this long ago. */
 export async function addAttempts(
   owner: Owner,
   clientId: string,

@@ -7,17 +7,17 @@ import postgres from "postgres";
 import { openDatabase } from "../../db/client.ts";
 import { migrate } from "../../db/migrate.ts";
 import { type ClientJobName, enqueue, type JobPayload, type QueueOptions } from "../../db/queue.ts";
-import { fastAndForgetful, startPostgres } from "../../dev/postgres.ts";
+import { noDurability, startPostgres } from "../../dev/postgres.ts";
 import { SetupProblem } from "../../dev/simulators/setup-problem.ts";
 import type { Task } from "../../jobs/runtime/task.ts";
 
 export type Urls = { tenantUrl: string; systemUrl: string; workerUrl: string };
 
-/** A migrated Postgres with a table for tasks to leave their traces in, and an owner's connection to look at everything. */
+/** A migrated Postgres with a table where tasks record traces, and an owner's connection to inspect everything. */
 export async function openJobsDatabase() {
   const home = await mkdtemp(join(tmpdir(), "patchbay-jobs-"));
   await chmod(home, 0o755);
-  const settings = { ...fastAndForgetful, max_connections: "300" };
+  const settings = { ...noDurability, max_connections: "300" };
   let server = await startPostgres({ dataDir: join(home, "data"), port: 0, settings });
   const as = (role: string) => {
     const url = new URL(server.url);
@@ -51,7 +51,7 @@ export async function openJobsDatabase() {
              extract(epoch from j.run_at - clock_timestamp())::float8 as due_in
       from graphile_worker._private_jobs j join graphile_worker._private_tasks t on t.id = j.task_id order by j.id`,
     gaveUp: () => owner`select task, client_id, payload, error from dead_jobs order by created_at`,
-    /** Everything that waits is due now. */
+    /** Makes all waiting jobs due now. */
     hurry: () =>
       owner`update graphile_worker._private_jobs set run_at = now() where run_at > now() and locked_at is null`,
     async restart() {
@@ -63,7 +63,7 @@ export async function openJobsDatabase() {
         try {
           return await startPostgres({ dataDir: join(home, "data"), port, settings });
         } catch (error) {
-          if (!(error instanceof SetupProblem) || patience.aborted) throw error; // its port may be taken for a moment
+          if (!(error instanceof SetupProblem) || patience.aborted) throw error; // its port may be in use for a moment
           await sleep(200);
           return start();
         }
@@ -96,7 +96,7 @@ export type JobRow = {
 };
 export const clientId = "client_01m82knxfbfrssk0x3en012rbf";
 
-/** Does its work once, whoever else thinks that it is his: only the holder of the last claim may write that it is done. */
+/** Does its work once, even with competing workers: only the holder of the last claim may record completion. */
 export function tracing(by: string, work: (id: string) => Promise<void>): Task<"webhooks.deliver"> {
   return {
     async run({ deliveryId }, ctx) {

@@ -1,10 +1,10 @@
 import { createHash } from "node:crypto";
 import { expect } from "vitest";
-import { type House, until } from "./app.ts";
+import { type TestApp, until } from "./app.ts";
 
 export const priceList = "Rye bread costs 4.20.\n\nCroissants cost 2.10.\n\nWe open at seven.";
 
-export async function makeBase(h: House, key = h.ada.key, name = "Prices"): Promise<string> {
+export async function makeBase(h: TestApp, key = h.ada.key, name = "Prices"): Promise<string> {
   const { status, body } = await h.post("/kb", { name, description: "What callers ask." }, { key });
   expect(status, JSON.stringify(body)).toBe(201);
   return body.data.id;
@@ -12,8 +12,8 @@ export async function makeBase(h: House, key = h.ada.key, name = "Prices"): Prom
 
 type Content = { fileName?: string; content?: string | Buffer; contentType?: string; send?: boolean };
 
-/** The id of an upload that lies in storage. */
-export async function putFile(h: House, baseId: string, options: Content = {}, key = h.ada.key): Promise<string> {
+/** The id of an upload in storage. */
+export async function putFile(h: TestApp, baseId: string, options: Content = {}, key = h.ada.key): Promise<string> {
   const { fileName = "prices.txt", content = priceList, contentType = "text/plain", send = true } = options;
   const bytes = Buffer.from(content);
   const sha256 = createHash("sha256").update(bytes).digest("base64");
@@ -25,20 +25,20 @@ export async function putFile(h: House, baseId: string, options: Content = {}, k
   return id;
 }
 
-/** The id of a file that is being read in. */
-export async function ingest(h: House, baseId: string, options: Content = {}): Promise<string> {
+/** The id of a file that is being ingested. */
+export async function ingest(h: TestApp, baseId: string, options: Content = {}): Promise<string> {
   const upload = await putFile(h, baseId, options);
   const { status, body } = await h.post(`/kb/${baseId}/files/ingest`, { fileIds: [upload] });
   expect(status, JSON.stringify(body)).toBe(202);
   return body.data.files[0].id;
 }
 
-export const fileOf = async (h: House, baseId: string, fileId: string) =>
+export const fileOf = async (h: TestApp, baseId: string, fileId: string) =>
   (await h.get(`/kb/${baseId}/files/${fileId}`)).body.data;
-export const baseOf = async (h: House, baseId: string) => (await h.get(`/kb/${baseId}`)).body.data;
+export const baseOf = async (h: TestApp, baseId: string) => (await h.get(`/kb/${baseId}`)).body.data;
 
-/** Waits for a file to come to a status; whatever waits for its time does not have to. */
-export function settled(h: House, baseId: string, fileId: string, status = "ready", seconds = 40) {
+/** Waits for a file to reach a status, and makes waiting jobs due immediately. */
+export function settled(h: TestApp, baseId: string, fileId: string, status = "ready", seconds = 40) {
   return until(async () => {
     await hurrySteps(h);
     const file = await fileOf(h, baseId, fileId);
@@ -46,8 +46,8 @@ export function settled(h: House, baseId: string, fileId: string, status = "read
   }, seconds);
 }
 
-/** Steps that are to be looked at again later are due now; who was asked has had time to answer. */
-export async function hurrySteps({ owner }: House) {
+/** Makes the next check of waiting steps due now, with the provider done. */
+export async function hurrySteps({ owner }: TestApp) {
   await owner`
     update graphile_worker._private_jobs j set run_at = now() from graphile_worker._private_tasks t
     where t.id = j.task_id and t.identifier in ('workflows.advance', 'knowledge.forget', 'upstream.remove')
@@ -55,31 +55,31 @@ export async function hurrySteps({ owner }: House) {
   await owner`select pg_notify('jobs:insert', '{"r":0,"count":1}')`;
 }
 
-export const letAnswersBeOverdue = ({ owner }: House) =>
+export const letAnswersBeOverdue = ({ owner }: TestApp) =>
   owner`update knowledge_files set asked_at = asked_at - interval '1 minute' where provider_source_id is null`;
 
-export async function storyOf({ owner }: House, baseId: string): Promise<string[]> {
+export async function storyOf({ owner }: TestApp, baseId: string): Promise<string[]> {
   const rows = await owner`select type from events where subject_id = ${baseId} order by sequence`;
   return rows.map(({ type }) => type.replace("knowledge_base.", ""));
 }
 
-/** What the provider has, asked with the account's own key. */
-export async function upstream(h: House, path: string, post?: object) {
+/** The provider's resources, requested with the account's key. */
+export async function upstream(h: TestApp, path: string, post?: object) {
   const headers = { "x-api-key": h.env.ULTRAVOX_API_KEY, "content-type": "application/json" };
   const sent = post ? { method: "POST", headers, body: JSON.stringify(post) } : { headers };
   const response = await fetch(`${h.simulator.url}/api${path}`, sent);
-  // biome-ignore lint/suspicious/noExplicitAny: what came over the wire, to be looked into
+  // biome-ignore lint/suspicious/noExplicitAny: a response of unknown form
   return { status: response.status, body: (await response.json()) as any };
 }
 
-export async function corpusOf({ owner }: House, baseId: string): Promise<string> {
+export async function corpusOf({ owner }: TestApp, baseId: string): Promise<string> {
   const [row] = await owner`select provider_corpus_id from knowledge_bases where id = ${baseId}`;
   return row!.provider_corpus_id;
 }
 
-export async function sourceNames(h: House, baseId: string): Promise<string[]> {
+export async function sourceNames(h: TestApp, baseId: string): Promise<string[]> {
   const { status, body } = await upstream(h, `/corpora/${await corpusOf(h, baseId)}/sources?pageSize=100`);
-  if (status === 404) return []; // the corpus is gone, and all that was in it
-  if (status !== 200) throw new Error(`The provider answered ${status}: ${JSON.stringify(body)}`);
+  if (status === 404) return []; // the corpus was deleted with its contents
+  if (status !== 200) throw new Error(`The provider responded ${status}: ${JSON.stringify(body)}`);
   return body.results.map(({ name }: { name: string }) => name);
 }

@@ -1,11 +1,11 @@
 import { expect } from "vitest";
-import type { House } from "./app.ts";
+import type { TestApp } from "./app.ts";
 
 type Assigned = { id: string; clientId: string; pattern: string };
 
-/** An operator gives a client a number of the shared account. */
-export async function assign(h: House, clientId: string, pattern: string, more: object = {}): Promise<Assigned> {
-  const answer = await h.post("/admin/numbers", { clientId, pattern, ...more }, { key: await h.operator() });
-  expect(answer).toMatchObject({ status: 201 });
-  return answer.body.data;
+/** An operator assigns a number of the shared account to a client. */
+export async function assign(h: TestApp, clientId: string, pattern: string, more: object = {}): Promise<Assigned> {
+  const response = await h.post("/admin/numbers", { clientId, pattern, ...more }, { key: await h.operator() });
+  expect(response).toMatchObject({ status: 201 });
+  return response.body.data;
 }

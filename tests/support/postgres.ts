@@ -5,7 +5,7 @@ import { join } from "node:path";
 import postgres from "postgres";
 import type { TestProject } from "vitest/node";
 import { migrate } from "../../db/migrate.ts";
-import { fastAndForgetful, startPostgres } from "../../dev/postgres.ts";
+import { noDurability, startPostgres } from "../../dev/postgres.ts";
 import { roleUrls } from "../../server/env.ts";
 
 declare module "vitest" {
@@ -17,17 +17,17 @@ declare module "vitest" {
 
 export const templateName = "patchbay_template";
 
-/** One Postgres for the whole run: TEST_DATABASE_URL, or one of our own. Each test file clones the migrated template. */
+/** One Postgres for the whole run: TEST_DATABASE_URL, or a new one. Each test file clones the migrated template. */
 export default async function setup({ provide }: TestProject) {
   const appSecret = process.env.TEST_APP_SECRET ?? randomBytes(32).toString("base64");
   const given = process.env.TEST_DATABASE_URL;
   const dataDir = given ? null : await mkdtemp(join(tmpdir(), "patchbay-test-"));
-  if (dataDir) await chmod(dataDir, 0o755); // as root, Postgres runs as somebody else and must get in
+  if (dataDir) await chmod(dataDir, 0o755); // as root, Postgres runs as another user and needs access
   const server = dataDir
     ? await startPostgres({
         dataDir: join(dataDir, "data"),
         port: 0,
-        settings: { ...fastAndForgetful, max_connections: "400" },
+        settings: { ...noDurability, max_connections: "400" },
         database: "postgres",
       })
     : null;

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { expect } from "vitest";
 import { newId } from "../../db/ids.ts";
-import { type House, until } from "./app.ts";
+import { type TestApp, until } from "./app.ts";
 import { wavFile } from "./audio.ts";
 import { hurry } from "./calls.ts";
 
@@ -16,8 +16,8 @@ export type VoiceRow = {
 
 const priceMicros = 1_000_000;
 
-/** From now on the price book asks this much for a clone: a new price, since rows of it never change. */
-export async function priceClones({ owner }: House, micros = priceMicros) {
+/** Sets the price of a clone from now on: a new row, since prices never change. */
+export async function priceClones({ owner }: TestApp, micros = priceMicros) {
   await owner`
     insert into prices select (jsonb_populate_record(p, jsonb_build_object('id', ${newId("price")}::text,
       'voice_clone_micros', ${micros}::bigint, 'effective_from', clock_timestamp()))).*
@@ -25,9 +25,9 @@ export async function priceClones({ owner }: House, micros = priceMicros) {
   return micros;
 }
 
-/** Announces a sample and puts it into storage: its id. */
+/** Announces a sample, uploads it and returns its id. */
 export async function sendSample(
-  h: House,
+  h: TestApp,
   bytes: Buffer = wavFile(Buffer.from("a voice, speaking ")),
   { fileName = "sample.wav", contentType = "audio/wav", key = h.ada.key } = {},
 ): Promise<string> {
@@ -43,14 +43,14 @@ export async function sendSample(
 
 export const cloneOf = (...fileIds: string[]) => ({ name: "Ada", source: { type: "clone", fileIds } });
 
-export async function voiceRow({ owner }: House, id: string): Promise<VoiceRow> {
+export async function voiceRow({ owner }: TestApp, id: string): Promise<VoiceRow> {
   const [row] = await owner<VoiceRow[]>`select * from voices where id = ${id}`;
   if (!row) throw new Error(`There is no voice ${id}.`);
   return row;
 }
 
-/** Waits for a status; the workflow's waits between attempts are cut short meanwhile. */
-export function inState(h: House, id: string, status: string, seconds = 20): Promise<VoiceRow> {
+/** Waits for a status. The workflow's delays between attempts are skipped. */
+export function inState(h: TestApp, id: string, status: string, seconds = 20): Promise<VoiceRow> {
   return until(async () => {
     await hurry(h, "workflows.advance");
     const row = await voiceRow(h, id);
@@ -67,8 +67,8 @@ type Upstream = {
   sample: { bytes: number; sha256: string } | null;
 };
 
-/** What the provider has under the name of a voice. */
-export async function upstreamOf({ simulator }: House, id: string): Promise<Upstream[]> {
+/** The provider's voices under the name of a voice. */
+export async function upstreamOf({ simulator }: TestApp, id: string): Promise<Upstream[]> {
   const response = await fetch(`${simulator.url}/_sim/voices`);
   const { voices } = (await response.json()) as { voices: Upstream[] };
   return voices.filter(({ name }) => name === id);

@@ -11,23 +11,23 @@ export type ChildOptions = Urls & {
   beating: Beating;
   rescueEveryMs: number;
   concurrency: number;
-  /** How long each job takes; null: until the parent says "go". `poison` jobs kill the process instead. */
+  /** How long each job takes; null: until the parent sends "go". `poison` jobs kill the process. */
   workMs: number | null;
 };
-/** Told to the parent. */
+/** Sent to the parent. */
 export type ChildNews = { event: "started"; pools: string[] } | { event: "begun" | "worked"; id: string };
 
 const options = JSON.parse(process.argv[2]!) as ChildOptions;
-const tell = (news: ChildNews) => process.send!(news);
+const emit = (news: ChildNews) => process.send!(news);
 const db = openDatabase({ tenantUrl: options.tenantUrl, systemUrl: options.systemUrl, size: 6 });
 const log = pino({ level: "silent" });
 
-const told = Promise.withResolvers<void>();
+const received = Promise.withResolvers<void>();
 const work = async (id: string) => {
   if (id.startsWith("poison")) process.kill(process.pid, "SIGKILL");
-  tell({ event: "begun", id });
-  await (options.workMs === null ? told.promise : sleep(options.workMs));
-  tell({ event: "worked", id });
+  emit({ event: "begun", id });
+  await (options.workMs === null ? received.promise : sleep(options.workMs));
+  emit({ event: "worked", id });
 };
 const workers = await startWorkers({
   workerUrl: options.workerUrl,
@@ -40,10 +40,10 @@ const workers = await startWorkers({
   rescueEveryMs: options.rescueEveryMs,
   pollIntervalMs: 300,
 });
-tell({ event: "started", pools: workers.pools });
+emit({ event: "started", pools: workers.pools });
 process.on("message", async (message) => {
-  if (message === "go") told.resolve();
-  if (message === "pools") tell({ event: "started", pools: workers.pools });
+  if (message === "go") received.resolve();
+  if (message === "pools") emit({ event: "started", pools: workers.pools });
   if (message !== "stop") return;
   await workers.stop();
   await db.close();

@@ -4,7 +4,7 @@ import type { AddressInfo } from "node:net";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import { newId } from "../../db/ids.ts";
 import { maskSecrets, secretForms, withoutPartialSecret } from "../../routers/core/mask-secrets.ts";
-import { type Answer, agent, type House, startTestApp, until } from "../support/app.ts";
+import { type Answer, agent, type TestApp, startTestApp, until } from "../support/app.ts";
 import { letSafetyJobsRun } from "../support/calls.ts";
 
 const h = await startTestApp({ workers: true });
@@ -51,7 +51,7 @@ const refusal = ({ status, body: { error } }: Answer) => ({
   paths: error.details?.map(({ path }: { path: string }) => path),
 });
 
-async function keepSecret(name: string, value: string, at: House = h) {
+async function keepSecret(name: string, value: string, at: TestApp = h) {
   const id = newId("credential");
   const ring = await at.deps.providers.vault.keys(at.ada.clientId, "provider_credential");
   await at.owner`insert into credentials (client_id, id, provider, prefix, sealed)

@@ -4,12 +4,12 @@ import { activeCalls, billCall, endCall, joinCall, millis, reached, startCall } 
 import { FaultPlan } from "./faults.ts";
 import { isEnding, NUMBERS } from "./numbers.ts";
 import { parse, Refusal, WebhookEvent } from "./requests.ts";
-import type { Asked, Reply, Route } from "./route.ts";
+import type { Reply, Route, SimulatorRequest } from "./route.ts";
 import { type Call, elapsed, resetWorld } from "./state.ts";
 import { callView, webhookView } from "./views.ts";
 import { dropHeld, releaseAllHeld, resend } from "./webhooks.ts";
 
-/** The door behind the scenes: faults, a look at what happened, and calls driven by hand. It asks for no key. */
+/** The admin endpoints of the simulator: faults, inspection, and control of calls. They need no API key. */
 export const adminRoutes: Route[] = (
   [
     ["GET", "/_sim/state", getState],
@@ -20,14 +20,14 @@ export const adminRoutes: Route[] = (
     ["POST", "/_sim/reset", reset],
     ["POST", "/_sim/inbound", startInbound],
     ["POST", "/_sim/webhooks/resend", resendWebhook],
-    ["POST", "/_sim/calls/{call_id}/join", drive((asked, call) => joinCall(asked.world, call))],
+    ["POST", "/_sim/calls/{call_id}/join", drive((request, call) => joinCall(request.world, call))],
     ["POST", "/_sim/calls/{call_id}/end", drive(endByHand)],
     ["POST", "/_sim/calls/{call_id}/tool", drive(useTool)],
-    ["POST", "/_sim/calls/{call_id}/bill", drive((asked, call) => billCall(asked.world, call))],
+    ["POST", "/_sim/calls/{call_id}/bill", drive((request, call) => billCall(request.world, call))],
   ] satisfies [string, string, Route["handle"]][]
-).map(([method, template, handle]) => ({ method, template, noun: "other", handle }));
+).map(([method, template, handle]) => ({ method, template, resource: "other", handle }));
 
-function getState({ world, query }: Asked): Reply {
+function getState({ world, query }: SimulatorRequest): Reply {
   const { counts } = world;
   const callId = query.get("callId");
   const byCallId = [...counts.acceptedByCallId].filter(([id]) => callId === null || id === callId);
@@ -58,42 +58,42 @@ function listNumbers(): Reply {
   return { status: 200, body: Object.fromEntries(Object.entries(NUMBERS).map(([ending, { what }]) => [ending, what])) };
 }
 
-function listRequests({ world }: Asked): Reply {
+function listRequests({ world }: SimulatorRequest): Reply {
   return { status: 200, body: { requests: world.log } };
 }
 
-function putFaults({ world, body }: Asked): Reply {
+function putFaults({ world, body }: SimulatorRequest): Reply {
   const plan = parse(FaultPlan, body);
   releaseAllHeld(world);
   world.faults = plan;
   return { status: 200, body: plan };
 }
 
-function reset({ world }: Asked): Reply {
+function reset({ world }: SimulatorRequest): Reply {
   resetWorld(world);
   dropHeld(world);
   return { status: 204 };
 }
 
-function callOf({ world, id }: Pick<Asked, "world" | "id">): Call {
+function callOf({ world, id }: Pick<SimulatorRequest, "world" | "id">): Call {
   const call = world.calls.get(id);
   if (!call) throw new Refusal(404, "Not found.");
   return call;
 }
 
-function drive(move: (asked: Asked, call: Call) => void): Route["handle"] {
-  return (asked) => {
-    const call = callOf(asked);
-    move(asked, call);
+function drive(move: (request: SimulatorRequest, call: Call) => void): Route["handle"] {
+  return (request) => {
+    const call = callOf(request);
+    move(request, call);
     return { status: 200, body: callView(call) };
   };
 }
 
-/** Any word: a provider may come up with one that nobody has heard yet. */
+/** Any text: a provider may send a value that we do not know yet. */
 const End = z.strictObject({ endReason: z.string().min(1).max(100).default("hangup") });
 
-/** A call that is still ringing ends unjoined, whatever reason is given. */
-function endByHand({ world, body }: Asked, call: Call): void {
+/** A call that is still ringing ends as unjoined, whatever the given reason. */
+function endByHand({ world, body }: SimulatorRequest, call: Call): void {
   endCall(world, call, parse(End, body).endReason);
 }
 
@@ -101,12 +101,12 @@ const ToolUse = z.strictObject({
   name: z.string().min(1),
   arguments: z.unknown().default({}),
   result: z.string().default("OK"),
-  /** The state that the tool leaves behind. */
+  /** The call state that the tool returns. */
   state: z.record(z.string(), z.unknown()).optional(),
 });
 
-/** The agent of a joined call uses a tool, after all that was planned to be said. */
-function useTool({ world, body }: Asked, call: Call): void {
+/** The agent of a joined call uses a tool, after the planned conversation. */
+function useTool({ world, body }: SimulatorRequest, call: Call): void {
   const { name, arguments: given, result, state } = parse(ToolUse, body);
   if (call.joinedAt === null || call.endedAt !== null) throw new Refusal(409, "The call is not joined.");
   const at = Math.max(0, millis(elapsed(world, call)) - call.joinedAt);
@@ -121,22 +121,22 @@ const Inbound = z.strictObject({
   accountId: z.string().optional(),
   agentId: z.string().optional(),
   from: z.string().default("+15550100000"),
-  /** What was called, as the PBX of the caller says it in a header of its own; of a carrier, as it was asked to. */
+  /** The dialled number. The caller's PBX sends it in its own header; a carrier sends it where it was configured to. */
   to: z.string().optional(),
   metadata: z.record(z.string(), z.string()).optional(),
-  /** An ending from the table of numbers: how the call goes on. */
-  ending: z.string().refine(isEnding, "There is no such ending in the table of numbers.").optional(),
+  /** An entry of the table of numbers, by its last four digits: how the call continues. */
+  ending: z.string().refine(isEnding, "No such number in the table of numbers.").optional(),
   medium: z.enum(["sip", "twilio", "telnyx", "plivo"]).default("sip"),
   recordingEnabled: z.boolean().optional(),
 });
 
-/** A call that nobody here asked for. */
-function startInbound({ world, body, origin }: Asked): Reply {
+/** A call that this installation did not place. */
+function startInbound({ world, body, origin }: SimulatorRequest): Reply {
   const input = parse(Inbound, body);
   const account = world.accounts.find(({ id }) => input.accountId === undefined || id === input.accountId);
-  if (!account) throw new Refusal(404, "There is no such account.");
+  if (!account) throw new Refusal(404, "No such account.");
   const agent = input.agentId === undefined ? undefined : world.agents.get(input.agentId);
-  if (input.agentId !== undefined && agent?.account !== account.id) throw new Refusal(404, "There is no such agent.");
+  if (input.agentId !== undefined && agent?.account !== account.id) throw new Refusal(404, "No such agent.");
   const call = startCall(world, account, {
     request: {
       recordingEnabled: input.recordingEnabled ?? agent?.callTemplate.recordingEnabled ?? false,
@@ -163,9 +163,9 @@ const Resend = z.strictObject({
   secret: z.string().optional(),
 });
 
-async function resendWebhook({ world, body }: Asked): Promise<Reply> {
+async function resendWebhook({ world, body }: SimulatorRequest): Promise<Reply> {
   const { callId, event, ...options } = parse(Resend, body);
   const call = callOf({ world, id: callId });
-  if (!reached(call, event)) throw new Refusal(409, `The call has not come to ${event}.`);
+  if (!reached(call, event)) throw new Refusal(409, `The call has not reached ${event}.`);
   return { status: 200, body: { attempts: await resend(world, call, event, options) } };
 }

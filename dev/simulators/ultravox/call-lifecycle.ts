@@ -16,7 +16,7 @@ import {
 import { limitSeconds } from "./views.ts";
 import { announce } from "./webhooks.ts";
 
-/** How long the provider takes, in simulated seconds, from the end of a call to its bill. */
+/** Simulated seconds between the end of a call and its bill. */
 const BILLING_SECONDS = 2;
 
 export function startCall(
@@ -76,14 +76,14 @@ function ring(world: World, call: Call): void {
   const { behaviour, ringSeconds } = call;
   if (behaviour.hold === "ringing") return;
   const timeout = limitSeconds(call).join;
-  // Only SIP tells the provider why nobody answered; elsewhere it sees no client join, and waits.
+  // Only SIP gives the provider a reason for an unanswered call. Other media see no client join, and wait.
   const settles = behaviour.talk || call.medium.sip ? ringSeconds : Number.POSITIVE_INFINITY;
   const at = Math.min(settles, timeout);
   const answers = behaviour.talk && settles <= timeout;
   call.timer = after(world, at, () => (answers ? joinCall(world, call, at) : endCall(world, call, "unjoined", at)));
 }
 
-/** Someone answers: at the instant given, or now. */
+/** The callee answers: at the given time, or now. */
 export function joinCall(world: World, call: Call, at = millis(elapsed(world, call))): void {
   if (call.joinedAt !== null || call.endedAt !== null) throw new Refusal(409, "The call is not ringing.");
   clearTimeout(call.timer);
@@ -95,7 +95,7 @@ export function joinCall(world: World, call: Call, at = millis(elapsed(world, ca
   const timedOut = call.talkSeconds >= longest;
   const talk = timedOut ? longest : call.talkSeconds;
   const reason = timedOut ? "timeout" : call.behaviour.endReason;
-  // An ending without a conversation (busy, say) that was answered by hand has no reason of its own.
+  // A number without a conversation (such as busy) that was answered through the admin API has no end reason.
   const endReason = reason === "unjoined" ? "hangup" : reason;
   call.timer = after(world, talk, () => endCall(world, call, endReason, millis(at + talk)));
 }
@@ -124,14 +124,14 @@ export function forgetCall(world: World, call: Call): void {
   world.calls.delete(call.id);
 }
 
-/** Whether the call has come as far as this event. */
+/** Whether the call has reached this event. */
 export function reached(call: Call, event: WebhookEvent): boolean {
   if (event === "call.started") return true;
   if (event === "call.joined") return call.joinedAt !== null;
   return event === "call.ended" ? call.endedAt !== null : call.billed;
 }
 
-/** Forgets the oldest call that is over; a simulator full of live calls takes no more. */
+/** Removes the oldest ended call. A simulator full of live calls refuses more. */
 function makeRoom(world: World): void {
   if (world.calls.size < MAX_CALLS) return;
   for (const call of world.calls.values()) {

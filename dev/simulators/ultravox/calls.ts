@@ -3,30 +3,30 @@ import { checkLimits } from "./limits.ts";
 import { page, sortByCreation } from "./page.ts";
 import { recordingOf } from "./recording.ts";
 import { DataMessage, parse, Refusal, StartCall, seconds } from "./requests.ts";
-import { type Asked, own, ownedBy, type Reply, type Route } from "./route.ts";
+import { own, ownedBy, type Reply, type Route, type SimulatorRequest } from "./route.ts";
 import { type Call, elapsed } from "./state.ts";
 import { callView, durationOf, messagesView } from "./views.ts";
 
 const message = "/api/calls/{call_id}/send_data_message";
 
 export const callRoutes: Route[] = [
-  { method: "GET", template: "/api/calls", kind: "read", noun: "calls", handle: listCalls },
-  { method: "POST", template: "/api/calls", kind: "create", noun: "calls", handle: createCall },
-  { method: "GET", template: "/api/calls/{call_id}", kind: "read", noun: "calls", handle: getCall },
-  { method: "DELETE", template: "/api/calls/{call_id}", kind: "change", noun: "calls", handle: removeCall },
-  { method: "GET", template: "/api/calls/{call_id}/messages", kind: "read", noun: "calls", handle: listMessages },
-  { method: "GET", template: "/api/calls/{call_id}/recording", kind: "read", noun: "calls", handle: getRecording },
-  { method: "POST", template: message, kind: "change", noun: "calls", handle: sendDataMessage },
+  { method: "GET", template: "/api/calls", kind: "read", resource: "calls", handle: listCalls },
+  { method: "POST", template: "/api/calls", kind: "create", resource: "calls", handle: createCall },
+  { method: "GET", template: "/api/calls/{call_id}", kind: "read", resource: "calls", handle: getCall },
+  { method: "DELETE", template: "/api/calls/{call_id}", kind: "change", resource: "calls", handle: removeCall },
+  { method: "GET", template: "/api/calls/{call_id}/messages", kind: "read", resource: "calls", handle: listMessages },
+  { method: "GET", template: "/api/calls/{call_id}/recording", kind: "read", resource: "calls", handle: getRecording },
+  { method: "POST", template: message, kind: "change", resource: "calls", handle: sendDataMessage },
 ];
 
-function createCall({ world, account, body, origin }: Asked): Reply {
+function createCall({ world, account, body, origin }: SimulatorRequest): Reply {
   const request = parse(StartCall, body);
   checkLimits(world, account);
   const call = startCall(world, account, { request, joinHost: new URL(origin).host });
   return { status: 201, body: callView(call), delaySeconds: call.behaviour.answersAfterSeconds ?? 0 };
 }
 
-function listCalls({ world, account, query, address }: Asked): Reply {
+function listCalls({ world, account, query, address }: SimulatorRequest): Reply {
   const matches = callFilter(query);
   const found = sortByCreation(ownedBy(world.calls, account).filter(matches), query);
   return { status: 200, body: page(found, { query, address }, (call) => callView(call)) };
@@ -65,7 +65,7 @@ function callFilter(query: URLSearchParams): (call: Call) => boolean {
   };
 }
 
-/** A day without a time is its beginning or its end, as the filter means it. */
+/** A date without a time means the start or the end of that day, depending on the filter. */
 function dateParam(query: URLSearchParams, name: string, timeOfDay: string): number | undefined {
   const given = query.get(name);
   if (given === null) return undefined;
@@ -81,43 +81,47 @@ function durationParam(query: URLSearchParams, name: string): number | undefined
   return seconds(given);
 }
 
-function getCall(asked: Asked): Reply {
-  return { status: 200, body: callView(own(asked.world.calls, asked)) };
+function getCall(simulatorRequest: SimulatorRequest): Reply {
+  return { status: 200, body: callView(own(simulatorRequest.world.calls, simulatorRequest)) };
 }
 
-function removeCall(asked: Asked): Reply {
-  const call = own(asked.world.calls, asked);
+function removeCall(simulatorRequest: SimulatorRequest): Reply {
+  const call = own(simulatorRequest.world.calls, simulatorRequest);
   if (call.endedAt === null) throw new Refusal(400, "The call is still ongoing.");
-  forgetCall(asked.world, call);
+  forgetCall(simulatorRequest.world, call);
   return { status: 204 };
 }
 
-function listMessages(asked: Asked): Reply {
-  const call = own(asked.world.calls, asked);
-  const mode = asked.query.get("mode") ?? "last_stage";
-  // No call of the simulator changes stage, so that both modes show the same.
+function listMessages(simulatorRequest: SimulatorRequest): Reply {
+  const call = own(simulatorRequest.world.calls, simulatorRequest);
+  const mode = simulatorRequest.query.get("mode") ?? "last_stage";
+  // No simulated call changes stage, so both modes return the same.
   if (mode !== "last_stage" && mode !== "in_call")
     throw new Refusal(400, { mode: [`"${mode}" is not a valid choice.`] });
-  const rows = messagesView(asked.world, call).map((view, ordinal) => ({ ordinal, view }));
-  return { status: 200, body: page(rows, asked, (row) => row.view) };
+  const rows = messagesView(simulatorRequest.world, call).map((view, ordinal) => ({ ordinal, view }));
+  return { status: 200, body: page(rows, simulatorRequest, (row) => row.view) };
 }
 
-function getRecording(asked: Asked): Reply {
-  const recording = recordingOf(asked.world, own(asked.world.calls, asked), asked.origin);
+function getRecording(simulatorRequest: SimulatorRequest): Reply {
+  const recording = recordingOf(
+    simulatorRequest.world,
+    own(simulatorRequest.world.calls, simulatorRequest),
+    simulatorRequest.origin,
+  );
   if ("wav" in recording) return { status: 200, ...recording };
   return { status: 302, headers: { Location: recording.location } };
 }
 
-function sendDataMessage(asked: Asked): Reply {
-  const call = own(asked.world.calls, asked);
-  const message = parse(DataMessage, asked.body);
+function sendDataMessage(simulatorRequest: SimulatorRequest): Reply {
+  const call = own(simulatorRequest.world.calls, simulatorRequest);
+  const message = parse(DataMessage, simulatorRequest.body);
   const { joinedAt } = call;
   if (joinedAt === null || call.endedAt !== null) throw new Refusal(422, "The call is not joined, or it has ended.");
-  const now = millis(elapsed(asked.world, call));
+  const now = millis(elapsed(simulatorRequest.world, call));
   const start = Math.max(0, now - joinedAt);
   const say = (role: "USER" | "AGENT", text: string | undefined) => {
     if (text === undefined) return;
-    // What was planned to be said from here on gives way to what is said now.
+    // The new message replaces the planned conversation from here on.
     call.lines = call.lines.filter((line) => line.start < start);
     call.lines.push({ role, text, start, end: start + text.length / 18, medium: role === "USER" ? "TEXT" : "VOICE" });
   };
@@ -125,7 +129,7 @@ function sendDataMessage(asked: Asked): Reply {
   else if (message.type === "forced_agent_message") say("AGENT", message.content);
   else {
     say("AGENT", message.message);
-    endCall(asked.world, call, "agent_hangup", now);
+    endCall(simulatorRequest.world, call, "agent_hangup", now);
   }
   return { status: 204 };
 }

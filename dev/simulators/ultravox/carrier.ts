@@ -7,7 +7,7 @@ const legs = new WeakMap<Call, Leg>();
 
 type Status = "initiated" | "in-progress" | "completed" | "canceled" | "busy" | "no-answer" | "failed";
 
-/** What Telnyx makes of an ending that the voice provider does not see. */
+/** The hangup cause of Telnyx for an outcome that the voice provider does not see. */
 const endings: Partial<Record<SipTermination, [Status, cause: string, sip: string]>> = {
   SIP_TERMINATION_BUSY: ["busy", "user_busy", "486"],
   SIP_TERMINATION_REJECTED: ["busy", "call_rejected", "603"],
@@ -15,7 +15,7 @@ const endings: Partial<Record<SipTermination, [Status, cause: string, sip: strin
   SIP_TERMINATION_DESTINATION_UNAVAILABLE: ["no-answer", "no_answer", "480"],
 };
 
-/** Dials, in the name of Telnyx: whoever does not answer is told of at once, and not when the voice provider gives up. */
+/** Dials as Telnyx does. An unanswered call is reported immediately, before the voice provider's timeout. */
 export function dial(world: World, call: Call): void {
   if (!addressOf(call)) return;
   report(world, call, "initiated");
@@ -28,7 +28,7 @@ export function dial(world: World, call: Call): void {
 
 export const answered = (world: World, call: Call) => report(world, call, "in-progress");
 
-/** The voice provider has let go of the line. */
+/** The voice provider has hung up. */
 export function letGo(world: World, call: Call): void {
   const talked = call.joinedAt === null ? null : Math.round((call.endedAt ?? call.joinedAt) - call.joinedAt);
   if (talked === null) {
@@ -48,7 +48,7 @@ function addressOf({ medium }: Call): string | null {
   return typeof url === "string" ? url : null;
 }
 
-/** Sent once: who wants to see what is sent again sends it himself. A leg that is over says nothing more. */
+/** Sent once: a test of repeated messages sends them itself. An ended leg sends nothing more. */
 function report(world: World, call: Call, status: Status, more: Record<string, string> = {}): void {
   const url = addressOf(call);
   const leg = legs.get(call) ?? { reports: 0, over: false };
@@ -65,5 +65,5 @@ function report(world: World, call: Call, status: Status, more: Record<string, s
   const headers = telnyxHeaders(world.telnyx, message);
   fetch(url, { method: "POST", headers, body: message.body, signal })
     .then((response) => response.body?.cancel())
-    .catch(() => {}); // a receiver that is away misses it, and the call ends all the same
+    .catch(() => {}); // an unreachable receiver misses the message; the call ends anyway
 }

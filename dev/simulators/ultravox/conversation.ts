@@ -10,7 +10,7 @@ const greetings = [
 
 const exchanges = [
   ["Yes, go ahead.", "Thank you. I wanted to confirm the details that we have on file."],
-  ["Who is this again?", "I am the assistant you asked to be called by. It will not take long."],
+  ["Who is this again?", "I am the assistant that you requested. It will not take long."],
   ["Could we do that on Thursday?", "Thursday works. Would the morning or the afternoon suit you?"],
   ["The afternoon, please.", "Very good, I have noted the afternoon."],
   ["What will it cost?", "There is no charge for the first visit."],
@@ -20,7 +20,7 @@ const exchanges = [
 
 const farewells = ["Thank you for your time. Goodbye.", "That was all. Have a pleasant day."] as const;
 
-/** What will be said, in the seconds since the call was joined; a call that ends early ends in the middle of it. */
+/** The planned messages, in seconds since the call was joined. A call that ends early ends in the middle. */
 export function tell(
   random: Random,
   { speaks = "person" }: Behaviour,
@@ -32,7 +32,7 @@ export function tell(
   return hangUp === null ? voicemail(random, talkSeconds) : hungUp(random, talkSeconds, hangUp);
 }
 
-/** What the agent calls the tool by which it ends a call with a machine; null where it leaves a message. */
+/** The name of the tool that ends a call with an answering machine; null where the agent leaves a message. */
 function toolAgainstMachines(selectedTools: readonly Record<string, unknown>[]): string | null {
   if (selectedTools.some(({ toolName }) => toolName === "leaveVoicemail")) return null;
   const found = selectedTools.find(
@@ -41,7 +41,7 @@ function toolAgainstMachines(selectedTools: readonly Record<string, unknown>[]):
   return found ? String(found.nameOverride ?? "hangUp") : null;
 }
 
-/** The agent says nothing to a machine, and hangs up. */
+/** The agent hangs up on a machine without a message. */
 function hungUp(random: Random, talkSeconds: number, name: string): Line[] {
   const tool = { name, invocationId: random.uuid() };
   const at = Math.min(6, talkSeconds / 2);
@@ -56,7 +56,7 @@ const greetingOfMachine = "The person you are calling is not available. Please l
 
 function conversation(random: Random, talkSeconds: number): Line[] {
   const lines: Line[] = [];
-  // A call that nobody ends must have an end to what is said in it.
+  // A call without an end still needs an end to its conversation.
   const lasts = Math.min(talkSeconds, 40);
   let at = 0.4;
   const say = (role: Line["role"], text: string) => {
@@ -101,7 +101,8 @@ export function summarize(lines: readonly Line[], talkSeconds: number): { shortS
     return { shortSummary, summary: `${shortSummary} The call lasted ${seconds} seconds.` };
   }
   const turns = lines.filter((line) => line.role === "USER").length;
-  if (turns === 0) return { shortSummary: "Nothing was said.", summary: "The call ended before the callee spoke." };
+  if (turns === 0)
+    return { shortSummary: "There was no conversation.", summary: "The call ended before the callee spoke." };
   return {
     shortSummary: "The agent spoke with the callee.",
     summary: `The agent spoke with the callee for ${seconds} seconds; the callee took ${turns} turns.`,

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { requestUpload } from "./documents.ts";
 import { page, sortByCreation } from "./page.ts";
 import { parse, Refusal } from "./requests.ts";
-import { type Asked, own, ownedBy, type Reply, type Route } from "./route.ts";
+import { own, ownedBy, type Reply, type Route, type SimulatorRequest } from "./route.ts";
 import { chunksOf, documentsOf, removeSource, sourceRoutes, sourcesOf, stateOfSource } from "./sources.ts";
 import { nextThing, shelf, type Thing, type World } from "./state.ts";
 
@@ -13,31 +13,31 @@ interface Corpus extends Thing {
 }
 
 const corpora = (world: World) => shelf<Corpus>(world, "corpora");
-const noun = "corpora" as const;
+const resource = "corpora" as const;
 
 export const corpusRoutes: Route[] = [
-  { method: "GET", template: "/api/corpora", kind: "read", noun, handle: listCorpora },
-  { method: "POST", template: "/api/corpora", kind: "create", noun, handle: createCorpus },
-  { method: "GET", template: "/api/corpora/{corpus_id}", kind: "read", noun, handle: getCorpus },
-  { method: "PUT", template: "/api/corpora/{corpus_id}", kind: "change", noun, handle: replaceCorpus },
-  { method: "PATCH", template: "/api/corpora/{corpus_id}", kind: "change", noun, handle: updateCorpus },
-  { method: "DELETE", template: "/api/corpora/{corpus_id}", kind: "change", noun, handle: removeCorpus },
-  { method: "POST", template: "/api/corpora/{corpus_id}/uploads", kind: "create", noun, handle: upload },
-  { method: "POST", template: "/api/corpora/{corpus_id}/query", kind: "read", noun, handle: queryCorpus },
+  { method: "GET", template: "/api/corpora", kind: "read", resource: resource, handle: listCorpora },
+  { method: "POST", template: "/api/corpora", kind: "create", resource: resource, handle: createCorpus },
+  { method: "GET", template: "/api/corpora/{corpus_id}", kind: "read", resource: resource, handle: getCorpus },
+  { method: "PUT", template: "/api/corpora/{corpus_id}", kind: "change", resource: resource, handle: replaceCorpus },
+  { method: "PATCH", template: "/api/corpora/{corpus_id}", kind: "change", resource: resource, handle: updateCorpus },
+  { method: "DELETE", template: "/api/corpora/{corpus_id}", kind: "change", resource: resource, handle: removeCorpus },
+  { method: "POST", template: "/api/corpora/{corpus_id}/uploads", kind: "create", resource: resource, handle: upload },
+  { method: "POST", template: "/api/corpora/{corpus_id}/query", kind: "read", resource: resource, handle: queryCorpus },
   ...sourceRoutes(corpusOf),
 ];
 
-/** The corpus that the path names first. */
-function corpusOf(asked: Asked): Corpus {
-  return own(corpora(asked.world), { ...asked, id: asked.ids[0] ?? "" });
+/** The corpus in the first path parameter. */
+function corpusOf(request: SimulatorRequest): Corpus {
+  return own(corpora(request.world), { ...request, id: request.ids[0] ?? "" });
 }
 
-function listCorpora({ world, account, query, address }: Asked): Reply {
+function listCorpora({ world, account, query, address }: SimulatorRequest): Reply {
   const found = sortByCreation(ownedBy(corpora(world), account), new URLSearchParams());
   return { status: 200, body: page(found, { query, address }, (corpus) => corpusView(world, corpus)) };
 }
 
-// What is read-only in the schema may be sent back as it was read; it changes nothing.
+// Read-only fields of the schema may be sent back; they change nothing.
 const NewCorpus = z.strictObject({
   name: z.string().default(""),
   description: z.string().default(""),
@@ -46,56 +46,56 @@ const NewCorpus = z.strictObject({
   stats: z.record(z.string(), z.unknown()).optional(),
 });
 
-/** What the provider answers at the limit of an account is not documented. */
-function createCorpus({ world, account, body }: Asked): Reply {
+/** The provider's response at the limit of an account is not documented. */
+function createCorpus({ world, account, body }: SimulatorRequest): Reply {
   const { name, description } = parse(NewCorpus, body);
   const allowed = account.corpora ?? Number.POSITIVE_INFINITY;
   if (ownedBy(corpora(world), account).length >= allowed) throw new Refusal(400, "The corpus limit was reached.");
-  const { ordinal, random } = nextThing(world, noun);
+  const { ordinal, random } = nextThing(world, resource);
   const corpus = { id: random.uuid(), ordinal, account: account.id, name, description, created: Date.now() };
   corpora(world).set(corpus.id, corpus);
   return { status: 201, body: corpusView(world, corpus) };
 }
 
-function getCorpus(asked: Asked): Reply {
-  return { status: 200, body: corpusView(asked.world, corpusOf(asked)) };
+function getCorpus(request: SimulatorRequest): Reply {
+  return { status: 200, body: corpusView(request.world, corpusOf(request)) };
 }
 
-function replaceCorpus(asked: Asked): Reply {
-  const { name, description } = parse(NewCorpus, asked.body);
-  return { status: 200, body: corpusView(asked.world, Object.assign(corpusOf(asked), { name, description })) };
+function replaceCorpus(request: SimulatorRequest): Reply {
+  const { name, description } = parse(NewCorpus, request.body);
+  return { status: 200, body: corpusView(request.world, Object.assign(corpusOf(request), { name, description })) };
 }
 
-function updateCorpus(asked: Asked): Reply {
-  const corpus = corpusOf(asked);
+function updateCorpus(request: SimulatorRequest): Reply {
+  const corpus = corpusOf(request);
   const { name, description } = parse(NewCorpus, {
     name: corpus.name,
     description: corpus.description,
-    ...(asked.body as object),
+    ...(request.body as object),
   });
-  return { status: 200, body: corpusView(asked.world, Object.assign(corpus, { name, description })) };
+  return { status: 200, body: corpusView(request.world, Object.assign(corpus, { name, description })) };
 }
 
-/** Its sources and documents go with it. */
-function removeCorpus(asked: Asked): Reply {
-  const corpus = corpusOf(asked);
-  for (const source of sourcesOf(asked.world, corpus.id)) removeSource(asked.world, source);
-  corpora(asked.world).delete(corpus.id);
+/** Deletes its sources and documents too. */
+function removeCorpus(request: SimulatorRequest): Reply {
+  const corpus = corpusOf(request);
+  for (const source of sourcesOf(request.world, corpus.id)) removeSource(request.world, source);
+  corpora(request.world).delete(corpus.id);
   return { status: 204 };
 }
 
-function upload(asked: Asked): Reply {
-  return requestUpload(asked, corpusOf(asked).id);
+function upload(request: SimulatorRequest): Reply {
+  return requestUpload(request, corpusOf(request).id);
 }
 
 const Query = z.strictObject({ query: z.string().min(1), maxResults: z.int().min(1).max(20).default(5) });
 
-/** The score is the part of the question's words that a piece of text has. */
-function queryCorpus(asked: Asked): Reply {
-  const { query, maxResults } = parse(Query, asked.body);
-  const corpus = corpusOf(asked);
+/** The score is the share of the query's words that a chunk contains. */
+function queryCorpus(request: SimulatorRequest): Reply {
+  const { query, maxResults } = parse(Query, request.body);
+  const corpus = corpusOf(request);
   const words = wordsOf(query);
-  const found = chunksOf(asked.world, corpus.id).map(({ content, document }) => {
+  const found = chunksOf(request.world, corpus.id).map(({ content, document }) => {
     const here = new Set(wordsOf(content));
     const score = words.filter((word) => here.has(word)).length / Math.max(1, words.length);
     const { id: documentId, sourceId, publicUrl, fileName: title } = document;

@@ -8,10 +8,10 @@ const error = z.strictObject({
   retryAfterSeconds: z.number().min(0).optional(),
 });
 
-/** So many are done at once and answered `slowMs` later. */
+/** This number of requests is processed immediately and answered `slowMs` later. */
 const slowness = { slow: times.default(0), slowMs: z.int().min(0).max(60_000).default(1000) };
 
-/** The body of `PUT /_sim/faults`; it replaces all that was asked for before. */
+/** The body of `PUT /_sim/faults`. It replaces all earlier faults. */
 export const FaultPlan = z.strictObject({
   webhooks: z
     .strictObject({
@@ -42,14 +42,14 @@ export const FaultPlan = z.strictObject({
   recordings: z.enum(["inline", "redirect"]).optional(),
   recording: z
     .strictObject({
-      /** So many requests are answered with 425, whatever the time. */
+      /** This number of requests is answered with 425, whatever the time. */
       notReady: times.default(0),
-      /** So many are answered with 404. */
+      /** This number of requests is answered with 404. */
       missing: times.default(0),
-      /** So many stop in the middle of the file, and end it after `holdMs`, cut short, as a broken line does. */
+      /** This number of downloads stops in the middle of the file and breaks off after `holdMs`, as a lost connection does. */
       cut: times.default(0),
       holdMs: z.int().min(0).max(600_000).default(0),
-      /** How long it sounds; a second is 16 kB. */
+      /** The length of the recording; one second is 16 kB. */
       seconds: z.int().min(1).max(3600).default(1),
     })
     .prefault({}),
@@ -59,7 +59,7 @@ export type FaultPlan = z.input<typeof FaultPlan>;
 export type Faults = z.output<typeof FaultPlan>;
 
 export type Kind = "create" | "read" | "change";
-export type Noun = "calls" | "agents" | "voices" | "tools" | "corpora" | "telephony" | "other";
+export type Resource = "calls" | "agents" | "voices" | "tools" | "corpora" | "telephony" | "other";
 export type Fault =
   | { act: "error"; status: number; retryAfterSeconds?: number | undefined }
   | { act: "hang"; holdMs: number }
@@ -67,18 +67,18 @@ export type Fault =
 
 export const noFaults = (): Faults => FaultPlan.parse({});
 
-/** The fault that strikes before the request is looked at; each is spent as it strikes. */
-export function faultBefore(faults: Faults, kind: Kind, noun: Noun): Fault | undefined {
-  if (!applies(faults, noun)) return undefined;
+/** The fault that applies before the request is processed. Each is used up when it applies. */
+export function faultBefore(faults: Faults, kind: Kind, resource: Resource): Fault | undefined {
+  if (!applies(faults, resource)) return undefined;
   if (kind === "read") return nextError(faults.reads.errors);
   if (kind === "change") return nextError(faults.changes.errors.filter((each) => !each.afterAccepting));
   if (spend(faults.create, "hangBeforeAccepting")) return { act: "hang", holdMs: faults.create.holdMs };
   return nextError(faults.create.errors.filter((each) => !each.afterAccepting));
 }
 
-/** The fault that strikes once the work is done: the caller cannot know that it was. */
-export function faultAfter(faults: Faults, kind: Kind, noun: Noun): Fault | undefined {
-  if (!applies(faults, noun) || kind === "read") return undefined;
+/** The fault that applies after the work is done: the caller cannot see that it was done. */
+export function faultAfter(faults: Faults, kind: Kind, resource: Resource): Fault | undefined {
+  if (!applies(faults, resource) || kind === "read") return undefined;
   if (kind === "change") {
     if (spend(faults.changes, "resetAfterAccepting")) return { act: "reset" };
     return nextError(faults.changes.errors.filter((each) => each.afterAccepting));
@@ -88,16 +88,16 @@ export function faultAfter(faults: Faults, kind: Kind, noun: Noun): Fault | unde
   return nextError(faults.create.errors.filter((each) => each.afterAccepting));
 }
 
-/** Real seconds by which the answer comes late. */
-export function delayOf(faults: Faults, kind: Kind | undefined, noun: Noun): number {
+/** Milliseconds (real time) by which the response is late. */
+export function delayOf(faults: Faults, kind: Kind | undefined, resource: Resource): number {
   const plan = kind === "change" ? faults.changes : kind === "create" ? faults.create : null;
-  if (!plan || !applies(faults, noun) || plan.slow < 1) return 0;
+  if (!plan || !applies(faults, resource) || plan.slow < 1) return 0;
   plan.slow -= 1;
   return plan.slowMs / 1000;
 }
 
-function applies({ applyTo }: Faults, noun: Noun): boolean {
-  return applyTo === "all" || applyTo === noun;
+function applies({ applyTo }: Faults, resource: Resource): boolean {
+  return applyTo === "all" || applyTo === resource;
 }
 
 type Spendable = "hangBeforeAccepting" | "timeoutAfterAccepting" | "resetAfterAccepting";

@@ -21,7 +21,7 @@ const MAX_BODY_BYTES = 12_000_000;
 const storage: Route = {
   method: "GET",
   template: "/storage/recordings/{file}",
-  noun: "other",
+  resource: "other",
   handle: ({ world, id, query, hasApiKey }) => ({
     status: 200,
     ...storedRecording(world, id.replace(/\.wav$/, ""), query, hasApiKey),
@@ -43,13 +43,13 @@ const routes = [
 export function serveWorld(world: World): Server {
   const server = createServer((request, response) => {
     serve(world, request, response).catch((error: unknown) => {
-      if (request.errored) return; // the caller went away in the middle of its own request
-      // A bug of the simulator's own: the caller sees a 500, and whoever runs it sees why.
+      if (request.errored) return; // the caller closed the connection in the middle of its request
+      // A bug in the simulator: the caller gets a 500, the console shows the cause.
       console.error(error);
       if (!response.headersSent) send(response, { status: 500, body: { detail: "Internal error." } });
     });
   });
-  server.keepAliveTimeout = 600_000; // no line is closed while somebody is about to use it
+  server.keepAliveTimeout = 600_000; // a shorter time closes connections that a client is about to reuse
   return server;
 }
 
@@ -84,7 +84,7 @@ function keep(world: World, entry: LoggedRequest): void {
   if (world.log.length > MAX_REQUESTS) world.log.shift();
 }
 
-/** What the request comes to: an answer, or a fault that takes its place. */
+/** The result of the request: a response, or a fault in its place. */
 async function answer(world: World, request: IncomingMessage, url: URL, entry: LoggedRequest): Promise<Reply | Fault> {
   try {
     const { route, ids } = findRoute(routes, entry.method, url.pathname);
@@ -94,7 +94,7 @@ async function answer(world: World, request: IncomingMessage, url: URL, entry: L
     entry.account = account.id || null;
     const { raw, body, form } = await readBody(request);
     entry.body = redact(body ?? null);
-    const before = route.kind && faultBefore(world.faults, route.kind, route.noun);
+    const before = route.kind && faultBefore(world.faults, route.kind, route.resource);
     if (before) return before;
     const reply = await route.handle({
       world,
@@ -110,16 +110,16 @@ async function answer(world: World, request: IncomingMessage, url: URL, entry: L
       hasApiKey: request.headers["x-api-key"] !== undefined,
       contentType: request.headers["content-type"] ?? "",
     });
-    const late = delayOf(world.faults, route.kind, route.noun);
+    const late = delayOf(world.faults, route.kind, route.resource);
     if (late > 0) return { ...reply, delaySeconds: late };
-    return (route.kind && faultAfter(world.faults, route.kind, route.noun)) || reply;
+    return (route.kind && faultAfter(world.faults, route.kind, route.resource)) || reply;
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
     return { status: error.status, body: error.body, headers: error.headers };
   }
 }
 
-/** The admin door and the storage ask for no key. */
+/** The admin endpoints and the storage need no API key. */
 const nobody: Account = { id: "", apiKey: "", webhooks: [] };
 
 function authenticate(world: World, request: IncomingMessage): Account {
@@ -137,7 +137,7 @@ async function readBody(request: IncomingMessage): Promise<Body> {
   let size = 0;
   for await (const chunk of request as AsyncIterable<Buffer>) {
     size += chunk.length;
-    // Read to its end all the same: a caller that is still sending would not see the answer.
+    // Read to its end: a caller that is still sending would not see the response.
     if (size <= MAX_BODY_BYTES) chunks.push(chunk);
   }
   if (size > MAX_BODY_BYTES) throw new Refusal(413, "The body is too large.");
@@ -149,7 +149,7 @@ async function readBody(request: IncomingMessage): Promise<Body> {
   try {
     return { raw, body: JSON.parse(raw.toString("utf8")) };
   } catch {
-    throw new Refusal(400, "The body is no JSON.");
+    throw new Refusal(400, "The body is not JSON.");
   }
 }
 
@@ -169,7 +169,7 @@ function strike(fault: Fault, entry: LoggedRequest, response: ServerResponse): v
     return void socket?.once("close", () => clearTimeout(timer));
   }
   entry.status = fault.status;
-  entry.response = { detail: "A fault that was asked for." };
+  entry.response = { detail: "This fault was requested." };
   const wait = fault.retryAfterSeconds;
   const headers = wait !== undefined && { headers: { "Retry-After": String(wait) } };
   send(response, { status: fault.status, body: entry.response, ...headers });
@@ -182,7 +182,7 @@ function send(response: ServerResponse, { status, body, wav, cutAfterMs, headers
   else response.writeHead(status, { "Content-Type": "application/json", ...headers }).end(JSON.stringify(body));
 }
 
-/** Half of a file, and then nothing more. */
+/** Sends half of a file, then nothing more. */
 function cut(response: ServerResponse, wav: Buffer, afterMs: number): void {
   response.writeHead(200, { "Content-Type": "audio/wav", "Content-Length": wav.length });
   response.write(wav.subarray(0, wav.length / 2));

@@ -4,27 +4,26 @@ import { parseArgs } from "node:util";
 import type { TelnyxAccount } from "../telnyx.ts";
 import { serveWorld } from "./http.ts";
 import { NUMBERS } from "./numbers.ts";
-import { keepThings } from "./persistence.ts";
+import { persistResources } from "./persistence.ts";
 import { type Account, newWorld } from "./state.ts";
 
-export type { FaultPlan } from "./faults.ts";
-export { type Behaviour, type Ending, type EndReason, NUMBERS, type SipTermination } from "./numbers.ts";
+export { type Ending, type EndReason, NUMBERS, type SipTermination } from "./numbers.ts";
 export type { WebhookEvent } from "./requests.ts";
 export type { Account, LoggedRequest } from "./state.ts";
 export type { CallView } from "./views.ts";
 
 export interface UltravoxOptions {
-  /** Absent or 0: one that is free. */
+  /** Absent or 0: any free port. */
   port?: number;
-  /** Same seed, same ids and stories. Absent: another one each time, since a database outlives the simulator. */
+  /** The same seed gives the same ids and conversations. Absent: a new seed each time, since a database outlives the simulator. */
   seed?: number;
-  /** Simulated seconds in a second of the clock on the wall. */
+  /** Simulated seconds per real second. */
   speed?: number;
-  /** Real milliseconds that a receiver of webhooks has to answer. */
+  /** Real milliseconds within which a webhook receiver must respond. */
   webhookTimeoutMs?: number;
-  /** What is no call is kept in this file, since a database that outlives the simulator knows it by its id. */
+  /** Stores everything but calls, since a database that outlives the simulator refers to it by id. */
   keepFile?: string;
-  /** The Telnyx through which every account dials: it reports the legs of calls to their `StatusCallback`. */
+  /** The Telnyx account through which every account dials. It reports the legs of calls to their `StatusCallback`. */
   telnyx?: TelnyxAccount;
   accounts: Account[];
 }
@@ -35,12 +34,12 @@ export interface Ultravox {
   close(): Promise<void>;
 }
 
-/** A stand-in for the provider on 127.0.0.1; `docs/simulator.md` says what it does. */
+/** A simulated provider on 127.0.0.1, described in `docs/simulator.md`. */
 export async function startUltravox(options: UltravoxOptions): Promise<Ultravox> {
   const { port = 0, seed = randomInt(2 ** 32), speed = 1, webhookTimeoutMs = 5000, accounts } = options;
-  if (!(speed > 0)) throw new Error(`speed must be more than 0, not ${speed}`);
+  if (!(speed > 0)) throw new Error(`speed must be greater than 0, not ${speed}`);
   const world = newWorld({ seed, speed, webhookTimeoutMs, telnyx: options.telnyx ?? null, accounts });
-  const keep = options.keepFile ? await keepThings(world, options.keepFile) : async () => {};
+  const keep = options.keepFile ? await persistResources(world, options.keepFile) : async () => {};
   const server = serveWorld(world);
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject).listen(port, "127.0.0.1", resolve);

@@ -2,7 +2,7 @@ import { activeCalls } from "./call-lifecycle.ts";
 import { Refusal } from "./requests.ts";
 import type { Account, World } from "./state.ts";
 
-/** Both limits of an account: creates in the last second, and calls that have not ended. */
+/** Checks both limits of an account: creates in the last second, and calls that have not ended. */
 export function checkLimits(world: World, account: Account): void {
   const now = Date.now();
   const recent = (world.recentCreates.get(account.id) ?? []).filter((at) => at > now - 1000);

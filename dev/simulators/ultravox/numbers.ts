@@ -1,7 +1,7 @@
 import type { MediumInput } from "./requests.ts";
 
 type KnownEndReason = "unjoined" | "hangup" | "agent_hangup" | "timeout" | "connection_error" | "system_error";
-/** By hand a call may end with any word. */
+/** The admin API may end a call with any reason. */
 export type EndReason = KnownEndReason | (string & {});
 export type SipTermination = `SIP_TERMINATION_${
   | "NORMAL"
@@ -15,20 +15,20 @@ export type SipTermination = `SIP_TERMINATION_${
 
 export interface Behaviour {
   what: string;
-  /** Simulated seconds between the dial and the answer, or the network's refusal. */
+  /** Simulated seconds between dialling and the answer or the network's refusal. */
   ring: readonly [number, number];
-  /** Simulated seconds of conversation; without it nobody answers. */
+  /** Simulated seconds of conversation. Absent: the call is not answered. */
   talk?: readonly [number, number];
   endReason: EndReason;
-  /** What SIP says of the end. Other media do not tell: there an unanswered call dies at its joinTimeout. */
+  /** The SIP end reason. Other media give none: there an unanswered call ends at its joinTimeout. */
   termination: SipTermination;
-  /** Stays in this state until the admin door moves it on. */
+  /** Stays in this state until the admin API changes it. */
   hold?: "ringing" | "talking";
-  /** Who is at the other end, and so what is said. */
+  /** Who answers, which decides the conversation. */
   speaks?: "person" | "machine";
-  /** The create answers 400 and there is no call. */
+  /** The create returns 400 and makes no call. */
   refused?: boolean;
-  /** Real seconds, whatever the speed, between the acceptance of the call and the answer to the create. */
+  /** Real seconds, whatever the speed, between the acceptance of the call and the response to the create. */
   answersAfterSeconds?: number;
 }
 
@@ -36,11 +36,11 @@ const never = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY] as const;
 const ringing = [3, 8] as const;
 const usual = { ring: ringing, endReason: "agent_hangup", termination: "SIP_TERMINATION_NORMAL" } as const;
 
-/** What happens is chosen by the last four digits of the number that is dialled. */
+/** The last four digits of the dialled number decide what happens. */
 export const NUMBERS = {
   "0000": {
     ...usual,
-    what: "answers, talks about 40 s, the agent hangs up; so does every number not listed",
+    what: "answers, talks about 40 s, the agent hangs up; the default for numbers not listed",
     talk: [36, 44],
   },
   "0001": { what: "busy", ring: [1, 3], endReason: "unjoined", termination: "SIP_TERMINATION_BUSY" },
@@ -57,13 +57,13 @@ export const NUMBERS = {
     endReason: "unjoined",
     termination: "SIP_TERMINATION_INVALID_NUMBER",
   },
-  "0005": { ...usual, what: "drops in mid-call", talk: [10, 20], endReason: "connection_error" },
-  "0006": { ...usual, what: "rejected by the provider: the create answers 400", refused: true },
-  "0007": { ...usual, what: "the create answers only after 3 real seconds", talk: [36, 44], answersAfterSeconds: 3 },
+  "0005": { ...usual, what: "the connection is lost during the call", talk: [10, 20], endReason: "connection_error" },
+  "0006": { ...usual, what: "rejected by the provider: the create returns 400", refused: true },
+  "0007": { ...usual, what: "the create responds after 3 real seconds", talk: [36, 44], answersAfterSeconds: 3 },
   "0008": { ...usual, what: "talks until maxDuration ends the call", talk: never, endReason: "timeout" },
-  "0009": { ...usual, what: "answers and hangs up at once: zero duration", talk: [0, 0], endReason: "hangup" },
+  "0009": { ...usual, what: "answers and hangs up immediately: zero duration", talk: [0, 0], endReason: "hangup" },
   "0010": { ...usual, what: "answers, talks about 40 s, the callee hangs up", talk: [36, 44], endReason: "hangup" },
-  "0011": { ...usual, what: "the provider fails in mid-call", talk: [10, 20], endReason: "system_error" },
+  "0011": { ...usual, what: "the provider fails during the call", talk: [10, 20], endReason: "system_error" },
   "0012": { what: "declined", ring: [2, 6], endReason: "unjoined", termination: "SIP_TERMINATION_REJECTED" },
   "0013": {
     what: "switched off or out of reach",
@@ -71,13 +71,23 @@ export const NUMBERS = {
     endReason: "unjoined",
     termination: "SIP_TERMINATION_DESTINATION_UNAVAILABLE",
   },
-  "0014": { ...usual, what: "rings until told, joinTimeout or not", talk: [36, 44], hold: "ringing" },
-  "0015": { ...usual, what: "answers and talks until told, maxDuration or not", talk: never, hold: "talking" },
+  "0014": {
+    ...usual,
+    what: "rings until the admin API moves it on, whatever its joinTimeout",
+    talk: [36, 44],
+    hold: "ringing",
+  },
+  "0015": {
+    ...usual,
+    what: "answers and talks until the admin API ends it, whatever its maxDuration",
+    talk: never,
+    hold: "talking",
+  },
 } as const satisfies Record<string, Behaviour>;
 
 export type Ending = keyof typeof NUMBERS;
 
-/** A client that opens the joinUrl itself. */
+/** A client that opens the joinUrl. */
 const client: Behaviour = { ...NUMBERS["0010"], what: "a client joins after a moment", ring: [1, 2] };
 
 export function isEnding(text: string): text is Ending {
@@ -93,6 +103,6 @@ export function behaviourFor(medium: MediumInput): Behaviour {
 
 export function dialledNumber({ sip, twilio, telnyx, plivo }: MediumInput): string | undefined {
   const to = (sip ?? twilio ?? telnyx ?? plivo)?.outgoing?.to;
-  // A SIP URI has the number before its "@"; plivo may name several numbers, joined by "<".
+  // A SIP URI has the number before its "@". Plivo accepts several numbers, joined by "<".
   return to?.split("@")[0]?.split("<")[0];
 }

@@ -5,11 +5,11 @@ const MAX_SIZE = 100;
 
 export interface Place {
   query: URLSearchParams;
-  /** The address that was asked, without its query. */
+  /** The requested URL, without its query. */
   address: string;
 }
 
-/** One page of rows that are already in the order asked for; the cursor is a row's ordinal and survives deletions. */
+/** One page of rows that are already sorted. The cursor is a row's ordinal and survives deletions. */
 export function page<Row extends { ordinal: number }, View>(rows: Row[], place: Place, view: (row: Row) => View) {
   const size = pageSize(place.query);
   const [start, end] = bounds(rows, place.query.get("cursor"), size);
@@ -45,12 +45,12 @@ function bounds(rows: { ordinal: number }[], cursor: string | null, size: number
   const firstPast = rows.findIndex(isPast);
   const past = firstPast === -1 ? rows.length : firstPast;
   if (side === "after") return [past, Math.min(past + size, rows.length)];
-  // The row itself, where it still exists, stands just before those past it.
+  // The cursor's row, if it still exists, is the last one before the rows after it.
   const end = rows[past - 1]?.ordinal === ordinal ? past - 1 : past;
   return [Math.max(0, end - size), end];
 }
 
-/** Newest first, unless `sort` asks for the oldest. */
+/** Newest first, unless `sort` requests the oldest first. */
 export function sortByCreation<Row extends { ordinal: number }>(rows: Row[], query: URLSearchParams): Row[] {
   const sort = query.get("sort") ?? "-created";
   if (sort !== "created" && sort !== "-created") throw new Refusal(400, { sort: [`Cannot sort by ${sort}.`] });

@@ -5,19 +5,21 @@ const everyMs = 500;
 
 type Kept = { agents: Agent[]; shelves: Record<string, Thing[]> };
 
-/** Takes up what the file has, and writes it there whenever it has changed. What is returned writes it once more. */
-export async function keepThings(world: World, file: string): Promise<() => Promise<void>> {
-  let written = await readFile(file, "utf8").catch(() => "{}"); // the first start has no file
+/** Loads the file, and saves to it after each change. The returned function saves it a last time. */
+export async function persistResources(world: World, file: string): Promise<() => Promise<void>> {
+  let written = await readFile(file, "utf8").catch(() => "{}"); // no file at the first start
   const kept = readKept(written);
   for (const agent of kept.agents) world.agents.set(agent.id, agent);
   world.ordinals.agent = nextOrdinal(kept.agents);
-  for (const [noun, things] of Object.entries(kept.shelves)) {
-    world.shelves.set(noun, new Map(things.map((thing) => [thing.id, thing])));
-    world.ordinals[noun] = nextOrdinal(things);
+  for (const [resource, resources] of Object.entries(kept.shelves)) {
+    world.shelves.set(resource, new Map(resources.map((thing) => [thing.id, thing])));
+    world.ordinals[resource] = nextOrdinal(resources);
   }
 
   async function write() {
-    const shelves = Object.fromEntries([...world.shelves].map(([noun, things]) => [noun, [...things.values()]]));
+    const shelves = Object.fromEntries(
+      [...world.shelves].map(([resource, resources]) => [resource, [...resources.values()]]),
+    );
     const text = JSON.stringify({ agents: [...world.agents.values()], shelves } satisfies Kept, writeBytes);
     if (text === written) return;
     written = text;
@@ -34,15 +36,15 @@ export async function keepThings(world: World, file: string): Promise<() => Prom
   };
 }
 
-/** An earlier version kept agents alone, as a list. */
+/** An earlier version stored only agents, as a list. */
 function readKept(text: string): Kept {
   const found: unknown = JSON.parse(text);
   if (Array.isArray(found)) return { agents: found as Agent[], shelves: {} };
   return { agents: [], shelves: {}, ...(found as Partial<Kept>) };
 }
 
-const nextOrdinal = (things: { ordinal: number }[]) => Math.max(0, ...things.map(({ ordinal }) => ordinal + 1));
+const nextOrdinal = (resources: { ordinal: number }[]) => Math.max(0, ...resources.map(({ ordinal }) => ordinal + 1));
 
-/** Audio and documents are not kept: they would be most of the file. */
+/** Audio and documents are not stored: they would be most of the file. */
 const writeBytes = (_: string, value: unknown) =>
   typeof value === "object" && value !== null && "type" in value && value.type === "Buffer" ? undefined : value;

@@ -9,8 +9,7 @@ export interface Random {
 }
 
 /**
- * A stream of its own for every thing that has a name, so that what one call draws does not depend on which timers
- * of other calls fired before.
+ * One random stream per name, so that one call's numbers do not depend on which timers of other calls fired before.
  */
 export function stream(seed: number, ...name: (string | number)[]): Random {
   const draw = sfc32(
@@ -21,7 +20,7 @@ export function stream(seed: number, ...name: (string | number)[]): Random {
   const fraction = () => draw() / 2 ** 32;
   const below = (count: number) => Math.floor(fraction() * count);
   return {
-    // A range without width may be infinite, and infinity less infinity is no number.
+    // A range without width may be infinite, and infinity minus infinity is NaN.
     between: (low, high) => (low === high ? low : low + fraction() * (high - low)),
     pick: (list) => list[below(list.length)] ?? list[0],
     shuffle<T>(list: readonly T[]) {

@@ -3,7 +3,7 @@ import { stream } from "./random.ts";
 import { Refusal } from "./requests.ts";
 import { type Call, elapsed, type World } from "./state.ts";
 
-/** Simulated seconds after the end in which the recording is still being made. */
+/** Simulated seconds after the end of a call until its recording is ready. */
 const READY_AFTER_SECONDS = 3;
 const LINK_SECONDS = 300;
 const RATE = 8000;
@@ -26,7 +26,7 @@ export function recordingOf(world: World, call: Call, origin: string): Recording
   return { location: `${origin}/storage/recordings/${call.id}.wav?${query}` };
 }
 
-/** The storage behind the redirect, which knows no API keys; one that is sent to it was leaked. */
+/** The storage behind the redirect needs no API key: a key that arrives here was leaked. */
 export function storedRecording(world: World, callId: string, query: URLSearchParams, apiKey: boolean): Sound {
   if (apiKey) throw new Refusal(400, "The API key was forwarded to the storage of recordings.");
   const expires = Number(query.get("expires"));
@@ -53,7 +53,7 @@ function signature(world: World, callId: string, expires: number): string {
   return createHmac("sha256", `storage ${world.seed}`).update(`${callId} ${expires}`).digest("hex");
 }
 
-/** A tone that differs from thing to thing: 16-bit mono, made anew on every request. */
+/** A tone that differs by id: 16-bit mono, generated for every request. */
 export function toneOf(world: World, id: string, seconds = 1): Buffer {
   const pitch = Math.round(stream(world.seed, "tone", id).between(220, 880));
   const wav = Buffer.alloc(44 + RATE * 2 * seconds);

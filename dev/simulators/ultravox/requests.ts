@@ -1,6 +1,6 @@
 import { z } from "zod";
 
-// The provider's answer to an unknown field is not documented; refusing it finds a misspelt one on the laptop.
+// The provider's response to an unknown field is not documented. A refusal shows a misspelt field during development.
 
 const Duration = z.string().regex(/^-?(?:0|[1-9][0-9]{0,11})(?:\.[0-9]{1,9})?s$/, 'A duration looks like "30s".');
 const Json = z.record(z.string(), z.unknown());
@@ -185,7 +185,7 @@ export const DataMessage = z.discriminatedUnion("type", [
   z.strictObject({ type: z.literal("user_text_message"), text: z.string(), urgency }),
 ]);
 
-/** An answer other than the one that was hoped for. */
+/** A response with an error status. */
 export class Refusal extends Error {
   readonly status: number;
   readonly body: Record<string, unknown>;
@@ -199,7 +199,7 @@ export class Refusal extends Error {
   }
 }
 
-/** The body as the schema has it, or 400 with a list of sentences for each field that is wrong. */
+/** The parsed body, or 400 with a list of messages for each invalid field. */
 export function parse<Schema extends z.ZodType>(schema: Schema, body: unknown): z.output<Schema> {
   const result = schema.safeParse(body ?? {});
   if (result.success) return result.data;
@@ -215,7 +215,7 @@ export function parse<Schema extends z.ZodType>(schema: Schema, body: unknown): 
   throw new Refusal(400, fields);
 }
 
-/** "5.5s" in seconds; the caller has checked the form. */
+/** "5.5s" in seconds. The caller has checked the format. */
 export function seconds(duration: string): number {
   return Number(duration.slice(0, -1));
 }

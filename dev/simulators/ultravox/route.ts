@@ -1,26 +1,26 @@
-import type { Kind, Noun } from "./faults.ts";
+import type { Kind, Resource } from "./faults.ts";
 import { Refusal } from "./requests.ts";
 import type { Account, World } from "./state.ts";
 
-export interface Asked {
+export interface SimulatorRequest {
   world: World;
+  /** The account of the API key. Admin endpoints have none. */
   account: Account;
-  /** The `{id}` of the path; the last one, where there are several. */
+  /** The `{id}` of the path; the last one where there are several. */
   id: string;
-  /** All of them, in order. */
+  /** All path parameters, in order. */
   ids: string[];
   query: URLSearchParams;
-  /** Parsed JSON; of a multipart form, see `form`. */
+  /** Parsed JSON. For a multipart form see `form`. */
   body: unknown;
   form?: FormData;
-  /** The body as it came, of whatever type. */
+  /** The raw body of any type. */
   raw: Buffer;
   origin: string;
-  /** The address that was asked, without its query. */
+  /** The requested URL, without its query. */
   address: string;
-  /** Of whatever the path names; the admin door has no account. */
   hasApiKey: boolean;
-  /** As the request has it. */
+  /** As the request sent it. */
   contentType: string;
 }
 
@@ -28,20 +28,20 @@ export interface Reply {
   status: number;
   body?: unknown;
   wav?: Buffer;
-  /** Real milliseconds after half of `wav`, after which the connection breaks. */
+  /** Real milliseconds after half of `wav` until the connection breaks. */
   cutAfterMs?: number;
   headers?: Record<string, string>;
-  /** Real seconds between the work and the answer. */
+  /** Real seconds between the work and the response. */
   delaySeconds?: number;
 }
 
 export interface Route {
   method: string;
   template: string;
-  /** What a fault must be asked for to strike here; without it none does. */
+  /** The name under which faults can be requested for this endpoint. Absent: no faults. */
   kind?: Kind;
-  noun: Noun;
-  handle: (asked: Asked) => Reply | Promise<Reply>;
+  resource: Resource;
+  handle: (request: SimulatorRequest) => Reply | Promise<Reply>;
 }
 
 export function findRoute(routes: readonly Route[], method: string, path: string): { route: Route; ids: string[] } {
@@ -56,23 +56,23 @@ export function findRoute(routes: readonly Route[], method: string, path: string
 
 function matchTemplate(template: string, path: string): string[] | undefined {
   const wanted = template.split("/");
-  const given = path.split("/");
-  if (wanted.length !== given.length) return undefined;
+  const actual = path.split("/");
+  if (wanted.length !== actual.length) return undefined;
   const ids: string[] = [];
   for (const [index, part] of wanted.entries()) {
-    const value = given[index] ?? "";
+    const value = actual[index] ?? "";
     if (part.startsWith("{")) ids.push(value);
     else if (part !== value) return undefined;
   }
   return ids;
 }
 
-/** A thing of another account is a thing that does not exist. */
-export function own<Thing extends { account: string }>(things: Map<string, Thing>, { id, account }: Asked): Thing {
-  const thing = things.get(id);
-  if (!thing || thing.account !== account.id) throw new Refusal(404, "Not found.");
-  return thing;
+/** A resource of another account is reported as not found. */
+export function own<R extends { account: string }>(resources: Map<string, R>, { id, account }: SimulatorRequest): R {
+  const found = resources.get(id);
+  if (!found || found.account !== account.id) throw new Refusal(404, "Not found.");
+  return found;
 }
 
-export const ownedBy = <Thing extends { account: string }>(things: Map<string, Thing>, account: Account): Thing[] =>
-  [...things.values()].filter((thing) => thing.account === account.id);
+export const ownedBy = <R extends { account: string }>(resources: Map<string, R>, account: Account): R[] =>
+  [...resources.values()].filter((resource) => resource.account === account.id);

@@ -2,17 +2,17 @@ import { z } from "zod";
 import { addDocument, type Document, documents, documentView } from "./documents.ts";
 import { page, sortByCreation } from "./page.ts";
 import { parse, Refusal } from "./requests.ts";
-import { type Asked, own, type Reply, type Route } from "./route.ts";
+import { own, type Reply, type Route, type SimulatorRequest } from "./route.ts";
 import { nextThing, shelf, type Thing, type World } from "./state.ts";
 
-/** Simulated seconds until a source is ready, and until one that is read again is. */
+/** Simulated seconds until a source is ready, for the first time and after an update. */
 const readyAfterSeconds = 6;
 const maxSources = 20;
 const maxDocuments = 200;
 
-/** How a source ends is in the name of its first file, or in its first address. */
+/** The name of the first file, or the first address, decides how a source ends. */
 const SOURCES = {
-  empty: { what: "ready, and nothing is in it" },
+  empty: { what: "ready and empty" },
   stuck: { what: "never ready" },
   slow: { what: "ready after a minute" },
 } as const;
@@ -32,48 +32,48 @@ interface Source extends Thing, Spec {
   name: string;
   description: string;
   created: number;
-  /** When its documents began to be read, for the first time or again; the wall clock's. */
+  /** When processing of its documents started, for the first time or again (real time). */
   startedAt: number;
-  /** It was ready before: what it had then is still found. */
+  /** It was ready before: its earlier documents can still be found. */
   again: boolean;
 }
 
 const sources = (world: World) => shelf<Source>(world, "sources");
-const noun = "corpora" as const;
+const resource = "corpora" as const;
 const one = "/api/corpora/{corpus_id}/sources/{source_id}";
 
-export function sourceRoutes(corpusOf: (asked: Asked) => { id: string }): Route[] {
-  const collection = { template: "/api/corpora/{corpus_id}/sources", noun };
-  const within = (handle: Route["handle"]) => (asked: Asked) => {
-    corpusOf(asked);
-    return handle(asked);
+export function sourceRoutes(corpusOf: (request: SimulatorRequest) => { id: string }): Route[] {
+  const collection = { template: "/api/corpora/{corpus_id}/sources", resource: resource };
+  const within = (handle: Route["handle"]) => (request: SimulatorRequest) => {
+    corpusOf(request);
+    return handle(request);
   };
   return [
     { ...collection, method: "GET", kind: "read", handle: within(listSources) },
     { ...collection, method: "POST", kind: "create", handle: within(createSource) },
-    { method: "GET", template: one, kind: "read", noun, handle: within(getSource) },
-    { method: "PUT", template: one, kind: "change", noun, handle: within(replaceSource) },
-    { method: "PATCH", template: one, kind: "change", noun, handle: within(updateSource) },
-    { method: "DELETE", template: one, kind: "change", noun, handle: within(deleteSource) },
-    { method: "GET", template: `${one}/documents`, kind: "read", noun, handle: within(listDocuments) },
+    { method: "GET", template: one, kind: "read", resource: resource, handle: within(getSource) },
+    { method: "PUT", template: one, kind: "change", resource: resource, handle: within(replaceSource) },
+    { method: "PATCH", template: one, kind: "change", resource: resource, handle: within(updateSource) },
+    { method: "DELETE", template: one, kind: "change", resource: resource, handle: within(deleteSource) },
+    { method: "GET", template: `${one}/documents`, kind: "read", resource: resource, handle: within(listDocuments) },
   ];
 }
 
 export const sourcesOf = (world: World, corpusId: string): Source[] =>
   [...sources(world).values()].filter((source) => source.corpusId === corpusId);
 
-function sourceOf(asked: Asked): Source {
-  const source = own(sources(asked.world), { ...asked, id: asked.ids[1] ?? "" });
-  if (source.corpusId !== asked.ids[0]) throw new Refusal(404, "Not found.");
+function sourceOf(request: SimulatorRequest): Source {
+  const source = own(sources(request.world), { ...request, id: request.ids[1] ?? "" });
+  if (source.corpusId !== request.ids[0]) throw new Refusal(404, "Not found.");
   return source;
 }
 
-function listSources({ world, ids, query, address }: Asked): Reply {
+function listSources({ world, ids, query, address }: SimulatorRequest): Reply {
   const found = sortByCreation(sourcesOf(world, ids[0] ?? ""), new URLSearchParams());
   return { status: 200, body: page(found, { query, address }, (source) => sourceView(world, source)) };
 }
 
-// What is read-only in the schema may be sent back as it was read; it changes nothing.
+// Read-only fields of the schema may be sent back; they change nothing.
 const fields = {
   name: z.string().optional(),
   description: z.string().optional(),
@@ -90,12 +90,12 @@ const NewSource = z
     message: "Exactly one of crawl and upload is needed.",
   });
 
-function createSource(asked: Asked): Reply {
-  const { world, account, ids, body } = asked;
+function createSource(request: SimulatorRequest): Reply {
+  const { world, account, ids, body } = request;
   const corpusId = ids[0] ?? "";
   const { name = "", description = "", crawl, upload } = parse(NewSource, body);
   if (sourcesOf(world, corpusId).length >= maxSources) throw new Refusal(400, "A corpus has at most 20 sources.");
-  const named = upload?.documentIds.map((id) => unused(asked, corpusId, id)) ?? [];
+  const named = upload?.documentIds.map((id) => unused(request, corpusId, id)) ?? [];
   const { ordinal, random } = nextThing(world, "sources");
   const now = Date.now();
   const source: Source = {
@@ -103,22 +103,22 @@ function createSource(asked: Asked): Reply {
     ...{ created: now, startedAt: now, again: false, ...(crawl && { crawl }), ...(upload && { upload }) },
   };
   for (const document of named) document.sourceId = source.id;
-  for (const url of pagesOf(crawl)) addDocument(asked, pageAt(url, source));
+  for (const url of pagesOf(crawl)) addDocument(request, pageAt(url, source));
   sources(world).set(source.id, source);
   return { status: 201, body: sourceView(world, source) };
 }
 
-function unused({ world, account }: Asked, corpusId: string, id: string): Document {
+function unused({ world, account }: SimulatorRequest, corpusId: string, id: string): Document {
   const document = documents(world).get(id);
   if (document?.account !== account.id || document.corpusId !== corpusId) {
-    throw new Refusal(400, { upload: [`There is no document ${id}.`] });
+    throw new Refusal(400, { upload: [`No document ${id}.`] });
   }
   if (document.sourceId !== null) throw new Refusal(400, { upload: [`Document ${id} belongs to a source.`] });
   if (!document.content) throw new Refusal(400, { upload: [`Document ${id} was not uploaded.`] });
   return document;
 }
 
-/** Every page has one link: a step deeper, one page more for each address. */
+/** Every page has one link: each level of depth adds one page for each address. */
 function pagesOf(crawl: Spec["crawl"]): string[] {
   if (!crawl) return [];
   const pages = Array.from({ length: crawl.maxDepth }, (_, step) =>
@@ -134,27 +134,27 @@ function pageAt(url: string, { id: sourceId, corpusId }: Source) {
   return { corpusId, sourceId, fileName: `Page at ${url}`, mimeType: "text/html", publicUrl: url, content };
 }
 
-function getSource(asked: Asked): Reply {
-  return { status: 200, body: sourceView(asked.world, sourceOf(asked)) };
+function getSource(request: SimulatorRequest): Reply {
+  return { status: 200, body: sourceView(request.world, sourceOf(request)) };
 }
 
-function replaceSource(asked: Asked): Reply {
-  const { name = "", description = "" } = parse(NewSource, asked.body);
-  return { status: 200, body: sourceView(asked.world, Object.assign(sourceOf(asked), { name, description })) };
+function replaceSource(request: SimulatorRequest): Reply {
+  const { name = "", description = "" } = parse(NewSource, request.body);
+  return { status: 200, body: sourceView(request.world, Object.assign(sourceOf(request), { name, description })) };
 }
 
-/** Whatever it changes, the pages are read again, under the same id (openapi: corpora_sources_partial_update). */
-function updateSource(asked: Asked): Reply {
-  const source = sourceOf(asked);
-  const change = parse(z.strictObject(fields).partial(), asked.body);
+/** Every change reads the pages again, under the same id (openapi: corpora_sources_partial_update). */
+function updateSource(request: SimulatorRequest): Reply {
+  const source = sourceOf(request);
+  const change = parse(z.strictObject(fields).partial(), request.body);
   Object.assign(source, { name: change.name ?? source.name, description: change.description ?? source.description });
-  source.again = stateOfSource(asked.world, source) !== "INITIALIZING";
+  source.again = stateOfSource(request.world, source) !== "INITIALIZING";
   source.startedAt = Date.now();
-  return { status: 200, body: sourceView(asked.world, source) };
+  return { status: 200, body: sourceView(request.world, source) };
 }
 
-function deleteSource(asked: Asked): Reply {
-  removeSource(asked.world, sourceOf(asked));
+function deleteSource(request: SimulatorRequest): Reply {
+  removeSource(request.world, sourceOf(request));
   return { status: 204 };
 }
 
@@ -163,9 +163,9 @@ export function removeSource(world: World, { id }: Source): void {
   sources(world).delete(id);
 }
 
-function listDocuments(asked: Asked): Reply {
-  const found = sortByCreation(documentsOf(asked.world, sourceOf(asked)), new URLSearchParams());
-  return { status: 200, body: page(found, asked, documentView) };
+function listDocuments(request: SimulatorRequest): Reply {
+  const found = sortByCreation(documentsOf(request.world, sourceOf(request)), new URLSearchParams());
+  return { status: 200, body: page(found, request, documentView) };
 }
 
 export function stateOfSource(world: World, source: Source): "INITIALIZING" | "READY" | "UPDATING" {
@@ -180,13 +180,13 @@ function endingOf(world: World, { crawl, upload }: Source): keyof typeof SOURCES
   return (Object.keys(SOURCES) as (keyof typeof SOURCES)[]).find((ending) => name.includes(ending));
 }
 
-/** What has been read of it so far. */
+/** What has been processed so far. */
 export function documentsOf(world: World, source: Source): Document[] {
   if (stateOfSource(world, source) === "INITIALIZING" || endingOf(world, source) === "empty") return [];
   return [...documents(world).values()].filter(({ sourceId }) => sourceId === source.id);
 }
 
-/** The paragraphs of all that can be found. Only what is text is read; of the rest, its name. */
+/** The paragraphs that can be found. Text files are read; for other files only the name. */
 export function chunksOf(world: World, corpusId: string): { content: string; document: Document }[] {
   const found = sourcesOf(world, corpusId).flatMap((source) => documentsOf(world, source));
   return found.flatMap((document) => {

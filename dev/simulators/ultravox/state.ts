@@ -11,15 +11,15 @@ export interface Account {
   id: string;
   apiKey: string;
   webhooks: { url: string; secrets: string[]; events?: WebhookEvent[] }[];
-  /** Calls created and not ended; null or absent: no cap. */
+  /** Limit of calls that have not ended; null or absent: no limit. */
   concurrency?: number | null;
-  /** Creates within any second; absent: as many as come. */
+  /** Creates per second; absent: no limit. */
   createPerSecond?: number;
-  /** Cloned voices; null or absent: no cap. */
+  /** Cloned voices; null or absent: no limit. */
   voices?: number | null;
-  /** Real seconds between the making of a clone and its answer; absent: none. */
+  /** Real seconds between the creation of a clone and the response; absent: none. */
   cloneSeconds?: number;
-  /** Knowledge bases; null or absent: no cap. */
+  /** Knowledge bases; null or absent: no limit. */
   corpora?: number | null;
 }
 
@@ -31,7 +31,7 @@ export interface Agent {
   created: number;
   revision: string;
   callTemplate: CallTemplate;
-  /** The template came without a contextSchema: ours follows the variables it names. */
+  /** The template has no contextSchema: it is derived from the template's variables. */
   derivedSchema: boolean;
   calls: number;
 }
@@ -44,11 +44,11 @@ export interface Line {
   end: number;
   medium: "VOICE" | "TEXT";
   tool?: { name: string; invocationId: string };
-  /** What the tools have built up, where this changed it. */
+  /** The call state that tools have built up, where this message changed it. */
   state?: Record<string, unknown>;
 }
 
-/** Instants are simulated seconds since `created`, which is the wall clock's. */
+/** Times are simulated seconds since `created`, which is real time. */
 export interface Call {
   id: string;
   ordinal: number;
@@ -93,7 +93,7 @@ export interface LoggedRequest {
   template: string | null;
   query: Record<string, string[]>;
   body: unknown;
-  /** 0: no answer was sent. */
+  /** 0: no response was sent. */
   status: number;
   response: unknown;
 }
@@ -107,10 +107,10 @@ export interface Counts {
 
 export interface World {
   seed: number;
-  /** Simulated seconds in a second of the clock on the wall. */
+  /** Simulated seconds per real second. */
   speed: number;
   webhookTimeoutMs: number;
-  /** Signs what the carrier reports of its legs; null: it reports nothing. */
+  /** Signs the carrier's reports about legs; null: no reports. */
   telnyx: TelnyxAccount | null;
   accounts: Account[];
   agents: Map<string, Agent>;
@@ -121,26 +121,26 @@ export interface World {
   faults: Faults;
   log: LoggedRequest[];
   counts: Counts;
-  /** Never goes back, not even at a reset: an id that was used once does not come again. */
+  /** Never decreases, not even at a reset: an id is never used twice. */
   ordinals: Record<string, number>;
-  /** What the other nouns keep, by noun and id; see `shelf`. */
+  /** The other resources, by kind and id. See `shelf`. */
   shelves: Map<string, Map<string, Thing>>;
-  /** Aborted when the simulator closes, and replaced at a reset: whatever was still to come then does not. */
+  /** Aborted when the simulator closes, and replaced at a reset: pending timers are cancelled. */
   stopped: AbortController;
 }
 
-/** What every thing of an account has. */
+/** The fields that every resource of an account has. */
 export interface Thing {
   id: string;
   ordinal: number;
   account: string;
 }
 
-/** The things of one noun. They outlive the simulator where agents do, and go at a reset. */
-export function shelf<T extends Thing>(world: World, noun: string): Map<string, T> {
-  const found = world.shelves.get(noun) ?? new Map<string, Thing>();
-  world.shelves.set(noun, found);
-  return found as Map<string, T>; // one noun's file alone puts things on its shelf
+/** The resources of one kind. They are persisted as agents are, and removed at a reset. */
+export function shelf<T extends Thing>(world: World, resource: string): Map<string, T> {
+  const found = world.shelves.get(resource) ?? new Map<string, Thing>();
+  world.shelves.set(resource, found);
+  return found as Map<string, T>; // each kind is written by one file only
 }
 
 function newCounts(): Counts {
@@ -158,7 +158,7 @@ export function nextThing(world: World, kind: string): { ordinal: number; random
   return { ordinal, random: stream(world.seed, kind, ordinal) };
 }
 
-/** Runs after so many simulated seconds, and never keeps the process alive. */
+/** Runs after the given simulated seconds. Never keeps the process alive. */
 export function after(world: World, seconds: number, run: () => void, floorMs = 0): NodeJS.Timeout {
   const delay = Math.min(Math.max((seconds * 1000) / world.speed, floorMs), 2 ** 31 - 1);
   const { signal } = world.stopped;
@@ -192,7 +192,7 @@ export function newWorld(options: {
   return world;
 }
 
-/** As it was at the start, but for the ids, which go on. */
+/** Restores the initial state, except for the ids, which continue. */
 export function resetWorld(world: World): void {
   world.stopped.abort();
   world.stopped = new AbortController();
@@ -237,7 +237,7 @@ export function increment(counts: Map<string, number>, key: string): void {
   if (oldest !== undefined) counts.delete(oldest);
 }
 
-/** A timestamp of the call's own time, which runs `speed` times as fast as the clock on the wall. */
+/** A timestamp in the call's time, which runs `speed` times as fast as real time. */
 export function instant(call: Call, seconds: number): string {
   return new Date(call.created + Math.round(seconds * 1000)).toISOString();
 }

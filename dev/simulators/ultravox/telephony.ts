@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { page, sortByCreation } from "./page.ts";
 import { parse, Refusal } from "./requests.ts";
-import { type Asked, own, ownedBy, type Reply, type Route } from "./route.ts";
+import { own, ownedBy, type Reply, type Route, type SimulatorRequest } from "./route.ts";
 import { nextThing, shelf, type Thing, type World } from "./state.ts";
 
 const carriers = ["twilio", "telnyx", "plivo"] as const;
@@ -19,30 +19,42 @@ interface Config extends Thing {
 }
 
 const registration = "/api/sip/registrations/{registration_id}";
-const noun = "telephony" as const;
-const read = { method: "GET", kind: "read", noun } as const;
-const change = { method: "PATCH", kind: "change", noun } as const;
-const removal = { method: "DELETE", kind: "change", noun } as const;
+const resource = "telephony" as const;
+const read = { method: "GET", kind: "read", resource: resource } as const;
+const change = { method: "PATCH", kind: "change", resource: resource } as const;
+const removal = { method: "DELETE", kind: "change", resource: resource } as const;
 
 export const telephonyRoutes: Route[] = [
-  { ...read, template: "/api/sip", handle: (asked) => ({ status: 200, body: sipView(asked) }) },
+  { ...read, template: "/api/sip", handle: (request) => ({ status: 200, body: sipView(request) }) },
   { ...change, template: "/api/sip", handle: changeSip },
   { ...read, template: "/api/sip/registrations", handle: listRegistrations },
-  { method: "POST", template: "/api/sip/registrations", kind: "create", noun, handle: createRegistration },
+  {
+    method: "POST",
+    template: "/api/sip/registrations",
+    kind: "create",
+    resource: resource,
+    handle: createRegistration,
+  },
   {
     ...read,
     template: registration,
-    handle: (asked) => ({ status: 200, body: view(own(registrations(asked.world), asked)) }),
+    handle: (request) => ({ status: 200, body: view(own(registrations(request.world), request)) }),
   },
   { ...change, template: registration, handle: changeRegistration },
   { ...removal, template: registration, handle: removeRegistration },
   ...carriers.flatMap((name): Route[] => {
     const template = `/api/telephony_configs/${name}`;
     return [
-      { ...read, template, handle: (asked) => ({ status: 200, body: configView(name, configOf(asked, name)) }) },
-      { method: "POST", template, kind: "create", noun, handle: (asked) => createConfig(asked, name) },
-      { ...change, template, handle: (asked) => changeConfig(asked, name) },
-      { ...removal, template, handle: (asked) => removeConfig(asked, name) },
+      { ...read, template, handle: (request) => ({ status: 200, body: configView(name, configOf(request, name)) }) },
+      {
+        method: "POST",
+        template,
+        kind: "create",
+        resource: resource,
+        handle: (request) => createConfig(request, name),
+      },
+      { ...change, template, handle: (request) => changeConfig(request, name) },
+      { ...removal, template, handle: (request) => removeConfig(request, name) },
     ];
   }),
 ];
@@ -62,35 +74,35 @@ const SipChange = z
   })
   .partial();
 
-const sipOf = ({ world, account }: Asked) => configs(world).get(`sip ${account.id}`)?.fields ?? {};
+const sipOf = ({ world, account }: SimulatorRequest) => configs(world).get(`sip ${account.id}`)?.fields ?? {};
 
-function sipView(asked: Asked) {
+function sipView(request: SimulatorRequest) {
   return {
     allowedCidrRanges: [],
     allowAllAgents: false,
     allowedAgents: [],
     fallbackHandler: null,
-    ...sipOf(asked),
-    domain: `${asked.account.id}.sip.example`,
+    ...sipOf(request),
+    domain: `${request.account.id}.sip.example`,
   };
 }
 
-function changeSip(asked: Asked): Reply {
-  const given = parse(SipChange, asked.body);
+function changeSip(request: SimulatorRequest): Reply {
+  const given = parse(SipChange, request.body);
   for (const { agentId, toUserPattern } of given.allowedAgents ?? []) {
-    if (asked.world.agents.get(agentId)?.account !== asked.account.id)
-      throw new Refusal(400, { allowedAgents: [`There is no agent ${agentId}.`] });
+    if (request.world.agents.get(agentId)?.account !== request.account.id)
+      throw new Refusal(400, { allowedAgents: [`No agent ${agentId}.`] });
     if (toUserPattern !== undefined) refuseBadPattern(toUserPattern);
   }
-  put(asked, `sip ${asked.account.id}`, { ...sipOf(asked), ...given });
-  return { status: 200, body: sipView(asked) };
+  put(request, `sip ${request.account.id}`, { ...sipOf(request), ...given });
+  return { status: 200, body: sipView(request) };
 }
 
 function refuseBadPattern(pattern: string) {
   try {
     new RegExp(pattern);
   } catch {
-    throw new Refusal(400, { allowedAgents: [`${pattern} is no regular expression.`] });
+    throw new Refusal(400, { allowedAgents: [`${pattern} is not a regular expression.`] });
   }
 }
 
@@ -102,12 +114,12 @@ const NewRegistration = z.strictObject({
   authUser: z.string().max(60).nullish(),
 });
 
-function listRegistrations(asked: Asked): Reply {
-  const found = ownedBy(registrations(asked.world), asked.account);
-  return { status: 200, body: page(sortByCreation(found, new URLSearchParams()), asked, view) };
+function listRegistrations(request: SimulatorRequest): Reply {
+  const found = ownedBy(registrations(request.world), request.account);
+  return { status: 200, body: page(sortByCreation(found, new URLSearchParams()), request, view) };
 }
 
-function createRegistration({ world, account, body }: Asked): Reply {
+function createRegistration({ world, account, body }: SimulatorRequest): Reply {
   const { password: _, outboundProxy = null, authUser = null, ...given } = parse(NewRegistration, body);
   const { ordinal, random } = nextThing(world, "registration");
   const made = {
@@ -123,17 +135,17 @@ function createRegistration({ world, account, body }: Asked): Reply {
   return { status: 201, body: view(made) };
 }
 
-function changeRegistration(asked: Asked): Reply {
-  const { password: _, ...given } = parse(NewRegistration.partial(), asked.body);
-  return { status: 200, body: view(Object.assign(own(registrations(asked.world), asked), given)) };
+function changeRegistration(request: SimulatorRequest): Reply {
+  const { password: _, ...given } = parse(NewRegistration.partial(), request.body);
+  return { status: 200, body: view(Object.assign(own(registrations(request.world), request), given)) };
 }
 
-function removeRegistration(asked: Asked): Reply {
-  registrations(asked.world).delete(own(registrations(asked.world), asked).id);
+function removeRegistration(request: SimulatorRequest): Reply {
+  registrations(request.world).delete(own(registrations(request.world), request).id);
   return { status: 204 };
 }
 
-/** A user name that begins with `refused` is never let in; a `new` one has not been tried. */
+/** A user name that begins with `refused` never registers. One that begins with `new` has not been tried. */
 function view({ id, username, proxy, outboundProxy, authUser, created }: Registration) {
   return {
     registrationId: id,
@@ -163,42 +175,42 @@ const NewConfig = {
   plivo: z.strictObject({ authId: z.string(), authToken: z.string(), ...common }),
 } as const;
 
-function configOf({ world, account }: Asked, name: CarrierName): Config {
+function configOf({ world, account }: SimulatorRequest, name: CarrierName): Config {
   const found = configs(world).get(`${name} ${account.id}`);
   if (!found) throw new Refusal(404, "Not found.");
   return found;
 }
 
-function createConfig(asked: Asked, name: CarrierName): Reply {
-  if (configs(asked.world).has(`${name} ${asked.account.id}`)) throw new Refusal(400, "There is one already.");
+function createConfig(request: SimulatorRequest, name: CarrierName): Reply {
+  if (configs(request.world).has(`${name} ${request.account.id}`)) throw new Refusal(400, "It exists already.");
   const made = put(
-    asked,
-    `${name} ${asked.account.id}`,
-    parse<z.ZodType<Record<string, unknown>>>(NewConfig[name], asked.body),
+    request,
+    `${name} ${request.account.id}`,
+    parse<z.ZodType<Record<string, unknown>>>(NewConfig[name], request.body),
   );
   return { status: 201, body: configView(name, made) };
 }
 
-function changeConfig(asked: Asked, name: CarrierName): Reply {
-  const config = configOf(asked, name);
+function changeConfig(request: SimulatorRequest, name: CarrierName): Reply {
+  const config = configOf(request, name);
   const partial: z.ZodType<Record<string, unknown>> = NewConfig[name].partial();
-  Object.assign(config.fields, parse(partial, asked.body));
+  Object.assign(config.fields, parse(partial, request.body));
   return { status: 200, body: configView(name, config) };
 }
 
-function removeConfig(asked: Asked, name: CarrierName): Reply {
-  configs(asked.world).delete(configOf(asked, name).id);
+function removeConfig(request: SimulatorRequest, name: CarrierName): Reply {
+  configs(request.world).delete(configOf(request, name).id);
   return { status: 204 };
 }
 
-function put({ world, account }: Asked, id: string, fields: Record<string, unknown>): Config {
+function put({ world, account }: SimulatorRequest, id: string, fields: Record<string, unknown>): Config {
   const { ordinal } = nextThing(world, "telephony");
   const config = { id, ordinal, account: account.id, fields };
   configs(world).set(id, config);
   return config;
 }
 
-/** Of a secret only its beginning is ever shown. */
+/** Only the beginning of a secret is ever returned. */
 function configView(name: CarrierName, { fields }: Config) {
   const prefixOf = (secret: string) => ({ prefix: String(fields[secret] ?? "").slice(0, 4) });
   const { authToken: _, apiKey: __, publicKey: ___, ...shown } = fields;

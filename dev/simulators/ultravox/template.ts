@@ -7,13 +7,13 @@ const validators = new WeakMap<object, ValidateFunction>();
 
 type Context = Record<string, unknown>;
 
-/** The schema the provider makes when the template brings none: every variable it names is needed. */
+/** The schema that the provider derives when the template has none: every variable is required. */
 export function deriveContextSchema(template: CallTemplate): Context {
   const names = new Set<string>();
   for (const text of templatedTexts(template)) {
     for (const [, sigil, path = ""] of text.matchAll(VARIABLE)) {
       const root = path.split(".")[0] ?? path;
-      // What is under "ultravox" the provider fills in itself; a section may be left out.
+      // The provider fills in everything under "ultravox". A section is optional.
       if (root !== "ultravox" && sigil !== "#" && sigil !== "^" && sigil !== "/") names.add(root);
     }
   }
@@ -23,12 +23,13 @@ export function deriveContextSchema(template: CallTemplate): Context {
 function templatedTexts(template: CallTemplate): string[] {
   const { systemPrompt, languageHint, timeExceededMessage, inactivityMessages = [], selectedTools = [] } = template;
   const texts = [systemPrompt, languageHint, timeExceededMessage, ...inactivityMessages.map((each) => each.message)];
-  // Of a tool, descriptions and static values are templates; looking at all of it finds both.
+  // Descriptions and static values of a tool are templates. A search of the whole tool finds both.
   return [...texts.filter((text) => text !== undefined), ...selectedTools.map((tool) => JSON.stringify(tool))];
 }
 
 export function checkContextSchema(schema: Context): void {
-  if (!ajv.validateSchema(schema)) throw new Refusal(400, { callTemplate: ["contextSchema: This is no JSON schema."] });
+  if (!ajv.validateSchema(schema))
+    throw new Refusal(400, { callTemplate: ["contextSchema: This is not a JSON Schema."] });
 }
 
 function checkContext(schema: Context, context: Context): void {
@@ -39,7 +40,7 @@ function checkContext(schema: Context, context: Context): void {
   throw new Refusal(400, { templateContext: messages });
 }
 
-/** What a call of an agent is asked for, once the agent's template and the caller's wishes are put together. */
+/** The settings of an agent's call: the agent's template merged with the request. */
 export function fillTemplate(template: CallTemplate, overrides: CallRequest, context: Context): CallRequest {
   const { name: _name, created: _created, updated: _updated, contextSchema, ...fields } = template;
   checkContext(contextSchema ?? deriveContextSchema(template), context);
@@ -54,7 +55,7 @@ export function fillTemplate(template: CallTemplate, overrides: CallRequest, con
   };
 }
 
-/** Variables only: the marks of a section are dropped and what they enclose stays. */
+/** Variables only: section marks are removed, their content stays. */
 function render(text: string, context: Context): string {
   return text.replace(VARIABLE, (_, sigil: string, path: string) => {
     if (sigil !== "" && sigil !== "&") return "";

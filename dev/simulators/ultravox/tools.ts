@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { page } from "./page.ts";
 import { parse, Refusal } from "./requests.ts";
-import { type Asked, own, ownedBy, type Reply, type Route } from "./route.ts";
+import { own, ownedBy, type Reply, type Route, type SimulatorRequest } from "./route.ts";
 import { nextThing, shelf, type Thing, type World } from "./state.ts";
 
 const Json = z.record(z.string(), z.unknown());
@@ -78,22 +78,22 @@ interface Tool extends Thing {
 const stock = (world: World) => shelf<Tool>(world, "tool");
 
 export const toolRoutes: Route[] = [
-  { method: "GET", template: "/api/tools", kind: "read", noun: "tools", handle: listTools },
-  { method: "POST", template: "/api/tools", kind: "create", noun: "tools", handle: createTool },
-  { method: "GET", template: "/api/tools/{tool_id}", kind: "read", noun: "tools", handle: getTool },
-  { method: "PUT", template: "/api/tools/{tool_id}", kind: "change", noun: "tools", handle: replaceTool },
-  { method: "DELETE", template: "/api/tools/{tool_id}", kind: "change", noun: "tools", handle: removeTool },
+  { method: "GET", template: "/api/tools", kind: "read", resource: "tools", handle: listTools },
+  { method: "POST", template: "/api/tools", kind: "create", resource: "tools", handle: createTool },
+  { method: "GET", template: "/api/tools/{tool_id}", kind: "read", resource: "tools", handle: getTool },
+  { method: "PUT", template: "/api/tools/{tool_id}", kind: "change", resource: "tools", handle: replaceTool },
+  { method: "DELETE", template: "/api/tools/{tool_id}", kind: "change", resource: "tools", handle: removeTool },
 ];
 
-/** The public tools are not kept here: whoever asks for them alone finds none. */
-function listTools({ world, account, query, address }: Asked): Reply {
+/** Public tools are not simulated: a list of public tools is empty. */
+function listTools({ world, account, query, address }: SimulatorRequest): Reply {
   const search = query.get("search")?.toLowerCase() ?? "";
   const mine = query.get("ownership") === "public" ? [] : ownedBy(stock(world), account);
   const found = mine.filter(({ name }) => name.toLowerCase().includes(search));
   return { status: 200, body: page(sorted(found, query.get("sortOrder") ?? "default"), { query, address }, view) };
 }
 
-/** Pages are found again by ordinal, so of the orders those by name are not offered here. */
+/** Cursors are ordinals, so sorting by name is not supported here. */
 function sorted(tools: Tool[], order: string): Tool[] {
   const oldestFirst = order === "chronologic";
   if (!oldestFirst && !["default", "display", "reverseChronologic"].includes(order)) {
@@ -102,7 +102,7 @@ function sorted(tools: Tool[], order: string): Tool[] {
   return tools.toSorted((a, b) => (oldestFirst ? a.ordinal - b.ordinal : b.ordinal - a.ordinal));
 }
 
-function createTool({ world, account, body }: Asked): Reply {
+function createTool({ world, account, body }: SimulatorRequest): Reply {
   const { name, definition } = parse(NewTool, body);
   const { ordinal, random } = nextThing(world, "tool");
   const tool: Tool = { id: random.uuid(), ordinal, account: account.id, name, created: Date.now(), definition };
@@ -110,18 +110,18 @@ function createTool({ world, account, body }: Asked): Reply {
   return { status: 201, body: view(tool) };
 }
 
-function getTool(asked: Asked): Reply {
-  return { status: 200, body: view(own(stock(asked.world), asked)) };
+function getTool(request: SimulatorRequest): Reply {
+  return { status: 200, body: view(own(stock(request.world), request)) };
 }
 
-function replaceTool(asked: Asked): Reply {
-  const tool = own(stock(asked.world), asked);
-  Object.assign(tool, parse(NewTool, asked.body));
+function replaceTool(request: SimulatorRequest): Reply {
+  const tool = own(stock(request.world), request);
+  Object.assign(tool, parse(NewTool, request.body));
   return { status: 200, body: view(tool) };
 }
 
-function removeTool(asked: Asked): Reply {
-  stock(asked.world).delete(own(stock(asked.world), asked).id);
+function removeTool(request: SimulatorRequest): Reply {
+  stock(request.world).delete(own(stock(request.world), request).id);
   return { status: 204 };
 }
 

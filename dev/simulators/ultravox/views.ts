@@ -2,7 +2,7 @@ import { summarize } from "./conversation.ts";
 import { seconds, type WebhookEvent } from "./requests.ts";
 import { type Agent, type Call, elapsed, instant, type Line, type Webhook, type World } from "./state.ts";
 
-/** The call as the provider shows it now, or as it was at an event: an event re-sent says what it said at first. */
+/** The call as the provider returns it now, or as it was at an event: a repeated event has its first content. */
 export function callView(call: Call, asOf: WebhookEvent | "now" = "now") {
   const { request, medium } = call;
   const joinedAt = asOf === "call.started" ? null : call.joinedAt;
@@ -69,7 +69,7 @@ function bill({ endReason }: Call, billed: boolean, talked: number | null) {
   return { billedDuration: sixths(talked), billingStatus: "BILLING_STATUS_BILLED" };
 }
 
-/** The SIP clock runs from the dial, so that a call that nobody answered costs something too. */
+/** SIP time counts from dialling, so an unanswered call has a cost too. */
 function sipDetails({ behaviour, endReason }: Call, endedAt: number | null, billed: boolean) {
   const unanswered = endReason === "unjoined" && behaviour.endReason !== "unjoined";
   const termination = unanswered ? "SIP_TERMINATION_TIMEOUT" : behaviour.termination;
@@ -83,7 +83,7 @@ function sixths(duration: number): string {
   return `${Math.ceil(duration / 6) * 6}s`;
 }
 
-/** The lines that were begun by then; the last may have been cut short. */
+/** The messages that had started by then. The last may be cut short. */
 export function spoken(call: Call, talked: number): Line[] {
   return call.lines
     .filter((line) => line.start <= talked)

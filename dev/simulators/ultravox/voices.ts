@@ -4,7 +4,7 @@ import { page } from "./page.ts";
 import { stream } from "./random.ts";
 import { toneOf } from "./recording.ts";
 import { parse, Refusal } from "./requests.ts";
-import { type Asked, own, ownedBy, type Reply, type Route } from "./route.ts";
+import { own, ownedBy, type Reply, type Route, type SimulatorRequest } from "./route.ts";
 import { type Account, nextThing, shelf, type Thing, type World } from "./state.ts";
 
 const maxSampleBytes = 10_000_000;
@@ -14,27 +14,27 @@ interface Voice extends Thing {
   description: string | null;
   primaryLanguage: string | null;
   ownership: "private" | "public";
-  /** The company that speaks, in the provider's spelling of it; null: the provider itself. */
+  /** The TTS vendor in the provider's spelling; null: the provider itself. */
   provider: string | null;
   definition: object;
-  /** Of a clone: what was uploaded. */
+  /** The uploaded sample of a clone. */
   sample?: { bytes: number; sha256: string };
 }
 
 export const voiceRoutes: Route[] = [
-  { method: "GET", template: "/api/voices", kind: "read", noun: "voices", handle: listVoices },
-  { method: "POST", template: "/api/voices", kind: "create", noun: "voices", handle: createVoice },
-  { method: "GET", template: "/api/voices/{voice_id}", kind: "read", noun: "voices", handle: getVoice },
-  { method: "PUT", template: "/api/voices/{voice_id}", kind: "change", noun: "voices", handle: replaceVoice },
-  { method: "PATCH", template: "/api/voices/{voice_id}", kind: "change", noun: "voices", handle: updateVoice },
-  { method: "DELETE", template: "/api/voices/{voice_id}", kind: "change", noun: "voices", handle: removeVoice },
-  { method: "GET", template: "/api/voices/{voice_id}/preview", kind: "read", noun: "voices", handle: previewVoice },
-  { method: "GET", template: "/storage/voices/{file}", noun: "other", handle: storedPreview },
-  { method: "POST", template: "/_sim/voices/limit", noun: "other", handle: limitVoices },
-  { method: "GET", template: "/_sim/voices", noun: "other", handle: allVoices },
+  { method: "GET", template: "/api/voices", kind: "read", resource: "voices", handle: listVoices },
+  { method: "POST", template: "/api/voices", kind: "create", resource: "voices", handle: createVoice },
+  { method: "GET", template: "/api/voices/{voice_id}", kind: "read", resource: "voices", handle: getVoice },
+  { method: "PUT", template: "/api/voices/{voice_id}", kind: "change", resource: "voices", handle: replaceVoice },
+  { method: "PATCH", template: "/api/voices/{voice_id}", kind: "change", resource: "voices", handle: updateVoice },
+  { method: "DELETE", template: "/api/voices/{voice_id}", kind: "change", resource: "voices", handle: removeVoice },
+  { method: "GET", template: "/api/voices/{voice_id}/preview", kind: "read", resource: "voices", handle: previewVoice },
+  { method: "GET", template: "/storage/voices/{file}", resource: "other", handle: storedPreview },
+  { method: "POST", template: "/_sim/voices/limit", resource: "other", handle: limitVoices },
+  { method: "GET", template: "/_sim/voices", resource: "other", handle: allVoices },
 ];
 
-// openapi.json: ultravox.v1.ExternalVoice and those that it names.
+// openapi.json: ultravox.v1.ExternalVoice and the schemas that it references.
 const text = z.string();
 const named = { voiceId: text.optional() };
 const loose = z.record(text, z.unknown());
@@ -90,7 +90,7 @@ const fields = {
 const NewVoice = z.strictObject({ ...fields, definition: Definition });
 const VoiceChange = z.strictObject({ ...fields, name: fields.name.optional(), definition: Definition.optional() });
 
-/** What every account may use, whoever made it. */
+/** Voices that every account may use. */
 const publicVoices = ["Mark", "Jessica", "Emily-English", "Aaron-English", "Cassidy-English"] as const;
 
 function publicOnes(world: World): Voice[] {
@@ -99,7 +99,7 @@ function publicOnes(world: World): Voice[] {
     ordinal: -1 - index,
     account: "",
     name,
-    description: "A voice for everybody",
+    description: "A public voice",
     primaryLanguage: "en",
     ownership: "public",
     provider: "cartesia",
@@ -109,12 +109,12 @@ function publicOnes(world: World): Voice[] {
 
 const voicesIn = (world: World) => shelf<Voice>(world, "voices");
 
-/** Here, a voice that everybody has can be looked at too. */
-function seen(asked: Asked): Voice {
-  return publicOnes(asked.world).find(({ id }) => id === asked.id) ?? own(voicesIn(asked.world), asked);
+/** This endpoint also returns public voices. */
+function seen(request: SimulatorRequest): Voice {
+  return publicOnes(request.world).find(({ id }) => id === request.id) ?? own(voicesIn(request.world), request);
 }
 
-function listVoices({ world, account, query, address }: Asked): Reply {
+function listVoices({ world, account, query, address }: SimulatorRequest): Reply {
   const wanted = (name: string, value: string) => query.get(name) === null || query.get(name) === value;
   const search = query.get("search")?.toLowerCase() ?? "";
   const providers = query.getAll("provider");
@@ -126,17 +126,17 @@ function listVoices({ world, account, query, address }: Asked): Reply {
   return { status: 200, body: page(found, { query, address }, viewIn(address)) };
 }
 
-function createVoice(asked: Asked): Reply | Promise<Reply> {
-  const { world, account, form, address } = asked;
-  if (form) return cloneVoice(asked, form);
-  const { name, description = null, primaryLanguage = null, definition } = parse(NewVoice, asked.body);
+function createVoice(request: SimulatorRequest): Reply | Promise<Reply> {
+  const { world, account, form, address } = request;
+  if (form) return cloneVoice(request, form);
+  const { name, description = null, primaryLanguage = null, definition } = parse(NewVoice, request.body);
   const provider = providerOf(definition);
   const voice = keep(world, account, { name, description, primaryLanguage, provider, definition });
   return { status: 201, body: viewIn(address)(voice) };
 }
 
-/** Synchronous, one file: there is no training to wait for. */
-async function cloneVoice({ world, account, address }: Asked, form: FormData): Promise<Reply> {
+/** Synchronous, one file, no training. */
+async function cloneVoice({ world, account, address }: SimulatorRequest, form: FormData): Promise<Reply> {
   const file = form.get("file");
   const field = (name: string) => {
     const value = form.get(name);
@@ -183,48 +183,48 @@ function refuseTaken(world: World, account: Account, name: string, but?: Voice):
   if (taken) throw new Refusal(400, { name: ["A voice with this name already exists."] });
 }
 
-function getVoice(asked: Asked): Reply {
-  return { status: 200, body: viewIn(asked.address.replace(/\/[^/]+$/, ""))(seen(asked)) };
+function getVoice(request: SimulatorRequest): Reply {
+  return { status: 200, body: viewIn(request.address.replace(/\/[^/]+$/, ""))(seen(request)) };
 }
 
-function replaceVoice(asked: Asked): Reply {
-  return change(asked, { description: null, ...parse(NewVoice, asked.body) });
+function replaceVoice(request: SimulatorRequest): Reply {
+  return change(request, { description: null, ...parse(NewVoice, request.body) });
 }
 
-function updateVoice(asked: Asked): Reply {
-  return change(asked, parse(VoiceChange, asked.body));
+function updateVoice(request: SimulatorRequest): Reply {
+  return change(request, parse(VoiceChange, request.body));
 }
 
-function change(asked: Asked, given: z.output<typeof VoiceChange>): Reply {
-  const voice = own(voicesIn(asked.world), asked);
-  if (given.name) refuseTaken(asked.world, asked.account, given.name, voice);
+function change(request: SimulatorRequest, given: z.output<typeof VoiceChange>): Reply {
+  const voice = own(voicesIn(request.world), request);
+  if (given.name) refuseTaken(request.world, request.account, given.name, voice);
   const { definition } = given;
   Object.assign(voice, given, definition ? { provider: providerOf(definition) } : {});
-  return { status: 200, body: viewIn(asked.address.replace(/\/[^/]+$/, ""))(voice) };
+  return { status: 200, body: viewIn(request.address.replace(/\/[^/]+$/, ""))(voice) };
 }
 
-function removeVoice(asked: Asked): Reply {
-  voicesIn(asked.world).delete(own(voicesIn(asked.world), asked).id);
+function removeVoice(request: SimulatorRequest): Reply {
+  voicesIn(request.world).delete(own(voicesIn(request.world), request).id);
   return { status: 204 };
 }
 
-/** A second of sound, or where it lies; 400 with an `error` for a voice that cannot speak. */
-function previewVoice(asked: Asked): Reply {
-  const voice = seen(asked);
+/** One second of audio, or a redirect to it. 400 with an `error` for a voice that cannot speak. */
+function previewVoice(request: SimulatorRequest): Reply {
+  const voice = seen(request);
   if ("generic" in voice.definition && /\bbroken\b/.test(JSON.stringify(voice.definition))) {
     return { status: 400, body: { error: "The TTS endpoint answered with status 500." } };
   }
-  if (asked.world.faults.recordings !== "redirect") return { status: 200, wav: toneOf(asked.world, voice.id) };
-  return { status: 302, headers: { Location: `${asked.origin}/storage/voices/${voice.id}.wav` } };
+  if (request.world.faults.recordings !== "redirect") return { status: 200, wav: toneOf(request.world, voice.id) };
+  return { status: 302, headers: { Location: `${request.origin}/storage/voices/${voice.id}.wav` } };
 }
 
-function storedPreview({ world, id, hasApiKey }: Asked): Reply {
+function storedPreview({ world, id, hasApiKey }: SimulatorRequest): Reply {
   if (hasApiKey) throw new Refusal(400, "The API key was forwarded to the storage of previews.");
   return { status: 200, wav: toneOf(world, id.replace(/\.wav$/, "")) };
 }
 
-/** What is there, with what was uploaded for it; a look behind the scenes. */
-function allVoices({ world }: Asked): Reply {
+/** All voices with their uploaded samples, for tests. */
+function allVoices({ world }: SimulatorRequest): Reply {
   const shown = [...voicesIn(world).values()].map(({ id, account, name, primaryLanguage, definition, sample }) => {
     return { id, account, name, primaryLanguage, definition, sample: sample ?? null };
   });
@@ -237,8 +237,8 @@ const Limit = z.strictObject({
   cloneSeconds: z.number().min(0).optional(),
 });
 
-/** How many cloned voices an account may have, null for as many as it likes; and how long one takes. */
-function limitVoices({ world, body }: Asked): Reply {
+/** Sets the limit of cloned voices of an account (null: no limit), and the duration of a clone. */
+function limitVoices({ world, body }: SimulatorRequest): Reply {
   const { accountId, allowed, cloneSeconds } = parse(Limit, body);
   const account = accountId ? world.accounts.find(({ id }) => id === accountId) : world.accounts[0];
   if (!account) throw new Refusal(404, "Not found.");

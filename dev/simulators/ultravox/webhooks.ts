@@ -6,7 +6,7 @@ import { callView } from "./views.ts";
 
 const RETRIES = 10;
 const FIRST_RETRY_SECONDS = 30;
-/** However fast the time runs, a receiver that fails is not asked more often than this. */
+/** A failing receiver is not called more often than this, whatever the speed. */
 const RETRY_FLOOR_MS = 20;
 const UNHEALTHY_AFTER = 5;
 const FAILURES_KEPT = 10;
@@ -16,7 +16,7 @@ interface Delivery {
   secrets: string[];
   call: Call;
   event: WebhookEvent;
-  /** A callback of a single call has no webhook whose health it could change. */
+  /** A callback of a single call belongs to no webhook, so it changes no webhook's health. */
   webhook: Webhook | undefined;
 }
 
@@ -25,11 +25,11 @@ interface Lane {
   waiting: number;
 }
 
-/** First attempts for one call to one address go one after another, so that their order is a fact and not a race. */
+/** First attempts for one call to one URL are sequential, so that their order is guaranteed. */
 const lanes = new WeakMap<World, Map<string, Lane>>();
 const held = new WeakMap<World, Map<string, Delivery[]>>();
 
-/** Tells everyone who asked to know of this event; returns before anything is sent. */
+/** Sends this event to every subscriber. Returns before anything is sent. */
 export function announce(world: World, call: Call, event: WebhookEvent): void {
   const deliveries = [...accountDeliveries(world, call, event), ...callbackDeliveries(call, event)];
   const { webhooks } = world.faults;
@@ -47,7 +47,7 @@ export function announce(world: World, call: Call, event: WebhookEvent): void {
   if (event === "call.billed") releaseHeld(world, call.id);
 }
 
-/** Sends what is held back for a call, in the order that was asked for. */
+/** Sends the events that are held back for a call, in the requested order. */
 function releaseHeld(world: World, callId: string): void {
   const deliveries = mapOf(held, world).get(callId) ?? [];
   mapOf(held, world).delete(callId);
@@ -56,12 +56,12 @@ function releaseHeld(world: World, callId: string): void {
   sendLater(world, callId, ordered);
 }
 
-/** Nothing stays behind when the faults change. */
+/** Events that are held back are sent when the faults change. */
 export function releaseAllHeld(world: World): void {
   for (const callId of [...mapOf(held, world).keys()]) releaseHeld(world, callId);
 }
 
-/** What was held is forgotten with the calls it tells of. */
+/** A reset removes held events together with their calls. */
 export function dropHeld(world: World): void {
   mapOf(held, world).clear();
 }
@@ -123,13 +123,13 @@ async function attempt(world: World, delivery: Delivery, retries: number): Promi
   }
 }
 
-/** What went wrong, or undefined for an answer of 2xx. */
+/** The failure, or undefined for a 2xx response. */
 async function post(
   world: World,
   { url, secrets, call, event }: Delivery,
   timestamp: string,
 ): Promise<string | undefined> {
-  // Written anew for each attempt, from what the call was at the event: a receiver that is down costs no memory.
+  // Rendered for each attempt from the call as it was at the event: a receiver that is down costs no memory.
   const body = JSON.stringify({ event, call: callView(call, event) });
   try {
     const response = await fetch(url, {
@@ -146,7 +146,7 @@ async function post(
     await response.body?.cancel();
     return response.ok ? undefined : `HTTP ${response.status}`;
   } catch (error) {
-    // Whatever fetch throws is the receiver's failure, which the webhook's health then shows.
+    // An error of fetch counts as the receiver's failure, and changes the webhook's health.
     return error instanceof Error ? `${error.name}: ${error.message}` : String(error);
   }
 }
@@ -164,13 +164,13 @@ function recordHealth(webhook: Webhook, failure: string | undefined): void {
     webhook.failures.length = Math.min(webhook.failures.length, FAILURES_KEPT);
   }
   const status = webhook.failedInARow >= UNHEALTHY_AFTER ? "unhealthy" : "normal";
-  // It stays unhealthy until a delivery succeeds, and a delivery succeeding is what sets the count to zero.
+  // It stays unhealthy until a delivery succeeds, which also resets the count.
   if (status === webhook.status) return;
   webhook.status = status;
   webhook.lastStatusChange = Date.now();
 }
 
-/** One attempt each, now, and what came of it: for tests of a receiver's judgement of time and signature. */
+/** One attempt each, now, with the result: for tests of a receiver's check of timestamp and signature. */
 export async function resend(
   world: World,
   call: Call,

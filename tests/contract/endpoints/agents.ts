@@ -1,13 +1,13 @@
 import { newId } from "../../../db/ids.ts";
-import type { House } from "../../support/app.ts";
+import type { TestApp } from "../../support/app.ts";
 import { config as plain } from "./core.ts";
-import { type Noun, page, type Things } from "./resource.ts";
+import { type ModuleInputs, page, type ResourceIds } from "./resource.ts";
 
 const parts = {
   voice: null,
   languages: ["en", "de"],
   timeExceededMessage: "I have to go now.",
-  // biome-ignore lint/suspicious/noThenProperty: the word on the wire; nobody awaits a message
+  // biome-ignore lint/suspicious/noThenProperty: the provider's field name; a message is never awaited
   inactivityMessages: [{ afterSeconds: 20, message: "Are you there?", then: "hang_up" }],
   voicemail: { behaviour: "leave_message", message: "Please call back." },
   variables: [{ name: "name", type: "string", required: false, default: "there", description: "Whom we call." }],
@@ -18,8 +18,8 @@ const parts = {
   metadata: { team: "north" },
 };
 
-/** What an agent may name, as if its own noun had made it. */
-export async function partsFor(h: House, clientId: string, account = "pacc_platform") {
+/** The resources that an agent may refer to, inserted directly. */
+export async function partsFor(h: TestApp, clientId: string, account = "pacc_platform") {
   const [voice, base, tool] = [newId("voice"), newId("knowledgeBase"), newId("tool")];
   await h.owner`insert into voices (client_id, id, name, language, kind, provider, status, provider_account_id, provider_voice_id)
     values (${clientId}, ${voice}, 'Ada', 'en', 'clone', 'ultravox', 'active', ${account}, ${`up-${voice}`})`;
@@ -31,7 +31,7 @@ export async function partsFor(h: House, clientId: string, account = "pacc_platf
   return { voice, base, tool };
 }
 
-const whole = (own: Things) => ({
+const whole = (own: ResourceIds) => ({
   ...plain,
   ...parts,
   voiceId: own.agentVoice,
@@ -39,12 +39,12 @@ const whole = (own: Things) => ({
   tools: [{ toolId: own.agentTool, description: "Shows a picture.", parameterOverrides: { size: 3 } }],
 });
 
-async function spare(h: House, key: string): Promise<string> {
+async function spare(h: TestApp, key: string): Promise<string> {
   return (await h.post("/agents", plain, { key })).body.data.id;
 }
 
-export const agents: Noun = {
-  async furnish({ h, who }) {
+export const agents: ModuleInputs = {
+  async createResources({ h, who }) {
     const { voice, base, tool } = await partsFor(h, who.clientId);
     const own = { agentVoice: voice, agentBase: base, agentTool: tool };
     const made = await h.post("/agents", { ...whole(own) }, { key: who.key });

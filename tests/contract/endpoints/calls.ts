@@ -1,21 +1,21 @@
 import type { SeededClient } from "../../../dev/seed.ts";
-import { type House, phone } from "../../support/app.ts";
-import { type Noun, page, type Things } from "./resource.ts";
+import { type TestApp, phone } from "../../support/app.ts";
+import { type ModuleInputs, page, type ResourceIds } from "./resource.ts";
 
-async function place(h: House, { key }: SeededClient, agentId: string | undefined, to = "+14155550014") {
+async function place(h: TestApp, { key }: SeededClient, agentId: string | undefined, to = "+14155550014") {
   const { body } = await h.post("/calls", { agentId, medium: phone(to) }, { key });
   return body.data.id as string;
 }
 
-/** A call that is over, as far as our rows say. */
-async function endedCall(h: House, who: SeededClient, { agent }: Things): Promise<string> {
+/** A call that has ended, according to its row. */
+async function endedCall(h: TestApp, who: SeededClient, { agent }: ResourceIds): Promise<string> {
   const placed = await h.post("/calls", { agentId: agent, medium: { type: "web" } }, { key: who.key });
   const { id } = placed.body.data;
   await h.owner`update calls set status = 'ended', outcome = 'completed', outcome_final = true where id = ${id}`;
   return id;
 }
 
-const everyFilter = ({ agent }: Things) => ({
+const everyFilter = ({ agent }: ResourceIds) => ({
   status: "ended",
   outcome: "completed",
   agentId: agent,
@@ -32,8 +32,8 @@ const everyFilter = ({ agent }: Things) => ({
   search: "refund thursday",
 });
 
-export const calls: Noun = {
-  furnish: async ({ h, who, own }) => ({ call: await endedCall(h, who, own) }),
+export const calls: ModuleInputs = {
+  createResources: async ({ h, who, own }) => ({ call: await endedCall(h, who, own) }),
   inputs: {
     "calls.create": ({ own }) => ({
       agentId: own.agent,

@@ -1,18 +1,18 @@
 import { newId } from "../../../db/ids.ts";
 import type { SeededClient } from "../../../dev/seed.ts";
 import { scopes } from "../../../routers/core/scopes.ts";
-import type { House } from "../../support/app.ts";
+import type { TestApp } from "../../support/app.ts";
 import { assign } from "../../support/numbers.ts";
-import { type Noun, page } from "./resource.ts";
+import { type ModuleInputs, page } from "./resource.ts";
 
 let numbers = 1000;
 const freshNumber = () => `+49305678${++numbers}`;
 let invited = 0;
-/** What a member may do: who makes one must be able to do as much. */
+/** The scopes of a member: only a caller with all of them may create one. */
 const ofMembers = scopes.filter((scope) => /:read$|^(agents|calls|knowledge|tools|voices|webhooks):/.test(scope));
 
-/** A person who is a member beside the owner. */
-async function addMember(h: House, { clientId }: SeededClient, role = "viewer"): Promise<string> {
+/** A second member beside the owner. */
+async function addMember(h: TestApp, { clientId }: SeededClient, role = "viewer"): Promise<string> {
   const [userId, id] = [newId("user"), newId("membership")];
   await h.owner`insert into users (id, subject, email, name) values (${userId}, ${`auth0|${userId}`}, ${`${userId}@example.com`}, 'M')`;
   await h.owner`insert into memberships (client_id, id, user_id, role) values (${clientId}, ${id}, ${userId}, ${role})`;
@@ -21,8 +21,8 @@ async function addMember(h: House, { clientId }: SeededClient, role = "viewer"):
 
 const person = () => ({ email: `guest${++invited}@example.com`, role: "viewer", expiresInHours: 24 });
 
-export const clients: Noun = {
-  async furnish({ h, who }) {
+export const clients: ModuleInputs = {
+  async createResources({ h, who }) {
     const made = await h.post("/clients/current/invitations", person(), { key: await h.token(who) });
     return { member: await addMember(h, who), invitation: made.body.data.id };
   },
@@ -61,7 +61,7 @@ const price = {
   roundingSeconds: 6,
 };
 
-export const admin: Noun = {
+export const admin: ModuleInputs = {
   inputs: {
     "admin.clients.create": () => ({
       name: "New bakery",
@@ -132,8 +132,8 @@ export const admin: Noun = {
   },
 };
 
-/** One that nobody else in this file reckons with. */
-async function emptyClient(h: House): Promise<string> {
+/** A new resource that no other test of this file uses. */
+async function emptyClient(h: TestApp): Promise<string> {
   const id = newId("client");
   await h.owner`insert into clients (id, name) values (${id}, 'Empty')`;
   return id;

@@ -2,12 +2,12 @@ import { newId } from "../../../db/ids.ts";
 import type { SeededClient } from "../../../dev/seed.ts";
 import { createApiKey } from "../../../routers/api-keys/service.ts";
 import type { Scope } from "../../../routers/core/scopes.ts";
-import { agent, type House } from "../../support/app.ts";
-import { type Noun, page, type Things } from "./resource.ts";
+import { agent, type TestApp } from "../../support/app.ts";
+import { type ModuleInputs, page, type ResourceIds } from "./resource.ts";
 
 export const hook = { url: "https://example.com/hook", description: "CRM", eventTypes: ["call.*"] };
 const sending = { headers: { "x-tenant": "acme" }, payload: "thin", ratePerSecond: 50 };
-/** Nobody listens there: it is tried, and that fails at once. */
+/** No server listens there: an attempt fails immediately. */
 const deaf = { ...hook, url: "http://127.0.0.1:9/hook" };
 export const config = {
   ...agent,
@@ -21,15 +21,15 @@ export const config = {
   joinTimeoutSeconds: 30,
 };
 
-export async function makeKey(h: House, { clientId, userId }: SeededClient, of: readonly Scope[]) {
+export async function makeKey(h: TestApp, { clientId, userId }: SeededClient, of: readonly Scope[]) {
   const wanted = { name: "Narrow", scopes: [...of] };
   return h.deps.db.asClient({ clientId }, (tx) =>
     createApiKey(tx, wanted, { id: userId, scopes: ["*"] }, h.deps.auth.hashKey),
   );
 }
 
-export const apiKeys: Noun = {
-  async furnish({ h, who }) {
+export const apiKeys: ModuleInputs = {
+  async createResources({ h, who }) {
     return { apiKey: (await makeKey(h, who, ["calls:read"])).id };
   },
   needs: { "apiKeys.create": ["calls:read", "calls:write"] },
@@ -51,9 +51,9 @@ export const apiKeys: Noun = {
   },
 };
 
-export const auth: Noun = { inputs: { "auth.me": () => ({}), "auth.clients": () => ({}) } };
+export const auth: ModuleInputs = { inputs: { "auth.me": () => ({}), "auth.clients": () => ({}) } };
 
-export const billing: Noun = {
+export const billing: ModuleInputs = {
   inputs: {
     "billing.balance": () => ({}),
     "billing.prices": () => ({}),
@@ -61,8 +61,8 @@ export const billing: Noun = {
   },
 };
 
-export const events: Noun = {
-  async furnish({ h, who, own }) {
+export const events: ModuleInputs = {
+  async createResources({ h, who, own }) {
     const [event] =
       await h.owner`select id from events where client_id = ${who.clientId} and subject_id = ${own.agent!}`;
     return { event: event!.id };
@@ -82,8 +82,8 @@ export const events: Noun = {
   },
 };
 
-export const webhooks: Noun = {
-  async furnish({ h, who }) {
+export const webhooks: ModuleInputs = {
+  async createResources({ h, who }) {
     const endpoint = await makeEndpoint(h, who);
     return { endpoint, ...(await makeDelivery(h, who, endpoint)), replay: await makeReplay(h, who, endpoint) };
   },
@@ -115,7 +115,7 @@ export const webhooks: Noun = {
   },
 };
 
-const chosen = (own: Things) => ({
+const chosen = (own: ResourceIds) => ({
   status: "dead",
   eventType: "call.ended",
   eventId: own.event,
@@ -126,11 +126,11 @@ const chosen = (own: Things) => ({
   createdBefore: "2099-01-01T00:00:00Z",
 });
 
-async function makeEndpoint(h: House, who: SeededClient): Promise<string> {
+async function makeEndpoint(h: TestApp, who: SeededClient): Promise<string> {
   return (await h.post("/webhooks", { ...deaf, description: null }, { key: who.key })).body.data.id;
 }
 
-async function makeDelivery(h: House, { clientId }: SeededClient, endpoint: string) {
+async function makeDelivery(h: TestApp, { clientId }: SeededClient, endpoint: string) {
   const [delivery, event] = [newId("delivery"), newId("event")];
   await h.owner`with stated as (
       insert into events (client_id, id, type, subject_type, subject_id, sequence, data)
@@ -140,12 +140,12 @@ async function makeDelivery(h: House, { clientId }: SeededClient, endpoint: stri
   return { delivery, event };
 }
 
-/** One runs at a time. */
-async function endReplays(h: House, endpoint: string) {
+/** Only one runs at a time. */
+async function endReplays(h: TestApp, endpoint: string) {
   await h.owner`update webhook_replays set status = 'completed' where endpoint_id = ${endpoint} and status = 'running'`;
 }
 
-async function makeReplay(h: House, { clientId }: SeededClient, endpoint: string): Promise<string> {
+async function makeReplay(h: TestApp, { clientId }: SeededClient, endpoint: string): Promise<string> {
   await endReplays(h, endpoint);
   const id = newId("replay");
   await h.owner`insert into webhook_replays (client_id, id, endpoint_id, which, created_after, created_before)
@@ -153,8 +153,8 @@ async function makeReplay(h: House, { clientId }: SeededClient, endpoint: string
   return id;
 }
 
-/** A run that has failed: it can be taken up again. */
-async function failedRun(h: House, clientId: string, subjectId: string): Promise<string> {
+/** A failed run, which can be retried. */
+async function failedRun(h: TestApp, clientId: string, subjectId: string): Promise<string> {
   const id = newId("workflow");
   await h.owner`insert into workflow_runs (client_id, id, name, subject_id, status)
     values (${clientId}, ${id}, 'artifacts-backfill', ${subjectId}, 'failed')`;
@@ -163,8 +163,8 @@ async function failedRun(h: House, clientId: string, subjectId: string): Promise
   return id;
 }
 
-export const internal: Noun = {
-  async furnish({ h, who, own }) {
+export const internal: ModuleInputs = {
+  async createResources({ h, who, own }) {
     return { workflow: await failedRun(h, who.clientId, own.call!) };
   },
   inputs: {

@@ -1,14 +1,14 @@
-import type { Ground, Noun } from "./resource.ts";
+import type { ModuleInputs, Setup } from "./resource.ts";
 
 const key = { apiKey: "sk_0123456789abcdef0123456789abcdef" };
 
-async function saved({ h, who }: Ground, provider: string) {
+async function saved({ h, who }: Setup, provider: string) {
   await h.send("PUT", `/auth/providers/${provider}`, { secret: key }, { key: who.key });
   return provider;
 }
 
-export const credentials: Noun = {
-  async furnish(ground) {
+export const credentials: ModuleInputs = {
+  async createResources(ground) {
     for (const provider of ["elevenlabs", "lmnt"]) await saved(ground, provider);
     return {};
   },

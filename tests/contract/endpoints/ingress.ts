@@ -1,9 +1,9 @@
 import { newId } from "../../../db/ids.ts";
-import type { House } from "../../support/app.ts";
-import { type Noun, page } from "./resource.ts";
+import type { TestApp } from "../../support/app.ts";
+import { type ModuleInputs, page } from "./resource.ts";
 
-/** A message that could not be applied. */
-async function failedMessage(h: House): Promise<string> {
+/** An event that could not be applied. */
+async function failedMessage(h: TestApp): Promise<string> {
   const id = newId("ingress");
   await h.owner`insert into ingress_events
     (id, provider, provider_account_id, key, event_type, body, headers, verified_by, status)
@@ -11,7 +11,7 @@ async function failedMessage(h: House): Promise<string> {
   return id;
 }
 
-export const ingress: Noun = {
+export const ingress: ModuleInputs = {
   inputs: {
     "admin.ingress.list": ({ who, own }) => ({
       ...page,

@@ -1,11 +1,11 @@
-import type { House } from "../../support/app.ts";
+import type { TestApp } from "../../support/app.ts";
 import { makeBase, putFile } from "../../support/knowledge.ts";
-import { type Ground, type Noun, page } from "./resource.ts";
+import { type ModuleInputs, page, type Setup } from "./resource.ts";
 
 const words = { name: "Prices", description: "What callers ask.", metadata: { shop: "1" } };
 
-/** A base that can be asked, with one file that is ready, as the workers would have left it. */
-async function readyBase(h: House, key: string): Promise<{ base: string; file: string }> {
+/** A knowledge base with one ready file, as the workers would leave it. */
+async function readyBase(h: TestApp, key: string): Promise<{ base: string; file: string }> {
   const base = await makeBase(h, key);
   const upload = await putFile(h, base, {}, key);
   const ingested = await h.post(`/kb/${base}/files/ingest`, { fileIds: [upload] }, { key });
@@ -16,14 +16,14 @@ async function readyBase(h: House, key: string): Promise<{ base: string; file: s
   return { base, file };
 }
 
-async function ofFile({ h, who }: Ground, status: "ready" | "failed") {
+async function ofFile({ h, who }: Setup, status: "ready" | "failed") {
   const { base, file } = await readyBase(h, who.key);
   await h.owner`update knowledge_files set status = ${status} where id = ${file}`;
   return { id: base, fileId: file };
 }
 
-export const knowledge: Noun = {
-  async furnish({ h, who }) {
+export const knowledge: ModuleInputs = {
+  async createResources({ h, who }) {
     const { base, file } = await readyBase(h, who.key);
     return { knowledgeBase: base, knowledgeFile: file, knowledgeUpload: await putFile(h, base, {}, who.key) };
   },

@@ -1,26 +1,26 @@
 import type { SeededClient } from "../../../dev/seed.ts";
 import type { Scope } from "../../../routers/core/scopes.ts";
-import type { House } from "../../support/app.ts";
+import type { TestApp } from "../../support/app.ts";
 
-/** What one client has, by kind: ids for inputs that name them. */
-export type Things = Record<string, string>;
+/** The ids of one client's resources, by kind, for inputs that refer to them. */
+export type ResourceIds = Record<string, string>;
 export type Input = Record<string, unknown>;
 
-/** Everything that an input or a set-up may need. `make` gives a client what one noun's inputs name. */
-export type Ground = { h: House; who: SeededClient; own: Things };
+/** What an input or a set-up may need. `make` creates the resources that the inputs of one module refer to. */
+export type Setup = { h: TestApp; who: SeededClient; own: ResourceIds };
 
-/** What the walk over every procedure must know of one noun. */
-export type Noun = {
-  /** Gives a client the things that the inputs name. Called for both clients, in the order of the nouns. */
-  furnish?(ground: Ground): Promise<Things>;
+/** What the test of all procedures needs to know about one module. */
+export type ModuleInputs = {
+  /** Creates the resources that the inputs refer to. Called for both clients, in the order of the modules. */
+  createResources?(setup: Setup): Promise<ResourceIds>;
   /**
-   * One good input per procedure, with every field that there is; it is asked anew for every request, so that it may
-   * make what the request will use up. `cursor: ""` stands for a page that was asked for before.
+   * One valid input per procedure, with every field. Called for each request, so that it can create what the request uses
+   * up. `cursor: ""` is replaced by the cursor of an earlier page.
    */
-  inputs: Record<string, (ground: Ground) => Input | Promise<Input>>;
-  /** Fields that are good only on a ground which the walk does not have: the noun's own test sends them. */
+  inputs: Record<string, (setup: Setup) => Input | Promise<Input>>;
+  /** Fields that need a set-up which this test does not have. The module's own test sends them. */
   elsewhere?: Record<string, readonly string[]>;
-  /** Scopes beside the door's own: of what the input hands on, which one must have oneself. */
+  /** Scopes beside the procedure's own: those that the input grants, which the caller must have. */
   needs?: Record<string, readonly Scope[]>;
 };
 

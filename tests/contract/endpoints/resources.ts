@@ -6,13 +6,13 @@ import { apiKeys, auth, billing, events, internal, webhooks } from "./core.ts";
 import { credentials } from "./credentials.ts";
 import { ingress } from "./ingress.ts";
 import { knowledge } from "./knowledge.ts";
-import type { Noun } from "./resource.ts";
+import type { ModuleInputs } from "./resource.ts";
 import { telephony } from "./telephony.ts";
 import { tools } from "./tools.ts";
 import { voices } from "./voices.ts";
 
-/** In the order in which a client is furnished: what stands later may name what stands before. */
-export const nouns: readonly Noun[] = [
+/** In the order of creation: a later module may refer to resources of an earlier one. */
+export const resources: readonly ModuleInputs[] = [
   agents,
   apiKeys,
   credentials,

@@ -1,6 +1,6 @@
 import type { SeededClient } from "../../../dev/seed.ts";
-import type { House } from "../../support/app.ts";
-import { type Noun, page } from "./resource.ts";
+import type { TestApp } from "../../support/app.ts";
+import { type ModuleInputs, page } from "./resource.ts";
 
 let numbers = 1000;
 const number = () => `+49301234${++numbers}`;
@@ -13,22 +13,22 @@ const registration = () => ({
   authUser: "reception",
 });
 
-async function makeRegistration(h: House, { key }: SeededClient): Promise<string> {
+async function makeRegistration(h: TestApp, { key }: SeededClient): Promise<string> {
   return (await h.post("/telephony/registrations", registration(), { key })).body.data.id;
 }
 
-async function makeRoute(h: House, { key }: SeededClient, agentId: string): Promise<string> {
+async function makeRoute(h: TestApp, { key }: SeededClient, agentId: string): Promise<string> {
   return (await h.post("/telephony/routes", { pattern: number(), agentId }, { key })).body.data.id;
 }
 
-export const telephony: Noun = {
-  async furnish({ h, who }) {
-    // An agent of its own: one that answers a line may not come to need variables.
+export const telephony: ModuleInputs = {
+  async createResources({ h, who }) {
+    // A separate agent: an agent with an inbound route must not require variables.
     const body = { name: "Line", systemPrompt: "Be brief." };
     const lineAgent = (await h.post("/agents", body, { key: who.key })).body.data.id as string;
     return { registration: await makeRegistration(h, who), route: await makeRoute(h, who, lineAgent), lineAgent };
   },
-  elsewhere: { "telephony.update": ["allowedCidrRanges", "carriers"] }, // a client's own only in an account of its own
+  elsewhere: { "telephony.update": ["allowedCidrRanges", "carriers"] }, // a client can set these only with its own provider account
   inputs: {
     "telephony.config": () => ({}),
     "telephony.update": () => ({ defaultCarrier: "sip", defaultFrom: "+493012345678" }),

@@ -1,14 +1,14 @@
 import { newId } from "../../../db/ids.ts";
-import type { House } from "../../support/app.ts";
-import { type Noun, page } from "./resource.ts";
+import type { TestApp } from "../../support/app.ts";
+import { type ModuleInputs, page } from "./resource.ts";
 
 let count = 0;
-/** Every tool has a name of its own. */
+/** Each tool has a unique name. */
 const name = () => `lookup_${++count}`;
 
 const answering = { timeoutSeconds: 5, reaction: "speaks", staticResponse: "One moment." };
 
-/** Nobody listens there: that too is an answer of a test. */
+/** No server listens there: that is also a valid test result. */
 export const definition = {
   type: "http",
   url: "http://127.0.0.1:1/orders/{orderId}",
@@ -23,11 +23,11 @@ export const definition = {
   ...answering,
 };
 
-// The description stands first: it may be changed to any other text, a name may not.
+// The description comes first: it can change to any other text, a name cannot.
 const whole = () => ({ description: "Finds an order.", name: name(), definition, metadata: { team: "desk" } });
 
-/** The secret that the tool shows. */
-async function keepCredential(h: House, clientId: string): Promise<void> {
+/** The secret that the tool sends. */
+async function keepCredential(h: TestApp, clientId: string): Promise<void> {
   const id = newId("credential");
   const ring = await h.deps.providers.vault.keys(clientId, "provider_credential");
   const sealed = ring.seal(JSON.stringify({ value: "a-secret-of-the-doors" }), id);
@@ -35,8 +35,8 @@ async function keepCredential(h: House, clientId: string): Promise<void> {
     values (${clientId}, ${id}, 'custom-doors', 'a-sec', ${sealed})`;
 }
 
-export const tools: Noun = {
-  async furnish({ h, who }) {
+export const tools: ModuleInputs = {
+  async createResources({ h, who }) {
     await keepCredential(h, who.clientId);
     const made = await h.post("/tools", whole(), { key: who.key });
     return { tool: made.body.data.id };

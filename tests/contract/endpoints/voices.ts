@@ -1,34 +1,34 @@
-import type { House } from "../../support/app.ts";
+import type { TestApp } from "../../support/app.ts";
 import { cloneOf, sendSample } from "../../support/voices.ts";
-import { type Noun, page } from "./resource.ts";
+import { type ModuleInputs, page } from "./resource.ts";
 
 const words = { name: "Ada", description: "Calm", language: "en-GB", metadata: { crm: "7" } };
 const definition = { elevenLabs: { voiceId: "21m00Tcm4TlvDq8ikWAM" } };
 const source = { type: "external", provider: "elevenlabs", voiceId: "21m00Tcm4TlvDq8ikWAM" };
 
-async function makeVoice(h: House, key: string): Promise<string> {
+async function makeVoice(h: TestApp, key: string): Promise<string> {
   return (await h.post("/voices", { ...words, source }, { key })).body.data.id;
 }
 
-/** One that can speak, as the workers would have left it. */
-async function activeVoice(h: House, key: string): Promise<string> {
+/** A ready voice, as the workers would leave it. */
+async function activeVoice(h: TestApp, key: string): Promise<string> {
   const id = await makeVoice(h, key);
-  const asked = { id, definition, language: "en", description: null };
+  const requests = { id, definition, language: "en", description: null };
   const deadline = { signal: AbortSignal.timeout(10_000) };
-  const { providerVoiceId } = await h.deps.providers.ultravox.registerVoice("pacc_platform", asked, deadline);
+  const { providerVoiceId } = await h.deps.providers.ultravox.registerVoice("pacc_platform", requests, deadline);
   await h.owner`update voices set status = 'active', provider_voice_id = ${providerVoiceId} where id = ${id}`;
   await h.owner`update workflow_runs set status = 'succeeded' where subject_id = ${id}`;
   return id;
 }
 
-async function trainingVoice(h: House, key: string): Promise<string> {
+async function trainingVoice(h: TestApp, key: string): Promise<string> {
   const id = await makeVoice(h, key);
   await h.owner`update voices set status = 'training' where id = ${id}`;
   return id;
 }
 
-export const voices: Noun = {
-  async furnish({ h, who }) {
+export const voices: ModuleInputs = {
+  async createResources({ h, who }) {
     return { voice: await activeVoice(h, who.key) };
   },
   inputs: {

@@ -1,7 +1,7 @@
-import type { Speak } from "./nouns.ts";
+import type { CallEndpoints } from "./resources.ts";
 
-/** Keys of companies of voices: set, seen by their beginnings, taken away. */
-export const account: Speak = async (ask) => {
+/** Keys of TTS vendors: set, listed by prefix, removed. */
+export const account: CallEndpoints = async (ask) => {
   const path = "/api/accounts/me/tts_api_keys";
   const keys = { elevenLabs: "sk_elevenlabs", cartesia: "sk_cartesia", lmnt: "lmnt", google: "{}", inworld: "in" };
   await ask("PATCH", path, { ...keys, respeecher: "respeecher" });

@@ -1,7 +1,7 @@
-import type { Speak } from "./nouns.ts";
+import type { CallEndpoints } from "./resources.ts";
 
-/** A call with a tool that leaves a state behind: what its messages say of it. */
-export const artifacts: Speak = async (ask) => {
+/** A call with a tool that changes the call state, and its messages. */
+export const artifacts: CallEndpoints = async (ask) => {
   const { body: call } = await ask<{ callId: string }>("POST", "/api/calls", {
     recordingEnabled: true,
     medium: { sip: { outgoing: { to: "sip:+14155550015@trunk.example", from: "sip:+14155550199@trunk.example" } } },

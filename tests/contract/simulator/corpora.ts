@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Ask } from "./nouns.ts";
+import type { Send } from "./resources.ts";
 
 type Upload = { documentId: string; presignedUrl: string };
 
-export async function corpora(ask: Ask): Promise<void> {
+export async function corpora(ask: Send): Promise<void> {
   const { body: corpus } = await ask<{ corpusId: string }>("POST", "/api/corpora", {
     name: "kb_1",
     description: "Bread",

@@ -1,4 +1,4 @@
-import type { Ask } from "./nouns.ts";
+import type { Send } from "./resources.ts";
 
 const carriers = {
   twilio: { accountSid: "AC0123456789", authToken: "twilio-secret-0123456789" },
@@ -11,7 +11,7 @@ const carriers = {
   plivo: { authId: "MA0123456789", authToken: "plivo-secret-0123456789" },
 };
 
-export async function telephony(ask: Ask): Promise<void> {
+export async function telephony(ask: Send): Promise<void> {
   const { body: agent } = await ask<{ agentId: string }>("POST", "/api/agents", { name: "agent_sip" });
   await ask("GET", "/api/sip");
   const allowedAgents = [{ agentId: agent.agentId, toUserPattern: "^\\+?4930123456$" }];

@@ -1,6 +1,6 @@
-import type { Speak } from "./nouns.ts";
+import type { CallEndpoints } from "./resources.ts";
 
-/** A tool with everything that a definition may hold, and one of the other kind. */
+/** A tool with every field of a definition, and one of the other kind. */
 const definition = {
   modelToolName: "lookup_order",
   description: "Finds an order.",
@@ -23,7 +23,7 @@ const definition = {
   staticResponse: { responseText: "One moment." },
 };
 
-export const tools: Speak = async (ask) => {
+export const tools: CallEndpoints = async (ask) => {
   const { body: made } = await ask<{ toolId: string }>("POST", "/api/tools", { name: "tool_1", definition });
   const path = `/api/tools/${made.toolId}`;
   await ask("GET", path);

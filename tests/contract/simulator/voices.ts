@@ -1,7 +1,7 @@
-import type { Speak } from "./nouns.ts";
+import type { CallEndpoints } from "./resources.ts";
 
-/** A clone is a multipart form, which the published schema describes but the kit cannot read: see the adapter's tests. */
-export const voices: Speak = async (ask) => {
+/** A clone is a multipart form, which the validator cannot read. The adapter's tests cover it. */
+export const voices: CallEndpoints = async (ask) => {
   const definition = { elevenLabs: { voiceId: "21m00Tcm4TlvDq8ikWAM", model: "eleven_turbo_v2_5", speed: 1.1 } };
   const made = await ask<{ voiceId: string }>("POST", "/api/voices", { name: "voice_1", definition });
   const path = `/api/voices/${made.body.voiceId}`;

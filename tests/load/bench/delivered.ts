@@ -8,16 +8,16 @@ const warmUpSeconds = 5;
 const patienceMs = 60_000;
 const never = new AbortController().signal;
 
-/** Events committed at an even pace, delivered by one worker: how long each takes, and whether any fails. */
-export async function benchDelivered(ground: Ground, { quick, say, seconds }: BenchOptions): Promise<Group[]> {
+/** Events committed at a constant rate and delivered by one worker: the latency of each, and failures. */
+export async function benchDelivered(ground: Ground, { quick, say: log, seconds }: BenchOptions): Promise<Group[]> {
   const stage = await openStage(ground, { clients: 10, endpointsEach: 5, workers: 1 });
-  say("warming up");
+  log("warming up");
   const pace = { patienceMs: quick ? 20_000 : patienceMs, over: never };
   await measurePace(ground, stage, stage.customers, { seconds: quick ? 1 : warmUpSeconds, rate: 100, ...pace });
   await ground.owner`analyze`;
   const figures: Figure[] = [];
   for (const rate of rates) {
-    say(`${rate} a second`);
+    log(`${rate} a second`);
     figures.push(await atRate(ground, stage, { rate, seconds: quick ? 3 : Math.max(10, seconds), ...pace }));
   }
   return [{ work: "events delivered, from commit to receipt, 50 endpoints", figures }];

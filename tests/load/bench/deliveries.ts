@@ -18,7 +18,7 @@ import {
 } from "./delivery-rows.ts";
 import type { Group } from "./figures.ts";
 
-/** As many at the same time as our worker runs by default. */
+/** The default concurrency of our worker. */
 const concurrency = 150;
 const patienceMs = 60_000;
 const lookEveryMs = 10;
@@ -27,16 +27,16 @@ type Contestant = {
   name: string;
   profile: string;
   child: Child;
-  /** What lies ready before anything is measured. */
+  /** Prepared before the measurement. */
   prepare(events: Event[]): Promise<unknown>;
-  /** Resolves when nothing is left to do. */
+  /** Resolves when no work is left. */
   settled(): Promise<unknown>;
-  /** How much has been recorded so far, of that which must grow by one for each event. */
+  /** The number of records so far, which grows by one for each event. */
   recorded(): Promise<Record<string, number>>;
 };
 
-/** Webhooks out, every attempt recorded, beside the queue's library with a post and a row. */
-export async function benchDeliveries(ground: Ground, { profiles, quick, say }: BenchOptions): Promise<Group[]> {
+/** Outbound webhooks with recorded attempts, compared with the queue library with one post and one row. */
+export async function benchDeliveries(ground: Ground, { profiles, quick, say: log }: BenchOptions): Promise<Group[]> {
   const [count, warmUp, rounds] = quick ? [2_000, 500, 1] : [10_000, 2_000, 3];
   const sink = await ground.child("./sink.ts");
   const url = `http://127.0.0.1:${await sink.ask<number>("port")}/hook`;
@@ -48,7 +48,7 @@ export async function benchDeliveries(ground: Ground, { profiles, quick, say }: 
   const last = profiles === null ? rounds : rounds + 1;
   for (let round = 0; round <= last; round++) {
     for (const contestant of contestants) {
-      if (round === 0) say(`warming up: ${contestant.name}`);
+      if (round === 0) log(`warming up: ${contestant.name}`);
       const watched = profiles !== null && round > rounds;
       if (watched) await contestant.child.ask("profile.start");
       const events = eventsFor(endpoints, round === 0 ? warmUp : count);
@@ -91,7 +91,7 @@ async function openContestants(ground: Ground, bare: Bare, url: string): Promise
   ];
 }
 
-/** From the first request until the last row is written, each delivery sent and recorded once. */
+/** Measures from the first request until the last row is written. Each delivery is sent and recorded once. */
 async function measured(ground: Ground, contestant: Contestant, sink: Child, events: Event[]): Promise<Round> {
   const { name, child, recorded } = contestant;
   const before = await recorded();
@@ -99,7 +99,7 @@ async function measured(ground: Ground, contestant: Contestant, sink: Child, eve
   const [cpuBefore, postgresBefore] = await Promise.all([child.ask<number>("cpu"), ground.postgresCpu()]);
   await contestant.prepare(events);
   const prepared = await ground.postgresCpu();
-  // The sink is asked first, and the database only at the end: its answers are not what is measured.
+  // Polls the sink first and the database only at the end, so that the polling is not measured.
   await patiently(async () => (await sink.ask<{ posts: number }>("seen")).posts >= events.length);
   await contestant.settled();
   const ended = performance.timeOrigin + performance.now();
@@ -110,7 +110,7 @@ async function measured(ground: Ground, contestant: Contestant, sink: Child, eve
     const grown = soFar - before[what]!;
     if (grown !== events.length) throw new Error(`${name}: ${grown} ${what} of ${events.length} events`);
   }
-  // What it costs Postgres to write the rows that are due is not part of a delivery.
+  // Writing the due rows is not part of a delivery.
   const writing = prepared === null || postgresBefore === null ? 0 : prepared - postgresBefore;
   const inPostgres = postgres === null || postgresBefore === null ? null : postgres - postgresBefore - writing;
   return { count: events.length, seconds: (ended - firstAt) / 1000, cpu: cpu - cpuBefore, postgres: inPostgres };
@@ -118,7 +118,7 @@ async function measured(ground: Ground, contestant: Contestant, sink: Child, eve
 
 type Bare = Awaited<ReturnType<typeof openBare>>;
 
-/** A database of its own for the queue's library alone. */
+/** A separate database for the queue library. */
 async function openBare({ environment, owner }: Ground) {
   const url = await bareDatabase({ environment, owner });
   const sql = postgres(url, { max: 1, onnotice: () => {} });
@@ -129,7 +129,7 @@ async function openBare({ environment, owner }: Ground) {
   await sql`analyze`;
   return {
     url,
-    /** Queues them in one commit. */
+    /** Enqueues them in one commit. */
     queue: (payloads: { url: string; body: string }[]) => sql`
       select count(*) from graphile_worker.add_jobs(array(
         select row('webhooks.deliver', payload, null, now(), 10, null, 0, null)::graphile_worker.job_spec

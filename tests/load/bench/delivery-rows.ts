@@ -5,16 +5,16 @@ import { eventEnvelope } from "../../../routers/events/service.ts";
 import { createEndpoint } from "../../../routers/webhooks/endpoints/service.ts";
 import type { Ground } from "../ground.ts";
 
-/** Enough of both that the places per endpoint and per client are never what is waited for. */
+/** Enough of both that slots per endpoint and per client never limit the rate. */
 const clientCount = 10;
 const endpointsEach = 5;
 const wantedBytes = 1024;
-/** What was sent before, on both sides: Postgres plans badly for a table that is nearly empty. */
+/** Earlier deliveries on both sides: Postgres plans badly for a nearly empty table. */
 export const history = 20_000;
 
 export type Endpoint = { clientId: string; id: string; type: string };
 export type Event = Endpoint & { eventId: string; at: string; data: string };
-/** Each wants one type of event, so that one event is one delivery. */
+/** Each subscribes to one event type, so that one event is one delivery. */
 export async function openEndpoints({ deps }: Ground, url: string): Promise<Endpoint[]> {
   const endpoints: Endpoint[] = [];
   for (let n = 0; n < clientCount; n++) {
@@ -63,7 +63,7 @@ export async function insertHistory(ground: Ground, endpoints: Endpoint[]) {
   await ground.owner`analyze`;
 }
 
-/** As the fan-out leaves them where no place is free: the next sweep admits the first of each endpoint. */
+/** As the fan-out leaves them without a free slot: the next sweep reserves slots for the first of each endpoint. */
 export async function insertDeliveries(
   { owner }: Ground,
   events: Event[],
@@ -79,7 +79,7 @@ export async function insertDeliveries(
     join events e on e.id = made.event_id`;
 }
 
-/** As `emit` queues them, in one commit. */
+/** As `emit` enqueues them, in one commit. */
 export async function queueFanOuts({ owner }: Ground, events: Event[]) {
   const jobs = Map.groupBy(events, ({ clientId }) => clientId);
   await owner.begin(async (tx) => {

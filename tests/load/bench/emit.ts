@@ -7,15 +7,15 @@ import type { Group } from "./figures.ts";
 
 const connections = 16;
 
-/** Events written, beside the same rows in one bare statement. No worker runs: it is the writing that is measured. */
-export async function benchEmit(ground: Ground, { seconds, quick, say }: BenchOptions): Promise<Group[]> {
+/** Written events, compared with the same rows in one plain statement. No worker runs: only writing is measured. */
+export async function benchEmit(ground: Ground, { seconds, quick, say: log }: BenchOptions): Promise<Group[]> {
   const rounds = quick ? 1 : 5;
   const endpoints = Array.from({ length: connections }, () => [callEvents[0]!]);
   const customers = await openCustomers(ground, { clients: connections, endpoints, url: "http://127.0.0.1:9" });
   const clientIds = customers.map(({ clientId }) => clientId);
   const environment = { DATABASE_POOL_SIZE: `${connections}` };
   const ours = await ground.child("./emitter.ts", { ...environment, EMITTER: "ours" });
-  await ours.ask("run", { clientIds, seconds: 0.5 } satisfies Emitting); // the task is known from here on
+  await ours.ask("run", { clientIds, seconds: 0.5 } satisfies Emitting); // registers the task
   const children: [string, Child][] = [
     ["bare SQL, one statement", await ground.child("./emitter.ts", { ...environment, EMITTER: "bare" })],
     ["ours", ours],
@@ -23,7 +23,7 @@ export async function benchEmit(ground: Ground, { seconds, quick, say }: BenchOp
   const taken = new Map<string, Round[]>(children.map(([name]) => [name, []]));
   for (let round = 0; round <= rounds; round++) {
     for (const [name, child] of children) {
-      if (round === 0) say(`warming up: ${name}`);
+      if (round === 0) log(`warming up: ${name}`);
       const seen = await measured(ground, child, { clientIds, seconds: round === 0 ? 1 : seconds / rounds });
       if (round > 0) taken.get(name)!.push(seen);
     }

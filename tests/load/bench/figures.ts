@@ -1,10 +1,10 @@
 import { type Row, table } from "../table.ts";
 
-/** One row of the table: what somebody needs to do a piece of work. Processor time is in microseconds for each piece. */
+/** One row of the table: the cost of one unit of work. Processor time is in microseconds per unit. */
 export type Figure = {
   name: string;
   perSecond: number | null;
-  /** Of the Node process that does the work. */
+  /** Of the Node process under test. */
   cpu?: number | null;
   /** Of Postgres with all its backends. */
   postgres?: number | null;
@@ -12,11 +12,11 @@ export type Figure = {
   p95Ms?: number | null;
   p99Ms?: number | null;
   note?: string;
-  /** The pace was given: how many a second is no achievement, and no ratio is shown of it. */
+  /** The rate was given, so it is not a result and has no ratio. */
   isPaced?: boolean;
 };
 
-/** Rows that do the same work. The first is the yardstick of the ratios. */
+/** Rows that do the same work. The first is the reference of the ratios. */
 export type Group = { work: string; figures: Figure[] };
 
 const heads = [

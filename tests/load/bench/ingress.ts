@@ -6,7 +6,7 @@ import type { BenchOptions, Ground } from "../ground.ts";
 import type { Sending, Sent } from "../ingress-sender.ts";
 import type { Group } from "./figures.ts";
 
-/** How soon all but one in a hundred must be acknowledged: providers give up later, and send again. */
+/** The limit of the p99 of acknowledgements. Providers time out later than this, and retry. */
 const boundMs = 100;
 const warmUpSeconds = 3;
 const perSecond = 300;
@@ -14,7 +14,7 @@ const patienceMs = 120_000;
 
 type Call = { id: string; upstream: string };
 
-/** What providers tell us, of calls that have ended long ago and of calls that go on: from the acknowledgement to the end. */
+/** Provider messages about calls that have ended and about active calls: from the acknowledgement until they are applied. */
 export async function benchIngress(ground: Ground, options: BenchOptions): Promise<Group[]> {
   const { owner } = ground;
   await seedCalls(owner, { calls: 6_000, clients: 1, autovacuum: true });
@@ -27,8 +27,8 @@ export async function benchIngress(ground: Ground, options: BenchOptions): Promi
   await send(warm, warmUpSeconds, "warming up", Number.POSITIVE_INFINITY);
   const groups: Group[] = [];
   for (const [what, theirs] of [
-    ["calls that are over", ended],
-    ["calls that go on", live],
+    ["ended calls", ended],
+    ["active calls", live],
   ] as const) {
     const seconds = options.quick ? 4 : Math.max(10, options.seconds);
     groups.push(await send(theirs, seconds, what));
@@ -37,7 +37,7 @@ export async function benchIngress(ground: Ground, options: BenchOptions): Promi
   return groups;
 }
 
-/** As they are when they have been placed and nothing has been heard of them. */
+/** Calls that have been placed, without any provider message. */
 async function makeLive({ owner }: Ground, calls: Call[]) {
   const ids = calls.map(({ id }) => id);
   await owner`
@@ -53,16 +53,15 @@ async function makeLive({ owner }: Ground, calls: Call[]) {
   await owner`analyze`;
 }
 
-/** Else nothing was measured but messages that change nothing. */
+/** Otherwise only messages without an effect were measured. */
 async function mustHaveMoved({ owner }: Ground, calls: Call[]) {
   const [seen] = await owner`
     select count(*) filter (where status = 'ended')::int as ended, count(*) filter (where status <> 'queued')::int as moved
     from calls where id = any(${calls.map(({ id }) => id)})`;
-  if (!(seen!.ended > 0 && seen!.moved > 0))
-    throw new Error("the messages of calls that go on have moved none of them");
+  if (!(seen!.ended > 0 && seen!.moved > 0)) throw new Error("the messages about active calls changed none of them");
 }
 
-async function openProviders(ground: Ground, { say, object }: BenchOptions) {
+async function openProviders(ground: Ground, { say: log, object }: BenchOptions) {
   const account = telnyxAccount();
   const stripeSecret = `whsec_${randomBytes(24).toString("hex")}`;
   const environment = { STRIPE_WEBHOOK_SECRETS: stripeSecret, TELNYX_PUBLIC_KEYS: account.publicKey };
@@ -78,7 +77,7 @@ async function openProviders(ground: Ground, { say, object }: BenchOptions) {
   const used = () => Promise.all([server.ask<number>("cpu"), worker.ask<number>("cpu"), ground.postgresCpu()]);
 
   return async (calls: Call[], seconds: number, what: string, atMostMs = boundMs): Promise<Group> => {
-    say(what);
+    log(what);
     const before = await used();
     const began = performance.now();
     const sent = await sender.ask<Sent>("run", { port, perSecond, seconds, calls } satisfies Sending);
@@ -112,7 +111,7 @@ async function openProviders(ground: Ground, { say, object }: BenchOptions) {
 
 type Owner = Ground["owner"];
 
-/** Waits until nothing is left to apply. */
+/** Waits until every message is applied. */
 async function allApplied(owner: Owner) {
   const until = performance.now() + patienceMs;
   for (;;) {
@@ -124,22 +123,22 @@ async function allApplied(owner: Owner) {
   }
 }
 
-/** What was acknowledged is there once, and nothing failed. */
+/** Every acknowledged message is stored once, and nothing failed. */
 async function missing(owner: Owner, { acknowledged }: Sent): Promise<string[]> {
   const faults: string[] = [];
   for (const [provider, keys] of Object.entries(acknowledged)) {
     const [seen] = await owner`
       select count(distinct key)::int as keys, count(*)::int as rows, count(*) filter (where status = 'failed')::int as failed
       from ingress_events where provider = ${provider} and key = any(${keys})`;
-    if (seen!.keys !== keys.length) faults.push(`${provider}: ${keys.length - seen!.keys} acknowledged and not kept`);
+    if (seen!.keys !== keys.length) faults.push(`${provider}: ${keys.length - seen!.keys} acknowledged and not stored`);
     if (seen!.rows !== seen!.keys) faults.push(`${provider}: ${seen!.rows - seen!.keys} kept twice`);
     if (seen!.failed > 0) faults.push(`${provider}: ${seen!.failed} could not be applied`);
   }
   return faults;
 }
 
-function refusals({ answers }: Sent, count: number): string[] {
-  const accepted = Object.entries(answers).filter(([name]) => name.endsWith(" 204"));
+function refusals({ answers: responses }: Sent, count: number): string[] {
+  const accepted = Object.entries(responses).filter(([name]) => name.endsWith(" 204"));
   const total = accepted.reduce((sum, [, answered]) => sum + answered, 0);
-  return total === count ? [] : [`${count - total} were not acknowledged: ${JSON.stringify(answers)}`];
+  return total === count ? [] : [`${count - total} were not acknowledged: ${JSON.stringify(responses)}`];
 }

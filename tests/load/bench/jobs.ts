@@ -10,13 +10,13 @@ import type { Figure, Group } from "./figures.ts";
 
 const atOnce = 50;
 const patienceMs = 100_000;
-/** A worker that has been idle for so long has asked many times, and Postgres has settled on a plan. */
+/** After this idle time the worker has polled many times, and Postgres uses a generic plan. */
 const idleMs = 4_000;
 
 type Contestant = { name: string; profile: string; file: string; url: string; sql: postgres.Sql };
 
-/** What the worker adds to a job that does nothing, beside the queue's library alone in a database of its own. */
-export async function benchJobs(ground: Ground, { profiles, quick, say }: BenchOptions): Promise<Group[]> {
+/** The overhead of our worker on an empty job, compared with the queue library alone in a separate database. */
+export async function benchJobs(ground: Ground, { profiles, quick, say: log }: BenchOptions): Promise<Group[]> {
   const [count, warmUp, rounds] = quick ? [3_000, 1_000, 1] : [20_000, 5_000, 3];
   const contestants = await openContestants(ground);
   const workers = new Map<Contestant, Child>();
@@ -26,7 +26,7 @@ export async function benchJobs(ground: Ground, { profiles, quick, say }: BenchO
   for (let round = 0; round <= last; round++) {
     for (const contestant of contestants) {
       const worker = workers.get(contestant)!;
-      if (round === 0) say(`warming up: ${contestant.name}`);
+      if (round === 0) log(`warming up: ${contestant.name}`);
       const watched = profiles !== null && round > rounds;
       if (watched) await worker.ask("profile.start");
       const seen = await drained(ground, contestant, worker, round === 0 ? warmUp : count);
@@ -39,8 +39,8 @@ export async function benchJobs(ground: Ground, { profiles, quick, say }: BenchO
   return [{ work: `jobs that do nothing, ${count} at a time`, figures }];
 }
 
-/** A worker is started on an empty queue, idles, and then gets so many jobs that are due. */
-export async function benchBacklog(ground: Ground, { quick, say }: BenchOptions): Promise<Group[]> {
+/** Starts a worker on an empty queue, lets it idle, then adds due jobs. */
+export async function benchBacklog(ground: Ground, { quick, say: log }: BenchOptions): Promise<Group[]> {
   const [bare, ours] = (await openContestants(ground)) as [Contestant, Contestant];
   const contestants = [
     { ...bare, name: "graphile-worker, with a new plan each time", url: withNewPlans(bare.url) },
@@ -51,10 +51,10 @@ export async function benchBacklog(ground: Ground, { quick, say }: BenchOptions)
   for (const count of quick ? [1_000, 10_000] : [1_000, 10_000, 100_000]) {
     const figures: Figure[] = [];
     for (const contestant of contestants) {
-      say(`${contestant.name}: ${count} due`);
+      log(`${contestant.name}: ${count} due`);
       const worker = await startWorker(ground, contestant);
       await sleep(idleMs / 2);
-      await contestant.sql`vacuum (analyze) graphile_worker._private_jobs`; // as autovacuum does once it has been emptied
+      await contestant.sql`vacuum (analyze) graphile_worker._private_jobs`; // as autovacuum does once the table is emptied
       await sleep(idleMs / 2);
       const seen = await drainedInPart(ground, contestant, worker, count, quick ? 10_000 : 60_000);
       await worker.stop();
@@ -69,7 +69,7 @@ export async function benchBacklog(ground: Ground, { quick, say }: BenchOptions)
   return groups;
 }
 
-/** The plan of the library's fetch is made while the queue is empty, and kept: so does it without that. */
+/** The library's fetch is planned while the queue is empty, and the plan is kept. This row avoids that. */
 function withNewPlans(address: string): string {
   const url = new URL(address);
   url.searchParams.set("options", "-c plan_cache_mode=force_custom_plan");
@@ -91,16 +91,16 @@ const startWorker = (ground: Ground, { file, url }: Contestant) =>
 
 const close = (contestants: Contestant[]) => Promise.all(contestants.map(({ sql }) => sql.end({ timeout: 1 })));
 
-/** Queues so many in one commit, and waits until the last is gone from the table. */
+/** Enqueues the jobs in one commit, and waits until the last is gone from the table. */
 async function drained(ground: Ground, contestant: Contestant, worker: Child, jobs: number): Promise<Round> {
   const seen = await drainedInPart(ground, contestant, worker, jobs, patienceMs);
   if (seen.count < jobs) throw new Error(`${contestant.name}: ${jobs - seen.count} jobs are left`);
   return seen;
 }
 
-/** The same, but no longer than so: then it counts what was begun. */
+/** The same with a time limit: then it counts the started jobs. */
 async function drainedInPart(ground: Ground, { sql }: Contestant, worker: Child, jobs: number, limitMs: number) {
-  worker.ask<number>("once", jobs).catch(() => {}); // what it has begun is asked for below
+  worker.ask<number>("once", jobs).catch(() => {}); // the number of started jobs is read below
   const [cpuBefore, postgresBefore] = await sql.begin(async (tx) => {
     await queue(tx, jobs);
     return Promise.all([worker.ask<number>("cpu"), ground.postgresCpu()]);
@@ -122,7 +122,7 @@ async function drainedInPart(ground: Ground, { sql }: Contestant, worker: Child,
   return { count, seconds: (ended - firstAt) / 1000, cpu: cpu - cpuBefore, postgres: inPostgres };
 }
 
-/** The rows are those of our own queue, in both databases. */
+/** Both databases have the job rows of our queue. */
 async function queue(tx: postgres.TransactionSql, jobs: number) {
   const envelope = { clientId: newId("client"), requestId: newId("request"), attempt: 0 };
   const payload = { ...envelope, body: { deliveryId: newId("delivery"), claim: 1 } };

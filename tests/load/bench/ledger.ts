@@ -8,11 +8,11 @@ import type { Figure, Group } from "./figures.ts";
 const connections = 16;
 const credits = 1_000_000_000_000_000;
 
-/** A hold and its settlement, of one account that all want, and of a thousand. */
+/** A hold and its settlement, with one contended account and with a thousand. */
 export async function benchLedger(ground: Ground, options: BenchOptions): Promise<Group[]> {
   const environment = { DATABASE_POOL_SIZE: `${connections}` };
   const children: [string, Child][] = [
-    ["one bare statement each", await ground.child("./ledger-worker.ts", { ...environment, LEDGER: "bare" })],
+    ["one plain statement each", await ground.child("./ledger-worker.ts", { ...environment, LEDGER: "bare" })],
     ["ours", await ground.child("./ledger-worker.ts", { ...environment, LEDGER: "ours" })],
   ];
   const groups: Group[] = [];
@@ -56,7 +56,7 @@ async function openAccounts({ owner }: Ground, count: number): Promise<string[]>
   return ids;
 }
 
-/** Both must have written the same truth: balances that sum to zero and are what their entries say. */
+/** Checks both ledgers: balances sum to zero and match their entries. */
 async function mustBalance({ owner }: Ground, ids: string[]) {
   const [seen] = await owner`
     select (select sum(balance_micros) from ledger_accounts where client_id = any(${ids})) as total,

@@ -9,7 +9,7 @@ const folder = dirname(import.meta.dirname);
 const installMs = 300_000;
 const run = promisify(execFile);
 
-/** The files of the peers, by the names that the table has for them. */
+/** The peers' files, with their names in the table. */
 export const peerFiles = {
   express: ["Express + postgres.js", "./peers/express-postgres.ts"],
   fastify: ["Fastify + postgres.js", "./peers/fastify-postgres.ts"],
@@ -19,7 +19,7 @@ export const peerFiles = {
 export type PeerName = keyof typeof peerFiles;
 export type Peer = { peer: PeerName; name: string; server: Child };
 
-/** Starts the peers in this order, each a process of its own, and all of one client. */
+/** Starts the peers in this order, each in a separate process, all for one client. */
 export async function openPeers(ground: Ground, clientId: string, names: readonly PeerName[]): Promise<Peer[]> {
   await installPeers();
   const environment = { CLIENT_ID: clientId, TENANT_URL: ground.roles.tenantUrl };
@@ -31,7 +31,7 @@ export async function openPeers(ground: Ground, clientId: string, names: readonl
   return peers;
 }
 
-/** The peers are packages of this folder alone: they are installed when they are needed first, or have changed. */
+/** The peers' packages belong to this folder only. They are installed at first use and after a change. */
 async function installPeers() {
   const installed = join(folder, "node_modules", ".package-lock.json");
   const lock = join(folder, "package-lock.json");

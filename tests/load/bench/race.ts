@@ -5,13 +5,13 @@ import type { Load, Loaded } from "../load-client.ts";
 import { best, median, type Round } from "../rounds.ts";
 import type { Figure } from "./figures.ts";
 
-/** One server that answers the same requests as the others of its race. */
+/** One server of a comparison. All serve the same requests. */
 export type Runner = {
   name: string;
-  /** Of the file with its profile. */
+  /** The name of its profile file. */
   profile: string;
   server: Child;
-  /** Whole requests, sent in turn. */
+  /** Complete requests, sent in turn. */
   requests: string[];
   note?: string;
 };
@@ -20,20 +20,20 @@ export type Race = {
   runners: Runner[];
   connections: number;
   status: number;
-  /** A process that is not compiled yet is measured for nothing. */
+  /** The warm-up, before the code is compiled, is not measured. */
   warmUp: number;
-  /** The bodies of all runners are as long as the first one's, within this share. */
+  /** All runners' bodies have the length of the first one's, within this share. */
   tolerance?: number;
 };
 
 type Measured = Round & Pick<Loaded, "p50Ms" | "p95Ms" | "p99Ms" | "refused">;
 
-/** The runners take turns in short rounds, so that a disturbance is not all one runner's. */
+/** The runners alternate in short rounds, so that a disturbance does not affect only one. */
 export async function race(ground: Ground, load: Child, given: Race, options: BenchOptions): Promise<Figure[]> {
-  const { seconds, quick, profiles, say, object } = options;
+  const { seconds, quick, profiles, say: log, object } = options;
   const { runners, connections, status, warmUp } = given;
   const rounds = quick ? 2 : 5;
-  const leastBytes = await compareBodies(given, say);
+  const leastBytes = await compareBodies(given, log);
   const taken = new Map<Runner, Measured[]>(runners.map((runner) => [runner, []]));
   const last = profiles === null ? rounds : rounds + 1;
   for (let round = 0; round <= last; round++) {
@@ -44,7 +44,7 @@ export async function race(ground: Ground, load: Child, given: Race, options: Be
       const measure = (bounds: { seconds: number; count?: number }) =>
         measured(ground, load, runner, { port, requests, connections, expect, ...bounds });
       if (round === 0) {
-        say(`warming up: ${name}`);
+        log(`warming up: ${name}`);
         await measure({ count: quick ? Math.ceil(warmUp / 5) : warmUp, seconds: 5 });
         continue;
       }
@@ -64,7 +64,7 @@ export async function race(ground: Ground, load: Child, given: Race, options: Be
   });
 }
 
-/** Requests at an even pace: the latencies of a server that has time left. */
+/** Requests at a constant rate: the latencies of a server with spare capacity. */
 export async function paced(ground: Ground, load: Child, runner: Runner, given: Omit<Load, "port" | "requests">) {
   const port = await runner.server.ask<number>("port");
   return measured(ground, load, runner, { port, requests: runner.requests, ...given });
@@ -88,10 +88,10 @@ async function measured(ground: Ground, load: Child, { name, server }: Runner, w
 }
 
 /**
- * Every runner is asked once beforehand: the status must be right, the body JSON, and no runner may be cheap because it
- * says less. Answers how long a body must be at least, for each.
+ * Calls every runner once first. The status must be right and the body JSON, and no runner may be cheaper because it returns
+ * less. Returns the minimum body length of each.
  */
-async function compareBodies({ runners, status, tolerance = 0.25 }: Race, say: BenchOptions["say"]) {
+async function compareBodies({ runners, status, tolerance = 0.25 }: Race, log: BenchOptions["say"]) {
   const sizes = new Map<Runner, number>();
   for (const runner of runners) {
     const port = await runner.server.ask<number>("port");
@@ -100,9 +100,9 @@ async function compareBodies({ runners, status, tolerance = 0.25 }: Race, say: B
     JSON.parse(response.text);
     sizes.set(runner, Buffer.byteLength(response.text));
   }
-  say(`bytes: ${[...sizes].map(([{ name }, bytes]) => `${name} ${bytes}`).join(", ")}`);
+  log(`bytes: ${[...sizes].map(([{ name }, bytes]) => `${name} ${bytes}`).join(", ")}`);
   const [smallest, largest] = [Math.min(...sizes.values()), Math.max(...sizes.values())];
-  if (smallest < largest * (1 - tolerance)) throw new Error("the runners do not answer the same: see the sizes above");
+  if (smallest < largest * (1 - tolerance)) throw new Error("the runners do not return the same: see the sizes above");
   return new Map([...sizes].map(([runner, bytes]) => [runner, Math.floor(bytes * 0.9)]));
 }
 

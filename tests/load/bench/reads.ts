@@ -12,7 +12,7 @@ const keyCount = 100;
 
 type World = { ours: Child; load: Child; customer: Customer; peers: Peer[] };
 
-/** One of three kinds of resources by its id. */
+/** Gets one of three kinds of resources by id. */
 export async function benchReads(ground: Ground, options: BenchOptions): Promise<Group[]> {
   const world = await openWorld(ground, ["express", "fastify", "trpc", "nest"]);
   const { customer, ours } = world;
@@ -50,7 +50,7 @@ async function openWorld(ground: Ground, names: readonly PeerName[]): Promise<Wo
   return { ours, customer, peers, load: await ground.child("./load-client.ts") };
 }
 
-/** The peers authenticate no one. Ours gets a hundred keys in turn, and all the ids in turn. */
+/** The peers do not authenticate. Ours uses a hundred keys in turn, and all the ids in turn. */
 function raceOf({ ours, customer, peers }: World, profile: string, paths: string[], tolerance: number): Race {
   const open = paths.map((path) => request("GET", path));
   const keyed = customer.keys.map((key, n) => request("GET", `/api/v1${paths[n % paths.length]}`, bearer(key)));

@@ -6,10 +6,10 @@ import { scopes } from "../../../routers/core/scopes.ts";
 import type { Child } from "../child.ts";
 import type { Ground } from "../ground.ts";
 
-/** One key may make so many requests in a minute and no more; the limits stay on, the callers are many. */
+/** The rate limits stay on: many keys share the load. */
 export type Customer = { clientId: string; keys: string[]; agentId: string };
 
-/** About 1.1 kB of response: twenty of them are the 22 kB of a page. */
+/** About 1.1 kB per resource: twenty make a page of 22 kB. */
 export const agentBody = CreateAgent.parse({
   name: "Reception",
   systemPrompt: "You answer for a bakery. Be brief, be kind, and never promise bread that has not been baked. ".repeat(
@@ -18,7 +18,7 @@ export const agentBody = CreateAgent.parse({
   ...{ voice: "Mark", languageHint: "en-GB", temperature: 0.3, greeting: "Good morning!" },
 });
 
-/** A client with so many keys and one agent. */
+/** A client with this number of keys and one agent. */
 export async function openCustomer(ground: Ground, server: Child, name: string, keyCount: number): Promise<Customer> {
   const { deps } = ground;
   const seeded = await seedClient(deps, { name, subject: `auth0|${name}`, credits: 100_000_000 });
@@ -35,7 +35,7 @@ export async function openCustomer(ground: Ground, server: Child, name: string, 
   return { clientId, keys, agentId: agentId! };
 }
 
-/** Makes things as everybody makes them: by asking for them. Answers their ids. */
+/** Creates resources through the API. Returns their ids. */
 export async function create(server: Child, key: string, path: string, body: unknown, count: number) {
   const url = `http://127.0.0.1:${await server.ask<number>("port")}/api/v1/${path}`;
   const ids: string[] = [];
@@ -54,7 +54,7 @@ export async function create(server: Child, key: string, path: string, body: unk
   return ids;
 }
 
-/** A whole request, ready to be written to a socket. */
+/** A complete request, ready for a socket. */
 export function request(method: string, path: string, headers: Record<string, string> = {}, body?: unknown): string {
   const text = body === undefined ? "" : JSON.stringify(body);
   const ofBody = { "content-type": "application/json", "content-length": String(Buffer.byteLength(text)) };

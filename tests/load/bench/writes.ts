@@ -8,7 +8,7 @@ import { agentBody, bearer, type Customer, openCustomer, request } from "./world
 const connections = 64;
 const warmUp = 500;
 const clients = 64;
-/** As many keys as one client needs to stay below the limit of one key. */
+/** Enough keys to stay below the rate limit of each. */
 const keysOfOne = 100;
 const keysOfMany = 4;
 
@@ -22,7 +22,7 @@ export async function benchAgents(ground: Ground, options: BenchOptions): Promis
   return [{ work: "POST /agents", figures: await race(ground, world.load, given, options) }];
 }
 
-/** Placing calls: for one client, whose balance is one row, and for 64. Then at half that pace: what a caller waits. */
+/** Placing calls: for one client, whose balance is one row, and for 64. Then at half that rate, for the latency. */
 export async function benchCalls(ground: Ground, options: BenchOptions): Promise<Group[]> {
   const world = await openWorld(ground, clients);
   const of = (customers: Customer[], profile: string) => oursAt(world.ours, "calls", customers, callOf, profile);
@@ -42,16 +42,16 @@ export async function benchCalls(ground: Ground, options: BenchOptions): Promise
 }
 
 async function atHalfPace(ground: Ground, load: Child, runner: Runner, full: Figure, options: BenchOptions) {
-  const { seconds, say, object } = options;
+  const { seconds, say: log, object } = options;
   const perSecond = Math.max(1, Math.round(full.perSecond! / 2));
-  say(`${runner.name}: ${perSecond} a second, evenly`);
+  log(`${runner.name}: ${perSecond} a second, evenly`);
   const expect = { status: 201, leastBytes: 100 };
   const seen = await paced(ground, load, runner, { connections, seconds, perSecond, expect });
-  if (seen.refused > 0) object(`${runner.profile}, at half the pace: ${seen.refused} requests were refused with 503`);
+  if (seen.refused > 0) object(`${runner.profile}, at half the rate: ${seen.refused} requests were refused with 503`);
   const { count, cpu, postgres, p50Ms, p95Ms, p99Ms } = seen;
   const each = { cpu: cpu / count, postgres: postgres === null ? null : postgres / count };
   return {
-    name: "ours, at half that pace",
+    name: "ours, at half that rate",
     isPaced: true,
     perSecond: count / seen.seconds,
     ...each,
@@ -72,7 +72,7 @@ async function openWorld(ground: Ground, count: number): Promise<World> {
   return { ours, one, many, load: await ground.child("./load-client.ts") };
 }
 
-/** Each request has an idempotency key of its own: `%n%` never comes twice. The keys of the customers take turns. */
+/** Each request has a unique idempotency key: `%n%` never repeats. The customers' API keys alternate. */
 function oursAt(
   server: Child,
   path: string,

@@ -2,7 +2,7 @@ import { once } from "node:events";
 import type { AddressInfo } from "node:net";
 import express, { type Response } from "express";
 import postgres from "postgres";
-import { answer, given } from "../child.ts";
+import { given, serve } from "../child.ts";
 import { statements } from "./statements.ts";
 
 const sql = postgres(given("DATABASE_URL"), { max: 10, onnotice: () => {} });
@@ -23,4 +23,4 @@ app.post("/calls", async (req, res) => show(res.status(201), await createCall(re
 
 const server = app.listen(0, "127.0.0.1");
 await once(server, "listening");
-answer({ port: () => (server.address() as AddressInfo).port }, () => sql.end({ timeout: 1 }));
+serve({ port: () => (server.address() as AddressInfo).port }, () => sql.end({ timeout: 1 }));

@@ -1,7 +1,7 @@
 import type { AddressInfo } from "node:net";
 import fastify, { type FastifyReply } from "fastify";
 import postgres from "postgres";
-import { answer, given } from "../child.ts";
+import { given, serve } from "../child.ts";
 import { statements } from "./statements.ts";
 
 type ById = { Params: { id: string } };
@@ -24,7 +24,7 @@ app.post<NewCall>("/calls", async (req, reply) => show(reply.code(201), await cr
 
 await app.listen({ port: 0, host: "127.0.0.1" });
 const port = (app.server.address() as AddressInfo).port;
-answer({ port: () => port }, async () => {
+serve({ port: () => port }, async () => {
   await app.close();
   await sql.end({ timeout: 1 });
 });

@@ -2,12 +2,12 @@ import "reflect-metadata";
 import type { AddressInfo } from "node:net";
 import { Body, Controller, Get, Inject, Module, NotFoundException, Param, Post, Query } from "@nestjs/common";
 import { NestFactory } from "@nestjs/core";
-import { answer, given } from "../child.ts";
+import { given, serve } from "../child.ts";
 import { tables } from "./tables.ts";
 
 type Tables = ReturnType<typeof tables>;
 
-/** NestJS on its default platform. Decorators are called as the functions that they are: Node strips types only. */
+/** NestJS on its default platform. Decorators are called as functions, since Node only strips types. */
 class Resources {
   readonly #tables: Tables;
 
@@ -39,7 +39,7 @@ const endpoints = [
 
 Inject("tables")(Resources, undefined, 0);
 for (const [name, route, parameter] of endpoints) {
-  // A method of the prototype is what decorators expect: it calls the field of the instance.
+  // Decorators need a method of the prototype: it calls the field of the instance.
   const handler = {
     value(this: Resources, given: never) {
       return this[name](given);
@@ -61,7 +61,7 @@ Module({ controllers: [Resources], providers: [{ provide: "tables", useValue: kn
 const app = await NestFactory.create(App, { logger: false });
 await app.listen(0, "127.0.0.1");
 const port = (app.getHttpServer().address() as AddressInfo).port;
-answer({ port: () => port }, async () => {
+serve({ port: () => port }, async () => {
   await app.close();
   await known.close();
 });

@@ -2,8 +2,8 @@ import type postgres from "postgres";
 import { newId } from "../../../db/ids.ts";
 
 /**
- * The least that gives the same answers: one prepared statement for each request, no tenant isolation, no key, no check
- * of anything. Column names are the fields' names, so that nothing is renamed afterwards.
+ * The minimum that returns the same: one prepared statement per request, no tenant isolation, no key, no validation. Column
+ * names are the fields' names, so that nothing is renamed.
  */
 export function statements(sql: postgres.Sql, clientId: string) {
   const columns =

@@ -10,7 +10,7 @@ import { webhookEndpoints } from "../../../db/schema/events.ts";
 type NewAgent = { name: string; metadata?: Record<string, string> };
 type NewCall = { agentId: string; metadata?: Record<string, string> };
 
-/** As the books do it: drizzle's own transaction for each request, with the client's setting in it for row level security. */
+/** The documented way: drizzle's transaction for each request, which sets the client for row level security. */
 export function tables(url: string, clientId: string) {
   const client = postgres(url, { max: 10, onnotice: () => {} });
   const db = drizzle(client, { casing: "snake_case" });

@@ -5,10 +5,10 @@ import express from "express";
 import { createOpenApiExpressMiddleware, type OpenApiMeta } from "trpc-to-openapi";
 import { z } from "zod";
 import { AgentConfig } from "../../../routers/agents/config.ts";
-import { answer, given } from "../child.ts";
+import { given, serve } from "../child.ts";
 import { tables } from "./tables.ts";
 
-/** The library's own handler and drizzle's own transaction, with schemas of the same fields as ours. */
+/** The library's handler and drizzle's transaction, with schemas of the same fields as ours. */
 const text = z.string().nullable();
 const time = z.date().nullable();
 const whole = z.int().nullable();
@@ -76,7 +76,7 @@ const appRouter = t.router({
 });
 
 const app = express();
-/** Its handler answers 200 to whatever is made. */
+/** Its handler returns 200 for a create. */
 app.use((req, res, next) => {
   if (req.method === "POST") res.status(201);
   next();
@@ -90,4 +90,4 @@ app.use(
 );
 const server = app.listen(0, "127.0.0.1");
 await once(server, "listening");
-answer({ port: () => (server.address() as AddressInfo).port }, () => known.close());
+serve({ port: () => (server.address() as AddressInfo).port }, () => known.close());

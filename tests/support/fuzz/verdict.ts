@@ -5,13 +5,13 @@ import type { Wire, WireAnswer } from "./wire.ts";
 const mostDetails = 20;
 const mostBytes = 65_536;
 
-/** Failures of the request as such, which come before any operation is chosen, or belong to the protocol of /trpc. */
+/** Errors of the request itself, before an operation is chosen, or of the /trpc protocol. */
 const ofNoOperation = ["route_not_found", "method_not_allowed", "headers_too_large", "request_malformed"];
 const ofTrpc = ["json_invalid", "header_invalid", "payload_too_large", "media_type_unsupported", "batch_not_allowed"];
 
 type Failure = { code: string; message: string; requestId: string; docUrl: string; details?: unknown };
 
-/** What is wrong with an answer; null when it keeps every promise. */
+/** The problem of a response, or null when it is valid. */
 export function objectionTo(
   { transport }: Wire,
   { status, headers, body }: WireAnswer,
@@ -27,7 +27,7 @@ export function objectionTo(
   const read = parsed(body);
   if (read === undefined) return `${status} is not JSON: ${body.subarray(0, 200)}`;
   if (status < 400) return operation ? successObjection(transport, status, read, reader, operation) : null;
-  if (body.length > mostBytes) return `the failure has ${body.length} bytes`;
+  if (body.length > mostBytes) return `the error has ${body.length} bytes`;
   return failureObjection(transport, status, read, reader, operation);
 }
 
@@ -50,7 +50,7 @@ function successObjection(
   return null;
 }
 
-/** What /trpc answers, as REST would write it. */
+/** The /trpc response in the form of REST. */
 function asRest(data: unknown): unknown {
   const meta = { requestId: "req_0" };
   if (typeof data === "object" && data !== null && "items" in data && "hasMore" in data) {

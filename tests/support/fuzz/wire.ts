@@ -2,7 +2,7 @@ import { Agent, request } from "node:http";
 import type { RestOperation } from "../../../edge/rest/operations.ts";
 import { jsonOf } from "./values.ts";
 
-/** A request as its bytes. */
+/** A request as bytes. */
 export type Wire = {
   transport: "rest" | "trpc";
   method: string;
@@ -14,7 +14,7 @@ export type Wire = {
 export type WireAnswer = { status: number; headers: Record<string, string | string[] | undefined>; body: Buffer };
 type WireMutation = { label: string; wire: (wire: Wire) => Wire | null };
 
-/** Half of a surrogate pair has no UTF-8: its three bytes are sent, which is what a careless client does. */
+/** A lone surrogate has no UTF-8 form: its three bytes are sent, as a careless client would. */
 const encoded = (text: string) =>
   encodeURIComponent(text.replace(/\p{Surrogate}/gu, "\ufffd")).replaceAll("%EF%BF%BD", "%ED%A0%BD");
 
@@ -29,19 +29,19 @@ function queryOf(name: string, value: unknown): string[] {
 
 const textOf = (value: unknown) => (typeof value === "string" ? value : (jsonOf(value) ?? ""));
 
-/** The same input on one transport. A path parameter that is left out leaves its place empty. */
+/** The input on one transport. A missing path parameter leaves its segment empty. */
 export function wireOf(
   transport: Wire["transport"],
-  door: RestOperation,
+  operation: RestOperation,
   input: Record<string, unknown>,
   key: string,
 ): Wire {
   const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
   if (transport === "trpc") {
     const text = jsonOf(input);
-    const isMutation = door.type === "mutation";
-    const query = isMutation || !door.input ? "" : `input=${encoded(text ?? "")}`;
-    const path = `/trpc/${door.procedure}`;
+    const isMutation = operation.type === "mutation";
+    const query = isMutation || !operation.input ? "" : `input=${encoded(text ?? "")}`;
+    const path = `/trpc/${operation.procedure}`;
     return {
       transport,
       method: isMutation ? "POST" : "GET",
@@ -51,7 +51,7 @@ export function wireOf(
       body: isMutation ? text : undefined,
     };
   }
-  const { rest, params, takesBody } = door;
+  const { rest, params, takesBody } = operation;
   const filled = rest.path.replace(/\{(\w+)\}/g, (_, name: string) => encoded(textOf(input[name] ?? "")));
   const path = rest.path.startsWith("/internal/") ? filled : `/api/v1${filled}`;
   const left = Object.entries(input).filter(([name]) => !params.includes(name));
@@ -73,7 +73,7 @@ const body = (label: string, bytes: string | Buffer): WireMutation => ({
   wire: (wire) => (wire.body === undefined ? null : { ...wire, body: bytes }),
 });
 
-/** What may be wrong with a request whatever its fields are. */
+/** Errors of a request that do not depend on its fields. */
 export const wireMutations: WireMutation[] = [
   ...["", " ", "a b", "ü", "k".repeat(256), '"unbalanced', '""'].map((key) => header("idempotency-key", key)),
   {
@@ -146,13 +146,13 @@ export const wireMutations: WireMutation[] = [
 const agent = new Agent({ keepAlive: true, maxSockets: 8 });
 const patienceMs = 30_000;
 
-/** Sends it without any library that repairs what is wrong with it. */
+/** Sends it without a library that would repair it. */
 export function sendWire(url: string, { method, path, query, headers, body }: Wire): Promise<WireAnswer> {
   const { hostname, port } = new URL(url);
   return new Promise((resolve, reject) => {
     const bytes = body === undefined ? 0 : Buffer.byteLength(body);
     const length = body === undefined ? {} : { "content-length": bytes };
-    // A connection on which a large body may have been refused half way is used for nothing else.
+    // A connection is not reused: the server may have refused a large body halfway.
     const through = bytes > 100_000 ? false : agent;
     const options = {
       agent: through,

@@ -5,13 +5,13 @@ import { telephony } from "./telephony.ts";
 import { tools } from "./tools.ts";
 import { voices } from "./voices.ts";
 /** One request to the simulator, with the key of the first account. */
-export type Ask = <Body>(
+export type Send = <Body>(
   method: string,
   path: string,
   body?: unknown,
 ) => Promise<{ status: number; body: Body; headers: Headers }>;
 
-/** Every endpoint of one noun, asked once, so that what is said both ways can be held against the provider's schema. */
-export type Speak = (ask: Ask) => Promise<void>;
+/** Calls every endpoint of one resource once, so that request and response can be checked against the provider's schema. */
+export type CallEndpoints = (ask: Send) => Promise<void>;
 
-export const nouns: readonly Speak[] = [account, voices, telephony, tools, corpora, artifacts];
+export const resources: readonly CallEndpoints[] = [account, voices, telephony, tools, corpora, artifacts];

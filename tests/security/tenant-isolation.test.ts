@@ -46,7 +46,7 @@ const all = (tx: Tx) => tx.select().from(eventCounters);
 const soon = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 const clientOf = (index: number) => names[index % names.length]!;
 
-/** Sessions of the application inside a transaction at this moment. */
+/** Database sessions of the application that are inside a transaction. */
 async function inTransaction(): Promise<number> {
   const [row] = await owner`
     select count(*)::int as n from pg_stat_activity
@@ -75,7 +75,7 @@ describe("the catalogue", () => {
     "dead_jobs",
   ];
 
-  test("every table is walled, by force, and no application login may pass the wall", async () => {
+  test("every table has forced row level security, and no application login bypasses it", async () => {
     const tables = await owner`
       select c.relname as name, c.relrowsecurity and c.relforcerowsecurity as walled from pg_class c
       join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'public' and c.relkind in ('r', 'p')`;
@@ -90,7 +90,7 @@ describe("the catalogue", () => {
     expect(members).toHaveLength(0);
   });
 
-  test("every table of a client leads its keys with the client, checks what is written, and refers to others by client", async () => {
+  test("every tenant table has keys that begin with the client, a WITH CHECK, and composite foreign keys", async () => {
     const tables = await owner`
       select c.oid, c.relname as name,
         (select array_agg(a.attname::text order by k.ord) from pg_index i, unnest(i.indkey) with ordinality k(attnum, ord)
@@ -105,7 +105,7 @@ describe("the catalogue", () => {
     expect(ours.length).toBeGreaterThan(15);
     for (const { name, key, checked } of ours) {
       expect(key?.[0], `${name}: its primary key begins with client_id`).toBe("client_id");
-      expect(checked, `${name}: has the wall`).toBe(true);
+      expect(checked, `${name}: has a policy with a check`).toBe(true);
     }
     const walled = ours.map(({ name }) => name);
     const foreign = await owner`
@@ -122,13 +122,13 @@ describe("the catalogue", () => {
     expect(unlisted.map(({ name }) => name).filter((name) => !global.includes(name))).toEqual([]);
   });
 
-  test("history cannot be rewritten by the logins that write it", async () => {
+  test("the logins that write history cannot change it", async () => {
     for (const table of ["ledger_entries", "ledger_transactions", "events", "audit_log", "delivery_attempts"]) {
       const [row] =
         await owner`select has_table_privilege('patchbay_tenant', ${table}, 'update, delete, truncate') as may`;
       expect(row!.may, table).toBe(false);
     }
-    // What was said may be erased, and never be written anew.
+    // Call messages may be erased, and never rewritten.
     const [row] =
       await owner`select has_table_privilege('patchbay_tenant', 'call_messages', 'update, truncate') as may`;
     expect(row!.may).toBe(false);
@@ -136,7 +136,7 @@ describe("the catalogue", () => {
 });
 
 describe("a transaction", () => {
-  test("sees and writes its own client's rows only", async () => {
+  test("reads and writes only the rows of its client", async () => {
     const [a, b] = [clientOf(0), clientOf(1)];
     const seen = await db.asClient({ clientId: a }, all, { mode: "read" });
     expect(seen.map(({ clientId }) => clientId)).toEqual([a]);
@@ -150,7 +150,7 @@ describe("a transaction", () => {
     expect(moved).toEqual([]);
   });
 
-  test("that nobody opened for a client sees nothing and writes nothing", async () => {
+  test("without a client reads nothing and writes nothing", async () => {
     const bare = postgres(database.roles.tenantUrl, { max: 1, onnotice: () => {} });
     expect(await bare`select * from event_counters`).toHaveLength(0);
     await expect(bare`insert into event_counters (subject_id, sequence) values ('x', 1)`).rejects.toMatchObject({
@@ -159,7 +159,7 @@ describe("a transaction", () => {
     await bare.end();
   });
 
-  test("a handle kept after the end is refused, whatever the end was", async () => {
+  test("a handle used after the end is refused, after a commit or a rollback", async () => {
     let kept: Tx | undefined;
     const keep = (tx: Tx) => {
       kept = tx;
@@ -178,7 +178,7 @@ describe("a transaction", () => {
     await expect(all(kept!)).rejects.toMatchObject({ cause: expect.any(TransactionEnded) });
   });
 
-  test("a late sibling of a failed Promise.all writes neither here nor in the next client's transaction", async () => {
+  test("a late sibling of a failed Promise.all writes neither in its transaction nor in the next client's", async () => {
     for (let i = 0; i < 40; i++) {
       const failed = db.asClient({ clientId: clientOf(i) }, (tx) =>
         Promise.all([
@@ -195,7 +195,7 @@ describe("a transaction", () => {
     expect(row!.n).toBe(0);
   });
 
-  test("a write whose statement failed and was swallowed is not reported as done", async () => {
+  test("a transaction with a swallowed statement error is not reported as committed", async () => {
     const swallowed = db.asClient({ clientId: clientOf(0) }, async (tx) => {
       await put(tx, "swallowed", 1);
       await tx.execute(sql`select 1/0`).catch(() => {});
@@ -207,7 +207,7 @@ describe("a transaction", () => {
     expect(rows).toEqual([]);
   });
 
-  test("a connection killed at any position fails the transaction; it never goes on on another one", async () => {
+  test("a connection killed at any statement fails the transaction; it never continues on another connection", async () => {
     for (const position of ["before", "between", "after", "commit"] as const) {
       const pids = new Set<number>();
       const note = async (tx: Tx) => {
@@ -240,12 +240,12 @@ describe("a transaction", () => {
       if (position === "commit") expect(outcome === "done" ? row!.n : 2, "done means written").toBe(2);
       else expect({ outcome, rows: row!.n }).toEqual({ outcome: "failed", rows: 0 });
     }
-    // A lane may have been given back in the moment in which it was killed: who gets it next is told, and asks again.
+    // A connection may be killed while it is released: the next user gets an error and retries.
     const read = () => db.asClient({ clientId: clientOf(0) }, all, { mode: "read" });
     expect(await read().catch(read)).not.toEqual([]);
   });
 
-  test("work that waits for something else hears of the loss of its connection", async () => {
+  test("work that waits for something else is aborted when its connection is lost", async () => {
     const stuck = db.asClient({ clientId: clientOf(0) }, async (tx) => {
       const [row] = await tx.execute<{ pid: number }>(sql`select pg_backend_pid() as pid`);
       setTimeout(() => void owner`select pg_terminate_backend(${row!.pid})`.then(() => {}), 20);
@@ -255,36 +255,34 @@ describe("a transaction", () => {
   });
 
   test.each(["at once", "when it is greeted"])(
-    "a server that hangs up %s, before it has let anybody in, fails all that waits for it, and takes no place in the pool",
+    "a server that closes the connection %s, before login, fails all waiting work and takes no place in the pool",
     async (when) => {
-      const door = createServer((socket) => {
+      const operation = createServer((socket) => {
         if (when === "at once") socket.end();
         else socket.once("data", () => socket.end());
       });
-      door.listen(0, "127.0.0.1");
-      await once(door, "listening");
-      const url = `postgres://nobody:nothing@127.0.0.1:${(door.address() as AddressInfo).port}/nowhere`;
+      operation.listen(0, "127.0.0.1");
+      await once(operation, "listening");
+      const url = `postgres://nobody:nothing@127.0.0.1:${(operation.address() as AddressInfo).port}/nowhere`;
       const closed = openDatabase({ tenantUrl: url, systemUrl: url, size: 2, maxWaitMs: 20_000 });
       try {
-        const asked = Array.from({ length: 10 }, () =>
+        const requests = Array.from({ length: 10 }, () =>
           closed.asSystem(async (tx) => {
             await tx.execute(sql`select 1`);
             await tx.execute(sql`select 2`);
           }),
         );
-        const reads = Array.from({ length: 10 }, () =>
-          closed.readOne({ clientId: names[0]! }, agentStatement, ["agent_1"]),
-        );
-        for (const each of await Promise.allSettled([...asked, ...reads]))
+        const reads = Array.from({ length: 10 }, () => closed.readOne({ clientId: names[0]! }, agentStatement, ["agent_1"]));
+        for (const each of await Promise.allSettled([...requests, ...reads]))
           expect(each).toMatchObject({ status: "rejected", reason: expect.any(ConnectionLost) });
       } finally {
         await closed.close();
-        door.close();
+        operation.close();
       }
     },
   );
 
-  test("more than a hundred statements in flight are not sent again elsewhere when the connection is lost", async () => {
+  test("over a hundred statements in flight are not sent on another connection when theirs is lost", async () => {
     const many = db.asClient({ clientId: clientOf(2) }, async (tx) => {
       const [row] = await tx.execute<{ pid: number }>(sql`select pg_backend_pid() as pid`);
       const flood = Array.from({ length: 300 }, (_, i) => put(tx, `flood ${i}`, i));
@@ -298,7 +296,7 @@ describe("a transaction", () => {
     expect(row!.n).toBe(0);
   });
 
-  test("a read goes on after a table was changed under its plan", async () => {
+  test("a read continues after a table change invalidated its plan", async () => {
     const read = (clientId: string) =>
       db.asClient({ clientId }, (tx) => tx.execute(sql`select * from event_counters`), { mode: "read" });
     for (let i = 0; i < 8; i++) await read(clientOf(i));
@@ -308,7 +306,7 @@ describe("a transaction", () => {
     for (let i = 0; i < 16; i++) expect((await read(clientOf(i))).length).toBeGreaterThan(0);
   });
 
-  test("a revoked key is refused inside the transaction, and its lane serves the next", async () => {
+  test("a revoked key is refused inside the transaction, and its connection serves the next request", async () => {
     const clientId = clientOf(0);
     const refused = db.asClient({ clientId, keyId: newId("apiKey") }, all, { mode: "read" });
     await expect(refused).rejects.toBeInstanceOf(SessionRefused);
@@ -320,7 +318,7 @@ describe("a transaction", () => {
 });
 
 describe("the hot read", () => {
-  test("enters before it reads: the plan says so, and the wall stands inside it", async () => {
+  test("sets the tenant before it reads: the plan shows the policy", async () => {
     const bare = postgres(database.roles.tenantUrl, { max: 1, onnotice: () => {} });
     const plan = await bare.unsafe(
       `explain (costs off) ${singleRowStatement(agentStatement)}`,
@@ -336,7 +334,7 @@ describe("the hot read", () => {
     expect(lines.filter((line) => /Index Cond: \(\(client_id = (?:\(InitPlan \d+\)|\$\d+)/.test(line))).toHaveLength(2);
   });
 
-  test("shows nobody another client's row, however many read at once through the same connections", async () => {
+  test("never returns another client's row, with many concurrent reads over the same connections", async () => {
     const ids = new Map<string, string>();
     for (const clientId of names.slice(0, 6)) {
       const id = newId("agent");
@@ -355,7 +353,7 @@ describe("the hot read", () => {
   });
 });
 
-test("twelve thousand interleaved operations with every fault leak nothing, lose nothing that was reported done, and leave no transaction open", async () => {
+test("twelve thousand interleaved operations with every fault leak nothing, lose no committed write, and leave no open transaction", async () => {
   const total = 12_000;
   const done = new Map<string, number>();
   const wrong: string[] = [];
@@ -480,10 +478,10 @@ test("twelve thousand interleaved operations with every fault leak nothing, lose
   expect(lost, "writes reported as done that are not there").toEqual([]);
   expect(failed, "the faults did happen").toBeGreaterThan(total / 5);
   expect(done.size).toBeGreaterThan(total / 4);
-  // Before idle_in_transaction_session_timeout would end what was left open.
+  // Before idle_in_transaction_session_timeout ends open transactions.
   await expect.poll(inTransaction, { timeout: 5_000 }).toBe(0);
   await killAll();
-  // A lane that does not know yet that it is dead says so to whoever gets it.
+  // A dead connection that was not noticed fails its next user.
   const read = () => db.asClient({ clientId: clientOf(0) }, all, { mode: "read" });
   const rows = await vi.waitFor(read, { timeout: 10_000 });
   expect(rows).not.toEqual([]);
