@@ -16,7 +16,7 @@ export type JwtOptions = {
 
 export type VerifiedToken = {
   subject: string;
-  /** null when the token says nothing about scopes, which is not the same as having none. */
+  /** What the claims `scope` and `permissions` both grant. null when neither says anything about this API. */
   scopes: string[] | null;
   claims: Record<string, unknown>;
 };
@@ -145,14 +145,25 @@ function subjectOf({ sub }: JWTPayload): string {
   return sub;
 }
 
-/** A claim of the wrong shape is refused: read as "says nothing", it could mean more rights than were given. */
+/** Words of OpenID Connect. They ask for claims about the person, and say nothing about this API. */
+const identityScopes = ["openid", "profile", "email", "address", "phone", "offline_access"];
+
+/**
+ * What the token limits its bearer to. Each claim that is present limits, also an empty one: of two that disagree, what
+ * both grant is left. A claim of the wrong shape is refused: read as "says nothing", it could mean more rights than were given.
+ */
 function scopesOf({ scope, permissions }: JWTPayload): string[] | null {
-  if (scope === undefined && permissions === undefined) return null;
-  const [spoken, listed]: unknown[] = [scope === undefined ? "" : scope, permissions === undefined ? [] : permissions];
-  if (typeof spoken !== "string" || !Array.isArray(listed)) throw new TokenRefused("scope");
-  if (!listed.every((permission) => typeof permission === "string")) throw new TokenRefused("scope");
-  return [...new Set([...spoken.split(" "), ...listed].filter((word) => word !== ""))];
+  if (scope !== undefined && typeof scope !== "string") throw new TokenRefused("scope");
+  if (permissions !== undefined && !isListOfText(permissions)) throw new TokenRefused("scope");
+  const words = scope?.split(" ").filter((word) => word !== "") ?? null;
+  const isOfIdentity = words !== null && words.length > 0 && words.every((word) => identityScopes.includes(word));
+  const spoken = isOfIdentity ? null : words;
+  if (permissions === undefined) return spoken && [...new Set(spoken)];
+  return [...new Set(permissions)].filter((word) => word !== "" && (spoken === null || spoken.includes(word)));
 }
+
+const isListOfText = (value: unknown): value is string[] =>
+  Array.isArray(value) && value.every((item) => typeof item === "string");
 
 /** What is remembered is shared by all requests with that token. */
 function deepFreeze<T>(value: T): T {

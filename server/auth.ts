@@ -95,8 +95,7 @@ export function authenticator({
     if (service) return { kind: "service", name: service.name, scopes: service.scopes };
     if (keyPattern.test(token)) return { kind: "key", ...(await keyFacts(token)) };
     try {
-      const verified = await verifyJwt(token);
-      const { subject, claims } = verified;
+      const { subject, claims, scopes } = await verifyJwt(token);
       const platform = operators.includes(subject);
       const claim = (name: string) => claims[name] ?? claims[namespace + name];
       const known = await db.asSystem((tx) => findUser(tx, subject), { mode: "read", owner: subject });
@@ -108,7 +107,7 @@ export function authenticator({
         userId,
         ...person,
         clientIds: listOf(claims[clientsClaim]),
-        scopes: limitOf(verified),
+        scopes,
         platform,
       };
     } catch (error) {
@@ -143,19 +142,6 @@ export function authenticator({
   }
 
   return { authenticate, choosePrincipal, hashKey, settled: () => Promise.allSettled(writes) };
-}
-
-/** Words of OpenID Connect. They ask for claims about the person, and say nothing about this API. */
-const identityScopes = ["openid", "profile", "email", "address", "phone", "offline_access"];
-
-/**
- * What a token limits its bearer to. A claim that is there limits, also an empty one, and words that we do not know grant
- * nothing. null only where the token says nothing about this API: no such claim, or words of OpenID Connect alone.
- */
-function limitOf({ scopes, claims }: VerifiedToken): readonly string[] | null {
-  if (scopes === null) return null;
-  const isOfIdentity = scopes.length > 0 && scopes.every((scope) => identityScopes.includes(scope));
-  return isOfIdentity && claims.permissions === undefined ? null : scopes;
 }
 
 /** Both are hashed first: the comparison takes as long, however much of it is right, and however long it is. */

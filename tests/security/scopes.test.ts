@@ -50,6 +50,9 @@ function narrowed(scope: string): [what: string, claims: Claims][] {
     ["the scope in capitals", { permissions: [scope.toUpperCase(), ` ${scope}`] }],
     ["stars", { scope: `* *:* *:${verb} ${noun}:*` }],
     ["words of OpenID Connect and no permissions", { scope: "openid profile email", permissions: [] }],
+    ["the scope and no permissions", { scope, permissions: [] }],
+    ["the permission and an empty scope", { scope: "", permissions: [scope] }],
+    ["the permission and a narrower scope", { scope: "openid none:such", permissions: [scope] }],
     ["words of OpenID Connect and an unknown one", { scope: "openid api" }],
   ];
 }
@@ -109,7 +112,7 @@ describe("a token that names scopes has these and no others", () => {
 
   test.each(withAccess("tenant", "operator", "service"))("%s lets in who has its scope alone", async (_, door) => {
     const { access, scope } = door.meta;
-    const own: Claims[] = [{ scope }, { permissions: [scope] }, { scope: `openid ${scope}`, permissions: [] }];
+    const own: Claims[] = [{ scope }, { permissions: [scope] }, { scope: `openid ${scope}`, permissions: [scope] }];
     const keys =
       access === "service"
         ? [serviceToken(scope!.split(":")[1]!), serviceToken("all")]
