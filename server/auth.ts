@@ -9,6 +9,7 @@ import { type Caller, type Principal, unknownPersonError } from "../routers/core
 import { ApiError } from "../routers/core/errors.ts";
 import { grants, scopes } from "../routers/core/scopes.ts";
 import { IdentityUnavailable, TokenRefused, type VerifiedToken } from "./auth-jwt.ts";
+import { batchedLookup } from "./key-lookup.ts";
 
 const longestClaim = 320;
 const keyPattern = /^pb_(live|test)_[A-Za-z0-9_-]{32}$/;
@@ -42,7 +43,10 @@ export function authenticator({
   services = [],
   now = () => performance.now(),
 }: Options) {
-  const known = new Map<string, { facts: KeyFacts | null; until: number; used: number }>();
+  const known = new Map<string, { facts: KeyFacts; until: number; used: number }>();
+  /** Keys that nobody has, apart: however many are tried, none takes the place of a good one. */
+  const unknown = new Map<string, number>();
+  const lookUp = batchedLookup((hashes) => db.asSystem((tx) => findKeys(tx, hashes), { mode: "read" }));
   const writes = new Set<Promise<unknown>>();
   /** Auth0 puts nothing of its own into an access token without one: `https://example.com/clients`, `…/email`. */
   const namespace = clientsClaim.slice(0, clientsClaim.lastIndexOf("/") + 1);
@@ -54,14 +58,18 @@ export function authenticator({
    */
   async function keyFacts(key: string): Promise<KeyFacts> {
     const name = hash("sha256", key); // in memory alone, where the pepper adds nothing and costs much
+    if ((unknown.get(name) ?? 0) > now()) throw new ApiError("unauthenticated");
     let found = known.get(name);
     if (!found || found.until <= now()) {
-      const facts = await db.asSystem((tx) => findKey(tx, hashKey(key)), { mode: "read" });
-      if (known.size >= remembered) known.delete(known.keys().next().value!);
-      found = { facts, until: now() + (facts ? rememberMs : refuseMs), used: found?.used ?? Number.NEGATIVE_INFINITY };
-      known.set(name, found);
+      const facts = await lookUp(hashKey(key));
+      if (!facts) {
+        known.delete(name);
+        keep(unknown, name, now() + refuseMs);
+        throw new ApiError("unauthenticated");
+      }
+      found = { facts, until: now() + rememberMs, used: found?.used ?? Number.NEGATIVE_INFINITY };
+      keep(known, name, found);
     }
-    if (!found.facts) throw new ApiError("unauthenticated");
     if (now() - found.used >= rememberMs) {
       found.used = now();
       noteUse(found.facts);
@@ -144,27 +152,38 @@ export function authenticator({
   return { authenticate, choosePrincipal, hashKey, settled: () => Promise.allSettled(writes) };
 }
 
+/** The oldest entry goes when there is no room. */
+function keep<T>(entries: Map<string, T>, name: string, value: T) {
+  entries.delete(name);
+  const [oldest] = entries.keys();
+  if (entries.size >= remembered && oldest !== undefined) entries.delete(oldest);
+  entries.set(name, value);
+}
+
 /** Both are hashed first: the comparison takes as long, however much of it is right, and however long it is. */
 const isSame = (given: string, known: string) =>
   timingSafeEqual(hash("sha256", given, "buffer"), hash("sha256", known, "buffer"));
 
 type Tx = Parameters<Parameters<Database["asSystem"]>[0]>[0];
 
-async function findKey(tx: Tx, hash: string): Promise<KeyFacts | null> {
-  const [row] = await tx
+async function findKeys(tx: Tx, hashes: string[]): Promise<Map<string, KeyFacts>> {
+  const rows = await tx
     .select({
-      ...{ keyId: apiKeys.id, clientId: apiKeys.clientId, scopes: apiKeys.scopes },
+      hash: apiKeys.hash,
+      keyId: apiKeys.id,
+      clientId: apiKeys.clientId,
+      scopes: apiKeys.scopes,
       rootId: sql<string>`coalesce(${apiKeys.rootId}, ${apiKeys.id})`,
     })
     .from(apiKeys)
     .where(
       and(
-        eq(apiKeys.hash, hash),
+        sql`${apiKeys.hash} = any(string_to_array(${hashes.join(",")}::text, ','))`,
         isNull(apiKeys.revokedAt),
         or(isNull(apiKeys.expiresAt), gt(apiKeys.expiresAt, sql`clock_timestamp()`)),
       ),
     );
-  return row ?? null;
+  return new Map(rows.map(({ hash, ...facts }) => [hash, facts]));
 }
 
 async function findUser(tx: Tx, subject: string): Promise<string | null> {
