@@ -13,7 +13,7 @@ import { batchedLookup } from "./key-lookup.ts";
 
 const longestClaim = 320;
 const keyPattern = /^pb_(live|test)_[A-Za-z0-9_-]{32}$/;
-const rememberMs = 60_000;
+const noteUseMs = 60_000;
 const refuseMs = 5_000;
 const remembered = 10_000;
 
@@ -43,7 +43,7 @@ export function authenticator({
   services = [],
   now = () => performance.now(),
 }: Options) {
-  const known = new Map<string, { facts: KeyFacts; until: number; used: number }>();
+  const known = new Map<string, { facts: KeyFacts; used: number }>();
   /** Keys that nobody has, apart: however many are tried, none takes the place of a good one. */
   const unknown = new Map<string, number>();
   const lookUp = batchedLookup((hashes) => db.asSystem((tx) => findKeys(tx, hashes), { mode: "read" }));
@@ -53,24 +53,23 @@ export function authenticator({
   const hashKey = (key: string) => createHmac("sha256", pepper).update(key).digest("hex");
 
   /**
-   * What a key is, remembered for a minute: its client and scopes never change. Whether it still holds is asked
-   * again in every transaction (app.enter), so a revocation is effective at once, in every process.
+   * What a key is, remembered for as long as there is room: its client and scopes never change. Whether it still holds is
+   * asked again in every transaction (app.enter), so a revocation is effective at once, in every process.
    */
   async function keyFacts(key: string): Promise<KeyFacts> {
     const name = hash("sha256", key); // in memory alone, where the pepper adds nothing and costs much
-    if ((unknown.get(name) ?? 0) > now()) throw new ApiError("unauthenticated");
     let found = known.get(name);
-    if (!found || found.until <= now()) {
+    if (!found) {
+      if ((unknown.get(name) ?? 0) > now()) throw new ApiError("unauthenticated");
       const facts = await lookUp(hashKey(key));
       if (!facts) {
-        known.delete(name);
         keep(unknown, name, now() + refuseMs);
         throw new ApiError("unauthenticated");
       }
-      found = { facts, until: now() + rememberMs, used: found?.used ?? Number.NEGATIVE_INFINITY };
+      found = { facts, used: Number.NEGATIVE_INFINITY };
       keep(known, name, found);
     }
-    if (now() - found.used >= rememberMs) {
+    if (now() - found.used >= noteUseMs) {
       found.used = now();
       noteUse(found.facts);
     }
@@ -87,6 +86,7 @@ export function authenticator({
           .where(
             and(
               eq(apiKeys.id, keyId),
+              isNull(apiKeys.revokedAt),
               or(isNull(apiKeys.lastUsedAt), lt(apiKeys.lastUsedAt, sql`clock_timestamp() - interval '1 minute'`)),
             ),
           ),

@@ -1,13 +1,15 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { DatabaseBusy } from "../db/client.ts";
 
 type Answer<T> = { promise: Promise<T | null>; resolve: (found: T | null) => void; reject: (error: unknown) => void };
 
-const most = 500;
+const most = 25;
+const pauseMs = 50;
 const maxWaiting = 2_000;
 
 /**
- * Looks up API keys by their hashes: one statement at a time, for all that wait. A flood of made-up keys therefore uses
- * one connection, and a good key waits for one statement at most. Beyond the bound it fails at once, with DatabaseBusy.
+ * Looks up API keys by their hashes: one statement at a time, for several that wait, and with a pause while more wait. A
+ * flood of made-up keys therefore uses one connection and 500 refusals a second. Beyond the bound it throws DatabaseBusy at once.
  */
 export function batchedLookup<T>(find: (hashes: string[]) => Promise<Map<string, T>>) {
   const waiting = new Map<string, Answer<T>>();
@@ -24,6 +26,7 @@ export function batchedLookup<T>(find: (hashes: string[]) => Promise<Map<string,
       } catch (error) {
         for (const [, { reject }] of batch) reject(error);
       }
+      if (waiting.size > 0) await sleep(pauseMs);
     }
     isRunning = false;
   }

@@ -43,19 +43,21 @@ async function flood(ask: (key: string) => Promise<unknown>, requests: number) {
 
 test("a flood of unknown API keys uses one connection of the database, and is refused at once beyond a bound", async () => {
   const { count, ask } = openAuth();
-  const refused = await flood(ask, 1_500);
+  const refused = await flood(ask, 500);
   expect([...refused.keys()]).toEqual(["unauthenticated"]);
   expect(count.mostOpen).toBe(1);
-  expect(count.transactions).toBeLessThan(10);
-  expect((await flood(ask, 10_000)).get(DatabaseBusy.name)?.length).toBeGreaterThan(5_000);
+  expect(count.transactions).toBeLessThan(100);
+  expect((await flood(ask, 6_000)).get(DatabaseBusy.name)?.length).toBe(3_999);
   expect(count.mostOpen).toBe(1);
-});
+}, 30_000);
 
-test("unknown API keys do not push a good one out of memory", async () => {
+test("a good API key does not wait for unknown ones, and stays in memory however many are tried", async () => {
   const { count, ask } = openAuth();
   expect(await ask(good)).toMatchObject({ kind: "key", keyId: "key_1" });
-  for (let round = 0; round < 12; round += 1) await flood(ask, 1_000);
+  const flooding = flood(ask, 1_900);
+  await sleep(200);
   const { transactions } = count;
   expect(await ask(good)).toMatchObject({ kind: "key", keyId: "key_1" });
   expect(count.transactions).toBe(transactions);
-});
+  await flooding;
+}, 30_000);
