@@ -8,6 +8,8 @@ import type { z } from "zod";
 import { newId } from "../db/ids.ts";
 import { docsRouter } from "../edge/openapi/docs.ts";
 import { openApiJson } from "../edge/openapi/document.ts";
+import type { BodyLimits } from "../edge/rest/body.ts";
+import { openBodyRoom } from "../edge/rest/body-room.ts";
 import { isAdmin, isInternal, type RestOperation } from "../edge/rest/operations.ts";
 import { restRouter, sendError } from "../edge/rest/router.ts";
 import { trpcHandler } from "../edge/trpc.ts";
@@ -39,6 +41,9 @@ export function openHttp(deps: Deps, router: AnyTRPCRouter = appRouter): Server 
   app.set("etag", false);
   const contextOf = contextMaker(deps, inputsOf(router, internalRouter));
   const callerOf = callerFinder(deps);
+  const room = openBodyRoom((req) => facts(req as Request).owner ?? "");
+  const takeRoom: BodyLimits["takeRoom"] = (req, bytes) =>
+    room(req, bytes, (release) => (req as Request).res?.once("close", release));
 
   const lines = unredacted(log);
   app.use((req, res, next) => {
@@ -60,6 +65,7 @@ export function openHttp(deps: Deps, router: AnyTRPCRouter = appRouter): Server 
       },
       maxBodyBytes,
       bodyDeadlineSeconds,
+      takeRoom,
       streamIdleMs,
       requestIdOf,
       onError: ({ fault, error, procedure, req }) => logBug(log, fault, error, req, procedure),
@@ -81,6 +87,7 @@ export function openHttp(deps: Deps, router: AnyTRPCRouter = appRouter): Server 
       router,
       maxBodyBytes,
       bodyDeadlineSeconds,
+      takeRoom,
       authenticate: callerOf,
       createContext: ({ req, res, info }) => {
         if (info.type === "subscription") res.setTimeout(streamIdleMs, () => res.socket?.resetAndDestroy());
@@ -136,9 +143,18 @@ const callerFinder =
   (req: Request, anew?: "anew"): Promise<Caller> => {
     const known = facts(req);
     if (anew) delete known.caller;
-    known.caller ??= auth.authenticate(req.headers.authorization);
+    known.caller ??= auth.authenticate(req.headers.authorization).then((caller) => {
+      known.owner = ownerOf(caller);
+      return caller;
+    });
     return known.caller;
   };
+
+/** Whose memory a request uses: all API keys of a client are one owner. */
+function ownerOf(caller: Caller): string {
+  if (caller.kind === "key") return caller.clientId;
+  return caller.kind === "service" ? `service:${caller.name}` : caller.subject;
+}
 
 function contextMaker(deps: Deps, inputOf: Context["inputOf"]) {
   const { auth, db, providers, limiter, live, streams, signingSecret, log } = deps;
@@ -210,7 +226,7 @@ function readIdempotencyKey(req: Request, calls: number): string | null {
   return key;
 }
 
-type Facts = { requestId: string; clientId?: string; caller?: Promise<Caller> };
+type Facts = { requestId: string; clientId?: string; caller?: Promise<Caller>; owner?: string };
 const known = new WeakMap<Request, Facts>();
 
 function facts(req: Request): Facts {
