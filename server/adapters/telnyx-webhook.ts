@@ -127,7 +127,7 @@ const statuses: Record<string, LegReport["status"]> = {
 };
 
 function ofControl({ event_type: type, id, occurred_at: occurredAt, payload: told }: Control): CarrierEvent {
-  const status = statuses[type];
+  const status = Object.hasOwn(statuses, type) ? statuses[type] : undefined;
   // What TeXML calls the leg is this id too, so that both forms speak of one leg.
   const carrierLegId = told.call_control_id ?? told.call_leg_id;
   if (status === undefined || !carrierLegId) return { type, key: id, leg: null };
