@@ -77,10 +77,11 @@ export const InviteMember = z.strictObject({
     .meta({ examples: [168] }),
 });
 
+/** A day's bill at the highest price still fits into a balance. */
 const Micros = z
   .int()
   .min(0)
-  .max(1e15)
+  .max(1e12)
   .meta({ description: "Millionths of a credit.", examples: [9000000] });
 
 const price = {
