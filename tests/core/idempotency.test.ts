@@ -486,7 +486,7 @@ describe("the rate limit", () => {
     const tight = { requests: 2, windowSeconds: 10 };
     const { spend } = limiter(() => 0, { read: tight, write: tight, dial: tight });
     for (const client of ["client_1", "client_2"]) expect(spend("user_1", "read", client).refusal).toBeUndefined();
-    expect(spend("user_1", "read", "client_3").refusal).toMatchObject({ fault: "rate_limit_exceeded" });
+    expect(spend("user_1", "read", "client_3").refusal).toMatchObject({ errorCode: "rate_limit_exceeded" });
     expect(spend("user_2", "read", "client_1").refusal).toBeUndefined();
   });
 
