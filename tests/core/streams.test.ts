@@ -235,7 +235,7 @@ describe("a streaming door", () => {
 describe("while bytes go out", () => {
   const idle = async () => {
     const [row] = await h.owner`select count(*)::int as n from pg_stat_activity
-      where datname = current_database() and usename = 'patchbay_tenant' and status like 'idle in transaction%'`;
+      where datname = current_database() and usename = 'patchbay_tenant' and state like 'idle in transaction%'`;
     return row!.n as number;
   };
 
