@@ -50,7 +50,7 @@ const clientOf = (index: number) => names[index % names.length]!;
 async function inTransaction(): Promise<number> {
   const [row] = await owner`
     select count(*)::int as n from pg_stat_activity
-    where application_name like 'patchbay-%' and datname = current_database() and status like 'idle in transaction%'`;
+    where application_name like 'patchbay-%' and datname = current_database() and state like 'idle in transaction%'`;
   return row!.n;
 }
 

@@ -30,7 +30,7 @@ const row = async (id: string) => (await h.owner`select * from webhook_endpoints
 const shown = async (path: string) => (await h.get(path)).body.data;
 const idleInTransaction = async () => {
   const [found] = await h.owner`select count(*)::int as n from pg_stat_activity
-    where datname = current_database() and usename = 'patchbay_tenant' and status like 'idle in transaction%'`;
+    where datname = current_database() and usename = 'patchbay_tenant' and state like 'idle in transaction%'`;
   return found!.n as number;
 };
 /** Sends a test, and gives what the receiver heard of it. */
