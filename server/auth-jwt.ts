@@ -16,7 +16,7 @@ export type JwtOptions = {
 
 export type VerifiedToken = {
   subject: string;
-  /** null when the token has no scope claim, which differs from having no scopes. */
+  /** The scopes that the claims `scope` and `permissions` both grant. null if neither has a scope of this API. */
   scopes: string[] | null;
   claims: Record<string, unknown>;
 };
@@ -146,14 +146,25 @@ function subjectOf({ sub }: JWTPayload): string {
   return sub;
 }
 
-/** A claim of the wrong type is refused: treated as missing, it could mean more rights than were granted. */
+/** Scopes of OpenID Connect. They request claims about the person, and grant nothing in this API. */
+const identityScopes = ["openid", "profile", "email", "address", "phone", "offline_access"];
+
+/**
+ * The scopes to which a token limits its bearer. Each claim that is present limits, even an empty one. If both are present,
+ * the result is what both grant. A claim of the wrong type is refused: treated as missing, it could mean more rights.
+ */
 function scopesOf({ scope, permissions }: JWTPayload): string[] | null {
-  if (scope === undefined && permissions === undefined) return null;
-  const [scopeText, listed]: unknown[] = [scope ?? "", permissions ?? []];
-  if (typeof scopeText !== "string" || !Array.isArray(listed)) throw new TokenRefused("scope");
-  if (!listed.every((permission) => typeof permission === "string")) throw new TokenRefused("scope");
-  return [...new Set([...scopeText.split(" "), ...listed].filter((word) => word !== ""))];
+  if (scope !== undefined && typeof scope !== "string") throw new TokenRefused("scope");
+  if (permissions !== undefined && !isListOfText(permissions)) throw new TokenRefused("scope");
+  const words = scope?.split(" ").filter((word) => word !== "") ?? null;
+  const isOfIdentity = words !== null && words.length > 0 && words.every((word) => identityScopes.includes(word));
+  const granted = isOfIdentity ? null : words;
+  if (permissions === undefined) return granted && [...new Set(granted)];
+  return [...new Set(permissions)].filter((word) => word !== "" && (granted === null || granted.includes(word)));
 }
+
+const isListOfText = (value: unknown): value is string[] =>
+  Array.isArray(value) && value.every((item) => typeof item === "string");
 
 /** A cached token is shared by all its requests. */
 function deepFreeze<T>(value: T): T {

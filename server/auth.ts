@@ -76,7 +76,7 @@ async function personOf(token: string, { db, verifyJwt, clientsClaim, operators 
   const person = { subject, email: emailOf(claim), name: textOf(claim("name")) };
   if (!userId) return { kind: "stranger", ...person };
   const clientIds = listOf(claims[clientsClaim]);
-  return { kind: "user", userId, ...person, clientIds, scopes: limitOf(verified), platform };
+  return { kind: "user", userId, ...person, clientIds, scopes: verified.scopes, platform };
 }
 
 function toRefusal(error: unknown): never {
@@ -87,19 +87,6 @@ function toRefusal(error: unknown): never {
       cause: error,
     });
   throw error;
-}
-
-/** Scopes of OpenID Connect. They request claims about the person, and grant nothing in this API. */
-const identityScopes = ["openid", "profile", "email", "address", "phone", "offline_access"];
-
-/**
- * The scopes to which a token limits its bearer. A claim that is present limits, even an empty one, and unknown scopes
- * grant nothing. null only if the token has no such claim, or only scopes of OpenID Connect.
- */
-function limitOf({ scopes, claims }: VerifiedToken): readonly string[] | null {
-  if (scopes === null) return null;
-  const isOfIdentity = scopes.length > 0 && scopes.every((scope) => identityScopes.includes(scope));
-  return isOfIdentity && claims.permissions === undefined ? null : scopes;
 }
 
 /** Both are hashed first, so that the comparison takes the same time for any input. */

@@ -7,6 +7,8 @@ import express, { type NextFunction, type Request, type RequestHandler, type Res
 import { newId } from "../db/ids.ts";
 import { docsRouter } from "../edge/openapi/docs.ts";
 import { openApiJson } from "../edge/openapi/document.ts";
+import type { BodyLimits } from "../edge/rest/body.ts";
+import { openBodyRoom } from "../edge/rest/body-room.ts";
 import { isAdmin, isInternal, type RestOperation } from "../edge/rest/operations.ts";
 import { restRouter, sendError } from "../edge/rest/router.ts";
 import { trpcHandler } from "../edge/trpc.ts";
@@ -18,7 +20,15 @@ import { trackResponses } from "./drain.ts";
 import type { Env } from "./env.ts";
 import { health } from "./health.ts";
 import { ingressEndpoints } from "./ingress.ts";
-import { type ContextOf, callerFinder, contextMaker, inputsOf, requestIdOf, streamIdleMs } from "./request-context.ts";
+import {
+  type ContextOf,
+  callerFinder,
+  contextMaker,
+  factsOf,
+  inputsOf,
+  requestIdOf,
+  streamIdleMs,
+} from "./request-context.ts";
 import { logBug, logWhenDone, unredacted } from "./request-log.ts";
 import { scalarFile } from "./scalar.ts";
 
@@ -44,6 +54,10 @@ export function openHttp(
   app.set("etag", false);
   const contextOf = contextMaker(deps, inputsOf(router, internal));
 
+  const room = openBodyRoom((req) => factsOf(req as Request).owner ?? "");
+  const takeRoom: BodyLimits["takeRoom"] = (req, bytes) =>
+    room(req, bytes, (release) => (req as Request).res?.once("close", release));
+
   const requestLog = unredacted(log);
   app.use((req, res, next) => {
     res.setHeader("X-Request-Id", requestIdOf(req));
@@ -52,8 +66,8 @@ export function openHttp(
     next();
   });
   for (const [path, endpoint] of ingressEndpoints(deps, requestIdOf)) app.all(path, endpoint);
-  mountRest(app, deps, { router, internal }, contextOf);
-  app.use("/trpc", trpc(deps, router, contextOf));
+  mountRest(app, deps, { router, internal, takeRoom }, contextOf);
+  app.use("/trpc", trpc(deps, router, takeRoom, contextOf));
   app.use(health(deps, version));
   app.get("/openapi.json", openApi(deps, router));
   app.use(docsRouter({ scalarFile }));
@@ -70,7 +84,7 @@ export function openHttp(
 function mountRest(
   app: express.Express,
   deps: Deps,
-  { router, internal }: { router: AnyTRPCRouter; internal: AnyTRPCRouter },
+  { router, internal, takeRoom }: { router: AnyTRPCRouter; internal: AnyTRPCRouter; takeRoom: BodyLimits["takeRoom"] },
   contextOf: ContextOf,
 ) {
   const rest = (from: AnyTRPCRouter, only: (operation: RestOperation) => boolean) =>
@@ -84,6 +98,7 @@ function mountRest(
       },
       maxBodyBytes,
       bodyDeadlineSeconds,
+      takeRoom,
       streamIdleMs,
       requestIdOf,
       onError: ({ fault, error, procedure, req }) => logBug(deps.log, fault, error, req, procedure),
@@ -100,11 +115,17 @@ function mountRest(
   });
 }
 
-const trpc = (deps: Deps, router: AnyTRPCRouter, contextOf: ContextOf): RequestHandler =>
+const trpc = (
+  deps: Deps,
+  router: AnyTRPCRouter,
+  takeRoom: BodyLimits["takeRoom"],
+  contextOf: ContextOf,
+): RequestHandler =>
   trpcHandler({
     router,
     maxBodyBytes,
     bodyDeadlineSeconds,
+    takeRoom,
     authenticate: callerFinder(deps),
     createContext: ({ req, res, info }) => {
       if (info.type === "subscription") res.setTimeout(streamIdleMs, () => res.socket?.resetAndDestroy());

@@ -15,9 +15,18 @@ export const callerFinder =
   (req: Request, fresh?: "fresh"): Promise<Caller> => {
     const facts = factsOf(req);
     if (fresh) delete facts.caller;
-    facts.caller ??= auth.authenticate(req.headers.authorization);
+    facts.caller ??= auth.authenticate(req.headers.authorization).then((caller) => {
+      facts.owner = ownerOf(caller);
+      return caller;
+    });
     return facts.caller;
   };
+
+/** Whose memory a request uses: all API keys of a client are one owner. */
+function ownerOf(caller: Caller): string {
+  if (caller.kind === "key") return caller.clientId;
+  return caller.kind === "service" ? `service:${caller.name}` : caller.subject;
+}
 
 export type ContextOf = ReturnType<typeof contextMaker>;
 
@@ -96,7 +105,7 @@ function readIdempotencyKey(req: Request, calls: number): string | null {
 /** The key may be a quoted string, as in the draft standard, or bare. */
 const unquoted = (value: string | undefined) => value && (/^"(.*)"$/.exec(value)?.[1] ?? value);
 
-type Facts = { requestId: string; clientId?: string; caller?: Promise<Caller> };
+type Facts = { requestId: string; clientId?: string; caller?: Promise<Caller>; owner?: string };
 const known = new WeakMap<Request, Facts>();
 
 export function factsOf(req: Request): Facts {

@@ -3,7 +3,12 @@ import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
 import { ApiError } from "../../routers/core/errors.ts";
 import { parseJsonObject } from "../json/limits.ts";
 
-export type BodyLimits = { maxBodyBytes: number; bodyDeadlineSeconds: number };
+export type BodyLimits = {
+  maxBodyBytes: number;
+  bodyDeadlineSeconds: number;
+  /** Takes room for bytes that have arrived. Throws ApiError where there is none. */
+  takeRoom?: ((req: IncomingMessage, bytes: number) => void) | undefined;
+};
 
 /** The caller closed the connection during the body: no response can be sent. */
 export class CallerGone extends Error {}
@@ -57,7 +62,12 @@ function readBytes(req: IncomingMessage, limits: BodyLimits): Promise<Buffer> {
     const onData = (chunk: Buffer) => {
       chunks.push(chunk);
       size += chunk.length;
-      if (size > limits.maxBodyBytes) fail(tooLarge(limits));
+      if (size > limits.maxBodyBytes) return fail(tooLarge(limits));
+      try {
+        limits.takeRoom?.(req, chunk.length);
+      } catch (error) {
+        fail(error as ApiError);
+      }
     };
     const onEnd = () => {
       stop();

@@ -3,7 +3,7 @@ import { type AnyTRPCRouter, callTRPCProcedure } from "@trpc/server";
 import { type Request, type Response, Router } from "express";
 import { ApiError, toApiError } from "../../routers/core/errors.ts";
 import type { Chunks, Reply } from "../../routers/core/reply.ts";
-import { CallerGone } from "./body.ts";
+import { type BodyLimits, CallerGone } from "./body.ts";
 import { type InputReader, inputReader } from "./input.ts";
 import { operationsOf, type RestOperation } from "./operations.ts";
 import { common, sendError, sendResult } from "./response.ts";
@@ -22,6 +22,7 @@ export type RestOptions<Ctx extends RestContext> = {
   createContext(request: { req: Request; res: Response; transport: "rest"; reply: Reply }): Ctx | Promise<Ctx>;
   maxBodyBytes?: number;
   bodyDeadlineSeconds?: number;
+  takeRoom?: BodyLimits["takeRoom"];
   /** How long a stream may be idle. */
   streamIdleMs?: number;
   /** The id of a request that failed before it had a context. */
@@ -35,10 +36,10 @@ type Route = RestOperation & { read: InputReader };
 /** The REST transport: every procedure with REST metadata, at its method and path. Mount it at /api/v1. */
 export function restRouter<Ctx extends RestContext>(options: RestOptions<Ctx>): Router {
   const { router, createContext, requestIdOf = givenOrNew, onError, only = () => true } = options;
-  const { maxBodyBytes = 1_000_000, bodyDeadlineSeconds = 30, streamIdleMs } = options;
+  const { maxBodyBytes = 1_000_000, bodyDeadlineSeconds = 30, takeRoom, streamIdleMs } = options;
   const table = routes<Route>();
   for (const operation of operationsOf(router).filter(only)) {
-    const read = inputReader(operation, { maxBodyBytes, bodyDeadlineSeconds });
+    const read = inputReader(operation, { maxBodyBytes, bodyDeadlineSeconds, takeRoom });
     table.add(operation.rest.method, operation.rest.path, { ...operation, read });
   }
 

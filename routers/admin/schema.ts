@@ -62,10 +62,11 @@ export const RemoveClientMember = z.strictObject({ id: clientId, memberId, keepA
 export const UpdateClientMember = z.strictObject({ id: clientId, memberId, role: Role, keepApiKeys });
 export const InviteMember = z.strictObject({ id: clientId, ...Invite.shape });
 
+/** A day's bill at the highest price still fits into a balance. */
 const Micros = z
   .int()
   .min(0)
-  .max(1e15)
+  .max(1e12)
   .meta({ description: "Millionths of a credit.", examples: [9000000] });
 
 const price = {

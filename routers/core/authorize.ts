@@ -64,8 +64,8 @@ export async function authorizeSystem({ ctx }: ProcedureCall) {
 
 /** The client that an operator's command is about, if its input names one. */
 export function targetOf(input: unknown): string[] {
-  const { id, scope } = (input ?? {}) as { id?: unknown; scope?: unknown };
-  return [id, scope].filter((named): named is string => typeof named === "string" && isClientId.test(named));
+  const { id, scope, clientId } = (input ?? {}) as { id?: unknown; scope?: unknown; clientId?: unknown };
+  return [id, scope, clientId].filter((named): named is string => typeof named === "string" && isClientId.test(named));
 }
 
 const isClientId = idPattern("client");

@@ -1,5 +1,4 @@
 import type { Deadline } from "./provider-error.ts";
-import { voiceVendorNames } from "./voice-vendors.ts";
 
 /** The vendors for which a client can store its own credentials. */
 export const credentialProviders = [

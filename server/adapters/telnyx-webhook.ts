@@ -129,7 +129,7 @@ const statuses: Record<string, LegReport["status"]> = {
 };
 
 function ofControl({ event_type: type, id, occurred_at: occurredAt, payload }: Control): CarrierEvent {
-  const status = statuses[type];
+  const status = Object.hasOwn(statuses, type) ? statuses[type] : undefined;
   // TeXML calls the leg by this id too, so both formats name the same leg.
   const carrierLegId = payload.call_control_id ?? payload.call_leg_id;
   if (status === undefined || !carrierLegId) return { type, key: id, leg: null };

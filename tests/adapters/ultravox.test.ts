@@ -648,6 +648,23 @@ describe("the enums of Ultravox", () => {
     expect(adapter("http://x.example").readEvent(body).call).toMatchObject({ billing, billedSeconds });
   });
 
+  test.each(["BILLED", "PENDING", "INVENTED_LATER"])(
+    "a bill longer than a day is none yet, with status %s",
+    (status) => {
+      const long = "999999999999s";
+      for (const durations of [
+        { billedDuration: long },
+        { billedDuration: "6s", sipDetails: { billedDuration: long } },
+      ]) {
+        const billed = call({ billingStatus: `BILLING_STATUS_${status}`, ended: "2026-08-01T10:00:00Z", ...durations });
+        const body = Buffer.from(JSON.stringify({ event: "call.billed", call: billed }));
+        const seen = adapter("http://x.example").readEvent(body).call;
+        expect(seen).toMatchObject({ billing: "pending", billedSeconds: null, sipBilledSeconds: null });
+        expect(seen.endedAt).not.toBeNull();
+      }
+    },
+  );
+
   test("an ended telephone call has a reason in our enum", () => {
     const ended = call({
       joined: "2026-08-01T10:00:05",

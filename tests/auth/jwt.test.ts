@@ -74,12 +74,18 @@ test("a valid token yields the subject, the clients and the scopes", async () =>
   expect(decode(token.split(".")[0])).toMatchObject({ alg: "RS256", typ: "JWT" });
 });
 
-test("scopes are the union of scope and permissions, and null only when the token has neither", async () => {
+test("scope and permissions each limit, and only a token that says nothing about this API is not limited", async () => {
   const verify = verifier();
   const scopes = async (claims: Record<string, unknown>) =>
     (await verify(await identity.token({ sub: "ann", ...claims }))).scopes;
-  expect(await scopes({ scope: "a b", permissions: ["b", "c"] })).toEqual(["a", "b", "c"]);
+  expect(await scopes({ scope: "a b", permissions: ["b", "c"] })).toEqual(["b"]);
+  expect(await scopes({ scope: "a", permissions: [] })).toEqual([]);
+  expect(await scopes({ scope: "", permissions: ["c"] })).toEqual([]);
   expect(await scopes({ permissions: ["c"] })).toEqual(["c"]);
+  expect(await scopes({ scope: "openid email", permissions: ["c"] })).toEqual(["c"]);
+  expect(await scopes({ scope: "openid email", permissions: [] })).toEqual([]);
+  expect(await scopes({ scope: "openid a" })).toEqual(["openid", "a"]);
+  expect(await scopes({ scope: "openid email" })).toBeNull();
   expect(await scopes({ scope: "" })).toEqual([]);
   expect(await scopes({})).toBeNull();
 });

@@ -53,6 +53,9 @@ function narrowed(scope: string): [what: string, claims: Claims][] {
     ["stars", { scope: `* *:* *:${verb} ${resource}:*` }],
     ["OpenID Connect scopes and no permissions", { scope: "openid profile email", permissions: [] }],
     ["OpenID Connect scopes and an unknown one", { scope: "openid api" }],
+    ["the scope and no permissions", { scope, permissions: [] }],
+    ["the permission and an empty scope", { scope: "", permissions: [scope] }],
+    ["the permission and a narrower scope", { scope: "openid none:such", permissions: [scope] }],
   ];
 }
 
@@ -113,7 +116,7 @@ describe("a token with scopes has only these scopes", () => {
     "%s accepts a caller with only its scope",
     async (_, operation) => {
       const { access, scope } = operation.meta;
-      const own: Claims[] = [{ scope }, { permissions: [scope] }, { scope: `openid ${scope}`, permissions: [] }];
+      const own: Claims[] = [{ scope }, { permissions: [scope] }, { scope: `openid ${scope}`, permissions: [scope] }];
       const keys =
         access === "service"
           ? [serviceToken(scope!.split(":")[1]!), serviceToken("all")]
@@ -191,7 +194,7 @@ describe("a builder declares who may call", () => {
   });
 
   test("a procedure that declares nothing is closed to other callers", async () => {
-    const p = await startTestApp({ router: probes });
+    const p = await startTestApp({ router: probes, internal });
     const strangers = [p.ada.key, await p.token(p.ada), await p.token(p.ada, { scope: "platform:read" })];
     for (const key of strangers) {
       for (const response of [await p.get("/admin/probe", { key }), await p.query("clients", {}, { key })])

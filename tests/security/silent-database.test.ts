@@ -12,7 +12,7 @@ import { clients } from "../../db/schema/clients.ts";
 import { eventCounters } from "../../db/schema/events.ts";
 import { noDurability, startPostgres } from "../../dev/postgres.ts";
 import { roleUrls } from "../../server/env.ts";
-import { agent, type TestApp, phone, startTestApp, until } from "../support/app.ts";
+import { agent, phone, startTestApp, type TestApp, until } from "../support/app.ts";
 import { silentProxy } from "../support/silent-proxy.ts";
 
 type Proxy = Awaited<ReturnType<typeof silentProxy>>;

@@ -272,7 +272,9 @@ describe("a transaction", () => {
             await tx.execute(sql`select 2`);
           }),
         );
-        const reads = Array.from({ length: 10 }, () => closed.readOne({ clientId: names[0]! }, agentStatement, ["agent_1"]));
+        const reads = Array.from({ length: 10 }, () =>
+          closed.readOne({ clientId: names[0]! }, agentStatement, ["agent_1"]),
+        );
         for (const each of await Promise.allSettled([...requests, ...reads]))
           expect(each).toMatchObject({ status: "rejected", reason: expect.any(ConnectionLost) });
       } finally {

@@ -46,3 +46,9 @@ test("credits that would exceed safe integers are refused, and the balance stays
   expect(status).toBe(200);
   expect(body.data.availableMicros).toBeLessThanOrEqual(Number.MAX_SAFE_INTEGER);
 });
+
+test("a price whose bill for a day would not fit into a balance is refused", async () => {
+  const set = (price: object) => h.post(`/admin/clients/${h.bob.clientId}/prices`, price, { key: operator });
+  for (const name of ["callMicrosPerMinute", "telephoneMicrosPerMinute", "voiceCloneMicros"])
+    expect(await set({ [name]: 1e15 })).toMatchObject({ status: 400, body: { error: { code: "input_invalid" } } });
+});

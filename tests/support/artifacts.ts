@@ -1,5 +1,5 @@
 import { expect } from "vitest";
-import { type TestApp, phone, until } from "./app.ts";
+import { phone, type TestApp, until } from "./app.ts";
 import { finished } from "./calls.ts";
 
 export type ArtifactRow = {

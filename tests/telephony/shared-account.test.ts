@@ -115,6 +115,14 @@ describe("on a shared account", () => {
     expect((await h.get("/telephony/config", ada.auth)).body.data.numbers).toEqual([]);
   });
 
+  test("an operator's idempotency key for one client is not that for another", async () => {
+    const operator = { key: await h.operator(), idempotencyKey: "assign-number" };
+    for (const [n, { clientId }] of [await client(), await client()].entries()) {
+      const assigned = await h.post("/admin/numbers", { clientId, pattern: `+49306660${n}` }, operator);
+      expect(assigned).toMatchObject({ status: 201, body: { data: { clientId } } });
+    }
+  });
+
   test("an operator lists numbers and requests, reassigns a number and releases it", async () => {
     const [ada, bob] = [await client(), await client()];
     const operator = { key: await h.operator() };

@@ -4,7 +4,7 @@ import type { AddressInfo } from "node:net";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import { newId } from "../../db/ids.ts";
 import { maskSecrets, secretForms, withoutPartialSecret } from "../../routers/core/mask-secrets.ts";
-import { type Answer, agent, type TestApp, startTestApp, until } from "../support/app.ts";
+import { type Answer, agent, startTestApp, type TestApp, until } from "../support/app.ts";
 import { letSafetyJobsRun } from "../support/calls.ts";
 
 const h = await startTestApp({ workers: true });

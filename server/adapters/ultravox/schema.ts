@@ -76,6 +76,14 @@ const EndReason = z.string().transform((word) => {
 });
 
 const billsWithinMs = 3_600_000;
+/** No call lasts a day. A longer bill is a mistake, and would take the balance beyond the numbers that can be told. */
+const mostBilledSeconds = 86_400;
+
+function isPlausibleBill(durations: readonly (number | null | undefined)[]): boolean {
+  if (durations.every((seconds) => (seconds ?? 0) <= mostBilledSeconds)) return true;
+  noteUnknownWord("ultravox", "call.billedDuration", "longer_than_a_day");
+  return false;
+}
 
 /**
  * The provider says how much it bills only once it has billed: a status that we do not know is read by that. One that comes
@@ -107,7 +115,8 @@ export const Call = z
     shortSummary: z.string().nullish(),
   })
   .transform((call): ProviderCall => {
-    const billing = billingOf(call.billingStatus, call.billedDuration, call.ended);
+    const isPlausible = isPlausibleBill([call.billedDuration, call.sipDetails?.billedDuration]);
+    const billing = isPlausible ? billingOf(call.billingStatus, call.billedDuration, call.ended) : "pending";
     const sipReason = call.sipDetails?.terminationReason ?? null;
     return {
       providerCallId: call.callId,
@@ -118,7 +127,7 @@ export const Call = z
       endReason: call.endReason,
       billedSeconds: billing === "pending" ? null : wholeSeconds(call.billedDuration ?? 0),
       billing,
-      sipBilledSeconds: wholeSeconds(call.sipDetails?.billedDuration ?? null),
+      sipBilledSeconds: isPlausible ? wholeSeconds(call.sipDetails?.billedDuration ?? null) : null,
       sipReason:
         sipReason === null
           ? null
@@ -256,13 +265,20 @@ export function readEvent(body: unknown): ProviderEvent {
     noteUnknownWord("ultravox", "event", name);
     return { event: "other", name, call };
   }
-  if (event !== "call.billed" || call.billing !== "pending" || isKnownStatus(body)) return { event, call };
+  const isSettled = event !== "call.billed" || call.billing !== "pending" || isKnownStatus(body);
+  if (isSettled || !hasPlausibleBill(body)) return { event, call };
   return { event, call: { ...call, billing: "final", billedSeconds: call.billedSeconds ?? 0 } };
 }
 
 /** The body has been read already. */
 const isKnownStatus = (body: unknown) =>
   Object.hasOwn(billings, (body as { call: { billingStatus: string } }).call.billingStatus);
+
+function hasPlausibleBill(body: unknown): boolean {
+  const { billedDuration, sipDetails } = (body as { call: z.input<typeof Call> }).call;
+  const seconds = [billedDuration, sipDetails?.billedDuration].map((text) => Seconds.nullish().parse(text));
+  return isPlausibleBill(seconds);
+}
 
 export function Page<T extends z.ZodType>(item: T) {
   return z.looseObject({ results: z.array(item), next: z.string().nullish() });

@@ -1,5 +1,5 @@
 import type { SeededClient } from "../../../dev/seed.ts";
-import { type TestApp, phone } from "../../support/app.ts";
+import { phone, type TestApp } from "../../support/app.ts";
 import { type ModuleInputs, page, type ResourceIds } from "./resource.ts";
 
 async function place(h: TestApp, { key }: SeededClient, agentId: string | undefined, to = "+14155550014") {
