@@ -161,7 +161,7 @@ describe("when the provider is down", () => {
     const silent = await h.post("/agents", agent);
     expect(outcome(silent)).toEqual([503, "provider_unavailable"]);
     expect(silent.headers.get("retry-after")).toBe("5");
-    const id = silent.body.error.details[0].message;
+    const id = silent.body.error.details[0].id;
     expect((await h.get(`/agents/${id}`)).body.data).toMatchObject({ status: "failed" });
     await h.simulator.faults({});
     expect(await upstreamOf(id)).toBeUndefined();

@@ -58,7 +58,7 @@ describe("a knowledge base", () => {
     await h.simulator.faults({ applyTo: "corpora", create: { errors: [{ status: 400 }] } });
     const refused = await h.post("/kb", { name: "Refused" });
     expect(codeOf(refused)).toEqual([422, "provider_rejected"]);
-    const [{ message: id }] = refused.body.error.details;
+    const [{ id }] = refused.body.error.details;
     expect(await baseOf(h, id)).toMatchObject({ status: "failed", statusReason: expect.stringContaining("refused") });
     const asked = await h.post(`/kb/${id}/urls`, { urls: ["https://example.com"] });
     expect(codeOf(asked)).toEqual([409, "knowledge_base_not_ready"]);
