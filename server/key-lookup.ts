@@ -9,7 +9,7 @@ const maxWaiting = 2_000;
 
 /**
  * Looks up API keys by their hashes: one statement at a time, for several that wait, and with a pause while more wait. A
- * flood of made-up keys therefore uses one connection and 500 refusals a second. Beyond the bound it throws DatabaseBusy at once.
+ * flood of made-up keys therefore uses one connection and 500 refusals a second. Beyond the bound it throws DatabaseBusy immediately.
  */
 export function batchedLookup<T>(find: (hashes: string[]) => Promise<Map<string, T>>) {
   const waiting = new Map<string, Answer<T>>();

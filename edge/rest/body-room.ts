@@ -1,7 +1,7 @@
 import type { IncomingMessage } from "node:http";
 import { ApiError } from "../../routers/core/errors.ts";
 
-/** Bytes of request bodies that are in memory at once, in this process. */
+/** Bytes of request bodies that are in memory at the same time, in this process. */
 export type RoomLimits = { perProcess: number; perOwner: number };
 
 const bodyRoom = { perProcess: 256_000_000, perOwner: 32_000_000 } as const satisfies RoomLimits;
@@ -27,7 +27,7 @@ export function openBodyRoom(ownerOf: (req: IncomingMessage) => string, limits: 
     const owner = ownerOf(req);
     if (total + bytes > limits.perProcess) throw new ApiError("server_overloaded", undefined, { retryAfterSeconds: 5 });
     if ((held.get(owner) ?? 0) + bytes > limits.perOwner) {
-      const message = `The bodies of your requests under way hold more than ${limits.perOwner} bytes. Send fewer at once.`;
+      const message = `The bodies of your requests under way hold more than ${limits.perOwner} bytes. Send fewer at the same time.`;
       throw new ApiError("rate_limit_exceeded", message, { retryAfterSeconds: 5 });
     }
     add(owner, bytes);

@@ -7,7 +7,7 @@ import { objectionToHeaderValue } from "../ports/addresses.ts";
 import type { AgentConfig, Variable } from "./config.ts";
 import { type AgentUse, type ToolOfAgent, usesOf } from "./templated.ts";
 
-export { oddMarksIn, render, type Value, type Values, variableName, variablesIn } from "../core/template-text.ts";
+export { oddMarksIn, render, type Values, variablesIn } from "../core/template-text.ts";
 
 const requiredString = (name: string): Variable => ({
   name,

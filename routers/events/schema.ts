@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { eventTypes, subjectTypes } from "../../db/events.ts";
-import { canMatch } from "../core/event-pattern.ts";
+import { EventPatterns } from "../core/event-pattern.ts";
 import { examples, Id, Timestamp, TimestampInput } from "../core/fields.ts";
 import { PageInput, pageOf } from "../core/pagination.ts";
 import { DeliveryError } from "../core/webhook-error-codes.ts";
@@ -48,24 +48,10 @@ export const EventWithDeliveries = Event.extend({
 }).meta({ id: "EventWithDeliveries" });
 export type EventWithDeliveries = z.output<typeof EventWithDeliveries>;
 
-const types = z
-  .array(z.string().max(100))
-  .min(1)
-  .max(100)
-  .superRefine((patterns, check) => {
-    for (const [index, pattern] of patterns.entries()) {
-      if (canMatch(pattern, eventTypes)) continue;
-      check.addIssue({
-        code: "custom",
-        path: [index],
-        message: "There is no such event type. GET /webhooks/event-types lists them.",
-      });
-    }
-  })
-  .meta({
-    description: "Event types. `call.*` matches all types that start with `call.`.",
-    examples: [["call.*", "agent.created"]],
-  });
+const types = EventPatterns.meta({
+  description: "Event types. `call.*` matches all types that start with `call.`.",
+  examples: [["call.*", "agent.created"]],
+});
 
 const subjectId = z
   .string()

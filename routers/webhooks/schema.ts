@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { eventTypes } from "../../db/events.ts";
-import { canMatch } from "../core/event-pattern.ts";
+import { EventPatterns } from "../core/event-pattern.ts";
 import { examples, Id, Timestamp } from "../core/fields.ts";
 import { PageInput, pageOf } from "../core/pagination.ts";
 import { AttemptError, disableCodes } from "../core/webhook-error-codes.ts";
@@ -27,24 +27,10 @@ export const fields = {
     .max(500)
     .nullable()
     .meta({ examples: ["CRM"] }),
-  eventTypes: z
-    .array(z.string().max(100))
-    .min(1)
-    .max(100)
-    .superRefine((patterns, check) => {
-      for (const [index, pattern] of patterns.entries()) {
-        if (canMatch(pattern, eventTypes)) continue;
-        check.addIssue({
-          code: "custom",
-          path: [index],
-          message: "There is no such event type. GET /webhooks/event-types lists them.",
-        });
-      }
-    })
-    .meta({
-      description: "Event types. Patterns: `call.*` for all types of one kind, `*` for all.",
-      examples: [["call.*", "agent.created"]],
-    }),
+  eventTypes: EventPatterns.meta({
+    description: "Event types. Patterns: `call.*` for all types of one kind, `*` for all.",
+    examples: [["call.*", "agent.created"]],
+  }),
   headers: z
     .record(z.string().max(256), z.string().max(maxHeaderValue, `Use at most ${maxHeaderValue} characters.`))
     .superRefine((headers, check) => {

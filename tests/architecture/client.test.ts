@@ -81,7 +81,7 @@ test("a mutation with an idempotency key is not batched", async () => {
 });
 
 test("createPatchbayClient without a credential throws", () => {
-  expect(() => createPatchbayClient({ url: "https://api.test" })).toThrow("Give a token or an apiKey.");
+  expect(() => createPatchbayClient({ url: "https://api.test" })).toThrow("Pass a token or an apiKey.");
 });
 
 function recorder(credential: { token?: string; apiKey?: () => Promise<string>; clientId?: string }) {
@@ -171,5 +171,5 @@ test("a wrong argument of the receiver throws a TypeError before the message is 
   await expect(verifyWebhook({ ...nothing, secret: [secret, "whsec_%"] })).rejects.toThrow(TypeError);
   await expect(verifyWebhook({ ...nothing, secret: privateKey })).rejects.toThrow(/private key.*whpk_/);
   const parsed = JSON.parse(signed().payload) as never;
-  await expect(verifyWebhook({ ...signed(), payload: parsed, secret })).rejects.toThrow(/as it came/);
+  await expect(verifyWebhook({ ...signed(), payload: parsed, secret })).rejects.toThrow(/as received/);
 });

@@ -6,7 +6,9 @@ type Line = { text: string; number: number };
 
 /** Lines with content: no imports, no lone brackets, no comments. */
 function linesOf(file: string): Line[] {
+  // Imports are blanked, so that line numbers stay.
   return textOf(file)
+    .replace(/^import [^;]*;$/gm, (statement) => statement.replace(/[^\n]/g, ""))
     .split("\n")
     .map((text, index) => ({ text: text.trim(), number: index + 1 }))
     .filter(({ text }) => /[A-Za-z]/.test(text) && !/^(import|export \* from|\/\/|\/?\*)/.test(text));

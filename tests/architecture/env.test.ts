@@ -47,7 +47,7 @@ test("a key service replaces the master key, given by its ARN and region", () =>
   const kms = { ...whole, VAULT_MASTER_KEY: "", VAULT_KMS_KEY_ID: arn, VAULT_KMS_REGION: "eu-central-1" };
   expect(readEnv(kms).VAULT_MASTER_KEY).toBeUndefined();
   expect(catching(() => readEnv({ ...kms, VAULT_KMS_REGION: "" })).message).toContain("VAULT_KMS_REGION is not set.");
-  expect(catching(() => readEnv({ ...kms, VAULT_KMS_KEY_ID: "alias/patchbay" })).message).toContain("no alias");
+  expect(catching(() => readEnv({ ...kms, VAULT_KMS_KEY_ID: "alias/patchbay" })).message).toContain("not an alias");
   expect(catching(() => readEnv({ ...whole, VAULT_PREVIOUS_MASTER_KEYS: "short" })).message).not.toContain(": short");
 });
 

@@ -10,7 +10,7 @@ const makeKey = () => `pb_live_${randomBytes(24).toString("base64url")}`;
 const good = makeKey();
 const facts = { keyId: "key_1", rootId: "key_1", clientId: "client_1", scopes: [] };
 
-/** A database that knows one key, and counts its transactions: together, and at once. */
+/** A database that knows one key, and counts its transactions: together, and at the same time. */
 function openAuth() {
   const count = { transactions: 0, open: 0, mostOpen: 0 };
   const asSystem = async () => {
@@ -41,7 +41,7 @@ async function flood(ask: (key: string) => Promise<unknown>, requests: number) {
   return Map.groupBy(codes, (code) => code);
 }
 
-test("a flood of unknown API keys uses one connection of the database, and is refused at once beyond a bound", async () => {
+test("a flood of unknown API keys uses one connection of the database, and is refused at the same time beyond a bound", async () => {
   const { count, ask } = openAuth();
   const refused = await flood(ask, 500);
   expect([...refused.keys()]).toEqual(["unauthenticated"]);

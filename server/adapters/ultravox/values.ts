@@ -27,6 +27,6 @@ export const Instant = z.string().transform((text, context) => {
   return z.NEVER;
 });
 
-export function Page<T extends z.ZodType>(item: T) {
+function Page<T extends z.ZodType>(item: T) {
   return z.looseObject({ results: z.array(item), next: z.string().nullish() });
 }
