@@ -3,6 +3,7 @@ import { type CreateExpressContextOptions, createExpressMiddleware } from "@trpc
 import type { Request, RequestHandler, Response } from "express";
 import { ApiError, toApiError } from "../routers/core/errors.ts";
 import type { Reply } from "../routers/core/reply.ts";
+import { requestUrl } from "../routers/core/trpc.ts";
 import { parseJsonObject } from "./json/limits.ts";
 import { type BodyLimits, CallerGone, hasBody, readJsonText } from "./rest/body.ts";
 import { cutOffSoon } from "./rest/response.ts";
@@ -24,7 +25,7 @@ const allowedMethods = "GET, HEAD, POST";
 /** The tRPC transport, with the same limits as REST: the same functions read the body and check it. */
 export function trpcHandler<Ctx extends TrpcContext>(options: TrpcOptions<Ctx>): RequestHandler {
   const { router, createContext, onError } = options;
-  return createExpressMiddleware({
+  const handler = createExpressMiddleware({
     router,
     maxBatchSize,
     middleware: (req, res, next) => void admitBody(req as Read, res as Response, options, next),
@@ -40,6 +41,7 @@ export function trpcHandler<Ctx extends TrpcContext>(options: TrpcOptions<Ctx>):
     }),
     onError: ({ error, path, req }) => onError?.({ fault: toApiError(error), error, procedure: path, req }),
   });
+  return (req, res, next) => requestUrl.run(String(res.locals.publicUrl ?? ""), () => handler(req, res, next));
 }
 
 /** tRPC uses a text in this field as the body, and does not read the connection. */

@@ -1,9 +1,13 @@
+import { AsyncLocalStorage } from "node:async_hooks";
 import { initTRPC } from "@trpc/server";
 import { completeMeta, markBuilder } from "./complete-metadata.ts";
 import type { Context } from "./context.ts";
 import { docUrl, toApiError } from "./errors.ts";
 import type { ListKey } from "./pagination.ts";
 import type { Access, Meta } from "./rest-metadata.ts";
+
+/** The public URL of the request, for errors that occur before the tRPC context exists. The transport sets it. */
+export const requestUrl = new AsyncLocalStorage<string>();
 
 const t = initTRPC
   .context<Context>()
@@ -17,7 +21,7 @@ const t = initTRPC
         code: errorCode,
         httpStatus: status,
         requestId: ctx?.requestId,
-        docUrl: docUrl(ctx?.publicUrl ?? "", errorCode),
+        docUrl: docUrl(ctx?.publicUrl ?? requestUrl.getStore() ?? "", errorCode),
         details,
       };
       return { message, code: shape.code, data };

@@ -13,7 +13,6 @@ export const voiceVendors = {
 } as const satisfies Record<string, { upstreamName: string; modelField?: string; settingsField?: string }>;
 
 export type VoiceVendor = keyof typeof voiceVendors;
-type VendorUpstreamName = (typeof voiceVendors)[VoiceVendor]["upstreamName"];
 
 /** In the order of the table. */
 export const voiceVendorNames = Object.keys(voiceVendors) as [VoiceVendor, ...VoiceVendor[]];

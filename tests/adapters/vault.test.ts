@@ -131,10 +131,10 @@ describe("the vault over KMS", () => {
         values (${clientId}, ${id}, ${under}, ${own!.master}, ${own!.wrapped})`;
       return kmsVault().vault.keys(clientId, under as VaultPurpose);
     };
-    await expect(foreign(bob, purpose, own!.id)).rejects.toThrow("not what it seems");
-    await expect(foreign(ada, "webhook_secret", newId("dataKey"))).rejects.toThrow("not what it seems");
+    await expect(foreign(bob, purpose, own!.id)).rejects.toThrow("could not decrypt this data key");
+    await expect(foreign(ada, "webhook_secret", newId("dataKey"))).rejects.toThrow("could not decrypt this data key");
     await owner`update data_keys set id = ${newId("dataKey")} where client_id = ${ada} and purpose = ${purpose}`;
-    await expect(kmsVault().vault.keys(ada, purpose)).rejects.toThrow("not what it seems");
+    await expect(kmsVault().vault.keys(ada, purpose)).rejects.toThrow("could not decrypt this data key");
     expect(kms.requests.filter(({ answered }) => answered === "InvalidCiphertextException")).toHaveLength(3);
   });
 
@@ -166,7 +166,7 @@ describe("the vault over KMS", () => {
     const failed = await vault.keys(await client(), purpose).catch((error: unknown) => error);
     expect(failed).toBeInstanceOf(KeysUnavailable);
     expect(operations()).toHaveLength(6);
-    expect(toApiError(failed)).toMatchObject({ fault: "server_overloaded", status: 503, retryAfterSeconds: 5 });
+    expect(toApiError(failed)).toMatchObject({ errorCode: "server_overloaded", status: 503, retryAfterSeconds: 5 });
   });
 
   test("does not wait for one that never answers", async () => {

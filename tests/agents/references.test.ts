@@ -208,8 +208,8 @@ describe("an inbound call", () => {
     ["+266696687", null, "withheld"],
     ["unavailable", null, "unreadable"],
     ["100", null, "unreadable"],
-  ])("stores the caller as the line reported it: %s", async (from, number, fromState) => {
-    expect(await ring(await makeAgent(h), { from })).toMatchObject({ from: number, fromState, fromRaw: from });
+  ])("stores the caller as the line reported it: %s", async (from, number, fromStatus) => {
+    expect(await ring(await makeAgent(h), { from })).toMatchObject({ from: number, fromStatus, fromRaw: from });
   });
 
   test("shows the called number: the only number that leads to its agent, or the line's value", async () => {

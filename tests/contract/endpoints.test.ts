@@ -244,7 +244,7 @@ describe("every procedure", () => {
       ] as const) {
         for (const reply of [await h.post("/agents", given), await h.mutate("agents.create", given)]) {
           expect(named(reply)).toEqual([path]);
-          expect(failure(reply).message).toMatch(/surrogate pair .* Leave it out\.$/);
+          expect(failure(reply).message).toMatch(/lone surrogate .* Remove it\.$/);
         }
       }
     }

@@ -179,7 +179,7 @@ test("a finally refused entry is stored for inspection, and the others continue"
       error: expect.stringContaining("MalformedDetail"),
     },
   ]);
-  expect(log.some((line) => line.includes('"alert":true') && line.includes("refused an event"))).toBe(true);
+  expect(log.some((line) => line.includes('"alert":true') && line.includes("event refused by the bus"))).toBe(true);
 });
 
 test("a call refused as a whole is split, so that one bad entry does not block others", async () => {

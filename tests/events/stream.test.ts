@@ -324,7 +324,9 @@ describe("the stream of events is refused", () => {
     const notices = openNotifications({ url: h.deps.roles.tenantUrl, channel: "none" });
     const live = openEventFollowers(notices, { perProcess: 2, perPrincipal: 2, concurrentReads: 1 });
     const places = [live.enter("key_1", ada.clientId), live.enter("key_2", ada.clientId)];
-    expect(() => live.enter("key_3", ada.clientId)).toThrow(expect.objectContaining({ fault: "server_overloaded" }));
+    expect(() => live.enter("key_3", ada.clientId)).toThrow(
+      expect.objectContaining({ errorCode: "server_overloaded" }),
+    );
     places[0]!.leave();
     places[0]!.leave();
     live.enter("key_3", ada.clientId).leave();

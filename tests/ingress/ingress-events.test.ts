@@ -88,7 +88,7 @@ describe("Stripe", () => {
         provider_account_id: "stripe",
         event_type: type,
         status: "ignored",
-        note: `Nothing here acts on ${type}.`,
+        note: `No handler for ${type}.`,
         attempts: 1,
         verified_by: "stripe#1",
         headers: { "api-version": "2026-10-28.endive", livemode: "true", "signed-at": expect.stringMatching(/^\d+$/) },

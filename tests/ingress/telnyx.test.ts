@@ -272,7 +272,7 @@ test("a leg stays with the call and the account that it was first reported for",
   await keep(callControl({ ...told, callId: first }));
   await settled();
   await keep(callControl({ ...told, callId: second }));
-  expect(await last()).toMatchObject({ status: "ignored", note: "This leg is one of another call." });
+  expect(await last()).toMatchObject({ status: "ignored", note: "This leg belongs to another call." });
   await keep(callControl({ ...told, callId: first }), { by: adas, query: { client: h.ada.clientId } });
   expect(await last()).toMatchObject({ status: "ignored", note: "Another account reported this leg first." });
   expect(await legsOf(first)).toHaveLength(1);
@@ -283,9 +283,9 @@ test("a call is not found by its numbers, or by two ids", async () => {
   const id = await place("+14155550002");
   const numbers = { from: "+14155550199", to: "+14155550002" };
   await keep(callControl(hungUp({ ...busy, ...numbers })));
-  expect(await last()).toMatchObject({ status: "ignored", note: "It names no call of ours." });
+  expect(await last()).toMatchObject({ status: "ignored", note: "The event names no call of ours." });
   await keep(callControl(hungUp(busy, { callId: id })), { query: { call: newId("call") } });
-  expect((await last()).note).toMatch(/another/);
+  expect((await last()).note).toMatch(/different calls/);
   await keep(callControl(hungUp(busy, { callId: newId("call") })));
   expect(await last()).toMatchObject({ status: "ignored", note: "No call of this account." });
   expect(await legsOf(id)).toEqual([]);
@@ -336,7 +336,7 @@ test("a signed but unreadable message is stored once, as failed", async () => {
 
 test("messages without a leg are stored and ignored", async () => {
   await keep(callControl({ type: "call.dtmf.received", callControlId: "v3:a", callId: newId("call") }));
-  expect(await last()).toMatchObject({ status: "ignored", note: "Nothing here acts on call.dtmf.received." });
+  expect(await last()).toMatchObject({ status: "ignored", note: "No handler for call.dtmf.received." });
 });
 
 test("erasing a call removes the numbers from its legs, also from those reported later", async () => {

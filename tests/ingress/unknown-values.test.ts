@@ -235,7 +235,7 @@ describe("Telnyx", () => {
       const [found] = await h.owner`select status, note from ingress_events where event_type = 'call.levitated'`;
       return found?.status === "received" ? null : found;
     });
-    expect(row).toMatchObject({ status: "ignored", note: "Nothing here acts on call.levitated." });
+    expect(row).toMatchObject({ status: "ignored", note: "No handler for call.levitated." });
   });
 });
 

@@ -55,7 +55,7 @@ describe("the audit chain", () => {
     for (let n = 0; n < 5; n++) expect((await chained(`aud_good${n}`)).position).toEqual(expect.any(Number));
     expect((await chained("aud_bad")).position).toBeNull();
     expect(lines.map(({ msg, subject }) => [msg, subject])).toEqual([
-      ["a row was set apart: its loop goes on without it", "aud_bad"],
+      ["row set apart; its loop continues without it", "aud_bad"],
     ]);
     expect((await h.get("/health")).body).toMatchObject({ status: "degraded", setApart: 1 });
 

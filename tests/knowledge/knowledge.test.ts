@@ -152,7 +152,7 @@ describe("a file", () => {
     const id = await makeBase(h);
     const fileId = await ingest(h, id, { fileName: "empty.txt" });
     const file = await settled(h, id, fileId, "failed");
-    expect(file.statusReason).toMatch(/nothing in it/);
+    expect(file.statusReason).toMatch(/no readable/);
     expect(await baseOf(h, id)).toMatchObject({ status: "failed", isUsable: false });
     expect(await storyOf(h, id)).toEqual(["created", "ingestion.started", "ingestion.failed"]);
     await until(async () => (await sourceNames(h, id)).length === 0);
@@ -391,11 +391,11 @@ describe("web pages", () => {
 
   test.each([
     ["ftp://example.com/a", "https:// or http://"],
-    ["http://127.0.0.1/a", "not on the open internet"],
-    ["http://169.254.169.254/latest", "not on the open internet"],
-    ["https://[::1]/", "not on the open internet"],
-    ["https://intranet/", "not on the open internet"],
-    ["http://printer.local/", "not on the open internet"],
+    ["http://127.0.0.1/a", "not on the public internet"],
+    ["http://169.254.169.254/latest", "not on the public internet"],
+    ["https://[::1]/", "not on the public internet"],
+    ["https://intranet/", "not on the public internet"],
+    ["http://printer.local/", "not on the public internet"],
     ["https://ada:secret@example.com/", "user name or password"],
     ["not a url", "not a URL"],
   ])("at %s are refused, and the error names the field", async (url, why) => {

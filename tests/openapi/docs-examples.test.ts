@@ -68,7 +68,7 @@ function run(command: string): Promise<string> {
 test("the examples of the documents run in order and return the documented responses", async () => {
   let responses = 0;
   for (const name of documents) {
-    const text = await readFile(new URL(`../docs/${name}.md`, import.meta.url), "utf8");
+    const text = await readFile(new URL(`../../docs/${name}.md`, import.meta.url), "utf8");
     for (const { commands, shown } of examplesIn(text)) {
       for (const command of commands.filter((each) => /\bcurl /.test(each))) {
         const output = await run(filled(command));

@@ -77,7 +77,7 @@ describe("the document declares who may call", () => {
     const owner = await h.token(h.ada);
     for (const { method, path, operation } of endpoints) {
       expect(operation.security, path).toEqual([{ accessToken: [] }]);
-      expect(operation.description, path).toContain("Operators of this installation only");
+      expect(operation.description, path).toContain("Only for operators of this installation");
       for (const key of [h.ada.key, owner]) {
         const reply = await knock(method, path, operation, key);
         expect(reply, path).toMatchObject({ status: 403, body: { error: { code: "platform_required" } } });

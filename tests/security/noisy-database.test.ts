@@ -162,7 +162,7 @@ describe("the balance", () => {
     const ends = await Promise.allSettled(ids.map(hold));
     expect(ends.map(({ status }) => status).toSorted()).toEqual(["fulfilled", "rejected"]);
     const [loser] = ends.filter(({ status }) => status === "rejected") as PromiseRejectedResult[];
-    expect(loser!.reason).toMatchObject({ fault: "credits_insufficient", status: 402 });
+    expect(loser!.reason).toMatchObject({ errorCode: "credits_insufficient", status: 402 });
     expect(await h.owner`select from holds where subject_id in ${h.owner([...ids])}`).toHaveLength(1);
     expect(await h.owner`select from ledger_transactions where subject_id in ${h.owner([...ids])}`).toHaveLength(1);
   });

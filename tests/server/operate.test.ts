@@ -180,7 +180,7 @@ describe("used wrongly", () => {
       [["pause", "--reason", "x"], "Pass --all, --client or --endpoint."],
       [["pause", "--all", "--client", ada, "--reason", "x"], "cannot be used with option"],
       [["pause", "--all"], "required option '--reason <text>' not specified"],
-      [["pause", "--all", "--reason", " "], "A sentence of at most 500 characters."],
+      [["pause", "--all", "--reason", " "], "It must have 1 to 500 characters."],
       [["resume", "--client", "wh_01m82knxfbfrssk0x3en012rbf"], "looks like client_01m"],
       [["drain", "--all", "--timeout", "soon"], "A whole number from 1 to 86400."],
       [["statsu"], "Did you mean status?"],
@@ -236,7 +236,7 @@ describe("numbers", () => {
     const id = /num_[0-9a-z]{26}/.exec(assigned.out)![0];
     expect((await numbers("list")).out).toContain(id);
     const taken = await numbers("assign", "--client", bob, "+493012345");
-    expect(taken).toMatchObject({ code: 1, err: expect.stringContaining("assigned already") });
+    expect(taken).toMatchObject({ code: 1, err: expect.stringContaining("overlaps with an assigned number") });
     expect((await numbers("reassign", id, "--client", bob)).out).toContain(bob);
     expect(await numbers("release", id)).toMatchObject({ code: 0 });
     expect((await numbers("list")).out).toBe("No number is assigned.\n");

@@ -532,7 +532,7 @@ describe("the sweep", () => {
       const now = await voiceRow(h, gone);
       return now.status === "failed" ? now : null;
     });
-    expect(row.status_reason).toBe("The voice is gone at the voice provider.");
+    expect(row.status_reason).toMatch(/^The voice provider no longer has this voice/);
     expect((await said(gone)).at(-1)).toBe("updated");
     expect(await spent(gone)).toEqual(charged);
     await until(async () => (await waitingJobs(h, "voices.check")).length === 0);

@@ -41,6 +41,15 @@ const EndReason = z.string().transform((word) => {
 
 const maxBillingDelayMs = 3_600_000;
 
+/** No call lasts a day. A longer bill is a mistake, and would take the balance beyond the safe integers. */
+const maxBilledSeconds = 86_400;
+
+function isPlausibleBill(durations: readonly (number | null | undefined)[]): boolean {
+  if (durations.every((seconds) => (seconds ?? 0) <= maxBilledSeconds)) return true;
+  noteUnknownWord("ultravox", "call.billedDuration", "longer_than_a_day");
+  return false;
+}
+
 /**
  * The provider returns the billed duration only once it has billed, so that decides about an unknown status. An unknown
  * status without a duration counts as pending for an hour, and then as final: credits are not held without end.
@@ -71,7 +80,8 @@ export const Call = z
     shortSummary: z.string().nullish(),
   })
   .transform((call): ProviderCall => {
-    const billing = billingOf(call.billingStatus, call.billedDuration, call.ended);
+    const isPlausible = isPlausibleBill([call.billedDuration, call.sipDetails?.billedDuration]);
+    const billing = isPlausible ? billingOf(call.billingStatus, call.billedDuration, call.ended) : "pending";
     const sipReason = call.sipDetails?.terminationReason ?? null;
     return {
       providerCallId: call.callId,
@@ -82,7 +92,7 @@ export const Call = z
       endReason: call.endReason,
       billedSeconds: billing === "pending" ? null : wholeSeconds(call.billedDuration ?? 0),
       billing,
-      sipBilledSeconds: wholeSeconds(call.sipDetails?.billedDuration ?? null),
+      sipBilledSeconds: isPlausible ? wholeSeconds(call.sipDetails?.billedDuration ?? null) : null,
       sipReason:
         sipReason === null
           ? null
@@ -132,8 +142,16 @@ export function readEvent(body: unknown): ProviderEvent {
     noteUnknownWord("ultravox", "event", name);
     return { event: "other", name, call };
   }
-  if (event !== "call.billed" || call.billing !== "pending" || isKnownStatus(body)) return { event, call };
+  const isSettled = event !== "call.billed" || call.billing !== "pending" || isKnownStatus(body);
+  if (isSettled || !hasPlausibleBill(body)) return { event, call };
   return { event, call: { ...call, billing: "final", billedSeconds: call.billedSeconds ?? 0 } };
+}
+
+/** `body` has passed EventBody. */
+function hasPlausibleBill(body: unknown): boolean {
+  const { billedDuration, sipDetails } = (body as { call: z.input<typeof Call> }).call;
+  const seconds = [billedDuration, sipDetails?.billedDuration].map((text) => Seconds.nullish().parse(text));
+  return isPlausibleBill(seconds);
 }
 
 /** `body` has passed EventBody. */

@@ -37,7 +37,7 @@ export const Message = z
       role,
       text: message.text ?? "",
       toolName: message.toolName || null,
-      ...(message.callState ? { state: message.callState } : {}),
+      ...(message.callState ? { status: message.callState } : {}),
       startSeconds: span?.start ?? null,
       endSeconds: span?.end ?? null,
     };

@@ -26,7 +26,3 @@ export const Instant = z.string().transform((text, context) => {
   context.addIssue("is not an instant");
   return z.NEVER;
 });
-
-function Page<T extends z.ZodType>(item: T) {
-  return z.looseObject({ results: z.array(item), next: z.string().nullish() });
-}

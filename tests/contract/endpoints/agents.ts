@@ -55,6 +55,8 @@ export const agents: ModuleInputs = {
     "agents.get": ({ own }) => ({ id: own.agent }),
     "agents.list": ({ own }) => ({
       ...page,
+      createdAfter: "2020-01-01T00:00:00.000Z",
+      createdBefore: "2099-01-01T00:00:00.000Z",
       status: "active",
       search: "recep",
       voiceId: own.agentVoice,
@@ -65,7 +67,12 @@ export const agents: ModuleInputs = {
     "agents.update": ({ own }) => ({ id: own.agent, ...whole(own) }),
     "agents.remove": async ({ h, who }) => ({ id: await spare(h, who.key), force: true }),
     "agents.duplicate": ({ own }) => ({ id: own.agent, name: "Copy" }),
-    "agents.versions.list": ({ own }) => ({ ...page, id: own.agent }),
+    "agents.versions.list": ({ own }) => ({
+      ...page,
+      id: own.agent,
+      createdAfter: "2020-01-01T00:00:00.000Z",
+      createdBefore: "2099-01-01T00:00:00.000Z",
+    }),
     "agents.versions.get": ({ own }) => ({ id: own.agent, version: 1 }),
     "agents.versions.restore": ({ own }) => ({ id: own.agent, version: 1 }),
   },

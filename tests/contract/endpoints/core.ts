@@ -170,6 +170,8 @@ export const internal: ModuleInputs = {
   inputs: {
     "internal.workflows.list": ({ own, who }) => ({
       ...page,
+      createdAfter: "2020-01-01T00:00:00.000Z",
+      createdBefore: "2099-01-01T00:00:00.000Z",
       status: "failed",
       name: "artifacts-backfill",
       clientId: who.clientId,

@@ -29,7 +29,14 @@ export const knowledge: ModuleInputs = {
   },
   inputs: {
     "knowledge.create": () => words,
-    "knowledge.list": () => ({ ...page, status: "ready" }),
+    "knowledge.list": () => ({
+      ...page,
+      status: "ready",
+      search: "a",
+      metadata: {},
+      createdAfter: "2020-01-01T00:00:00.000Z",
+      createdBefore: "2099-01-01T00:00:00.000Z",
+    }),
     "knowledge.get": ({ own }) => ({ id: own.knowledgeBase }),
     "knowledge.update": ({ own }) => ({ id: own.knowledgeBase, ...words }),
     "knowledge.remove": async ({ h, who }) => ({ id: await makeBase(h, who.key), force: true }),
@@ -49,7 +56,13 @@ export const knowledge: ModuleInputs = {
       const base = await makeBase(h, who.key);
       return { id: base, fileIds: [await putFile(h, base, {}, who.key)] };
     },
-    "knowledge.files.list": ({ own }) => ({ ...page, id: own.knowledgeBase, status: "ready" }),
+    "knowledge.files.list": ({ own }) => ({
+      ...page,
+      id: own.knowledgeBase,
+      status: "ready",
+      createdAfter: "2020-01-01T00:00:00.000Z",
+      createdBefore: "2099-01-01T00:00:00.000Z",
+    }),
     "knowledge.files.get": ({ own }) => ({ id: own.knowledgeBase, fileId: own.knowledgeFile }),
     "knowledge.files.remove": (ground) => ofFile(ground, "ready"),
     "knowledge.files.retry": (ground) => ofFile(ground, "failed"),

@@ -44,7 +44,15 @@ export const tools: ModuleInputs = {
   inputs: {
     "tools.create": whole,
     "tools.get": ({ own }) => ({ id: own.tool }),
-    "tools.list": () => ({ ...page, kind: "http", status: "active", name: "lookup_" }),
+    "tools.list": () => ({
+      ...page,
+      kind: "http",
+      status: "active",
+      search: "lookup_",
+      metadata: {},
+      createdAfter: "2020-01-01T00:00:00.000Z",
+      createdBefore: "2099-01-01T00:00:00.000Z",
+    }),
     "tools.update": ({ own }) => ({ id: own.tool, ...whole() }),
     "tools.remove": async ({ h, who }) => ({
       id: (await h.post("/tools", whole(), { key: who.key })).body.data.id,

@@ -45,6 +45,9 @@ export const voices: ModuleInputs = {
     "voices.create": async ({ h, who }) => ({ ...words, ...cloneOf(await sendSample(h, undefined, { key: who.key })) }),
     "voices.list": () => ({
       ...{ ...page, status: "active", kind: "external", provider: "elevenlabs", language: "en-GB", search: "ada" },
+      metadata: {},
+      createdAfter: "2020-01-01T00:00:00.000Z",
+      createdBefore: "2099-01-01T00:00:00.000Z",
     }),
     "voices.get": ({ own }) => ({ id: own.voice }),
     "voices.preview": ({ own }) => ({ id: own.voice }),
