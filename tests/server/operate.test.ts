@@ -181,7 +181,7 @@ describe("used wrongly", () => {
       [["pause", "--all", "--client", ada, "--reason", "x"], "cannot be used with option"],
       [["pause", "--all"], "required option '--reason <text>' not specified"],
       [["pause", "--all", "--reason", " "], "It must have 1 to 500 characters."],
-      [["resume", "--client", "wh_01m82knxfbfrssk0x3en012rbf"], "looks like client_01m"],
+      [["resume", "--client", "wh_01m82knxfbfrssk0x3en012rbf"], "It must be an id such as client_01m"],
       [["drain", "--all", "--timeout", "soon"], "A whole number from 1 to 86400."],
       [["statsu"], "Did you mean status?"],
     ];

@@ -118,7 +118,7 @@ test.each([
   const [run, step, error, told] =
     ending === "finishes"
       ? ["succeeded", "done", null, "ingestion.completed"]
-      : ["failed", "failed", expect.stringMatching(/nothing in it/), "ingestion.failed"];
+      : ["failed", "failed", expect.stringMatching(/no readable content/), "ingestion.failed"];
   expect(await look(runId)).toMatchObject({ status: run, steps: [{}, {}, { status: step, attempts: 1, error }] });
   expect(await stateOf(fileId)).toBe("deleted");
   const story = ["created", "ingestion.started", told, ...(what === "a file" ? [] : ["deleted"])];

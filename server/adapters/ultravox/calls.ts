@@ -113,7 +113,8 @@ function callBody(call: CallRequest, medium: Record<string, object>) {
     joinTimeout: duration(call.joinTimeoutSeconds),
     maxDuration: duration(call.maxDurationSeconds),
     recordingEnabled: call.recordingEnabled,
-    voice,
-    firstSpeakerSettings: opening && firstSpeakerSettings(opening),
+    // Absent, not undefined: this is spread over a pinned template, whose own values must stay.
+    ...(voice !== undefined && { voice }),
+    ...(opening !== undefined && { firstSpeakerSettings: firstSpeakerSettings(opening) }),
   };
 }
