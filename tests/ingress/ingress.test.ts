@@ -345,16 +345,21 @@ test("a bill stays when the provider no longer has the call", async () => {
   await expectSoundBooks(h);
 });
 
-test("an unreadable body with a valid signature is stored once, as failed", async () => {
+test("an unreadable body with a valid signature is stored once, as failed; an unknown event is ignored", async () => {
   const before = await counted();
-  for (const body of ["not json", '{"event":"call.exploded","call":{}}', "", "{}"]) {
+  for (const [body, status] of [
+    ["not json", "failed"],
+    ['{"event":"call.exploded","call":{}}', "ignored"],
+    ["", "failed"],
+    ["{}", "failed"],
+  ] as const) {
     expect((await knock(body, "platform-webhook-secret")).status).toBe(204);
     expect((await knock(body, "platform-webhook-secret")).status).toBe(204);
     const key = `unreadable:${createHash("sha256").update(body).digest("hex")}`;
     const row = await until(async () =>
       (await received()).find((each) => each.key === key && each.status !== "received"),
     );
-    expect(row, body).toMatchObject({ status: "failed", subject_id: null });
+    expect(row, body).toMatchObject({ status, subject_id: null });
   }
   expect(await counted()).toBe(before + 4);
 });

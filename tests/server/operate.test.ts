@@ -182,7 +182,7 @@ describe("used wrongly", () => {
       [["pause", "--all"], "required option '--reason <text>' not specified"],
       [["pause", "--all", "--reason", " "], "It must have 1 to 500 characters."],
       [["resume", "--client", "wh_01m82knxfbfrssk0x3en012rbf"], "It must be an id such as client_01m"],
-      [["drain", "--all", "--timeout", "soon"], "A whole number from 1 to 86400."],
+      [["drain", "--all", "--timeout", "soon"], "It must be a whole number from 1 to 86400."],
       [["statsu"], "Did you mean status?"],
     ];
     const seen = await Promise.all(cases.map(([words]) => deliveries(...words)));
