@@ -72,7 +72,7 @@ describe("the check detects", () => {
 
   test("a delivery of an event that was never committed", () => {
     const objections = objectionsTo(({ arrivals }) => arrivals.push({ ...arrivals[0]!, eventId: "evt_unheard_of" }));
-    expect(objections).toContain("1 deliveries of nothing that was accepted arrived");
+    expect(objections).toContain("1 deliveries arrived of events that were not accepted");
   });
 
   test("a duplicate without a fault, and one with a changed body", () => {
@@ -90,7 +90,7 @@ describe("the check detects", () => {
   test("a commit lost in a crash, and an event without a commit", () => {
     const objections = objectionsTo(({ stated }) => stated.splice(0, 1, "evt_unheard_of"));
     expect(objections).toContain("1 accepted events are gone from the database");
-    expect(objections).toContain("1 events are in the database that nobody committed");
+    expect(objections).toContain("1 events are in the database that were not committed");
   });
 
   test("an attempt that was not recorded, and a recorded one that did not happen", () => {
@@ -99,7 +99,7 @@ describe("the check detects", () => {
       other!.statuses.unshift(418);
       other!.attempts += 1;
     });
-    expect(objections).toContain("1 rows count other attempts than were written down");
+    expect(objections).toContain("1 rows count other attempts than were recorded");
     expect(objections).toMatch(/[12] rows have not exactly one attempt that succeeded, or one that did not happen/);
   });
 
@@ -110,9 +110,9 @@ describe("the check detects", () => {
       evidence.gaveUp.push("webhooks.deliver");
       evidence.diedAlone = 1;
     });
-    expect(objections).toContain("the time was over");
+    expect(objections).toContain("time ran out");
     expect(objections).toContain("1 rows are not delivered");
-    expect(objections).toContain("1 jobs were given up: webhooks.deliver");
+    expect(objections).toContain("1 jobs are dead: webhooks.deliver");
     expect(objections).toContain("1 workers ended by themselves");
   });
 });

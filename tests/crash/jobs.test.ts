@@ -305,7 +305,7 @@ test("a job that kills its process becomes a dead job, and the other jobs are do
   expect(deaths).toBe(2);
   expect(rows).toHaveLength(1);
   expect(rows[0]).toMatchObject({ task: "webhooks.deliver", payload: { deliveryId: "poison", claim: 1 } });
-  expect(rows[0]!.error).toMatch(/begun 2 times/);
+  expect(rows[0]!.error).toMatch(/started 2 times/);
   expect(await undone()).toEqual(["poison"]);
 }, 60_000);
 

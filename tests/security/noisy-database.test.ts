@@ -202,6 +202,6 @@ describe("the balance", () => {
     await db.asClient({ clientId: h.ada.clientId }, async (tx) => {
       kept = tx;
     });
-    expect(() => beforeCommit(kept!, async () => {})).toThrow("over");
+    expect(() => beforeCommit(kept!, async () => {})).toThrow("ended");
   });
 });
