@@ -106,8 +106,9 @@ const bodyUnlessErased = (clientId: string, callId: string) =>
   sql<Buffer>`case when exists (select from calls c where c.client_id = ${clientId} and c.id = ${callId}
     and (c.erased_at is not null or c.transcript_status = 'erased')) then ''::bytea else body end`;
 
-/** The body was erased with its call, so there is nothing to apply. */
-export const isErased = ({ body }: Pick<IngressRow, "body">) => body.length === 0;
+/** The body was erased with its call, so there is nothing to apply. A body that arrived empty has an `unreadable:` key. */
+export const isErased = ({ body, key }: Pick<IngressRow, "body" | "key">) =>
+  body.length === 0 && !key.startsWith("unreadable:");
 
 export type CallOwner = { clientId: string; callId: string };
 

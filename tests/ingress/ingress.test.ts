@@ -345,12 +345,12 @@ test("a bill stays when the provider no longer has the call", async () => {
   await expectSoundBooks(h);
 });
 
-test("an unreadable body with a valid signature is stored once, as failed; an empty one is ignored", async () => {
+test("an unreadable body with a valid signature is stored once, as failed", async () => {
   const before = await counted();
   for (const [body, status] of [
     ["not json", "failed"],
     ['{"event":"call.exploded","call":{}}', "failed"],
-    ["", "ignored"],
+    ["", "failed"],
     ["{}", "failed"],
   ] as const) {
     expect((await knock(body, "platform-webhook-secret")).status).toBe(204);
