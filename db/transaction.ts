@@ -11,7 +11,7 @@ export type Tx = PgDatabase<PostgresJsQueryResultHKT, Record<string, never>>;
 type Options = { pool: ConnectionPool; owner: Owner; transactionMs: number; mode: "read" | "write" };
 type Statement = readonly [text: string, parameters: readonly unknown[]];
 
-const dialect = new PgDialect({ casing: "snake_case" });
+export const dialect = new PgDialect({ casing: "snake_case" });
 
 const beforeCommits = new WeakMap<Tx, (() => Promise<unknown>)[]>();
 

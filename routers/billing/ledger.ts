@@ -2,6 +2,7 @@ import { and, desc, eq, isNotNull, isNull, lte, type SQL, sql } from "drizzle-or
 import { beforeCommit, type Tx } from "../../db/client.ts";
 import { emit } from "../../db/events.ts";
 import { newId } from "../../db/ids.ts";
+import { prepared } from "../../db/prepared.ts";
 import {
   type AccountName,
   holds,
@@ -60,8 +61,10 @@ export async function priceById(tx: Tx, id: string): Promise<Price> {
   return price;
 }
 
+const readAccounts = prepared((db) => db.select().from(ledgerAccounts));
+
 export async function balancesOf(tx: Tx): Promise<{ availableMicros: number; heldMicros: number }> {
-  const rows = await tx.select().from(ledgerAccounts);
+  const rows = await readAccounts(tx);
   const of = (name: AccountName) => rows.find((row) => row.name === name)?.balanceMicros ?? 0;
   return { availableMicros: of("available"), heldMicros: of("held") };
 }
