@@ -11,7 +11,7 @@ import { authenticator } from "./auth.ts";
 import { jwtVerifier } from "./auth-jwt.ts";
 import { configuredAccounts, webhookKeysOf } from "./configured-accounts.ts";
 import { derive, type Env, roleUrls } from "./env.ts";
-import { limiter } from "./limiter.ts";
+import { limiter, multipliedLimits } from "./limiter.ts";
 import { openLog } from "./log.ts";
 import { openMasterVault, openProviders } from "./providers.ts";
 
@@ -45,7 +45,7 @@ export function openDeps(env: Env, options: { log?: Logger; laneWaitMs?: number 
     roles,
     providers,
     auth,
-    limiter: limiter(),
+    limiter: limiter(undefined, multipliedLimits(env.RATE_LIMIT_MULTIPLIER)),
     /** Followers of events. */
     live,
     /** Responses that are being streamed. */

@@ -55,4 +55,13 @@ export function limiter(now: () => number = () => performance.now(), limits: Lim
   };
 }
 
+/** The product's limits for an installation that allows a multiple of them. */
+export function multipliedLimits(factor: number): Limits {
+  const entries = Object.entries(productLimits).map(([name, limit]) => [
+    name,
+    { ...limit, requests: limit.requests * factor },
+  ]);
+  return Object.fromEntries(entries) as Limits;
+}
+
 const left = ({ requests, used }: Window) => requests - used;

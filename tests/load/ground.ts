@@ -64,6 +64,7 @@ export async function openGround(
     ULTRAVOX_WEBHOOK_SECRETS: "bench-webhook-secret",
     SIP_TRUNK: "trunk.example",
     ALLOW_PRIVATE_WEBHOOKS: "true",
+    RATE_LIMIT_MULTIPLIER: "10000",
   };
   const roles = roleUrls({ DATABASE_URL: server.url, APP_SECRET: environment.APP_SECRET });
   await migrate({ ownerUrl: server.url, roles });

@@ -8,7 +8,7 @@ import { agentBody, bearer, type Customer, create, openCustomer, request } from 
 const connections = 32;
 const warmUp = 6_000;
 const rows = 20;
-const keyCount = 100;
+const keyCount = 20;
 
 type World = { ours: Child; load: Child; customer: Customer; peers: Peer[] };
 
@@ -50,7 +50,7 @@ async function openWorld(ground: Ground, names: readonly PeerName[]): Promise<Wo
   return { ours, customer, peers, load: await ground.child("./load-client.ts") };
 }
 
-/** The peers do not authenticate. Ours uses a hundred keys in turn, and all the ids in turn. */
+/** The peers do not authenticate. Ours uses several keys in turn, and all the ids in turn. */
 function raceOf({ ours, customer, peers }: World, profile: string, paths: string[], tolerance: number): Race {
   const open = paths.map((path) => request("GET", path));
   const keyed = customer.keys.map((key, n) => request("GET", `/api/v1${paths[n % paths.length]}`, bearer(key)));

@@ -6,7 +6,7 @@ import { scopes } from "../../../routers/core/scopes.ts";
 import type { Child } from "../child.ts";
 import type { Ground } from "../ground.ts";
 
-/** The rate limits stay on: many keys share the load. */
+/** A client, its API keys that share the load, and an agent. */
 export type Customer = { clientId: string; keys: string[]; agentId: string };
 
 /** About 1.1 kB per resource: twenty make a page of 22 kB. */

@@ -8,8 +8,7 @@ import { agentBody, bearer, type Customer, openCustomer, request } from "./world
 const connections = 64;
 const warmUp = 500;
 const clients = 64;
-/** Enough keys to stay below the rate limit of each. */
-const keysOfOne = 100;
+const keysOfOne = 20;
 const keysOfMany = 4;
 
 type World = { ours: Child; load: Child; many: Customer[]; one: Customer };
