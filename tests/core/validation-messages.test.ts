@@ -2,7 +2,7 @@ import { TRPCError } from "@trpc/server";
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
 import { operationsOf } from "../../edge/rest/operations.ts";
-import { toApiError } from "../../routers/core/errors.ts";
+import { ApiError, toApiError } from "../../routers/core/errors.ts";
 import { validationDetails } from "../../routers/core/validation-details.ts";
 import { appRouter, internalRouter } from "../../routers/index.ts";
 import { agent, startTestApp } from "../support/app.ts";
@@ -106,6 +106,14 @@ describe("a message says what to do", () => {
     const { error } = z.enum(names).safeParse("x");
     expect(error!.issues[0]!.message).toBe(`Use one of: ${names.slice(0, 20).join(", ")}, or 30 others.`);
   });
+});
+
+test("a response has at most 20 problems, and its message counts the others", () => {
+  const details = Array.from({ length: 25 }, (_, n) => ({ path: `f${n}`, message: "This field is required." }));
+  const more = ApiError.invalidFields(details);
+  expect(more.details).toEqual(details.slice(0, 20));
+  expect(more.message).toBe("f0: This field is required. There are 5 more problems, which are not listed.");
+  expect(ApiError.invalidFields(details.slice(0, 20)).message).toBe("f0: This field is required.");
 });
 
 test("both transports return the same sentences", async () => {
