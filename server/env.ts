@@ -1,5 +1,6 @@
 import { createHmac, hkdfSync } from "node:crypto";
 import { z } from "zod";
+import "../routers/core/validation-messages.ts";
 import { type Block, readBlock } from "../routers/ports/addresses.ts";
 import { credentialProviders } from "../routers/ports/vendors.ts";
 

@@ -111,7 +111,8 @@ export function errorResponse(status: number, codes: ErrorCode[]): Response {
 const header = (name: string) => ({ $ref: `#/components/headers/${name}` });
 
 function errorExample(code: ErrorCode) {
-  const details = code === "input_invalid" ? { details: [{ path: "limit", message: "Must be at most 100." }] } : {};
+  const details =
+    code === "input_invalid" ? { details: [{ path: "limit", message: "Use a number of at most 100." }] } : {};
   return {
     error: {
       code,

@@ -1,5 +1,6 @@
 import type { IncomingMessage } from "node:http";
 import { ApiError, type ErrorDetail } from "../../routers/core/errors.ts";
+import { noSuchField } from "../../routers/core/validation-messages.ts";
 import { isForbiddenKey } from "../json/limits.ts";
 import { type BodyLimits, hasBody, readJsonObject } from "./body.ts";
 import type { RestOperation } from "./operations.ts";
@@ -19,7 +20,7 @@ export function inputReader(operation: RestOperation, limits: BodyLimits): Input
     return async (req, query, params) => {
       refuseQuery(query, operation.rest.method);
       const body = await readJsonObject(req, limits);
-      for (const name of params.keys()) if (Object.hasOwn(body, name)) throw refusal([inThePath(name)]);
+      for (const name of params.keys()) if (Object.hasOwn(body, name)) throw ApiError.invalidFields([inThePath(name)]);
       return finish(withParams(body, params, readers));
     };
   }
@@ -37,8 +38,8 @@ function withParams(input: Record<string, unknown>, params: Map<string, string>,
 function readQuery(query: string, params: Map<string, string>, readers: Map<string, Reader>): Record<string, unknown> {
   const input: Record<string, unknown> = {};
   for (const [name, texts] of grouped(query)) {
-    if (isForbiddenKey(name)) throw refusal([{ path: name, message: "This name is not allowed." }]);
-    if (params.has(name)) throw refusal([inThePath(name)]);
+    if (isForbiddenKey(name)) throw ApiError.invalidFields([{ path: name, message: "This name is not allowed." }]);
+    if (params.has(name)) throw ApiError.invalidFields([inThePath(name)]);
     const reader = readers.get(name);
     // A name that the schema does not have is passed on unchanged, so that the schema refuses it by name.
     input[name] = reader ? reader(texts, name) : texts.length > 1 ? texts : texts[0];
@@ -71,17 +72,14 @@ function refuseQuery(query: string, method: string): void {
   if (!query) return;
   const details = [...grouped(query).keys()].map((path) => ({ path, message: "Send it in the body." }));
   if (details.length > 0)
-    throw refusal(details, `A ${method} request takes no query string. Send the fields in the body.`);
+    throw new ApiError("input_invalid", `A ${method} request takes no query string. Send the fields in the body.`, {
+      details,
+    });
 }
 
 function refuseAnything(input: Record<string, unknown>): undefined {
-  const details = Object.keys(input).map((path) => ({ path, message: "There is no such field." }));
-  if (details.length > 0) throw refusal(details);
+  const details = Object.keys(input).map((path) => ({ path, message: noSuchField }));
+  if (details.length > 0) throw ApiError.invalidFields(details);
 }
 
 const inThePath = (path: string): ErrorDetail => ({ path, message: "This field is in the path. Omit it." });
-
-function refusal(details: ErrorDetail[], message?: string): ApiError {
-  const first = details[0];
-  return new ApiError("input_invalid", message ?? (first && `${first.path}: ${first.message}`), { details });
-}

@@ -9,12 +9,12 @@ import { rest } from "../core/rest-metadata.ts";
 import { adminIngress } from "../ingress/router.ts";
 import { adminSetApart } from "../set-apart/router.ts";
 import { adminNumbers } from "../telephony/numbers-router.ts";
-import { adminDispatch } from "./deliveries/router.ts";
+import { adminDeliveries } from "./deliveries/router.ts";
 import {
   AdminClientId,
   CreateClient,
   CreatedClient,
-  GiveCredits,
+  GrantCredits,
   InviteMember,
   ListClientMembers,
   ListClients,
@@ -28,10 +28,10 @@ import {
 } from "./schema.ts";
 import {
   createClient,
-  dropPrices,
   getClient,
   listClients,
   listPrices,
+  removePrices,
   resumeClient,
   setPrice,
   suspendClient,
@@ -110,7 +110,7 @@ export const admin = router({
   }),
 
   credits: router({
-    give: operatorClientCommand
+    grant: operatorClientCommand
       .meta(
         rest("POST", "/admin/clients/{id}/credits", "platform:write", "Give a client credits", {
           description:
@@ -118,7 +118,7 @@ export const admin = router({
           faults: ["client_not_found"],
         }),
       )
-      .input(GiveCredits)
+      .input(GrantCredits)
       .output(Balance)
       .mutation(async ({ ctx, input: { amountMicros, reason } }) => {
         // A new id, not the request id, which the caller chooses: two intended requests grant twice.
@@ -127,7 +127,7 @@ export const admin = router({
       }),
   }),
 
-  dispatch: adminDispatch,
+  deliveries: adminDeliveries,
 
   numbers: adminNumbers,
 
@@ -217,7 +217,7 @@ export const admin = router({
       .output(Price)
       .mutation(({ ctx, input }) => setPrice(ctx.tx, input)),
 
-    drop: operatorCommand
+    remove: operatorCommand
       .meta(
         rest("DELETE", "/admin/clients/{id}/prices", "platform:write", "Reset a client to the default prices", {
           description:
@@ -226,6 +226,6 @@ export const admin = router({
         }),
       )
       .input(AdminClientId)
-      .mutation(({ ctx, input }) => dropPrices(ctx.tx, input.id)),
+      .mutation(({ ctx, input }) => removePrices(ctx.tx, input.id)),
   }),
 });

@@ -97,7 +97,7 @@ export const Price = z
 export type Price = z.output<typeof Price>;
 export const PricePage = pageOf(Price);
 
-export const GiveCredits = z.strictObject({
+export const GrantCredits = z.strictObject({
   id: clientId,
   amountMicros: z
     .int()

@@ -104,7 +104,7 @@ export async function setPrice(tx: Tx, { id, effectiveFrom, ...changes }: SetPri
 }
 
 /** From now on the client has the default prices again. */
-export async function dropPrices(tx: Tx, id: string) {
+export async function removePrices(tx: Tx, id: string) {
   await getClient(tx, id);
   const { id: _, createdAt: __, ...current } = await currentPrice(tx, id);
   await addPrice(tx, { ...current, clientId: id, inherits: true, effectiveFrom: dbNow() });

@@ -219,7 +219,7 @@ const addIssue = (message: string | undefined, text: string, check: z.core.$Refi
 /** A language tag in its canonical form, or a text whose variables make one per call. */
 const LanguageHint = z
   .string()
-  .max(200, { abort: true, error: "At most 200 characters." })
+  .max(200, { abort: true, error: "Use at most 200 characters." })
   .superRefine((text, check) => addIssue(isTemplate(text) ? undefined : readLanguage(text).objection, text, check))
   .transform((text) => (isTemplate(text) ? text : canonicalLanguage(text)));
 

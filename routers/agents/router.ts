@@ -88,7 +88,7 @@ export const agents = router({
         description:
           "Omitted fields keep their value; lists are replaced as a whole. Creates a new version, which calls use as soon as the voice provider has it. Without a change, no version is created.",
         accepted: unconfirmedChange,
-        faults: ["agent_not_found", "agent_busy", "agent_not_active", "agent_needs_variables", ...publishing],
+        faults: ["agent_not_found", "agent_busy", "agent_not_active", "agent_variables_required", ...publishing],
       }),
     )
     .input(UpdateAgent)
@@ -153,7 +153,7 @@ export const agents = router({
             "agent_version_not_live",
             "agent_busy",
             "agent_not_active",
-            "agent_needs_variables",
+            "agent_variables_required",
             ...publishing,
           ],
         }),

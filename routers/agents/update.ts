@@ -167,7 +167,7 @@ async function refuseUnanswerable(tx: Tx, { id, requiredVariables }: AgentRow, r
   const routes = await enabledRoutes(tx, id);
   if (routes.length === 0) return;
   const message = `${needsVariables(required)} Its inbound routes would answer no calls.`;
-  throw new ApiError("agent_needs_variables", message, { details: routes.map(toRouteDetail) });
+  throw new ApiError("agent_variables_required", message, { details: routes.map(toRouteDetail) });
 }
 
 /** The names of the fields that differ. */

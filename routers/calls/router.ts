@@ -170,7 +170,7 @@ export const calls = router({
     .meta(
       rest("DELETE", "/calls/{id}", "calls:write", "Erase a call", {
         description:
-          "Removes the content of the call, here and at the voice provider. The cost and an empty record of the call remain.",
+          "Removes the content of the call, here and at the voice provider. The cost and an empty record of the call remain. A second request returns 204 again.",
         faults: ["call_not_found", "call_not_ended"],
       }),
     )

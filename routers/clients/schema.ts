@@ -31,7 +31,7 @@ export const Client = z
     id: Id("client", examples.client),
     ...fields,
     status: z.enum(["active", "suspended"]).meta({ examples: ["active"] }),
-    suspendedReason: z
+    statusReason: z
       .string()
       .nullable()
       .meta({ examples: [null] }),

@@ -55,7 +55,7 @@ export function toClient({
     timezone,
     metadata,
     status,
-    suspendedReason,
+    statusReason: suspendedReason,
     createdAt: toIso(createdAt),
     updatedAt: toIso(updatedAt),
   };

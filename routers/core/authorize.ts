@@ -4,7 +4,8 @@ import { idPattern } from "../../db/ids.ts";
 import { isStorable, storable } from "../../db/text.ts";
 import { overflows } from "./bounds.ts";
 import { type Caller, type Context, type Principal, unknownPersonError } from "./context.ts";
-import { ApiError, type ErrorDetail } from "./errors.ts";
+import { ApiError } from "./errors.ts";
+import { refuseInvalid } from "./refuse-invalid.ts";
 import type { CompleteMeta } from "./rest-metadata.ts";
 import { grants, type Scope } from "./scopes.ts";
 
@@ -97,16 +98,11 @@ export async function parseInput({
 }) {
   const schema = ctx.inputOf(path);
   const raw = schema && (await getRawInput());
-  if (schema) refuseOverflow(overflows(schema, raw));
+  if (schema) refuseInvalid(overflows(schema, raw));
   const result = schema ? await schema.safeParseAsync(raw) : { success: true as const, data: undefined };
   if (!result.success) throw new TRPCError({ code: "BAD_REQUEST", cause: result.error });
   refuseUnstorable(result.data, []);
   return result.data;
-}
-
-function refuseOverflow(details: ErrorDetail[]) {
-  const [first] = details;
-  if (first) throw new ApiError("input_invalid", `${first.path || "The body"}: ${first.message}`, { details });
 }
 
 /** Refuses text that JSON can contain but Postgres cannot store, in values and in names. */

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import type { ErrorDetail } from "./errors.ts";
 import { definition, type JsonBounds, unwrapped } from "./schema-kind.ts";
+import { noSuchField } from "./validation-messages.ts";
 
 type Schema = z.core.$ZodType;
 type Found = ErrorDetail[];
@@ -35,7 +36,7 @@ export function boundedRecord<K extends z.core.$ZodRecordKey, V extends z.core.S
 ) {
   return z
     .record(key, value)
-    .refine((pairs) => Object.keys(pairs).length <= maxProperties, `At most ${maxProperties} ${what}.`)
+    .refine((pairs) => Object.keys(pairs).length <= maxProperties, `Use at most ${maxProperties} ${what}.`)
     .meta({ maxProperties });
 }
 
@@ -43,7 +44,10 @@ export function boundedRecord<K extends z.core.$ZodRecordKey, V extends z.core.S
 export function jsonObject(json: JsonBounds, key = z.string().max(200)) {
   return z
     .record(key, z.unknown())
-    .refine((value) => Buffer.byteLength(JSON.stringify(value)) <= json.bytes, `At most ${json.bytes} bytes as JSON.`)
+    .refine(
+      (value) => Buffer.byteLength(JSON.stringify(value)) <= json.bytes,
+      `Use at most ${json.bytes} bytes of JSON.`,
+    )
     .meta({ json });
 }
 
@@ -113,7 +117,7 @@ export const isFree = (schema: Schema) => ["unknown", "any"].includes(definition
 function textCheck(maximum: number): Check {
   return (value, path, found) => {
     if (typeof value === "string" && value.length > maximum + textSlack) {
-      add(found, path, `At most ${maximum} characters.`);
+      add(found, path, `Use at most ${maximum} characters.`);
     }
   };
 }
@@ -121,7 +125,7 @@ function textCheck(maximum: number): Check {
 function arrayCheck(maximum: number, element: Check): Check {
   return (value, path, found) => {
     if (!Array.isArray(value)) return;
-    if (value.length > maximum) return add(found, path, `At most ${maximum} items; these are ${value.length}.`);
+    if (value.length > maximum) return add(found, path, `Use at most ${maximum} items. You gave ${value.length}.`);
     for (const [index, item] of value.entries()) element(item, [...path, index], found);
   };
 }
@@ -130,7 +134,7 @@ function recordCheck(maximum: number, key: Check, inner: Check): Check {
   return (value, path, found) => {
     if (!isPlain(value)) return;
     const entries = Object.entries(value);
-    if (entries.length > maximum) return add(found, path, `At most ${maximum} pairs; these are ${entries.length}.`);
+    if (entries.length > maximum) return add(found, path, `Use at most ${maximum} pairs. You gave ${entries.length}.`);
     for (const [name, item] of entries) {
       key(name, [...path, name], found);
       inner(item, [...path, name], found);
@@ -153,7 +157,7 @@ function addUnknownFields(names: string[], shape: object, path: Path, found: Fou
   if (names.length <= Object.keys(shape).length + maxFound) return;
   for (const name of names) {
     if (Object.hasOwn(shape, name)) continue;
-    add(found, [...path, name], "There is no such field.");
+    add(found, [...path, name], noSuchField);
     if (found.length >= maxFound) return;
   }
 }
@@ -207,7 +211,7 @@ function jsonCheck({ bytes, depth }: JsonBounds): Check {
       return take(2);
     };
     if (fits(value, 1)) return;
-    add(found, path, left < 0 ? `At most ${bytes} bytes as JSON.` : `At most ${depth} levels deep.`);
+    add(found, path, left < 0 ? `Use at most ${bytes} bytes of JSON.` : `Use at most ${depth} levels.`);
   };
 }
 

@@ -177,7 +177,7 @@ export const errorCodes = {
     status: 409,
     meaning: "Inbound routes use this agent; `details` lists them. Change them first, or pass `force=true`.",
   },
-  agent_needs_variables: {
+  agent_variables_required: {
     status: 409,
     meaning:
       "The agent requires variables, and an inbound call has none. Give each a default or make it optional; `details` lists them.",

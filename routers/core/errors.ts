@@ -4,6 +4,7 @@ import { ConnectionLost, DatabaseBusy, isDeadlock, SessionRefused } from "../../
 import { KeysUnavailable } from "../ports/vault.ts";
 import { type ErrorCode, type ErrorStatus, errorCodes } from "./error-codes.ts";
 import { boundedDetails, boundedMessage, type ErrorDetail, omittedDetails } from "./error-details.ts";
+import { validationDetails } from "./validation-details.ts";
 
 const codeOfStatus = {
   400: "BAD_REQUEST",
@@ -57,7 +58,14 @@ export class ApiError extends TRPCError {
 
   /** `input_invalid` for one field. `path` is the field's path with dots, as in `steps.0.url`. */
   static invalid(path: string, message: string): ApiError {
-    return new ApiError("input_invalid", `${path || "The body"}: ${message}`, { details: [{ path, message }] });
+    return ApiError.invalidFields([{ path, message }]);
+  }
+
+  /** `input_invalid` for several fields. The message is that of the first. */
+  static invalidFields(details: readonly ErrorDetail[], cause?: unknown): ApiError {
+    const [first] = details;
+    const message = first && `${first.path || "The body"}: ${first.message}`;
+    return new ApiError("input_invalid", message, { details: [...details], cause });
   }
 }
 
@@ -68,7 +76,8 @@ export function toApiError(error: unknown): ApiError {
     if (error.cause instanceof ApiError) return error.cause;
     const known = fromInfrastructure(error.cause);
     if (known) return known;
-    if (error.code === "BAD_REQUEST" && error.cause instanceof z.core.$ZodError) return invalidInput(error.cause);
+    if (error.code === "BAD_REQUEST" && error.cause instanceof z.core.$ZodError)
+      return ApiError.invalidFields(validationDetails(error.cause.issues), error.cause);
     if (error.code === "PARSE_ERROR")
       return new ApiError("json_invalid", "`connectionParams` is not valid JSON. Remove it.");
     if (error.code === "BAD_REQUEST" && error.cause instanceof SyntaxError) return new ApiError("json_invalid");
@@ -119,17 +128,6 @@ const unreachable = new Set([
   "57P03",
   "53300",
 ]);
-
-function invalidInput(error: z.core.$ZodError): ApiError {
-  const details = error.issues.flatMap((issue) => {
-    const path = issue.path.join(".");
-    if (issue.code !== "unrecognized_keys") return [{ path, message: issue.message }];
-    return issue.keys.map((key) => ({ path: path ? `${path}.${key}` : key, message: "There is no such field." }));
-  });
-  const first = details[0];
-  const message = first ? `${first.path || "The body"}: ${first.message}` : errorCodes.input_invalid.meaning;
-  return new ApiError("input_invalid", message, { details, cause: error });
-}
 
 /** The documentation of an error code. `publicUrl`: the base URL of this installation. */
 export const docUrl = (publicUrl: string, code: ErrorCode) => `${publicUrl.replace(/\/+$/, "")}/docs/errors#${code}`;

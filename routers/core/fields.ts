@@ -49,7 +49,7 @@ export const TimestampInput = z.iso
   .refine(isInCalendar, "Write a time in the years 1 to 9999, in UTC.")
   .meta({ examples: [examples.instant] });
 
-const outOfRange = "Write a number between -9007199254740991 and 9007199254740991, or a text.";
+const outOfRange = "Write a number between -9007199254740991 and 9007199254740991, or a string.";
 
 /** Any number of the caller, in the range in which every integer is exact. */
 export const FreeNumber = z.number().min(Number.MIN_SAFE_INTEGER, outOfRange).max(Number.MAX_SAFE_INTEGER, outOfRange);

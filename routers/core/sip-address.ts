@@ -75,7 +75,7 @@ export function readSipUri(text: string): Read<SipUri> {
 
 function readParams(tail: string): Read<SipUri["params"]> {
   const items = tail.split(";").slice(1);
-  if (items.length > mostParams) return { objection: `At most ${mostParams} parameters.` };
+  if (items.length > mostParams) return { objection: `Use at most ${mostParams} parameters.` };
   const seen = new Set<string>();
   const params: SipUri["params"] = [];
   for (const one of items) {
@@ -137,7 +137,7 @@ type Validate = (text: string) => string | null;
 const validated = (maxLength: number, validate: Validate) =>
   z
     .string()
-    .max(maxLength, { abort: true, error: `At most ${maxLength} characters.` })
+    .max(maxLength, { abort: true, error: `Use at most ${maxLength} characters.` })
     .superRefine((text, check) => {
       const message = validate(text);
       if (message !== null) check.addIssue({ code: "custom", message, input: text });

@@ -175,7 +175,7 @@ export const Credential = z
     account: z
       .object({
         id: z.string().meta({ examples: ["pacc_01m82knxfbfrssk0x3en012rbf"] }),
-        webhook: z.enum(["pending", "registered"]).meta({
+        webhookStatus: z.enum(["pending", "registered"]).meta({
           description: "Whether our webhook is registered in the account. This happens seconds after the key is saved.",
           examples: ["registered"],
         }),

@@ -71,7 +71,7 @@ export async function getCredential(tx: Tx, provider: string): Promise<Credentia
 }
 
 export function toCredential(row: CredentialRow, account: AccountRow | null): Credential {
-  const webhook = account?.providerWebhookId ? ("registered" as const) : ("pending" as const);
+  const webhookStatus = account?.providerWebhookId ? ("registered" as const) : ("pending" as const);
   return {
     id: row.id,
     provider: row.provider,
@@ -80,7 +80,7 @@ export function toCredential(row: CredentialRow, account: AccountRow | null): Cr
     status: row.status,
     statusReason: row.statusReason,
     verifiedAt: toIsoOrNull(row.verifiedAt),
-    account: row.provider === "ultravox" && account ? { id: account.id, webhook } : null,
+    account: row.provider === "ultravox" && account ? { id: account.id, webhookStatus } : null,
     createdAt: toIso(row.createdAt),
     updatedAt: toIso(row.updatedAt),
   };

@@ -148,7 +148,7 @@ export function objectionsToHeaders(
   reserved: (lowerCaseName: string, name: string) => string | null,
 ): HeaderObjection[] {
   const names = Object.keys(headers);
-  if (names.length > maxHeaders) return [{ name: null, message: `At most ${maxHeaders} headers.` }];
+  if (names.length > maxHeaders) return [{ name: null, message: `Use at most ${maxHeaders} headers.` }];
   const first = new Map<string, string>();
   return names.flatMap((name) => {
     const lower = name.toLowerCase();

@@ -116,7 +116,7 @@ export const telephony = router({
         rest("POST", "/telephony/routes", "telephony:write", "Create an inbound route", {
           description:
             "The route becomes `live` at the voice provider within seconds. On the shared account a route must lie within the numbers that an operator has assigned to you; any other route is `waiting`. An agent that needs variables cannot answer inbound calls.",
-          faults: ["agent_not_found", "agent_needs_variables", "inbound_route_taken", "inbound_route_limit_reached"],
+          faults: ["agent_not_found", "agent_variables_required", "inbound_route_taken", "inbound_route_limit_reached"],
         }),
       )
       .input(CreateRoute)
@@ -151,7 +151,7 @@ export const telephony = router({
         rest("PATCH", "/telephony/routes/{id}", "telephony:write", "Update an inbound route", {
           description:
             "Fields that are left out stay as they are. `status` is `pending` until the voice provider has the change, within seconds.",
-          faults: ["inbound_route_not_found", "agent_not_found", "agent_needs_variables", "inbound_route_taken"],
+          faults: ["inbound_route_not_found", "agent_not_found", "agent_variables_required", "inbound_route_taken"],
         }),
       )
       .input(UpdateRoute)

@@ -121,7 +121,7 @@ async function lockAnsweringAgent(tx: Tx, agentId: string, enabled: boolean): Pr
   const required = enabled ? requiredOf(config, await toolsOf(tx, config)) : [];
   if (required.length > 0) {
     const message = needsVariables(required);
-    throw new ApiError("agent_needs_variables", `agentId: ${message}`, { details: [{ path: "agentId", message }] });
+    throw new ApiError("agent_variables_required", `agentId: ${message}`, { details: [{ path: "agentId", message }] });
   }
   return agent.providerAccountId;
 }

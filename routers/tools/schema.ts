@@ -151,7 +151,7 @@ export const ToolTest = z
       })
       .nullable()
       .meta({ description: "Why there was no response.", examples: [null] }),
-    milliseconds: z.int().meta({ examples: [87] }),
+    latencyMs: z.int().meta({ examples: [87] }),
     wouldTimeOut: z
       .boolean()
       .meta({ description: "Whether the provider would have timed out in a call.", examples: [false] }),

@@ -80,7 +80,7 @@ async function send(guarded: GuardedFetch, prepared: Prepared, signal: AbortSign
       request: toRequest(prepared),
       response: toResponse(response, prepared.forms),
       error: null,
-      milliseconds,
+      latencyMs: milliseconds,
       wouldTimeOut,
     };
   } catch (error) {
@@ -89,7 +89,13 @@ async function send(guarded: GuardedFetch, prepared: Prepared, signal: AbortSign
     const milliseconds = Math.round(performance.now() - startedAt);
     const wouldTimeOut = reason === "timeout" && milliseconds >= http.timeoutSeconds * 1000 - 50;
     const message = reason === "timeout" ? timeoutMessage(http, waitSeconds) : failureMessages[reason];
-    return { request: toRequest(prepared), response: null, error: { reason, message }, milliseconds, wouldTimeOut };
+    return {
+      request: toRequest(prepared),
+      response: null,
+      error: { reason, message },
+      latencyMs: milliseconds,
+      wouldTimeOut,
+    };
   }
 }
 

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { validationDetails } from "../core/validation-details.ts";
 import type { ExternalProvider } from "./definition.ts";
 
 const between = (low: number, high: number) => z.number().min(low).max(high);
@@ -65,6 +66,6 @@ export function checkSettings(given: VoiceSource, check: z.RefinementCtx): void 
   if ((isGeneric || provider === "google") && given.model !== undefined)
     addIssue(["model"], `The provider ${provider} has no model. Leave it out.`);
   const read = settings[provider].partial().safeParse(given.settings);
-  for (const issue of read.error?.issues ?? [])
-    addIssue(["settings", ...(issue.path as (string | number)[])], issue.message);
+  for (const { path, message } of validationDetails(read.error?.issues ?? []))
+    addIssue(["settings", ...(path === "" ? [] : path.split("."))], message);
 }

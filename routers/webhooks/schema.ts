@@ -127,8 +127,8 @@ const endpoint = {
     .nullable()
     .meta({ description: "Verifies `v1a` signatures; null with `v1`.", examples: [null] }),
   previousSecrets: z
-    .array(z.object({ validUntil: Timestamp }))
-    .meta({ description: "Replaced secrets that still sign, each until `validUntil`.", examples: [[]] }),
+    .array(z.object({ expiresAt: Timestamp }))
+    .meta({ description: "Replaced secrets that still sign, each until `expiresAt`.", examples: [[]] }),
   status: fields.status,
   disabledReason: z
     .string()

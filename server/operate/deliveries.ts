@@ -2,15 +2,15 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Database, Tx } from "../../db/client.ts";
 import { countDeadByClient, listDead } from "../../routers/admin/deliveries/dead-letters.ts";
 import {
-  clearPause,
   countInFlight,
   findPause,
   listInFlight,
   listPauses,
+  removePause,
   setPause,
 } from "../../routers/admin/deliveries/pauses.ts";
-import type { DispatchOverview, Pause } from "../../routers/admin/deliveries/schema.ts";
-import { getDispatchOverview } from "../../routers/admin/deliveries/service.ts";
+import type { DeliveryOverview, Pause } from "../../routers/admin/deliveries/schema.ts";
+import { getDeliveryOverview } from "../../routers/admin/deliveries/service.ts";
 import { getClient } from "../../routers/admin/service.ts";
 import { actor, audited, pageKeyOf } from "./audited.ts";
 import type { CliContext } from "./cli-context.ts";
@@ -20,7 +20,7 @@ import { duration, table } from "./table.ts";
 const calmMs = 1_000;
 const pollMs = 250;
 
-type Status = { at: string; overview: DispatchOverview; pauses: Pause[] };
+type Status = { at: string; overview: DeliveryOverview; pauses: Pause[] };
 
 export async function status(
   { db, print, clear }: CliContext,
@@ -40,7 +40,7 @@ async function readStatus(tx: Tx): Promise<Status> {
   // One page: there are never many pauses.
   const key = pageKeyOf("operate");
   const [overview, { items: pauses }] = await Promise.all([
-    getDispatchOverview(tx, now),
+    getDeliveryOverview(tx, now),
     listPauses(tx, { limit: 100 }, key),
   ]);
   return { at: now.toISOString(), overview, pauses };
@@ -52,11 +52,11 @@ export async function pause({ db, print }: CliContext, scope: string, reason: st
 }
 
 async function makePause(db: Database, scope: string, reason: string): Promise<Pause> {
-  return audited(db, "admin.dispatch.pauses.set", { scope, reason }, (tx) => setPause(tx, { scope, reason }, actor));
+  return audited(db, "admin.deliveries.pauses.set", { scope, reason }, (tx) => setPause(tx, { scope, reason }, actor));
 }
 
 export async function resume({ db, print }: CliContext, scope: string) {
-  await audited(db, "admin.dispatch.pauses.clear", { scope }, (tx) => clearPause(tx, scope));
+  await audited(db, "admin.deliveries.pauses.remove", { scope }, (tx) => removePause(tx, scope));
   print(`Resumed: ${scope}.`);
 }
 
@@ -165,13 +165,13 @@ async function deadOfAll(db: Database, window: { minutes: number; limit: number 
 }
 
 function describe({ at, overview, pauses }: Status): string {
-  const { waiting, paused, inFlight, suspended, lastFiveMinutes, lastHour, oldest } = overview;
-  const backlog = (row: DispatchOverview["waiting"]) => {
+  const { waiting, paused, inFlight, suspended, lastFiveMinutes, lastHour, oldestEndpoints } = overview;
+  const backlog = (row: DeliveryOverview["waiting"]) => {
     const more = row.capped ? "+" : "";
     const since = row.due > 0 ? `, the oldest for ${duration(row.oldestDueSeconds)}` : "";
     return `${row.pending}${more} pending, ${row.due}${more} due${since}`;
   };
-  const attemptsOf = ({ attempts, failures, capped }: DispatchOverview["lastHour"]) =>
+  const attemptsOf = ({ attempts, failures, capped }: DeliveryOverview["lastHour"]) =>
     `${attempts}${capped ? "+" : ""} attempts, ${failures} failed`;
   const facts = table([
     ["Oldest due", overview.oldestDueSeconds === 0 ? "nothing" : duration(overview.oldestDueSeconds)],
@@ -192,7 +192,7 @@ function describe({ at, overview, pauses }: Status): string {
     `${each.inFlight} in flight`,
     each.reason,
   ]);
-  const longest = oldest.map(({ clientId, endpointId, cause, oldestDueSeconds }) => [
+  const longest = oldestEndpoints.map(({ clientId, endpointId, cause, oldestDueSeconds }) => [
     clientId,
     endpointId,
     cause,

@@ -3,9 +3,9 @@ import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { oldestDueSeconds } from "../../routers/admin/deliveries/backlog.ts";
-import { listDispatchClients } from "../../routers/admin/deliveries/clients.ts";
-import { listDispatchEndpoints } from "../../routers/admin/deliveries/endpoints.ts";
-import { getDispatchOverview } from "../../routers/admin/deliveries/service.ts";
+import { listDeliveryClients } from "../../routers/admin/deliveries/clients.ts";
+import { listDeliveryEndpoints } from "../../routers/admin/deliveries/endpoints.ts";
+import { getDeliveryOverview } from "../../routers/admin/deliveries/service.ts";
 import { type Answer, startTestApp, until } from "../support/app.ts";
 import { addAttempts, addDeliveries, addEndpoint } from "../support/dispatch.ts";
 
@@ -14,17 +14,17 @@ let operator: { key: string };
 const [ada, bob] = [h.ada.clientId, h.bob.clientId];
 
 const get = async (path: string) => (await h.get(path, operator)).body;
-const overview = async () => (await get("/admin/dispatch")).data;
+const overview = async () => (await get("/admin/deliveries")).data;
 const failed = ({ status, body }: Answer) => ({ status, code: body.error?.code });
 const put = (scope: string, reason = "The receiver moves.") =>
-  h.send("PUT", `/admin/dispatch/pauses/${scope}`, { reason }, operator);
+  h.send("PUT", `/admin/deliveries/pauses/${scope}`, { reason }, operator);
 /** Not "down", which it also returns when the database is only slow. */
 const health = () =>
   until(async () => {
     const answer = await h.get("/health");
     return answer.status === 200 && answer;
   });
-const resume = (scope: string) => h.remove(`/admin/dispatch/pauses/${scope}`, operator);
+const resume = (scope: string) => h.remove(`/admin/deliveries/pauses/${scope}`, operator);
 
 beforeAll(async () => {
   operator = { key: await h.operator() };
@@ -47,7 +47,7 @@ describe("the overview", () => {
       oldestDueSeconds: 0,
       waiting: { pending: 3, due: 0, oldestDueSeconds: 0, capped: false },
       inFlight: { pending: 0, due: 0 },
-      oldest: [],
+      oldestEndpoints: [],
       pauses: 0,
     });
   });
@@ -76,10 +76,10 @@ describe("the overview", () => {
     const after = await overview();
     expect(after).toMatchObject({ waiting: { due: 7 }, paused: { pending: 5, due: 5 }, pauses: 1 });
     expect(after.oldestDueSeconds).toBeGreaterThanOrEqual(900);
-    expect(after.oldest.map(({ endpointId, cause }: Record<string, string>) => [endpointId, cause])).toEqual([
+    expect(after.oldestEndpoints.map(({ endpointId, cause }: Record<string, string>) => [endpointId, cause])).toEqual([
       [paused, "paused"],
       [throttled, "waiting"],
-      [flying, "inFlight"],
+      [flying, "in_flight"],
     ]);
     await put("all");
     expect(await overview()).toMatchObject({ waiting: { pending: 0 }, paused: { pending: 14, due: 12 }, pauses: 2 });
@@ -136,7 +136,7 @@ describe("the list of clients", () => {
     await addAttempts(h.owner, ada, failing, { count: 6, minutesAgo: 7, status: 500 });
     await addAttempts(h.owner, ada, well, { count: 5, minutesAgo: 3, status: 200 });
     await addDeliveries(h.owner, bob, await addEndpoint(h.owner, bob), { dueSecondsAgo: 10 });
-    const all = await get("/admin/dispatch/clients");
+    const all = await get("/admin/deliveries/clients");
     const [adas, bobs] = [ada, bob].map((id) => all.data.find((row: { clientId: string }) => row.clientId === id));
     expect(adas).toMatchObject({
       name: "Ada",
@@ -146,7 +146,7 @@ describe("the list of clients", () => {
     });
     expect(adas.oldestDueSeconds).toBeGreaterThanOrEqual(240);
     expect(bobs).toMatchObject({ pending: 1, due: 1, inFlight: 0, attempts: 0, dead: 0 });
-    const few = await get("/admin/dispatch/clients?windowMinutes=5");
+    const few = await get("/admin/deliveries/clients?windowMinutes=5");
     expect(few.data.find((row: { clientId: string }) => row.clientId === ada)).toMatchObject({
       ...{ attempts: 5, failures: 0, dead: 0, pending: 9 },
     });
@@ -156,31 +156,31 @@ describe("the list of clients", () => {
     await addEndpoint(h.owner, ada, { failures: 1 });
     await addEndpoint(h.owner, bob, { failures: 0 });
     const ids = async (query: string) =>
-      (await get(`/admin/dispatch/clients?${query}`)).data.map((row: { clientId: string }) => row.clientId);
+      (await get(`/admin/deliveries/clients?${query}`)).data.map((row: { clientId: string }) => row.clientId);
     expect(await ids("failing=true")).toEqual([ada]);
     expect(await ids("failing=false")).toEqual([bob]);
   });
 
   test("continues where the previous page ended", async () => {
-    const first = await get("/admin/dispatch/clients?limit=1");
+    const first = await get("/admin/deliveries/clients?limit=1");
     expect(first).toMatchObject({ data: [{ clientId: bob }], meta: { hasMore: true } });
-    const second = await get(`/admin/dispatch/clients?limit=1&cursor=${first.meta.nextCursor}`);
+    const second = await get(`/admin/deliveries/clients?limit=1&cursor=${first.meta.nextCursor}`);
     expect(second).toMatchObject({ data: [{ clientId: ada }], meta: { hasMore: false } });
-    const other = await h.get(`/admin/dispatch/clients?failing=true&cursor=${first.meta.nextCursor}`, operator);
+    const other = await h.get(`/admin/deliveries/clients?failing=true&cursor=${first.meta.nextCursor}`, operator);
     expect(failed(other)).toEqual({ status: 400, code: "cursor_invalid" });
   });
 });
 
 describe("the list of endpoints", () => {
   const ids = async (query = "") =>
-    (await get(`/admin/dispatch/endpoints?limit=100&${query}`)).data.map((row: { id: string }) => row.id);
+    (await get(`/admin/deliveries/endpoints?limit=100&${query}`)).data.map((row: { id: string }) => row.id);
 
   test("shows the health of each, and only the host of its URL", async () => {
     const failing = await addEndpoint(h.owner, ada, { failures: 4, ratePerSecond: 20 });
     await addDeliveries(h.owner, ada, failing, { count: 3, dueSecondsAgo: 30 });
     await addDeliveries(h.owner, ada, failing, { count: 2, dueSecondsAgo: 90, inFlight: true });
     await addDeliveries(h.owner, ada, failing, { count: 5, dueSecondsAgo: -30 });
-    const answer = await h.get("/admin/dispatch/endpoints", operator);
+    const answer = await h.get("/admin/deliveries/endpoints", operator);
     expect(answer.body.data).toMatchObject([
       {
         ...{ id: failing, clientId: ada, host: "hooks.example.com", status: "enabled", disabledReason: null },
@@ -223,7 +223,7 @@ describe("the list of endpoints", () => {
     const seen: string[] = [];
     let cursor = "";
     for (let page = 0; page < wanted.length; page++) {
-      const { data, meta } = await get(`/admin/dispatch/endpoints?limit=1${cursor}`);
+      const { data, meta } = await get(`/admin/deliveries/endpoints?limit=1${cursor}`);
       seen.push(...data.map((row: { id: string }) => row.id));
       expect(meta.hasMore).toBe(page < wanted.length - 1);
       cursor = `&cursor=${meta.nextCursor}`;
@@ -245,14 +245,14 @@ describe("a pause", () => {
       expect(made.body.data.pausedBy).toMatch(/^user_/);
     }
     expect(await put(bob)).toMatchObject({ body: { data: { inFlight: 0 } } });
-    const { data } = await get("/admin/dispatch/pauses");
+    const { data } = await get("/admin/deliveries/pauses");
     expect(data.map(({ scope }: { scope: string }) => scope)).toEqual([endpoint, bob, ada, "all"]);
-    const first = await get("/admin/dispatch/pauses?limit=1");
-    expect(await get(`/admin/dispatch/pauses?limit=1&cursor=${first.meta.nextCursor}`)).toMatchObject({
+    const first = await get("/admin/deliveries/pauses?limit=1");
+    expect(await get(`/admin/deliveries/pauses?limit=1&cursor=${first.meta.nextCursor}`)).toMatchObject({
       data: [{ scope: bob }],
     });
     for (const scope of ["all", ada, bob, endpoint]) expect((await resume(scope)).status).toBe(204);
-    expect((await get("/admin/dispatch/pauses")).data).toEqual([]);
+    expect((await get("/admin/deliveries/pauses")).data).toEqual([]);
   });
 
   test("created again keeps its time and author, and takes the new reason", async () => {
@@ -281,10 +281,10 @@ describe("a pause", () => {
     await put(ada, "Audited.");
     await resume(ada);
     const rows = await h.owner`select action, actor, input from audit_log
-      where client_id = 'client_00000000000000000000000000' and action like 'admin.dispatch.%' order by id desc limit 2`;
+      where client_id = 'client_00000000000000000000000000' and action like 'admin.deliveries.%' order by id desc limit 2`;
     expect(rows).toMatchObject([
-      { action: "admin.dispatch.pauses.clear", actor: expect.stringMatching(/^user_/), input: { scope: ada } },
-      { action: "admin.dispatch.pauses.set", input: { scope: ada, reason: "Audited." } },
+      { action: "admin.deliveries.pauses.remove", actor: expect.stringMatching(/^user_/), input: { scope: ada } },
+      { action: "admin.deliveries.pauses.set", input: { scope: ada, reason: "Audited." } },
     ]);
   });
 });
@@ -357,15 +357,15 @@ describe("over a large installation", () => {
   let endpoints: string[] = [];
   const clients = { ...page, failing: undefined, windowMinutes: 60 };
   const asked: [string, (tx: Tx) => Promise<unknown>][] = [
-    ["the overview", (tx) => getDispatchOverview(tx, now)],
+    ["the overview", (tx) => getDeliveryOverview(tx, now)],
     ["health", (tx) => oldestDueSeconds(tx)],
-    ["the clients", (tx) => listDispatchClients(tx, clients, key, now)],
-    ["the clients that fail", (tx) => listDispatchClients(tx, { ...clients, failing: true }, key, now)],
-    ["the endpoints", (tx) => listDispatchEndpoints(tx, { ...page, clientId: undefined, health: undefined }, key)],
-    ["a client's endpoints", (tx) => listDispatchEndpoints(tx, { ...page, clientId: crowd, health: undefined }, key)],
+    ["the clients", (tx) => listDeliveryClients(tx, clients, key, now)],
+    ["the clients that fail", (tx) => listDeliveryClients(tx, { ...clients, failing: true }, key, now)],
+    ["the endpoints", (tx) => listDeliveryEndpoints(tx, { ...page, clientId: undefined, health: undefined }, key)],
+    ["a client's endpoints", (tx) => listDeliveryEndpoints(tx, { ...page, clientId: crowd, health: undefined }, key)],
     ...(["failing", "disabled", "paused"] as const).map((health): [string, (tx: Tx) => Promise<unknown>] => [
       `${health} endpoints`,
-      (tx) => listDispatchEndpoints(tx, { ...page, clientId: undefined, health }, key),
+      (tx) => listDeliveryEndpoints(tx, { ...page, clientId: undefined, health }, key),
     ]),
   ];
 

@@ -65,7 +65,7 @@ async function withDueDeliveries(name: string) {
   const path = `/${name}`;
   const { body } = await h.post("/webhooks", { url: url(path), eventTypes: ["api_key.*"] }, { key });
   const operator = { key: await h.operator() };
-  await h.send("PUT", `/admin/dispatch/pauses/${body.data.id}`, { reason: "The client requested it." }, operator);
+  await h.send("PUT", `/admin/deliveries/pauses/${body.data.id}`, { reason: "The client requested it." }, operator);
   for (let n = 0; n < events; n++)
     await h.post("/auth/api-keys", { name: `said ${n}`, scopes: ["agents:read"] }, { key });
   const deliveries = () =>
@@ -81,7 +81,7 @@ async function withDueDeliveries(name: string) {
     received: () => received.filter((each) => each === path).length,
     jobs: () => h.owner`select j.payload->'body' as body from graphile_worker._private_jobs j
       where j.payload->>'clientId' = ${clientId} and j.payload->'body'->>'claim' is not null`,
-    goOn: () => h.remove(`/admin/dispatch/pauses/${body.data.id}`, operator),
+    goOn: () => h.remove(`/admin/deliveries/pauses/${body.data.id}`, operator),
     suspend: () => h.post(`/admin/clients/${clientId}/suspend`, { reason: "The invoice is open." }, operator),
     resume: () => h.post(`/admin/clients/${clientId}/resume`, {}, operator),
   };

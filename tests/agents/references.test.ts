@@ -122,12 +122,12 @@ describe("an inbound route", () => {
     const tool = await makeTool("{{customer_id}}");
     for (const more of [{ systemPrompt: "You speak with {{name}}." }, { tools: [{ toolId: tool.id }] }]) {
       const refused = await route(await makeAgent(h, more));
-      expect(refusal(refused)).toEqual([409, "agent_needs_variables", "agentId"]);
+      expect(refusal(refused)).toEqual([409, "agent_variables_required", "agentId"]);
     }
     const off = await route(await makeAgent(h, { systemPrompt: "{{name}}" }), { enabled: false });
     expect(off.status).toBe(201);
     const on = await h.patch(`/telephony/routes/${off.body.data.id}`, { enabled: true });
-    expect(refusal(on)).toEqual([409, "agent_needs_variables", "agentId"]);
+    expect(refusal(on)).toEqual([409, "agent_variables_required", "agentId"]);
     const variables = [{ name: "name", default: "you" }];
     const fine = await route(await makeAgent(h, { systemPrompt: "You speak with {{name}}.", variables }));
     await until(async () => (await stateOf(fine.body.data.id)).status === "live");
@@ -139,7 +139,7 @@ describe("an inbound route", () => {
     const { id: routeId } = (await route(id)).body.data;
     await until(async () => (await stateOf(routeId)).status === "live");
     const refused = await h.patch(`/agents/${id}`, { systemPrompt: "You speak with {{name}}." });
-    expect(refusal(refused)).toEqual([409, "agent_needs_variables", routeId]);
+    expect(refusal(refused)).toEqual([409, "agent_variables_required", routeId]);
     const staticParameters = [{ name: "customer", in: "query", value: "{{customer_id}}" }];
     await h.patch(`/tools/${tool.id}`, { definition: { ...tool.definition, staticParameters } });
     await until(async () => (await stateOf(routeId)).status === "failed");

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { billable, billMicros, holdMicros, type Price } from "../../routers/billing/price.ts";
+import { billable, billMicros, costLines, holdMicros, type Price } from "../../routers/billing/price.ts";
 import { finalOutcome, type Outcome, provisionalOutcome, reached } from "../../routers/calls/lifecycle/outcome.ts";
 import { after, type CallMove, type CallStatus } from "../../routers/calls/lifecycle/transitions.ts";
 import type { ProviderCall, ProviderMessage } from "../../routers/ports/ultravox.ts";
@@ -61,6 +61,15 @@ test("seconds are rounded up to the rounding unit, by less than one unit", () =>
       expect(billable(rounded, price)).toBe(rounded);
     }),
   );
+});
+
+test("a service that was not used has no cost line", () => {
+  const kinds = (billedSeconds: number, sipBilledSeconds: number) =>
+    costLines(book, { billedSeconds, sipBilledSeconds }).map(({ kind }) => kind);
+  expect(kinds(0, 0)).toEqual([]);
+  expect(kinds(1, 0)).toEqual(["conversation"]);
+  expect(kinds(0, 1)).toEqual(["telephone"]);
+  expect(kinds(1, 1)).toEqual(["conversation", "telephone"]);
 });
 
 test("a bill is a whole number, zero for no usage, and grows with usage", () => {

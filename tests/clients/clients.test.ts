@@ -280,7 +280,7 @@ describe("credits that an operator gives", () => {
     const events = (await h.get("/events?type=credits.granted", client)).body.data;
     expect(events).toMatchObject([{ data: { amountMicros: 500_000_000 } }]);
     const audit =
-      await h.owner`select actor, input from audit_log where client_id = ${client.id} and action = 'admin.credits.give'`;
+      await h.owner`select actor, input from audit_log where client_id = ${client.id} and action = 'admin.credits.grant'`;
     expect(audit).toMatchObject([{ actor: expect.stringMatching(/^user_/), input: body }]);
     expect(await call()).toMatchObject({ status: 201 });
   });
@@ -291,7 +291,7 @@ describe("credits that an operator gives", () => {
     const batch = Object.fromEntries(
       reasons.map((reason, index) => [index, { id: client.id, amountMicros: 5, reason }]),
     );
-    const path = `/trpc/${reasons.map(() => "admin.credits.give").join()}?batch=1`;
+    const path = `/trpc/${reasons.map(() => "admin.credits.grant").join()}?batch=1`;
     const answers = (await h.send("POST", path, batch, await operator())).body as { result: unknown }[];
     expect(answers.every(({ result }) => result !== undefined)).toBe(true);
     const traced = { headers: { "x-request-id": "trace-1" } };
@@ -334,7 +334,7 @@ describe("an idempotency key of an operator", () => {
       ["POST", (id) => `/admin/clients/${id}/prices`, { callMicrosPerMinute: 7 }],
       ["POST", (id) => `/admin/clients/${id}/credits`, { amountMicros: 7, reason: "Seven." }],
       ["POST", (id) => `/admin/clients/${id}/invitations`, { email: "seven@example.com", role: "viewer" }],
-      ["PUT", (id) => `/admin/dispatch/pauses/${id}`, { reason: "Seven." }],
+      ["PUT", (id) => `/admin/deliveries/pauses/${id}`, { reason: "Seven." }],
       ["POST", (id) => `/admin/clients/${id}/suspend`, { reason: "Seven." }],
     ];
     for (const [index, [method, path, body]] of commands.entries()) {

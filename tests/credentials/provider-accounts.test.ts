@@ -88,7 +88,7 @@ describe("a client's own account", () => {
     const id = await brought(first);
     expect(id).toMatch(/^pacc_/);
     expect(await own()).toMatchObject({
-      credential: { status: "verified", account: { id, webhook: "registered" } },
+      credential: { status: "verified", account: { id, webhookStatus: "registered" } },
       usesShared: false,
     });
     const [webhook, ...more] = await webhooksAt(first);

@@ -69,7 +69,7 @@ describe("an invalid body of almost a megabyte", () => {
       await h.mutate("agents.create", { ...agent, metadata }),
     ]) {
       const { details } = body.error.data ?? body.error;
-      expect([status, details]).toEqual([400, [{ path: "metadata", message: "At most 50 pairs; these are 900." }]]);
+      expect([status, details]).toEqual([400, [{ path: "metadata", message: "Use at most 50 pairs. You gave 900." }]]);
     }
   });
 

@@ -52,7 +52,7 @@ describe("status", () => {
     expect(out).toMatch(/In 5 minutes +4 attempts, 4 failed/);
     expect(out).toContain(endpoint);
     const json = await deliveries("status", "--json");
-    const { data } = (await h.get("/admin/dispatch", { key: await h.operator() })).body;
+    const { data } = (await h.get("/admin/deliveries", { key: await h.operator() })).body;
     expect(JSON.parse(json.out)).toMatchObject({
       overview: { waiting: { ...data.waiting, oldestDueSeconds: expect.any(Number) }, lastHour: data.lastHour },
       pauses: [],
@@ -84,7 +84,7 @@ describe("pause and resume", () => {
     expect(await pauses()).toEqual(
       ["all", bob, endpoint].map((scope) => ({ scope, reason: "The database moves.", paused_by: "operator:cli" })),
     );
-    const { data } = (await h.get("/admin/dispatch/pauses", { key: await h.operator() })).body;
+    const { data } = (await h.get("/admin/deliveries/pauses", { key: await h.operator() })).body;
     expect(data).toMatchObject([endpoint, bob, "all"].map((scope) => ({ scope, pausedBy: "operator:cli" })));
     for (const [where, scope] of places.slice(1))
       expect(await deliveries("resume", ...where)).toMatchObject({ code: 0, out: `Resumed: ${scope}.\n` });
@@ -92,9 +92,9 @@ describe("pause and resume", () => {
     const audited = await h.owner`select action, actor, input from audit_log
       where client_id = 'client_00000000000000000000000000' and input->>'scope' = ${endpoint} order by id desc`;
     expect(audited).toEqual([
-      { action: "admin.dispatch.pauses.clear", actor: "operator:cli", input: { scope: endpoint } },
+      { action: "admin.deliveries.pauses.remove", actor: "operator:cli", input: { scope: endpoint } },
       {
-        action: "admin.dispatch.pauses.set",
+        action: "admin.deliveries.pauses.set",
         actor: "operator:cli",
         input: { scope: endpoint, reason: "The database moves." },
       },

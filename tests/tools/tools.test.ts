@@ -3,7 +3,6 @@ import { createServer, type IncomingHttpHeaders, type ServerResponse } from "nod
 import type { AddressInfo } from "node:net";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import { newId } from "../../db/ids.ts";
-import { maskSecrets, secretForms, withoutPartialSecret } from "../../routers/core/mask-secrets.ts";
 import { type Answer, agent, startTestApp, type TestApp, until } from "../support/app.ts";
 import { letSafetyJobsRun } from "../support/calls.ts";
 
@@ -920,42 +919,6 @@ describe("testing a tool", () => {
     const { id } = await make({ definition: at("/", { auth: { type: "bearer", credential: "custom-lost" } }) });
     await h.owner`delete from credentials where provider = 'custom-lost'`;
     expect(refusal(await h.post(`/tools/${id}/test`, {}))).toMatchObject({ status: 404, code: "credential_not_found" });
-  });
-});
-
-describe("masking a secret", () => {
-  test("does not mask twice, and keeps text that is not secret", () => {
-    expect(maskSecrets("user:secret and secret", secretForms("user:secret"))).toBe("[secret] and [secret]");
-    expect(maskSecrets("nothing", secretForms("s"))).toBe("nothing");
-    expect(maskSecrets("a.b axb", secretForms("a.b"))).toBe("[secret] axb");
-    expect(maskSecrets("text", [])).toBe("text");
-  });
-
-  test("masks a short secret only as a whole word", () => {
-    expect(maskSecrets("banana, a cat", secretForms("a"))).toBe("banana, [secret] cat");
-    expect(maskSecrets("the password1 is not pass", secretForms("pass"))).toBe("the password1 is not [secret]");
-    expect(maskSecrets("schlüssel ü", secretForms("ü"))).toBe("schlüssel [secret]");
-    expect(maskSecrets("ada:1234 12345", secretForms("ada:1234"))).toBe("[secret] 12345");
-  });
-
-  test("finds a short secret next to any delimiter", () => {
-    const forms = secretForms("pass1");
-    for (const [before, after] of [
-      ['"', '"'],
-      ["?key=", "&x=1"],
-      ["%20", "%20"],
-      ["line\\n", "\\n"],
-      ["\\u00e4", "\\u00e4"],
-      ["Bearer ", ""],
-      ["a:", "@b"],
-    ] as const)
-      expect(maskSecrets(`${before}pass1${after}`, forms)).toBe(`${before}[secret]${after}`);
-  });
-
-  test("removes the longest prefix of a secret from the end of a cut text", () => {
-    expect(withoutPartialSecret("text abcab", ["abcabd"])).toBe("text ");
-    expect(withoutPartialSecret("texts", ["secret"])).toBe("text");
-    expect(withoutPartialSecret("", ["secret"])).toBe("");
   });
 });
 

@@ -218,8 +218,8 @@ describe("an endpoint", () => {
     const [one, other] = [await make(), await make()];
     const theirs = (await h.post("/webhooks", { url: receiver.url }, bobs)).body.data;
     const key = await h.operator();
-    const pause = (scope: string) => h.send("PUT", `/admin/dispatch/pauses/${scope}`, { reason: "Moved." }, { key });
-    const resume = (scope: string) => h.remove(`/admin/dispatch/pauses/${scope}`, { key });
+    const pause = (scope: string) => h.send("PUT", `/admin/deliveries/pauses/${scope}`, { reason: "Moved." }, { key });
+    const resume = (scope: string) => h.remove(`/admin/deliveries/pauses/${scope}`, { key });
     const paused = async () => {
       const mine = await Promise.all([one, other].map(async ({ path }) => (await shown(path)).paused));
       return [...mine, (await h.get(`/webhooks/${theirs.id}`, bobs)).body.data.paused];
@@ -272,9 +272,9 @@ describe("rotation", () => {
 
     const { secret: _, ...stands } = answer.body.data;
     expect(await shown(endpoint.path)).toEqual(stands);
-    const [{ validUntil }] = stands.previousSecrets;
-    expect(Date.parse(validUntil) - Date.parse(stands.updatedAt)).toBeGreaterThan(23.9 * 3_600_000);
-    expect(Date.parse(validUntil) - Date.parse(stands.updatedAt)).toBeLessThan(24.1 * 3_600_000);
+    const [{ expiresAt }] = stands.previousSecrets;
+    expect(Date.parse(expiresAt) - Date.parse(stands.updatedAt)).toBeGreaterThan(23.9 * 3_600_000);
+    expect(Date.parse(expiresAt) - Date.parse(stands.updatedAt)).toBeLessThan(24.1 * 3_600_000);
 
     const { received } = await sent(endpoint);
     expect(received.headers["webhook-signature"]!.split(" ")).toHaveLength(2);

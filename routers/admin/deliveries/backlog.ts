@@ -57,12 +57,12 @@ export async function readBacklog(tx: Tx): Promise<{ causes: BacklogRow[]; oldes
         (select count(*) from held) >= ${sql.raw(String(maxEndpoints))} as cut
       from (values ('waiting'), ('paused'), ('suspended')) kind(cause)
       union all
-      select 'inFlight', count(*)::int, count(due_at)::int, min(due_at), false from flying
+      select 'in_flight', count(*)::int, count(due_at)::int, min(due_at), false from flying
     ), longest as (
       select distinct on (client_id, endpoint_id) client_id, endpoint_id, cause, due_at from (
         select client_id, endpoint_id, cause, due_at from held where due_at is not null and cause <> 'suspended'
         union all
-        select client_id, endpoint_id, 'inFlight', due_at from flying where due_at is not null
+        select client_id, endpoint_id, 'in_flight', due_at from flying where due_at is not null
       ) either
       order by client_id, endpoint_id, due_at
     )

@@ -4,9 +4,9 @@ import { platformClientId } from "../../core/authorize.ts";
 import { type ListKey, readCursor, toPage } from "../../core/pagination.ts";
 import { isInFlight, isWaiting } from "../../webhooks/deliveries/conditions.ts";
 import { ageInSeconds, ago, attemptedSince, countLimit, isDead, isFailing, isFailure, maxCount } from "./conditions.ts";
-import type { DispatchClient, ListDispatchClients } from "./schema.ts";
+import type { DeliveryClient, ListDeliveryClients } from "./schema.ts";
 
-type ClientRow = Omit<DispatchClient, "clientId" | "inFlight" | "oldestDueSeconds" | "endpoints" | "capped"> & {
+type ClientRow = Omit<DeliveryClient, "clientId" | "inFlight" | "oldestDueSeconds" | "endpoints" | "capped"> & {
   id: string;
   in_flight: number;
   oldest_due: number;
@@ -15,9 +15,9 @@ type ClientRow = Omit<DispatchClient, "clientId" | "inFlight" | "oldestDueSecond
   disabled: number;
 };
 
-export async function listDispatchClients(
+export async function listDeliveryClients(
   tx: Tx,
-  { limit, cursor, failing, windowMinutes }: ListDispatchClients,
+  { limit, cursor, failing, windowMinutes }: ListDeliveryClients,
   key: ListKey,
   now: Date,
 ) {
@@ -69,10 +69,10 @@ export async function listDispatchClients(
       from webhook_endpoints e where e.client_id = page.id and e.deleted_at is null
     ) endpoints
     order by page.id desc`);
-  return toPage(key, rows.map(toDispatchClient), limit, ({ clientId }) => clientId);
+  return toPage(key, rows.map(toDeliveryClient), limit, ({ clientId }) => clientId);
 }
 
-function toDispatchClient(row: ClientRow): DispatchClient {
+function toDeliveryClient(row: ClientRow): DeliveryClient {
   const { id, name, status, pending, due, attempts, failures, dead, enabled, failing, disabled } = row;
   const counted = { pending, due, attempts, failures, dead };
   return {

@@ -6,13 +6,13 @@ import { type ListKey, readCursor, toPage } from "../../core/pagination.ts";
 import { type DisableCode, disableReasons } from "../../core/webhook-error-codes.ts";
 import { isInFlight, isWaiting } from "../../webhooks/deliveries/conditions.ts";
 import { ageInSeconds, countLimit, isFailing, maxCount } from "./conditions.ts";
-import type { DispatchEndpoint, ListDispatchEndpoints } from "./schema.ts";
+import type { DeliveryEndpoint, ListDeliveryEndpoints } from "./schema.ts";
 
 type EndpointRow = {
   id: string;
   client_id: string;
   url: string;
-  status: DispatchEndpoint["status"];
+  status: DeliveryEndpoint["status"];
   disabled_code: DisableCode | null;
   disabled_at: string | null;
   paused: boolean;
@@ -37,15 +37,15 @@ async function isInPausedScope(tx: Tx): Promise<SQL> {
   return sql`(e.id = any(${list}) or e.client_id = any(${list}))`;
 }
 
-const hasHealth = (tx: Tx, health: NonNullable<ListDispatchEndpoints["health"]>): SQL | Promise<SQL> => {
+const hasHealth = (tx: Tx, health: NonNullable<ListDeliveryEndpoints["health"]>): SQL | Promise<SQL> => {
   if (health === "paused") return isInPausedScope(tx);
   return health === "failing" ? isFailing : sql`e.status = 'disabled'`;
 };
 
 /** Ordered by client, then newest first. */
-export async function listDispatchEndpoints(
+export async function listDeliveryEndpoints(
   tx: Tx,
-  { limit, cursor, clientId, health }: ListDispatchEndpoints,
+  { limit, cursor, clientId, health }: ListDeliveryEndpoints,
   key: ListKey,
 ) {
   const [beforeClient, beforeId] = readCursor(key, cursor)?.split(" ") ?? [];
@@ -81,12 +81,12 @@ export async function listDispatchEndpoints(
       from deliveries d where d.client_id = page.client_id and d.endpoint_id = page.id and ${isInFlight}
     ) flying
     order by page.client_id desc, page.id desc`);
-  return toPage(key, rows.map(toDispatchEndpoint), limit, (row) => `${row.clientId} ${row.id}`);
+  return toPage(key, rows.map(toDeliveryEndpoint), limit, (row) => `${row.clientId} ${row.id}`);
 }
 
 const textToIso = (text: string | null) => toIsoOrNull(text === null ? null : new Date(text));
 
-function toDispatchEndpoint(row: EndpointRow): DispatchEndpoint {
+function toDeliveryEndpoint(row: EndpointRow): DeliveryEndpoint {
   return {
     id: row.id,
     clientId: row.client_id,

@@ -41,7 +41,7 @@ export async function findPause(tx: Tx, scope: string): Promise<Pause | null> {
 }
 
 /** The sweep starts the waiting deliveries within seconds. */
-export async function clearPause(tx: Tx, scope: string) {
+export async function removePause(tx: Tx, scope: string) {
   const deleted = await tx.delete(deliveryPauses).where(eq(deliveryPauses.scope, scope)).returning();
   if (deleted.length === 0)
     throw new ApiError("delivery_pause_not_found", `There is no pause with the scope ${scope}.`);

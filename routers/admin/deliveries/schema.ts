@@ -22,19 +22,19 @@ const pending = number.meta({ description: "Neither delivered nor dead.", exampl
 const due = number.meta({ description: "Pending deliveries whose next attempt is due.", examples: [3] });
 
 /** Why a delivery is pending. */
-const causes = ["waiting", "paused", "inFlight", "suspended"] as const;
+const causes = ["waiting", "paused", "in_flight", "suspended"] as const;
 export type Cause = (typeof causes)[number];
 
-const Backlog = z.object({ pending, due, oldestDueSeconds: OldestDue, capped }).meta({ id: "DispatchBacklog" });
+const Backlog = z.object({ pending, due, oldestDueSeconds: OldestDue, capped }).meta({ id: "DeliveryBacklog" });
 const Attempts = z
   .object({
     attempts: number.meta({ examples: [3021] }),
     failures: number.meta({ description: "No response, or a response other than 2xx.", examples: [18] }),
     capped,
   })
-  .meta({ id: "DispatchAttempts" });
+  .meta({ id: "DeliveryAttempts" });
 
-export const DispatchOverview = z
+export const DeliveryOverview = z
   .object({
     oldestDueSeconds: OldestDue.meta({
       description:
@@ -45,7 +45,7 @@ export const DispatchOverview = z
     paused: Backlog.meta({ description: "Waiting for the end of a pause." }),
     inFlight: Backlog.meta({ description: "In the queue or being sent." }),
     suspended: Backlog.meta({ description: "Waiting, and the client is suspended." }),
-    oldest: z
+    oldestEndpoints: z
       .array(
         z.object({
           clientId,
@@ -70,10 +70,10 @@ export const DispatchOverview = z
       examples: [0],
     }),
   })
-  .meta({ id: "DispatchOverview" });
-export type DispatchOverview = z.output<typeof DispatchOverview>;
+  .meta({ id: "DeliveryOverview" });
+export type DeliveryOverview = z.output<typeof DeliveryOverview>;
 
-export const ListDispatchClients = z.strictObject({
+export const ListDeliveryClients = z.strictObject({
   ...PageInput,
   failing: z
     .boolean()
@@ -86,9 +86,9 @@ export const ListDispatchClients = z.strictObject({
     .default(60)
     .meta({ description: "The time window for `attempts`, `failures` and `dead`.", examples: [60] }),
 });
-export type ListDispatchClients = z.output<typeof ListDispatchClients>;
+export type ListDeliveryClients = z.output<typeof ListDeliveryClients>;
 
-export const DispatchClient = z
+export const DeliveryClient = z
   .object({
     clientId,
     name: Client.shape.name,
@@ -107,11 +107,11 @@ export const DispatchClient = z
       disabled: number.meta({ examples: [0] }),
     }),
   })
-  .meta({ id: "DispatchClient" });
-export type DispatchClient = z.output<typeof DispatchClient>;
-export const DispatchClientPage = pageOf(DispatchClient);
+  .meta({ id: "DeliveryClient" });
+export type DeliveryClient = z.output<typeof DeliveryClient>;
+export const DeliveryClientPage = pageOf(DeliveryClient);
 
-export const ListDispatchEndpoints = z.strictObject({
+export const ListDeliveryEndpoints = z.strictObject({
   ...PageInput,
   clientId: clientId.optional().meta({ description: "Only endpoints of this client." }),
   health: z
@@ -119,9 +119,9 @@ export const ListDispatchEndpoints = z.strictObject({
     .optional()
     .meta({ description: "`failing`: enabled, and the last attempt failed.", examples: ["failing"] }),
 });
-export type ListDispatchEndpoints = z.output<typeof ListDispatchEndpoints>;
+export type ListDeliveryEndpoints = z.output<typeof ListDeliveryEndpoints>;
 
-export const DispatchEndpoint = z
+export const DeliveryEndpoint = z
   .object({
     id: endpointId,
     clientId,
@@ -155,9 +155,9 @@ export const DispatchEndpoint = z
       .nullable()
       .meta({ description: "The most attempts per second; null: no limit.", examples: [50] }),
   })
-  .meta({ id: "DispatchEndpoint" });
-export type DispatchEndpoint = z.output<typeof DispatchEndpoint>;
-export const DispatchEndpointPage = pageOf(DispatchEndpoint);
+  .meta({ id: "DeliveryEndpoint" });
+export type DeliveryEndpoint = z.output<typeof DeliveryEndpoint>;
+export const DeliveryEndpointPage = pageOf(DeliveryEndpoint);
 
 const anyScope = new RegExp(`^all$|${idPattern("client").source}|${idPattern("endpoint").source}`);
 const PauseScope = z
@@ -193,6 +193,6 @@ export const Pause = z
       examples: [0],
     }),
   })
-  .meta({ id: "DispatchPause" });
+  .meta({ id: "DeliveryPause" });
 export type Pause = z.output<typeof Pause>;
 export const PausePage = pageOf(Pause);

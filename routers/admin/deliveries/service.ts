@@ -3,12 +3,12 @@ import type { Tx } from "../../../db/client.ts";
 import { deliveryPauses } from "../../../db/schema/events.ts";
 import { readBacklog } from "./backlog.ts";
 import { ago, attemptedSince, countLimit, isDead, isFailure, maxCount } from "./conditions.ts";
-import type { Cause, DispatchOverview } from "./schema.ts";
+import type { Cause, DeliveryOverview } from "./schema.ts";
 
 const maxAttempts = 1_000_000;
 
 /** The state of deliveries across all clients. */
-export async function getDispatchOverview(tx: Tx, now: Date): Promise<DispatchOverview> {
+export async function getDeliveryOverview(tx: Tx, now: Date): Promise<DeliveryOverview> {
   const [{ causes, oldest }, lastFiveMinutes, lastHour, dead, disabled, [pauses], [queue]] = await Promise.all([
     readBacklog(tx),
     countAttempts(tx, 5, now),
@@ -23,14 +23,14 @@ export async function getDispatchOverview(tx: Tx, now: Date): Promise<DispatchOv
     const { cause: _, ...row } = causes.find(({ cause }) => cause === wanted)!;
     return row;
   };
-  const [waiting, paused, inFlight] = [backlogOf("waiting"), backlogOf("paused"), backlogOf("inFlight")];
+  const [waiting, paused, inFlight] = [backlogOf("waiting"), backlogOf("paused"), backlogOf("in_flight")];
   return {
     oldestDueSeconds: Math.max(...[waiting, paused, inFlight].map((row) => row.oldestDueSeconds)),
     waiting,
     paused,
     inFlight,
     suspended: backlogOf("suspended"),
-    oldest,
+    oldestEndpoints: oldest,
     lastFiveMinutes,
     lastHour,
     dead,

@@ -8,6 +8,7 @@ import { inboundRoutes } from "../../../db/schema/telephony.ts";
 import { dbNow } from "../../../db/time.ts";
 import type { ErrorDetail } from "../../core/errors.ts";
 import { refuseInvalid } from "../../core/refuse-invalid.ts";
+import { validationDetails } from "../../core/validation-details.ts";
 import type { ProviderAgent } from "../../ports/ultravox.ts";
 import { inputFields, namesOurVoice } from "../config.ts";
 import { dropUses, keepUses, type References, referencesOf, textArray } from "../references.ts";
@@ -50,7 +51,7 @@ function contradictionsIn(config: AgentConfig): ErrorDetail[] {
 function strictErrors(config: AgentConfig): ErrorDetail[] {
   return Object.entries(inputFields).flatMap(([name, field]) => {
     const { error } = field.safeParse(config[name as keyof typeof inputFields]);
-    return (error?.issues ?? []).map(({ path, message }) => ({ path: [name, ...path].join("."), message }));
+    return validationDetails(error?.issues ?? [], [name]);
   });
 }
 

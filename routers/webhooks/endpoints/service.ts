@@ -228,7 +228,7 @@ function toEndpoint(row: EndpointRow, pauses: ReadonlySet<string>): Endpoint {
     ratePerSecond: row.ratePerSecond,
     signing: row.signing,
     publicKey: row.publicKey,
-    previousSecrets: stillSigning(row.previousSecrets, new Date()).map(({ until }) => ({ validUntil: until })),
+    previousSecrets: stillSigning(row.previousSecrets, new Date()).map(({ until }) => ({ expiresAt: until })),
     status: row.status,
     disabledReason: row.disabledCode && disableReasons[row.disabledCode],
     disabledCode: row.disabledCode,

@@ -88,12 +88,12 @@ export const admin: ModuleInputs = {
     }),
     "admin.numbers.release": async ({ h, who }) => ({ id: (await assign(h, who.clientId, freshNumber())).id }),
     "admin.numbers.routes": ({ who }) => ({ ...page, clientId: who.clientId, status: "waiting" }),
-    "admin.dispatch.get": () => ({}),
-    "admin.dispatch.clients": () => ({ ...page, failing: false, windowMinutes: 60 }),
-    "admin.dispatch.endpoints": ({ who }) => ({ ...page, clientId: who.clientId, health: "failing" }),
-    "admin.dispatch.pauses.list": () => page,
-    "admin.dispatch.pauses.set": ({ who }) => ({ scope: who.clientId, reason: "The receiver is being moved." }),
-    "admin.dispatch.pauses.clear": async ({ h, who }) => {
+    "admin.deliveries.get": () => ({}),
+    "admin.deliveries.clients": () => ({ ...page, failing: false, windowMinutes: 60 }),
+    "admin.deliveries.endpoints": ({ who }) => ({ ...page, clientId: who.clientId, health: "failing" }),
+    "admin.deliveries.pauses.list": () => page,
+    "admin.deliveries.pauses.set": ({ who }) => ({ scope: who.clientId, reason: "The receiver is being moved." }),
+    "admin.deliveries.pauses.remove": async ({ h, who }) => {
       await h.owner`insert into delivery_pauses (scope, reason, paused_by) values (${who.clientId}, 'Moving.', 'user_x')
         on conflict do nothing`;
       return { scope: who.clientId };
@@ -118,7 +118,7 @@ export const admin: ModuleInputs = {
       keepApiKeys: true,
     }),
     "admin.prices.list": ({ who }) => ({ ...page, id: who.clientId }),
-    "admin.credits.give": async ({ h }) => ({
+    "admin.credits.grant": async ({ h }) => ({
       id: await emptyClient(h),
       amountMicros: 250_000_000,
       reason: "Paid by invoice 7.",
@@ -128,7 +128,7 @@ export const admin: ModuleInputs = {
       ...price,
       effectiveFrom: "2099-01-01T00:00:00.000Z",
     }),
-    "admin.prices.drop": async ({ h }) => ({ id: await emptyClient(h) }),
+    "admin.prices.remove": async ({ h }) => ({ id: await emptyClient(h) }),
   },
 };
 
