@@ -7,6 +7,8 @@ export default defineConfig({
     execArgv: ["--import", fileURLToPath(new URL("./dev/fast-imports.mjs", import.meta.url))],
     include: ["tests/architecture/*.test.ts"],
     testTimeout: 60_000,
-    maxWorkers: 2,
+    // One process imports the application once for all files.
+    isolate: false,
+    maxWorkers: 1,
   },
 });

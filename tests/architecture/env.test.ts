@@ -63,7 +63,7 @@ test.each(["server/main.ts", "server/migrate.ts"])(
 );
 
 function start(entry: string): Promise<{ code: number; stderr: string }> {
-  const run = promisify(execFile)(process.execPath, [entry], {
+  const run = promisify(execFile)(process.execPath, ["--import", "./dev/fast-imports.mjs", entry], {
     cwd: root,
     env: { PATH: process.env.PATH },
     timeout: 60_000,

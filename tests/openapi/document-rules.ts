@@ -51,7 +51,7 @@ function tags(document: Json): string[] {
 
 /** An example is beside its schema (bodies, parameters, headers) or within it, as `examples`. */
 function examples(document: Json): string[] {
-  const ajv = new Ajv2020({ strict: false, allErrors: false });
+  const ajv = new Ajv2020({ strict: false, code: { optimize: false }, inlineRefs: false });
   formats.default(ajv);
   ajv.addSchema({ ...document, $id: "doc" });
   // Equal schemas are compiled once: the document repeats the schema of an error in each operation.
