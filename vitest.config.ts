@@ -1,10 +1,13 @@
 import { fileURLToPath } from "node:url";
 import { configDefaults, defineConfig } from "vitest/config";
 
-/** Slow by nature: kills, load, and a type check of a copy. `npm run test:slow` runs them. */
+/** Slow by nature: kills, load, processes of their own, and a type check of a copy. `npm run test:slow` runs them. */
 export const slowTests = [
   "tests/crash/**/*.test.ts",
   "tests/security/noisy-{database,deliveries}.test.ts",
+  "tests/security/silent-database.test.ts",
+  "tests/server/{build,process,shutdown}.test.ts",
+  "tests/webhooks/receivers.test.ts",
   "tests/dev/scaffold.test.ts",
 ];
 

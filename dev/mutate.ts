@@ -1,6 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, globSync, readFileSync, writeFileSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { type Node, parseSync, Visitor } from "oxc-parser";
 
@@ -77,12 +77,22 @@ function sample<T>(items: readonly T[], count: number, seed: number): T[] {
   return chosen;
 }
 
-/** The tests of a file: tests/<module> for routers/<module> and jobs/<module>.ts, tests/<layer> otherwise. */
+/**
+ * The tests where one looks for those of a file: tests/<module> for routers/<module> and jobs/<module>.ts, tests/<layer>,
+ * and test files that have its name or import it.
+ */
 function testsOf(file: string): string[] {
   const [layer = "", part = ""] = file.split("/");
   const module = part.replace(/\.ts$/, "");
-  const folders = values.tests ?? [`tests/${module}`, `tests/${layer}`];
-  return folders.filter((folder) => existsSync(join(root, folder)));
+  const folders = (values.tests ?? [`tests/${module}`, `tests/${layer}`]).filter((each) =>
+    existsSync(join(root, each)),
+  );
+  if (values.tests) return folders;
+  const own = globSync("tests/*/*.test.ts", { cwd: root }).filter((test) => {
+    const isNamed = basename(test) === `${basename(file, ".ts")}.test.ts`;
+    return isNamed || readFileSync(join(root, test), "utf8").includes(`"../../${file}"`);
+  });
+  return [...folders, ...own.filter((test) => !folders.includes(dirname(test)))];
 }
 
 function isKilled({ file, start, end, replacement }: Mutation): boolean {

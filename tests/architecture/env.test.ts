@@ -4,6 +4,7 @@ import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { expect, test } from "vitest";
 import { Env, EnvironmentProblem, readEnv } from "../../server/env.ts";
+import { program } from "../support/program.ts";
 
 const root = resolve(import.meta.dirname, "../..");
 const example = readFileSync(join(root, ".env.example"), "utf8");
@@ -63,7 +64,7 @@ test.each(["server/main.ts", "server/migrate.ts"])(
 );
 
 function start(entry: string): Promise<{ code: number; stderr: string }> {
-  const run = promisify(execFile)(process.execPath, ["--import", "./dev/fast-imports.mjs", entry], {
+  const run = promisify(execFile)(process.execPath, program(entry), {
     cwd: root,
     env: { PATH: process.env.PATH },
     timeout: 60_000,

@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import postgres from "postgres";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type JobsDatabase, openJobsDatabase } from "../support/jobs-database.ts";
+import { program } from "../support/program.ts";
 
 let base: JobsDatabase;
 beforeAll(async () => {
@@ -16,7 +17,7 @@ function migrate(database: string, ...flags: string[]): Promise<{ code: number; 
   url.pathname = `/${database}`;
   const env = { PATH: process.env.PATH, DATABASE_URL: url.href, APP_SECRET: randomBytes(32).toString("base64") };
   return new Promise((resolve) => {
-    execFile(process.execPath, ["server/migrate.ts", ...flags], { env, timeout: 60_000 }, (error, out, err) =>
+    execFile(process.execPath, program("server/migrate.ts", ...flags), { env, timeout: 60_000 }, (error, out, err) =>
       resolve({ code: error ? Number(error.code) : 0, out, err }),
     );
   });

@@ -11,6 +11,7 @@ import { eventBridge } from "../../server/adapters/event-bus-eventbridge.ts";
 import { readEnv } from "../../server/env.ts";
 import { openWorkers } from "../../server/workers.ts";
 import { startTestApp, until } from "../support/app.ts";
+import { program } from "../support/program.ts";
 
 process.env.AWS_ACCESS_KEY_ID = "stand-in";
 process.env.AWS_SECRET_ACCESS_KEY = "stand-in";
@@ -236,7 +237,7 @@ test("a worker killed between the call and its record loses nothing: another wor
   await workers.stop();
   bridge.stopResponding();
   await emitCreated(someEvents(12, "k"));
-  const child = spawn(process.execPath, ["server/worker.ts"], {
+  const child = spawn(process.execPath, program("server/worker.ts"), {
     env: { PATH: process.env.PATH, ...process.env, ...h.environment },
     stdio: "ignore",
   });

@@ -14,6 +14,7 @@ import { followEvents, followTimings } from "../../routers/events/follow.ts";
 import type { Event } from "../../routers/events/schema.ts";
 import { makeKey } from "../contract/endpoints/core.ts";
 import { startTestApp, until } from "../support/app.ts";
+import { program } from "../support/program.ts";
 
 const h = await startTestApp();
 const { ada, bob } = h;
@@ -442,7 +443,7 @@ afterAll(() => {
 
 async function start() {
   const env = { PATH: process.env.PATH, ...h.environment, LOG_LEVEL: "info" };
-  const child = spawn(process.execPath, ["server/api.ts"], { env, stdio: ["ignore", "pipe", "ignore"] });
+  const child = spawn(process.execPath, program("server/api.ts"), { env, stdio: ["ignore", "pipe", "ignore"] });
   children.push(child);
   const exited = once(child, "exit").then(([code]) => code as number | null);
   let out = "";

@@ -13,6 +13,7 @@ import { eventCounters } from "../../db/schema/events.ts";
 import { noDurability, startPostgres } from "../../dev/postgres.ts";
 import { roleUrls } from "../../server/env.ts";
 import { agent, phone, startTestApp, type TestApp, until } from "../support/app.ts";
+import { program } from "../support/program.ts";
 import { silentProxy } from "../support/silent-proxy.ts";
 
 type Proxy = Awaited<ReturnType<typeof silentProxy>>;
@@ -175,7 +176,7 @@ test.each(["migrate.ts", "operate/main.ts deliveries status"])(
     const [file, ...flags] = command.split(" ");
     const env = { PATH: process.env.PATH, DATABASE_URL: proxy.url, APP_SECRET: randomBytes(32).toString("base64") };
     const ended = await new Promise<{ code: number; err: string }>((resolve) => {
-      execFile(process.execPath, [`server/${file}`, ...flags], { env, timeout: 50_000 }, (error, _out, err) =>
+      execFile(process.execPath, program(`server/${file}`, ...flags), { env, timeout: 50_000 }, (error, _out, err) =>
         resolve({ code: error ? Number(error.code) : 0, err }),
       );
     });

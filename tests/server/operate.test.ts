@@ -4,6 +4,7 @@ import { afterAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { newId } from "../../db/ids.ts";
 import { startTestApp, until } from "../support/app.ts";
 import { addAttempts, addDeliveries, addEndpoint } from "../support/dispatch.ts";
+import { program } from "../support/program.ts";
 
 // Processes of their own, on a machine that may have other things to do.
 vi.setConfig({ testTimeout: 120_000 });
@@ -24,7 +25,7 @@ const environment = { DATABASE_URL: h.environment.DATABASE_URL!, APP_SECRET: h.e
 
 /** The command, as an operator starts it. */
 function operate(words: string[], env: Record<string, string> = environment) {
-  const child = spawn(process.execPath, ["server/operate/main.ts", ...words], {
+  const child = spawn(process.execPath, program("server/operate/main.ts", ...words), {
     env: { PATH: process.env.PATH, ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });

@@ -4,6 +4,7 @@ import { type AddressInfo, connect, createServer } from "node:net";
 import postgres from "postgres";
 import { afterAll, expect, test } from "vitest";
 import { agent, phone, startTestApp, until } from "../support/app.ts";
+import { program } from "../support/program.ts";
 
 const h = await startTestApp();
 const children: ChildProcess[] = [];
@@ -24,7 +25,8 @@ async function start(env: Record<string, string | undefined> = {}, flags: string
       .filter(([, value]) => value !== undefined)
       .map(([name, value]) => [name, String(value)]),
   );
-  const child = spawn(process.execPath, [...flags, "server/main.ts"], {
+  const entry = flags.length > 0 ? [...flags, "server/main.ts"] : program("server/main.ts");
+  const child = spawn(process.execPath, entry, {
     env: { PATH: process.env.PATH, ...given },
     stdio: ["ignore", "pipe", "pipe"],
   });

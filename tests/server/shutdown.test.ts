@@ -5,6 +5,7 @@ import { Agent, type ClientRequest, get as httpGet } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, expect, test } from "vitest";
 import { startTestApp, until } from "../support/app.ts";
+import { program } from "../support/program.ts";
 
 const h = await startTestApp();
 const children: ChildProcess[] = [];
@@ -15,7 +16,7 @@ afterAll(() => {
 /** A separate process, whose output goes to a file or to a pipe that is read only when the test reads it. */
 async function start(env: Record<string, string>, stdout: "pipe" | number = "pipe") {
   const port = String(20_000 + Math.floor(Math.random() * 20_000));
-  const child = spawn(process.execPath, ["server/api.ts"], {
+  const child = spawn(process.execPath, program("server/api.ts"), {
     env: { PATH: process.env.PATH, ...h.environment, LOG_LEVEL: "info", ...env, PORT: port },
     stdio: ["ignore", stdout, "ignore"],
   });
