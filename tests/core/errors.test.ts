@@ -43,6 +43,14 @@ test.each<[TRPCError["code"], ErrorCode]>([
   expect(toApiError(new TRPCError({ code, message: "own sentence" }))).toMatchObject({ errorCode: expected });
 });
 
+test("details take a few kilobytes at most, and the message counts those that are left out", () => {
+  const details = Array.from({ length: 20 }, (_, n) => ({ path: `f${n}`, message: "ä".repeat(500) }));
+  const { details: kept = [], message } = ApiError.invalidFields(details);
+  expect(kept.length).toBeGreaterThan(1);
+  expect(Buffer.byteLength(JSON.stringify(kept))).toBeLessThan(5_000);
+  expect(message).toContain(`There are ${20 - kept.length} more problems`);
+});
+
 test("every code of the table has the tRPC code of its status", () => {
   const trpcCodes: Partial<Record<number, TRPCError["code"]>> = {
     ...{ 400: "BAD_REQUEST", 401: "UNAUTHORIZED", 402: "PAYMENT_REQUIRED", 403: "FORBIDDEN", 404: "NOT_FOUND" },
