@@ -6,7 +6,7 @@ import { dialect, type Tx } from "./transaction.ts";
 /** A drizzle query before it is sent. */
 type Buildable<Result> = { prepare(name: string): { execute(values?: Record<string, unknown>): Promise<Result> } };
 
-/** Only builds queries: it has no connection, so a query of its own cannot be sent. */
+/** Only builds queries: it has no connection, so it cannot send a query. */
 const blueprint: Tx = new PgDatabase(
   dialect,
   new PostgresJsSession(undefined as unknown as Sql, dialect, undefined, {}),

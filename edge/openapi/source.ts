@@ -45,7 +45,7 @@ const cursor = z
   .string()
   .nullable()
   .meta({ description: "Pass it as `cursor` for the next page; null on the last.", examples: [null] });
-const ResponseMeta = z.object({ requestId }).meta({ id: "AnswerMeta" });
+const ResponseMeta = z.object({ requestId }).meta({ id: "ResponseMeta" });
 const PageMeta = z
   .object({
     requestId,
@@ -62,10 +62,17 @@ const Failure = z
     docUrl: z.string().describe("The documentation of this code."),
     details: z
       .array(
-        z.object({ path: z.string(), message: z.string(), id: z.string().optional(), name: z.string().optional() }),
+        z.object({
+          path: z
+            .string()
+            .describe("The field, such as `steps.0.url`; for another resource its kind, such as `agent`."),
+          message: z.string().describe("For people; it states what to do."),
+          id: z.string().optional().describe("The id of the other resource, if the problem is one that uses this."),
+          name: z.string().optional().describe("Its name."),
+        }),
       )
       .optional()
-      .describe("Each refused field."),
+      .describe("Each refused field, or each resource that prevents the change."),
   })
   .meta({ id: "Failure", description: "The body of every failure." });
 

@@ -47,7 +47,7 @@ const formats: Record<string, string> = {
   uppercase: "Use uppercase letters only.",
 };
 
-/** The sentence for every issue that a schema states no message for. It says what to do. */
+/** The sentence for every issue that a schema has no message for: what to do. */
 export function validationMessage(issue: Issue): string {
   switch (issue.code) {
     case "invalid_type":
@@ -156,5 +156,5 @@ export function closestAlternative(alternatives: readonly z.core.$ZodIssue[][]):
   return ofRightType.sort((one, other) => one.length - other.length)[0];
 }
 
-// zod asks this function whenever a schema states no message of its own: in requests, jobs and the environment.
+// For every schema without a message: in requests, jobs and the environment.
 z.config({ localeError: validationMessage });

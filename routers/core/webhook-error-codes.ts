@@ -8,7 +8,7 @@ export const attemptErrors = {
   name_not_resolved: "No address is known for the host of the URL.",
   tls_failed: "The certificate of the host was not accepted.",
   address_forbidden: "The URL leads to an address that is not on the open internet.",
-  answer_malformed: "What came back is not HTTP.",
+  response_malformed: "What came back is not HTTP.",
   request_malformed: "The request could not be made: one of your own headers holds what a header cannot hold.",
   redirect_not_followed: "You answered 3xx.",
 } satisfies Record<SendFailure | "redirect_not_followed", string>;

@@ -15,7 +15,7 @@ export type SendFailure =
   | "name_not_resolved"
   | "connection_failed"
   | "tls_failed"
-  | "answer_malformed"
+  | "response_malformed"
   | "request_malformed"
   | "timeout";
 

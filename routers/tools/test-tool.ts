@@ -23,7 +23,7 @@ const failureMessages: Record<SendFailure, string> = {
   name_not_resolved: "The host name of the tool cannot be resolved. Check it.",
   connection_failed: "The connection to the tool failed or was closed.",
   tls_failed: "The TLS certificate of the tool's host is not valid.",
-  answer_malformed: "The response of the tool is not valid HTTP.",
+  response_malformed: "The response of the tool is not valid HTTP.",
   request_malformed: "The request could not be built: a header or the secret has characters that are not allowed.",
   timeout: "The tool did not respond in time.",
 };

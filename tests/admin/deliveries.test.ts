@@ -6,7 +6,7 @@ import { oldestDueSeconds } from "../../routers/admin/deliveries/backlog.ts";
 import { listDeliveryClients } from "../../routers/admin/deliveries/clients.ts";
 import { listDeliveryEndpoints } from "../../routers/admin/deliveries/endpoints.ts";
 import { getDeliveryOverview } from "../../routers/admin/deliveries/service.ts";
-import { type Answer, startTestApp, until } from "../support/app.ts";
+import { startTestApp, type TestResponse, until } from "../support/app.ts";
 import { addAttempts, addDeliveries, addEndpoint } from "../support/dispatch.ts";
 
 const h = await startTestApp();
@@ -15,7 +15,7 @@ const [ada, bob] = [h.ada.clientId, h.bob.clientId];
 
 const get = async (path: string) => (await h.get(path, operator)).body;
 const overview = async () => (await get("/admin/deliveries")).data;
-const failed = ({ status, body }: Answer) => ({ status, code: body.error?.code });
+const failed = ({ status, body }: TestResponse) => ({ status, code: body.error?.code });
 const put = (scope: string, reason = "The receiver moves.") =>
   h.send("PUT", `/admin/deliveries/pauses/${scope}`, { reason }, operator);
 /** Not "down", which it also returns when the database is only slow. */

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test } from "vitest";
 import { newId } from "../../db/ids.ts";
-import { type Answer, agent, startTestApp, until } from "../support/app.ts";
+import { agent, startTestApp, type TestResponse, until } from "../support/app.ts";
 
 const h = await startTestApp({ workers: true });
 
@@ -228,7 +228,7 @@ describe("concurrent changes", () => {
   });
 });
 
-const outcome = ({ status, body }: Answer) => [status, (body.error?.data ?? body.error)?.code];
+const outcome = ({ status, body }: TestResponse) => [status, (body.error?.data ?? body.error)?.code];
 
 async function versionsOf(id: string) {
   return h.owner<{ version: number; status: string; name: string; config: Record<string, unknown> }[]>`

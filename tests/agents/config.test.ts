@@ -2,8 +2,8 @@ import { afterEach, describe, expect, test } from "vitest";
 import { newId } from "../../db/ids.ts";
 import { ApiError } from "../../routers/core/errors.ts";
 import { partsFor } from "../contract/endpoints/agents.ts";
-import { type Answer, agent, startTestApp, until } from "../support/app.ts";
-import { queueForHouse } from "../support/calls.ts";
+import { agent, startTestApp, type TestResponse, until } from "../support/app.ts";
+import { queueSystemJob } from "../support/calls.ts";
 
 const h = await startTestApp({ workers: true });
 type Parts = Awaited<ReturnType<typeof partsFor>>;
@@ -380,7 +380,7 @@ describe("a change", () => {
 });
 
 describe("a voice name that looks like our ids", () => {
-  const isRefused = (answer: Answer) => {
+  const isRefused = (answer: TestResponse) => {
     expect([...outcome(answer), pathsOf(answer)]).toEqual([400, "input_invalid", ["voice"]]);
     expect(answer.body.error.message).toContain("`voiceId`");
   };
@@ -405,7 +405,7 @@ describe("a voice name that looks like our ids", () => {
     const { id } = await make({ voice: "Mark" });
     await h.owner`update agent_versions set config = config || ${h.owner.json({ voice })} where agent_id = ${id}`;
     await h.owner`update agents set compared_at = now() - interval '25 hours' where id = ${id}`;
-    await queueForHouse(h, "agents.sweep");
+    await queueSystemJob(h, "agents.sweep");
     await until(async () => !(await upstreamOf(id)).callTemplate.voice);
     await h.patch(`/agents/${id}`, { voice: "Mark" });
     const pinned = await h.post("/calls", { agentId: id, agentVersion: 1, medium: { type: "web" } });
@@ -599,9 +599,9 @@ describe("a call during a change", () => {
   });
 });
 
-const outcome = ({ status, body }: Answer) => [status, (body.error?.data ?? body.error)?.code];
-const pathsOf = ({ body }: Answer): string[] => body.error.details.map(({ path }: { path: string }) => path);
-const pathMessage = ({ body }: Answer): string =>
+const outcome = ({ status, body }: TestResponse) => [status, (body.error?.data ?? body.error)?.code];
+const pathsOf = ({ body }: TestResponse): string[] => body.error.details.map(({ path }: { path: string }) => path);
+const pathMessage = ({ body }: TestResponse): string =>
   body.error.details.find(({ path }: { path: string }) => path === "id").id;
 
 /** Holds changes back from the provider until they are released. */

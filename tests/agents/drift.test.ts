@@ -2,8 +2,8 @@ import { afterEach, expect, test } from "vitest";
 import { enqueue } from "../../db/queue.ts";
 import { resyncAgentsUsing } from "../../routers/core/resync-agents.ts";
 import { partsFor } from "../contract/endpoints/agents.ts";
-import { type Answer, agent, startTestApp, until } from "../support/app.ts";
-import { hurry, queueForHouse } from "../support/calls.ts";
+import { agent, startTestApp, type TestResponse, until } from "../support/app.ts";
+import { hurry, queueSystemJob } from "../support/calls.ts";
 
 const log: string[] = [];
 const h = await startTestApp({ workers: true, log });
@@ -15,7 +15,7 @@ afterEach(() => h.simulator.faults({}));
 /** Makes the last comparison older than a day, runs the sweep, and waits for the comparison. */
 async function aDayLater(id: string) {
   await h.owner`update agents set compared_at = now() - interval '25 hours' where id = ${id}`;
-  await queueForHouse(h, "agents.sweep");
+  await queueSystemJob(h, "agents.sweep");
 }
 const compared = (id: string) =>
   until(async () => {
@@ -302,14 +302,14 @@ test("the sweep compares only the agents that are due, the oldest comparison fir
   await h.remove(`/agents/${deleted.id}`);
   await h.owner`update agents set compared_at = now() - interval '2 days' where id = any(${[old.id, deleted.id]})`;
   const { compared_at: then } = await rowOf(fresh.id);
-  await queueForHouse(h, "agents.sweep");
+  await queueSystemJob(h, "agents.sweep");
   await compared(old.id);
   await jobsDone();
   expect((await rowOf(fresh.id)).compared_at).toEqual(then);
   expect((await rowOf(deleted.id)).fresh).toBe(false);
 });
 
-const outcome = ({ status, body }: Answer) => [status, (body.error?.data ?? body.error)?.code];
+const outcome = ({ status, body }: TestResponse) => [status, (body.error?.data ?? body.error)?.code];
 
 async function rowOf(id: string) {
   const [row] = await h.owner`

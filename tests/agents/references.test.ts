@@ -1,12 +1,12 @@
 import { afterEach, describe, expect, test } from "vitest";
-import { type Answer, agent, startTestApp, until } from "../support/app.ts";
+import { agent, startTestApp, type TestResponse, until } from "../support/app.ts";
 import { type CallRow, callRow, makeAgent } from "../support/calls.ts";
 import { assign } from "../support/numbers.ts";
 
 const h = await startTestApp({ workers: true });
 afterEach(() => h.simulator.faults({}));
 
-const refusal = ({ status, body }: Answer) => {
+const refusal = ({ status, body }: TestResponse) => {
   const [detail] = body.error?.details ?? [];
   return [status, body.error?.code, detail?.id ?? detail?.path];
 };

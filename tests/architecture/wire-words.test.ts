@@ -147,6 +147,7 @@ describe("a value", () => {
   });
 
   test("has the one word for its meaning", () => {
+    expect(values.filter((value) => value.startsWith("answer_"))).toEqual([]);
     const old = [
       "canceled",
       "success",
@@ -168,14 +169,14 @@ describe("an error code", () => {
   /** The field's own words for the most general failures. */
   const standard = ["unauthenticated", "internal_error"];
 
-  test("is a noun and an adjective", () => {
+  test("names a thing, then what is wrong with it", () => {
     const codes = Object.keys(errorCodes);
     expect(codes.filter((code) => !adjectives.test(code) && !standard.includes(code))).toEqual([]);
   });
 });
 
 describe("a path", () => {
-  test("is written in lower case with hyphens, and kb stands for knowledge bases", () => {
+  test("is written in lower case with hyphens, and kb means knowledge bases", () => {
     const segments = Object.keys(document.paths).flatMap((path) => path.split("/").slice(1));
     const wrong = segments.filter((segment) => !/^(\{[a-z][A-Za-z]*\}|[a-z]+(-[a-z]+)*)$/.test(segment));
     expect([...new Set(wrong)]).toEqual([]);

@@ -7,7 +7,7 @@ import { createApiKey } from "../../routers/api-keys/service.ts";
 import { type Scope, scopes } from "../../routers/core/scopes.ts";
 import { type Deps, openDeps } from "../../server/deps.ts";
 import { openHttp } from "../../server/http.ts";
-import { type Answer, agent, startTestApp } from "../support/app.ts";
+import { agent, startTestApp, type TestResponse } from "../support/app.ts";
 
 const h = await startTestApp();
 
@@ -295,7 +295,7 @@ async function knock(headers: Headers, url = h.url): Promise<Outcome[]> {
   );
 }
 
-function outcome({ status, body }: Answer): Outcome {
+function outcome({ status, body }: TestResponse): Outcome {
   return { status, code: body.error ? (body.error.data ?? body.error).code : null };
 }
 

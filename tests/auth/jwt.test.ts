@@ -74,7 +74,7 @@ test("a valid token yields the subject, the clients and the scopes", async () =>
   expect(decode(token.split(".")[0])).toMatchObject({ alg: "RS256", typ: "JWT" });
 });
 
-test("scope and permissions each limit, and only a token that says nothing about this API is not limited", async () => {
+test("scope and permissions each limit, and only a token without scopes of this API is not limited", async () => {
   const verify = verifier();
   const scopes = async (claims: Record<string, unknown>) =>
     (await verify(await identity.token({ sub: "ann", ...claims }))).scopes;

@@ -7,7 +7,7 @@ import { callControl, telnyxAccount, telnyxHeaders } from "../../dev/simulators/
 import { withoutSecrets } from "../../routers/ingress/mask-body.ts";
 import { phone, startTestApp, until } from "../support/app.ts";
 import { agentThat } from "../support/artifacts.ts";
-import { callRow, finished, hurry, queueForHouse, waitingJobs } from "../support/calls.ts";
+import { callRow, finished, hurry, queueSystemJob, waitingJobs } from "../support/calls.ts";
 
 /** A webhook receiver that returns its request body, so that the stored attempt contains it. */
 const echo = createServer(async (request, response) => void response.end(await text(request)));
@@ -243,7 +243,7 @@ test("no table contains a transcript after its retention; the call and its numbe
   });
   expect(await tablesWith(canary)).toContain("public.events");
   await h.owner`update calls set transcript_until = now() - interval '1 minute' where id = ${id}`;
-  await queueForHouse(h, "retention.sweep");
+  await queueSystemJob(h, "retention.sweep");
   await until(
     async () =>
       (await h.owner`select transcript_status from calls where id = ${id}`)[0]!.transcript_status === "erased",

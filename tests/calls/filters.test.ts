@@ -3,7 +3,7 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { idFloor, idPattern, newId } from "../../db/ids.ts";
 import { billMicros, costLines } from "../../routers/billing/price.ts";
 import { searchableTerms, searchTermsOf } from "../../routers/calls/list/search-terms.ts";
-import { type Answer, phone, startTestApp, until } from "../support/app.ts";
+import { phone, startTestApp, type TestResponse, until } from "../support/app.ts";
 import { finished, makeAgent } from "../support/calls.ts";
 
 const h = await startTestApp({ workers: true, speed: 200, credits: 100_000 });
@@ -159,7 +159,7 @@ describe("the list has exactly the calls that match", () => {
 });
 
 /** The rows of a CSV below its header. No value in these tests has a line break. */
-function exported({ status, body, headers }: Answer): string[][] {
+function exported({ status, body, headers }: TestResponse): string[][] {
   expect([status, headers.get("content-type")]).toEqual([200, "text/csv; charset=utf-8"]);
   return String(body)
     .trimEnd()

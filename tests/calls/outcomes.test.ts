@@ -11,7 +11,7 @@ import {
   makeAgent,
   platformAccount,
   postingsOf,
-  queueForHouse,
+  queueSystemJob,
   storyOf,
   waitingJobs,
 } from "../support/calls.ts";
@@ -183,7 +183,7 @@ test("an unanswered call has no transcript, emits no transcript event and starts
   expect((await h.get(`/calls/${id}`)).body.data.transcriptStatus).toBe("missing");
   expect(await storyOf(h, id)).not.toContain("call.transcript.ready");
   await h.owner`update calls set ended_at = now() - interval '1 hour' where id = ${id}`;
-  await queueForHouse(h, "artifacts.sweep");
+  await queueSystemJob(h, "artifacts.sweep");
   await until(async () => (await waitingJobs(h, "artifacts.sweep")).length === 0);
   await until(async () => (await waitingJobs(h, "artifacts.backfill")).length === 0);
   expect(await h.owner`select id from workflow_runs where subject_id = ${id}`).toEqual([]);

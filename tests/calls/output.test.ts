@@ -4,7 +4,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { extractOutput, type OutputSources } from "../../routers/calls/artifacts/output.ts";
 import { startTestApp, until } from "../support/app.ts";
 import { agentThat, artifactRow, called, calledWith, place, recorded } from "../support/artifacts.ts";
-import { hurry, queueForHouse, storyOf, waitingJobs } from "../support/calls.ts";
+import { hurry, queueSystemJob, storyOf, waitingJobs } from "../support/calls.ts";
 
 const nothing: OutputSources = {
   ...{ summary: null, shortSummary: null, outcome: null, endReason: null, durationSeconds: null },
@@ -307,7 +307,7 @@ describe("a transcript", () => {
 
     await h.simulator.faults({});
     await h.owner`update calls set ended_at = now() - interval '20 minutes' where id = ${id}`;
-    for (let n = 0; n < 3; n++) await queueForHouse(h, "artifacts.sweep");
+    for (let n = 0; n < 3; n++) await queueSystemJob(h, "artifacts.sweep");
     await until(async () => (await artifactRow(h, id)).transcript_status === "ready");
     expect(await artifactRow(h, id)).toMatchObject({ outcome: "completed", output: { date: "friday", guests: 4 } });
     await until(async () => (await waitingJobs(h, "artifacts.sweep")).length === 0);

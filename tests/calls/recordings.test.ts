@@ -2,7 +2,7 @@ import { afterEach, expect, test } from "vitest";
 import { newId } from "../../db/ids.ts";
 import { serviceToken, startTestApp, until } from "../support/app.ts";
 import { agentThat, artifactRow, called, lookFor, place, recorded } from "../support/artifacts.ts";
-import { hurry, queueForHouse, storyOf, waitingJobs } from "../support/calls.ts";
+import { hurry, queueSystemJob, storyOf, waitingJobs } from "../support/calls.ts";
 
 const h = await startTestApp({ workers: true, speed: 100 });
 const agentId = await agentThat(h, {});
@@ -112,13 +112,13 @@ test("a recording that never arrives is missing; the backfill fetches it later, 
   expect(await readyEvents(id)).toEqual([]);
 
   const runs = () => h.owner`select id from workflow_runs where subject_id = ${id} and name = 'artifacts-backfill'`;
-  await queueForHouse(h, "artifacts.sweep");
+  await queueSystemJob(h, "artifacts.sweep");
   await until(async () => (await waitingJobs(h, "artifacts.sweep")).length === 0);
   expect(await runs(), "too soon after the end").toHaveLength(0);
 
   await h.owner`update calls set ended_at = now() - interval '2 hours' where id = ${id}`;
   const sweepTwice = async () => {
-    for (let n = 0; n < 2; n++) await queueForHouse(h, "artifacts.sweep");
+    for (let n = 0; n < 2; n++) await queueSystemJob(h, "artifacts.sweep");
     await until(
       async () =>
         (await waitingJobs(h, "artifacts.sweep")).length + (await waitingJobs(h, "artifacts.backfill")).length === 0,
@@ -156,7 +156,7 @@ test("the backfill skips calls with ten runs or that ended a month ago", async (
   }
   await h.owner`update calls set ended_at = now() - interval '31 days' where id = ${old.id}`;
   await h.owner`update calls set ended_at = now() - interval '29 days' where id = ${exhausted.id}`;
-  await queueForHouse(h, "artifacts.sweep");
+  await queueSystemJob(h, "artifacts.sweep");
   await until(async () => (await waitingJobs(h, "artifacts.sweep")).length === 0);
   expect(await waitingJobs(h, "artifacts.backfill")).toHaveLength(0);
   expect(await h.owner`select id from workflow_runs where subject_id = ${old.id}`).toHaveLength(0);

@@ -1,7 +1,7 @@
 import { afterEach, expect, test } from "vitest";
 import { startTestApp, until } from "../support/app.ts";
 import { agentThat, artifactRow, called, calledWith, lookFor, recorded } from "../support/artifacts.ts";
-import { hurry, queueForHouse, storyOf, waitingJobs } from "../support/calls.ts";
+import { hurry, queueSystemJob, storyOf, waitingJobs } from "../support/calls.ts";
 
 const h = await startTestApp({ workers: true, speed: 100, credits: 10_000 });
 afterEach(() => h.simulator.faults({}));
@@ -17,7 +17,7 @@ async function later(days: number, ...ids: string[]) {
 }
 
 async function sweep() {
-  await queueForHouse(h, "retention.sweep");
+  await queueSystemJob(h, "retention.sweep");
   await until(
     async () =>
       (await waitingJobs(h, "retention.sweep")).length + (await waitingJobs(h, "retention.erase")).length === 0,
@@ -164,7 +164,7 @@ test("a run that dies before its commit erases nothing, and the next run erases 
   await h.owner.unsafe(`create function fail_erasure() returns trigger language plpgsql as
     $$ begin if new.recording_status = 'erased' then raise exception 'died here'; end if; return new; end $$`);
   await h.owner`create trigger fail_erasure before update on calls for each row execute function fail_erasure()`;
-  await queueForHouse(h, "retention.sweep");
+  await queueSystemJob(h, "retention.sweep");
   await until(async () => (await waitingJobs(h, "retention.erase")).some(({ payload }) => payload.attempt >= 1));
   expect(await artifactRow(h, id)).toMatchObject({ transcript_status: "ready", recording_status: "ready" });
   expect(await messages(id)).toBeGreaterThan(0);

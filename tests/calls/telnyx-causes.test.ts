@@ -185,11 +185,8 @@ test("a carrier refines only an outcome that the voice provider does not know", 
   expect(refinedOutcome("failed", "busy")).toBe("failed");
 });
 
-test.each(["constructor", "toString", "__proto__", "hasOwnProperty"])(
-  "an event type of %s says nothing of a leg",
-  (type) => {
-    expect(read(callControl({ type, callControlId: "v3:x", callId: "call_x" }))).toMatchObject({
-      leg: null,
-    });
-  },
-);
+test.each(["constructor", "toString", "__proto__", "hasOwnProperty"])("an event type of %s changes no leg", (type) => {
+  expect(read(callControl({ type, callControlId: "v3:x", callId: "call_x" }))).toMatchObject({
+    leg: null,
+  });
+});

@@ -1,12 +1,12 @@
 import { describe, expect, test } from "vitest";
 import { newId } from "../../db/ids.ts";
 import { seedClient } from "../../dev/seed.ts";
-import { type Answer, agent, clientsClaim, phone, serviceToken, startTestApp, until } from "../support/app.ts";
+import { agent, clientsClaim, phone, serviceToken, startTestApp, type TestResponse, until } from "../support/app.ts";
 
 const log: string[] = [];
 const h = await startTestApp({ workers: true, credits: 100_000, log });
 
-const failed = ({ status, body }: Answer) => ({ status, code: body.error?.code });
+const failed = ({ status, body }: TestResponse) => ({ status, code: body.error?.code });
 const asAda = async () => ({ key: await h.token(h.ada) });
 const operator = async () => ({ key: await h.operator() });
 
@@ -244,7 +244,7 @@ describe("an operator", () => {
   });
 });
 
-const fromRest = async (path: string): Promise<Answer> => {
+const fromRest = async (path: string): Promise<TestResponse> => {
   const response = await fetch(`${h.url}/api/v1${path}`, {
     headers: { authorization: `Bearer ${await h.operator()}` },
   });

@@ -2,10 +2,10 @@ import { describe, expect, test } from "vitest";
 import { newId } from "../../db/ids.ts";
 import { type SeededClient, seedClient } from "../../dev/seed.ts";
 import type { Scope } from "../../routers/core/scopes.ts";
-import { type Answer, startTestApp, until } from "../support/app.ts";
+import { startTestApp, type TestResponse, until } from "../support/app.ts";
 
 const h = await startTestApp();
-const failed = ({ status, body }: Answer) => ({ status, code: (body.error?.data ?? body.error)?.code });
+const failed = ({ status, body }: TestResponse) => ({ status, code: (body.error?.data ?? body.error)?.code });
 const byOperator = async () => ({ key: await h.operator() });
 let people = 0;
 
@@ -45,7 +45,7 @@ const stateOf = async (owner: { token: string }, id: string) =>
 type Left = { revokedApiKeys: { id: string }[]; keptApiKeys: { id: string }[]; withdrawnInvitations: number };
 
 /** The ways to remove a member: by the client or an operator, on each transport. */
-const ways: Record<string, (who: Who, keep?: boolean) => Promise<Answer>> = {
+const ways: Record<string, (who: Who, keep?: boolean) => Promise<TestResponse>> = {
   "a member over REST": ({ owner, member }, keep) =>
     h.remove(`/clients/current/members/${member.id}${keep ? "?keepApiKeys=true" : ""}`, { key: owner.token }),
   "a member over tRPC": ({ owner, member }, keep) =>
@@ -57,7 +57,7 @@ const ways: Record<string, (who: Who, keep?: boolean) => Promise<Answer>> = {
     ),
 };
 type Who = Awaited<ReturnType<typeof clientWith>>;
-const answerOf = ({ status, body }: Answer): Left => {
+const answerOf = ({ status, body }: TestResponse): Left => {
   expect(status).toBe(200);
   return body.data ?? body.result.data;
 };

@@ -12,7 +12,7 @@ import type { Streamed } from "../../routers/core/reply.ts";
 import { definition, unwrapped } from "../../routers/core/schema-kind.ts";
 import { type Scope, scopes } from "../../routers/core/scopes.ts";
 import { appRouter, internalRouter } from "../../routers/index.ts";
-import { type Answer, agent, serviceToken, startTestApp } from "../support/app.ts";
+import { agent, serviceToken, startTestApp, type TestResponse } from "../support/app.ts";
 import { hook, makeKey } from "./endpoints/core.ts";
 import type { Input, ModuleInputs, ResourceIds } from "./endpoints/resource.ts";
 import { resources } from "./endpoints/resources.ts";
@@ -304,7 +304,7 @@ describe("the documentation", () => {
 
 describe("a failure caused by the caller", () => {
   const json = { "content-type": "application/json" };
-  const cases: [string, number, string, () => Promise<Answer>][] = [
+  const cases: [string, number, string, () => Promise<TestResponse>][] = [
     ["an unknown path under /api/v1", 404, "route_not_found", () => h.get("/nothing")],
     ["an unknown path elsewhere", 404, "route_not_found", () => bare("GET", "/nothing")],
     ["an unknown path with a broken escape", 404, "route_not_found", () => bare("GET", "/docs/%ff")],
@@ -486,7 +486,7 @@ async function viaRest(
   input: Input,
   key: string | null = keyFor(endpoint),
   ask: { idempotencyKey?: string } = {},
-): Promise<Answer> {
+): Promise<TestResponse> {
   const { rest, params, takesBody } = endpoint;
   const path = rest.path.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(String(input[name])));
   const left = Object.entries(input).filter(([name]) => !params.includes(name));
@@ -511,7 +511,7 @@ function viaTrpc(
 }
 
 /** A stream on /trpc, read to its end, in the form of any other response. */
-async function viaStream(procedure: string, input: Input, key: string | null): Promise<Answer> {
+async function viaStream(procedure: string, input: Input, key: string | null): Promise<TestResponse> {
   let headers = new Headers();
   const link = httpBatchStreamLink({
     url: `${h.url}/trpc`,
@@ -540,14 +540,14 @@ async function onBothTransports(
   return [await viaRest(endpoint, await input(), key), await viaTrpc(endpoint, await input(), key)];
 }
 
-function bare(method: string, path: string): Promise<Answer> {
+function bare(method: string, path: string): Promise<TestResponse> {
   return fetch(h.url + path, { method }).then(async (response) => {
     return { status: response.status, headers: response.headers, body: await response.json() };
   });
 }
 
 /** A failure in the form that both transports share. */
-function failure({ status, headers, body }: Answer) {
+function failure({ status, headers, body }: TestResponse) {
   const { error } = body;
   expect(headers.get("x-request-id")).toBeTruthy();
   expect(Object.keys(body)).toEqual(["error"]);
@@ -565,7 +565,7 @@ function failure({ status, headers, body }: Answer) {
 }
 
 /** The fields that the details of a refused input name. */
-function named(reply: Answer): string[] {
+function named(reply: TestResponse): string[] {
   const { status, code, details } = failure(reply);
   expect({ status, code }).toEqual({ status: 400, code: "input_invalid" });
   return [...new Set<string>(details.map(({ path }: { path: string }) => path))];

@@ -7,7 +7,7 @@ import { scopes } from "../../routers/core/scopes.ts";
 import { ProviderError } from "../../routers/ports/provider-error.ts";
 import { openHttp } from "../../server/http.ts";
 import { limiter } from "../../server/limiter.ts";
-import { type Answer, agent, phone, startTestApp, until } from "../support/app.ts";
+import { agent, phone, startTestApp, type TestResponse, until } from "../support/app.ts";
 
 const h = await startTestApp({ credits: 100_000 });
 const reception = (await h.post("/agents", agent)).body.data.id;
@@ -19,7 +19,7 @@ let keys = 0;
 const fresh = () => `test-${++keys}`;
 
 describe("a request sent again with its key", () => {
-  const requests: [string, number, (key: string) => Promise<Answer>][] = [
+  const requests: [string, number, (key: string) => Promise<TestResponse>][] = [
     ["a command", 201, (key) => h.post("/webhooks", hook, { idempotencyKey: key })],
     ["an outbound", 201, (key) => h.post("/calls", call(), { idempotencyKey: key })],
     ["a change", 200, (key) => h.patch(`/agents/${reception}`, { name: "Renamed" }, { idempotencyKey: key })],
@@ -78,7 +78,7 @@ describe("a request sent again with its key", () => {
 
   test("takes nothing of the rate limit", async () => {
     const key = fresh();
-    const left = ({ headers }: Answer) => Number(/r=(\d+)/.exec(headers.get("ratelimit")!)![1]);
+    const left = ({ headers }: TestResponse) => Number(/r=(\d+)/.exec(headers.get("ratelimit")!)![1]);
     await h.post("/webhooks", hook, { idempotencyKey: key });
     const { spend } = h.deps.limiter;
     h.deps.limiter.spend = limiter(() => 1_000_000).spend; // its window does not end in between
@@ -114,7 +114,7 @@ describe("a request sent again with its key", () => {
   test("means nothing to another principal or another client", async () => {
     const key = fresh();
     const asks = [{ key: h.ada.key }, { key: await h.token(h.ada) }, { key: h.bob.key }];
-    const made: Answer[] = [];
+    const made: TestResponse[] = [];
     for (const [n, ask] of asks.entries()) {
       made.push(await h.post("/webhooks", { ...hook, description: `${n}` }, { ...ask, idempotencyKey: key }));
     }
@@ -202,7 +202,7 @@ describe("while the first is still running", () => {
     const key = fresh();
     const before = await traces();
     const answers = await Promise.all(Array.from({ length: 100 }, () => h.post(door, body, { idempotencyKey: key })));
-    const replayed = ({ headers }: Answer) => headers.get("idempotency-replayed") === "true";
+    const replayed = ({ headers }: TestResponse) => headers.get("idempotency-replayed") === "true";
     const done = answers.filter((answer) => answer.status === 201 && !replayed(answer));
     expect(done).toHaveLength(1);
     for (const answer of answers) {

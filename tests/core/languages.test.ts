@@ -12,7 +12,7 @@ test.each([
   expect(read(text)).toMatchObject({ success: true, data: tag });
 });
 
-test("a text that is too long gets no other sentence; a shorter one is told the form", () => {
+test("a text that is too long gets no other sentence; a shorter one gets the form", () => {
   expect(messages("a".repeat(65))).toEqual(["A language tag has at most 64 characters."]);
   expect(messages("a".repeat(64))).toEqual(["Write a BCP 47 language tag, such as en or pt-BR."]);
 });

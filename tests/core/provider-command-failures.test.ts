@@ -5,8 +5,8 @@ import { fileOf, hurrySteps, letAnswersBeOverdue, makeBase, putFile, sourceNames
 import { cloneOf, inState, sendSample, upstreamOf } from "../support/voices.ts";
 
 /*
- * Every command that asks the voice provider before it answers, and every way in which the provider may fail it. However it
- * fails: the provider has the thing at most once, a refusal that passes is not kept under the idempotency key, and a caller
+ * Every command that calls the voice provider before it responds, and every way in which the provider may fail it. However
+ * it fails: the provider has the thing at most once, a refusal that passes is not kept under the idempotency key, and a caller
  * who may come again is told when.
  */
 

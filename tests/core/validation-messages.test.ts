@@ -35,7 +35,7 @@ describe("every input", () => {
   );
 });
 
-describe("a message says what to do", () => {
+describe("a message gives the solution", () => {
   const Shape = z.object({ type: z.literal("a"), size: z.number().max(5) });
   const Other = z.object({ type: z.literal("b"), id: z.string() });
 

@@ -2,7 +2,7 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { newId } from "../../db/ids.ts";
 import { openCredential, requireCredential } from "../../routers/credentials/service.ts";
 import type { CredentialProvider } from "../../routers/ports/vendors.ts";
-import { type Answer, startTestApp, until } from "../support/app.ts";
+import { startTestApp, type TestResponse, until } from "../support/app.ts";
 
 const log: string[] = [];
 const h = await startTestApp({ log, workers: true });
@@ -11,8 +11,8 @@ const put = (provider: string, secret: unknown, ask?: object) =>
   h.send("PUT", `/auth/providers/${provider}`, { secret }, ask);
 const providers = async (ask?: object) => (await h.get("/auth/providers", ask)).body.data as Status[];
 const statusOf = async (provider: string) => (await providers()).find((each) => each.provider === provider);
-const fault = ({ status, body }: Answer) => ({ status, code: body.error?.code });
-const paths = ({ body }: Answer) => body.error.details.map(({ path }: { path: string }) => path);
+const fault = ({ status, body }: TestResponse) => ({ status, code: body.error?.code });
+const paths = ({ body }: TestResponse) => body.error.details.map(({ path }: { path: string }) => path);
 
 type Status = { provider: string; credential: { status: string; prefix: string } | null; usesShared: boolean };
 
@@ -233,7 +233,7 @@ describe("deleting", () => {
 
   test("waits for a transaction that uses it", async () => {
     await put("custom-tool", { value: "of a tool" });
-    let removed: Promise<Answer> | undefined;
+    let removed: Promise<TestResponse> | undefined;
     let isDone = false;
     await h.deps.db.asClient({ clientId: h.ada.clientId }, async (tx) => {
       await requireCredential(tx, "custom-tool");

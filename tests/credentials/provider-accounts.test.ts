@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { newId } from "../../db/ids.ts";
 import { type SeededClient, seedClient } from "../../dev/seed.ts";
 import { accountFor } from "../../routers/credentials/accounts.ts";
-import { type Answer, agent, broughtKeys, phone, startTestApp, until } from "../support/app.ts";
+import { agent, broughtKeys, phone, startTestApp, type TestResponse, until } from "../support/app.ts";
 import {
   callRow,
   expectSoundBooks,
@@ -43,7 +43,7 @@ afterAll(() => {
 const bobs = { key: h.bob.key };
 const [first, second] = broughtKeys;
 const bring = (apiKey: string, ask?: object) => h.send("PUT", "/auth/providers/ultravox", { secret: { apiKey } }, ask);
-const fault = ({ status, body }: Answer) => ({ status, code: body?.error?.code });
+const fault = ({ status, body }: TestResponse) => ({ status, code: body?.error?.code });
 const own = async (ask?: object) => (await h.get("/auth/providers", ask)).body.data[0];
 /** Rings until the test makes a participant join. */
 const ringing = phone("+14155550014");

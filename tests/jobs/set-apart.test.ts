@@ -178,7 +178,7 @@ test("an event that cannot be written for the bus is refused, and those behind i
   ] as const)
     await h.owner`insert into events (client_id, id, type, subject_type, subject_id, sequence, data)
       values (${h.ada.clientId}, ${newId("event")}, 'agent.created', 'agent', ${subject}, 1, ${data}::text::jsonb)`;
-  // Events are published once no older transaction of the server is open, whoever began it.
+  // Events are published once no older transaction of the server is open, of any database.
   const publish = async () => {
     await run({ db, log, signal, providers });
     return told;

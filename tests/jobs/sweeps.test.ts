@@ -3,7 +3,7 @@ import { newId } from "../../db/ids.ts";
 import { type SeededClient, seedClient } from "../../dev/seed.ts";
 import { phone, startTestApp, until } from "../support/app.ts";
 import { agentThat, called } from "../support/artifacts.ts";
-import { callRow, hurry, inTime, makeAgent, platformAccount, queueForHouse, waitingJobs } from "../support/calls.ts";
+import { callRow, hurry, inTime, makeAgent, platformAccount, queueSystemJob, waitingJobs } from "../support/calls.ts";
 import { makeBase } from "../support/knowledge.ts";
 import { voiceRow } from "../support/voices.ts";
 
@@ -23,7 +23,7 @@ beforeAll(async () => {
 
 async function swept(task: string, times = 1) {
   for (let n = 0; n < times; n++) {
-    await queueForHouse(h, task);
+    await queueSystemJob(h, task);
     await until(async () => (await waitingJobs(h, task)).length === 0);
   }
 }

@@ -5,7 +5,7 @@ import { describe, expect, test } from "vitest";
 import { startUltravox } from "../../dev/simulators/ultravox/index.ts";
 import { ultravox } from "../../server/adapters/ultravox/index.ts";
 import { serviceToken, startTestApp, until } from "../support/app.ts";
-import { makeAgent, queueForHouse, waitingJobs } from "../support/calls.ts";
+import { makeAgent, queueSystemJob, waitingJobs } from "../support/calls.ts";
 import {
   baseOf,
   corpusOf,
@@ -542,11 +542,11 @@ describe("lost job recovery", () => {
       const rows = await h.owner`update workflow_runs set status = 'failed' where subject_id = ${fileId} returning id`;
       return rows.length === 1;
     });
-    await queueForHouse(h, "knowledge.sweep");
+    await queueSystemJob(h, "knowledge.sweep");
     await until(async () => (await waitingJobs(h, "knowledge.sweep")).length === 0);
     expect((await fileOf(h, id, fileId)).status, "its time is not over").not.toBe("failed");
     await h.owner`update knowledge_files set deadline_at = now() where id = ${fileId}`;
-    await queueForHouse(h, "knowledge.sweep");
+    await queueSystemJob(h, "knowledge.sweep");
     expect((await settled(h, id, fileId, "failed")).statusReason).toMatch(/in time/);
     expect(await baseOf(h, id)).toMatchObject({ status: "failed" });
     expect(await storyOf(h, id)).toEqual(["created", "ingestion.started", "ingestion.failed"]);

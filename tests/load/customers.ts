@@ -23,14 +23,14 @@ export async function openCustomers(
   { deps }: Ground,
   { clients, endpoints, url }: { clients: number; endpoints: readonly CallEvent[][]; url: string },
 ): Promise<Customer[]> {
-  const houses = [];
+  const clientKeys = [];
   for (let n = 0; n < clients; n++) {
     const { clientId } = await seedClient(deps, { name: `Client ${n}`, subject: `auth0|client-${n}`, credits: 1 });
-    houses.push({ clientId, ring: await deps.providers.vault.keys(clientId, "webhook_secret") });
+    clientKeys.push({ clientId, ring: await deps.providers.vault.keys(clientId, "webhook_secret") });
   }
   const customers: Customer[] = [];
   for (const [endpoint, types] of endpoints.entries()) {
-    const { clientId, ring } = houses[endpoint % clients]!;
+    const { clientId, ring } = clientKeys[endpoint % clients]!;
     const wanted = { url: `${url}/hook/${endpoint}`, description: null, eventTypes: types };
     const { id, secret } = await deps.db.asClient({ clientId }, (tx) =>
       createEndpoint(tx, wanted, ring, { allowPrivate: true }),

@@ -154,7 +154,7 @@ describe("the document", () => {
     expect(answer("post", "/agents", 201)?.schema).toEqual({ $ref: "#/components/schemas/AgentsCreateResponse" });
     expect(schemas.AgentsCreateResponse).toMatchObject({
       required: ["data", "meta"],
-      properties: { data: { $ref: "#/components/schemas/Agent" }, meta: { $ref: "#/components/schemas/AnswerMeta" } },
+      properties: { data: { $ref: "#/components/schemas/Agent" }, meta: { $ref: "#/components/schemas/ResponseMeta" } },
     });
     expect(schemas.AgentsListResponse?.properties).toEqual({
       data: { type: "array", items: { $ref: "#/components/schemas/Agent" } },

@@ -1,7 +1,7 @@
 import { Ajv2020 } from "ajv/dist/2020.js";
 import formats from "ajv-formats";
 import { afterEach, describe, expect, test } from "vitest";
-import { type Answer, agent, phone, startTestApp } from "../support/app.ts";
+import { agent, phone, startTestApp, type TestResponse } from "../support/app.ts";
 import { makeAgent } from "../support/calls.ts";
 
 type Media = { schema: object; example?: { data: Record<string, unknown> } };
@@ -48,7 +48,7 @@ function responseOf(operation: Operation, status: number | string): Response | u
 }
 
 /** What a response has that the document does not declare for this operation. */
-function untold(method: string, path: string, { status, headers, body }: Answer): string[] {
+function untold(method: string, path: string, { status, headers, body }: TestResponse): string[] {
   const response = responseOf(operationAt(method, path), status);
   if (!response) return [`${method} ${path} answers ${status}: ${JSON.stringify(body)}`];
   const received = Object.keys(response.headers ?? {});
@@ -62,7 +62,7 @@ function untold(method: string, path: string, { status, headers, body }: Answer)
 }
 
 /** Calls an operation. Its path is filled with the document's examples. */
-function knock(method: string, path: string, operation: Operation, key: string): Promise<Answer> {
+function knock(method: string, path: string, operation: Operation, key: string): Promise<TestResponse> {
   const filled = path.replace(/\{(\w+)\}/g, (_, name: string) => {
     const parameter = operation.parameters.find((each) => each.name === name && each.in === "path");
     return String(parameter?.schema?.examples?.[0]);
@@ -127,7 +127,7 @@ describe("the document declares the response while the outcome is unknown", () =
     return id;
   };
 
-  const ways: Record<string, () => Promise<Answer>> = {
+  const ways: Record<string, () => Promise<TestResponse>> = {
     "POST /agents": () => lose("agents", lostCreate, () => h.post("/agents", agent)),
     "POST /agents/{id}/duplicate": async () => {
       const id = await makeAgent(h);
@@ -157,7 +157,7 @@ describe("the document declares the response while the outcome is unknown", () =
     },
   };
 
-  async function lose(applyTo: string, plan: object, ask: () => Promise<Answer>) {
+  async function lose(applyTo: string, plan: object, ask: () => Promise<TestResponse>) {
     await h.simulator.faults({ applyTo, ...plan });
     return ask();
   }
@@ -208,7 +208,7 @@ describe("the document declares the headers of an error", () => {
   const unknown = "agent_01m82knxfbfrssk0x3en012rbf";
 
   test("a counted request has rate limit headers, whatever its result", async () => {
-    const counted: [string, string, Answer][] = [
+    const counted: [string, string, TestResponse][] = [
       ["GET", "/agents", await h.get("/agents?limit=1000")],
       ["GET", "/agents/{id}", await h.get(`/agents/${unknown}`)],
       ["POST", "/agents", await h.post("/agents", { name: "" })],
@@ -234,7 +234,7 @@ describe("the document declares the headers of an error", () => {
   });
 
   test("a request refused before it is counted has no rate limit headers; a 401 has WWW-Authenticate", async () => {
-    const uncounted: [string, string, Answer][] = [
+    const uncounted: [string, string, TestResponse][] = [
       ["GET", "/agents", await h.get("/agents", { key: null })],
       ["GET", "/agents", await h.get("/agents", { headers: { "x-client-id": h.bob.clientId } })],
       ["POST", "/agents", await h.post("/agents", "{")],

@@ -10,7 +10,7 @@ import { operatorCommand, operatorQuery, query, router, serviceQuery } from "../
 import { type Access, type Meta, rest } from "../../routers/core/rest-metadata.ts";
 import { scopes, systemScopes } from "../../routers/core/scopes.ts";
 import { appRouter } from "../../routers/index.ts";
-import { type Answer, startTestApp } from "../support/app.ts";
+import { startTestApp, type TestResponse } from "../support/app.ts";
 
 const everything = [...scopes, ...systemScopes];
 const serviceToken = (name: string) => `${name}-0123456789abcdef0123456789abcdef`;
@@ -25,7 +25,7 @@ const h = await startTestApp({
 });
 
 type Claims = Record<string, unknown>;
-type Transport = (operation: RestOperation, key: string) => Promise<Answer>;
+type Transport = (operation: RestOperation, key: string) => Promise<TestResponse>;
 
 /** The input is always invalid: a caller without access is refused before validation, one with access gets input_invalid. */
 const transports: Record<string, Transport> = {
@@ -70,7 +70,7 @@ function tokenOf(sub: string, clients: string[], claims: Claims): Promise<string
 const asMember = (claims: Claims) => tokenOf(h.ada.subject, [h.ada.clientId], claims);
 const asOperator = (claims: Claims) => tokenOf("auth0|operator", [], claims);
 
-const codeOf = ({ body }: Answer): string => (body?.error?.data ?? body?.error)?.code ?? "none";
+const codeOf = ({ body }: TestResponse): string => (body?.error?.data ?? body?.error)?.code ?? "none";
 
 /** The response of each transport, for each set of claims. */
 async function outcomes(operation: RestOperation, as: (claims: Claims) => Promise<string>, given: [string, Claims][]) {

@@ -5,7 +5,7 @@ import type { AddressInfo } from "node:net";
 import { afterAll, expect, test } from "vitest";
 import { operationsOf } from "../../edge/rest/operations.ts";
 import { appRouter } from "../../routers/index.ts";
-import { type Answer, agent, broughtKeys, startTestApp, until } from "../support/app.ts";
+import { agent, broughtKeys, startTestApp, type TestResponse, until } from "../support/app.ts";
 
 /** A receiver for webhooks and tools that returns what it received. */
 const echo = createServer((request, response) => {
@@ -26,7 +26,7 @@ afterAll(() => {
 /** Responses that must not contain a secret. */
 const responses: { what: string; text: string }[] = [];
 
-async function ask(method: string, path: string, body?: unknown, more: object = {}): Promise<Answer> {
+async function ask(method: string, path: string, body?: unknown, more: object = {}): Promise<TestResponse> {
   const answer = await h.send(method, path, body, more);
   const text = JSON.stringify([[...answer.headers], answer.body]);
   responses.push({ what: `${method} ${path}`, text });

@@ -29,7 +29,7 @@ export const broughtKeys = [
   "brought2.0123456789abcdef0123456789abcdef",
 ] as const;
 
-export type Answer = {
+export type TestResponse = {
   status: number;
   headers: Headers;
   // biome-ignore lint/suspicious/noExplicitAny: a response of unknown form
@@ -118,7 +118,7 @@ export async function startTestApp(options: Options = {}) {
   const bob = await seedClient(deps, { name: "Bob", subject: "auth0|bob", credits: options.credits ?? 1000 });
   const workers = options.workers ? await openWorkers(deps) : null;
 
-  async function send(method: string, path: string, body?: unknown, ask: Ask = {}): Promise<Answer> {
+  async function send(method: string, path: string, body?: unknown, ask: Ask = {}): Promise<TestResponse> {
     const key = ask.key === undefined ? ada.key : ask.key;
     const response = await fetch(url + (/^\/(trpc|health|internal|admin)(\/|$)/.test(path) ? path : `/api/v1${path}`), {
       method,

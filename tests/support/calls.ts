@@ -131,7 +131,7 @@ export async function letSafetyJobsRun(h: TestApp, seconds = 20) {
 /** As if every open call had been silent for long enough: each is refreshed. */
 export async function sweepNow(h: TestApp) {
   await h.owner`update calls set check_at = now() - interval '1 second' where check_at is not null`;
-  await queueForHouse(h, "calls.sweep");
+  await queueSystemJob(h, "calls.sweep");
 }
 
 /** Repeats it until done: an event that arrives in between postpones the next refresh. */
@@ -145,7 +145,7 @@ export async function sweepUntilBilled(h: TestApp, id: string, seconds = 20) {
   }
 }
 
-export async function queueForHouse({ owner }: TestApp, task: string, body: object = {}) {
+export async function queueSystemJob({ owner }: TestApp, task: string, body: object = {}) {
   await owner`select graphile_worker.patchbay_enqueue_for(null, ${JSON.stringify([{ task, body }])}::text::json)`;
 }
 

@@ -2,12 +2,12 @@ import { describe, expect, test } from "vitest";
 import { newId } from "../../db/ids.ts";
 import { seedClient } from "../../dev/seed.ts";
 import { toUserPattern } from "../../routers/telephony/pattern.ts";
-import { type Answer, agent, startTestApp, until } from "../support/app.ts";
+import { agent, startTestApp, type TestResponse, until } from "../support/app.ts";
 import { assign } from "../support/numbers.ts";
 
 const log: string[] = [];
 const h = await startTestApp({ workers: true, credits: 100_000, log });
-const failed = ({ status, body }: Answer) => ({ status, code: body.error?.code });
+const failed = ({ status, body }: TestResponse) => ({ status, code: body.error?.code });
 const password = "canary-sip-password-4711";
 const registration = { username: "reception", password, proxy: "sip.example.com" };
 

@@ -3,7 +3,7 @@ import { createServer, type IncomingHttpHeaders, type ServerResponse } from "nod
 import type { AddressInfo } from "node:net";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import { newId } from "../../db/ids.ts";
-import { type Answer, agent, startTestApp, type TestApp, until } from "../support/app.ts";
+import { agent, startTestApp, type TestApp, type TestResponse, until } from "../support/app.ts";
 import { letSafetyJobsRun } from "../support/calls.ts";
 
 const h = await startTestApp({ workers: true });
@@ -44,7 +44,7 @@ const asked = async (method: string) => {
 };
 const storyOf = async (id: string) =>
   (await h.owner`select type from events where subject_id = ${id} order by sequence`).map(({ type }) => type);
-const refusal = ({ status, body: { error } }: Answer) => ({
+const refusal = ({ status, body: { error } }: TestResponse) => ({
   status,
   code: error.code,
   paths: error.details?.map(({ path }: { path: string }) => path),

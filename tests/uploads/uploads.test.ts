@@ -17,7 +17,7 @@ import {
   useUploads,
   verifyUploads,
 } from "../../routers/uploads/service.ts";
-import { type Answer, startTestApp, until } from "../support/app.ts";
+import { startTestApp, type TestResponse, until } from "../support/app.ts";
 
 const megabyte = 1024 * 1024;
 const sample = { purpose: "voice_sample" } as const;
@@ -69,7 +69,7 @@ const announce = async (announced: object, ask = {}) =>
 const use = (fileIds: string[], ask = {}) => h.post("/samples/use", { fileIds }, ask);
 const stateOf = async (id: string) => (await h.owner`select status from uploads where id = ${id}`)[0]!.status as string;
 const keyOf = (id: string) => `${h.ada.clientId}/voice_sample/${id}`;
-const code = ({ status, body }: Answer) => [status, body.error?.code];
+const code = ({ status, body }: TestResponse) => [status, body.error?.code];
 
 async function sent(text: string) {
   const { body, announced } = wav(text);

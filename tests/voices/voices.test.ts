@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { beforeEach, describe, expect, test } from "vitest";
 import { serviceToken, startTestApp, until } from "../support/app.ts";
 import { mp3Frame, wavFile } from "../support/audio.ts";
-import { expectSoundBooks, hurry, postingsOf, queueForHouse, storyOf, waitingJobs } from "../support/calls.ts";
+import { expectSoundBooks, hurry, postingsOf, queueSystemJob, storyOf, waitingJobs } from "../support/calls.ts";
 import { cloneOf, inState, priceClones, sendSample, upstreamOf, voiceRow } from "../support/voices.ts";
 
 const h = await startTestApp({ workers: true });
@@ -492,7 +492,7 @@ describe("a voice in training", () => {
 });
 
 describe("the sweep", () => {
-  const sweep = () => queueForHouse(h, "voices.sweep");
+  const sweep = () => queueSystemJob(h, "voices.sweep");
 
   test("adopts or fails a voice that its workflow abandoned", async () => {
     await failing({ timeoutAfterAccepting: 1, holdMs: 1_000 });

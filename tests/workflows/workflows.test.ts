@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { serviceToken, startTestApp, until } from "../support/app.ts";
 import { agentThat, called } from "../support/artifacts.ts";
-import { queueForHouse } from "../support/calls.ts";
+import { queueSystemJob } from "../support/calls.ts";
 
 const h = await startTestApp({ workers: true, speed: 400, credits: 100_000 });
 const service = { key: serviceToken };
@@ -78,7 +78,7 @@ test("a run whose job is lost is found, and a second run for the same subject is
   await h.owner`update workflow_steps set status = 'waiting' where run_id = ${runId} and position = 1`;
   const second = await h.post(`/internal/calls/${callId}/sync-artifacts`, {}, service);
   expect(second.body.data.id).toBe(runId);
-  await queueForHouse(h, "workflows.sweep");
+  await queueSystemJob(h, "workflows.sweep");
   expect(await ended(runId)).toMatchObject({ status: "succeeded" });
   const [runs] = await h.owner`select count(*)::int as n from workflow_runs where subject_id = ${callId}`;
   expect(runs!.n).toBe(1);
@@ -91,7 +91,7 @@ test("a step in which every process crashes finally fails", async () => {
   await h.owner`update workflow_runs set status = 'running', finished_at = null where id = ${runId}`;
   await h.owner`update workflow_steps set status = 'running', attempts = 100, next_at = now() - interval '1 hour'
     where run_id = ${runId} and position = 0`;
-  await queueForHouse(h, "workflows.sweep");
+  await queueSystemJob(h, "workflows.sweep");
   expect(await ended(runId)).toMatchObject({ status: "failed", steps: [{ status: "failed" }, {}] });
 });
 

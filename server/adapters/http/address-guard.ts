@@ -174,7 +174,7 @@ function reasonOf(error: unknown): SendFailure {
   if (causes.some((cause) => cause instanceof Forbidden)) return "address_forbidden";
   if (causes.some((cause) => cause instanceof NotResolved)) return "name_not_resolved";
   if (causes.some((cause) => cause instanceof errors.ConnectTimeoutError)) return "timeout";
-  if (causes.some((cause) => cause instanceof errors.HTTPParserError)) return "answer_malformed";
+  if (causes.some((cause) => cause instanceof errors.HTTPParserError)) return "response_malformed";
   if (causes.some((cause) => cause instanceof errors.InvalidArgumentError)) return "request_malformed";
   return causes.some((cause) => tlsCodes.test(codeOf(cause))) ? "tls_failed" : "connection_failed";
 }
