@@ -1,11 +1,10 @@
 import type { Deadline } from "./provider-error.ts";
+import type { UpstreamVendor } from "./voice-vendors.ts";
 
 export type ProviderVoice = { providerVoiceId: string; name: string; language: string | null; provider: string | null };
 
 /** Another vendor's voice, in the provider's format: exactly one field with the definition. */
-export type VoiceDefinition = Partial<
-  Record<"elevenLabs" | "cartesia" | "lmnt" | "google" | "inworld" | "respeecher" | "generic", Record<string, unknown>>
->;
+export type VoiceDefinition = Partial<Record<UpstreamVendor | "generic", Record<string, unknown>>>;
 
 export interface UltravoxVoices {
   /** Uploads one file. Returns when the voice is ready to use. */
@@ -44,7 +43,7 @@ export interface UltravoxVoices {
   /** Sets the API keys of voice vendors for a whole account. null removes a key; undefined keeps it. */
   setTtsKeys(
     accountId: string,
-    keys: Partial<Record<"elevenLabs" | "cartesia" | "lmnt" | "google" | "inworld" | "respeecher", string | null>>,
+    keys: Partial<Record<UpstreamVendor, string | null>>,
     deadline: Deadline,
   ): Promise<void>;
 }

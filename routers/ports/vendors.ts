@@ -1,20 +1,16 @@
 import type { Deadline } from "./provider-error.ts";
+import { type VoiceVendor, voiceVendorNames } from "./voice-vendors.ts";
 
 /** The vendors for which a client can store its own credentials. */
 export const credentialProviders = [
   "ultravox",
-  "elevenlabs",
-  "cartesia",
-  "lmnt",
-  "google",
-  "inworld",
-  "respeecher",
+  ...voiceVendorNames,
   "telnyx",
   "twilio",
   "plivo",
   "sip",
-] as const;
-export type CredentialProvider = (typeof credentialProviders)[number];
+] as const satisfies readonly CredentialProvider[];
+export type CredentialProvider = "ultravox" | VoiceVendor | "telnyx" | "twilio" | "plivo" | "sip";
 
 /** Verifies credentials and voices at their vendor. */
 export interface Vendors {

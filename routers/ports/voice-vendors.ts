@@ -13,6 +13,8 @@ export const voiceVendors = {
 } as const satisfies Record<string, { upstreamName: string; modelField?: string; settingsField?: string }>;
 
 export type VoiceVendor = keyof typeof voiceVendors;
+/** The voice provider's name of a vendor. */
+export type UpstreamVendor = (typeof voiceVendors)[VoiceVendor]["upstreamName"];
 
 /** In the order of the table. */
 export const voiceVendorNames = Object.keys(voiceVendors) as [VoiceVendor, ...VoiceVendor[]];
