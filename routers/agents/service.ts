@@ -1,6 +1,7 @@
 import { and, desc, eq, exists, lt, ne, type SQL, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { emit } from "../../db/events.ts";
+import { prepared } from "../../db/prepared.ts";
 import { enqueue } from "../../db/queue.ts";
 import { agents, agentUses, agentVersions, intents } from "../../db/schema/agents.ts";
 import { knowledgeBases } from "../../db/schema/knowledge.ts";
@@ -135,6 +136,18 @@ type AgentStatementRow = {
   updated_at: string;
 };
 
+const findForCall = prepared((db) =>
+  db
+    .select({ agent: agents, config: agentVersions.config, busy: intents.id })
+    .from(agents)
+    .innerJoin(agentVersions, isShownVersion)
+    .leftJoin(
+      intents,
+      and(eq(intents.clientId, agents.clientId), eq(intents.subjectId, agents.id), eq(intents.status, "open")),
+    )
+    .where(and(eq(agents.id, sql.placeholder("id")), ne(agents.status, "deleted"))),
+);
+
 /**
  * The agent that a new call uses: active, and with no change at the provider under way. For a version other than the live
  * one, returns the config of that version: `resolveTemplate` then places the call without the provider's agent.
@@ -144,15 +157,7 @@ export async function agentForCall(
   id: string,
   { version }: { version?: number | undefined } = {},
 ): Promise<{ agent: AgentRow; config: AgentConfig; version: number }> {
-  const [found] = await tx
-    .select({ agent: agents, config: agentVersions.config, busy: intents.id })
-    .from(agents)
-    .innerJoin(agentVersions, isShownVersion)
-    .leftJoin(
-      intents,
-      and(eq(intents.clientId, agents.clientId), eq(intents.subjectId, agents.id), eq(intents.status, "open")),
-    )
-    .where(and(eq(agents.id, id), ne(agents.status, "deleted")));
+  const [found] = await findForCall(tx, { id });
   if (!found) throw agentNotFound(id);
   const { agent } = found;
   if (agent.status !== "active")
@@ -185,9 +190,17 @@ export async function getLiveOrRetiredVersion(tx: Tx, agentId: string, version: 
   );
 }
 
+const readForUpdate = prepared((db) =>
+  db
+    .select()
+    .from(agents)
+    .where(eq(agents.id, sql.placeholder("id")))
+    .for("update"),
+);
+
 /** Locks an agent. Every change of an agent begins here. */
 export async function lockAgent(tx: Tx, id: string): Promise<AgentRow> {
-  const [agent] = await tx.select().from(agents).where(eq(agents.id, id)).for("update");
+  const [agent] = await readForUpdate(tx, { id });
   if (!agent || agent.status === "deleted") throw agentNotFound(id);
   return agent;
 }
@@ -245,7 +258,7 @@ async function refuseRouted(tx: Tx, id: string) {
   throw new ApiError("agent_in_use", message, { details: routes.map(toRouteDetail) });
 }
 
-function toAgent({ agent, config }: Shown): Agent {
+export function toAgent({ agent, config }: Shown): Agent {
   return {
     id: agent.id,
     name: agent.name,

@@ -31,17 +31,18 @@ import { needsVariables, requiredOf } from "./variables.ts";
 import {
   change,
   checkConfig,
-  emitAgentEvent,
   findPendingVersion,
   goLive,
+  lockWithPending,
   markVersion,
   newestVersion,
-  pendingVersion,
   rewriteUses,
+  type WithPending,
 } from "./versions/change.ts";
 
 /** null: the change does not concern the provider, so no request is sent. */
 type Revision = Sent | null;
+type UpdateCommand<Input> = ProviderCommand<Input, Revision, ProviderAgent | null, Agent, undefined, WithPending>;
 type Before = { agent: AgentRow; config: AgentConfig };
 type Wanted = { name: string; config: AgentConfig; metadata?: Record<string, string> | undefined };
 
@@ -58,11 +59,10 @@ const revisionCommand = {
 
   execute: send,
 
-  async onAccepted(tx, subjectId, providerAgent) {
-    if (!providerAgent) return;
-    const { version } = await pendingVersion(tx, subjectId);
-    await goLive(tx, subjectId, version, providerAgent);
-    await emitAgentEvent(tx, "agent.updated", subjectId);
+  lockFirst: lockWithPending,
+
+  async onAccepted(tx, _subjectId, providerAgent, locked) {
+    return providerAgent ? goLive(tx, locked, providerAgent, "agent.updated") : undefined;
   },
 
   async onFailed(tx, subjectId) {
@@ -91,10 +91,10 @@ const revisionCommand = {
   async lookup(providers, accountId, request, _since, deadline) {
     return [await send(providers, accountId, request, deadline)];
   },
-} as const satisfies Omit<ProviderCommand<never, Revision, ProviderAgent | null, Agent>, "kind" | "prepare">;
+} as const satisfies Omit<UpdateCommand<never>, "kind" | "prepare">;
 
 /** Changes an agent by a new version, which goes live once the provider has it. */
-export const updateAgent: ProviderCommand<UpdateAgent, Revision, ProviderAgent | null, Agent> = {
+export const updateAgent: UpdateCommand<UpdateAgent> = {
   ...revisionCommand,
   kind: "agents.update",
 
@@ -106,7 +106,7 @@ export const updateAgent: ProviderCommand<UpdateAgent, Revision, ProviderAgent |
 };
 
 /** Makes a new version from an earlier one: a change like any other. */
-export const restoreAgent: ProviderCommand<AgentVersionId, Revision, ProviderAgent | null, Agent> = {
+export const restoreAgent: UpdateCommand<AgentVersionId> = {
   ...revisionCommand,
   kind: "agents.versions.restore",
 
