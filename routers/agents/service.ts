@@ -8,6 +8,7 @@ import { knowledgeBases } from "../../db/schema/knowledge.ts";
 import { inboundRoutes } from "../../db/schema/telephony.ts";
 import { tools } from "../../db/schema/tools.ts";
 import { voices } from "../../db/schema/voices.ts";
+import { statement } from "../../db/statement.ts";
 import { dbNow } from "../../db/time.ts";
 import { ApiError, type ErrorDetail } from "../core/errors.ts";
 import { toIso } from "../core/fields.ts";
@@ -19,7 +20,7 @@ export type AgentRow = typeof agents.$inferSelect;
 type Shown = { agent: AgentRow; config: unknown };
 
 export const agentNotFound = (id: string) => new ApiError("agent_not_found", `There is no agent ${id}.`);
-const busy = () => new ApiError("agent_busy", undefined, { retryAfterSeconds: 1 });
+export const busy = () => new ApiError("agent_busy", undefined, { retryAfterSeconds: 1 });
 
 /** The version that responses show: the live one, or the first while it is being created. */
 const isShownVersion = and(
@@ -28,13 +29,17 @@ const isShownVersion = and(
   sql`${agentVersions.version} = greatest(${agents.version}, 1)`,
 );
 
-/** An agent with the config of its shown version. */
-export async function loadAgent(tx: Tx, id: string): Promise<{ agent: AgentRow; config: AgentConfig }> {
-  const [found] = await tx
+const readAgent = prepared((db) =>
+  db
     .select({ agent: agents, config: agentVersions.config })
     .from(agents)
     .innerJoin(agentVersions, isShownVersion)
-    .where(and(eq(agents.id, id), ne(agents.status, "deleted")));
+    .where(and(eq(agents.id, sql.placeholder("id")), ne(agents.status, "deleted"))),
+);
+
+/** An agent with the config of its shown version. */
+export async function loadAgent(tx: Tx, id: string): Promise<{ agent: AgentRow; config: AgentConfig }> {
+  const [found] = await readAgent(tx, { id });
   if (!found) throw agentNotFound(id);
   return { agent: found.agent, config: AgentConfig.parse(found.config) };
 }
@@ -215,6 +220,22 @@ export async function refuseBusy(tx: Tx, agentId: string) {
     .from(intents)
     .where(and(eq(intents.subjectId, agentId), eq(intents.status, "open")));
   if (open) throw busy();
+}
+
+type StandingRow = { is_busy: boolean; newest: number | null; live_revision_id: string | null };
+
+const readStanding = statement<StandingRow>(`
+  select exists (select from intents where subject_id = $1 and status = 'open') as is_busy,
+    (select max(version) from agent_versions where agent_id = $1) as newest,
+    (select v.provider_revision_id from agents a
+      join agent_versions v on v.client_id = a.client_id and v.agent_id = a.id and v.version = a.version
+      where a.id = $1) as live_revision_id`);
+
+/** What a change of a locked agent depends on. Send it after the lock, without waiting for it. */
+export async function standingOf(tx: Tx, id: string) {
+  const [row] = await readStanding(tx, [id]);
+  const { is_busy: isBusy, newest, live_revision_id: liveRevisionId } = row!;
+  return { isBusy, newestVersion: newest ?? 0, liveRevisionId };
 }
 
 /** Deletes an agent. Active calls continue from the provider's own copy. Past calls are kept. */

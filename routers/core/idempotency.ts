@@ -1,4 +1,4 @@
-import { createHmac } from "node:crypto";
+import { createHmac, createSecretKey, type KeyObject } from "node:crypto";
 import { and, eq, isNull } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { idPattern } from "../../db/ids.ts";
@@ -21,12 +21,21 @@ export type StoredAnswer = { answer: Answer; requestId: string };
 const lifetimeSeconds = 24 * 3600;
 const leaseSeconds = 60;
 
+const keys = new WeakMap<Buffer, KeyObject>();
+
+/** The same key object each time: making one costs more than the HMAC. */
+function keyOf(secret: Buffer): KeyObject {
+  const known = keys.get(secret) ?? createSecretKey(secret);
+  keys.set(secret, known);
+  return known;
+}
+
 /**
  * Covers the procedure and its parsed input, so that both transports have the same fingerprint. It is an HMAC, because a
  * telephone number can be guessed from a plain hash.
  */
 export function fingerprintOf(secret: Buffer, path: string, input: unknown): string {
-  return createHmac("sha256", secret)
+  return createHmac("sha256", keyOf(secret))
     .update(JSON.stringify(["fingerprint", path, canonical(input)]))
     .digest("hex");
 }

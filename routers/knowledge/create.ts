@@ -1,5 +1,5 @@
 import { eq } from "drizzle-orm";
-import type { Tx } from "../../db/client.ts";
+import { type Tx, withCommit } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { enqueue } from "../../db/queue.ts";
 import { knowledgeBases } from "../../db/schema/knowledge.ts";
@@ -29,7 +29,7 @@ export const createKnowledgeBase: ProviderCommand<CreateKnowledgeBase, CorpusReq
 
   async onAccepted(tx, subjectId, { providerCorpusId }) {
     const base = await changeBase(tx, subjectId, { status: "empty", statusReason: null, providerCorpusId });
-    await emitKnowledgeEvent(tx, "knowledge_base.created", base);
+    withCommit(tx, () => emitKnowledgeEvent(tx, "knowledge_base.created", base));
     return toKnowledgeBase(base);
   },
 

@@ -1,6 +1,6 @@
 import { and, eq, inArray, ne, or, sql } from "drizzle-orm";
 import { z } from "zod";
-import type { Tx } from "../../db/client.ts";
+import { type Tx, withCommit } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { tools } from "../../db/schema/tools.ts";
 import { ApiError } from "../core/errors.ts";
@@ -88,7 +88,7 @@ export const createTool: ProviderCommand<
 
   async onAccepted(tx, _subjectId, { providerToolId }, tool) {
     const { row } = await goLive(tx, tool, { providerToolId });
-    await emitToolEvent(tx, "tool.created", row);
+    withCommit(tx, () => emitToolEvent(tx, "tool.created", row));
     return toTool(row);
   },
 
@@ -148,7 +148,7 @@ export const updateTool: ProviderCommand<
     const { row, changed } = await goLive(tx, tool, result);
     if (changed) {
       await resyncAgentsUsing(tx, "tool", subjectId);
-      await emitToolEvent(tx, "tool.updated", row);
+      withCommit(tx, () => emitToolEvent(tx, "tool.updated", row));
     }
     return toTool(row);
   },

@@ -1,6 +1,6 @@
 import { and, eq, sql } from "drizzle-orm";
 import type { PgUpdateSetSource } from "drizzle-orm/pg-core";
-import type { Tx } from "../../../db/client.ts";
+import { type Tx, withCommit } from "../../../db/client.ts";
 import { emit } from "../../../db/events.ts";
 import { prepared } from "../../../db/prepared.ts";
 import { enqueue } from "../../../db/queue.ts";
@@ -86,7 +86,7 @@ export async function goLive(
     markVersion(tx, id, version, { status: "live", providerRevisionId: revisionId }),
     rewriteUses(tx, id, config),
   ]);
-  await emit(tx, event, id, { id, name, status: live.status, version });
+  withCommit(tx, () => emit(tx, event, id, { id, name, status: live.status, version }));
   return toAgent({ agent: changed[0]!, config });
 }
 
@@ -145,14 +145,6 @@ export async function pendingVersion(tx: Tx, agentId: string) {
   const version = await findPendingVersion(tx, agentId);
   if (!version) throw new Error(`Agent ${agentId} has no pending version.`);
   return version;
-}
-
-export async function newestVersion(tx: Tx, agentId: string): Promise<number> {
-  const [row] = await tx
-    .select({ newest: sql<number>`max(${agentVersions.version})` })
-    .from(agentVersions)
-    .where(eq(agentVersions.agentId, agentId));
-  return Number(row?.newest ?? 0);
 }
 
 export async function markVersion(
