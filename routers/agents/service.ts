@@ -141,15 +141,15 @@ type AgentStatementRow = {
   updated_at: string;
 };
 
+// As a parameter, the status would not match the partial index, and Postgres would plan this query each time.
+const isOpen = sql`${intents.status} = 'open'`;
+
 const findForCall = prepared((db) =>
   db
     .select({ agent: agents, config: agentVersions.config, busy: intents.id })
     .from(agents)
     .innerJoin(agentVersions, isShownVersion)
-    .leftJoin(
-      intents,
-      and(eq(intents.clientId, agents.clientId), eq(intents.subjectId, agents.id), eq(intents.status, "open")),
-    )
+    .leftJoin(intents, and(eq(intents.clientId, agents.clientId), eq(intents.subjectId, agents.id), isOpen))
     .where(and(eq(agents.id, sql.placeholder("id")), ne(agents.status, "deleted"))),
 );
 
