@@ -6,8 +6,8 @@ import { type Tx, transact } from "./transaction.ts";
 
 export { ConnectionLost } from "./connection.ts";
 export { DatabaseBusy } from "./fair-gate.ts";
-export { isDeadlock, isStalePlan, SessionRefused, TransactionEnded } from "./sql-error.ts";
-export { beforeCommit, type Tx } from "./transaction.ts";
+export { isDeadlock, isStalePlan, refusedHold, SessionRefused, TransactionEnded } from "./sql-error.ts";
+export { type Tx, withCommit } from "./transaction.ts";
 
 /** The tenant of a transaction. `keyId` is checked inside it, so that a revocation takes effect immediately in all processes. */
 export type TenantSession = { clientId: string; keyId?: string | null; requestId?: string | null };

@@ -181,7 +181,7 @@ export async function emit<N extends EventType>(
 ) {
   const { subject, data: shape } = catalogue[type];
   const body = JSON.stringify(shape.parse(data));
-  await tx.execute(sql`
+  const sent = tx.execute(sql`
     -- counted: locks the subject's counter and takes the next sequence
     with counted as (
       insert into event_counters (subject_id, sequence) values (${subjectId}, 1)
@@ -199,4 +199,5 @@ export async function emit<N extends EventType>(
           'task', 'events.fanOut', 'body', json_build_object('eventId', id, 'createdAt', created_at::text))))
       end
     from emitted`);
+  await sent.execute(); // sent before this returns, so it can go with a commit
 }

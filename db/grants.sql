@@ -107,6 +107,13 @@ begin
   return true;
 end $$;
 
+-- Raises PB402, which undoes the transaction: a hold is above the available balance, which is the detail of the error.
+create or replace function app.refuse_hold(p_available bigint) returns boolean
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+begin
+  raise exception 'the balance does not cover the hold' using errcode = 'PB402', detail = p_available::text;
+end $$;
+
 -- Every ledger transaction sums to zero at its commit, and its rows are immutable.
 create or replace function app.ledger_balances() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -205,5 +212,5 @@ $$;
 
 -- By default PUBLIC can execute a new function.
 revoke all on all functions in schema app from public;
-grant execute on function app.set_tenant, app.set_user to patchbay_tenant;
+grant execute on function app.set_tenant, app.set_user, app.refuse_hold to patchbay_tenant;
 grant execute on function app.make_partitions, app.drop_partitions, app.applied_migrations to patchbay_system;

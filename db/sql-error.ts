@@ -32,6 +32,11 @@ export function toSessionRefused(error: unknown): SessionRefused | undefined {
   if (state === "PB403") return new SessionRefused("suspended");
 }
 
+/** The available balance when `app.refuse_hold` refused a hold; null for any other error. */
+export function refusedHold(error: unknown): number | null {
+  return error instanceof Error && sqlState(error) === "PB402" && "detail" in error ? Number(error.detail) : null;
+}
+
 /** The SQLSTATE of the innermost cause that has one: drizzle and tRPC each wrap the errors that they pass on. */
 function sqlState(error: unknown): string | undefined {
   if (!(error instanceof Error)) return undefined;

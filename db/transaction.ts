@@ -13,22 +13,33 @@ type Statement = readonly [text: string, parameters: readonly unknown[]];
 
 export const dialect = new PgDialect({ casing: "snake_case" });
 
-const beforeCommits = new WeakMap<Tx, (() => Promise<unknown>)[]>();
+type Send = () => Promise<unknown>;
+
+const withCommits = new WeakMap<Tx, Send[]>();
 
 /**
- * Runs this right before the commit, in the order of the calls; if it throws, the transaction rolls back. Use it for rows
- * that many transactions change, such as a balance: their lock is then held for one round trip only.
+ * Sends these statements together with the commit, in the order of the calls. Use it for rows that many transactions change,
+ * such as a balance: their lock is then held for the commit only. Each function sends one statement before it returns. None
+ * can look at a result first: what must not be committed has to fail in the database, which undoes the transaction.
  */
-export function beforeCommit(tx: Tx, work: () => Promise<unknown>) {
-  const waiting = beforeCommits.get(tx);
+export function withCommit(tx: Tx, ...sends: Send[]) {
+  const waiting = withCommits.get(tx);
   if (!waiting) throw new TransactionEnded();
-  waiting.push(work);
+  waiting.push(...sends);
 }
 
-async function runBeforeCommits(tx: Tx) {
-  const waiting = beforeCommits.get(tx) ?? [];
-  for (let work = waiting.shift(); work; work = waiting.shift()) await work();
-  beforeCommits.delete(tx);
+/** Sends what waits for the commit. Its order is fixed before this returns: a commit that is sent now comes last. */
+function sendLast(tx: Tx, statements: Statements) {
+  const waiting = withCommits.get(tx) ?? [];
+  withCommits.delete(tx);
+  let isLate = false;
+  const sent = waiting.map((send) => {
+    const before = statements.sent;
+    const promise = send();
+    isLate ||= statements.sent === before;
+    return promise;
+  });
+  return { sent: Promise.all(sent), isLate };
 }
 
 /** Runs `work` in a transaction that begins with `setSession`. Returns once a write is committed. */
@@ -46,10 +57,13 @@ export async function transact<T>(
   const timer = setTimeout(abort, transactionMs);
   let result: T;
   try {
-    result = await runWork(connection, statements, { mode, setSession }, work);
-    await statements.end();
-    if (mode === "write") await commit(connection);
-    else commitRead(pool, connection);
+    const done = await runWork(connection, statements, { mode, setSession }, work);
+    result = done.value;
+    if (mode === "write") await commit(connection, statements, done.tx);
+    else {
+      await statements.end();
+      commitRead(pool, connection);
+    }
   } catch (error) {
     await rollback(pool, lease, statements, error);
     if (mode === "read" && retries > 0 && isStalePlan(error)) return transact(options, setSession, work, retries - 1);
@@ -68,18 +82,17 @@ function runWork<T>(
   statements: Statements,
   { mode, setSession }: { mode: "read" | "write"; setSession: Statement },
   work: (tx: Tx) => Promise<T>,
-): Promise<T> {
-  return new Promise<T>((resolve, reject) => {
+): Promise<{ value: T; tx: Tx }> {
+  return new Promise((resolve, reject) => {
     connection.onLost(reject);
     // Sent but not awaited, so that it travels with the first query. If it fails, every later statement fails too.
     const opening = statements.begin(mode, setSession);
     const tx = drizzleHandle(statements);
-    beforeCommits.set(tx, []);
+    withCommits.set(tx, []);
     work(tx)
       .then(async (value) => {
         await opening;
-        await runBeforeCommits(tx);
-        resolve(value);
+        resolve({ value, tx });
       })
       .catch((error) => opening.then(() => reject(error), reject));
   });
@@ -90,6 +103,7 @@ class Statements {
   readonly #connection: Connection;
   #ended = false;
   #pending = 0;
+  #sent = 0;
   #onIdle: (() => void) | undefined;
 
   constructor(connection: Connection) {
@@ -117,14 +131,25 @@ class Statements {
    */
   end(): Promise<void> {
     this.#ended = true;
+    return this.idle();
+  }
+
+  /** Waits for pending statements. */
+  idle(): Promise<void> {
     if (this.#pending === 0) return Promise.resolve();
     return new Promise((resolve) => {
       this.#onIdle = resolve;
     });
   }
 
+  /** How many statements were sent so far. */
+  get sent() {
+    return this.#sent;
+  }
+
   #track<Q extends Promise<unknown>>(sent: Q): Q {
     this.#pending++;
+    this.#sent++;
     const done = () => {
       this.#pending--;
       if (this.#pending === 0) this.#onIdle?.();
@@ -154,9 +179,21 @@ function drizzleHandle(statements: Statements): Tx {
   return new PgDatabase(dialect, session, undefined);
 }
 
-async function commit(connection: Connection) {
-  const { command } = await connection.command("commit", true);
-  if (command !== "COMMIT") throw new Error("Nothing was written: a statement of this transaction had failed.");
+/** Commits, in one round trip with the statements that wait for it. If one of those fails, nothing is committed. */
+async function commit(connection: Connection, statements: Statements, tx: Tx) {
+  await statements.idle();
+  const { sent, isLate } = sendLast(tx, statements);
+  if (isLate) {
+    await sent; // throws the reason, if there is one
+    throw new Error("A statement that goes with the commit must be sent immediately.");
+  }
+  const ended = statements.end();
+  const [last, committed] = await Promise.allSettled([sent, connection.command("commit", true)]);
+  await ended;
+  if (last.status === "rejected") throw last.reason;
+  if (committed.status === "rejected") throw committed.reason;
+  if (committed.value.command !== "COMMIT")
+    throw new Error("Nothing was written: a statement of this transaction had failed.");
 }
 
 /** A read has nothing to lose: its commit is not awaited, and the next transaction queues behind it. */

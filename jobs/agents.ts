@@ -99,9 +99,9 @@ async function bringBack(ctx: JobContext, compared: Compared, accountId: string)
  * Runs a provider command without a request. Returns its outcome, or `busy` when it could not begin. If this process dies,
  * the command's recovery job finishes it.
  */
-async function runProviderCommand<I, A, G, O>(
+async function runProviderCommand<I, A, G, O, F, L>(
   ctx: JobContext,
-  command: ProviderCommand<I, A, G, O>,
+  command: ProviderCommand<I, A, G, O, F, L>,
   input: I,
 ): Promise<Settlement<G>["outcome"] | "busy" | "unknown"> {
   const { clientId } = ctx;
@@ -120,7 +120,7 @@ async function runProviderCommand<I, A, G, O>(
   }
   if (!settlement) return "unknown";
   await ctx.asClient((tx) =>
-    settleIntent(tx, command as unknown as AnyProviderCommand, opened.intentId, settlement as Settlement<never>, null),
+    settleIntent(tx, command as unknown as AnyProviderCommand, opened, settlement as Settlement<never>, null),
   );
   return settlement.outcome;
 }

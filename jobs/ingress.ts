@@ -157,7 +157,13 @@ export async function bringForward(
     const intent = await openIntentOf(tx, callId);
     if (!intent) return applyProviderCall(tx, callId, seen, how);
     const settlement = { outcome: "accepted", resource: seen as never } as const;
-    await settleIntent(tx, placeCall as unknown as AnyProviderCommand, intent.id, settlement, cipher);
+    await settleIntent(
+      tx,
+      placeCall as unknown as AnyProviderCommand,
+      { intentId: intent.id, subjectId: callId },
+      settlement,
+      cipher,
+    );
   });
 }
 

@@ -34,7 +34,8 @@ export const resolve: Task<"intents.resolve"> = {
     const cipher = await cipherFor(ctx.providers.vault, intent.clientId, intent.idempotencyKey);
     ctx.fence.check();
     await ctx.asClient(async (tx) => {
-      const close = (settlement: Settlement<never>) => settleIntent(tx, command, intentId, settlement, cipher);
+      const close = (settlement: Settlement<never>) =>
+        settleIntent(tx, command, { intentId, subjectId: intent.subjectId }, settlement, cipher);
       if (found instanceof ProviderError) return close({ outcome: "refused", message: found.message });
       const [taken, ...strays] = found;
       if (taken !== undefined) {

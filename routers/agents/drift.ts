@@ -124,7 +124,7 @@ async function recreateRequest(tx: Tx, id: string): Promise<Created> {
   return { id, template: await templateWithoutDeleted(tx, (await loadAgent(tx, id)).config) };
 }
 
-async function recordRepair(tx: Tx, id: string, { providerAgentId, revisionId }: ProviderAgent) {
+async function recordRepair(tx: Tx, id: string, { providerAgentId, revisionId }: ProviderAgent): Promise<undefined> {
   const agent = await lockAgent(tx, id);
   await markVersion(tx, id, agent.version, { providerRevisionId: revisionId });
   await change(tx, id, { providerAgentId, drifts: agent.drifts + 1 });

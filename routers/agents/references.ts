@@ -43,15 +43,17 @@ export async function referencesOf(
     .select()
     .from(voices)
     .where(among(voices.id, voiceId ? [voiceId] : []));
-  const foundVoices = voiceId ? await locked(ofVoices) : [];
   const ofBases = tx
     .select()
     .from(knowledgeBases)
     .where(among(knowledgeBases.id, knowledgeBaseIds))
     .orderBy(asc(knowledgeBases.id));
-  const bases = knowledgeBaseIds.length > 0 ? await locked(ofBases) : [];
   const ofTools = tx.select().from(tools).where(among(tools.id, toolIds)).orderBy(asc(tools.id));
-  const foundTools = toolIds.length > 0 ? await locked(ofTools) : [];
+  const [foundVoices, bases, foundTools] = await Promise.all([
+    voiceId ? locked(ofVoices) : [],
+    knowledgeBaseIds.length > 0 ? locked(ofBases) : [],
+    toolIds.length > 0 ? locked(ofTools) : [],
+  ]);
   const providers = foundTools.flatMap((tool) => credentialOf(tool) ?? []);
   const ofCredentials = tx.select().from(credentials).where(among(credentials.provider, providers));
   const foundCredentials = providers.length > 0 ? await locked(ofCredentials.orderBy(asc(credentials.provider))) : [];

@@ -1,12 +1,14 @@
 import { and, desc, eq, exists, lt, ne, type SQL, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { emit } from "../../db/events.ts";
+import { prepared } from "../../db/prepared.ts";
 import { enqueue } from "../../db/queue.ts";
 import { agents, agentUses, agentVersions, intents } from "../../db/schema/agents.ts";
 import { knowledgeBases } from "../../db/schema/knowledge.ts";
 import { inboundRoutes } from "../../db/schema/telephony.ts";
 import { tools } from "../../db/schema/tools.ts";
 import { voices } from "../../db/schema/voices.ts";
+import { statement } from "../../db/statement.ts";
 import { dbNow } from "../../db/time.ts";
 import { ApiError, type ErrorDetail } from "../core/errors.ts";
 import { toIso } from "../core/fields.ts";
@@ -18,7 +20,7 @@ export type AgentRow = typeof agents.$inferSelect;
 type Shown = { agent: AgentRow; config: unknown };
 
 export const agentNotFound = (id: string) => new ApiError("agent_not_found", `There is no agent ${id}.`);
-const busy = () => new ApiError("agent_busy", undefined, { retryAfterSeconds: 1 });
+export const busy = () => new ApiError("agent_busy", undefined, { retryAfterSeconds: 1 });
 
 /** The version that responses show: the live one, or the first while it is being created. */
 const isShownVersion = and(
@@ -27,13 +29,17 @@ const isShownVersion = and(
   sql`${agentVersions.version} = greatest(${agents.version}, 1)`,
 );
 
-/** An agent with the config of its shown version. */
-export async function loadAgent(tx: Tx, id: string): Promise<{ agent: AgentRow; config: AgentConfig }> {
-  const [found] = await tx
+const readAgent = prepared((db) =>
+  db
     .select({ agent: agents, config: agentVersions.config })
     .from(agents)
     .innerJoin(agentVersions, isShownVersion)
-    .where(and(eq(agents.id, id), ne(agents.status, "deleted")));
+    .where(and(eq(agents.id, sql.placeholder("id")), ne(agents.status, "deleted"))),
+);
+
+/** An agent with the config of its shown version. */
+export async function loadAgent(tx: Tx, id: string): Promise<{ agent: AgentRow; config: AgentConfig }> {
+  const [found] = await readAgent(tx, { id });
   if (!found) throw agentNotFound(id);
   return { agent: found.agent, config: AgentConfig.parse(found.config) };
 }
@@ -135,6 +141,18 @@ type AgentStatementRow = {
   updated_at: string;
 };
 
+// As a parameter, the status would not match the partial index, and Postgres would plan this query each time.
+const isOpen = sql`${intents.status} = 'open'`;
+
+const findForCall = prepared((db) =>
+  db
+    .select({ agent: agents, config: agentVersions.config, busy: intents.id })
+    .from(agents)
+    .innerJoin(agentVersions, isShownVersion)
+    .leftJoin(intents, and(eq(intents.clientId, agents.clientId), eq(intents.subjectId, agents.id), isOpen))
+    .where(and(eq(agents.id, sql.placeholder("id")), ne(agents.status, "deleted"))),
+);
+
 /**
  * The agent that a new call uses: active, and with no change at the provider under way. For a version other than the live
  * one, returns the config of that version: `resolveTemplate` then places the call without the provider's agent.
@@ -144,15 +162,7 @@ export async function agentForCall(
   id: string,
   { version }: { version?: number | undefined } = {},
 ): Promise<{ agent: AgentRow; config: AgentConfig; version: number }> {
-  const [found] = await tx
-    .select({ agent: agents, config: agentVersions.config, busy: intents.id })
-    .from(agents)
-    .innerJoin(agentVersions, isShownVersion)
-    .leftJoin(
-      intents,
-      and(eq(intents.clientId, agents.clientId), eq(intents.subjectId, agents.id), eq(intents.status, "open")),
-    )
-    .where(and(eq(agents.id, id), ne(agents.status, "deleted")));
+  const [found] = await findForCall(tx, { id });
   if (!found) throw agentNotFound(id);
   const { agent } = found;
   if (agent.status !== "active")
@@ -185,9 +195,17 @@ export async function getLiveOrRetiredVersion(tx: Tx, agentId: string, version: 
   );
 }
 
+const readForUpdate = prepared((db) =>
+  db
+    .select()
+    .from(agents)
+    .where(eq(agents.id, sql.placeholder("id")))
+    .for("update"),
+);
+
 /** Locks an agent. Every change of an agent begins here. */
 export async function lockAgent(tx: Tx, id: string): Promise<AgentRow> {
-  const [agent] = await tx.select().from(agents).where(eq(agents.id, id)).for("update");
+  const [agent] = await readForUpdate(tx, { id });
   if (!agent || agent.status === "deleted") throw agentNotFound(id);
   return agent;
 }
@@ -202,6 +220,22 @@ export async function refuseBusy(tx: Tx, agentId: string) {
     .from(intents)
     .where(and(eq(intents.subjectId, agentId), eq(intents.status, "open")));
   if (open) throw busy();
+}
+
+type StandingRow = { is_busy: boolean; newest: number | null; live_revision_id: string | null };
+
+const readStanding = statement<StandingRow>(`
+  select exists (select from intents where subject_id = $1 and status = 'open') as is_busy,
+    (select max(version) from agent_versions where agent_id = $1) as newest,
+    (select v.provider_revision_id from agents a
+      join agent_versions v on v.client_id = a.client_id and v.agent_id = a.id and v.version = a.version
+      where a.id = $1) as live_revision_id`);
+
+/** What a change of a locked agent depends on. Send it after the lock, without waiting for it. */
+export async function standingOf(tx: Tx, id: string) {
+  const [row] = await readStanding(tx, [id]);
+  const { is_busy: isBusy, newest, live_revision_id: liveRevisionId } = row!;
+  return { isBusy, newestVersion: newest ?? 0, liveRevisionId };
 }
 
 /** Deletes an agent. Active calls continue from the provider's own copy. Past calls are kept. */
@@ -245,7 +279,7 @@ async function refuseRouted(tx: Tx, id: string) {
   throw new ApiError("agent_in_use", message, { details: routes.map(toRouteDetail) });
 }
 
-function toAgent({ agent, config }: Shown): Agent {
+export function toAgent({ agent, config }: Shown): Agent {
   return {
     id: agent.id,
     name: agent.name,

@@ -2,7 +2,7 @@ import type { Tx } from "../../db/client.ts";
 import { agentVersions } from "../../db/schema/agents.ts";
 import { ApiError } from "../core/errors.ts";
 import { canonical } from "../core/pagination.ts";
-import type { ProviderCommand } from "../core/provider-command.ts";
+import type { Prepared, ProviderCommand } from "../core/provider-command.ts";
 import type { Providers } from "../ports/index.ts";
 import type { Deadline } from "../ports/provider-error.ts";
 import type { ProviderAgent } from "../ports/ultravox.ts";
@@ -10,14 +10,14 @@ import { checkReferences, keepUses, referencesOf } from "./references.ts";
 import { type Agent, AgentConfig, type AgentVersionId, type UpdateAgent } from "./schema.ts";
 import {
   type AgentRow,
+  busy,
   enabledRoutes,
   getAgent,
   getLiveOrRetiredVersion,
   loadAgent,
   lockAgent,
-  refuseBusy,
+  standingOf,
   toRouteDetail,
-  versionOf,
 } from "./service.ts";
 import {
   lookForSent,
@@ -31,17 +31,24 @@ import { needsVariables, requiredOf } from "./variables.ts";
 import {
   change,
   checkConfig,
-  emitAgentEvent,
   findPendingVersion,
   goLive,
+  lockWithPending,
   markVersion,
-  newestVersion,
-  pendingVersion,
   rewriteUses,
+  type WithPending,
 } from "./versions/change.ts";
 
 /** null: the change does not concern the provider, so no request is sent. */
 type Revision = Sent | null;
+type UpdateCommand<Input, Found = undefined> = ProviderCommand<
+  Input,
+  Revision,
+  ProviderAgent | null,
+  Agent,
+  Found,
+  WithPending
+>;
 type Before = { agent: AgentRow; config: AgentConfig };
 type Wanted = { name: string; config: AgentConfig; metadata?: Record<string, string> | undefined };
 
@@ -58,11 +65,10 @@ const revisionCommand = {
 
   execute: send,
 
-  async onAccepted(tx, subjectId, providerAgent) {
-    if (!providerAgent) return;
-    const { version } = await pendingVersion(tx, subjectId);
-    await goLive(tx, subjectId, version, providerAgent);
-    await emitAgentEvent(tx, "agent.updated", subjectId);
+  lockFirst: lockWithPending,
+
+  async onAccepted(tx, _subjectId, providerAgent, locked) {
+    return providerAgent ? goLive(tx, locked, providerAgent, "agent.updated") : undefined;
   },
 
   async onFailed(tx, subjectId) {
@@ -91,22 +97,28 @@ const revisionCommand = {
   async lookup(providers, accountId, request, _since, deadline) {
     return [await send(providers, accountId, request, deadline)];
   },
-} as const satisfies Omit<ProviderCommand<never, Revision, ProviderAgent | null, Agent>, "kind" | "prepare">;
+} as const satisfies Omit<UpdateCommand<never, never>, "kind" | "prepare">;
 
 /** Changes an agent by a new version, which goes live once the provider has it. */
-export const updateAgent: ProviderCommand<UpdateAgent, Revision, ProviderAgent | null, Agent> = {
+export const updateAgent: UpdateCommand<UpdateAgent, Promise<Before>> = {
   ...revisionCommand,
   kind: "agents.update",
 
-  async prepare(tx, { id, name, metadata, ...changes }, { actor }) {
-    const before = await loadAgent(tx, id);
+  readFirst(tx, { id }) {
+    const before = loadAgent(tx, id);
+    before.catch(() => {}); // handled where it is awaited
+    return before;
+  },
+
+  async prepare(tx, { id: _, name, metadata, ...changes }, { actor }, found) {
+    const before = await found;
     const config = withChanges(before.config, changes);
     return revise(tx, before, { name: name ?? before.agent.name, config, metadata }, actor);
   },
 };
 
 /** Makes a new version from an earlier one: a change like any other. */
-export const restoreAgent: ProviderCommand<AgentVersionId, Revision, ProviderAgent | null, Agent> = {
+export const restoreAgent: UpdateCommand<AgentVersionId> = {
   ...revisionCommand,
   kind: "agents.versions.restore",
 
@@ -124,15 +136,20 @@ function withChanges(before: AgentConfig, changes: Partial<Record<keyof AgentCon
   return AgentConfig.parse({ ...before, ...replaced, ...given });
 }
 
-async function revise(tx: Tx, before: Before, { name, config, metadata }: Wanted, actor: string) {
+async function revise(
+  tx: Tx,
+  before: Before,
+  { name, config, metadata }: Wanted,
+  actor: string,
+): Promise<Prepared<Revision>> {
   const { id, providerAccountId } = before.agent;
   const changed = differences({ name: before.agent.name, ...before.config }, { name, ...config });
   const found = changed.length > 0 ? await referencesOf(tx, config, { lock: true }) : null;
-  const agent = await lockAgent(tx, id);
+  const [agent, standing] = await Promise.all([lockAgent(tx, id), standingOf(tx, id)]);
   if (agent.status !== "active" || !agent.providerAgentId) {
     throw new ApiError("agent_not_active", `Agent ${id} is ${agent.status}; only an active one can be changed.`);
   }
-  await refuseBusy(tx, id);
+  if (standing.isBusy) throw busy();
   // The agent was read before it was locked, so another request may have changed it since.
   if (agent.version !== before.agent.version) throw new ApiError("agent_busy", undefined, { retryAfterSeconds: 1 });
   if (!found) {
@@ -143,22 +160,15 @@ async function revise(tx: Tx, before: Before, { name, config, metadata }: Wanted
   // A new name does not change what the agent refers to.
   if (changed.some((field) => field !== "name")) checkReferences(config, found, providerAccountId, before.config);
   await refuseUnanswerable(tx, agent, requiredOf(config, found.tools));
-  const version = (await newestVersion(tx, id)) + 1;
-  await tx.insert(agentVersions).values({
-    ...{ agentId: id, version, name, config, changed, createdBy: actor },
-    status: "pending",
-    metadata: metadata ?? null,
-  });
-  await keepUses(tx, id, config, found);
-  return {
-    subjectId: id,
-    providerAccountId,
-    request: {
-      providerAgentId: agent.providerAgentId,
-      template: templateOf(config, withoutDeleted(found)),
-      liveRevisionId: (await versionOf(tx, id, agent.version)).providerRevisionId,
-    },
-  };
+  const { providerAgentId } = agent;
+  const template = templateOf(config, withoutDeleted(found));
+  const request = { providerAgentId, template, liveRevisionId: standing.liveRevisionId };
+  const values = { agentId: id, version: standing.newestVersion + 1, name, config, changed, createdBy: actor };
+  const writing = Promise.all([
+    tx.insert(agentVersions).values({ ...values, status: "pending", metadata: metadata ?? null }),
+    keepUses(tx, id, config, found),
+  ]);
+  return { subjectId: id, providerAccountId, request, writing };
 }
 
 /** Refuses a change after which the agent could no longer answer its inbound routes: callers would reach no agent. */

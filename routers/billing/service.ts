@@ -4,7 +4,7 @@ import { holds, ledgerEntries, ledgerTransactions } from "../../db/schema/billin
 import { ApiError } from "../core/errors.ts";
 import { toIso } from "../core/fields.ts";
 import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
-import { currentPrice } from "./ledger.ts";
+import { fundsOf } from "./ledger.ts";
 import type { CurrentPrice, LedgerTransaction, ListLedger } from "./schema.ts";
 
 type Entry = LedgerTransaction["entries"][number];
@@ -38,7 +38,7 @@ export async function listLedger(tx: Tx, { limit, cursor, subjectId }: ListLedge
 }
 
 export async function getCurrentPrice(tx: Tx): Promise<CurrentPrice> {
-  const { id, creditUsdMicros, callMicrosPerMinute, telephoneMicrosPerMinute, ...rest } = await currentPrice(tx);
+  const { id, creditUsdMicros, callMicrosPerMinute, telephoneMicrosPerMinute, ...rest } = (await fundsOf(tx)).price;
   const { voiceCloneMicros, roundingSeconds, effectiveFrom } = rest;
   const perMinute = { callMicrosPerMinute, telephoneMicrosPerMinute };
   return { id, creditUsdMicros, ...perMinute, voiceCloneMicros, roundingSeconds, effectiveFrom: toIso(effectiveFrom) };

@@ -2,12 +2,12 @@ import { and, asc, eq, sql } from "drizzle-orm";
 import type { PgUpdateSetSource } from "drizzle-orm/pg-core";
 import type { Tx } from "../../db/client.ts";
 import { type EventType, emit } from "../../db/events.ts";
+import { prepared } from "../../db/prepared.ts";
 import { enqueue } from "../../db/queue.ts";
-import { holds } from "../../db/schema/billing.ts";
 import { callMessages, calls } from "../../db/schema/calls.ts";
 import { dbNow, inSeconds } from "../../db/time.ts";
 import { voicemailTool } from "../agents/references.ts";
-import { priceById, releaseHold, settleBill } from "../billing/ledger.ts";
+import { releaseHold, settleBill } from "../billing/ledger.ts";
 import { billMicros } from "../billing/price.ts";
 import { ApiError } from "../core/errors.ts";
 import { toIso, toIsoOrNull } from "../core/fields.ts";
@@ -63,26 +63,19 @@ export async function getTranscript(tx: Tx, id: string): Promise<Transcript> {
   return { callId: id, status, messages, text: spoken.map(({ role, text }) => `${role}: ${text}`).join("\n") };
 }
 
+const readForUpdate = prepared((db) =>
+  db
+    .select()
+    .from(calls)
+    .where(eq(calls.id, sql.placeholder("id")))
+    .for("update"),
+);
+
 /** Locks a call. Every change of a call goes through here. */
 export async function lockCall(tx: Tx, id: string): Promise<CallRow> {
-  const [call] = await tx.select().from(calls).where(eq(calls.id, id)).for("update");
+  const [call] = await readForUpdate(tx, { id });
   if (!call) throw callNotFound(id);
   return call;
-}
-
-/** The provider accepted the call: it rings from now on, and will be billed. */
-export async function acceptCall(tx: Tx, call: CallRow, reported: ProviderCall): Promise<CallRow> {
-  const moved = await move(tx, call, "accept", {
-    providerCallId: reported.providerCallId,
-    joinUrl: reported.joinUrl,
-    failureReason: call.hangUpWhenJoined ? call.failureReason : null,
-    outcome: null,
-    outcomeFinal: false,
-    ...nextCheck(30, call.joinTimeoutSeconds),
-  });
-  await emitCallEvent(tx, "call.created", moved);
-  await emitCallEvent(tx, "call.started", moved);
-  return applyCall(tx, moved, reported);
 }
 
 /** The provider never accepted the call: nothing is owed. */
@@ -162,11 +155,10 @@ async function applyBill(tx: Tx, call: CallRow, reported: ProviderCall, source: 
   }
   if (source === "event" && (await lookUpInstead(tx, call, reported))) return call;
   const { billedSeconds, sipBilledSeconds } = toBill(reported);
-  const [hold] = await tx.select().from(holds).where(eq(holds.subjectId, call.id));
-  if (!hold) throw new Error(`Nothing was held for ${call.id}.`);
-  const costMicros = billMicros(await priceById(tx, hold.priceId), { billedSeconds, sipBilledSeconds });
   const billingRevision = call.billingRevision + 1;
-  await settleBill(tx, call.id, billingRevision, costMicros);
+  const costMicros = await settleBill(tx, call.id, billingRevision, (price) =>
+    billMicros(price, { billedSeconds, sipBilledSeconds }),
+  );
   const changed = await change(tx, call, {
     billedSeconds,
     sipBilledSeconds,
@@ -291,9 +283,13 @@ export async function postponeCheck(tx: Tx, call: CallRow) {
 }
 
 async function move(tx: Tx, call: CallRow, step: CallMove, set: Change): Promise<CallRow> {
+  return change(tx, call, { ...set, status: statusAfter(call, step) });
+}
+
+export function statusAfter(call: CallRow, step: CallMove): CallRow["status"] {
   const status = after(call.status, step);
   if (!status) throw new Error(`A call that is ${call.status} cannot ${step}.`);
-  return change(tx, call, { ...set, status });
+  return status;
 }
 
 export async function change(tx: Tx, call: CallRow, set: Change): Promise<CallRow> {

@@ -7,6 +7,11 @@ import type { Failure, ProviderCommand } from "./provider-command.ts";
 /** The outcome of a provider command. `orphans`: further copies of the resource at the provider, beside the accepted one. */
 export type Settlement<G> = { outcome: "accepted"; resource: G; orphans?: G[]; lookedUp?: true } | Failure;
 
+/** What step 2 uses of a provider command. */
+type Sent<A, G> = Pick<
+  ProviderCommand<never, A, G, unknown>,
+  "kind" | "execute" | "lookup" | "look" | "lookupRepeatsRequest"
+>;
 type Call<A> = { providers: Providers; accountId: string; request: A; deadline: Deadline; log: Logger };
 
 const tries = 3;
@@ -19,10 +24,7 @@ const clockSkewMs = 5 * 60_000;
  * Step 2 of a provider command. null: the outcome is unknown. After a 503 the provider may have executed the request, so the
  * resource is looked up by our id before the request is repeated, and before it counts as not executed.
  */
-export async function callProvider<A, G>(
-  command: ProviderCommand<never, A, G, unknown>,
-  call: Call<A>,
-): Promise<Settlement<G> | null> {
+export async function callProvider<A, G>(command: Sent<A, G>, call: Call<A>): Promise<Settlement<G> | null> {
   const since = new Date(Date.now() - clockSkewMs);
   const lookup: { lookedUp?: true } = {};
   for (let attempt = 1; ; attempt += 1) {
@@ -43,7 +45,7 @@ export async function callProvider<A, G>(
 
 /** The settlement, or the reason why there is none yet. null: our adapter failed (a bug), so the outcome is unknown. */
 async function attemptOnce<A, G>(
-  command: ProviderCommand<never, A, G, unknown>,
+  command: Sent<A, G>,
   { providers, accountId, request, deadline, log }: Call<A>,
 ): Promise<Settlement<G> | ProviderError | null> {
   try {
@@ -57,7 +59,7 @@ async function attemptOnce<A, G>(
 
 /** All copies of the resource at the provider; null if the lookup failed. */
 async function lookUp<A, G>(
-  command: ProviderCommand<never, A, G, unknown>,
+  command: Sent<A, G>,
   { providers, accountId, request, deadline, log }: Call<A>,
   since: Date,
 ): Promise<G[] | null> {

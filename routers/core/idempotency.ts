@@ -1,9 +1,9 @@
-import { createHmac } from "node:crypto";
-import { and, eq, getTableColumns, gt, isNull, type SQL, sql } from "drizzle-orm";
+import { createHmac, createSecretKey, type KeyObject } from "node:crypto";
+import { and, eq, isNull } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { idPattern } from "../../db/ids.ts";
 import { idempotencyKeys } from "../../db/schema/clients.ts";
-import { dbNow, inSeconds } from "../../db/time.ts";
+import { statement } from "../../db/statement.ts";
 import type { Cipher } from "../ports/vault.ts";
 import { ApiError, type ErrorCode, type ErrorDetail } from "./errors.ts";
 import { canonical } from "./pagination.ts";
@@ -18,23 +18,52 @@ export type Answer =
 
 export type StoredAnswer = { answer: Answer; requestId: string };
 
-/** Reserved by a request that died before anything was done. */
-const isAbandoned = sql`(${idempotencyKeys.status} = 'running' and ${idempotencyKeys.intentId} is null and ${idempotencyKeys.leaseUntil} <= ${dbNow()})`;
 const lifetimeSeconds = 24 * 3600;
 const leaseSeconds = 60;
+
+const keys = new WeakMap<Buffer, KeyObject>();
+
+/** The same key object each time: making one costs more than the HMAC. */
+function keyOf(secret: Buffer): KeyObject {
+  const known = keys.get(secret) ?? createSecretKey(secret);
+  keys.set(secret, known);
+  return known;
+}
 
 /**
  * Covers the procedure and its parsed input, so that both transports have the same fingerprint. It is an HMAC, because a
  * telephone number can be guessed from a plain hash.
  */
 export function fingerprintOf(secret: Buffer, path: string, input: unknown): string {
-  return createHmac("sha256", secret)
+  return createHmac("sha256", keyOf(secret))
     .update(JSON.stringify(["fingerprint", path, canonical(input)]))
     .digest("hex");
 }
 
 /** The response for a key whose request died during a provider call; null: its intent is settled by now. */
 type PendingResponse = (intentId: string) => Promise<Answer | null>;
+
+/** Reserved by a request that died before anything was done. */
+const isAbandoned = "(status = 'running' and intent_id is null and lease_until <= clock_timestamp())";
+
+const lockKey = statement<{ is_locked: boolean }>(
+  "select pg_try_advisory_xact_lock(hashtextextended(current_setting('app.client_id') || ' ' || $1, 1)) as is_locked",
+);
+
+type StoredKey = {
+  fingerprint: string;
+  request_id: string;
+  status: "running" | "answered";
+  intent_id: string | null;
+  answer: Buffer | null;
+  is_abandoned: boolean;
+  is_overdue: boolean;
+};
+
+const readKey = statement<StoredKey>(`
+  select fingerprint, request_id, status, intent_id, answer, coalesce(${isAbandoned}, false) as is_abandoned,
+    coalesce(lease_until <= clock_timestamp(), false) as is_overdue
+  from idempotency_keys where principal = $1 and key = $2 and expires_at > clock_timestamp()`);
 
 /**
  * Claims the key for this transaction. Returns the stored response of an earlier request; null: the caller does the work.
@@ -48,44 +77,26 @@ export async function claimKey(
   cipher: Cipher,
   pendingResponse: PendingResponse = async () => null,
 ): Promise<StoredAnswer | null> {
-  const name = `${claim.principal} ${claim.key}`;
-  const [[lock], [stored]] = await Promise.all([
-    tx.execute<{ isLocked: boolean }>(
-      sql`select pg_try_advisory_xact_lock(hashtextextended(current_setting('app.client_id') || ' ' || ${name}, 1)) as "isLocked"`,
-    ),
-    tx
-      .select({
-        ...getTableColumns(idempotencyKeys),
-        isAbandoned: sql<boolean>`coalesce(${isAbandoned}, false)`,
-        isOverdue: sql<boolean>`coalesce(${idempotencyKeys.leaseUntil} <= ${dbNow()}, false)`,
-      })
-      .from(idempotencyKeys)
-      .where(
-        and(
-          eq(idempotencyKeys.principal, claim.principal),
-          eq(idempotencyKeys.key, claim.key),
-          gt(idempotencyKeys.expiresAt, dbNow()),
-        ),
-      ),
-  ]);
-  if (!stored && !lock?.isLocked) throw inProgress();
+  const { principal, key } = claim;
+  const [[lock], [stored]] = await Promise.all([lockKey(tx, [`${principal} ${key}`]), readKey(tx, [principal, key])]);
+  if (!stored && !lock?.is_locked) throw inProgress();
   if (!stored) return null;
-  if (lock?.isLocked && stored.isAbandoned) return null;
+  if (lock?.is_locked && stored.is_abandoned) return null;
   if (stored.fingerprint !== claim.fingerprint) throw new ApiError("idempotency_key_reused");
-  if (stored.status === "running" && stored.intentId && stored.isOverdue) {
-    const answer = await pendingResponse(stored.intentId);
-    if (answer) return { requestId: stored.requestId, answer };
+  const { status, request_id: requestId, intent_id: intentId } = stored;
+  if (status === "running" && intentId && stored.is_overdue) {
+    const answer = await pendingResponse(intentId);
+    if (answer) return { requestId, answer };
   }
-  if (stored.status === "running" || !stored.answer) throw inProgress();
-  return {
-    requestId: stored.requestId,
-    answer: JSON.parse(cipher.open(stored.answer, rowOf(claim)).toString()) as Answer,
-  };
+  if (status === "running" || !stored.answer) throw inProgress();
+  return { requestId, answer: JSON.parse(cipher.open(stored.answer, rowOf(claim)).toString()) as Answer };
 }
 
-/** Stores the response of a command, in its commit. */
+/** Stores the response of a command. Can go with the commit. */
 export async function storeAnswer(tx: Tx, claim: Claim, cipher: Cipher, answer: Answer) {
-  await upsert(tx, claim, { status: "answered", answer: seal(cipher, claim, answer), subjectId: subjectOf(answer) });
+  const { principal, key, fingerprint, requestId } = claim;
+  const sealed = seal(cipher, claim, answer);
+  await upsertKey(tx, [principal, key, fingerprint, requestId, "answered", sealed, subjectOf(answer), null, null]);
 }
 
 /**
@@ -93,7 +104,8 @@ export async function storeAnswer(tx: Tx, claim: Claim, cipher: Cipher, answer: 
  * an intent nothing was done; with one, the same request gets a 202 until the intent is settled.
  */
 export async function reserveKey(tx: Tx, claim: Claim, intentId: string | null) {
-  await upsert(tx, claim, { status: "running", intentId, leaseUntil: inSeconds(leaseSeconds) });
+  const { principal, key, fingerprint, requestId } = claim;
+  await upsertKey(tx, [principal, key, fingerprint, requestId, "running", null, null, intentId, leaseSeconds]);
 }
 
 /** Releases a reserved key, because nothing was done. `intentId`: the intent of the reservation; null: it had none. */
@@ -114,23 +126,19 @@ export async function releaseKey(
     );
 }
 
-/** Stores the response of a reserved key, in any process that settles the intent. */
+/** Stores the response of a reserved key, in any process that settles the intent. Can go with the commit. */
 export async function storeReserved(
   tx: Tx,
   { principal, key }: Pick<Claim, "principal" | "key">,
   cipher: Cipher,
   answer: Answer,
 ) {
-  await tx
-    .update(idempotencyKeys)
-    .set({
-      status: "answered",
-      answer: seal(cipher, { principal, key }, answer),
-      subjectId: subjectOf(answer),
-      leaseUntil: null,
-    })
-    .where(and(eq(idempotencyKeys.principal, principal), eq(idempotencyKeys.key, key)));
+  await answerKey(tx, [principal, key, seal(cipher, { principal, key }, answer), subjectOf(answer)]);
 }
+
+const answerKey = statement(`
+  update idempotency_keys set status = 'answered', answer = $3, subject_id = $4, lease_until = null
+  where principal = $1 and key = $2`);
 
 /** The stored response of a reserved key; null while there is none. */
 export async function storedResponse(
@@ -145,22 +153,17 @@ export async function storedResponse(
   return row?.answer ? (JSON.parse(cipher.open(row.answer, rowOf(claim)).toString()) as Answer) : null;
 }
 
-type Rest =
-  | { status: "answered"; answer: Buffer; subjectId: string | null }
-  | { status: "running"; intentId: string | null; leaseUntil: SQL };
-
-async function upsert(tx: Tx, { principal, key, fingerprint, requestId }: Claim, rest: Rest) {
-  const none = { answer: null, subjectId: null, intentId: null, leaseUntil: null };
-  const row = { fingerprint, requestId, ...none, ...rest, expiresAt: inSeconds(lifetimeSeconds) };
-  await tx
-    .insert(idempotencyKeys)
-    .values({ principal, key, ...row })
-    .onConflictDoUpdate({
-      target: [idempotencyKeys.clientId, idempotencyKeys.principal, idempotencyKeys.key],
-      set: { ...row, createdAt: dbNow() },
-      setWhere: sql`${idempotencyKeys.expiresAt} <= ${dbNow()} or ${isAbandoned}`,
-    });
-}
+const upsertKey = statement(`
+  insert into idempotency_keys as k
+    (principal, key, fingerprint, request_id, status, answer, subject_id, intent_id, lease_until, expires_at)
+  values ($1, $2, $3, $4, $5, $6::bytea, $7, $8, clock_timestamp() + make_interval(secs => $9::double precision),
+    clock_timestamp() + make_interval(secs => ${lifetimeSeconds}))
+  on conflict (client_id, principal, key) do update set fingerprint = excluded.fingerprint,
+    request_id = excluded.request_id, status = excluded.status, answer = excluded.answer, subject_id = excluded.subject_id,
+    intent_id = excluded.intent_id, lease_until = excluded.lease_until, expires_at = excluded.expires_at,
+    created_at = clock_timestamp()
+  where k.expires_at <= clock_timestamp()
+    or (k.status = 'running' and k.intent_id is null and k.lease_until <= clock_timestamp())`);
 
 /** The stored responses about a resource. */
 export async function answersAbout(tx: Tx, subjectId: string, cipher: Cipher) {

@@ -1,15 +1,17 @@
-import { and, eq } from "drizzle-orm";
-import type { Database, TenantSession, Tx } from "../../db/client.ts";
+import { and, eq, sql } from "drizzle-orm";
+import { type Database, type TenantSession, type Tx, withCommit } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
+import { prepared } from "../../db/prepared.ts";
 import { enqueue } from "../../db/queue.ts";
 import { intents } from "../../db/schema/agents.ts";
-import { dbNow, inSeconds } from "../../db/time.ts";
+import { statement } from "../../db/statement.ts";
+import { dbNow } from "../../db/time.ts";
 import type { Cipher } from "../ports/vault.ts";
 import type { Settlement } from "./attempt-provider-command.ts";
 import { recordAudit } from "./audit.ts";
 import { ApiError, type ErrorCode } from "./errors.ts";
 import { type Answer, type Claim, releaseKey, reserveKey, storedResponse, storeReserved } from "./idempotency.ts";
-import type { AnyProviderCommand, ProviderCommand } from "./provider-command.ts";
+import type { AnyProviderCommand, Failure, ProviderCommand } from "./provider-command.ts";
 
 export type IntentRow = typeof intents.$inferSelect;
 
@@ -24,36 +26,35 @@ const recoverAfterSeconds = 30;
 type Opening = { principal: string; claim: Claim | null; requestId: string; auditInput: unknown };
 
 /** Step 1: writes the intent, and queues the job that settles it if this process dies before the response. */
-export async function openIntent<I, A, G, O>(
+export async function openIntent<I, A, G, O, F, L>(
   tx: Tx,
-  command: ProviderCommand<I, A, G, O>,
+  command: ProviderCommand<I, A, G, O, F, L>,
   input: I,
   clientId: string,
-  { principal, claim, requestId, auditInput }: Opening,
+  { principal, claim, requestId, auditInput, found }: Opening & { found?: F },
 ) {
-  const { subjectId, providerAccountId, request } = await command.prepare(tx, input, { clientId, actor: principal });
+  const read = found ?? (command.readFirst?.(tx, input) as F);
+  const requester = { clientId, actor: principal };
+  const { subjectId, providerAccountId, request, writing } = await command.prepare(tx, input, requester, read);
   const id = newId("intent");
-  const [written] = await tx
-    .insert(intents)
-    .values({
-      id,
-      kind: command.kind,
-      subjectId,
-      providerAccountId,
-      principal,
-      idempotencyKey: claim?.key ?? null,
-      idempotencyOwner: claim?.principal ?? null,
-      requestId,
-      auditInput: auditInput ?? {},
-      deadlineAt: inSeconds(providerDeadlineSeconds),
-    })
-    .onConflictDoNothing()
-    .returning();
-  if (!written) throw new ApiError(command.busyCode, undefined, { retryAfterSeconds: 1 });
-  if (claim) await reserveKey(tx, claim, id);
-  await enqueue(tx, "intents.resolve", { intentId: id }, { key: id, delaySeconds: recoverAfterSeconds });
+  const claimed = [claim?.key ?? null, claim?.principal ?? null];
+  const audited = [requestId, JSON.stringify(auditInput ?? {})];
+  const [written] = await Promise.all([
+    insertIntent(tx, [id, command.kind, subjectId, providerAccountId, principal, ...claimed, ...audited]),
+    writing,
+    claim && reserveKey(tx, claim, id),
+    enqueue(tx, "intents.resolve", { intentId: id }, { key: id, delaySeconds: recoverAfterSeconds }),
+  ]);
+  if (written.length === 0) throw new ApiError(command.busyCode, undefined, { retryAfterSeconds: 1 });
   return { intentId: id, subjectId, providerAccountId, request };
 }
+
+const insertIntent = statement<{ id: string }>(`
+  insert into intents (id, kind, subject_id, provider_account_id, principal, idempotency_key, idempotency_owner, request_id,
+    audit_input, deadline_at)
+  values ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::jsonb,
+    clock_timestamp() + make_interval(secs => ${providerDeadlineSeconds}))
+  on conflict do nothing returning id`);
 
 /**
  * Step 3, in a separate transaction: called by the request, by the recovery job and by provider webhooks. The first caller
@@ -63,29 +64,60 @@ export async function openIntent<I, A, G, O>(
 export async function settleIntent(
   tx: Tx,
   command: AnyProviderCommand,
-  intentId: string,
+  { intentId, subjectId }: { intentId: string; subjectId: string },
   settlement: Settlement<never>,
   cipher: Cipher | null,
 ): Promise<Answer> {
-  const [intent] = await tx
-    .update(intents)
-    .set({ status: "settled", outcome: settlement.outcome, settledAt: dbNow(), ...absenceOf(settlement) })
-    .where(and(eq(intents.id, intentId), eq(intents.status, "open")))
-    .returning();
+  const isAccepted = settlement.outcome === "accepted";
+  const [[intent], locked] = await Promise.all([
+    settleOpen(tx, { intentId, outcome: settlement.outcome, isLookedUp: settlement.lookedUp === true }),
+    isAccepted ? command.lockFirst?.(tx, subjectId) : undefined,
+  ]);
   if (!intent) return settledBefore(tx, command, intentId, settlement, cipher);
-  if (settlement.outcome === "accepted") {
-    await command.onAccepted(tx, intent.subjectId, settlement.resource);
-    await removeOrphans(tx, command, intent, settlement.orphans ?? []);
-  } else await command.onFailed(tx, intent.subjectId, settlement);
-  const response = await responseOf(tx, command, intent, settlement);
-  const { principal: actor, requestId, subjectId, auditInput: input } = intent;
-  await recordAudit(tx, { actor, action: command.kind, subjectId, input, requestId });
+  const response = isAccepted
+    ? await accept(tx, command, intent, settlement, locked as never)
+    : await fail(tx, command, subjectId, settlement);
+  const { principal: actor, requestId, auditInput: input } = intent;
+  withCommit(tx, () => recordAudit(tx, { actor, action: command.kind, subjectId, input, requestId }));
   const claim = claimOf(intent);
-  if (claim) {
-    if (!isFinal(settlement)) await releaseKey(tx, claim, intent.id);
-    else if (cipher) await storeReserved(tx, claim, cipher, response);
-  }
+  if (claim && !isFinal(settlement)) await releaseKey(tx, claim, intent.id);
+  else if (claim && cipher) withCommit(tx, () => storeReserved(tx, claim, cipher, response));
   return response;
+}
+
+/** `isLookedUp`: a lookup found nothing, whatever the outcome, so the recovery job looks it up again. */
+const settleOpen = prepared((db) => {
+  const isLookedUp = sql`${sql.placeholder("isLookedUp")}::boolean`;
+  return db
+    .update(intents)
+    .set({
+      status: "settled",
+      outcome: sql`${sql.placeholder("outcome")}`,
+      settledAt: dbNow(),
+      absences: sql`case when ${isLookedUp} then 1 else ${intents.absences} end`,
+      absentAt: sql`case when ${isLookedUp} then ${dbNow()} else ${intents.absentAt} end`,
+    })
+    .where(and(eq(intents.id, sql.placeholder("intentId")), eq(intents.status, "open")))
+    .returning();
+});
+
+type Accepted = Extract<Settlement<never>, { outcome: "accepted" }>;
+
+async function accept(
+  tx: Tx,
+  command: AnyProviderCommand,
+  intent: IntentRow,
+  { resource, orphans = [] }: Accepted,
+  locked: never,
+): Promise<Answer> {
+  const output = await command.onAccepted(tx, intent.subjectId, resource, locked);
+  await removeOrphans(tx, command, intent, orphans);
+  return { status: command.status, data: output ?? (await command.read(tx, intent.subjectId)) };
+}
+
+async function fail(tx: Tx, command: AnyProviderCommand, subjectId: string, failure: Failure): Promise<Answer> {
+  await command.onFailed(tx, subjectId, failure);
+  return failureResponse(failure, subjectId);
 }
 
 /** The idempotency key of the request that opened the intent; null without one. */
@@ -96,9 +128,6 @@ function claimOf({ principal, idempotencyOwner, idempotencyKey: key }: IntentRow
 /** Only success and a refusal of the request itself are stored. After any other outcome the same key runs again. */
 const isFinal = (settlement: Settlement<never>) =>
   settlement.outcome === "accepted" || (settlement.outcome === "refused" && !settlement.passing);
-
-/** Marks an intent for which a lookup found nothing, whatever its outcome: the recovery job looks it up again. */
-const absenceOf = (settlement: Settlement<never>) => (settlement.lookedUp ? { absences: 1, absentAt: dbNow() } : {});
 
 export async function removeOrphans(tx: Tx, command: AnyProviderCommand, intent: IntentRow, orphans: readonly never[]) {
   for (const orphan of orphans) await command.onOrphan?.(tx, intent.subjectId, intent.providerAccountId, orphan);
@@ -175,16 +204,6 @@ async function settledBefore(
     { outcome: outcome ?? "absent", message: "The voice provider did not execute this request. Send it again." },
     subjectId,
   );
-}
-
-async function responseOf(
-  tx: Tx,
-  command: AnyProviderCommand,
-  intent: IntentRow,
-  settlement: Settlement<never>,
-): Promise<Answer> {
-  if (settlement.outcome !== "accepted") return failureResponse(settlement, intent.subjectId);
-  return { status: command.status, data: await command.read(tx, intent.subjectId) };
 }
 
 function failureResponse(

@@ -21,21 +21,28 @@ export type Failure = {
 
 /**
  * A command that calls a provider before we respond: three steps, and no transaction is open in the second.
- * `Request` is what the provider receives, `Resource` its response, `Output` our public resource.
+ * `Request` is what the provider receives, `Resource` its response, `Output` our public resource. `Found` and `Locked` are
+ * what the first statements of the two transactions returned.
  */
-export type ProviderCommand<Input, Request, Resource, Output> = {
+export type ProviderCommand<Input, Request, Resource, Output, Found = undefined, Locked = undefined> = {
   /** The path of the procedure, which is also the action in the audit log. */
   kind: string;
+  /**
+   * Sends what `prepare` reads, in the round trip that claims the idempotency key. It changes nothing, since the key may have
+   * its response already.
+   */
+  readFirst?(tx: Tx, input: Input): Found;
   /** Step 1, in a transaction: checks the input and writes our row. */
-  prepare(
-    tx: Tx,
-    input: Input,
-    requester: Requester,
-  ): Promise<{ subjectId: string; providerAccountId: string; request: Request }>;
+  prepare(tx: Tx, input: Input, requester: Requester, found: Found): Promise<Prepared<Request>>;
   /** Step 2: sends the request. Throws ProviderError. */
   execute(providers: Providers, accountId: string, request: Request, deadline: Deadline): Promise<Resource>;
-  /** Step 3, in a transaction: the provider executed the request. */
-  onAccepted(tx: Tx, subjectId: string, resource: Resource): Promise<void>;
+  /** Locks what `onAccepted` changes. It is sent together with the settlement of the intent. */
+  lockFirst?(tx: Tx, subjectId: string): Promise<Locked>;
+  /**
+   * Step 3, in a transaction: the provider executed the request. Returns the output if it is known without a further read,
+   * else nothing.
+   */
+  onAccepted(tx: Tx, subjectId: string, resource: Resource, locked: Locked): Promise<Output | undefined>;
   /** Step 3, in a transaction: the request was not executed, and will not be. */
   onFailed(tx: Tx, subjectId: string, failure: Failure): Promise<void>;
   /** In a transaction: the outcome is unknown at the deadline. Can be called repeatedly until the intent is settled. */
@@ -67,5 +74,13 @@ export type ProviderCommand<Input, Request, Resource, Output> = {
   waitWhileBusySeconds?: number;
 };
 
+/** `writing`: statements that were sent; the caller awaits them together with its own. */
+export type Prepared<Request> = {
+  subjectId: string;
+  providerAccountId: string;
+  request: Request;
+  writing?: Promise<unknown>;
+};
+
 /** A provider command that was found by its name. Its types fit together, which cannot be expressed here. */
-export type AnyProviderCommand = ProviderCommand<never, never, never, unknown>;
+export type AnyProviderCommand = ProviderCommand<never, never, never, unknown, never, never>;

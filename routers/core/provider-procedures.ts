@@ -26,7 +26,7 @@ type ProviderRequest = {
  */
 export const providerCommand = accessible("tenant").use(async (call) => {
   const request = await openRequest(call);
-  const perform = <I, A, G, O>(command: ProviderCommand<I, A, G, O>, input: I) =>
+  const perform = <I, A, G, O, F, L>(command: ProviderCommand<I, A, G, O, F, L>, input: I) =>
     performCommand(request, command, input);
   return call.next({ ctx: { perform } });
 });
@@ -57,9 +57,9 @@ async function openRequest(call: Call): Promise<ProviderRequest> {
   return { ctx, path, isMutation, claim, cipher };
 }
 
-async function performCommand<I, A, G, O>(
+async function performCommand<I, A, G, O, F, L>(
   request: ProviderRequest,
-  command: ProviderCommand<I, A, G, O>,
+  command: ProviderCommand<I, A, G, O, F, L>,
   input: I,
 ): Promise<O> {
   const { ctx, cipher } = request;
@@ -85,23 +85,26 @@ async function performCommand<I, A, G, O>(
     ctx.reply.status = response.status;
     return toResult(response) as O;
   }
-  const settle = (tx: Tx) => settleIntent(tx, anyCommand, opened.intentId, settlement as Settlement<never>, cipher);
+  const settle = (tx: Tx) => settleIntent(tx, anyCommand, opened, settlement as Settlement<never>, cipher);
   const response = await withTransactionRetry(() => ctx.db.asClient(session, settle));
   return toResult(response, "retryAfterSeconds" in settlement ? settlement.retryAfterSeconds : undefined) as O;
 }
 
 /** Step 1: claims the idempotency key and writes the intent, or returns the stored response of an earlier request. */
-function openCommand<I, A, G, O>(
+function openCommand<I, A, G, O, F, L>(
   { ctx, path, claim, cipher }: ProviderRequest,
-  command: ProviderCommand<I, A, G, O>,
+  command: ProviderCommand<I, A, G, O, F, L>,
   input: I,
 ) {
+  const { principal, requestId } = ctx;
+  const auditInput = redactedInput(ctx, path);
   return ctx.db.asClient(ctx.session, async (tx) => {
     const pending = (intentId: string) => pendingResponse(tx, command as unknown as AnyProviderCommand, intentId);
-    const earlier = claim && cipher ? await claimKey(tx, claim, cipher, pending) : null;
+    const claiming = claim && cipher ? claimKey(tx, claim, cipher, pending) : null;
+    const found = command.readFirst?.(tx, input) as F;
+    const earlier = await claiming;
     if (earlier) return { earlier };
-    const { principal, requestId } = ctx;
-    const opening = { principal: principal.id, claim, requestId, auditInput: redactedInput(ctx, path) };
+    const opening = { principal: principal.id, claim, requestId, auditInput, found };
     return { earlier: null, ...(await openIntent(tx, command, input, principal.clientId, opening)) };
   });
 }

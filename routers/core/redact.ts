@@ -1,28 +1,52 @@
 import { z } from "zod";
 import type { Redaction } from "./schema-kind.ts";
 
+type Redactor = (value: unknown) => unknown;
+
+const redactors = new WeakMap<z.ZodType, Redactor>();
+
 /** The input for the audit log: fields marked `secret` are removed, `personal` ones are masked. */
-export function redact(schema: z.ZodType, value: unknown): unknown {
+export const redact = (schema: z.ZodType, value: unknown): unknown => redactorOf(schema)(value);
+
+/** The redaction of a schema, which is read once. */
+function redactorOf(schema: z.ZodType): Redactor {
+  const known = redactors.get(schema);
+  if (known) return known;
   const mark = markOf(schema);
-  if (mark === "secret") return undefined;
-  if (value === null || value === undefined) return value;
-  if (mark === "personal") return "[personal]";
-  const inner = unwrap(schema);
-  if (inner instanceof z.ZodObject && isPlain(value)) {
-    const entries = Object.entries(value).map(([key, leaf]) => {
-      const field: z.ZodType | undefined = inner.shape[key];
-      return [key, field ? redact(field, leaf) : undefined] as const;
-    });
-    return Object.fromEntries(entries.filter(([, leaf]) => leaf !== undefined));
+  const inside = mark === undefined ? insideOf(unwrap(schema)) : () => "[personal]";
+  const redactor: Redactor =
+    mark === "secret" ? () => undefined : (value) => (value === null || value === undefined ? value : inside(value));
+  redactors.set(schema, redactor);
+  return redactor;
+}
+
+function insideOf(inner: z.ZodType): Redactor {
+  if (inner instanceof z.ZodObject) {
+    const { shape } = inner;
+    return (value) => (isPlain(value) ? redactFields(shape, value) : value);
   }
-  if (inner instanceof z.ZodArray && Array.isArray(value)) {
-    return value.map((item) => redact(inner.element as z.ZodType, item));
+  if (inner instanceof z.ZodArray) {
+    const element = inner.element as z.ZodType;
+    return (value) => (Array.isArray(value) ? value.map((item) => redact(element, item)) : value);
   }
   if (inner instanceof z.ZodUnion) {
-    const option = (inner.options as z.ZodType[]).find((candidate) => candidate.safeParse(value).success);
-    return option ? redact(option, value) : undefined;
+    const options = inner.options as z.ZodType[];
+    return (value) => {
+      const option = options.find((candidate) => candidate.safeParse(value).success);
+      return option ? redact(option, value) : undefined;
+    };
   }
-  return value;
+  return (value) => value;
+}
+
+function redactFields(shape: Readonly<Record<string, z.ZodType>>, value: Record<string, unknown>) {
+  const shown: Record<string, unknown> = {};
+  for (const [key, leaf] of Object.entries(value)) {
+    const field = Object.hasOwn(shape, key) ? shape[key] : undefined;
+    const redacted = field ? redact(field, leaf) : undefined;
+    if (redacted !== undefined) shown[key] = redacted;
+  }
+  return shown;
 }
 
 function markOf(schema: z.ZodType): Redaction | undefined {

@@ -1,5 +1,5 @@
 import type { TRPCError } from "@trpc/server";
-import { isDeadlock, isStalePlan, type Tx } from "../../db/client.ts";
+import { isDeadlock, isStalePlan, type Tx, withCommit } from "../../db/client.ts";
 import { recordAudit } from "./audit.ts";
 import type { Context, Principal } from "./context.ts";
 import { ApiError } from "./errors.ts";
@@ -30,8 +30,8 @@ export async function runCommand<R extends { ok: true; data: unknown } | { ok: f
       input: redactedInput(ctx, path),
       requestId: ctx.requestId,
     };
-    const stored = claim && cipher && storeAnswer(tx, claim, cipher, { status: 200, data: result.data });
-    await Promise.all([recordAudit(tx, audit), stored]);
+    withCommit(tx, () => recordAudit(tx, audit));
+    if (claim && cipher) withCommit(tx, () => storeAnswer(tx, claim, cipher, { status: 200, data: result.data }));
     return result;
   };
   return withTransactionRetry(() => transact(once));

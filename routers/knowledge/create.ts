@@ -1,5 +1,5 @@
 import { eq } from "drizzle-orm";
-import type { Tx } from "../../db/client.ts";
+import { type Tx, withCommit } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { enqueue } from "../../db/queue.ts";
 import { knowledgeBases } from "../../db/schema/knowledge.ts";
@@ -7,7 +7,7 @@ import type { ProviderCommand } from "../core/provider-command.ts";
 import { accountFor } from "../credentials/accounts.ts";
 import type { ProviderCorpus } from "../ports/ultravox.ts";
 import type { CreateKnowledgeBase, KnowledgeBase } from "./schema.ts";
-import { changeBase, emitKnowledgeEvent, getKnowledgeBase } from "./service.ts";
+import { changeBase, emitKnowledgeEvent, getKnowledgeBase, toKnowledgeBase } from "./service.ts";
 
 type CorpusRequest = { id: string; description: string | null };
 
@@ -20,15 +20,17 @@ export const createKnowledgeBase: ProviderCommand<CreateKnowledgeBase, CorpusReq
   async prepare(tx, input) {
     const id = newId("knowledgeBase");
     const providerAccountId = await accountFor(tx);
-    await tx.insert(knowledgeBases).values({ id, ...input, status: "provisioning", providerAccountId });
-    return { subjectId: id, providerAccountId, request: { id, description: input.description } };
+    const row = { id, ...input, status: "provisioning", providerAccountId } as const;
+    const writing = tx.insert(knowledgeBases).values(row).execute();
+    return { subjectId: id, providerAccountId, request: { id, description: input.description }, writing };
   },
 
   execute: ({ ultravox }, accountId, request, deadline) => ultravox.createCorpus(accountId, request, deadline),
 
   async onAccepted(tx, subjectId, { providerCorpusId }) {
     const base = await changeBase(tx, subjectId, { status: "empty", statusReason: null, providerCorpusId });
-    await emitKnowledgeEvent(tx, "knowledge_base.created", base);
+    withCommit(tx, () => emitKnowledgeEvent(tx, "knowledge_base.created", base));
+    return toKnowledgeBase(base);
   },
 
   async onFailed(tx, subjectId, { message }) {

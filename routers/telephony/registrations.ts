@@ -55,6 +55,7 @@ export const createRegistration: ProviderCommand<
 
   async onAccepted(tx, subjectId, { providerRegistrationId, registered }) {
     await change(tx, subjectId, { status: "active", statusReason: null, providerRegistrationId, registered });
+    return getRegistration(tx, subjectId);
   },
 
   onFailed: (tx, subjectId, { message }) => change(tx, subjectId, { status: "failed", statusReason: message }),

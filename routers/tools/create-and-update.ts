@@ -1,6 +1,6 @@
 import { and, eq, inArray, ne, or, sql } from "drizzle-orm";
 import { z } from "zod";
-import type { Tx } from "../../db/client.ts";
+import { type Tx, withCommit } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { tools } from "../../db/schema/tools.ts";
 import { ApiError } from "../core/errors.ts";
@@ -17,7 +17,16 @@ import type { Deadline } from "../ports/provider-error.ts";
 import type { ToolDefinition } from "../ports/ultravox.ts";
 import { Config, Definition, providersNames } from "./definition.ts";
 import type { CreateTool, Tool, UpdateTool } from "./schema.ts";
-import { changeTool, emitToolEvent, getTool, lockTool, refuseBusy, removeUpstream, type ToolRow } from "./service.ts";
+import {
+  changeTool,
+  emitToolEvent,
+  getTool,
+  lockTool,
+  refuseBusy,
+  removeUpstream,
+  type ToolRow,
+  toTool,
+} from "./service.ts";
 import { usesOfTool } from "./templated.ts";
 import { credentialOf, toolDefinition } from "./upstream.ts";
 import { filledIn } from "./url-pattern.ts";
@@ -43,23 +52,30 @@ const Content = z.object({
 type Content = z.output<typeof Content>;
 
 /** Creates a tool here and at the provider, where its name is our id. */
-export const createTool: ProviderCommand<WithRules<CreateTool>, ProviderRequest, ProviderResult, Tool> = {
+export const createTool: ProviderCommand<
+  WithRules<CreateTool>,
+  ProviderRequest,
+  ProviderResult,
+  Tool,
+  undefined,
+  ToolRow
+> = {
   kind: "tools.create",
   status: 201,
   busyCode: "tool_busy",
 
   async prepare(tx, { rules, ...content }) {
     await check(tx, content, rules);
-    await reserveName(tx, content, null);
+    const [providerAccountId] = await Promise.all([accountFor(tx), reserveName(tx, content, null)]);
     const { name, description, definition, metadata } = content;
     const id = newId("tool");
-    const providerAccountId = await accountFor(tx);
     const shown = { name, description, kind: definition.type, config: { definition }, metadata };
-    await tx.insert(tools).values({ id, ...shown, pending: content, status: "provisioning", providerAccountId });
+    const row = { id, ...shown, pending: content, status: "provisioning", providerAccountId } as const;
     return {
       subjectId: id,
       providerAccountId,
       request: { id, providerToolId: null, definition: toolDefinition(content) },
+      writing: tx.insert(tools).values(row).execute(),
     };
   },
 
@@ -68,9 +84,12 @@ export const createTool: ProviderCommand<WithRules<CreateTool>, ProviderRequest,
     return ultravox.createTool(accountId, { id, definition }, deadline);
   },
 
-  async onAccepted(tx, subjectId, { providerToolId }) {
-    const { row } = await goLive(tx, subjectId, { providerToolId });
-    await emitToolEvent(tx, "tool.created", row);
+  lockFirst: lockTool,
+
+  async onAccepted(tx, _subjectId, { providerToolId }, tool) {
+    const { row } = await goLive(tx, tool, { providerToolId });
+    withCommit(tx, () => emitToolEvent(tx, "tool.created", row));
+    return toTool(row);
   },
 
   async onFailed(tx, subjectId, { message }) {
@@ -93,7 +112,14 @@ export const createTool: ProviderCommand<WithRules<CreateTool>, ProviderRequest,
 };
 
 /** Changes a tool: the provider gets the whole definition again, and the agents that use it are sent again. */
-export const updateTool: ProviderCommand<WithRules<UpdateTool>, ProviderRequest, ProviderResult, Tool> = {
+export const updateTool: ProviderCommand<
+  WithRules<UpdateTool>,
+  ProviderRequest,
+  ProviderResult,
+  Tool,
+  undefined,
+  ToolRow
+> = {
   kind: "tools.update",
   status: 200,
   busyCode: "tool_busy",
@@ -116,11 +142,15 @@ export const updateTool: ProviderCommand<WithRules<UpdateTool>, ProviderRequest,
 
   execute: replace,
 
-  async onAccepted(tx, subjectId, result) {
-    const { row, changed } = await goLive(tx, subjectId, result);
-    if (!changed) return;
-    await resyncAgentsUsing(tx, "tool", subjectId);
-    await emitToolEvent(tx, "tool.updated", row);
+  lockFirst: lockTool,
+
+  async onAccepted(tx, subjectId, result, tool) {
+    const { row, changed } = await goLive(tx, tool, result);
+    if (changed) {
+      await resyncAgentsUsing(tx, "tool", subjectId);
+      withCommit(tx, () => emitToolEvent(tx, "tool.updated", row));
+    }
+    return toTool(row);
   },
 
   async onFailed(tx, subjectId) {
@@ -181,8 +211,8 @@ function requestFor(tool: ToolRow): ProviderRequest {
 const isSame = (one: unknown, other: unknown) => JSON.stringify(canonical(one)) === JSON.stringify(canonical(other));
 
 /** Makes the pending content live. Without a difference, the version stays as it was. */
-async function goLive(tx: Tx, id: string, { providerToolId }: ProviderResult) {
-  const tool = await lockTool(tx, id);
+async function goLive(tx: Tx, tool: ToolRow, { providerToolId }: ProviderResult) {
+  const { id } = tool;
   const content = Content.parse(tool.pending);
   const changed = tool.status !== "active" || !isSame(content, contentOf(tool));
   if (!changed) {

@@ -1,7 +1,7 @@
 import type { Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { voices } from "../../db/schema/voices.ts";
-import { currentPrice, holdCredits } from "../billing/ledger.ts";
+import { fundsOf, holdCredits } from "../billing/ledger.ts";
 import type { ProviderQuery } from "../core/call-provider.ts";
 import { ApiError } from "../core/errors.ts";
 import { accountFor } from "../credentials/accounts.ts";
@@ -68,6 +68,7 @@ async function insertVoice(tx: Tx, { source, ...fields }: CreateVoice, cipher: C
 
 /** Only clones cost credits. The vendor of an external voice bills it directly. */
 async function holdForClone(tx: Tx, voiceId: string) {
-  const price = await currentPrice(tx);
-  if (price.voiceCloneMicros > 0) await holdCredits(tx, voiceId, price.voiceCloneMicros, price);
+  const funds = await fundsOf(tx);
+  const { voiceCloneMicros } = funds.price;
+  if (voiceCloneMicros > 0) await holdCredits(tx, voiceId, voiceCloneMicros, funds);
 }

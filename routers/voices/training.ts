@@ -82,7 +82,7 @@ export async function releaseCredits(tx: Tx, { id, status, providerAccountId }: 
 
 async function spendHold(tx: Tx, id: string) {
   const [hold] = await tx.select().from(holds).where(eq(holds.subjectId, id));
-  if (hold) await settleBill(tx, id, 1, hold.amountMicros);
+  if (hold) await settleBill(tx, id, 1, () => hold.amountMicros);
 }
 
 /** Applies the status that an internal service reports for a voice, and closes our own workflow. */

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { newId } from "../../db/ids.ts";
-import { currentPrice, holdCredits } from "../../routers/billing/ledger.ts";
+import { fundsOf, holdCredits } from "../../routers/billing/ledger.ts";
 import { startTestApp } from "../support/app.ts";
 
 const h = await startTestApp({ credits: 10 });
@@ -16,7 +16,7 @@ async function balances() {
 /** Holds credits; `beforeEnd` runs inside the transaction, after the check and before the commit. */
 const hold = (amountMicros: number, beforeEnd: () => Promise<unknown> = async () => {}) =>
   h.deps.db.asClient({ clientId }, async (tx) => {
-    await holdCredits(tx, newId("call"), amountMicros, await currentPrice(tx));
+    await holdCredits(tx, newId("call"), amountMicros, await fundsOf(tx));
     await beforeEnd();
   });
 

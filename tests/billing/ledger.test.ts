@@ -147,7 +147,7 @@ test("a revision of a bill is posted once, however often it is sent", async () =
   const cost = Number(cost_micros);
   const entry = { clientId: h.ada.clientId };
   const settle = (revision: number, micros: number) =>
-    h.deps.db.asClient(entry, (tx) => settleBill(tx, id, revision, micros));
+    h.deps.db.asClient(entry, (tx) => settleBill(tx, id, revision, () => micros));
   await Promise.all(Array.from({ length: 8 }, () => settle(2, cost + 500)));
   await settle(3, 0);
   await settle(3, 0);
@@ -167,11 +167,11 @@ test("a bill above the hold takes the balance below zero, and new calls are refu
   const id = body.data.id as string;
   const { availableMicros } = (await h.get("/billing/balance", { key })).body.data;
   const held = 26_250_000;
-  await h.deps.db.asClient({ clientId }, (tx) => settleBill(tx, id, 1, availableMicros + held + 1));
+  await h.deps.db.asClient({ clientId }, (tx) => settleBill(tx, id, 1, () => availableMicros + held + 1));
   expect((await h.get("/billing/balance", { key })).body.data).toEqual({ availableMicros: -1, heldMicros: 0 });
   const refused = await h.post("/calls", { agentId: agents.bob, medium: phone("+14155550100") }, { key });
   expect(refused).toMatchObject({ status: 402, body: { error: { code: "credits_insufficient" } } });
-  await h.deps.db.asClient({ clientId }, (tx) => settleBill(tx, id, 2, 0));
+  await h.deps.db.asClient({ clientId }, (tx) => settleBill(tx, id, 2, () => 0));
   expect((await h.get("/billing/balance", { key })).body.data.availableMicros).toBe(availableMicros + held);
 });
 

@@ -1,6 +1,6 @@
 import postgres from "postgres";
 import { newId } from "../../db/ids.ts";
-import { currentPrice, holdCredits, settleBill } from "../../routers/billing/ledger.ts";
+import { fundsOf, holdCredits, settleBill } from "../../routers/billing/ledger.ts";
 import { openDeps } from "../../server/deps.ts";
 import { readEnv } from "../../server/env.ts";
 import { given, serve } from "./child.ts";
@@ -36,8 +36,8 @@ function ofOurs() {
     close: () => deps.close(),
     async run(clientId: string) {
       const subjectId = newId("call");
-      await deps.db.asClient({ clientId }, async (tx) => holdCredits(tx, subjectId, held, await currentPrice(tx)));
-      await deps.db.asClient({ clientId }, (tx) => settleBill(tx, subjectId, 1, captured));
+      await deps.db.asClient({ clientId }, async (tx) => holdCredits(tx, subjectId, held, await fundsOf(tx)));
+      await deps.db.asClient({ clientId }, (tx) => settleBill(tx, subjectId, 1, () => captured));
     },
   };
 }

@@ -197,6 +197,7 @@ describe("rights", () => {
 /** Functions that a login other than their owner may call. * marks those that run with the rights of their owner. */
 const callable = {
   patchbay_tenant: [
+    "app.refuse_hold(bigint)",
     "app.set_tenant(text,text,text)",
     "app.set_user(text,text)",
     "*graphile_worker.patchbay_enqueue(json)",

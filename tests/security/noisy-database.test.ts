@@ -1,10 +1,11 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { sql } from "drizzle-orm";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { beforeCommit, type Database, DatabaseBusy, openDatabase } from "../../db/client.ts";
+import { type Database, DatabaseBusy, openDatabase, type Tx, withCommit } from "../../db/client.ts";
 import { FairGate } from "../../db/fair-gate.ts";
 import { newId } from "../../db/ids.ts";
-import { currentPrice, holdCredits } from "../../routers/billing/ledger.ts";
+import { statement } from "../../db/statement.ts";
+import { fundsOf, holdCredits } from "../../routers/billing/ledger.ts";
 import { agent, phone, startTestApp } from "../support/app.ts";
 import { expectSoundBooks, makeAgent } from "../support/calls.ts";
 
@@ -129,7 +130,7 @@ describe("the balance", () => {
   test("is not locked while a transaction that uses it does other work", async () => {
     const subjectId = newId("call");
     await db.asClient({ clientId: h.ada.clientId }, async (tx) => {
-      await holdCredits(tx, subjectId, 1_000_000, await currentPrice(tx));
+      await holdCredits(tx, subjectId, 1_000_000, await fundsOf(tx));
       const free = await h.owner`
         select name from ledger_accounts where client_id = ${h.ada.clientId} order by name for no key update nowait`;
       expect(free.length).toBeGreaterThan(0);
@@ -154,7 +155,7 @@ describe("the balance", () => {
     let seen = 0;
     const hold = (subjectId: string) =>
       db.asClient({ clientId: h.bob.clientId }, async (tx) => {
-        await holdCredits(tx, subjectId, amount, await currentPrice(tx)); // both see enough credits
+        await holdCredits(tx, subjectId, amount, await fundsOf(tx)); // both see enough credits
         if (++seen === 2) together.resolve();
         await together.promise;
       });
@@ -184,24 +185,45 @@ describe("the balance", () => {
     expect(await h.owner`select from calls where client_id = ${h.bob.clientId}`).toHaveLength(rows.length);
   });
 
-  test("before-commit work runs in order, rolls back when it throws, and is refused after the end", async () => {
-    const order: string[] = [];
+  const count = statement("insert into event_counters (subject_id, sequence) values ($1, $2)");
+  const addOne = statement("update event_counters set sequence = sequence + 1 where subject_id = $1");
+  const undone = () => h.owner`select from event_counters where subject_id = 'undone'`;
+
+  test("statements that go with the commit come last, in order, and one that fails undoes the transaction", async () => {
+    const kept = await db.asClient({ clientId: h.ada.clientId }, async (tx) => {
+      withCommit(
+        tx,
+        () => count(tx, ["ordered", 1]),
+        () => addOne(tx, ["ordered"]),
+      );
+      await count(tx, ["work", 1]);
+      return tx;
+    });
+    const [row] = await h.owner`select sequence::int from event_counters where subject_id = 'ordered'`;
+    expect(row).toEqual({ sequence: 2 });
+    expect(() => withCommit(kept, async () => {})).toThrow("ended");
     const failing = db.asClient({ clientId: h.ada.clientId }, async (tx) => {
-      beforeCommit(tx, async () => void order.push("first"));
-      beforeCommit(tx, async () => {
-        order.push("second");
-        throw new Error("no");
-      });
-      await tx.execute(sql`insert into event_counters (subject_id, sequence) values ('undone', 1)`);
-      order.push("work");
+      await count(tx, ["undone", 1]);
+      withCommit(
+        tx,
+        () => count(tx, ["work", 1]),
+        () => count(tx, ["undone too", 1]),
+      );
     });
-    await expect(failing).rejects.toThrow("no");
-    expect(order).toEqual(["work", "first", "second"]);
-    expect(await h.owner`select from event_counters where subject_id = 'undone'`).toHaveLength(0);
-    let kept: Parameters<typeof beforeCommit>[0] | undefined;
-    await db.asClient({ clientId: h.ada.clientId }, async (tx) => {
-      kept = tx;
+    await expect(failing).rejects.toMatchObject({ code: "23505" });
+    expect(await undone()).toHaveLength(0);
+  });
+
+  test("a statement that is not sent immediately does not go with the commit: nothing is written", async () => {
+    const late = async (tx: Tx) => {
+      await Promise.resolve();
+      await count(tx, ["late", 1]);
+    };
+    const failing = db.asClient({ clientId: h.ada.clientId }, async (tx) => {
+      await count(tx, ["undone", 1]);
+      withCommit(tx, () => late(tx));
     });
-    expect(() => beforeCommit(kept!, async () => {})).toThrow("ended");
+    await expect(failing).rejects.toThrow("sent immediately");
+    expect(await undone()).toHaveLength(0);
   });
 });

@@ -1,5 +1,6 @@
 import { and, eq, ne } from "drizzle-orm";
 import type { Tx } from "../../../db/client.ts";
+import { prepared } from "../../../db/prepared.ts";
 import { credentials } from "../../../db/schema/credentials.ts";
 import { telephonyConfigs } from "../../../db/schema/telephony.ts";
 import { ApiError } from "../../core/errors.ts";
@@ -19,15 +20,28 @@ export type ResolvedMedium = {
 /** A client's own SIP trunk. Its secret is opened only for the provider request. */
 export type SealedTrunk = { credentialId: string; sealed: Buffer; host: string | null };
 
+/** What the client has set up for telephone calls. */
+type Telephony = { defaults: { carrier: Carrier | null; from: string | null } | undefined; trunk: SealedTrunk | null };
+type Carrier = Exclude<ResolvedMedium["medium"], "web">;
+
+const readDefaults = prepared((db) =>
+  db.select({ carrier: telephonyConfigs.defaultCarrier, from: telephonyConfigs.defaultFrom }).from(telephonyConfigs),
+);
+
+/** Reads what a call by this medium may need, in one round trip. */
+export async function telephonyFor(tx: Tx, medium: CreateCall["medium"]): Promise<Telephony> {
+  if (medium.type === "web") return { defaults: undefined, trunk: null };
+  const mayUseTrunk = medium.carrier === undefined || medium.carrier === "sip";
+  const [[defaults], trunk] = await Promise.all([
+    medium.carrier && medium.from ? [] : readDefaults(tx),
+    mayUseTrunk ? readTrunk(tx) : null,
+  ]);
+  return { defaults, trunk };
+}
+
 /** Fills in the client's default carrier and number. Throws `input_invalid` with the field's path. */
-export async function resolveMedium(tx: Tx, medium: CreateCall["medium"]): Promise<ResolvedMedium> {
+export function resolveMedium(medium: CreateCall["medium"], { defaults: own }: Telephony): ResolvedMedium {
   if (medium.type === "web") return { medium: "web", to: null, from: null };
-  const [own] =
-    medium.carrier && medium.from
-      ? []
-      : await tx
-          .select({ carrier: telephonyConfigs.defaultCarrier, from: telephonyConfigs.defaultFrom })
-          .from(telephonyConfigs);
   const carrier = medium.carrier ?? own?.carrier ?? "sip";
   const from = medium.from ?? own?.from ?? null;
   if (from === null) {
@@ -42,13 +56,16 @@ export async function resolveMedium(tx: Tx, medium: CreateCall["medium"]): Promi
   return { medium: carrier, to: medium.to, from };
 }
 
-/** The client's own trunk, for a SIP call of a client with a working trunk. */
-export async function trunkFor(tx: Tx, { medium }: Pick<ResolvedMedium, "medium">): Promise<SealedTrunk | null> {
-  if (medium !== "sip") return null;
-  const [own] = await tx
+const findTrunk = prepared((db) =>
+  db
     .select({ credentialId: credentials.id, sealed: credentials.sealed, details: credentials.details })
     .from(credentials)
-    .where(and(eq(credentials.provider, "sip"), ne(credentials.status, "invalid")));
+    .where(and(eq(credentials.provider, "sip"), ne(credentials.status, "invalid"))),
+);
+
+/** The client's own trunk, if it has a working one. */
+async function readTrunk(tx: Tx): Promise<SealedTrunk | null> {
+  const [own] = await findTrunk(tx);
   return own ? { credentialId: own.credentialId, sealed: own.sealed, host: own.details.host ?? null } : null;
 }
 

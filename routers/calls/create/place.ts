@@ -19,18 +19,22 @@ import {
   type Values,
   variablesIn,
 } from "../../agents/variables.ts";
-import { currentPrice, holdCredits } from "../../billing/ledger.ts";
+import { fundsOf, holdCredits } from "../../billing/ledger.ts";
 import { ApiError } from "../../core/errors.ts";
 import type { ProviderCommand } from "../../core/provider-command.ts";
 import { ProviderError } from "../../ports/provider-error.ts";
 import type { CallRequest, ProviderCall } from "../../ports/ultravox.ts";
 import type { Vault } from "../../ports/vault.ts";
-import { indexMetadata } from "../list/metadata-index.ts";
+import { acceptCall, type LockedCall, lockCallWithHold } from "../lifecycle/accept.ts";
+import { toCall } from "../resource.ts";
 import type { Call } from "../schema.ts";
-import { acceptCall, type CallRow, failCall, getCall, lockCall, markCallUnknown } from "../service.ts";
-import { type ResolvedMedium, resolveMedium, type SealedTrunk, toProviderMedium, trunkFor } from "./medium.ts";
-import { longestCost } from "./pinned-version.ts";
+import { type CallRow, failCall, getCall, lockCall, markCallUnknown } from "../service.ts";
+import { insertCall, type NewCall } from "./insert-call.ts";
+import { longestCost } from "./longest-cost.ts";
+import { type ResolvedMedium, resolveMedium, type SealedTrunk, telephonyFor, toProviderMedium } from "./medium.ts";
 import type { CreateCall } from "./schema.ts";
+
+type VoiceRow = typeof voices.$inferSelect;
 
 /** The provider request, with all secrets still sealed. */
 type PlaceRequest = {
@@ -42,28 +46,49 @@ type PlaceRequest = {
 
 type Overrides = NonNullable<CallRequest["overrides"]> & { voiceId?: string };
 
+/** Reads that were sent together. Each is awaited where it is checked, so that the first problem is reported. */
+type Found = {
+  agent: ReturnType<typeof agentForCall>;
+  funds: ReturnType<typeof fundsOf>;
+  telephony: ReturnType<typeof telephonyFor>;
+  voice: Promise<VoiceRow | null>;
+};
+
 /** Places a call. The credits are held and the row is written before the provider dials. */
-export const placeCall: ProviderCommand<CreateCall, PlaceRequest, ProviderCall, Call> = {
+export const placeCall: ProviderCommand<CreateCall, PlaceRequest, ProviderCall, Call, Found, LockedCall> = {
   kind: "calls.create",
   status: 201,
   busyCode: "agent_busy",
   waitWhileBusySeconds: 2,
 
-  async prepare(tx, input, { clientId }) {
-    const { agent, config, version } = await agentForCall(tx, input.agentId, { version: input.agentVersion });
+  readFirst(tx, input) {
+    const found = {
+      agent: agentForCall(tx, input.agentId, { version: input.agentVersion }),
+      funds: fundsOf(tx),
+      telephony: telephonyFor(tx, input.medium),
+      voice: input.voiceId === undefined ? Promise.resolve(null) : readVoice(tx, input.voiceId),
+    };
+    for (const read of Object.values(found)) read.catch(() => {}); // handled where it is awaited
+    return found;
+  },
+
+  async prepare(tx, input, { clientId }, found) {
+    const { agent, config, version } = await found.agent;
     const tools = await toolsOf(tx, config);
     const variables = fillVariables(declaredOf(config, tools), input.variables);
     checkValues(usesOf(config, tools), variables);
-    const medium = await resolveMedium(tx, input.medium);
-    const trunk = await trunkFor(tx, medium);
-    const overrides = await overridesFor(tx, input, { config, variables, accountId: agent.providerAccountId });
-    const row = {
+    const telephony = await found.telephony;
+    const medium = resolveMedium(input.medium, telephony);
+    const trunk = medium.medium === "sip" ? telephony.trunk : null;
+    const voice = await found.voice;
+    const overrides = overridesFor(input, { config, variables, voice, accountId: agent.providerAccountId });
+    const pinned = version === agent.version ? null : await fillTemplate(tx, config, variables);
+    const call: NewCall = {
       id: newId("call"),
       agentId: agent.id,
       agentVersion: version,
       direction: medium.medium === "web" ? "web" : "outbound",
       ...medium,
-      status: "queued",
       variables,
       metadata: input.metadata,
       overrides: Object.keys(overrides).length > 0 ? overrides : null,
@@ -71,16 +96,15 @@ export const placeCall: ProviderCommand<CreateCall, PlaceRequest, ProviderCall, 
       joinTimeoutSeconds: input.joinTimeoutSeconds ?? config.joinTimeoutSeconds,
       recordingEnabled: input.recordingEnabled ?? config.recordingEnabled,
       providerAccountId: agent.providerAccountId,
-    } as const;
-    const [call] = await tx.insert(calls).values(row).returning();
-    await indexMetadata(tx, row.id, row.metadata);
-    const pinned = version === agent.version ? null : await fillTemplate(tx, config, variables);
-    await holdMaximumCost(tx, call!, config);
-    const request = requestOf(call!, clientId, agent.providerAgentId ?? "");
+    };
+    const funds = await found.funds;
+    const written = insertCall(tx, call);
+    const held = holdCredits(tx, call.id, longestCost(funds.price, call, config, tools), funds);
     return {
-      subjectId: row.id,
+      subjectId: call.id,
       providerAccountId: agent.providerAccountId,
-      request: { request, medium, trunk, pinned },
+      request: { request: requestOf(call, clientId, agent.providerAgentId ?? ""), medium, trunk, pinned },
+      writing: Promise.all([written, held]),
     };
   },
 
@@ -90,8 +114,12 @@ export const placeCall: ProviderCommand<CreateCall, PlaceRequest, ProviderCall, 
     return ultravox.createCall(accountId, { ...request, medium: callMedium, ...template }, deadline);
   },
 
-  async onAccepted(tx, subjectId, accepted) {
-    await acceptCall(tx, await lockCall(tx, subjectId), accepted);
+  lockFirst: lockCallWithHold,
+
+  async onAccepted(tx, _subjectId, reported, { call, hold }) {
+    const accepted = await acceptCall(tx, call, reported);
+    // It has not ended, so it has no costs yet, and the hold is as it was.
+    return accepted.status === "ringing" ? toCall({ call: accepted, hold, price: null }) : undefined;
   },
 
   async onFailed(tx, subjectId, { message }) {
@@ -146,25 +174,20 @@ async function openPinned(vault: Vault, pinned: SealedTemplate) {
   }
 }
 
-/** Holds the highest possible cost of the call. */
-async function holdMaximumCost(tx: Tx, call: CallRow, config: AgentConfig) {
-  const price = await currentPrice(tx);
-  await holdCredits(tx, call.id, await longestCost(tx, price, call, config), price);
-}
+type Known = { config: AgentConfig; variables: Values; voice: VoiceRow | null; accountId: string };
 
 /** The voice must be in the same provider account as the agent. */
-async function overridesFor(
-  tx: Tx,
+function overridesFor(
   { voiceId, firstSpeaker, greeting }: CreateCall,
-  { config, variables, accountId }: { config: AgentConfig; variables: Values; accountId: string },
-): Promise<Overrides> {
+  { config, variables, voice, accountId }: Known,
+): Overrides {
   const hasOpening = firstSpeaker !== undefined || greeting !== undefined;
   // The provider does not fill in variables of an override.
   const own = config.greeting === null ? null : render(config.greeting, variables);
   const given = greeting === undefined ? own : filledGreeting(greeting, variables);
   const opening = { firstSpeaker: firstSpeaker ?? config.firstSpeaker, greeting: given };
-  const voice = voiceId === undefined ? {} : { voiceId, voice: await voiceFor(tx, voiceId, accountId) };
-  return { ...(hasOpening ? { opening } : {}), ...voice };
+  const chosen = voiceId === undefined ? {} : { voiceId, voice: usableVoice(voiceId, voice, accountId) };
+  return { ...(hasOpening ? { opening } : {}), ...chosen };
 }
 
 /** A call's own greeting may use the variables of its agent. */
@@ -177,8 +200,12 @@ function filledGreeting(greeting: string, variables: Values): string {
   return render(greeting, variables);
 }
 
-async function voiceFor(tx: Tx, id: string, providerAccountId: string): Promise<string> {
+async function readVoice(tx: Tx, id: string): Promise<VoiceRow | null> {
   const [voice] = await tx.select().from(voices).where(eq(voices.id, id));
+  return voice ?? null;
+}
+
+function usableVoice(id: string, voice: VoiceRow | null, providerAccountId: string): string {
   if (!voice || voice.status === "deleted") throw new ApiError("voice_not_found", `There is no voice ${id}.`);
   const notActive = (message: string) =>
     new ApiError("voice_not_active", message, { details: [{ path: "voiceId", message }] });
@@ -189,7 +216,12 @@ async function voiceFor(tx: Tx, id: string, providerAccountId: string): Promise<
   return voice.providerVoiceId;
 }
 
-function requestOf(call: CallRow, clientId: string, providerAgentId: string): PlaceRequest["request"] {
+type RequestedCall = Pick<
+  CallRow,
+  "id" | "variables" | "joinTimeoutSeconds" | "maxDurationSeconds" | "recordingEnabled" | "overrides"
+>;
+
+function requestOf(call: RequestedCall, clientId: string, providerAgentId: string): PlaceRequest["request"] {
   const { voice, opening } = (call.overrides ?? {}) as Overrides;
   return {
     callId: call.id,

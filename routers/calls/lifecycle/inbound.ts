@@ -5,12 +5,14 @@ import { agents, agentVersions } from "../../../db/schema/agents.ts";
 import { calls } from "../../../db/schema/calls.ts";
 import { clients } from "../../../db/schema/clients.ts";
 import { inboundRoutes } from "../../../db/schema/telephony.ts";
+import { toolsOf } from "../../agents/references.ts";
 import { AgentConfig } from "../../agents/schema.ts";
-import { currentPrice, holdIfCovered } from "../../billing/ledger.ts";
+import { fundsOf, holdIfCovered } from "../../billing/ledger.ts";
 import type { ProviderCall } from "../../ports/ultravox.ts";
 import { onlyCallee } from "../../telephony/pattern.ts";
-import { longestCost } from "../create/pinned-version.ts";
-import { acceptCall, type CallRow } from "../service.ts";
+import { longestCost } from "../create/longest-cost.ts";
+import type { CallRow } from "../service.ts";
+import { acceptCall } from "./accept.ts";
 import { readParty } from "./party.ts";
 
 const uncovered = "The balance does not cover this call. It is hung up as soon as it is answered.";
@@ -46,8 +48,8 @@ export async function adoptCall(tx: Tx, agentId: string, accountId: string, repo
     .onConflictDoNothing({ target: [calls.providerAccountId, calls.providerCallId] })
     .returning();
   if (!call) return existingCall(tx, accountId, reported);
-  const price = await currentPrice(tx);
-  const covered = await holdIfCovered(tx, call.id, await longestCost(tx, price, call, config), price);
+  const [funds, tools] = await Promise.all([fundsOf(tx), toolsOf(tx, config)]);
+  const covered = await holdIfCovered(tx, call.id, longestCost(funds.price, call, config, tools), funds);
   const refusal = refusalOf({ covered, agentStatus: agent.status, clientStatus });
   await acceptCall(tx, await refuseIf(tx, call, refusal), reported);
   return call.id;
