@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { newId } from "../../db/ids.ts";
-import { currentPrice, holdCredits } from "../../routers/billing/ledger.ts";
+import { fundsOf, holdCredits } from "../../routers/billing/ledger.ts";
 import { startTestApp } from "../support/app.ts";
 
 const h = await startTestApp({ credits: 10 });
@@ -8,7 +8,7 @@ const h = await startTestApp({ credits: 10 });
 const hold = async (amountMicros: number) => {
   const id = newId("call");
   await h.deps.db.asClient({ clientId: h.ada.clientId }, async (tx) => {
-    await holdCredits(tx, id, amountMicros, await currentPrice(tx));
+    await holdCredits(tx, id, amountMicros, await fundsOf(tx));
   });
   return id;
 };
