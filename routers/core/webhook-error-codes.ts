@@ -29,7 +29,7 @@ const oneOf = (words: Record<string, string>) =>
     .string()
     .meta({ enum: Object.keys(words) })
     .nullable()
-    .meta({ description: "Why there was no answer, or why it did not count.", examples: [null] });
+    .meta({ description: "Why there was no response, or why it did not count.", examples: [null] });
 
 export const AttemptError = oneOf(attemptErrors);
 export const DeliveryError = oneOf(deliveryErrors);
