@@ -3,7 +3,8 @@ import { seedClient } from "../../dev/seed.ts";
 import { phone, startTestApp } from "../support/app.ts";
 import { callRow, expectSoundBooks, finished, makeAgent, storyOf } from "../support/calls.ts";
 
-const h = await startTestApp({ workers: true, speed: 100 });
+// A client gets a share of the connections: with more of them, more of its calls are in a transaction at the same moment.
+const h = await startTestApp({ workers: true, speed: 100, env: { DATABASE_POOL_SIZE: "30" } });
 /** 150 s at 9 credits a minute and 1.5 for the line. */
 const costOfOne = 26.25;
 const calls = 200;
