@@ -1,5 +1,6 @@
 import { ConnectionPool } from "./connection-pool.ts";
 import type { Owner } from "./fair-gate.ts";
+import { read, tenantStatement } from "./reads.ts";
 import { SharedReadConnections } from "./shared-read-connections.ts";
 import { toSessionRefused } from "./sql-error.ts";
 import { type Tx, transact } from "./transaction.ts";
@@ -43,7 +44,7 @@ export type DatabaseOptions = {
 const defaultPlanLifeMs = 10_000;
 
 const readConnections = 3;
-/** A single read is of one row: without a response by then, none will come. */
+/** A shared read is of one row or of one page: without a response by then, none will come. */
 const readMs = 5_000;
 /** Added to the statement timeout, so that a server that responds reports its own timeout first. */
 const answerGraceMs = 500;
@@ -77,8 +78,15 @@ export function openDatabase(options: DatabaseOptions) {
     ) => transact({ pool: system, owner, transactionMs, mode }, [setSystem, [requestId ?? "", clientId ?? ""]], work),
 
     /**
-     * One row in one statement, for hot reads, under the same row-level security. `body` is a constant query whose own
-     * parameters begin at $4. Returns the row as the driver gives it, with column names in snake_case; null without one.
+     * Reads one client's rows without a transaction around them: each statement is one by itself, in one round trip. The
+     * statements of `hotRead` share connections with those of other clients.
+     */
+    readAsClient: <T>(session: TenantSession, work: (tx: Tx) => Promise<T>): Promise<T> =>
+      read({ each: tenants, shared: readers, session: parametersOf(session), transactionMs }, work),
+
+    /**
+     * One row by its key, with a constant query. Returns the row as the driver gives it, with column names in snake_case;
+     * null without one.
      */
     async readOne(
       session: TenantSession,
@@ -86,9 +94,9 @@ export function openDatabase(options: DatabaseOptions) {
       parameters: readonly unknown[],
     ): Promise<Record<string, unknown> | null> {
       try {
-        const all = [...parametersOf(session), ...parameters];
-        const [row] = await readers.send(session.clientId, singleRowStatement(body), all);
-        return row ?? null;
+        const all = [...parameters, ...parametersOf(session)];
+        const [row] = await readers.send(session.clientId, tenantStatement(body, parameters.length), all);
+        return (row as Record<string, unknown> | undefined) ?? null;
       } catch (error) {
         throw toSessionRefused(error) ?? error;
       }
@@ -128,18 +136,5 @@ function openPools(options: DatabaseOptions) {
   return { tenants, readers, system };
 }
 
-const parametersOf = ({ clientId, keyId, requestId }: TenantSession) => [clientId, keyId ?? null, requestId ?? null];
-
-const singleRowStatements = new Map<string, string>();
-
-/**
- * The statement of `readOne`; exported for the test that pins its plan. The CTE sets the tenant before the lateral part is
- * read, and the setting ends with the statement. In any other order it would return nothing, never another tenant's row.
- */
-export function singleRowStatement(body: string): string {
-  const known = singleRowStatements.get(body);
-  if (known) return known;
-  const text = `with tenant as materialized (select app.set_tenant($1, $2, $3) as entered) select found.* from tenant join lateral (${body} offset 0) found on tenant.entered`;
-  singleRowStatements.set(body, text);
-  return text;
-}
+const parametersOf = ({ clientId, keyId, requestId }: TenantSession) =>
+  [clientId, keyId ?? null, requestId ?? null] as const;

@@ -80,11 +80,6 @@ export class Connection {
     return this.#pending.size;
   }
 
-  /** The options that drizzle's session reads from its client. */
-  get driverOptions() {
-    return this.#sql.options;
-  }
-
   /** Sets the listener for the loss of the connection, called at most once. There is one: the present transaction. */
   onLost(listener: ((error: ConnectionLost) => void) | undefined) {
     this.#lostListener = listener;

@@ -24,13 +24,14 @@ export class SharedReadConnections {
     this.#gate = new FairGate({ ...options, places: options.connections * options.pendingPerConnection });
   }
 
-  async send(owner: Owner, text: string, parameters: readonly unknown[]) {
+  async send(owner: Owner, text: string, parameters: readonly unknown[], asArrays = false) {
     const waited = this.#gate.enter(owner);
     if (waited) await waited;
     try {
       const connection = this.#leastLoaded();
       connection.discardOldPlans();
-      return await connection.send(text, parameters);
+      const sent = connection.send(text, parameters);
+      return await (asArrays ? sent.values() : sent);
     } finally {
       this.#gate.leave(owner);
     }

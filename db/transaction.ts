@@ -157,22 +157,24 @@ class Statements {
     sent.then(done, done);
     return sent;
   }
-
-  get driverOptions() {
-    return this.#connection.driverOptions;
-  }
 }
 
-/** The drizzle handle of one transaction. It has no savepoints: a command is all or nothing. */
-function drizzleHandle(statements: Statements): Tx {
-  const nested = () => {
-    throw new Error("Nested transactions are not supported. Use the transaction that is open.");
-  };
+type SendText = (text: string, parameters: readonly unknown[]) => PromiseLike<unknown>;
+
+const nested = () => {
+  throw new Error("Nested transactions are not supported. Use the transaction that is open.");
+};
+
+/**
+ * The drizzle handle of one transaction, or of the reads of one request. It has no savepoints: a command is all or nothing.
+ * `sendShared` is for the queries of `hotRead`.
+ */
+export function drizzleHandle(statements: { send: SendText; sendShared?: SendText }): Tx {
   const client = {
     unsafe: (text: string, parameters: unknown[]) => statements.send(text, parameters),
+    shared: statements.sendShared && { unsafe: statements.sendShared },
     begin: nested,
     savepoint: nested,
-    options: statements.driverOptions,
   };
   // The session needs no more than these members. A whole postgres.js client would bypass the tenant's transaction.
   const session = new PostgresJsSession(client as unknown as Sql, dialect, undefined, {});

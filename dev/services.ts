@@ -64,6 +64,7 @@ async function startLocalUltravox(telnyx: ReturnType<typeof telnyxAccount>) {
 export function environmentOf({ postgres, identity, telnyx, ultravox, storage, vendors }: Services, kept: Kept): Env {
   return readEnv({
     LOG_LEVEL: "warn",
+    OUTPUT_VALIDATION: "full",
     APP_SECRET: kept.appSecret,
     PLATFORM_SUBJECTS: demoSubject,
     VAULT_MASTER_KEY: kept.masterKey,

@@ -53,6 +53,7 @@ export const Env = z.object({
   PUBLIC_URL: z.url().optional(),
   LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "silent"]).default("info"),
   SHUTDOWN_GRACE_SECONDS: whole(0, 300).default(5),
+  OUTPUT_VALIDATION: z.enum(["shape", "full"]).default("shape"),
   RATE_LIMIT_MULTIPLIER: whole(1, 10_000).default(1),
 
   DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }),

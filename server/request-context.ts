@@ -32,6 +32,7 @@ export type ContextOf = ReturnType<typeof contextMaker>;
 
 export function contextMaker(deps: Deps, inputOf: Context["inputOf"]) {
   const { auth, db, providers, limiter, live, streams, signingSecret, log } = deps;
+  const validatesOutput = deps.env.OUTPUT_VALIDATION === "full";
   const callerOf = callerFinder(deps);
   return function contextOf(
     req: Request,
@@ -66,6 +67,7 @@ export function contextMaker(deps: Deps, inputOf: Context["inputOf"]) {
       },
       unspend: () => giveBack(),
       inputOf,
+      validatesOutput,
       db,
       providers,
       live,

@@ -1,4 +1,4 @@
-import { command, providerCommand, query, router, singleRowQuery } from "../core/procedures.ts";
+import { command, providerCommand, query, router } from "../core/procedures.ts";
 import { rest } from "../core/rest-metadata.ts";
 import { createAgent, duplicateAgent } from "./create.ts";
 import {
@@ -15,7 +15,7 @@ import {
   UpdateAgent,
   VersionPage,
 } from "./schema.ts";
-import { agentNotFound, agentStatement, fromAgentRow, listAgents, removeAgent } from "./service.ts";
+import { getAgent, listAgents, removeAgent } from "./service.ts";
 import { restoreAgent, updateAgent } from "./update.ts";
 import { getVersion, listVersions } from "./versions/list.ts";
 
@@ -55,7 +55,7 @@ export const agents = router({
     .output(Agent)
     .mutation(({ ctx, input }) => ctx.perform(createAgent, input)),
 
-  get: singleRowQuery
+  get: query
     .meta(
       rest("GET", "/agents/{id}", "agents:read", "Get an agent", {
         description: "Returns the live version, or the first version while the agent is being created.",
@@ -64,11 +64,7 @@ export const agents = router({
     )
     .input(AgentId)
     .output(Agent)
-    .query(async ({ ctx, input }) => {
-      const row = await ctx.readOne(agentStatement, [input.id]);
-      if (!row) throw agentNotFound(input.id);
-      return fromAgentRow(row);
-    }),
+    .query(({ ctx, input }) => getAgent(ctx.tx, input.id)),
 
   list: query
     .meta(

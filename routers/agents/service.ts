@@ -1,7 +1,7 @@
-import { and, desc, eq, exists, lt, ne, type SQL, sql } from "drizzle-orm";
+import { and, desc, eq, exists, lt, ne, type Placeholder, type SQL, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { emit } from "../../db/events.ts";
-import { prepared } from "../../db/prepared.ts";
+import { type Given, hotRead, pages, prepared, type Wire } from "../../db/prepared.ts";
 import { enqueue } from "../../db/queue.ts";
 import { agents, agentUses, agentVersions, intents } from "../../db/schema/agents.ts";
 import { knowledgeBases } from "../../db/schema/knowledge.ts";
@@ -12,12 +12,20 @@ import { statement } from "../../db/statement.ts";
 import { dbNow } from "../../db/time.ts";
 import { ApiError, type ErrorDetail } from "../core/errors.ts";
 import { toIso } from "../core/fields.ts";
-import { containsText, createdWithin, hasMetadata } from "../core/list-filters.ts";
+import {
+  containsText,
+  createdValues,
+  createdWithin,
+  hasMetadata,
+  type MetadataValues,
+  metadataValues,
+} from "../core/list-filters.ts";
 import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
+import { projectionOf } from "../core/projection.ts";
 import { type Agent, AgentConfig, type ListAgents, type RemoveAgent } from "./schema.ts";
 
 export type AgentRow = typeof agents.$inferSelect;
-type Shown = { agent: AgentRow; config: unknown };
+type Shown = Wire<{ agent: AgentRow; config: unknown }>;
 
 export const agentNotFound = (id: string) => new ApiError("agent_not_found", `There is no agent ${id}.`);
 export const busy = () => new ApiError("agent_busy", undefined, { retryAfterSeconds: 1 });
@@ -29,53 +37,68 @@ const isShownVersion = and(
   sql`${agentVersions.version} = greatest(${agents.version}, 1)`,
 );
 
-const readAgent = prepared((db) =>
+/** Agents with the config of their shown version, ready for `toAgent`. */
+const shownAgents = (db: Tx) =>
   db
     .select({ agent: agents, config: agentVersions.config })
     .from(agents)
     .innerJoin(agentVersions, isShownVersion)
-    .where(and(eq(agents.id, sql.placeholder("id")), ne(agents.status, "deleted"))),
-);
+    .$dynamic();
+
+const shownAgent = (db: Tx) =>
+  shownAgents(db).where(and(eq(agents.id, sql.placeholder("id")), ne(agents.status, "deleted")));
+
+const agentById = prepared(shownAgent);
+const hotAgentById = hotRead(shownAgent);
 
 /** An agent with the config of its shown version. */
 export async function loadAgent(tx: Tx, id: string): Promise<{ agent: AgentRow; config: AgentConfig }> {
-  const [found] = await readAgent(tx, { id });
+  const [found] = await agentById(tx, { id });
   if (!found) throw agentNotFound(id);
   return { agent: found.agent, config: AgentConfig.parse(found.config) };
 }
 
 export async function getAgent(tx: Tx, id: string): Promise<Agent> {
-  return toAgent(await loadAgent(tx, id));
+  const [found] = await hotAgentById(tx, { id });
+  if (!found) throw agentNotFound(id);
+  return toAgent(found);
 }
 
 export async function listAgents(tx: Tx, { limit, cursor, ...filters }: ListAgents, key: ListKey) {
   const before = readCursor(key, cursor);
   await requireFilterTargets(tx, filters);
-  const { status, search, voiceId, toolId, knowledgeBaseId, metadata } = filters;
-  const rows = await tx
-    .select({ agent: agents, config: agentVersions.config })
-    .from(agents)
-    .innerJoin(agentVersions, isShownVersion)
-    .where(
-      and(
-        before === null ? undefined : lt(agents.id, before),
-        status ? eq(agents.status, status) : ne(agents.status, "deleted"),
-        containsText(agents.name, search),
-        createdWithin(agents.createdAt, filters),
-        voiceId ? uses(tx, "voice", voiceId) : undefined,
-        toolId ? uses(tx, "tool", toolId) : undefined,
-        knowledgeBaseId ? uses(tx, "knowledge_base", knowledgeBaseId) : undefined,
-        hasMetadata(agents.metadata, metadata),
-      ),
-    )
-    .orderBy(desc(agents.id))
-    .limit(limit + 1);
+  const rows = await agentPages(tx, {
+    ...{ before, limit: limit + 1, status: filters.status, search: filters.search },
+    ...{ voiceId: filters.voiceId, toolId: filters.toolId, knowledgeBaseId: filters.knowledgeBaseId },
+    ...createdValues(filters),
+    ...metadataValues(filters.metadata),
+  });
   return toPage(key, rows.map(toAgent), limit, ({ id }) => id);
 }
 
-function uses(tx: Tx, kind: (typeof agentUses.$inferSelect)["kind"], targetId: string): SQL {
+type AgentFilters = keyof Omit<ListAgents, "cursor" | "limit" | "metadata"> | MetadataValues;
+
+const agentPages = pages((db, given: Given<AgentFilters>) =>
+  shownAgents(db)
+    .where(
+      and(
+        given.before && lt(agents.id, given.before),
+        given.status ? eq(agents.status, given.status) : ne(agents.status, "deleted"),
+        containsText(agents.name, given.search),
+        createdWithin(agents.createdAt, given),
+        given.voiceId && uses(db, "voice", given.voiceId),
+        given.toolId && uses(db, "tool", given.toolId),
+        given.knowledgeBaseId && uses(db, "knowledge_base", given.knowledgeBaseId),
+        hasMetadata(agents.metadata, given),
+      ),
+    )
+    .orderBy(desc(agents.id))
+    .limit(sql.placeholder("limit")),
+);
+
+function uses(db: Tx, kind: (typeof agentUses.$inferSelect)["kind"], targetId: Placeholder): SQL {
   return exists(
-    tx
+    db
       .select({ one: sql`1` })
       .from(agentUses)
       .where(
@@ -102,44 +125,6 @@ async function requireFilterTargets(tx: Tx, { voiceId, toolId, knowledgeBaseId }
     if (!found) throw new ApiError(code, `There is no ${resource} ${id}.`);
   }
 }
-
-/** Reads one agent in one statement, for the most used endpoint. The text is constant; $4 is the id. */
-export const agentStatement = `
-  select a.id, a.name, a.status, a.status_reason, a.version, a.metadata, v.config,
-         a.created_at, a.updated_at
-  from agents a
-  join agent_versions v on v.client_id = a.client_id and v.agent_id = a.id and v.version = greatest(a.version, 1)
-  where a.id = $4 and a.status <> 'deleted'`;
-
-/** Converts a row of `agentStatement`. The driver returns timestamps as text. */
-export function fromAgentRow(row: Record<string, unknown>): Agent {
-  const { id, name, status, status_reason, version, metadata, config, created_at, updated_at } =
-    row as AgentStatementRow;
-  const toTimestamp = (text: string) => new Date(text).toISOString();
-  return {
-    id,
-    name,
-    ...AgentConfig.parse(config),
-    metadata,
-    status,
-    statusReason: status_reason,
-    version,
-    createdAt: toTimestamp(created_at),
-    updatedAt: toTimestamp(updated_at),
-  };
-}
-
-type AgentStatementRow = {
-  id: string;
-  name: string;
-  status: Agent["status"];
-  status_reason: string | null;
-  version: number;
-  metadata: Record<string, string>;
-  config: unknown;
-  created_at: string;
-  updated_at: string;
-};
 
 // As a parameter, the status would not match the partial index, and Postgres would plan this query each time.
 const isOpen = sql`${intents.status} = 'open'`;
@@ -279,11 +264,14 @@ async function refuseRouted(tx: Tx, id: string) {
   throw new ApiError("agent_in_use", message, { details: routes.map(toRouteDetail) });
 }
 
+/** A stored config was valid when it came in. Fields that were added since get their defaults, removed ones are dropped. */
+const shownConfig = projectionOf(AgentConfig) as (stored: unknown) => AgentConfig;
+
 export function toAgent({ agent, config }: Shown): Agent {
   return {
     id: agent.id,
     name: agent.name,
-    ...AgentConfig.parse(config),
+    ...shownConfig(config),
     metadata: agent.metadata,
     status: agent.status,
     statusReason: agent.statusReason,

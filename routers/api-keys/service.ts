@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { and, count, desc, eq, isNull, lt, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
+import { type Given, pages, type Wire } from "../../db/prepared.ts";
 import { apiKeys } from "../../db/schema/clients.ts";
 import { dbNow } from "../../db/time.ts";
 import { ApiError } from "../core/errors.ts";
@@ -14,7 +15,7 @@ import { emitApiKeyEvent } from "./events.ts";
 import type { ApiKey, CreatedApiKey, ListApiKeys, NewApiKey, RotateApiKey } from "./schema.ts";
 
 export type Creator = { id: string; scopes: readonly string[] };
-type Row = typeof apiKeys.$inferSelect;
+type Row = Wire<typeof apiKeys.$inferSelect>;
 
 /** The installation's HMAC. Only its result is stored, not the key. */
 type Hash = (key: string) => string;
@@ -72,20 +73,18 @@ async function insertKey(
 }
 
 export async function listApiKeys(tx: Tx, { limit, cursor, createdBy }: ListApiKeys, key: ListKey) {
-  const before = readCursor(key, cursor);
-  const rows = await tx
-    .select()
-    .from(apiKeys)
-    .where(
-      and(
-        before === null ? undefined : lt(apiKeys.id, before),
-        createdBy === undefined ? undefined : eq(apiKeys.createdBy, createdBy),
-      ),
-    )
-    .orderBy(desc(apiKeys.id))
-    .limit(limit + 1);
+  const rows = await keyPages(tx, { createdBy, before: readCursor(key, cursor), limit: limit + 1 });
   return toPage(key, rows.map(toApiKey), limit, ({ id }) => id);
 }
+
+const keyPages = pages((db, given: Given<"createdBy">) =>
+  db
+    .select()
+    .from(apiKeys)
+    .where(and(given.before && lt(apiKeys.id, given.before), given.createdBy && eq(apiKeys.createdBy, given.createdBy)))
+    .orderBy(desc(apiKeys.id))
+    .limit(sql.placeholder("limit")),
+);
 
 /**
  * Creates a key with the same name, scopes and expiry. The old key is revoked now, or expires after the grace period. The new

@@ -1,5 +1,6 @@
 import { and, eq, getTableColumns } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
+import type { Wire } from "../../db/prepared.ts";
 import { holds, prices } from "../../db/schema/billing.ts";
 import { calls } from "../../db/schema/calls.ts";
 import { costLines } from "../billing/price.ts";
@@ -29,7 +30,7 @@ export const toCalls = (tx: Tx) =>
     .leftJoin(holds, heldFor)
     .leftJoin(prices, eq(prices.id, holds.priceId));
 
-export type ShownCall = Awaited<ReturnType<typeof toCalls>>[number];
+export type ShownCall = Wire<Awaited<ReturnType<typeof toCalls>>[number]>;
 
 export function toCall({ call, hold, price }: ShownCall): Call {
   const { costMicros, billedSeconds, sipBilledSeconds } = call;

@@ -2,7 +2,7 @@ import { and, asc, eq, sql } from "drizzle-orm";
 import type { PgUpdateSetSource } from "drizzle-orm/pg-core";
 import type { Tx } from "../../db/client.ts";
 import { type EventType, emit } from "../../db/events.ts";
-import { prepared } from "../../db/prepared.ts";
+import { hotRead, prepared } from "../../db/prepared.ts";
 import { enqueue } from "../../db/queue.ts";
 import { callMessages, calls } from "../../db/schema/calls.ts";
 import { dbNow, inSeconds } from "../../db/time.ts";
@@ -35,10 +35,12 @@ export type Source = "event" | "lookup";
 export const callNotFound = (id: string) => new ApiError("call_not_found", `There is no call ${id}.`);
 
 export async function getCall(tx: Tx, id: string): Promise<Call> {
-  const [found] = await toCalls(tx).where(eq(calls.id, id));
+  const [found] = await callById(tx, { id });
   if (!found) throw callNotFound(id);
   return toCall(found);
 }
+
+const callById = hotRead((db) => toCalls(db).where(eq(calls.id, sql.placeholder("id"))));
 
 export async function getTranscript(tx: Tx, id: string): Promise<Transcript> {
   const [call] = await tx.select().from(calls).where(eq(calls.id, id));

@@ -3,6 +3,7 @@ import type { TenantSession } from "../../db/client.ts";
 import { idPattern } from "../../db/ids.ts";
 import { isStorable, storable } from "../../db/text.ts";
 import { overflows } from "./bounds.ts";
+import { rememberParsed } from "./checked-procedures.ts";
 import { type Caller, type Context, type Principal, unknownPersonError } from "./context.ts";
 import { ApiError } from "./errors.ts";
 import { refuseInvalid } from "./refuse-invalid.ts";
@@ -85,7 +86,7 @@ function serviceOf(caller: Caller, scope: string | null): Authorized {
 
 /**
  * Parses the input before a transaction opens, and after authentication, so that unauthenticated input is never parsed.
- * tRPC parses it again, which gives the resolver its types.
+ * The resolver gets the result: see `rememberParsed`.
  */
 export async function parseInput({
   ctx,
@@ -99,9 +100,10 @@ export async function parseInput({
   const schema = ctx.inputOf(path);
   const raw = schema && (await getRawInput());
   if (schema) refuseInvalid(overflows(schema, raw));
-  const result = schema ? await schema.safeParseAsync(raw) : { success: true as const, data: undefined };
+  const result = schema ? schema.safeParse(raw) : { success: true as const, data: undefined };
   if (!result.success) throw new TRPCError({ code: "BAD_REQUEST", cause: result.error });
   refuseUnstorable(result.data, []);
+  if (schema) rememberParsed(getRawInput, result.data);
   return result.data;
 }
 

@@ -73,6 +73,8 @@ export type Context = {
   unspend: () => void;
   /** The input schema of a procedure. The builders parse before a transaction opens, and redact for the audit log. */
   inputOf: (path: string) => z.ZodType | undefined;
+  /** Whether every output is validated in full: in development and in tests. */
+  validatesOutput: boolean;
   db: Database;
   providers: Providers;
   live: EventFollowers;

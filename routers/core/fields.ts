@@ -57,8 +57,9 @@ export const FreeNumber = z.number().min(Number.MIN_SAFE_INTEGER, outOfRange).ma
 /** ISO 8601, UTC, milliseconds. */
 export const Timestamp = z.iso.datetime({ precision: 3 }).meta({ examples: [examples.instant] });
 
-export const toIso = (date: Date) => date.toISOString();
-export const toIsoOrNull = (date: Date | null) => date?.toISOString() ?? null;
+/** A text is in this form already: see `hotRead`. */
+export const toIso = (at: Date | string) => (typeof at === "string" ? at : at.toISOString());
+export const toIsoOrNull = (at: Date | string | null) => at && toIso(at);
 
 /** Key-value pairs of the integrator. They are stored, returned and filtered by, but never interpreted. */
 export const Metadata = boundedRecord(

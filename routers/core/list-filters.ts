@@ -1,6 +1,7 @@
-import { and, gte, lt, type SQL, sql } from "drizzle-orm";
+import { and, gte, lt, type Placeholder, type SQL, sql } from "drizzle-orm";
 import type { PgColumn } from "drizzle-orm/pg-core";
 import { z } from "zod";
+import type { Given } from "../../db/prepared.ts";
 import { boundedRecord } from "./bounds.ts";
 import { examples, TimestampInput } from "./fields.ts";
 
@@ -34,18 +35,35 @@ export const metadataFilter = {
 
 type Created = { createdAfter?: string | undefined; createdBefore?: string | undefined };
 
-export const createdWithin = (column: PgColumn, { createdAfter, createdBefore }: Created): SQL | undefined =>
-  and(
-    createdAfter === undefined ? undefined : gte(column, new Date(createdAfter)),
-    createdBefore === undefined ? undefined : lt(column, new Date(createdBefore)),
-  );
+/** The values of these filters for a query of `pages`. */
+export const createdValues = ({ createdAfter, createdBefore }: Created) => ({
+  createdAfter: createdAfter && new Date(createdAfter).toISOString(),
+  createdBefore: createdBefore && new Date(createdBefore).toISOString(),
+});
 
-export const containsText = (column: PgColumn, search: string | undefined): SQL | undefined =>
-  search === undefined ? undefined : sql`strpos(lower(${column}), lower(${search})) > 0`;
+export const createdWithin = (
+  column: PgColumn,
+  { createdAfter, createdBefore }: Given<keyof Created>,
+): SQL | undefined => and(createdAfter && gte(column, createdAfter), createdBefore && lt(column, createdBefore));
+
+export const containsText = (column: PgColumn, search: Placeholder | undefined): SQL | undefined =>
+  search && sql`strpos(lower(${column}), lower(${search})) > 0`;
+
+const places = [0, 1, 2, 3, 4] as const;
+export type MetadataValues = `${"key" | "value"}${(typeof places)[number]}`;
+
+/** The values of a filter by metadata for a query of `pages`. */
+export const metadataValues = (metadata: Record<string, string> = {}): { [K in MetadataValues]?: string } =>
+  Object.fromEntries(
+    Object.entries(metadata).flatMap(([key, value], n) => [
+      [`key${n}`, key],
+      [`value${n}`, value],
+    ]),
+  );
 
 /**
  * Row-level security keeps PostgreSQL from using a GIN index here. The list walks the primary key, which begins with
  * `client_id`, so a filter reads the rows of one client at most.
  */
-export const hasMetadata = (column: PgColumn, metadata: Record<string, string> = {}): SQL | undefined =>
-  and(...Object.entries(metadata).map(([key, value]) => sql`${column} ->> ${key} = ${value}`));
+export const hasMetadata = (column: PgColumn, given: Given<MetadataValues>): SQL | undefined =>
+  and(...places.map((n) => given[`key${n}`] && sql`${column} ->> ${given[`key${n}`]} = ${given[`value${n}`]}`));

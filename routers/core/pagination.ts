@@ -1,4 +1,4 @@
-import { createHmac, timingSafeEqual } from "node:crypto";
+import { createHmac, createSecretKey, type KeyObject, timingSafeEqual } from "node:crypto";
 import { z } from "zod";
 import { ApiError } from "./errors.ts";
 import type { Page } from "./reply.ts";
@@ -47,7 +47,16 @@ export function writeCursor(key: ListKey, position: string): string {
 
 function sign({ secret, clientId, procedure, filters }: ListKey, position: string): Buffer {
   const text = JSON.stringify(["cursor", clientId, procedure, canonical(filters), position]);
-  return createHmac("sha256", secret).update(text).digest().subarray(0, 18);
+  return createHmac("sha256", keyOf(secret)).update(text).digest().subarray(0, 18);
+}
+
+/** Made once per secret: making it takes as long as signing. */
+const keys = new WeakMap<Buffer, KeyObject>();
+
+function keyOf(secret: Buffer): KeyObject {
+  const key = keys.get(secret) ?? createSecretKey(secret);
+  keys.set(secret, key);
+  return key;
 }
 
 /** The canonical form of a value for JSON: keys sorted, undefined removed. */

@@ -16,22 +16,12 @@ export {
 } from "./system-procedures.ts";
 export { router } from "./trpc.ts";
 
-/** Reads in one read-only transaction of the tenant. */
+/** Reads the rows of one tenant. It opens no transaction: each statement is one by itself. */
 export const query = accessible("tenant").use(async (call) => {
   const { ctx, path, next } = call;
   const { principal, session } = await authorizeTenant(call);
   const listKey = listKeyOf(ctx, path, principal.clientId, await parseInput(call));
-  return ctx.db.asClient(session, async (tx) => throwFailure(await next({ ctx: { principal, tx, listKey } })), {
-    mode: "read",
-  });
-});
-
-/** Reads one row in one statement, for the hottest endpoints. It opens no transaction. */
-export const singleRowQuery = accessible("tenant").use(async (call) => {
-  const { session } = await authorizeTenant(call);
-  const { db } = call.ctx;
-  const readOne = (body: string, parameters: readonly unknown[]) => db.readOne(session, body, parameters);
-  return call.next({ ctx: { readOne } });
+  return ctx.db.readAsClient(session, async (tx) => throwFailure(await next({ ctx: { principal, tx, listKey } })));
 });
 
 /** One transaction, all or nothing. Idempotent, and audited under the procedure's name in the same commit. */

@@ -1,5 +1,6 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { initTRPC } from "@trpc/server";
+import { withOwnChecks } from "./checked-procedures.ts";
 import { completeMeta, markBuilder } from "./complete-metadata.ts";
 import type { Context } from "./context.ts";
 import { docUrl, toApiError } from "./errors.ts";
@@ -28,7 +29,7 @@ const t = initTRPC
     },
   });
 
-export const router = t.router;
+export const router: typeof t.router = (procedures) => t.router(withOwnChecks(procedures));
 
 /**
  * Every builder begins here: it states who may call the procedure, and whose rows it sees. A procedure with incomplete

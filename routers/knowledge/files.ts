@@ -1,12 +1,13 @@
 import { and, desc, eq, inArray, lt, ne, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
+import { type Given, pages, type Wire } from "../../db/prepared.ts";
 import { enqueue } from "../../db/queue.ts";
 import { knowledgeFiles } from "../../db/schema/knowledge.ts";
 import { workflowRuns } from "../../db/schema/workflows.ts";
 import { ApiError } from "../core/errors.ts";
 import { toIso } from "../core/fields.ts";
-import { createdWithin } from "../core/list-filters.ts";
+import { createdValues, createdWithin } from "../core/list-filters.ts";
 import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
 import { dropUploads, findUploads, openUploads, type UploadRow, useUploads } from "../uploads/service.ts";
 import { closeWorkflow, startWorkflow } from "../workflows/service.ts";
@@ -94,23 +95,27 @@ export async function listKnowledgeFiles(
   { id, limit, cursor, status, ...filters }: ListKnowledgeFiles,
   key: ListKey,
 ) {
-  await findBase(tx, id);
   const before = readCursor(key, cursor);
-  const rows = await tx
+  const given = { knowledgeBaseId: id, status, ...createdValues(filters) };
+  const [, rows] = await Promise.all([findBase(tx, id), filePages(tx, { ...given, before, limit: limit + 1 })]);
+  return toPage(key, rows.map(toKnowledgeFile), limit, ({ id: fileId }) => fileId);
+}
+
+const filePages = pages((db, given: Given<"knowledgeBaseId" | "status" | "createdAfter" | "createdBefore">) =>
+  db
     .select()
     .from(knowledgeFiles)
     .where(
       and(
-        eq(knowledgeFiles.knowledgeBaseId, id),
-        before === null ? undefined : lt(knowledgeFiles.id, before),
-        status ? eq(knowledgeFiles.status, status) : ne(knowledgeFiles.status, "deleted"),
-        createdWithin(knowledgeFiles.createdAt, filters),
+        eq(knowledgeFiles.knowledgeBaseId, given.knowledgeBaseId!),
+        given.before && lt(knowledgeFiles.id, given.before),
+        given.status ? eq(knowledgeFiles.status, given.status) : ne(knowledgeFiles.status, "deleted"),
+        createdWithin(knowledgeFiles.createdAt, given),
       ),
     )
     .orderBy(desc(knowledgeFiles.id))
-    .limit(limit + 1);
-  return toPage(key, rows.map(toKnowledgeFile), limit, ({ id: fileId }) => fileId);
-}
+    .limit(sql.placeholder("limit")),
+);
 
 export async function getKnowledgeFile(tx: Tx, which: KnowledgeFileId): Promise<KnowledgeFile> {
   await findBase(tx, which.id);
@@ -194,7 +199,7 @@ export async function refreshKnowledgeBase(tx: Tx, id: string): Promise<Knowledg
   return getKnowledgeBase(tx, id);
 }
 
-function toKnowledgeFile(file: FileRow): KnowledgeFile {
+function toKnowledgeFile(file: Wire<FileRow>): KnowledgeFile {
   const { id, knowledgeBaseId, kind, fileName, contentType, bytes, url, maxDepth, maxDocuments } = file;
   return {
     id,

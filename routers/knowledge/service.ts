@@ -1,14 +1,22 @@
-import { and, desc, eq, lt, ne } from "drizzle-orm";
+import { and, desc, eq, lt, ne, sql } from "drizzle-orm";
 import type { PgUpdateSetSource } from "drizzle-orm/pg-core";
 import type { Tx } from "../../db/client.ts";
 import { emit } from "../../db/events.ts";
+import { type Given, hotRead, pages, type Wire } from "../../db/prepared.ts";
 import { enqueue } from "../../db/queue.ts";
 import { agents, agentUses } from "../../db/schema/agents.ts";
 import { knowledgeBases, knowledgeFiles } from "../../db/schema/knowledge.ts";
 import { dbNow } from "../../db/time.ts";
 import { ApiError } from "../core/errors.ts";
 import { toIso } from "../core/fields.ts";
-import { containsText, createdWithin, hasMetadata } from "../core/list-filters.ts";
+import {
+  containsText,
+  createdValues,
+  createdWithin,
+  hasMetadata,
+  type MetadataValues,
+  metadataValues,
+} from "../core/list-filters.ts";
 import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
 import { resyncAgentsUsing } from "../core/resync-agents.ts";
 import { dropUploads } from "../uploads/service.ts";
@@ -39,31 +47,43 @@ export async function lockBase(tx: Tx, id: string): Promise<BaseRow> {
 }
 
 export async function getKnowledgeBase(tx: Tx, id: string): Promise<KnowledgeBase> {
-  return toKnowledgeBase(await findBase(tx, id));
+  const [row] = await baseById(tx, { id });
+  if (!row) throw knowledgeBaseNotFound(id);
+  return toKnowledgeBase(row);
 }
 
-export async function listKnowledgeBases(
-  tx: Tx,
-  { limit, cursor, status, ...filters }: ListKnowledgeBases,
-  key: ListKey,
-) {
-  const before = readCursor(key, cursor);
-  const rows = await tx
+const baseById = hotRead((db) =>
+  db
+    .select()
+    .from(knowledgeBases)
+    .where(and(eq(knowledgeBases.id, sql.placeholder("id")), ne(knowledgeBases.status, "deleted"))),
+);
+
+export async function listKnowledgeBases(tx: Tx, { limit, cursor, ...filters }: ListKnowledgeBases, key: ListKey) {
+  const { status, search, metadata } = filters;
+  const given = { status, search, ...createdValues(filters), ...metadataValues(metadata) };
+  const rows = await basePages(tx, { ...given, before: readCursor(key, cursor), limit: limit + 1 });
+  return toPage(key, rows.map(toKnowledgeBase), limit, ({ id }) => id);
+}
+
+type Filters = keyof Omit<ListKnowledgeBases, "cursor" | "limit" | "metadata"> | MetadataValues;
+
+const basePages = pages((db, given: Given<Filters>) =>
+  db
     .select()
     .from(knowledgeBases)
     .where(
       and(
-        before === null ? undefined : lt(knowledgeBases.id, before),
-        status ? eq(knowledgeBases.status, status) : ne(knowledgeBases.status, "deleted"),
-        containsText(knowledgeBases.name, filters.search),
-        createdWithin(knowledgeBases.createdAt, filters),
-        hasMetadata(knowledgeBases.metadata, filters.metadata),
+        given.before && lt(knowledgeBases.id, given.before),
+        given.status ? eq(knowledgeBases.status, given.status) : ne(knowledgeBases.status, "deleted"),
+        containsText(knowledgeBases.name, given.search),
+        createdWithin(knowledgeBases.createdAt, given),
+        hasMetadata(knowledgeBases.metadata, given),
       ),
     )
     .orderBy(desc(knowledgeBases.id))
-    .limit(limit + 1);
-  return toPage(key, rows.map(toKnowledgeBase), limit, ({ id }) => id);
-}
+    .limit(sql.placeholder("limit")),
+);
 
 /** These fields exist only here: the provider's corpus has our id as its name, and its description is not used. */
 export async function updateKnowledgeBase(tx: Tx, { id, ...changes }: UpdateKnowledgeBase): Promise<KnowledgeBase> {
@@ -142,7 +162,7 @@ export function emitKnowledgeEvent(
   return emit(tx, type, id, { id, name, status, statusReason });
 }
 
-export function toKnowledgeBase(base: BaseRow): KnowledgeBase {
+export function toKnowledgeBase(base: Wire<BaseRow>): KnowledgeBase {
   const { id, name, description, status, statusReason, readyFiles, metadata, createdAt, updatedAt } = base;
   return {
     id,

@@ -1,6 +1,7 @@
 import { and, count, desc, eq, lt, ne, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
+import { type Given, hotRead, pages, type Wire } from "../../db/prepared.ts";
 import { enqueue, enqueueEach } from "../../db/queue.ts";
 import { agents } from "../../db/schema/agents.ts";
 import { inboundRoutes, telephonyConfigs } from "../../db/schema/telephony.ts";
@@ -16,7 +17,7 @@ import { covers, normalizePattern, overlap, widthProblem } from "./pattern.ts";
 import { type Assignments, notAssigned } from "./rules.ts";
 import type { CreateRoute, ListRoutes, Route, UpdateRoute } from "./schema.ts";
 
-type Row = typeof inboundRoutes.$inferSelect;
+type Row = Wire<typeof inboundRoutes.$inferSelect>;
 const notFound = (id: string) => new ApiError("inbound_route_not_found", `There is no inbound route ${id}.`);
 
 /** The configuration of this client; defaults if there is no row. */
@@ -82,27 +83,38 @@ export async function removeRoute(tx: Tx, id: string) {
 }
 
 export async function getRoute(tx: Tx, id: string): Promise<Route> {
-  const [row] = await tx.select().from(inboundRoutes).where(eq(inboundRoutes.id, id));
+  const [row] = await routeById(tx, { id });
   if (!row) throw notFound(id);
   return toRoute(row);
 }
 
+const routeById = hotRead((db) =>
+  db
+    .select()
+    .from(inboundRoutes)
+    .where(eq(inboundRoutes.id, sql.placeholder("id"))),
+);
+
 export async function listRoutes(tx: Tx, { limit, cursor, agentId }: ListRoutes, key: ListKey) {
   const before = readCursor(key, cursor);
   if (agentId) await accountOfAgent(tx, agentId);
-  const rows = await tx
+  const rows = await routePages(tx, { agentId, before, limit: limit + 1 });
+  return toPage(key, rows.map(toRoute), limit, ({ id }) => id);
+}
+
+const routePages = pages((db, given: Given<"agentId">) =>
+  db
     .select()
     .from(inboundRoutes)
     .where(
       and(
-        before === null ? undefined : lt(inboundRoutes.id, before),
-        agentId ? eq(inboundRoutes.agentId, agentId) : undefined,
+        given.before && lt(inboundRoutes.id, given.before),
+        given.agentId && eq(inboundRoutes.agentId, given.agentId),
       ),
     )
     .orderBy(desc(inboundRoutes.id))
-    .limit(limit + 1);
-  return toPage(key, rows.map(toRoute), limit, ({ id }) => id);
-}
+    .limit(sql.placeholder("limit")),
+);
 
 /** The provider account of the agent. Only calls to that account can reach the agent. */
 async function accountOfAgent(tx: Tx, agentId: string): Promise<string> {

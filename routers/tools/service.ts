@@ -1,14 +1,22 @@
-import { and, desc, eq, lt, ne } from "drizzle-orm";
+import { and, desc, eq, lt, ne, sql } from "drizzle-orm";
 import type { PgUpdateSetSource } from "drizzle-orm/pg-core";
 import type { Tx } from "../../db/client.ts";
 import { type EventType, emit } from "../../db/events.ts";
+import { type Given, hotRead, pages, type Wire } from "../../db/prepared.ts";
 import { enqueue } from "../../db/queue.ts";
 import { agents, agentUses, intents } from "../../db/schema/agents.ts";
 import { tools } from "../../db/schema/tools.ts";
 import { dbNow } from "../../db/time.ts";
 import { ApiError } from "../core/errors.ts";
 import { toIso } from "../core/fields.ts";
-import { containsText, createdWithin, hasMetadata } from "../core/list-filters.ts";
+import {
+  containsText,
+  createdValues,
+  createdWithin,
+  hasMetadata,
+  type MetadataValues,
+  metadataValues,
+} from "../core/list-filters.ts";
 import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
 import { resyncAgentsUsing } from "../core/resync-agents.ts";
 import { Config } from "./definition.ts";
@@ -19,33 +27,44 @@ export type ToolRow = typeof tools.$inferSelect;
 export const toolNotFound = (id: string) => new ApiError("tool_not_found", `There is no tool ${id}.`);
 
 export async function getTool(tx: Tx, id: string): Promise<Tool> {
-  const [row] = await tx
-    .select()
-    .from(tools)
-    .where(and(eq(tools.id, id), ne(tools.status, "deleted")));
+  const [row] = await toolById(tx, { id });
   if (!row) throw toolNotFound(id);
   return toTool(row);
 }
 
-export async function listTools(tx: Tx, { limit, cursor, kind, status, ...filters }: ListTools, key: ListKey) {
-  const before = readCursor(key, cursor);
-  const rows = await tx
+const toolById = hotRead((db) =>
+  db
+    .select()
+    .from(tools)
+    .where(and(eq(tools.id, sql.placeholder("id")), ne(tools.status, "deleted"))),
+);
+
+export async function listTools(tx: Tx, { limit, cursor, ...filters }: ListTools, key: ListKey) {
+  const { kind, status, search, metadata } = filters;
+  const given = { kind, status, search, ...createdValues(filters), ...metadataValues(metadata) };
+  const rows = await toolPages(tx, { ...given, before: readCursor(key, cursor), limit: limit + 1 });
+  return toPage(key, rows.map(toTool), limit, ({ id }) => id);
+}
+
+type Filters = keyof Omit<ListTools, "cursor" | "limit" | "metadata"> | MetadataValues;
+
+const toolPages = pages((db, given: Given<Filters>) =>
+  db
     .select()
     .from(tools)
     .where(
       and(
-        before === null ? undefined : lt(tools.id, before),
-        status ? eq(tools.status, status) : ne(tools.status, "deleted"),
-        kind ? eq(tools.kind, kind) : undefined,
-        containsText(tools.name, filters.search),
-        createdWithin(tools.createdAt, filters),
-        hasMetadata(tools.metadata, filters.metadata),
+        given.before && lt(tools.id, given.before),
+        given.status ? eq(tools.status, given.status) : ne(tools.status, "deleted"),
+        given.kind && eq(tools.kind, given.kind),
+        containsText(tools.name, given.search),
+        createdWithin(tools.createdAt, given),
+        hasMetadata(tools.metadata, given),
       ),
     )
     .orderBy(desc(tools.id))
-    .limit(limit + 1);
-  return toPage(key, rows.map(toTool), limit, ({ id }) => id);
-}
+    .limit(sql.placeholder("limit")),
+);
 
 /** Deletes a tool here. A job removes it at the provider. */
 export async function removeTool(tx: Tx, { id, force }: RemoveTool) {
@@ -110,7 +129,7 @@ export async function emitToolEvent(tx: Tx, type: Extract<EventType, `tool.${str
   await emit(tx, type, id, { id, name, kind, status, version });
 }
 
-export function toTool(row: ToolRow): Tool {
+export function toTool(row: Wire<ToolRow>): Tool {
   const { id, name, description, kind, config, status, statusReason, version, metadata } = row;
   return {
     id,

@@ -2,6 +2,7 @@ import { eq } from "drizzle-orm";
 import type { PgUpdateSetSource } from "drizzle-orm/pg-core";
 import type { Tx } from "../../db/client.ts";
 import { type EventType, emit } from "../../db/events.ts";
+import type { Wire } from "../../db/prepared.ts";
 import { enqueue } from "../../db/queue.ts";
 import { voices } from "../../db/schema/voices.ts";
 import { dbNow } from "../../db/time.ts";
@@ -46,7 +47,7 @@ export async function emitVoiceEvent(tx: Tx, type: Extract<EventType, `voice.${s
   await emit(tx, type, id, { id, name, kind, provider, language, status, statusReason });
 }
 
-export function toVoice(row: VoiceRow): Voice {
+export function toVoice(row: Wire<VoiceRow>): Voice {
   const { id, name, description, language, metadata, kind, status, statusReason } = row;
   return {
     id,
@@ -65,7 +66,7 @@ export function toVoice(row: VoiceRow): Voice {
 }
 
 /** `createVoice` writes this type to the column. */
-export const externalOf = ({ definition }: VoiceRow) => definition as ExternalVoice;
+export const externalOf = ({ definition }: Pick<VoiceRow, "definition">) => definition as ExternalVoice;
 
 export const removeUpstream = (tx: Tx, { providerAccountId }: VoiceRow, providerId: string) =>
   enqueue(tx, "upstream.remove", { kind: "voice", accountId: providerAccountId, providerId }, { key: providerId });

@@ -1,10 +1,18 @@
 import { and, desc, eq, lt, ne, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
+import { type Given, hotRead, pages } from "../../db/prepared.ts";
 import { enqueue } from "../../db/queue.ts";
 import { agents, agentUses } from "../../db/schema/agents.ts";
 import { voices } from "../../db/schema/voices.ts";
 import { ApiError } from "../core/errors.ts";
-import { containsText, createdWithin, hasMetadata } from "../core/list-filters.ts";
+import {
+  containsText,
+  createdValues,
+  createdWithin,
+  hasMetadata,
+  type MetadataValues,
+  metadataValues,
+} from "../core/list-filters.ts";
 import { canonical, type ListKey, readCursor, toPage } from "../core/pagination.ts";
 import { resyncAgentsUsing } from "../core/resync-agents.ts";
 import { dropUploads } from "../uploads/service.ts";
@@ -14,8 +22,17 @@ import { endWorkflow, releaseCredits } from "./training.ts";
 import { isBeingMade } from "./transitions.ts";
 
 export async function getVoice(tx: Tx, id: string): Promise<Voice> {
-  return toVoice(await findVoice(tx, id));
+  const [row] = await voiceById(tx, { id });
+  if (!row) throw voiceNotFound(id);
+  return toVoice(row);
 }
+
+const voiceById = hotRead((db) =>
+  db
+    .select()
+    .from(voices)
+    .where(and(eq(voices.id, sql.placeholder("id")), ne(voices.status, "deleted"))),
+);
 
 export async function findVoice(tx: Tx, id: string): Promise<VoiceRow> {
   const [row] = await tx
@@ -27,26 +44,33 @@ export async function findVoice(tx: Tx, id: string): Promise<VoiceRow> {
 }
 
 export async function listVoices(tx: Tx, { limit, cursor, ...filters }: ListVoices, key: ListKey) {
-  const before = readCursor(key, cursor);
-  const rows = await tx
+  const { status, kind, provider, language, search, metadata } = filters;
+  const given = { status, kind, provider, language, search, ...createdValues(filters), ...metadataValues(metadata) };
+  const rows = await voicePages(tx, { ...given, before: readCursor(key, cursor), limit: limit + 1 });
+  return toPage(key, rows.map(toVoice), limit, ({ id }) => id);
+}
+
+type Filters = keyof Omit<ListVoices, "cursor" | "limit" | "metadata"> | MetadataValues;
+
+const voicePages = pages((db, given: Given<Filters>) =>
+  db
     .select()
     .from(voices)
     .where(
       and(
-        before === null ? undefined : lt(voices.id, before),
-        filters.status ? eq(voices.status, filters.status) : ne(voices.status, "deleted"),
-        filters.kind && eq(voices.kind, filters.kind),
-        filters.provider && eq(voices.provider, filters.provider),
-        filters.language ? sql`lower(${voices.language}) = lower(${filters.language})` : undefined,
-        containsText(voices.name, filters.search),
-        createdWithin(voices.createdAt, filters),
-        hasMetadata(voices.metadata, filters.metadata),
+        given.before && lt(voices.id, given.before),
+        given.status ? eq(voices.status, given.status) : ne(voices.status, "deleted"),
+        given.kind && eq(voices.kind, given.kind),
+        given.provider && eq(voices.provider, given.provider),
+        given.language && sql`lower(${voices.language}) = lower(${given.language})`,
+        containsText(voices.name, given.search),
+        createdWithin(voices.createdAt, given),
+        hasMetadata(voices.metadata, given),
       ),
     )
     .orderBy(desc(voices.id))
-    .limit(limit + 1);
-  return toPage(key, rows.map(toVoice), limit, ({ id }) => id);
-}
+    .limit(sql.placeholder("limit")),
+);
 
 /** A job sends a new language or description to the provider. They do not change the sound of the voice. */
 export async function updateVoice(tx: Tx, { id, ...changes }: UpdateVoice): Promise<Voice> {

@@ -69,6 +69,6 @@ export function ownAccounts({ db, vault }: { db: Database; vault: Vault }) {
   };
 }
 
-const hotKey = "select api_key from provider_accounts where id = $4";
-const hotCredential = "select id, sealed from credentials where provider = $4";
-const hotSecret = "select webhook_secret from provider_accounts where id = $4";
+const hotKey = "select api_key from provider_accounts where id = $1";
+const hotCredential = "select id, sealed from credentials where provider = $1";
+const hotSecret = "select webhook_secret from provider_accounts where id = $1";

@@ -79,6 +79,7 @@ export async function startTestApp(options: Options = {}) {
     LOG_LEVEL: options.log ? "debug" : "silent",
     DATABASE_URL: (await options.databaseUrl?.(database.url)) ?? database.url,
     SHUTDOWN_GRACE_SECONDS: "0",
+    OUTPUT_VALIDATION: "full",
     APP_SECRET: inject("appSecret"),
     VAULT_MASTER_KEY: Buffer.alloc(32, 7).toString("base64"),
     AUTH_ISSUER: identity.issuer,

@@ -1,8 +1,9 @@
-import { and, desc, eq, getTableColumns, lt } from "drizzle-orm";
+import { and, desc, eq, getTableColumns, lt, sql } from "drizzle-orm";
 import type { Tx } from "../../../db/client.ts";
+import { type Given, pages, type Wire } from "../../../db/prepared.ts";
 import { agentVersions } from "../../../db/schema/agents.ts";
 import { toIso } from "../../core/fields.ts";
-import { createdWithin } from "../../core/list-filters.ts";
+import { createdValues, createdWithin } from "../../core/list-filters.ts";
 import { type ListKey, readCursor, toPage } from "../../core/pagination.ts";
 import {
   AgentConfig,
@@ -13,26 +14,34 @@ import {
 } from "../schema.ts";
 import { loadAgent, versionOf } from "../service.ts";
 
-type Row = Omit<typeof agentVersions.$inferSelect, "config" | "metadata" | "clientId">;
+type Row = Wire<Omit<typeof agentVersions.$inferSelect, "config" | "metadata" | "clientId">>;
 
 export async function listVersions(tx: Tx, { id, limit, cursor, ...filters }: ListVersions, key: ListKey) {
   const before = readCursor(key, cursor);
   await loadAgent(tx, id); // throws if there is no such agent
-  const { config: _, metadata: __, clientId: ___, ...columns } = getTableColumns(agentVersions);
-  const rows = await tx
-    .select(columns)
-    .from(agentVersions)
-    .where(
-      and(
-        eq(agentVersions.agentId, id),
-        before === null ? undefined : lt(agentVersions.version, Number(before)),
-        createdWithin(agentVersions.createdAt, filters),
-      ),
-    )
-    .orderBy(desc(agentVersions.version))
-    .limit(limit + 1);
+  const given = { agentId: id, ...createdValues(filters) };
+  const rows = await versionPages(tx, { ...given, before: before && Number(before), limit: limit + 1 });
   return toPage(key, rows.map(toSummary), limit, ({ version }) => String(version));
 }
+
+const { config: _, metadata: __, clientId: ___, ...columns } = getTableColumns(agentVersions);
+
+const versionPages = pages(
+  (db, given: Given<"agentId" | "createdAfter" | "createdBefore">) =>
+    db
+      .select(columns)
+      .from(agentVersions)
+      .where(
+        and(
+          eq(agentVersions.agentId, given.agentId!),
+          given.before && lt(agentVersions.version, given.before),
+          createdWithin(agentVersions.createdAt, given),
+        ),
+      )
+      .orderBy(desc(agentVersions.version))
+      .limit(sql.placeholder("limit")),
+  ["agentId"],
+);
 
 export async function getVersion(tx: Tx, { id, version }: AgentVersionId): Promise<AgentVersion> {
   await loadAgent(tx, id);

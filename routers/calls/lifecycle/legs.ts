@@ -1,10 +1,11 @@
-import { and, asc, count, desc, eq, lt } from "drizzle-orm";
+import { and, asc, count, desc, eq, lt, sql } from "drizzle-orm";
 import type { Tx } from "../../../db/client.ts";
 import { newId } from "../../../db/ids.ts";
+import { type Given, pages, type Wire } from "../../../db/prepared.ts";
 import { callLegs, calls } from "../../../db/schema/calls.ts";
 import { dbNow } from "../../../db/time.ts";
 import { ApiError } from "../../core/errors.ts";
-import { toIsoOrNull } from "../../core/fields.ts";
+import { toIso, toIsoOrNull } from "../../core/fields.ts";
 import { type ListKey, readCursor, toPage } from "../../core/pagination.ts";
 import type { LegCause, LegReport } from "../../ports/carriers.ts";
 import type { CallLeg, ListLegs } from "./leg-schema.ts";
@@ -21,15 +22,20 @@ const ranks = { initiated: 0, answered: 1, ended: 2 } as const;
 export async function listLegs(tx: Tx, { id: callId, limit, cursor }: ListLegs, key: ListKey) {
   const [call] = await tx.select({ id: calls.id }).from(calls).where(eq(calls.id, callId));
   if (!call) throw new ApiError("call_not_found", `There is no call ${callId}.`);
-  const before = readCursor(key, cursor);
-  const rows = await tx
-    .select()
-    .from(callLegs)
-    .where(and(eq(callLegs.callId, callId), before === null ? undefined : lt(callLegs.id, before)))
-    .orderBy(desc(callLegs.id))
-    .limit(limit + 1);
+  const rows = await legPages(tx, { callId, before: readCursor(key, cursor), limit: limit + 1 });
   return toPage(key, rows.map(toCallLeg), limit, ({ id }) => id);
 }
+
+const legPages = pages(
+  (db, given: Given<"callId">) =>
+    db
+      .select()
+      .from(callLegs)
+      .where(and(eq(callLegs.callId, given.callId!), given.before && lt(callLegs.id, given.before)))
+      .orderBy(desc(callLegs.id))
+      .limit(sql.placeholder("limit")),
+  ["callId"],
+);
 
 /**
  * Stores a carrier's report of a leg. Reports may arrive in any order and more than once. The caller holds the lock of the
@@ -153,9 +159,9 @@ function costOf(known: Facts | null, { cost }: LegReport, at: Date) {
 }
 
 /** Clients see the costs of their own carrier accounts only, never those of the operator's account. */
-const isOwn = ({ carrierAccountId }: LegRow) => carrierAccountId.startsWith("cred_");
+const isOwn = ({ carrierAccountId }: Pick<LegRow, "carrierAccountId">) => carrierAccountId.startsWith("cred_");
 
-function toCallLeg(leg: LegRow): CallLeg {
+function toCallLeg(leg: Wire<LegRow>): CallLeg {
   return {
     id: leg.id,
     callId: leg.callId,
@@ -180,7 +186,7 @@ function toCallLeg(leg: LegRow): CallLeg {
 }
 
 /** From answer to end, for a carrier that reports no duration. */
-function talkedSeconds({ status, answeredAt, endedAt }: LegRow): number | null {
+function talkedSeconds({ status, answeredAt, endedAt }: Wire<LegRow>): number | null {
   if (status !== "ended" || !endedAt) return null;
-  return answeredAt ? Math.max(0, Math.round((endedAt.getTime() - answeredAt.getTime()) / 1000)) : 0;
+  return answeredAt ? Math.max(0, Math.round((Date.parse(toIso(endedAt)) - Date.parse(toIso(answeredAt))) / 1000)) : 0;
 }

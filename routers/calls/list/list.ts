@@ -2,6 +2,7 @@ import { and, desc, eq, exists, gte, inArray, lt, lte, type SQL, sql } from "dri
 import { type PgColumn, unionAll } from "drizzle-orm/pg-core";
 import type { Tx } from "../../../db/client.ts";
 import { idFloor } from "../../../db/ids.ts";
+import { type Given, pages } from "../../../db/prepared.ts";
 import { agents } from "../../../db/schema/agents.ts";
 import { callPairs, calls, callWords } from "../../../db/schema/calls.ts";
 import { ApiError } from "../../core/errors.ts";
@@ -14,10 +15,21 @@ import { searchTermsOf } from "./search-terms.ts";
 const maxClockSkewMs = 10 * 60_000;
 
 export async function listCalls(tx: Tx, { limit, cursor, ...filters }: ListCalls, key: ListKey) {
-  const rows = await pageOfCalls(tx, filters, readCursor(key, cursor), limit + 1);
+  const before = readCursor(key, cursor);
+  const isFiltered = Object.values(filters).some((value) => value !== undefined);
+  const rows = isFiltered
+    ? await pageOfCalls(tx, filters, before, limit + 1)
+    : await newestCalls(tx, { before, limit: limit + 1 });
   if (rows.length === 0) await requireAgent(tx, filters.agentId);
   return toPage(key, rows.map(toCall), limit, ({ id }) => id);
 }
+
+const newestCalls = pages((db, given: Given<never>) =>
+  toCalls(db)
+    .where(given.before && lt(calls.id, given.before))
+    .orderBy(desc(calls.id))
+    .limit(sql.placeholder("limit")),
+);
 
 /** The newest calls that match, older than the call `before`. Every filter has an index in the order of the list. */
 export const pageOfCalls = (tx: Tx, filters: CallFilters, before: string | null, limit: number) =>

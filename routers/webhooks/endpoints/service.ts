@@ -1,7 +1,8 @@
-import { and, count, desc, eq, isNull, lt, sql } from "drizzle-orm";
+import { and, count, desc, eq, getTableColumns, inArray, isNull, lt, sql } from "drizzle-orm";
 import type { Tx } from "../../../db/client.ts";
 import { catalogue, emit, eventTypes } from "../../../db/events.ts";
 import { newId } from "../../../db/ids.ts";
+import { type Given, hotRead, pages, type Wire } from "../../../db/prepared.ts";
 import { deliveryPauses, webhookEndpoints } from "../../../db/schema/events.ts";
 import { dbNow } from "../../../db/time.ts";
 import { ApiError } from "../../core/errors.ts";
@@ -48,8 +49,22 @@ export async function createEndpoint(
 }
 
 export async function getEndpoint(tx: Tx, id: string): Promise<Endpoint> {
-  return withPauses(tx, await findEndpoint(tx, id));
+  const [found] = await endpointById(tx, { id });
+  if (!found) throw endpointNotFound(id);
+  return toEndpoint(found.endpoint, found.isPaused);
 }
+
+const { secret: _, headers: __, rateDueAt: ___, slowAt: ____, ...shownColumns } = getTableColumns(webhookEndpoints);
+
+/** The operator's pauses that concern this client: tenant isolation shows only those, and only their scope. */
+const isPaused = sql<boolean>`exists (
+  select from ${deliveryPauses} p where p.scope in ('all', ${webhookEndpoints.clientId}, ${webhookEndpoints.id}))`;
+
+const shownEndpoints = (db: Tx) => db.select({ endpoint: shownColumns, isPaused }).from(webhookEndpoints).$dynamic();
+
+const endpointById = hotRead((db) =>
+  shownEndpoints(db).where(and(eq(webhookEndpoints.id, sql.placeholder("id")), isNull(webhookEndpoints.deletedAt))),
+);
 
 export async function findEndpoint(tx: Tx, id: string): Promise<EndpointRow> {
   const [found] = await tx.select().from(webhookEndpoints).where(isEndpoint(id));
@@ -58,19 +73,23 @@ export async function findEndpoint(tx: Tx, id: string): Promise<EndpointRow> {
 }
 
 export async function listEndpoints(tx: Tx, { limit, cursor, status }: ListEndpoints, key: ListKey) {
-  const before = readCursor(key, cursor);
-  const isBefore = before === null ? undefined : lt(webhookEndpoints.id, before);
-  const hasStatus = status && eq(webhookEndpoints.status, status);
-  const rows = await tx
-    .select()
-    .from(webhookEndpoints)
-    .where(and(isBefore, hasStatus, isNull(webhookEndpoints.deletedAt)))
-    .orderBy(desc(webhookEndpoints.id))
-    .limit(limit + 1);
-  const page = toPage(key, rows, limit, ({ id }) => id);
-  const pauses = await pausedScopes(tx);
-  return { ...page, items: page.items.map((row) => toEndpoint(row, pauses)) };
+  const rows = await endpointPages(tx, { status, before: readCursor(key, cursor), limit: limit + 1 });
+  const items = rows.map(({ endpoint, isPaused }) => toEndpoint(endpoint, isPaused));
+  return toPage(key, items, limit, ({ id }) => id);
 }
+
+const endpointPages = pages((db, given: Given<"status">) =>
+  shownEndpoints(db)
+    .where(
+      and(
+        given.before && lt(webhookEndpoints.id, given.before),
+        given.status && eq(webhookEndpoints.status, given.status),
+        isNull(webhookEndpoints.deletedAt),
+      ),
+    )
+    .orderBy(desc(webhookEndpoints.id))
+    .limit(sql.placeholder("limit")),
+);
 
 /**
  * Updates an endpoint. While it is disabled, no deliveries are queued for it, and those that become due are marked dead.
@@ -209,15 +228,18 @@ async function refuseTooMany(tx: Tx) {
   throw new ApiError("webhook_limit_reached", `A client can have ${limit} webhook endpoints. Delete one first.`);
 }
 
-/** The scopes of the operator's pauses that concern this client: tenant isolation shows only those, and only their scope. */
-async function pausedScopes(tx: Tx): Promise<ReadonlySet<string>> {
-  const rows = await tx.select({ scope: deliveryPauses.scope }).from(deliveryPauses);
-  return new Set(rows.map(({ scope }) => scope));
+async function withPauses(tx: Tx, row: EndpointRow): Promise<Endpoint> {
+  const scopes = ["all", row.clientId, row.id];
+  const paused = await tx
+    .select({ scope: deliveryPauses.scope })
+    .from(deliveryPauses)
+    .where(inArray(deliveryPauses.scope, scopes));
+  return toEndpoint(row, paused.length > 0);
 }
 
-const withPauses = async (tx: Tx, row: EndpointRow) => toEndpoint(row, await pausedScopes(tx));
+type ShownRow = Wire<Omit<EndpointRow, "secret" | "headers" | "rateDueAt" | "slowAt">>;
 
-function toEndpoint(row: EndpointRow, pauses: ReadonlySet<string>): Endpoint {
+function toEndpoint(row: ShownRow, isPaused: boolean): Endpoint {
   return {
     id: row.id,
     url: row.url,
@@ -233,18 +255,18 @@ function toEndpoint(row: EndpointRow, pauses: ReadonlySet<string>): Endpoint {
     disabledReason: row.disabledCode && disableReasons[row.disabledCode],
     disabledCode: row.disabledCode,
     disabledAt: toIsoOrNull(row.disabledAt),
-    paused: ["all", row.clientId, row.id].some((scope) => pauses.has(scope)),
+    paused: isPaused,
     health: healthOf(row),
-    missed: row.missedSince && {
-      createdAfter: toIso(row.missedSince),
-      createdBefore: toIsoOrNull(row.missedUntil),
-    },
+    missed: missedOf(row),
     createdAt: toIso(row.createdAt),
     updatedAt: toIso(row.updatedAt),
   };
 }
 
-function healthOf(row: EndpointRow): Endpoint["health"] {
+const missedOf = ({ missedSince, missedUntil }: ShownRow): Endpoint["missed"] =>
+  missedSince === null ? null : { createdAfter: toIso(missedSince), createdBefore: toIsoOrNull(missedUntil) };
+
+function healthOf(row: ShownRow): Endpoint["health"] {
   const enabledStatus = row.failingSince === null ? "healthy" : "failing";
   return {
     status: row.status === "disabled" ? "disabled" : enabledStatus,

@@ -16,13 +16,12 @@ type World = { ours: Child; load: Child; customer: Customer; peers: Peer[] };
 export async function benchReads(ground: Ground, options: BenchOptions): Promise<Group[]> {
   const world = await openWorld(ground, ["express", "fastify", "trpc", "nest"]);
   const { customer, ours } = world;
-  const call = { agentId: customer.agentId, medium: { type: "web" }, metadata: { orderId: "10248" } };
   const hook = { url: "https://receiver.example/hook", eventTypes: ["call.*"] };
   const [key] = customer.keys as [string];
   const ids = {
     agents: await create(ours, key, "agents", agentBody, rows),
     webhooks: await create(ours, key, "webhooks", hook, 5),
-    calls: await create(ours, key, "calls", call, rows),
+    calls: await create(ours, key, "calls", webCallOf(customer), rows),
   };
   await ground.owner`analyze`;
   const groups: Group[] = [];
@@ -34,14 +33,22 @@ export async function benchReads(ground: Ground, options: BenchOptions): Promise
   return groups;
 }
 
-/** A page of 20 agents: 22 kB. */
+/** A page of 20 agents, of 22 kB, and a page of 20 calls. */
 export async function benchLists(ground: Ground, options: BenchOptions): Promise<Group[]> {
   const world = await openWorld(ground, ["fastify", "express", "trpc", "nest"]);
-  await create(world.ours, world.customer.keys[0]!, "agents", agentBody, rows + 10);
+  const [key] = world.customer.keys as [string];
+  await create(world.ours, key, "agents", agentBody, rows + 10);
+  await create(world.ours, key, "calls", webCallOf(world.customer), rows + 10);
   await ground.owner`analyze`;
-  const given = raceOf(world, "list-agents", [`/agents?limit=${rows}`], 0.25);
-  return [{ work: `GET /agents?limit=${rows}`, figures: await race(ground, world.load, given, options) }];
+  const groups: Group[] = [];
+  for (const kind of ["agents", "calls"]) {
+    const given = raceOf(world, `list-${kind}`, [`/${kind}?limit=${rows}`], 0.5);
+    groups.push({ work: `GET /${kind}?limit=${rows}`, figures: await race(ground, world.load, given, options) });
+  }
+  return groups;
 }
+
+const webCallOf = ({ agentId }: Customer) => ({ agentId, medium: { type: "web" }, metadata: { orderId: "10248" } });
 
 async function openWorld(ground: Ground, names: readonly PeerName[]): Promise<World> {
   const ours = await ground.child("./server-ours.ts");

@@ -6,7 +6,7 @@ import { given, serve } from "../child.ts";
 import { statements } from "./statements.ts";
 
 const sql = postgres(given("DATABASE_URL"), { max: 10, onnotice: () => {} });
-const { agent, agents, webhook, call, createAgent, createCall } = statements(sql, given("CLIENT_ID"));
+const { agent, agents, webhook, call, calls, createAgent, createCall } = statements(sql, given("CLIENT_ID"));
 const app = express();
 app.use(express.json());
 
@@ -18,6 +18,7 @@ app.get("/agents/:id", async (req, res) => show(res, await agent(req.params.id))
 app.get("/agents", async (req, res) => show(res, await agents(Number(req.query.limit))));
 app.get("/webhooks/:id", async (req, res) => show(res, await webhook(req.params.id)));
 app.get("/calls/:id", async (req, res) => show(res, await call(req.params.id)));
+app.get("/calls", async (req, res) => show(res, await calls(Number(req.query.limit))));
 app.post("/agents", async (req, res) => show(res.status(201), await createAgent(req.body)));
 app.post("/calls", async (req, res) => show(res.status(201), await createCall(req.body)));
 

@@ -10,7 +10,7 @@ type NewAgent = { Body: { name: string; metadata?: Record<string, string> } };
 type NewCall = { Body: { agentId: string; metadata?: Record<string, string> } };
 
 const sql = postgres(given("DATABASE_URL"), { max: 10, onnotice: () => {} });
-const { agent, agents, webhook, call, createAgent, createCall } = statements(sql, given("CLIENT_ID"));
+const { agent, agents, webhook, call, calls, createAgent, createCall } = statements(sql, given("CLIENT_ID"));
 const app = fastify();
 
 const show = (reply: FastifyReply, found: unknown) =>
@@ -19,6 +19,7 @@ app.get<ById>("/agents/:id", async (req, reply) => show(reply, await agent(req.p
 app.get<Listed>("/agents", async (req, reply) => show(reply, await agents(Number(req.query.limit))));
 app.get<ById>("/webhooks/:id", async (req, reply) => show(reply, await webhook(req.params.id)));
 app.get<ById>("/calls/:id", async (req, reply) => show(reply, await call(req.params.id)));
+app.get<Listed>("/calls", async (req, reply) => show(reply, await calls(Number(req.query.limit))));
 app.post<NewAgent>("/agents", async (req, reply) => show(reply.code(201), await createAgent(req.body)));
 app.post<NewCall>("/calls", async (req, reply) => show(reply.code(201), await createCall(req.body)));
 

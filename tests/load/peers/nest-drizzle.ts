@@ -19,6 +19,7 @@ class Resources {
   agents = async (limit: string) => show(await this.#tables.agents(Number(limit)));
   webhook = async (id: string) => show(await this.#tables.webhook(id));
   call = async (id: string) => show(await this.#tables.call(id));
+  calls = async (limit: string) => show(await this.#tables.calls(Number(limit)));
   createAgent = async (body: Parameters<Tables["createAgent"]>[0]) => show(await this.#tables.createAgent(body));
   createCall = async (body: Parameters<Tables["createCall"]>[0]) => show(await this.#tables.createCall(body));
 }
@@ -33,6 +34,7 @@ const endpoints = [
   ["agents", Get("agents"), Query("limit")],
   ["webhook", Get("webhooks/:id"), Param("id")],
   ["call", Get("calls/:id"), Param("id")],
+  ["calls", Get("calls"), Query("limit")],
   ["createAgent", Post("agents"), Body()],
   ["createCall", Post("calls"), Body()],
 ] as const;

@@ -9,6 +9,16 @@ export function statements(sql: postgres.Sql, clientId: string) {
   const columns =
     sql.unsafe(`a.id, a.name, a.status, a.status_reason as "statusReason", a.version, a.metadata, v.config,
     a.created_at as "createdAt", a.updated_at as "updatedAt"`);
+  const ofCall =
+    sql.unsafe(`c.id, c.agent_id as "agentId", c.agent_version as "agentVersion", c.direction, c.medium as carrier, c."to",
+    c."from", c.status, c.outcome, c.outcome_final as "outcomeFinal", c.failure_reason as "failureReason",
+    c.end_reason as "endReason", c.variables, c.metadata, c.max_duration_seconds as "maxDurationSeconds",
+    c.join_timeout_seconds as "joinTimeoutSeconds", c.recording_enabled as "recordingEnabled",
+    c.join_url as "joinUrl", h.amount_micros as "heldMicros", c.cost_micros as "costMicros",
+    c.billed_seconds as "billedSeconds", c.duration_seconds as "durationSeconds", c.summary,
+    c.transcript_status as "transcriptStatus", c.recording_status as "recordingStatus", c.output,
+    c.output_status as "outputStatus", c.output_problems as "outputProblems", c.created_at as "createdAt",
+    c.joined_at as "joinedAt", c.ended_at as "endedAt", c.erased_at as "erasedAt"`);
   const flat = ({ config, ...agent }: postgres.Row) => ({ ...agent, ...config });
 
   return {
@@ -42,19 +52,17 @@ export function statements(sql: postgres.Sql, clientId: string) {
 
     async call(id: string) {
       const [row] = await sql`
-        select c.id, c.agent_id as "agentId", c.agent_version as "agentVersion", c.direction, c.medium as carrier, c."to",
-          c."from", c.status, c.outcome, c.outcome_final as "outcomeFinal", c.failure_reason as "failureReason",
-          c.end_reason as "endReason", c.variables, c.metadata, c.max_duration_seconds as "maxDurationSeconds",
-          c.join_timeout_seconds as "joinTimeoutSeconds", c.recording_enabled as "recordingEnabled",
-          c.join_url as "joinUrl", h.amount_micros as "heldMicros", c.cost_micros as "costMicros",
-          c.billed_seconds as "billedSeconds", c.duration_seconds as "durationSeconds", c.summary,
-          c.transcript_status as "transcriptStatus", c.recording_status as "recordingStatus", c.output,
-          c.output_status as "outputStatus", c.output_problems as "outputProblems", c.created_at as "createdAt",
-          c.joined_at as "joinedAt", c.ended_at as "endedAt", c.erased_at as "erasedAt"
+        select ${ofCall}
         from calls c left join holds h on h.client_id = c.client_id and h.subject_id = c.id
         where c.client_id = ${clientId} and c.id = ${id}`;
       return row ?? null;
     },
+
+    calls: (limit: number) => sql`
+        select ${ofCall}
+        from calls c left join holds h on h.client_id = c.client_id and h.subject_id = c.id
+        where c.client_id = ${clientId}
+        order by c.id desc limit ${limit}`,
 
     async createAgent({ name, metadata = {}, ...config }: { name: string; metadata?: Record<string, string> }) {
       const id = newId("agent");

@@ -37,6 +37,15 @@ export function tables(url: string, clientId: string) {
     return { id, name, ...(config as object), metadata, status, statusReason, version, createdAt, updatedAt };
   };
 
+  const callsWithHold = (tx: Parameters<typeof shownAgents>[0]) =>
+    tx
+      .select({ call: calls, hold: { amountMicros: holds.amountMicros } })
+      .from(calls)
+      .leftJoin(holds, and(eq(holds.clientId, calls.clientId), eq(holds.subjectId, calls.id)));
+  const asHeldCall = ({ call, hold }: Awaited<ReturnType<typeof callsWithHold>>[number]) => {
+    return { ...asCall(call), heldMicros: hold?.amountMicros ?? null };
+  };
+
   return {
     close: () => client.end({ timeout: 1 }),
     agent: (id: string) =>
@@ -54,13 +63,11 @@ export function tables(url: string, clientId: string) {
       }),
     call: (id: string) =>
       asClient(async (tx) => {
-        const [found] = await tx
-          .select({ call: calls, hold: { amountMicros: holds.amountMicros } })
-          .from(calls)
-          .leftJoin(holds, and(eq(holds.clientId, calls.clientId), eq(holds.subjectId, calls.id)))
-          .where(eq(calls.id, id));
-        return found ? { ...asCall(found.call), heldMicros: found.hold?.amountMicros ?? null } : null;
+        const [found] = await callsWithHold(tx).where(eq(calls.id, id));
+        return found ? asHeldCall(found) : null;
       }),
+    calls: (limit: number) =>
+      asClient(async (tx) => (await callsWithHold(tx).orderBy(desc(calls.id)).limit(limit)).map(asHeldCall)),
     createAgent: ({ name, metadata = {}, ...config }: NewAgent) =>
       asClient(async (tx) => {
         const id = newId("agent");

@@ -65,6 +65,10 @@ const appRouter = t.router({
     .input(ById)
     .output(data(Call))
     .query(({ input }) => show(known.call(input.id))),
+  listCalls: at("GET", "/calls")
+    .input(z.object({ limit: z.coerce.number().int() }))
+    .output(data(z.array(Call)))
+    .query(({ input }) => show(known.calls(input.limit))),
   createAgent: at("POST", "/agents")
     .input(z.object({ name: z.string(), ...AgentConfig.shape, metadata: metadata.default({}) }))
     .output(data(Agent))
