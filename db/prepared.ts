@@ -1,3 +1,4 @@
+import { fillPlaceholders, type Query, type SQL } from "drizzle-orm";
 import { PgDatabase } from "drizzle-orm/pg-core";
 import { PostgresJsSession } from "drizzle-orm/postgres-js";
 import type { Sql } from "postgres";
@@ -24,5 +25,15 @@ export function prepared<Result>(build: (db: Tx) => Buildable<Result>) {
     const { session } = tx as unknown as { session: { client: Sql } };
     const own: typeof built = Object.create(built, { client: { value: session.client } });
     return own.execute(values);
+  };
+}
+
+/** The same for a statement that is written as SQL. Returns the rows as the driver gives them, like `tx.execute`. */
+export function preparedSql<Row extends Record<string, unknown>>(statement: SQL) {
+  let built: Query | undefined;
+  return async (tx: Tx, values: Record<string, unknown>): Promise<Row[]> => {
+    built ??= dialect.sqlToQuery(statement);
+    const { session } = tx as unknown as { session: { client: Sql } };
+    return await session.client.unsafe<Row[]>(built.sql, fillPlaceholders(built.params, values) as never[]);
   };
 }
