@@ -1,27 +1,9 @@
 import { performance } from "node:perf_hooks";
-import { setTimeout as sleep } from "node:timers/promises";
 import { enqueue } from "../db/queue.ts";
-import { eventEnvelope } from "../routers/events/service.ts";
-import type { Cipher } from "../routers/ports/vault.ts";
-import { SendFailed, type WebhookRequest } from "../routers/ports/webhook-sender.ts";
 import { clearSetApart, listSetApartSubjects } from "../routers/set-apart/service.ts";
-import {
-  clientsWithWork,
-  dispatchLimits,
-  leadSweep,
-  queueLagSeconds,
-  refill,
-} from "../routers/webhooks/deliveries/dispatch.ts";
-import type { LoadedDelivery } from "../routers/webhooks/deliveries/load-deliveries.ts";
-import { messageTo, type Recipient } from "../routers/webhooks/deliveries/message.ts";
-import type { Attempt, AttemptResult, Reservation } from "../routers/webhooks/deliveries/record-attempts.ts";
-import { nextAttemptInSeconds } from "../routers/webhooks/deliveries/schedule.ts";
-import { releaseSlot } from "../routers/webhooks/deliveries/slots.ts";
-import { hideHeaders, openHeaders } from "../routers/webhooks/endpoints/headers.ts";
+import { clientsWithWork, leadSweep, queueLagSeconds, refill } from "../routers/webhooks/deliveries/dispatch.ts";
 import { disableFailing } from "../routers/webhooks/endpoints/service.ts";
 import { batchersOf } from "./delivery-batchers.ts";
-import { isRowError } from "./runtime/batcher.ts";
-import { deadline } from "./runtime/deadline.ts";
 import { eachOrApart, type SystemWork } from "./runtime/set-apart.ts";
 import type { JobContext, Task } from "./runtime/task.ts";
 
@@ -42,137 +24,6 @@ export const fanOut: Task<"events.fanOut"> = {
     await ctx.asClient((tx) => enqueue(tx, "events.fanOut", payload, { delaySeconds: 3600 }));
   },
 };
-
-type Timing = { deadlineMs?: number; random?: () => number };
-
-/** One attempt at one delivery: it is read, sent with no transaction open, and recorded. */
-export function deliverWithin({
-  deadlineMs = dispatchLimits.deadlineSeconds * 1000,
-  random = Math.random,
-}: Timing = {}) {
-  const task: Task<"webhooks.deliver"> = {
-    async run({ deliveryId, claim }, ctx) {
-      const { find, pace } = batchersOf(ctx);
-      const found = await find({ clientId: clientOf(ctx), deliveryId });
-      if (found?.status !== "pending" || found.claim !== claim) return; // another job has it, or it is over
-      const { clientId, endpointId } = found;
-      const record = (finding: AttemptResult) =>
-        recordAttempt(ctx, { clientId, deliveryId, endpointId, claim, ...finding });
-
-      const obstacle = obstacleTo(found);
-      if (obstacle) return void (await record({ attempt: null, outcome: { status: "dead", error: obstacle } }));
-      if (found.ratePerSecond !== null) await pace(endpointId, found.ratePerSecond, ctx.signal);
-      const made = await requestFor(ctx, found);
-      if (!made) {
-        const inSeconds = dispatchLimits.deferSeconds * (1 + 0.2 * random());
-        return void (await record({
-          attempt: null,
-          outcome: { status: "pending", inSeconds, error: "key_unavailable" },
-        }));
-      }
-      ctx.fence.check();
-      const { attempt, retryAfterSeconds } = await post(ctx, made.request, deadlineMs);
-      ctx.fence.check();
-      const attempts = found.attempts - found.scheduleFrom + 1;
-      await record({
-        attempt: withoutHeaders(attempt, found.recipient, made.cipher),
-        outcome: outcomeOf(attempt, attempts, retryAfterSeconds, random()),
-      });
-    },
-
-    /** The delivery waits in its row. If the job waited, its lease would expire, and a second job would be queued. */
-    async requeue(admission, ctx) {
-      await ctx.asClient((tx) => releaseSlot(tx, admission));
-    },
-  };
-  return task;
-}
-
-export const deliver = deliverWithin();
-
-/** How long a result waits for the database: as long as the admission is valid, with some time left for the next steps. */
-const recordBudgetMs = 30_000;
-const recordRetryMs = 250;
-
-/**
- * Records the result of an attempt. The receiver has the message already: if the job stopped retrying because the database is
- * unavailable, the message would be sent twice. So the write is retried for as long as the admission lasts; the claim
- * prevents a second write after an earlier one has committed. Then the free slot is given to the next due delivery of the
- * endpoint. The job does not wait for that: if it fails, the sweep does it.
- */
-async function recordAttempt(ctx: JobContext, finding: Reservation & AttemptResult): Promise<void> {
-  const { record, admit } = batchersOf(ctx);
-  const until = performance.now() + recordBudgetMs;
-  while (!(await record(finding).then(logStale, throwUnlessTransient)))
-    await sleep(recordRetryMs * (1 + Math.random()));
-  const { clientId, endpointId, attempt, outcome } = finding;
-  if (attempt === null && outcome.status === "pending") return; // no key: the next delivery would find the same
-  ctx.inBackground(admit({ clientId, endpointId }), "delivery slot not passed on; the sweep will do it");
-
-  function logStale(isWritten: boolean): true {
-    const { deliveryId, claim } = finding;
-    if (!isWritten) ctx.log.warn({ delivery_id: deliveryId, claim }, "attempt not recorded; its claim has expired");
-    return true;
-  }
-
-  function throwUnlessTransient(error: unknown): false {
-    ctx.fence.check();
-    if (isRowError(error) || ctx.signal.aborted || performance.now() > until) throw error;
-    return false;
-  }
-}
-
-function obstacleTo({ endpointStatus, event }: LoadedDelivery): string | null {
-  if (endpointStatus !== "enabled") return `endpoint_${endpointStatus}`;
-  return event ? null : "event_expired";
-}
-
-/** The signed request and its keys, or null when the key service is unavailable. */
-async function requestFor(ctx: JobContext, { recipient, event }: LoadedDelivery) {
-  if (!event) return null;
-  const cipher = await ctx.providers.vault.keys(event.clientId, "webhook_secret").catch((error: unknown) => {
-    ctx.log.warn({ err: error, endpoint_id: recipient.id }, "key service unavailable; the delivery waits");
-    return null;
-  });
-  return cipher && { cipher, request: messageTo(recipient, eventEnvelope(event), cipher, new Date()) };
-}
-
-/** A receiver may echo its request. The secret headers are masked in the stored response. */
-function withoutHeaders(attempt: Attempt, { id, headers }: Recipient, cipher: Cipher): Attempt {
-  if (headers === null || attempt.response === null) return attempt;
-  return { ...attempt, response: hideHeaders(attempt.response, openHeaders(headers, id, cipher)) };
-}
-
-type Posted = { attempt: Attempt; retryAfterSeconds: number | null };
-
-async function post(ctx: JobContext, request: WebhookRequest, deadlineMs: number): Promise<Posted> {
-  const { signal, done } = deadline(ctx.signal, deadlineMs);
-  const began = performance.now();
-  try {
-    const { status, latencyMs, response, retryAfterSeconds } = await ctx.providers.webhooks.send(request, { signal });
-    const error = status >= 300 && status < 400 ? "redirect_not_followed" : null;
-    return { attempt: { status, error, latencyMs, response }, retryAfterSeconds };
-  } catch (error) {
-    // Our own abort is no failure of the receiver: the queue tries again.
-    if (ctx.signal.aborted || !(error instanceof SendFailed)) throw error;
-    const latencyMs = Math.round(performance.now() - began);
-    return { attempt: { status: null, error: error.reason, latencyMs, response: null }, retryAfterSeconds: null };
-  } finally {
-    done();
-  }
-}
-
-function outcomeOf(
-  { status }: Attempt,
-  attemptNumber: number,
-  retryAfterSeconds: number | null,
-  random: number,
-): AttemptResult["outcome"] {
-  if (status !== null && status >= 200 && status < 300) return { status: "delivered" };
-  if (status === 410) return { status: "dead", error: "gone" };
-  const inSeconds = nextAttemptInSeconds(attemptNumber, { retryAfterSeconds, random });
-  return inSeconds === null ? { status: "dead" } : { status: "pending", inSeconds };
-}
 
 /** Disables an endpoint whose receiver is gone or only fails, unless it has recovered meanwhile. */
 export const disable: Task<"webhooks.disable"> = {

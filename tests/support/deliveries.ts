@@ -4,8 +4,9 @@ import postgres from "postgres";
 import { openDatabase } from "../../db/client.ts";
 import { emit } from "../../db/events.ts";
 import { newId } from "../../db/ids.ts";
+import { deliverWithin } from "../../jobs/deliveries.ts";
 import type { JobContext } from "../../jobs/runtime/task.ts";
-import { deliverWithin, disable, fanOut, sweepDeliveries } from "../../jobs/webhooks.ts";
+import { disable, fanOut, sweepDeliveries } from "../../jobs/webhooks.ts";
 import type { Providers } from "../../routers/ports/index.ts";
 import type { Vault } from "../../routers/ports/vault.ts";
 import type { WebhookSender } from "../../routers/ports/webhook-sender.ts";
@@ -52,6 +53,7 @@ export async function openDeliveryGround() {
       fence: { check() {} },
       inBackground: (work) => void asides.push(work.catch(() => {})),
       signal: new AbortController().signal,
+      pool: { slots: 400, draining: new AbortController().signal },
     };
     const asClient = ctx.asClient;
     const path = (name: string) => `/${clientId}/${name}`;
