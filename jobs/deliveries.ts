@@ -1,5 +1,6 @@
 import { performance } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
+import { enqueue, jobs } from "../db/queue.ts";
 import { eventEnvelope } from "../routers/events/service.ts";
 import type { Cipher } from "../routers/ports/vault.ts";
 import { SendFailed, type WebhookRequest } from "../routers/ports/webhook-sender.ts";
@@ -32,9 +33,10 @@ export function deliverWithin({
       const { find } = batchersOf(ctx);
       const until = performance.now() + takesForMs;
       const found = await Promise.all(deliveries.map((one) => find({ clientId: clientOf(ctx), ...one })));
-      const held = found.filter((one) => one !== null); // the others are over, or another job has them
-      await runAll(held, async (one) => {
-        const result = await deliverOne(ctx, one, { deadlineMs, random });
+      const held = new Set(found.filter((one) => one !== null)); // the others are over, or another job has them
+      await runAll([...held], async (one) => {
+        const sent = deliverOne(ctx, one, { deadlineMs, random });
+        const result = await (held.has(one) ? sent : sent.catch((error: unknown) => toOwnJob(ctx, one, error)));
         if (result === null || isDeferred(result)) return []; // the next delivery would find the same
         return await takeNext(ctx, one, until);
       });
@@ -83,6 +85,18 @@ async function deliverOne(ctx: JobContext, found: LoadedDelivery, options: Sendi
 /** The sweep reserves the slot again, for any worker. A fenced pool cannot write: then the lease expires. */
 async function giveBack(ctx: JobContext, found: LoadedDelivery): Promise<null> {
   await batchersOf(ctx).release(found);
+  return null;
+}
+
+/** A delivery that this job took is not in its payload, so the retries of this job would not find it. */
+async function toOwnJob(ctx: JobContext, { deliveryId, claim }: LoadedDelivery, err: unknown): Promise<null> {
+  ctx.fence.check();
+  if (ctx.signal.aborted) throw err;
+  ctx.log.warn({ err, delivery_id: deliveryId }, "delivery failed; its own job will retry");
+  const delaySeconds = jobs["webhooks.deliver"].retryAfterSeconds[0];
+  await ctx.asClient((tx) =>
+    enqueue(tx, "webhooks.deliver", { deliveries: [{ deliveryId, claim }] }, { delaySeconds, attempt: 1 }),
+  );
   return null;
 }
 

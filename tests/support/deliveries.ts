@@ -34,11 +34,18 @@ export async function openDeliveryGround() {
 
   /** A client for one test. Its jobs come from the real queue and run here. */
   async function tenant(
-    given: { vault?: Vault; sender?: WebhookSender; deadlineMs?: number; random?: () => number } = {},
+    given: {
+      vault?: Vault;
+      sender?: WebhookSender;
+      deadlineMs?: number;
+      random?: () => number;
+      takesForMs?: number;
+    } = {},
   ) {
     const clientId = newId("client");
     await owner`insert into clients (id, name) values (${clientId}, 'a client')`;
-    const deliver = deliverWithin({ deadlineMs: given.deadlineMs ?? 30_000, random: given.random ?? (() => 0) });
+    const { deadlineMs = 30_000, random = () => 0, takesForMs = 10_000 } = given;
+    const deliver = deliverWithin({ deadlineMs, random, takesForMs });
     const asides: Promise<unknown>[] = [];
     const ctx: JobContext = {
       jobId: "1",
