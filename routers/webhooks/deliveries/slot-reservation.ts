@@ -52,7 +52,7 @@ export function slotReservation(requests: readonly SlotRequest[], freshness: Fre
   return sql`with ${choice(requests, freshness)}, ${queueing(sql`true`)} select n from queued`;
 }
 
-/** The CTE `admitted`: what gets a slot. Chosen rows stay locked from `waiting` on, so `admitted` finds them by their ctid. */
+/** The CTE `admitted`: what gets a slot. Chosen rows are locked in `timed`, so `admitted` finds them by their ctid. */
 function choice(requests: readonly SlotRequest[], { isFresh }: Freshness): SQL {
   return sql`
     ${demand(requests)}, ${candidates}, chosen as materialized ( -- "before": its position in its endpoint
@@ -99,7 +99,7 @@ const candidates = sql`paused as materialized (
       from shares s join clients c on c.id = s.client_id and c.status = 'active'
       join webhook_endpoints e on e.client_id = s.client_id
       where s.any_endpoint or s.held + s.freed >= s.most
-    ), waiting as materialized ( -- due deliveries, locked; "turn": position in the endpoint, counting what is in flight
+    ), waiting as materialized ( -- due deliveries; "turn": position in the endpoint, counting what is in flight
       select e.client_id, e.id as endpoint_id, e.slow, e.rate, e.rate_due_at, due.id, due.spot, due.next_attempt_at,
         coalesce(busy.n, 0) + row_number() over (partition by e.client_id, e.id order by due.next_attempt_at) as turn
       from open e
@@ -112,16 +112,17 @@ const candidates = sql`paused as materialized (
         limit greatest(0, least(e.room - coalesce(busy.n, 0), s.most - s.held, s.free,
           case when e.slow then least(s.most_slow - s.held_slow, s.free_slow) end, case when e.rate is not null then
           ceil(extract(epoch from statement_timestamp() - e.rate_due_at + make_interval(secs => ${inlined(aheadSeconds)})) * e.rate) end))::bigint
-        for update skip locked
       ) due
       where not array['all', e.client_id, e.id] && (select scopes from paused)
     )`;
 
 /** Writes the leases, and moves the rate limits on. */
-const commitChoice = sql`timed as materialized ( -- when each one starts
-      select client_id, id, spot, slow, greatest(statement_timestamp(), next_attempt_at,
-        case when rate is not null then rate_due_at + make_interval(secs => before / rate::float8) end) as run_at
-      from chosen
+const commitChoice = sql`timed as materialized ( -- when each one starts; one that another transaction holds keeps waiting
+      select c.client_id, c.id, c.endpoint_id, c.slow, c.rate, c.rate_due_at, d.ctid as spot,
+        greatest(statement_timestamp(), c.next_attempt_at,
+          case when c.rate is not null then c.rate_due_at + make_interval(secs => c.before / c.rate::float8) end) as run_at
+      from chosen c join deliveries d on d.ctid = c.spot and d.client_id = c.client_id and d.id = c.id and ${isWaiting}
+      for update of d skip locked
     ), admitted as materialized (
       update deliveries d set claim = d.claim + 1, slow = timed.slow,
         admitted_until = timed.run_at + make_interval(secs => ${inlined(leaseSeconds)})
@@ -129,7 +130,7 @@ const commitChoice = sql`timed as materialized ( -- when each one starts
       returning d.client_id, d.id, d.claim, d.endpoint_id, d.event_id, d.event_created_at, d.attempts, d.schedule_from, timed.run_at
     ), slowed as (
       update webhook_endpoints e set rate_due_at = c.rate_due_at + make_interval(secs => c.n / c.rate::float8)
-      from (select client_id, endpoint_id, rate, rate_due_at, count(*) as n from chosen where rate is not null group by 1, 2, 3, 4) c
+      from (select client_id, endpoint_id, rate, rate_due_at, count(*) as n from timed where rate is not null group by 1, 2, 3, 4) c
       where e.client_id = c.client_id and e.id = c.endpoint_id
     )`;
 
