@@ -65,7 +65,7 @@ function lockHealth(tx: Tx, results: readonly (Reservation & AttemptResult)[]) {
 /** `last_success_at` must be written: it is over a minute old, or failures preceded this success. */
 const isStale = sql`(e.consecutive_failures > 0 or e.last_success_at is null or e.last_success_at < clock_timestamp() - interval '1 minute')`;
 
-export function recordStatement(results: readonly (Reservation & AttemptResult)[]) {
+function recordStatement(results: readonly (Reservation & AttemptResult)[]) {
   const given = results.map(({ clientId, deliveryId, claim, attempt, outcome }, n) => ({
     ...{ n, client_id: clientId, id: deliveryId, claim, status: outcome.status },
     attempt_id: attempt ? newId("attempt") : null,

@@ -36,12 +36,10 @@ export function reserveSlots(tx: Tx, requests: readonly SlotRequest[], options?:
  * costs the queue nothing.
  */
 export function takeSlots(tx: Tx, requests: readonly SlotRequest[]) {
-  return tx.execute<LoadedRow>(takeStatement(requests));
-}
-
-export const takeStatement = (requests: readonly SlotRequest[]) => sql`
+  return tx.execute<LoadedRow>(sql`
     with ${choice(requests, { isFresh: false })}, ${queueing(sql`run_at > statement_timestamp()`)}
-    select ${loadedColumns} from admitted d ${endpointAndEvent} cross join queued where d.run_at <= statement_timestamp()`;
+    select ${loadedColumns} from admitted d ${endpointAndEvent} cross join queued where d.run_at <= statement_timestamp()`);
+}
 
 const room = sql`case when e.consecutive_failures < ${inlined(slotLimits.failingFrom)} then ${inlined(slotLimits.perEndpoint)}
     else ${inlined(slotLimits.perFailing)} end as room`;
@@ -121,8 +119,8 @@ const commitChoice = sql`timed as materialized ( -- when each one starts; one th
       select c.client_id, c.id, c.endpoint_id, c.slow, c.rate, c.rate_due_at, d.ctid as spot,
         greatest(statement_timestamp(), c.next_attempt_at,
           case when c.rate is not null then c.rate_due_at + make_interval(secs => c.before / c.rate::float8) end) as run_at
-      from chosen c join deliveries d on d.ctid = c.spot and d.client_id = c.client_id and d.id = c.id and ${isWaiting}
-      for update of d skip locked
+      from chosen c cross join lateral (
+        select d.ctid from deliveries d where d.ctid = c.spot and ${isWaiting} for update skip locked) d
     ), admitted as materialized (
       update deliveries d set claim = d.claim + 1, slow = timed.slow,
         admitted_until = timed.run_at + make_interval(secs => ${inlined(leaseSeconds)})
