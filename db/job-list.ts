@@ -143,11 +143,13 @@ export const jobs = {
   },
   /** Finds calls without news from the provider for too long. */
   "calls.sweep": { access: "system", pool: "slow", payload: z.object({}), retryAfterSeconds: [] },
-  /** One attempt at one delivery. Its retries are scheduled in our own rows, not by the queue. */
+  /** One attempt at each delivery of a batch. Their retries are scheduled in our own rows, not by the queue. */
   "webhooks.deliver": {
     access: "tenant",
     pool: "deliveries",
-    payload: z.object({ deliveryId: z.string(), claim: z.number().int() }),
+    payload: z.object({
+      deliveries: z.array(z.object({ deliveryId: z.string(), claim: z.number().int() })).min(1),
+    }),
     retryAfterSeconds: [1, 5, 15],
   },
   /** Disables an endpoint that is gone or has failed for too long, and emits an event to the client's other endpoints. */

@@ -3,6 +3,7 @@ import { connect, disconnect, publish } from "./accounts.ts";
 import { compare as compareAgent, sweep as sweepAgents } from "./agents.ts";
 import { backfill, fetchRecording, sweep as sweepArtifacts } from "./artifacts.ts";
 import { eraseCopies, eraseUpstream, finalise, hangUp, hangUpOrphan, refresh, sweep } from "./calls.ts";
+import { deliver } from "./deliveries.ts";
 import { apply } from "./ingress.ts";
 import { reprocess } from "./ingress-reprocess.ts";
 import { resolve, sweep as sweepIntents } from "./intents.ts";
@@ -16,7 +17,7 @@ import { clean, remove as removeFiles } from "./uploads.ts";
 import { remove } from "./upstream.ts";
 import { rewrap } from "./vault.ts";
 import { check as checkVoice, clear as clearVoice, sweep as sweepVoices, sync as syncVoice } from "./voices.ts";
-import { deliver, disable } from "./webhooks.ts";
+import { disable } from "./webhooks.ts";
 import { advance, sweep as sweepWorkflows } from "./workflows.ts";
 
 /** The handler of each job. A name of `db/queue.ts` without a handler does not compile. */

@@ -32,7 +32,11 @@ export type JobContext = {
   inBackground(work: Promise<unknown>, otherwise: string): void;
   /** Aborts when the pool is fenced, and when the grace period of a stopping worker ends. */
   signal: AbortSignal;
+  pool: PoolState;
 };
+
+/** `slots`: what the pool reports. `draining`: aborts when the pool takes no more jobs; running ones should end soon. */
+export type PoolState = { slots: number; draining: AbortSignal };
 
 export type Task<N extends JobName> = {
   run(payload: JobPayload<N>, ctx: JobContext): Promise<void>;
@@ -49,6 +53,7 @@ export type TaskDeps = {
   log: Logger;
   fence: Fence;
   signal: AbortSignal;
+  pool: PoolState;
   /** Suspended clients. */
   isSuspended?: ((clientId: string) => boolean) | undefined;
   /** Called after a job succeeds. */
@@ -201,7 +206,7 @@ function contextOf<N extends JobName>(
   fields: object,
   deps: TaskDeps,
 ): JobContext {
-  const { db, providers, fence, signal } = deps;
+  const { db, providers, fence, signal, pool } = deps;
   let log: Logger | undefined; // created on first use: most jobs log only their last line
   const { attempt, clientId, requestId } = read;
   /** The second check is just before the commit: a process that was stopped and resumed rolls back. */
@@ -213,7 +218,7 @@ function contextOf<N extends JobName>(
       return result;
     };
   return {
-    ...{ jobId, attempt, clientId, requestId, providers, db, fence, signal },
+    ...{ jobId, attempt, clientId, requestId, providers, db, fence, signal, pool },
     inBackground(work, otherwise) {
       work.catch((error: unknown) => {
         if (!fence.closed) this.log.warn({ err: asError(error) }, otherwise);

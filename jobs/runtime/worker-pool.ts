@@ -26,8 +26,8 @@ export type PoolOptions = {
   pollIntervalMs: number;
   log: Logger;
   cronItems: CronItem[];
-  /** The tasks of a pool behind this fence; they must stop when `signal` aborts. */
-  taskList(fence: Fence, signal: AbortSignal): TaskList;
+  /** The tasks of a pool behind this fence; they must stop when `signal` aborts, and should end soon after `draining` does. */
+  taskList(fence: Fence, signal: AbortSignal, draining: AbortSignal): TaskList;
 };
 
 export type Pool = {
@@ -75,9 +75,10 @@ type PoolParts = { id: string; heartbeat: Heartbeat; connections: pg.Pool; optio
 
 async function runPool({ id, heartbeat, connections, options }: PoolParts): Promise<Pool> {
   const { fence } = heartbeat;
-  const stopping = new AbortController();
+  const [draining, stopping] = [new AbortController(), new AbortController()];
   const running = new RunningJobs();
-  const queue = await startQueue({ id, heartbeat, connections, options }, running, stopping.signal);
+  const tasks = options.taskList(fence, AbortSignal.any([fence.signal, stopping.signal]), draining.signal);
+  const queue = await startQueue({ id, heartbeat, connections, options }, running.watch(tasks));
   const close = async () => {
     fence.close(); // a job that ignores the abort can record nothing from here on
     await heartbeat.stop();
@@ -89,6 +90,7 @@ async function runPool({ id, heartbeat, connections, options }: PoolParts): Prom
     fence,
     over: Promise.race([queue.ended, queue.broken, whenFenced(fence)]),
     async drain(graceMs) {
+      draining.abort();
       queue.stop().catch(() => {}); // it may be stopping already
       // After a failed completion the queue counts its batches wrongly, and may never end.
       const drained = Promise.race([queue.ended, running.quiet(quietMs)]);
@@ -105,6 +107,7 @@ async function runPool({ id, heartbeat, connections, options }: PoolParts): Prom
       return clean;
     },
     abort() {
+      draining.abort();
       stopping.abort(new Error("The worker was aborted."));
       queue.stop().catch(() => {});
       close();
@@ -119,11 +122,7 @@ const whenFenced = (fence: Fence) =>
   });
 
 /** Runs graphile-worker under the id of the pool. Resolves after its first fetch of jobs. */
-async function startQueue(
-  { id, heartbeat: { fence }, connections, options }: PoolParts,
-  running: RunningJobs,
-  stopping: AbortSignal,
-) {
+async function startQueue({ id, connections, options }: PoolParts, taskList: TaskList) {
   const events: WorkerEvents = new EventEmitter();
   const broken = new Promise<string>((resolve) => {
     events.once("pool:gracefulShutdown", ({ message }) => resolve(message));
@@ -139,7 +138,7 @@ async function startQueue(
   const ahead = prefetched[options.kind];
   const runner = await run({
     pgPool: connections,
-    taskList: running.watch(options.taskList(fence, AbortSignal.any([fence.signal, stopping]))),
+    taskList,
     concurrency: options.concurrency,
     pollInterval: options.pollIntervalMs,
     parsedCronItems: parseCronItems(options.cronItems),

@@ -11,7 +11,7 @@ import { onConnectionLoss, openQueueConnections } from "./pool-connections.ts";
 import { supervisePools } from "./pool-supervisor.ts";
 import { rescueEveryMs, rescueTimer } from "./rescue.ts";
 import { openShares, type Shares } from "./shares.ts";
-import { type Tasks, toWorkerTask } from "./task.ts";
+import { type PoolState, type Tasks, toWorkerTask } from "./task.ts";
 import { startTimers, type Timer } from "./timers.ts";
 import type { PoolOptions } from "./worker-pool.ts";
 
@@ -95,11 +95,17 @@ function poolsOf(options: WorkerOptions, beating: Beating): PoolOptions[] {
     ...{ kind, workerUrl, beating, log, concurrency: slots[kind] },
     pollIntervalMs: pollIntervalMs ?? pollEveryMs[kind],
     cronItems: kind === served.at(-1) ? cronItems(options.crontab ?? "") : [],
-    taskList: (fence, signal) => taskList(options, kind, { fence, signal, shares: openShares(slots[kind]) }),
+    taskList: (fence, signal, draining) =>
+      taskList(options, kind, {
+        fence,
+        signal,
+        pool: { slots: slots[kind], draining },
+        shares: openShares(slots[kind]),
+      }),
   }));
 }
 
-type PoolDeps = { fence: Fence; signal: AbortSignal; shares: Shares };
+type PoolDeps = { fence: Fence; signal: AbortSignal; pool: PoolState; shares: Shares };
 
 function taskList(options: WorkerOptions, kind: PoolKind, pool: PoolDeps): TaskList {
   const list: TaskList = {};

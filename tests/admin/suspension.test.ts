@@ -79,8 +79,10 @@ async function withDueDeliveries(name: string) {
   return {
     deliveries,
     received: () => received.filter((each) => each === path).length,
-    jobs: () => h.owner`select j.payload->'body' as body from graphile_worker._private_jobs j
-      where j.payload->>'clientId' = ${clientId} and j.payload->'body'->>'claim' is not null`,
+    /** The deliveries in the jobs. */
+    jobs: () => h.owner`select one from graphile_worker._private_jobs j
+      cross join lateral json_array_elements(j.payload #> '{body,deliveries}') one
+      where j.payload->>'clientId' = ${clientId}`,
     goOn: () => h.remove(`/admin/deliveries/pauses/${body.data.id}`, operator),
     suspend: () => h.post(`/admin/clients/${clientId}/suspend`, { reason: "The invoice is open." }, operator),
     resume: () => h.post(`/admin/clients/${clientId}/resume`, {}, operator),

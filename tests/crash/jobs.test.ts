@@ -89,7 +89,7 @@ async function startHere(
 async function queue(...ids: string[]) {
   for (const id of ids) {
     await base.owner`insert into traces (id) values (${id})`;
-    await base.queue("webhooks.deliver", { deliveryId: id, claim: 1 });
+    await base.queue("webhooks.deliver", { deliveries: [{ deliveryId: id, claim: 1 }] });
   }
 }
 
@@ -283,7 +283,7 @@ test("old locks of a pool without any heartbeat are freed", async () => {
 
 test("a job that kills its process becomes a dead job, and the other jobs are done", async () => {
   await queue("poison", "a", "b", "c");
-  await base.owner`update graphile_worker._private_jobs set max_attempts = 2 where payload #>> '{body,deliveryId}' = 'poison'`;
+  await base.owner`update graphile_worker._private_jobs set max_attempts = 2 where payload #>> '{body,deliveries,0,deliveryId}' = 'poison'`;
   let deaths = 0;
   let over = false;
   const respawn = () => {
@@ -304,16 +304,19 @@ test("a job that kills its process becomes a dead job, and the other jobs are do
   });
   expect(deaths).toBe(2);
   expect(rows).toHaveLength(1);
-  expect(rows[0]).toMatchObject({ task: "webhooks.deliver", payload: { deliveryId: "poison", claim: 1 } });
+  expect(rows[0]).toMatchObject({
+    task: "webhooks.deliver",
+    payload: { deliveries: [{ deliveryId: "poison", claim: 1 }] },
+  });
   expect(rows[0]!.error).toMatch(/started 2 times/);
   expect(await undone()).toEqual(["poison"]);
 }, 60_000);
 
 test("a job replaced by a newer one with its key, while its worker died, is no dead job", async () => {
   await base.owner`insert into traces (id) values ('old'), ('new')`;
-  await base.queue("webhooks.deliver", { deliveryId: "old", claim: 1 }, { key: "k" });
+  await base.queue("webhooks.deliver", { deliveries: [{ deliveryId: "old", claim: 1 }] }, { key: "k" });
   await base.owner`update graphile_worker._private_jobs set attempts = 1, locked_at = now() - interval '1 minute', locked_by = 'pool-gone'`;
-  await base.queue("webhooks.deliver", { deliveryId: "new", claim: 1 }, { key: "k" });
+  await base.queue("webhooks.deliver", { deliveries: [{ deliveryId: "new", claim: 1 }] }, { key: "k" });
   await startHere(tracing("here", async () => {}));
   await until("both are gone", idle);
   expect(await undone()).toEqual(["old"]);

@@ -56,6 +56,8 @@ test("the admission takes its rows where they lie, also by a plan that was made 
   const updated = lines.slice(from, from + 6).join("\n");
   expect(updated).toMatch(/Tid Scan on deliveries/);
   expect(updated).toMatch(/TID Cond: .*ctid/);
+  const byPlace = lines.filter((line) => line.includes("Tid Scan on deliveries"));
+  expect(byPlace, "to lock and to update").toHaveLength(2);
   const clients = lines.filter((line) => / on clients\b/.test(line));
   expect(clients.length, "who is suspended is looked up").toBeGreaterThan(0);
   for (const line of clients) expect(line).toMatch(/Index Scan using clients_pkey/);

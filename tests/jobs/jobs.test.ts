@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { sql } from "drizzle-orm";
 import { pino } from "pino";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import type { ClientJobName, JobPayload } from "../../db/queue.ts";
 import { auditHash, chainAudit } from "../../jobs/audit-chain.ts";
 import { canonicalJson } from "../../jobs/canonical-json.ts";
 import { expire, keepPartitions } from "../../jobs/maintenance.ts";
@@ -45,7 +46,8 @@ async function start(tasks: Partial<Tasks>, options: Partial<WorkerOptions> = {}
 }
 
 const empty = async () => (await base.jobs()).length === 0;
-const deliver = (deliveryId: string, options = {}) => base.queue("webhooks.deliver", { deliveryId, claim: 1 }, options);
+const deliver = (deliveryId: string, options = {}) =>
+  base.queue("webhooks.deliver", { deliveries: [{ deliveryId, claim: 1 }] }, options);
 
 test("a job runs within the tenant isolation of the client that it was queued for", async () => {
   await base.owner`insert into clients (id, name) values (${clientId}, 'One'), (${stranger}, 'Two') on conflict do nothing`;
@@ -131,8 +133,8 @@ test("a failing job is tried again on its schedule, never early, and gives up af
         attempts.push(ctx.attempt);
         throw new Error("no server");
       },
-      async onExhausted({ deliveryId }, _, error) {
-        gaveUp.push(`${deliveryId}: ${error.message}`);
+      async onExhausted({ deliveries }, _, error) {
+        gaveUp.push(`${deliveries[0]!.deliveryId}: ${error.message}`);
       },
     },
   });
@@ -169,7 +171,7 @@ test("a failing job is tried again on its schedule, never early, and gives up af
     {
       task: "webhooks.deliver",
       client_id: clientId,
-      payload: { deliveryId: "d1", claim: 1 },
+      payload: { deliveries: [{ deliveryId: "d1", claim: 1 }] },
       error: "no server",
     },
   ]);
@@ -197,9 +199,9 @@ test("an unreadable job becomes a dead letter immediately", async () => {
   await start({ "webhooks.deliver": tracing("a", async () => {}), "calls.sweep": { run: async () => {} } });
   const add = (payload: string, task = "webhooks.deliver") =>
     base.owner`select graphile_worker.add_job(${task}, ${payload}::text::json)`;
-  await add('{"clientId":"client_x","attempt":0,"body":{"deliveryId":7}}');
+  await add('{"clientId":"client_x","attempt":0,"body":{"deliveries":[{"deliveryId":7}]}}');
   await add('"no envelope \\u0000"');
-  await add('{"clientId":null,"attempt":0,"body":{"deliveryId":"d1","claim":1}}');
+  await add('{"clientId":null,"attempt":0,"body":{"deliveries":[{"deliveryId":"d1","claim":1}]}}');
   await add('{"_cron":{"ts":"2026-11-22T10:00:00Z"}}');
   await until("all are put aside", empty);
 
@@ -227,7 +229,8 @@ test("a newer job of the same key takes precedence over the retry of the older",
   const ran: string[] = [];
   await start({
     "webhooks.deliver": {
-      async run({ deliveryId }) {
+      async run({ deliveries }) {
+        const { deliveryId } = deliveries[0]!;
         ran.push(deliveryId);
         if (deliveryId !== "old") return;
         await gate.promise;
@@ -254,7 +257,7 @@ test("a retry keeps the key of its job", async () => {
   await workers.stop();
   await deliver("d2", { key: "k", delaySeconds: 60 });
   expect((await base.jobs()).map(({ key, payload }) => [key, payload.body])).toEqual([
-    ["webhooks.deliver:k", { deliveryId: "d2", claim: 1 }],
+    ["webhooks.deliver:k", { deliveries: [{ deliveryId: "d2", claim: 1 }] }],
   ]);
 });
 
@@ -334,9 +337,9 @@ test("a job that does not listen cannot hold up the end, nor record anything aft
 });
 
 test.each([
-  ["webhooks.deliver", { deliveryId: "d1", claim: 1 }],
+  ["webhooks.deliver", { deliveries: [{ deliveryId: "d1", claim: 1 }] }],
   ["calls.fetchRecording", { callId: "c1" }],
-] as const)(
+] as [ClientJobName, JobPayload<ClientJobName>][])(
   "a pool that could ask nothing when it began is not taken for one that works: of %s",
   async (name, body) => {
     let done = 0;
@@ -446,6 +449,7 @@ const context = (): JobContext => {
     fence,
     inBackground: (work) => void work.catch(() => {}),
     signal,
+    pool: { slots: 1, draining: signal },
   };
 };
 

@@ -4,9 +4,10 @@ import postgres from "postgres";
 import { openDatabase } from "../../db/client.ts";
 import { emit } from "../../db/events.ts";
 import { newId } from "../../db/ids.ts";
+import { deliverWithin } from "../../jobs/deliveries.ts";
 import { fanOutAll } from "../../jobs/fan-out.ts";
 import type { JobContext } from "../../jobs/runtime/task.ts";
-import { deliverWithin, disable, sweepDeliveries } from "../../jobs/webhooks.ts";
+import { disable, sweepDeliveries } from "../../jobs/webhooks.ts";
 import type { Providers } from "../../routers/ports/index.ts";
 import type { Vault } from "../../routers/ports/vault.ts";
 import type { WebhookSender } from "../../routers/ports/webhook-sender.ts";
@@ -34,11 +35,18 @@ export async function openDeliveryGround() {
 
   /** A client for one test. Its jobs come from the real queue and run here. */
   async function tenant(
-    given: { vault?: Vault; sender?: WebhookSender; deadlineMs?: number; random?: () => number } = {},
+    given: {
+      vault?: Vault;
+      sender?: WebhookSender;
+      deadlineMs?: number;
+      random?: () => number;
+      takesForMs?: number;
+    } = {},
   ) {
     const clientId = newId("client");
     await owner`insert into clients (id, name) values (${clientId}, 'a client')`;
-    const deliver = deliverWithin({ deadlineMs: given.deadlineMs ?? 30_000, random: given.random ?? (() => 0) });
+    const { deadlineMs = 30_000, random = () => 0, takesForMs = 10_000 } = given;
+    const deliver = deliverWithin({ deadlineMs, random, takesForMs });
     const asides: Promise<unknown>[] = [];
     const ctx: JobContext = {
       jobId: "1",
@@ -53,6 +61,7 @@ export async function openDeliveryGround() {
       fence: { check() {} },
       inBackground: (work) => void asides.push(work.catch(() => {})),
       signal: new AbortController().signal,
+      pool: { slots: 400, draining: new AbortController().signal },
     };
     const asClient = ctx.asClient;
     const path = (name: string) => `/${clientId}/${name}`;

@@ -99,7 +99,8 @@ export const clientId = "client_01m82knxfbfrssk0x3en012rbf";
 /** Does its work once, even with competing workers: only the holder of the last claim may record completion. */
 export function tracing(by: string, work: (id: string) => Promise<void>): Task<"webhooks.deliver"> {
   return {
-    async run({ deliveryId }, ctx) {
+    async run({ deliveries }, ctx) {
+      const { deliveryId } = deliveries[0]!;
       const [claimed] = await ctx.asClient((tx) =>
         tx.execute<{ claim: number }>(sql`
           update traces set claim = claim + 1, begun = begun + 1 where id = ${deliveryId} and done = 0 returning claim`),

@@ -91,7 +91,7 @@ describe("endpoint settings", () => {
     await t.fanOut();
     await t.sweep();
     const planned = await owner<{ run_at: Date }[]>`
-      select j.run_at from graphile_worker._private_jobs j join deliveries d on d.id = j.payload->'body'->>'deliveryId'
+      select j.run_at from graphile_worker._private_jobs j join deliveries d on d.id = j.payload #>> '{body,deliveries,0,deliveryId}'
       where d.endpoint_id = ${id} order by j.run_at`;
     // Two seconds of attempts, until the sweep after the next, a fifth of a second apart.
     expect(planned.length).toBeGreaterThan(5);

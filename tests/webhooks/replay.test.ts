@@ -40,6 +40,7 @@ function context(more: Partial<JobContext> = {}): JobContext {
       providers: h.deps.providers,
     },
     ...{ fence: { check() {} }, signal: new AbortController().signal },
+    pool: { slots: 1, draining: new AbortController().signal },
     inBackground: (work) => void work.catch(() => {}),
     asClient: (work, options) => h.deps.db.asClient({ clientId }, work, options),
     asSystem: (work, options) => h.deps.db.asSystem(work, options),

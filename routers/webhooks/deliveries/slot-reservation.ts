@@ -1,10 +1,13 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { Tx } from "../../../db/client.ts";
 import { inlined, isInFlight, isWaiting, textArray } from "./conditions.ts";
+import { endpointAndEvent, type LoadedRow, loadedColumns } from "./loaded-delivery.ts";
 import { slotLimits, slotSharing } from "./slot-limits.ts";
 
 /** The lease of a slot, from the planned start of the delivery. */
 const leaseSeconds = 60;
+/** The most deliveries of one job. A client may have several at the same time, also in different workers. */
+const batchSize = 25;
 /** The sweep runs every second and reserves ahead, so a delivery starts at its due time. */
 const aheadSeconds = 2;
 
@@ -18,7 +21,7 @@ export type SlotRequest = { clientId: string; endpointId: string | null };
 type Freshness = { isFresh: boolean };
 
 /**
- * Reserves slots for due deliveries and queues them. Returns how many. Slots are shared round-robin: each endpoint's first
+ * Reserves slots for due deliveries and queues them in batches, each of one client. Returns how many. Slots are shared round-robin: each endpoint's first
  * delivery comes before another's second, and each client's first before another's second. Deliveries of a rate-limited
  * endpoint start one after the other at that rate. Reservations never exceed the slots that workers have, so no job waits in
  * the queue behind another client's slow receivers. For a client at its limit, freed slots go to the endpoint that has waited
@@ -28,21 +31,32 @@ export function reserveSlots(tx: Tx, requests: readonly SlotRequest[], options?:
   return tx.execute<{ n: number }>(slotReservation(requests, options));
 }
 
+/**
+ * As `reserveSlots`, for a caller that sends: returns what starts now, loaded, and queues only what starts later. So a backlog
+ * costs the queue nothing.
+ */
+export function takeSlots(tx: Tx, requests: readonly SlotRequest[]) {
+  return tx.execute<LoadedRow>(sql`
+    with ${choice(requests, { isFresh: false })}, ${queueing(sql`run_at > statement_timestamp()`)}
+    select ${loadedColumns} from admitted d ${endpointAndEvent} cross join queued where d.run_at <= statement_timestamp()`);
+}
+
 const room = sql`case when e.consecutive_failures < ${inlined(slotLimits.failingFrom)} then ${inlined(slotLimits.perEndpoint)}
     else ${inlined(slotLimits.perFailing)} end as room`;
 const slow = sql`coalesce(e.slow_at > statement_timestamp() - make_interval(secs => ${inlined(slotSharing.slowForSeconds)}), false) as slow`;
 
-/**
- * The statement of `reserveSlots`; exported for the test of its plan. Chosen rows stay locked from `waiting` to `admitted`,
- * so `admitted` finds them by their ctid.
- */
-export function slotReservation(requests: readonly SlotRequest[], { isFresh }: Freshness = { isFresh: false }): SQL {
+/** The statement of `reserveSlots`; exported for the test of its plan. */
+export function slotReservation(requests: readonly SlotRequest[], freshness: Freshness = { isFresh: false }): SQL {
+  return sql`with ${choice(requests, freshness)}, ${queueing(sql`true`)} select n from queued`;
+}
+
+/** The CTE `admitted`: what gets a slot. Chosen rows are locked in `timed`, so `admitted` finds them by their ctid. */
+function choice(requests: readonly SlotRequest[], { isFresh }: Freshness): SQL {
   return sql`
-    with ${demand(requests)}, ${candidates}, chosen as materialized ( -- what gets a slot; "before": its position in its endpoint
+    ${demand(requests)}, ${candidates}, chosen as materialized ( -- "before": its position in its endpoint
       select r.*, row_number() over (partition by r.client_id, r.endpoint_id order by r.next_attempt_at) - 1 as before
       from (${shareOut(isFresh)}) r
-    ), ${commitChoice}
-    select n from queued`;
+    ), ${commitChoice}`;
 }
 
 /** What the requests ask for, and what each client holds and may hold. */
@@ -83,7 +97,7 @@ const candidates = sql`paused as materialized (
       from shares s join clients c on c.id = s.client_id and c.status = 'active'
       join webhook_endpoints e on e.client_id = s.client_id
       where s.any_endpoint or s.held + s.freed >= s.most
-    ), waiting as materialized ( -- due deliveries, locked; "turn": position in the endpoint, counting what is in flight
+    ), waiting as materialized ( -- due deliveries; "turn": position in the endpoint, counting what is in flight
       select e.client_id, e.id as endpoint_id, e.slow, e.rate, e.rate_due_at, due.id, due.spot, due.next_attempt_at,
         coalesce(busy.n, 0) + row_number() over (partition by e.client_id, e.id order by due.next_attempt_at) as turn
       from open e
@@ -96,29 +110,39 @@ const candidates = sql`paused as materialized (
         limit greatest(0, least(e.room - coalesce(busy.n, 0), s.most - s.held, s.free,
           case when e.slow then least(s.most_slow - s.held_slow, s.free_slow) end, case when e.rate is not null then
           ceil(extract(epoch from statement_timestamp() - e.rate_due_at + make_interval(secs => ${inlined(aheadSeconds)})) * e.rate) end))::bigint
-        for update skip locked
       ) due
       where not array['all', e.client_id, e.id] && (select scopes from paused)
     )`;
 
-/** Writes the leases, moves the rate limits on, and queues one job per delivery. */
-const commitChoice = sql`timed as materialized ( -- when each one starts
-      select client_id, id, spot, slow, greatest(statement_timestamp(), next_attempt_at,
-        case when rate is not null then rate_due_at + make_interval(secs => before / rate::float8) end) as run_at
-      from chosen
-    ), admitted as (
+/** Writes the leases, and moves the rate limits on. */
+const commitChoice = sql`timed as materialized ( -- when each one starts; one that another transaction holds keeps waiting
+      select c.client_id, c.id, c.endpoint_id, c.slow, c.rate, c.rate_due_at, d.ctid as spot,
+        greatest(statement_timestamp(), c.next_attempt_at,
+          case when c.rate is not null then c.rate_due_at + make_interval(secs => c.before / c.rate::float8) end) as run_at
+      from chosen c cross join lateral (
+        select d.ctid from deliveries d where d.ctid = c.spot and ${isWaiting} for update skip locked) d
+    ), admitted as materialized (
       update deliveries d set claim = d.claim + 1, slow = timed.slow,
         admitted_until = timed.run_at + make_interval(secs => ${inlined(leaseSeconds)})
       from timed where d.ctid = timed.spot and d.client_id = timed.client_id and d.id = timed.id and d.admitted_until is null
-      returning d.client_id, d.id, d.claim, timed.run_at
+      returning d.client_id, d.id, d.claim, d.endpoint_id, d.event_id, d.event_created_at, d.attempts, d.schedule_from, timed.run_at
     ), slowed as (
       update webhook_endpoints e set rate_due_at = c.rate_due_at + make_interval(secs => c.n / c.rate::float8)
-      from (select client_id, endpoint_id, rate, rate_due_at, count(*) as n from chosen where rate is not null group by 1, 2, 3, 4) c
+      from (select client_id, endpoint_id, rate, rate_due_at, count(*) as n from timed where rate is not null group by 1, 2, 3, 4) c
       where e.client_id = c.client_id and e.id = c.endpoint_id
+    )`;
+
+/** The CTE `queued`: a job for each client and start, with at most `batchSize` deliveries. */
+const queueing = (which: SQL) => sql`batches as materialized (
+      select client_id, run_at, count(*) as size,
+        json_build_object('deliveries', json_agg(json_build_object('deliveryId', id, 'claim', claim))) as body
+      from (select *, (row_number() over (partition by client_id, run_at) - 1) / ${inlined(batchSize)} as part
+            from admitted where ${which}) a
+      group by client_id, run_at, part
     ), queued as materialized (
-      select count(*)::int as n, case when count(*) > 0 then graphile_worker.patchbay_enqueue_all('webhooks.deliver',
-        array_agg(client_id), array_agg(json_build_object('deliveryId', id, 'claim', claim)), array_agg(run_at)) end
-      from admitted
+      select coalesce(sum(size), 0)::int as n, case when count(*) > 0 then graphile_worker.patchbay_enqueue_all('webhooks.deliver',
+        array_agg(client_id), array_agg(body), array_agg(run_at)) end
+      from batches
     )`;
 
 /** The slots of all live workers, and what is in flight for all clients. */

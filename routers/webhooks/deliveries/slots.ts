@@ -1,7 +1,9 @@
 import { sql } from "drizzle-orm";
 import { announce, type Tx } from "../../../db/client.ts";
 import { isInFlight, textArray } from "./conditions.ts";
-import { reserveSlots, type SlotRequest } from "./slot-reservation.ts";
+import type { Claim } from "./load-deliveries.ts";
+import { type LoadedDelivery, toLoadedDelivery } from "./loaded-delivery.ts";
+import { reserveSlots, type SlotRequest, takeSlots } from "./slot-reservation.ts";
 
 /**
  * Runs first in transactions that read many rows by key. Commits are asynchronous: a crash may lose the last few. That is
@@ -51,22 +53,44 @@ export const lockSlots = (tx: Tx) =>
 
 /** Gives freed slots to due deliveries, as the only work of a transaction. Returns how many were reserved. */
 export async function reserveDueSlots(tx: Tx, requests: readonly SlotRequest[]): Promise<number> {
-  const clientIds = requests.map(({ clientId }) => clientId);
-  const [, , , , [reserved]] = await Promise.all([
-    tuneForKeyLookups(tx),
-    lockClientSlots(tx, clientIds),
-    lockRatedEndpoints(tx, clientIds),
-    lockSlots(tx),
-    reserveSlots(tx, requests),
-  ]);
+  const [reserved] = await afterLocks(tx, requests, reserveSlots);
   announce(tx, { jobs: reserved?.n ?? 0 });
   return reserved?.n ?? 0;
 }
 
-/** Returns an unused slot if the claim still holds it. The delivery keeps its attempts and its due time. */
-export function releaseSlot(tx: Tx, { deliveryId, claim }: { deliveryId: string; claim: number }) {
+/** As `reserveDueSlots`, for a caller that sends: returns what starts now. */
+export async function takeDueSlots(tx: Tx, requests: readonly SlotRequest[]): Promise<LoadedDelivery[]> {
+  const rows = await afterLocks(tx, requests, takeSlots);
+  return rows.map(toLoadedDelivery);
+}
+
+type Reserve<T> = (tx: Tx, requests: readonly SlotRequest[]) => Promise<T>;
+
+/** All in one round trip. */
+async function afterLocks<T>(tx: Tx, requests: readonly SlotRequest[], reserve: Reserve<T>): Promise<T> {
+  const clientIds = requests.map(({ clientId }) => clientId);
+  const [, , , , reserved] = await Promise.all([
+    tuneForKeyLookups(tx),
+    lockClientSlots(tx, clientIds),
+    lockRatedEndpoints(tx, clientIds),
+    lockSlots(tx),
+    reserve(tx, requests),
+  ]);
+  return reserved;
+}
+
+/** Returns unused slots that the claims still hold. The deliveries keep their attempts and their due times. */
+export function releaseSlots(tx: Tx, claims: readonly Claim[]) {
+  const given = claims.map(({ clientId, deliveryId, claim }) => ({ client_id: clientId, id: deliveryId, claim }));
   return tx.execute(sql`
-    update deliveries d set admitted_until = null where d.id = ${deliveryId} and d.claim = ${claim}::bigint and ${isInFlight}`);
+    with held as materialized ( -- locked in order
+      select d.client_id, d.id from (
+        select * from json_to_recordset(${JSON.stringify(given)}::text::json) as g(client_id text, id text, claim bigint)
+        order by client_id, id
+      ) g join deliveries d on d.client_id = g.client_id and d.id = g.id and d.claim = g.claim and ${isInFlight}
+      order by d.client_id, d.id for update of d
+    )
+    update deliveries d set admitted_until = null from held where d.client_id = held.client_id and d.id = held.id`);
 }
 
 const distinctIds = (ids: readonly string[]) =>

@@ -1,6 +1,7 @@
 import { maskSecrets, secretForms, withoutPartialSecret } from "../../core/mask-secrets.ts";
 import { objectionsToHeaders as checkHeaders } from "../../ports/addresses.ts";
 import type { Cipher } from "../../ports/vault.ts";
+import { openText } from "./opened.ts";
 
 /** Headers that we set on every request. */
 const ours = new Set(["content-type", "user-agent"]);
@@ -21,7 +22,7 @@ export function sealHeaders(headers: Record<string, string>, endpointId: string,
 }
 
 export function openHeaders(sealed: Buffer | null, endpointId: string, cipher: Cipher): Record<string, string> {
-  return sealed === null ? {} : JSON.parse(cipher.open(sealed, rowOf(endpointId)).toString());
+  return sealed === null ? {} : JSON.parse(openText(cipher, sealed, rowOf(endpointId)));
 }
 
 /** A shorter value is not treated as a secret: it would match ordinary text. */

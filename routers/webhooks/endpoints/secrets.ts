@@ -5,6 +5,7 @@ import { dbNow } from "../../../db/time.ts";
 import { ApiError } from "../../core/errors.ts";
 import type { Cipher } from "../../ports/vault.ts";
 import type { RotateSecret } from "../schema.ts";
+import { openText } from "./opened.ts";
 import { newSecret } from "./signature.ts";
 
 type EndpointRow = typeof webhookEndpoints.$inferSelect;
@@ -21,7 +22,7 @@ export function stillSigning(previous: EndpointRow["previousSecrets"], at: Date)
 /** All secrets that sign at this time, newest first. */
 export function openSecrets({ id, secret, previousSecrets }: Keys, cipher: Cipher, at: Date): string[] {
   const earlier = stillSigning(previousSecrets, at).map(({ sealed }) => Buffer.from(sealed, "base64"));
-  return [secret, ...earlier].map((sealed) => cipher.open(sealed, id).toString());
+  return [secret, ...earlier].map((sealed) => openText(cipher, sealed, id));
 }
 
 /** Creates a secret: its columns, and the part to show once. A private key is never shown. */

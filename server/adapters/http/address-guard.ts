@@ -44,6 +44,11 @@ export type Guard = {
 /** A connection's address is checked when it opens. It is closed before the address is likely to have a new owner. */
 const connectionLifeMs = 60_000;
 
+type Target = { origin: string; path: string };
+const maxTargets = 1_000;
+
+const decoder = new TextDecoder();
+
 /** A name resolved to an address that is not on the public internet. */
 class Forbidden extends Error {}
 class NotResolved extends Error {}
@@ -55,6 +60,7 @@ class NotResolved extends Error {}
  */
 export function openGuard({ resolve, nameServers, connectTimeoutMs = 5_000, ...rules }: GuardOptions): Guard {
   const byName = resolve ?? (rules.allowPrivate && !nameServers ? fromSystem : fromDns(nameServers));
+  const targetOf = checkedTargets(rules);
   const agent = new Agent({
     allowH2: false,
     pipelining: 1,
@@ -65,11 +71,10 @@ export function openGuard({ resolve, nameServers, connectTimeoutMs = 5_000, ...r
   });
   return {
     async request({ method, url, headers, body, keptBytes, maxReadBytes }, signal) {
-      if (objectionTo(url, rules)) throw new SendFailed("address_forbidden"); // literals are never looked up
+      const target = targetOf(url); // literals are never looked up
       const startedAt = performance.now();
       try {
-        const { origin, pathname, search } = new URL(url);
-        const options = { origin, path: pathname + search, method, headers, body: body ?? null };
+        const options = { ...target, method, headers, body: body ?? null };
         const response = await exchange(agent, options, { keptBytes, maxReadBytes }, signal);
         return { ...response, milliseconds: Math.round(performance.now() - startedAt) };
       } catch (error) {
@@ -77,6 +82,21 @@ export function openGuard({ resolve, nameServers, connectTimeoutMs = 5_000, ...r
       }
     },
     close: () => agent.close(),
+  };
+}
+
+/** Parses a URL and checks its literal address. The result depends on the URL and the rules only, so it is kept. */
+function checkedTargets(rules: AddressRules): (url: string) => Target {
+  const targets = new Map<string, Target>();
+  return (url) => {
+    const known = targets.get(url);
+    if (known) return known;
+    if (objectionTo(url, rules)) throw new SendFailed("address_forbidden");
+    const { origin, pathname, search } = new URL(url);
+    const target = { origin, path: pathname + search };
+    if (targets.size >= maxTargets) targets.delete(targets.keys().next().value!);
+    targets.set(url, target);
+    return target;
   };
 }
 
@@ -136,7 +156,7 @@ function exchange(
     const removeListener = () => signal.removeEventListener("abort", abort);
     const complete = () => {
       removeListener();
-      const text = new TextDecoder().decode(Buffer.concat(kept).subarray(0, keptBytes));
+      const text = decoder.decode(Buffer.concat(kept).subarray(0, keptBytes));
       // Postgres text has no NUL.
       resolve({ status, headers, body: text.replaceAll("\u0000", "\uFFFD"), truncated: readBytes > keptBytes });
     };
