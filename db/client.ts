@@ -1,5 +1,6 @@
 import { ConnectionPool } from "./connection-pool.ts";
 import type { Owner } from "./fair-gate.ts";
+import { type News, openNotifier } from "./notifier.ts";
 import { read, tenantStatement } from "./reads.ts";
 import { SharedReadConnections } from "./shared-read-connections.ts";
 import { toSessionRefused } from "./sql-error.ts";
@@ -8,7 +9,7 @@ import { type Tx, transact } from "./transaction.ts";
 export { ConnectionLost } from "./connection.ts";
 export { DatabaseBusy } from "./fair-gate.ts";
 export { isDeadlock, isStalePlan, refusedHold, SessionRefused, TransactionEnded } from "./sql-error.ts";
-export { type Tx, withCommit } from "./transaction.ts";
+export { announce, type Tx, withCommit } from "./transaction.ts";
 
 /** The tenant of a transaction. `keyId` is checked inside it, so that a revocation takes effect immediately in all processes. */
 export type TenantSession = { clientId: string; keyId?: string | null; requestId?: string | null };
@@ -55,27 +56,37 @@ const setSystem = "select set_config('app.request_id', $1, true), set_config('ap
 
 /** Opens the database. It hands out transactions, never bare connections: tenants work under row-level security. */
 export function openDatabase(options: DatabaseOptions) {
-  const { tenants, readers, system } = openPools(options);
+  const { tenants, readers, system, notifier } = openPools(options);
   const transactionMs = options.transactionMs ?? 30_000;
+  const announcing = (clientId: string | null) => (news: News) => notifier.announce(clientId, news);
 
   return {
     /** A transaction that reads and writes one client's rows only. */
     asClient: <T>(session: TenantSession, work: (tx: Tx) => Promise<T>, { mode = "write" }: Mode = {}) =>
       transact(
-        { pool: tenants, owner: session.clientId, transactionMs, mode },
+        { pool: tenants, owner: session.clientId, transactionMs, mode, onCommit: announcing(session.clientId) },
         [setTenant, parametersOf(session)],
         work,
       ),
 
     /** A read-only transaction that sees one person's own rows, such as memberships, before a client is chosen. */
     asUser: <T>(userId: string, work: (tx: Tx) => Promise<T>) =>
-      transact({ pool: tenants, owner: userId, transactionMs, mode: "read" }, [setUser, [userId, null]], work),
+      transact(
+        { pool: tenants, owner: userId, transactionMs, mode: "read", onCommit: announcing(null) },
+        [setUser, [userId, null]],
+        work,
+      ),
 
     /** A transaction that sees every client. For authentication, sweeps and workers; a test lists the allowed callers. */
     asSystem: <T>(
       work: (tx: Tx) => Promise<T>,
       { mode = "write", requestId = null, clientId = null, owner = null }: SystemOptions = {},
-    ) => transact({ pool: system, owner, transactionMs, mode }, [setSystem, [requestId ?? "", clientId ?? ""]], work),
+    ) =>
+      transact(
+        { pool: system, owner, transactionMs, mode, onCommit: announcing(clientId) },
+        [setSystem, [requestId ?? "", clientId ?? ""]],
+        work,
+      ),
 
     /**
      * Reads one client's rows without a transaction around them: each statement is one by itself, in one round trip. The
@@ -103,7 +114,7 @@ export function openDatabase(options: DatabaseOptions) {
     },
 
     close: async () => {
-      await Promise.all([tenants.close(), readers.close(), system.close()]);
+      await Promise.all([tenants.close(), readers.close(), system.close(), notifier.close()]);
     },
   };
 }
@@ -133,7 +144,8 @@ function openPools(options: DatabaseOptions) {
   });
   const systemSize = Math.max(3, Math.ceil(size / 2));
   const system = new ConnectionPool({ ...common, url: systemUrl, name: "patchbay-system", size: systemSize });
-  return { tenants, readers, system };
+  const notifier = openNotifier({ ...common, url: systemUrl, name: "patchbay-notifier" });
+  return { tenants, readers, system, notifier };
 }
 
 const parametersOf = ({ clientId, keyId, requestId }: TenantSession) =>

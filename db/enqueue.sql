@@ -1,23 +1,48 @@
--- The functions of the queue, created by the worker role, which owns it. A tenant cannot queue for another client.
+-- The functions of the queue. They belong to the owner of the database, as does everything in this schema: the worker's login
+-- cannot change what others execute. A tenant cannot queue for another client. None of them notifies the workers: a NOTIFY
+-- in a transaction that writes makes all writers of the server wait for each other (see db/notifier.ts).
 -- Every function sets its own search_path with pg_temp last. Without it, pg_temp is searched first for tables and types, and a
 -- caller could substitute their own. The types of parameters name their schema for the same reason.
 
--- Adds jobs for one client. Each carries the request id of the transaction, unless it names another.
+-- The id of a task. A migration registers the tasks; another name is registered at its first use.
+create or replace function graphile_worker.patchbay_task(p_name pg_catalog.text) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare task integer;
+begin
+  select id into task from graphile_worker._private_tasks where identifier = p_name;
+  if task is null then
+    insert into graphile_worker._private_tasks (identifier) values (p_name) on conflict do nothing;
+    select id into strict task from graphile_worker._private_tasks where identifier = p_name;
+  end if;
+  return task;
+end $$;
+
+-- Adds jobs for one client. Each carries the request id of the transaction, unless it names another. Same effect as
+-- graphile-worker's add_jobs, without its NOTIFY: a locked job with the key loses the key and its attempts, since it has
+-- started with what is outdated now; an unlocked one is replaced.
 create or replace function graphile_worker.patchbay_add(p_client pg_catalog.text, p_jobs pg_catalog.json) returns void
-language sql set search_path = pg_catalog, pg_temp as $$
-  select count(*) from graphile_worker.add_jobs(array(
-    select row(
-      job->>'task',
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  if exists (select from json_array_elements(p_jobs) job where job->>'key' is not null) then
+    update graphile_worker._private_jobs j set key = null, attempts = j.max_attempts, updated_at = now()
+    from json_array_elements(p_jobs) job where j.key = job->>'key' and j.is_available is not true;
+  end if;
+  insert into graphile_worker._private_jobs as j (task_id, payload, run_at, max_attempts, key, priority)
+    select
+      graphile_worker.patchbay_task(job->>'task'),
       json_build_object('clientId', p_client,
                         'requestId', coalesce(job->>'requestId', nullif(current_setting('app.request_id', true), '')),
                         'attempt', coalesce((job->>'attempt')::integer, 0), 'body', job->'body'),
-      null,
       case when job->>'runAt' is not null then (job->>'runAt')::timestamptz
            else clock_timestamp() + make_interval(secs => coalesce((job->>'delaySeconds')::double precision, 0)) end,
-      10, job->>'key', coalesce((job->>'priority')::integer, 0), null
-    )::graphile_worker.job_spec
-    from json_array_elements(p_jobs) job))
-$$;
+      10, job->>'key', coalesce((job->>'priority')::smallint, 0)
+    from json_array_elements(p_jobs) job
+  on conflict (key) do update set
+    job_queue_id = excluded.job_queue_id, task_id = excluded.task_id, payload = excluded.payload,
+    max_attempts = excluded.max_attempts, run_at = excluded.run_at, priority = excluded.priority,
+    revision = j.revision + 1, flags = excluded.flags, attempts = 0, last_error = null, updated_at = now()
+  where j.locked_at is null;
+end $$;
 
 create or replace function graphile_worker.patchbay_enqueue(p_jobs pg_catalog.json) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -32,23 +57,16 @@ language sql security definer set search_path = pg_catalog, pg_temp as $$
   select graphile_worker.patchbay_add(p_client, p_jobs)
 $$;
 
--- Queues many jobs of one task, each for its own client, in one commit. graphile-worker's add_jobs costs twice as much; it
--- also handles keys and queue names, which these jobs lack. One notification is enough: an idle worker fetches all it can.
+-- Queues many jobs of one task, each for its own client, in one commit. They have no keys.
 create or replace function graphile_worker.patchbay_enqueue_all(
   p_task pg_catalog.text, p_clients pg_catalog.text[], p_bodies pg_catalog.json[], p_run_at pg_catalog.timestamptz[]
 ) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
-declare task integer;
+declare task integer := graphile_worker.patchbay_task(p_task);
 begin
-  select id into task from graphile_worker._private_tasks where identifier = p_task;
-  if task is null then
-    insert into graphile_worker._private_tasks (identifier) values (p_task) on conflict do nothing;
-    select id into strict task from graphile_worker._private_tasks where identifier = p_task;
-  end if;
   insert into graphile_worker._private_jobs (task_id, payload, run_at, max_attempts)
     select task, json_build_object('clientId', client, 'attempt', 0, 'body', body), coalesce(at, clock_timestamp()), 10
     from unnest(p_clients, p_bodies, p_run_at) job(client, body, at);
-  perform pg_notify('jobs:insert', '{"r":' || random()::text || ',"count":1}');
 end $$;
 
 -- Queues one job for each key that has none. A job that waits for its retry keeps its time and attempt, and a running job
@@ -116,9 +134,9 @@ begin
   if not found then return 'lost'; end if;
   if old.key is distinct from p_key then return 'superseded'; end if;
   select identifier into task from graphile_worker._private_tasks where id = old.task_id;
-  perform graphile_worker.add_jobs(array[row(
-    task, p_payload, null, clock_timestamp() + make_interval(secs => p_seconds), 10, p_key, old.priority, null
-  )::graphile_worker.job_spec]);
+  perform graphile_worker.patchbay_add(p_payload->>'clientId', json_build_array(json_build_object(
+    'task', task, 'body', p_payload->'body', 'attempt', p_payload->'attempt', 'requestId', p_payload->'requestId',
+    'delaySeconds', p_seconds, 'key', p_key, 'priority', old.priority)));
   return 'put';
 end $$;
 
@@ -184,9 +202,26 @@ end $$;
 
 -- By default PUBLIC can execute every new function, those of graphile-worker included.
 revoke all on all functions in schema graphile_worker from public;
-grant usage on schema graphile_worker to patchbay_tenant, patchbay_system;
+grant usage on schema graphile_worker to patchbay_tenant, patchbay_system, patchbay_worker;
 grant execute on function graphile_worker.patchbay_enqueue, graphile_worker.patchbay_waiting to patchbay_tenant;
 grant execute on function graphile_worker.patchbay_enqueue_for, graphile_worker.patchbay_enqueue_all,
   graphile_worker.patchbay_enqueue_missing to patchbay_system;
 grant execute on function graphile_worker.patchbay_oldest_due_seconds to patchbay_system;
 grant execute on function graphile_worker.patchbay_remove, graphile_worker.patchbay_take_exhausted to patchbay_system;
+
+-- The workers: what graphile-worker does with its own tables, and our functions for pools.
+grant select on graphile_worker.migrations to patchbay_worker;
+grant select, insert, update, delete on graphile_worker._private_jobs, graphile_worker._private_job_queues,
+  graphile_worker._private_tasks, graphile_worker._private_known_crontabs to patchbay_worker;
+grant execute on function graphile_worker.add_job, graphile_worker.add_jobs to patchbay_worker; -- for the crontab
+grant execute on function graphile_worker.patchbay_task, graphile_worker.patchbay_add, graphile_worker.patchbay_put_next,
+  graphile_worker.patchbay_rescue, graphile_worker.patchbay_retire to patchbay_worker;
+do $$
+declare t text;
+begin
+  foreach t in array array['_private_jobs', '_private_job_queues', '_private_tasks', '_private_known_crontabs'] loop
+    if not exists (select from pg_policies where schemaname = 'graphile_worker' and tablename = t and policyname = 'worker') then
+      execute format('create policy worker on graphile_worker.%I to patchbay_worker using (true) with check (true)', t);
+    end if;
+  end loop;
+end $$;

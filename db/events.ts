@@ -1,7 +1,9 @@
-import { type SQL, sql } from "drizzle-orm";
+import { type Placeholder, type SQL, sql } from "drizzle-orm";
 import { z } from "zod";
-import type { Tx } from "./client.ts";
+import { announce, type Tx } from "./client.ts";
+import { ownPosition } from "./event-position.ts";
 import { newId } from "./ids.ts";
+import { preparedSql } from "./prepared.ts";
 
 const instant = z.iso.datetime().nullable();
 
@@ -164,9 +166,6 @@ export type SubjectType = (typeof catalogue)[EventType]["subject"];
 /** All kinds of subject that events have. */
 export const subjectTypes = [...new Set(eventTypes.map((type): SubjectType => catalogue[type].subject))];
 
-/** The NOTIFY channel of committed events. The payload is the client id. */
-export const eventsChannel = "patchbay_events";
-
 /**
  * Writes an event in the transaction that made it true, and queues its fan-out: one round trip.
  * The sequence grows by one per subject. Its counter row stays locked until the commit, so call this last.
@@ -177,27 +176,48 @@ export async function emit<N extends EventType>(
   type: N,
   subjectId: string | SQL,
   data: EventData<N>,
-  more: SQL = sql`'{}'::jsonb`,
+  more?: SQL,
 ) {
   const { subject, data: shape } = catalogue[type];
   const body = JSON.stringify(shape.parse(data));
-  const sent = tx.execute(sql`
-    -- counted: locks the subject's counter and takes the next sequence
-    with counted as (
-      insert into event_counters (subject_id, sequence) values (${subjectId}, 1)
-      on conflict (client_id, subject_id) do update set sequence = event_counters.sequence + 1
-      returning subject_id, sequence
-    ), emitted as ( -- the event itself
-      insert into events (id, type, subject_type, subject_id, sequence, data)
-      select ${newId("event")}, ${type}, ${subject}, subject_id, sequence, ${body}::text::jsonb || ${more} from counted
-      returning id, client_id, created_at
-    )
-    -- wakes followers on commit, and queues the fan-out if any endpoint could want the event
-    select pg_notify(${eventsChannel}::text, client_id), case
-      when exists (select from webhook_endpoints where status = 'enabled' and deleted_at is null) then
-        graphile_worker.patchbay_enqueue(json_build_array(json_build_object(
-          'task', 'events.fanOut', 'body', json_build_object('eventId', id, 'createdAt', created_at::text))))
-      end
-    from emitted`);
-  await sent.execute(); // sent before this returns, so it can go with a commit
+  const values = { id: newId("event"), type, subject, body };
+  // Sent before this returns, so that it can go with a commit.
+  const [written] =
+    typeof subjectId === "string" && more === undefined
+      ? await writePrepared(tx, { ...values, subjectId })
+      : await tx.execute<Written>(emission({ ...values, subjectId, more: more ?? sql`'{}'::jsonb` })).execute();
+  announce(tx, { events: true, fanOuts: written!.fans_out });
 }
+
+type Written = { fans_out: boolean };
+type Emission = Record<"id" | "type" | "subject" | "subjectId" | "body", string | SQL | Placeholder> & { more: SQL };
+
+const emission = ({ id, type, subject, subjectId, body, more }: Emission) => sql`
+    -- counted: locks the subject's counter and takes the next sequence, and a position that is not below its last
+    with counted as (
+      insert into event_counters (subject_id, sequence, position) values (${subjectId}, 1, ${ownPosition})
+      on conflict (client_id, subject_id) do update set sequence = event_counters.sequence + 1,
+        position = greatest(event_counters.position, excluded.position)
+      returning subject_id, sequence, position
+    ), emitted as ( -- the event itself
+      insert into events (id, type, subject_type, subject_id, sequence, position, data)
+      select ${id}, ${type}, ${subject}, subject_id, sequence, position, ${body}::text::jsonb || ${more} from counted
+      returning id, created_at
+    ), fan_out as ( -- if any endpoint could want the event
+      insert into event_fan_outs (event_id, event_created_at) select id, created_at from emitted
+      where exists (select from webhook_endpoints where status = 'enabled' and deleted_at is null)
+      returning 1
+    )
+    select exists (select from fan_out) as fans_out`;
+
+/** Built once: most commands emit an event. */
+const writePrepared = preparedSql<Written>(
+  emission({
+    id: sql.placeholder("id"),
+    type: sql.placeholder("type"),
+    subject: sql.placeholder("subject"),
+    subjectId: sql.placeholder("subjectId"),
+    body: sql.placeholder("body"),
+    more: sql`'{}'::jsonb`,
+  }),
+);

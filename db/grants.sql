@@ -31,6 +31,7 @@ grant select, insert, update on agent_versions, ledger_accounts to patchbay_tena
 grant update (name, timezone, metadata, updated_at) on clients to patchbay_tenant;
 grant select, insert, delete on call_messages to patchbay_tenant; -- erased on request, or by retention
 grant select, insert on ledger_transactions, ledger_entries, events, delivery_attempts, audit_log to patchbay_tenant;
+grant insert on event_fan_outs to patchbay_tenant;
 grant select on clients, users, roles, prices, assigned_numbers to patchbay_tenant;
 
 -- A tenant can see that the operator paused its deliveries, but not why, nor which operator did.
@@ -56,6 +57,7 @@ grant select on prices, intents, calls, deliveries, webhook_endpoints, audit_log
 -- The outcomes of deliveries are written for many clients at a time.
 grant insert, update, delete on deliveries to patchbay_system;
 grant insert on delivery_attempts to patchbay_system;
+grant select, update, delete on event_fan_outs to patchbay_system; -- update: to lock a row
 grant delete on webhook_replays to patchbay_system; -- past their retention
 -- When a call is erased, its copies are erased too.
 grant update (data) on events to patchbay_system;

@@ -143,13 +143,6 @@ export const jobs = {
   },
   /** Finds calls without news from the provider for too long. */
   "calls.sweep": { access: "system", pool: "slow", payload: z.object({}), retryAfterSeconds: [] },
-  /** Writes one delivery for each endpoint that subscribes to the event. */
-  "events.fanOut": {
-    access: "tenant",
-    pool: "prompt",
-    payload: z.object({ eventId: z.string(), createdAt: z.string() }),
-    retryAfterSeconds: patient,
-  },
   /** One attempt at one delivery. Its retries are scheduled in our own rows, not by the queue. */
   "webhooks.deliver": {
     access: "tenant",

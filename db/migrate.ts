@@ -3,6 +3,7 @@ import { drizzle } from "drizzle-orm/postgres-js";
 import { migrate as runDrizzle } from "drizzle-orm/postgres-js/migrator";
 import { runMigrations as runWorker } from "graphile-worker";
 import postgres from "postgres";
+import { jobs } from "./job-list.ts";
 
 export type RoleUrls = { tenantUrl: string; systemUrl: string; workerUrl: string };
 
@@ -37,13 +38,51 @@ export async function migrate({ ownerUrl, roles, takeLogins = false }: Migration
     await owner.unsafe(await readFile(here("./roles.sql"), "utf8"));
     for (const url of [roles.tenantUrl, roles.systemUrl, roles.workerUrl]) await setPassword(owner, url);
     await runDrizzle(drizzle(owner), { migrationsFolder: here("./migrations").pathname });
-    await grantDatabase(owner, roles.workerUrl); // revoked again by grants.sql
-    await runWorker({ connectionString: roles.workerUrl });
-    await runAs(roles.workerUrl, await readFile(here("./enqueue.sql"), "utf8"));
+    await runWorker({ connectionString: ownerUrl });
+    await owner.unsafe(await readFile(here("./enqueue.sql"), "utf8"));
+    await registerTasks(owner);
     await owner.unsafe(await readFile(here("./grants.sql"), "utf8"));
     await refuseOpenDatabase(owner);
+    await raisePositions(owner, roles.systemUrl);
   } finally {
     await owner.end({ timeout: 5 });
+  }
+}
+
+/** More than the transaction ids of any server, so that cursors above its last event stay below the new positions. */
+const positionStep = 2n ** 40n;
+
+/**
+ * Positions of events are transaction ids. A dump that is restored into a new cluster has positions above its ids, and new
+ * events would come before them. Then a setting of the database raises all further positions; see db/event-position.ts.
+ */
+async function raisePositions(owner: postgres.Sql, systemUrl: string) {
+  const system = postgres(systemUrl, quiet); // the owner sees no events: row-level security is forced
+  try {
+    const [seen] = await system<{ last: string; next: string }[]>`
+      select greatest((select max(position) from events), (select max(position) from bus_positions), 0) as last,
+        pg_snapshot_xmax(pg_current_snapshot())::text::bigint as next`;
+    const [kept] = await system<{ offset: string }[]>`
+      select coalesce(nullif(current_setting('patchbay.position_offset', true), ''), '0') as offset`;
+    const last = BigInt(seen!.last);
+    if (last < BigInt(seen!.next) + BigInt(kept!.offset)) return;
+    await setPositionOffset(owner, last + positionStep - BigInt(seen!.next));
+  } finally {
+    await system.end({ timeout: 5 });
+  }
+}
+
+async function setPositionOffset(owner: postgres.Sql, offset: bigint) {
+  const [statement] = await owner<{ text: string }[]>`
+    select format('alter database %I set patchbay.position_offset = %L', current_database(), ${String(offset)}::text) as text`;
+  try {
+    await owner.unsafe(statement!.text);
+  } catch (error) {
+    if (!(error instanceof postgres.PostgresError) || error.code !== "42501") throw error;
+    throw new MigrationRefused(
+      `This database was restored into a server with lower transaction ids, so new events would come before old ones. Only a superuser can change that.
+Run as a superuser: ${statement!.text}. Then migrate again.`,
+    );
   }
 }
 
@@ -93,12 +132,9 @@ async function setPassword(owner: postgres.Sql, url: string) {
   await owner.unsafe(statement!.text);
 }
 
-/** graphile-worker runs `create schema if not exists`, which needs this right even when the schema exists. */
-async function grantDatabase(owner: postgres.Sql, workerUrl: string) {
-  const role = decodeURIComponent(new URL(workerUrl).username);
-  const [statement] =
-    await owner`select format('grant create on database %I to %I', current_database(), ${role}::text) as text`;
-  await owner.unsafe(statement!.text);
+/** So that no transaction has to register a task while others wait for it. */
+async function registerTasks(owner: postgres.Sql) {
+  await owner`select count(graphile_worker.patchbay_task(name)) from unnest(${Object.keys(jobs)}::text[]) name`;
 }
 
 /** Only the owner of a database can revoke rights on it. For any other login Postgres accepts the command and does nothing. */
@@ -112,13 +148,4 @@ async function refuseOpenDatabase(owner: postgres.Sql) {
     `These logins may create schemas or temporary tables: ${open.map(({ role }) => role).join(", ")}. Only the owner of the database can change that.
 Run as its owner: revoke create, temporary on database ${row!.name} from public, patchbay_tenant, patchbay_system, patchbay_worker. Then migrate again.`,
   );
-}
-
-async function runAs(url: string, text: string) {
-  const connection = postgres(url, quiet);
-  try {
-    await connection.unsafe(text);
-  } finally {
-    await connection.end({ timeout: 5 });
-  }
 }

@@ -1,9 +1,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
+import { everyTopic } from "./notifier.ts";
 
 type Options = {
   url: string;
-  /** The NOTIFY channel. The payload of each notification is a topic. */
+  /** The NOTIFY channel. The payload of each notification is a topic, or `everyTopic`. */
   channel: string;
   /** The pause before a reconnect: at first, and at most. */
   againMs?: { first: number; most: number };
@@ -38,6 +39,8 @@ export function openNotifications({
   const closing = new AbortController();
   let listening: Promise<void> | undefined;
 
+  const onTopic = (topic: string) => (topic === everyTopic ? topics.wakeAll() : topics.wake(topic));
+
   async function listen() {
     let waitMs = againMs.first;
     while (!closing.signal.aborted) {
@@ -45,7 +48,7 @@ export function openNotifications({
         waitMs = againMs.first;
         topics.wakeAll();
       };
-      const reason = await listenOnce({ url, channel, signal: closing.signal, onReady, onTopic: topics.wake });
+      const reason = await listenOnce({ url, channel, signal: closing.signal, onReady, onTopic });
       if (closing.signal.aborted) return;
       onLoss(reason);
       await sleep(waitMs * (0.5 + Math.random() / 2), undefined, { signal: closing.signal }).catch(() => {});

@@ -1,4 +1,4 @@
-import { Column, getTableName, is, type Placeholder, sql } from "drizzle-orm";
+import { Column, getTableName, is, type Placeholder, type SQL, type Query as SqlQuery, sql } from "drizzle-orm";
 import { PgDatabase, PgTimestamp } from "drizzle-orm/pg-core";
 import { PostgresJsSession } from "drizzle-orm/postgres-js";
 import { fillPlaceholders } from "drizzle-orm/sql/sql";
@@ -177,4 +177,14 @@ const hasMilliseconds = /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3,6}\+00$/;
 export function isoFrom(text: string): string {
   if (!hasMilliseconds.test(text)) return new Date(text).toISOString();
   return `${text.slice(0, 10)}T${text.slice(11, 23)}Z`;
+}
+
+/** The same for a statement that is written as SQL. Returns the rows as the driver gives them, like `tx.execute`. */
+export function preparedSql<Row extends Record<string, unknown>>(statement: SQL) {
+  let built: SqlQuery | undefined;
+  return async (tx: Tx, values: Record<string, unknown>): Promise<Row[]> => {
+    built ??= dialect.sqlToQuery(statement);
+    const { session } = tx as unknown as { session: { client: Sql } };
+    return await session.client.unsafe<Row[]>(built.sql, fillPlaceholders(built.params, values) as never[]);
+  };
 }

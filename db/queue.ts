@@ -1,5 +1,5 @@
 import { sql } from "drizzle-orm";
-import type { Tx } from "./client.ts";
+import { announce, type Tx } from "./client.ts";
 import { type ClientJobName, type JobName, type JobPayload, jobs } from "./job-list.ts";
 
 export { type ClientJobName, type JobName, type JobPayload, jobs, type PoolKind, poolKinds } from "./job-list.ts";
@@ -20,6 +20,7 @@ export async function enqueue<N extends ClientJobName>(
   payload: JobPayload<N>,
   options: QueueOptions = {},
 ) {
+  announceJobs(tx, options);
   await tx.execute(
     sql`select graphile_worker.patchbay_enqueue(${JSON.stringify([toRow(name, payload, options)])}::json)`,
   );
@@ -33,6 +34,7 @@ export async function enqueueFor<N extends JobName>(
   payload: JobPayload<N>,
   options: QueueOptions = {},
 ) {
+  announceJobs(tx, options);
   await tx.execute(
     sql`select graphile_worker.patchbay_enqueue_for(${clientId}::text, ${JSON.stringify([toRow(name, payload, options)])}::json)`,
   );
@@ -56,7 +58,13 @@ export async function enqueueEach<N extends JobName>(tx: Tx, name: N, each: read
   // Sorted by key, so that two sweeps with the same keys cannot deadlock.
   const inOrder = each.toSorted((one, other) => (one.key < other.key ? -1 : 1));
   const rows = inOrder.map(({ clientId, payload, key }) => ({ clientId, ...toRow(name, payload, { key }) }));
+  announce(tx, { jobs: rows.length });
   await tx.execute(sql`select graphile_worker.patchbay_enqueue_missing(${JSON.stringify(rows)}::json)`);
+}
+
+/** Wakes the workers after the commit. A job for later is found when they poll. */
+function announceJobs(tx: Tx, { delaySeconds = 0, runAt }: QueueOptions) {
+  if (delaySeconds <= 0 && (runAt === undefined || runAt.getTime() <= Date.now())) announce(tx, { jobs: 1 });
 }
 
 /** The shape that `graphile_worker.patchbay_add` reads. JSON leaves out what is undefined. */

@@ -14,13 +14,13 @@ begin
 end $$;
 
 create schema if not exists app;
+
+-- The owner of the database owns the queue too: whoever owns a table or a function can change what others execute. In an
+-- earlier version the worker's login owned it.
+create schema if not exists graphile_worker;
 do $$
 begin
-  if not exists (select from pg_namespace where nspname = 'graphile_worker') then
-    execute 'create schema graphile_worker';
-    if not pg_has_role(current_user, 'patchbay_worker', 'member') then
-      execute format('grant patchbay_worker to %I', current_user);
-    end if;
-    execute 'alter schema graphile_worker owner to patchbay_worker';
+  if exists (select from pg_namespace where nspname = 'graphile_worker' and nspowner = 'patchbay_worker'::regrole) then
+    execute 'reassign owned by patchbay_worker to current_user';
   end if;
 end $$;

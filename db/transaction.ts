@@ -4,11 +4,19 @@ import type { Sql } from "postgres";
 import type { Connection } from "./connection.ts";
 import type { ConnectionPool, Lease } from "./connection-pool.ts";
 import type { Owner } from "./fair-gate.ts";
+import type { News } from "./notifier.ts";
 import { isStalePlan, TransactionEnded, toSessionRefused } from "./sql-error.ts";
 
 export type Tx = PgDatabase<PostgresJsQueryResultHKT, Record<string, never>>;
 
-type Options = { pool: ConnectionPool; owner: Owner; transactionMs: number; mode: "read" | "write" };
+type Options = {
+  pool: ConnectionPool;
+  owner: Owner;
+  transactionMs: number;
+  mode: "read" | "write";
+  /** Called after a commit that has something to announce. */
+  onCommit: (news: News) => void;
+};
 type Statement = readonly [text: string, parameters: readonly unknown[]];
 
 export const dialect = new PgDialect({ casing: "snake_case" });
@@ -42,6 +50,20 @@ function sendLast(tx: Tx, statements: Statements) {
   return { sent: Promise.all(sent), isLate };
 }
 
+const newsOf = new WeakMap<Tx, News>();
+
+/**
+ * Says what this transaction writes, for processes that wait for it. They are notified after the commit, never in the
+ * transaction: see `openNotifier`.
+ */
+export function announce(tx: Tx, { jobs = 0, events = false, fanOuts = false }: Partial<News>) {
+  const news = newsOf.get(tx);
+  if (!news) throw new TransactionEnded();
+  news.jobs += jobs;
+  news.events ||= events;
+  news.fanOuts ||= fanOuts;
+}
+
 /** Runs `work` in a transaction that begins with `setSession`. Returns once a write is committed. */
 export async function transact<T>(
   options: Options,
@@ -49,15 +71,16 @@ export async function transact<T>(
   work: (tx: Tx) => Promise<T>,
   retries = options.pool.size, // each connection may have its own stale plan
 ): Promise<T> {
-  const { pool, owner, transactionMs, mode } = options;
+  const { pool, owner, transactionMs, mode, onCommit } = options;
   const lease = await pool.acquire(owner);
   const { connection } = lease;
   const statements = new Statements(connection);
   const abort = () => connection.abort(`The transaction took longer than ${transactionMs} ms.`);
   const timer = setTimeout(abort, transactionMs);
+  const news: News = { jobs: 0, events: false, fanOuts: false };
   let result: T;
   try {
-    const done = await runWork(connection, statements, { mode, setSession }, work);
+    const done = await runWork(connection, statements, { mode, setSession, news }, work);
     result = done.value;
     if (mode === "write") await commit(connection, statements, done.tx);
     else {
@@ -73,6 +96,7 @@ export async function transact<T>(
   }
   connection.onLost(undefined);
   lease.release();
+  if (news.jobs > 0 || news.events || news.fanOuts) onCommit(news);
   return result;
 }
 
@@ -80,7 +104,7 @@ export async function transact<T>(
 function runWork<T>(
   connection: Connection,
   statements: Statements,
-  { mode, setSession }: { mode: "read" | "write"; setSession: Statement },
+  { mode, setSession, news }: { mode: "read" | "write"; setSession: Statement; news: News },
   work: (tx: Tx) => Promise<T>,
 ): Promise<{ value: T; tx: Tx }> {
   return new Promise((resolve, reject) => {
@@ -89,6 +113,7 @@ function runWork<T>(
     const opening = statements.begin(mode, setSession);
     const tx = drizzleHandle(statements);
     withCommits.set(tx, []);
+    newsOf.set(tx, news);
     work(tx)
       .then(async (value) => {
         await opening;

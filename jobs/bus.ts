@@ -1,10 +1,11 @@
 import { randomUUID } from "node:crypto";
-import { and, asc, eq, lte, or, sql } from "drizzle-orm";
+import { and, eq, lte, or, sql } from "drizzle-orm";
 import type { Tx } from "../db/client.ts";
+import { eventHorizon } from "../db/event-position.ts";
 import { events } from "../db/schema/events.ts";
 import { busPositions, deadJobs } from "../db/schema/platform.ts";
 import { dbNow, inSeconds } from "../db/time.ts";
-import { eventEnvelope } from "../routers/events/service.ts";
+import { eventEnvelope, inCommitOrder, isBehind } from "../routers/events/service.ts";
 import type { BusEntry, BusVerdict } from "../routers/ports/event-bus.ts";
 import { deadJobRow } from "./runtime/task.ts";
 import type { Timer, TimerContext } from "./runtime/timers.ts";
@@ -18,7 +19,7 @@ const leaseSeconds = 30;
 const maxBackoffSeconds = 60;
 
 type Row = typeof events.$inferSelect;
-type Position = { txid: string; eventId: string };
+type Position = Pick<typeof busPositions.$inferSelect, "position" | "sequence" | "eventId">;
 type Round = Pick<TimerContext, "db" | "log" | "signal"> & { bus: string; holder: string };
 
 /**
@@ -131,7 +132,6 @@ function entryOf(row: Row): BusEntry {
   };
 }
 
-const snapshotXmin = sql<string>`pg_snapshot_xmin(pg_current_snapshot())`;
 const isBus = (bus: string) => eq(busPositions.bus, bus);
 
 /** Claims the next events, unless there are none or another worker has the lease. A new bus begins with the next event. */
@@ -151,7 +151,8 @@ async function claim({ db, bus, holder }: Round): Promise<Row[] | null> {
         and(
           isBus(bus),
           or(lte(busPositions.freeAt, dbNow()), eq(busPositions.holder, holder)),
-          eq(busPositions.txid, sql`${position.txid}::text::xid8`),
+          eq(busPositions.position, position.position),
+          eq(busPositions.sequence, position.sequence),
           eq(busPositions.eventId, position.eventId),
         ),
       )
@@ -162,27 +163,22 @@ async function claim({ db, bus, holder }: Round): Promise<Row[] | null> {
 
 async function look(tx: Tx, bus: string): Promise<{ position: Position; rows: Row[] } | null> {
   const [position] = await tx
-    .select({ txid: busPositions.txid, eventId: busPositions.eventId })
+    .select({ position: busPositions.position, sequence: busPositions.sequence, eventId: busPositions.eventId })
     .from(busPositions)
     .where(isBus(bus));
   if (!position) return null;
-  const { txid, eventId } = position;
+  const { position: place, sequence, eventId: id } = position;
   const rows = await tx
     .select()
     .from(events)
-    .where(
-      and(
-        sql`${events.txid} < ${snapshotXmin}`,
-        sql`(${events.txid}, ${events.id}) > (${txid}::text::xid8, ${eventId}::text)`,
-      ),
-    )
-    .orderBy(asc(events.txid), asc(events.id))
+    .where(and(sql`${events.position} < ${eventHorizon}`, isBehind({ position: place, sequence, id })))
+    .orderBy(...inCommitOrder)
     .limit(batchSize);
   return { position, rows };
 }
 
 const begin = (bus: string) => sql`
-  insert into bus_positions (bus, txid, event_id) values (${bus}, ${snapshotXmin}, '') on conflict (bus) do nothing`;
+  insert into bus_positions (bus, position, event_id) values (${bus}, ${eventHorizon}, '') on conflict (bus) do nothing`;
 
 type Refusal = { row: Row; why: string };
 type Findings = {
@@ -197,7 +193,7 @@ type Findings = {
  * Returns false when another worker has the lease.
  */
 async function record({ db, bus, holder }: Round, { reached, refused, result }: Findings): Promise<boolean> {
-  const moved = reached ? { txid: reached.txid, eventId: reached.id } : {};
+  const moved = reached ? { position: reached.position, sequence: reached.sequence, eventId: reached.id } : {};
   const status =
     result === "stopped"
       ? {}

@@ -1,4 +1,3 @@
-import { type EventRef, fanOutEvents, matchEndpoints } from "../routers/webhooks/deliveries/fan-out.ts";
 import { type LoadedDelivery, loadDeliveries } from "../routers/webhooks/deliveries/load-deliveries.ts";
 import {
   type AttemptResult,
@@ -15,7 +14,6 @@ type DeliveryKey = { clientId: string; deliveryId: string };
 
 /** The database work of the delivery jobs of one pool, batched behind that pool's fence. */
 type DeliveryBatchers = {
-  fanOut(event: EventRef): Promise<"reached" | "gone">;
   find(key: DeliveryKey): Promise<LoadedDelivery | null>;
   record(finding: Reservation & AttemptResult): Promise<boolean>;
   admit(wanted: SlotRequest): Promise<void>;
@@ -41,15 +39,6 @@ export function batchersOf(ctx: JobContext): DeliveryBatchers {
 }
 
 const createBatchers = ({ asSystem }: JobContext): DeliveryBatchers => ({
-  fanOut: createBatcher({
-    ...shared,
-    work: async (events: EventRef[]) => {
-      const reach = await asSystem((tx) => matchEndpoints(tx, events), { mode: "read" });
-      const reached = reach.flatMap((one) => (one && one.endpointIds.length > 0 ? [one] : []));
-      if (reached.length > 0) await asSystem((tx) => fanOutEvents(tx, reached));
-      return reach.map((one) => (one === null ? "gone" : "reached"));
-    },
-  }),
   find: createBatcher({
     ...shared,
     work: (keys: DeliveryKey[]) => asSystem((tx) => loadDeliveries(tx, keys), { mode: "read" }),

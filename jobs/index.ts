@@ -16,7 +16,7 @@ import { clean, remove as removeFiles } from "./uploads.ts";
 import { remove } from "./upstream.ts";
 import { rewrap } from "./vault.ts";
 import { check as checkVoice, clear as clearVoice, sweep as sweepVoices, sync as syncVoice } from "./voices.ts";
-import { deliver, disable, fanOut } from "./webhooks.ts";
+import { deliver, disable } from "./webhooks.ts";
 import { advance, sweep as sweepWorkflows } from "./workflows.ts";
 
 /** The handler of each job. A name of `db/queue.ts` without a handler does not compile. */
@@ -37,7 +37,6 @@ export const tasks: { [N in JobName]: Task<N> } = {
   "calls.sweep": sweep,
   "credentials.publish": publish,
   "deliveries.expire": expireDeliveries,
-  "events.fanOut": fanOut,
   "files.remove": removeFiles,
   "idempotency.expire": expire,
   "ingress.apply": apply,

@@ -1,6 +1,5 @@
 import { performance } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
-import { enqueue } from "../db/queue.ts";
 import { eventEnvelope } from "../routers/events/service.ts";
 import type { Cipher } from "../routers/ports/vault.ts";
 import { SendFailed, type WebhookRequest } from "../routers/ports/webhook-sender.ts";
@@ -29,19 +28,6 @@ function clientOf({ clientId }: JobContext): string {
   if (clientId === null) throw new Error("A delivery job belongs to a client.");
   return clientId;
 }
-
-/** Writes one delivery per endpoint that wants the event. */
-export const fanOut: Task<"events.fanOut"> = {
-  async run({ eventId, createdAt }, ctx) {
-    const found = await batchersOf(ctx).fanOut({ clientId: clientOf(ctx), eventId, createdAt });
-    if (found === "gone") ctx.log.warn({ event_id: eventId }, "event older than its retention; not delivered");
-  },
-
-  /** An accepted event is not lost: it is retried for as long as it is kept. */
-  async onExhausted(payload, ctx) {
-    await ctx.asClient((tx) => enqueue(tx, "events.fanOut", payload, { delaySeconds: 3600 }));
-  },
-};
 
 type Timing = { deadlineMs?: number; random?: () => number };
 

@@ -1,7 +1,7 @@
 import type { Logger } from "pino";
 import { type Database, openDatabase } from "../db/client.ts";
-import { eventsChannel } from "../db/events.ts";
 import { openNotifications } from "../db/notifications.ts";
+import { eventsChannel } from "../db/notifier.ts";
 import { openEventFollowers } from "../routers/core/event-followers.ts";
 import { openShares, streamLimits } from "../routers/core/shares.ts";
 import { ownAccounts } from "./adapters/client-accounts.ts";
@@ -46,6 +46,8 @@ export function openDeps(env: Env, options: { log?: Logger; laneWaitMs?: number 
     providers,
     auth,
     limiter: limiter(undefined, multipliedLimits(env.RATE_LIMIT_MULTIPLIER)),
+    /** Of commits, by other processes and by this one. */
+    notifications,
     /** Followers of events. */
     live,
     /** Responses that are being streamed. */

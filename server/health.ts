@@ -3,6 +3,7 @@ import { Router } from "express";
 import type { Tx } from "../db/client.ts";
 import { knownMigrations } from "../db/migrate.ts";
 import { oldestDueSeconds } from "../routers/admin/deliveries/backlog.ts";
+import { eventDelays } from "../routers/webhooks/deliveries/event-delays.ts";
 import type { Deps } from "./deps.ts";
 import { droppedLogLines } from "./log.ts";
 
@@ -17,6 +18,10 @@ type Report = {
   oldestDueJobSeconds: number | null;
   /** Includes deliveries that wait for their endpoint's rate or for a pause. */
   oldestDueDeliverySeconds: number | null;
+  /** Of the oldest event whose deliveries are not written yet. */
+  oldestFanOutSeconds: number | null;
+  /** Of the oldest event that followers cannot read yet, because an older transaction of the server is still open. */
+  heldBackEventSeconds: number | null;
   /** Lines of this process that its output could not take. The service works; its log is incomplete. */
   logs: { dropped: number };
   /** Periodic loops without a success for three periods and two minutes. */
@@ -54,6 +59,8 @@ async function check({ db, log, unknownWords }: Deps, version: string): Promise<
     migrations: { known, applied: null },
     oldestDueJobSeconds: null,
     oldestDueDeliverySeconds: null,
+    oldestFanOutSeconds: null,
+    heldBackEventSeconds: null,
     logs: { dropped: droppedLogLines() },
     lateLoops: null,
     setApart: null,
@@ -68,7 +75,8 @@ async function check({ db, log, unknownWords }: Deps, version: string): Promise<
         // An older database may lack what is read next.
         const isCurrent = Number(row!.applied) >= known;
         const oldestDelivery = isCurrent ? await oldestDueSeconds(tx) : null;
-        return { ...row!, oldestDelivery, loops: isCurrent ? await readLoops(tx) : null };
+        const events = isCurrent ? await eventDelays(tx) : null;
+        return { ...row!, oldestDelivery, events, loops: isCurrent ? await readLoops(tx) : null };
       },
       { mode: "read" },
     );
@@ -80,7 +88,8 @@ async function check({ db, log, unknownWords }: Deps, version: string): Promise<
     const status =
       applied < known
         ? "down"
-        : Math.max(oldest, row.oldestDelivery ?? 0) > staleSeconds || hasProblem(row.loops)
+        : Math.max(oldest, row.oldestDelivery ?? 0, ...Object.values(row.events ?? {})) > staleSeconds ||
+            hasProblem(row.loops)
           ? "degraded"
           : "ok";
     return {
@@ -90,6 +99,8 @@ async function check({ db, log, unknownWords }: Deps, version: string): Promise<
       migrations: { known, applied },
       oldestDueJobSeconds: oldest,
       oldestDueDeliverySeconds: row.oldestDelivery,
+      oldestFanOutSeconds: row.events?.fanOut ?? null,
+      heldBackEventSeconds: row.events?.heldBack ?? null,
       logs: { dropped: droppedLogLines() },
       lateLoops: row.loops?.lateLoops ?? null,
       setApart: row.loops?.setApart ?? null,

@@ -1,5 +1,6 @@
 import { chainAudit } from "../jobs/audit-chain.ts";
 import { busTimer } from "../jobs/bus.ts";
+import { fanOutTimer } from "../jobs/fan-out.ts";
 import { crontab, tasks } from "../jobs/index.ts";
 import { loopRecorder, watchLoops } from "../jobs/runtime/loops.ts";
 import { rescueEveryMs } from "../jobs/runtime/rescue.ts";
@@ -16,10 +17,11 @@ const watchEveryMs = 2_000;
 type Timing = Pick<WorkerOptions, "heartbeat" | "rescueEveryMs" | "pollIntervalMs">;
 
 /** The workers of this process: the pools, the crontab and the timers. `timing` differs from production in tests. */
-export async function openWorkers({ env, roles, db, providers, log }: Deps, timing: Timing = {}) {
+export async function openWorkers({ env, roles, db, providers, log, notifications }: Deps, timing: Timing = {}) {
   const suspensions = await watchSuspensions(db, watchEveryMs);
   const timers: Timer[] = [
     suspensions.timer,
+    fanOutTimer(notifications),
     { name: "deliveries.sweep", everyMs: sweepEveryMs, run: sweepOnce },
     { name: "audit.chain", everyMs: chainEveryMs, run: chainAudit },
     ...(providers.bus ? [busTimer()] : []),

@@ -12,6 +12,7 @@ import {
   unique,
   uniqueIndex,
 } from "drizzle-orm/pg-core";
+import { ownPosition } from "../event-position.ts";
 import { clients } from "./clients.ts";
 import { at, bytes, clientId, createdAt, id, systemPolicy, tenantPolicy, xid8 } from "./columns.ts";
 
@@ -26,16 +27,19 @@ export const events = pgTable(
     subjectId: text().notNull(),
     sequence: integer().notNull(),
     data: jsonb().$type<unknown>().notNull(),
-    /** The transaction that wrote it. A tailer reads only below the oldest running one, so that it skips no late commit. */
-    txid: xid8().notNull().default(sql`pg_current_xact_id()`),
+    /**
+     * Its place in the order of commits: (position, sequence, id). Whoever follows the events reads only below
+     * `eventHorizon`, and so skips no late commit. `emit` sets it.
+     */
+    position: bigint({ mode: "number" }).notNull().default(sql`${ownPosition}`),
     createdAt: createdAt(),
   },
   (t) => [
     primaryKey({ columns: [t.clientId, t.id, t.createdAt] }),
-    index().on(t.clientId, t.txid, t.id),
+    index().on(t.clientId, t.position, t.sequence, t.id),
     index().on(t.clientId, t.subjectId, t.sequence),
-    // For tailers of the events of all clients.
-    index().on(t.txid, t.id),
+    // For the bus, which follows the events of all clients.
+    index().on(t.position, t.sequence, t.id),
     tenantPolicy(),
     systemPolicy(),
   ],
@@ -46,9 +50,24 @@ export const eventCounters = pgTable(
   {
     clientId: clientId().references(() => clients.id),
     subjectId: text().notNull(),
+    /** Of the last event. */
     sequence: integer().notNull(),
+    position: bigint({ mode: "number" }).notNull().default(0),
   },
   (t) => [primaryKey({ columns: [t.clientId, t.subjectId] }), tenantPolicy()],
+);
+
+/** Events whose deliveries are not written yet. The workers remove a row in the commit that writes its deliveries. */
+export const eventFanOuts = pgTable(
+  "event_fan_outs",
+  {
+    clientId: clientId(),
+    eventId: text().notNull(),
+    /** So that only one partition of `events` is read. */
+    eventCreatedAt: at().notNull(),
+    createdAt: createdAt(),
+  },
+  (t) => [primaryKey({ columns: [t.clientId, t.eventId] }), tenantPolicy(), systemPolicy()],
 );
 
 export const webhookEndpoints = pgTable(

@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
-import { boolean, index, integer, jsonb, pgTable, primaryKey, text, unique } from "drizzle-orm/pg-core";
-import { at, bytes, createdAt, id, systemPolicy, xid8 } from "./columns.ts";
+import { bigint, boolean, index, integer, jsonb, pgTable, primaryKey, text, unique } from "drizzle-orm/pg-core";
+import { at, bytes, createdAt, id, systemPolicy } from "./columns.ts";
 
 /**
  * Webhooks from providers, as received but without secrets. The body is empty if it was erased with its call. The client is
@@ -58,7 +58,8 @@ export const busPositions = pgTable(
   "bus_positions",
   {
     bus: text().primaryKey(),
-    txid: xid8().notNull(),
+    position: bigint({ mode: "number" }).notNull(),
+    sequence: integer().notNull().default(0),
     eventId: text().notNull(),
     /** The first of the consecutive failures; null when the last attempt succeeded. */
     failingSince: at(),

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type TrackedEnvelope, tracked } from "@trpc/server";
-import { and, asc, sql } from "drizzle-orm";
+import { and, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
+import { eventHorizon } from "../../db/event-position.ts";
 import { events } from "../../db/schema/events.ts";
 import { toApiError } from "../core/errors.ts";
 import type { Follower } from "../core/event-followers.ts";
@@ -13,7 +14,7 @@ import {
   type EventRow,
   eventEnvelope,
   filterCondition,
-  horizon,
+  inCommitOrder,
   isBehind,
   later,
   type Position,
@@ -38,13 +39,18 @@ export const followTimings = {
 /** An event with its position. The first item of a new stream is null with the start position. */
 export type Followed = TrackedEnvelope<Event | null>;
 
-type Batch = { rows: (EventRow & { txid: string })[]; position: Position; isFull: boolean; isAboveHorizon: boolean };
+type Batch = {
+  rows: (EventRow & { position: number })[];
+  position: Position;
+  isFull: boolean;
+  isAboveHorizon: boolean;
+};
 
 const pageSize = 100;
 
 /**
- * Streams the events of a client in commit order, without gaps: in the order of the writing transactions, and only below the
- * oldest one that is still running. Each item has the position after it, from which a new stream can continue. The reader
+ * Streams the events of a client in commit order, without gaps: in the order of their positions, and only below the
+ * horizon. Each item has the position after it, from which a new stream can continue. The reader
  * pulls: a slow reader holds one page in memory and no transaction.
  */
 export async function* followEvents(follower: Follower, input: FollowEvents): AsyncGenerator<Followed, void, void> {
@@ -115,16 +121,16 @@ async function eventsAfter(tx: Tx, after: Position, filter: FollowEvents): Promi
   const [present, found] = await Promise.all([
     currentPosition(tx),
     tx
-      .select({ event: events, isSettled: sql<boolean>`${events.txid} < ${horizon}` })
+      .select({ event: events, isSettled: sql<boolean>`${events.position} < ${eventHorizon}` })
       .from(events)
       .where(and(isBehind(after), filterCondition(filter)))
-      .orderBy(asc(events.txid), asc(events.id))
+      .orderBy(...inCommitOrder)
       .limit(pageSize),
   ]);
   const rows = found.filter(({ isSettled }) => isSettled).map(({ event }) => event);
   const last = rows.at(-1);
   const isFull = rows.length === pageSize;
-  const reached = last ? { txid: last.txid, id: last.id } : after;
+  const reached = last ? { position: last.position, sequence: last.sequence, id: last.id } : after;
   return {
     rows,
     position: isFull ? reached : later(reached, present),

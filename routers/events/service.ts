@@ -1,5 +1,6 @@
 import { and, asc, desc, eq, gte, lt, sql } from "drizzle-orm";
 import type { Tx } from "../../db/client.ts";
+import { eventHorizon } from "../../db/event-position.ts";
 import { eventTypes } from "../../db/events.ts";
 import { idFloor } from "../../db/ids.ts";
 import { deliveries, eventCounters, events } from "../../db/schema/events.ts";
@@ -10,7 +11,7 @@ import { type ListKey, readCursor, toPage, writeCursor } from "../core/paginatio
 import type { Page } from "../core/reply.ts";
 import type { Event, EventWithDeliveries, ListEvents } from "./schema.ts";
 
-export type EventRow = Omit<typeof events.$inferSelect, "txid">;
+export type EventRow = Omit<typeof events.$inferSelect, "position">;
 
 export async function listEvents(tx: Tx, input: ListEvents, key: ListKey): Promise<Page<Event>> {
   if (input.subjectId) await requireSubject(tx, input.subjectId);
@@ -84,34 +85,40 @@ async function newestEvents(tx: Tx, input: ListEvents, key: ListKey): Promise<Pa
   return toPage(key, rows.map(eventEnvelope), input.limit, ({ id }) => id);
 }
 
-/** A position in commit order: after this event, or, if `id` is empty, before all events of this transaction. */
-export type Position = { txid: string; id: string };
-
-/** The oldest transaction that is still running. Below it, no more events can appear. */
-export const horizon = sql<string>`pg_snapshot_xmin(pg_current_snapshot())`;
+/** A place in commit order: after this event, or, without an id, before all events of this position. */
+export type Position = { position: number; sequence: number; id: string };
 
 /** The present horizon. A read that starts later sees all events below it. */
 export async function currentPosition(tx: Tx): Promise<Position> {
-  const [row] = await tx.execute<{ txid: string }>(sql`select ${horizon}::text as txid`);
-  return { txid: row!.txid, id: "" };
+  const [row] = await tx.execute<{ horizon: string }>(sql`select ${eventHorizon} as horizon`);
+  return { position: Number(row!.horizon), sequence: 0, id: "" };
 }
 
-export const later = (one: Position, other: Position) => (BigInt(other.txid) > BigInt(one.txid) ? other : one);
+export const later = (one: Position, other: Position) => (other.position > one.position ? other : one);
 
-export const writePosition = (key: ListKey, { txid, id }: Position) => writeCursor(key, `${txid}:${id}`);
-
-export function positionOf(text: string | null): Position | null {
-  const [txid, id] = text?.split(":") ?? [];
-  return txid === undefined || id === undefined ? null : { txid, id };
-}
-
-export const isBehind = ({ txid, id }: Position) =>
-  sql`(${events.txid}, ${events.id}) > (${txid}::text::xid8, ${id}::text)`;
+export const writePosition = (key: ListKey, { position, sequence, id }: Position) =>
+  writeCursor(key, `${position}:${sequence}:${id}`);
 
 /**
- * Reads in the order of the writing transactions, and only below the oldest one that is still running. Events that commit
- * later have a higher position, so a reader that continues from its cursor misses nothing. The cursor of the last page, also
- * of an empty one, is the horizon taken before the read.
+ * Also reads the cursor of an earlier version: a transaction id and an event id. It continues before that transaction, since
+ * its events were in another order then: they may be repeated, and none is skipped.
+ */
+export function positionOf(text: string | null): Position | null {
+  const [position, ...rest] = text?.split(":") ?? [];
+  const [sequence, id] = rest.length === 1 ? ["0", ""] : rest;
+  if (position === undefined || sequence === undefined || id === undefined) return null;
+  return { position: Number(position), sequence: Number(sequence), id };
+}
+
+export const isBehind = ({ position, sequence, id }: Position) =>
+  sql`(${events.position}, ${events.sequence}, ${events.id}) > (${position}::bigint, ${sequence}::int, ${id}::text)`;
+
+export const inCommitOrder = [asc(events.position), asc(events.sequence), asc(events.id)];
+
+/**
+ * Reads in commit order, and only below the horizon. Events that commit later have a higher position, so a reader that
+ * continues from its cursor misses nothing. The cursor of the last page, also of an empty one, is the horizon taken before
+ * the read.
  */
 async function tailEvents(tx: Tx, input: ListEvents, key: ListKey): Promise<Page<Event>> {
   const after = positionOf(readCursor(key, input.cursor));
@@ -120,8 +127,10 @@ async function tailEvents(tx: Tx, input: ListEvents, key: ListKey): Promise<Page
     tx
       .select()
       .from(events)
-      .where(and(sql`${events.txid} < ${horizon}`, after ? isBehind(after) : undefined, filterCondition(input)))
-      .orderBy(asc(events.txid), asc(events.id))
+      .where(
+        and(sql`${events.position} < ${eventHorizon}`, after ? isBehind(after) : undefined, filterCondition(input)),
+      )
+      .orderBy(...inCommitOrder)
       .limit(input.limit + 1),
   ]);
   const page = rows.slice(0, input.limit);

@@ -1,5 +1,5 @@
 import { and, eq, sql } from "drizzle-orm";
-import type { Tx } from "../../db/client.ts";
+import { announce, type Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { agents } from "../../db/schema/agents.ts";
 import { calls } from "../../db/schema/calls.ts";
@@ -67,6 +67,7 @@ export async function storeReceived(
     )
     select (select string_agg(id, ' ') from kept) as fresh from (select count(queued) from jobs) as done`);
   const fresh = new Set(row?.fresh?.split(" "));
+  announce(tx, { jobs: fresh.size });
   return ids.map((id) => fresh.has(id));
 }
 

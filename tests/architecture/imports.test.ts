@@ -89,6 +89,7 @@ const crossTenant: Record<string, string> = {
   "jobs/bus.ts": "the event bus receives the events of all clients",
   "jobs/calls.ts": "erases a call's copies in tables that clients cannot change",
   "jobs/delivery-batchers.ts": "one statement records deliveries of many clients",
+  "jobs/fan-out.ts": "writes the deliveries of new events of all clients",
   "jobs/ingress-reprocess.ts": "an operator applies stored provider messages again, for any client",
   "jobs/ingress.ts": "finds the client of a provider's message",
   "jobs/maintenance.ts": "partitions and expired keys belong to all clients",

@@ -52,7 +52,7 @@ const hurry = () => h.owner`update bus_positions set free_at = clock_timestamp()
 /** Whether every event has been sent. */
 async function idle() {
   const [row] =
-    await h.owner`select not exists (select from events e where (e.txid, e.id) > (p.txid, p.event_id)) as idle
+    await h.owner`select not exists (select from events e where (e.position, e.sequence, e.id) > (p.position, p.sequence, p.event_id)) as idle
     from bus_positions p where failures = 0 and holder is null`;
   return row?.idle as boolean | undefined;
 }
@@ -138,7 +138,7 @@ test("events for a throttling or unavailable bus are sent later, without loss, d
     const row = await position();
     return row?.failing_since && row;
   });
-  expect(failing).toMatchObject({ txid: before.txid, event_id: before.event_id });
+  expect(failing).toMatchObject({ position: before.position, event_id: before.event_id });
   expect(failing.error).toContain("AccessDeniedException");
   await emitCreated([{ name: "three", id }]);
   bridge.recover();

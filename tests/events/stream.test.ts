@@ -52,7 +52,8 @@ async function hold(name: string, who = ada) {
 /** Waits until the events are below the horizon, which transactions of other databases hold back too. */
 const settled = () =>
   until(async () => {
-    const above = await h.owner`select from events where txid >= pg_snapshot_xmin(pg_current_snapshot()) limit 1`;
+    const above =
+      await h.owner`select from events where position >= pg_snapshot_xmin(pg_current_snapshot())::text::bigint limit 1`;
     return above.length === 0;
   });
 

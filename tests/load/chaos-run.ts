@@ -314,12 +314,13 @@ async function arriveAll({ owner }: Ground, patienceMs: number, over: AbortSigna
       where d.client_id = later.client_id and d.id = later.id`;
     await owner`
       update graphile_worker._private_jobs j set run_at = now() from graphile_worker._private_tasks t
-      where t.id = j.task_id and t.identifier in ('events.fanOut', 'webhooks.deliver')
+      where t.id = j.task_id and t.identifier = 'webhooks.deliver'
         and j.locked_at is null and j.run_at > now() + interval '5 seconds'`;
     const [left] = await owner<{ pending: number; queued: number }[]>`
-      select (select count(*)::int from deliveries where status = 'pending') as pending,
+      select (select count(*)::int from deliveries where status = 'pending')
+          + (select count(*)::int from event_fan_outs) as pending,
         (select count(*)::int from graphile_worker._private_jobs j join graphile_worker._private_tasks t on t.id = j.task_id
-         where t.identifier in ('events.fanOut', 'webhooks.deliver')) as queued`;
+         where t.identifier = 'webhooks.deliver') as queued`;
     if (left!.pending + left!.queued === 0) return true;
     if (clock() > until) return false;
     await sleep(500);
@@ -359,7 +360,7 @@ async function recordsOf({ owner }: Ground, customers: Customer[]) {
   );
   const stated = (await owner`select id from events where subject_type = 'call'`).map(({ id }) => String(id));
   const lost = await owner`
-    select task, error from dead_jobs where task in ('events.fanOut', 'webhooks.deliver')`;
+    select task, error from dead_jobs where task = 'webhooks.deliver'`;
   const off = await owner`select id, disabled_code from webhook_endpoints where status <> 'enabled'`;
   return {
     ...{ recorded, stated },

@@ -39,10 +39,9 @@ function ofOurs() {
   };
 }
 
-/** The same three rows in one statement: the subject's counter, the event, its fan-out job. No NOTIFY. */
+/** The same three rows in one statement: the subject's counter, the event, its place among those that wait for their fan-out. */
 function ofBare() {
   const sql = postgres(given("DATABASE_URL"), { max: connections, onnotice: () => {} });
-  const task = sql`select id from graphile_worker._private_tasks where identifier = 'events.fanOut'`;
   return {
     close: () => sql.end({ timeout: 1 }),
     async status(clientId: string, n: number) {
@@ -57,9 +56,7 @@ function ofBare() {
             ${JSON.stringify(callNumbered(subjectId, n))}::text::jsonb
           from counted returning id, created_at
         )
-        insert into graphile_worker._private_jobs (task_id, payload, max_attempts)
-        select (${task}), json_build_object('clientId', ${clientId}::text, 'attempt', 0, 'body',
-          json_build_object('eventId', id, 'createdAt', created_at::text)), 10 from stated`;
+        insert into event_fan_outs (client_id, event_id, event_created_at) select ${clientId}, id, created_at from stated`;
     },
   };
 }

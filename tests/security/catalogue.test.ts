@@ -18,7 +18,7 @@ afterAll(async () => {
 
 /** Tables that system work reads or writes for all clients. */
 const systemTables =
-  "agents api_keys assigned_numbers audit_log bus_positions calls clients data_keys deliveries delivery_attempts delivery_pauses events dead_jobs idempotency_keys inbound_routes ingress_events ingress_keys intents invitations knowledge_bases knowledge_files loop_heartbeats memberships prices provider_accounts roles set_apart sip_registrations telephony_configs uploads users voices webhook_endpoints webhook_replays worker_heartbeats workflow_runs workflow_steps".split(
+  "agents api_keys assigned_numbers audit_log bus_positions calls clients data_keys deliveries delivery_attempts delivery_pauses event_fan_outs events dead_jobs idempotency_keys inbound_routes ingress_events ingress_keys intents invitations knowledge_bases knowledge_files loop_heartbeats memberships prices provider_accounts roles set_apart sip_registrations telephony_configs uploads users voices webhook_endpoints webhook_replays worker_heartbeats workflow_runs workflow_steps".split(
     " ",
   );
 /** Tables with a `client_id` whose rows need more than that to be visible to a client. */
@@ -63,7 +63,7 @@ describe("policies", () => {
         case p.polcmd when '*' then 'ALL' when 'r' then 'SELECT' when 'a' then 'INSERT' when 'w' then 'UPDATE' else 'DELETE' end,
         coalesce(regexp_replace(replace(pg_get_expr(p.polqual, p.polrelid), ' AS "nullif"', ''), '\\s+', ' ', 'g'), 'null'),
         coalesce(regexp_replace(replace(pg_get_expr(p.polwithcheck, p.polrelid), ' AS "nullif"', ''), '\\s+', ' ', 'g'), 'null')
-      ) as policy from pg_policy p`;
+      ) as policy from pg_policy p join pg_class c on c.oid = p.polrelid and c.relnamespace = 'public'::regnamespace`;
     const policies = Object.groupBy(found, ({ table }) => table);
     for (const { name, hasClient } of tables) {
       const expected = [
@@ -95,6 +95,7 @@ const grants: Record<string, Record<string, string>> = {
     "DELETE,INSERT,SELECT": "call_messages",
     "INSERT,SELECT,UPDATE": "agent_versions ledger_accounts",
     "INSERT,SELECT": "audit_log delivery_attempts events ledger_entries ledger_transactions",
+    INSERT: "event_fan_outs",
     SELECT: "assigned_numbers clients prices roles users",
     "UPDATE of metadata,name,timezone,updated_at": "clients",
     "SELECT of scope": "delivery_pauses",
@@ -103,6 +104,7 @@ const grants: Record<string, Record<string, string>> = {
     [readWrite]:
       "api_keys assigned_numbers bus_positions clients data_keys deliveries delivery_pauses dead_jobs idempotency_keys ingress_events ingress_keys invitations loop_heartbeats memberships roles set_apart users worker_heartbeats",
     "DELETE,SELECT": "webhook_replays",
+    "DELETE,SELECT,UPDATE": "event_fan_outs",
     "INSERT,SELECT": "audit_log delivery_attempts prices",
     SELECT:
       "agents calls events inbound_routes intents knowledge_bases knowledge_files provider_accounts sip_registrations telephony_configs uploads voices webhook_endpoints workflow_runs workflow_steps",
@@ -154,7 +156,7 @@ describe("rights", () => {
     expect([...may]).toEqual([
       { role: "patchbay_system", schemas: false, temporary: false, createsIn: "" },
       { role: "patchbay_tenant", schemas: false, temporary: false, createsIn: "" },
-      { role: "patchbay_worker", schemas: false, temporary: false, createsIn: "graphile_worker" },
+      { role: "patchbay_worker", schemas: false, temporary: false, createsIn: "" },
     ]);
   });
 
@@ -170,7 +172,7 @@ describe("rights", () => {
     expect([...(await owner`select defaclobjtype from pg_default_acl`)]).toEqual([]);
   });
 
-  test("each schema is granted only to the logins that need it, and the queue's tables only to their owner", async () => {
+  test("each schema is granted only to the logins that need it, and the queue's tables only to the worker", async () => {
     const open = await owner`
       select n.nspname || ': ' || string_agg(case when r.grantee = 0 then 'public' else r.grantee::regrole::text end, ' ' order by 1) as who
       from pg_namespace n, aclexplode(n.nspacl) r
@@ -184,13 +186,30 @@ describe("rights", () => {
     });
     expect(who).toEqual([
       "app: patchbay_system patchbay_tenant patchbay_worker",
-      "graphile_worker: patchbay_system patchbay_tenant",
+      "graphile_worker: patchbay_system patchbay_tenant patchbay_worker",
       "public: patchbay_system patchbay_tenant patchbay_worker",
     ]);
-    const given = await owner`
-      select c.relname from pg_class c, aclexplode(c.relacl) r
-      where c.relnamespace in ('graphile_worker'::regnamespace, 'drizzle'::regnamespace) and r.grantee <> c.relowner`;
-    expect([...given]).toEqual([]);
+    const given = await owner<{ right: string }[]>`
+      select format('%s: %s on %s', r.grantee::regrole, string_agg(r.privilege_type, ',' order by r.privilege_type), c.relname)
+        as right from pg_class c, aclexplode(c.relacl) r
+      where c.relnamespace in ('graphile_worker'::regnamespace, 'drizzle'::regnamespace) and r.grantee <> c.relowner
+      group by r.grantee, c.relname order by 1`;
+    expect(given.map(({ right }) => right)).toEqual([
+      `patchbay_worker: ${readWrite} on _private_job_queues`,
+      `patchbay_worker: ${readWrite} on _private_jobs`,
+      `patchbay_worker: ${readWrite} on _private_known_crontabs`,
+      `patchbay_worker: ${readWrite} on _private_tasks`,
+      "patchbay_worker: SELECT on migrations",
+    ]);
+  });
+
+  test("no login owns a schema, a table, a type or a function: it could change what others execute", async () => {
+    const owned = await owner`
+      select 'schema' as kind, nspname::text as name from pg_namespace where nspowner::regrole::text in ${owner(logins)}
+      union all select 'relation', oid::regclass::text from pg_class where relowner::regrole::text in ${owner(logins)}
+      union all select 'type', oid::regtype::text from pg_type where typowner::regrole::text in ${owner(logins)}
+      union all select 'function', oid::regprocedure::text from pg_proc where proowner::regrole::text in ${owner(logins)}`;
+    expect([...owned]).toEqual([]);
   });
 });
 
@@ -214,7 +233,15 @@ const callable = {
     "*graphile_worker.patchbay_remove(bigint,text)",
     "*graphile_worker.patchbay_take_exhausted(integer)",
   ],
-  patchbay_worker: [],
+  patchbay_worker: [
+    "graphile_worker.add_job(text,json,text,timestamp with time zone,integer,text,integer,text[],text)",
+    "graphile_worker.add_jobs(graphile_worker.job_spec[],boolean)",
+    "graphile_worker.patchbay_add(text,json)",
+    "graphile_worker.patchbay_put_next(bigint,text,text,json,double precision)",
+    "graphile_worker.patchbay_rescue(double precision)",
+    "graphile_worker.patchbay_retire(text[])",
+    "graphile_worker.patchbay_task(text)",
+  ],
 };
 
 type Fn = {
@@ -270,10 +297,9 @@ describe("functions", () => {
     ).toEqual([]);
   });
 
-  test("functions of the app schema belong to the owner of the tables, those of the queue to the worker", async () => {
+  test("every function belongs to the owner of the tables", async () => {
     const [tables] = await owner<{ owner: string }[]>`
       select relowner::regrole::text as owner from pg_class where oid = 'public.clients'::regclass`;
-    for (const { name, schema, owner: held } of await functions())
-      expect(held, name).toBe(schema === "graphile_worker" ? "patchbay_worker" : tables!.owner);
+    for (const { name, owner: held } of await functions()) expect(held, name).toBe(tables!.owner);
   });
 });

@@ -28,8 +28,8 @@ async function as<T>(url: string, attack: (sql: postgres.Sql) => Promise<T>): Pr
 /** A call of every SECURITY DEFINER function. */
 const definers = {
   tenantUrl: [
-    `select graphile_worker.patchbay_enqueue('[{"task": "events.fanOut", "body": {}, "runAt": "2026-01-01", "key": "k"}]')`,
-    `select * from graphile_worker.patchbay_waiting('events.fanOut')`,
+    `select graphile_worker.patchbay_enqueue('[{"task": "webhooks.deliver", "body": {}, "runAt": "2026-01-01", "key": "k"}]')`,
+    `select * from graphile_worker.patchbay_waiting('webhooks.deliver')`,
   ],
   systemUrl: [
     "select app.applied_migrations()",
@@ -37,9 +37,9 @@ const definers = {
     "select app.make_partitions(now())",
     "select app.drop_partitions('events', now() - interval '10 years')",
     "select app.drop_partitions('events')",
-    `select graphile_worker.patchbay_enqueue_all('events.fanOut', array['c'], array['{}'::json], array[now()])`,
-    `select graphile_worker.patchbay_enqueue_for('c', '[{"task": "events.fanOut", "body": {}}]')`,
-    `select graphile_worker.patchbay_enqueue_missing('[{"task": "events.fanOut", "clientId": "c", "body": {}, "key": "m"}]')`,
+    `select graphile_worker.patchbay_enqueue_all('webhooks.deliver', array['c'], array['{}'::json], array[now()])`,
+    `select graphile_worker.patchbay_enqueue_for('c', '[{"task": "webhooks.deliver", "body": {}}]')`,
+    `select graphile_worker.patchbay_enqueue_missing('[{"task": "webhooks.deliver", "clientId": "c", "body": {}, "key": "m"}]')`,
     "select graphile_worker.patchbay_oldest_due_seconds()",
     "select graphile_worker.patchbay_remove(1, 'pool')",
     "select * from graphile_worker.patchbay_take_exhausted(10)",
@@ -172,6 +172,27 @@ describe("the queue", () => {
         ).rejects.toMatchObject({ code: "42501" });
     },
   );
+});
+
+describe("the worker's login", () => {
+  test("can change nothing that others execute: no function, trigger, table or policy of the queue", async () => {
+    const attempts = [
+      "create or replace function graphile_worker.patchbay_enqueue(p_jobs json) returns void language sql as 'select'",
+      "create function graphile_worker.evil() returns trigger language plpgsql as 'begin return new; end'",
+      "alter function graphile_worker.patchbay_enqueue_all set search_path = graphile_worker",
+      "drop function graphile_worker.patchbay_enqueue_for",
+      "create trigger evil before insert on graphile_worker._private_jobs for each row execute function suppress_redundant_updates_trigger()",
+      "drop trigger patchbay_only_the_holder_removes on graphile_worker._private_jobs",
+      "alter table graphile_worker._private_jobs add column evil text default current_user",
+      "create policy evil on graphile_worker._private_jobs using (true)",
+      "drop table graphile_worker._private_jobs",
+    ];
+    for (const text of attempts)
+      await expect(
+        as(database.roles.workerUrl, (sql) => sql.unsafe(text)),
+        text,
+      ).rejects.toMatchObject({ code: "42501" });
+  });
 });
 
 describe("partitions", () => {

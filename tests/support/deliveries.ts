@@ -4,8 +4,9 @@ import postgres from "postgres";
 import { openDatabase } from "../../db/client.ts";
 import { emit } from "../../db/events.ts";
 import { newId } from "../../db/ids.ts";
+import { fanOutAll } from "../../jobs/fan-out.ts";
 import type { JobContext } from "../../jobs/runtime/task.ts";
-import { deliverWithin, disable, fanOut, sweepDeliveries } from "../../jobs/webhooks.ts";
+import { deliverWithin, disable, sweepDeliveries } from "../../jobs/webhooks.ts";
 import type { Providers } from "../../routers/ports/index.ts";
 import type { Vault } from "../../routers/ports/vault.ts";
 import type { WebhookSender } from "../../routers/ports/webhook-sender.ts";
@@ -68,7 +69,7 @@ export async function openDeliveryGround() {
         order by run_at, taken.id`;
       return [...rows];
     }
-    const tasks = { "events.fanOut": fanOut, "webhooks.deliver": deliver, "webhooks.disable": disable };
+    const tasks = { "webhooks.deliver": deliver, "webhooks.disable": disable };
     /** Also waits for background work that the job does not wait for. */
     const run = async ({ task, payload }: { task: string; payload: { body: never } }) => {
       await tasks[task as keyof typeof tasks].run(payload.body, ctx);
@@ -96,11 +97,14 @@ export async function openDeliveryGround() {
           await asClient((tx) => emit(tx, type, id, { id, name: `Agent ${i} “ü”`, status: "active", version: 1 }));
         }
       },
-      /** Runs due jobs until none is left, with the given concurrency. */
+      /** As a worker does in its loop, for all clients. */
+      fanOut: () => fanOutAll(ctx),
+      /** Fans out and runs due jobs until none is left, with the given concurrency. */
       async work(concurrency = 10) {
         const running = new Set<Promise<void>>();
         for (;;) {
           const idle = running.size === 0; // read before the query: a job that ends meanwhile may have queued more
+          await fanOutAll(ctx);
           const free = concurrency - running.size;
           const jobs = free > 0 ? await take(free) : [];
           for (const job of jobs) {

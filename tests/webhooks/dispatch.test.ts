@@ -88,8 +88,7 @@ describe("endpoint settings", () => {
     await t.endpoint("free");
     await owner`update webhook_endpoints set rate_per_second = 5 where id = ${id}`;
     await t.say(20);
-    while ((await t.rows()).length < 40)
-      for (const job of await t.take(50)) if (job.task === "events.fanOut") await t.run(job);
+    await t.fanOut();
     await t.sweep();
     const planned = await owner<{ run_at: Date }[]>`
       select j.run_at from graphile_worker._private_jobs j join deliveries d on d.id = j.payload->'body'->>'deliveryId'
@@ -119,11 +118,8 @@ describe("endpoint settings", () => {
     });
     await t.say(10);
     const heap: Awaited<ReturnType<typeof t.take>> = [];
-    while (heap.length < 10) {
-      for (const job of await t.take(50))
-        if (job.task === "events.fanOut") await t.run(job);
-        else heap.push(job);
-    }
+    await t.fanOut();
+    while (heap.length < 10) heap.push(...(await t.take(50)));
     await Promise.all(heap.map(t.run));
     expect(startedAt).toHaveLength(10);
     expect(startedAt.at(-1)! - startedAt[0]!).toBeGreaterThan(9 * 50 - 100);
@@ -184,7 +180,7 @@ describe("an endpoint that fails", () => {
       outcome: code === 200 ? { status: "delivered" as const } : { status: "pending" as const, inSeconds: 60 },
     });
     await t.say(3);
-    while ((await t.rows()).length < 3) for (const job of await t.take(3)) await t.run(job);
+    await t.fanOut();
     const reservations = (await t.rows()).map((row) => ({
       clientId: t.clientId,
       endpointId: id,
@@ -207,8 +203,7 @@ describe("an endpoint that fails", () => {
     const { id } = await t.endpoint("a");
     await owner`update webhook_endpoints set consecutive_failures = 5, failing_since = now() where id = ${id}`;
     await t.say(30);
-    while ((await t.rows()).length < 30)
-      for (const job of await t.take(50)) if (job.task === "events.fanOut") await t.run(job);
+    await t.fanOut();
     expect(await t.inFlight()).toMatchObject({ all: 2 });
     await owner`update webhook_endpoints set consecutive_failures = 0, failing_since = null where id = ${id}`;
     await t.sweep();
@@ -221,7 +216,8 @@ describe("an endpoint that fails", () => {
     receiver.answer(t.path("a"), status(500));
     await owner`update webhook_endpoints set consecutive_failures = 99, failing_since = now() where id = ${id}`;
     await t.say(1);
-    for (let n = 0; n < 2; n++) for (const job of await t.take(1)) await t.run(job);
+    await t.fanOut();
+    for (const job of await t.take(1)) await t.run(job);
     const [job] = await t.take(1);
     expect(job!.task).toBe("webhooks.disable");
     await owner`update webhook_endpoints set consecutive_failures = 0, failing_since = null where id = ${id}`;
@@ -259,8 +255,7 @@ describe("paused deliveries", () => {
     const t = await tenant();
     await t.endpoint("a");
     await t.say(15);
-    while ((await t.rows()).length < 15)
-      for (const job of await t.take(20)) if (job.task === "events.fanOut") await t.run(job);
+    await t.fanOut();
     await owner`insert into delivery_pauses (scope, reason, paused_by) values ('all', 'drain', 'operator:test')`;
     await t.sweep();
     await t.work();
@@ -291,7 +286,7 @@ test("a receiver that responded gets no second request because the database was 
   const t = await tenant();
   await t.endpoint("a");
   await t.say(1);
-  for (const job of await t.take(1)) await t.run(job);
+  await t.fanOut();
   const [job] = await t.take(1);
   let losses = 3;
   const asSystem: typeof t.ctx.asSystem = (work, options) => {
@@ -311,7 +306,7 @@ describe("batches", () => {
     for (const t of [ada, bob]) {
       await t.endpoint("a");
       await t.say(2);
-      while ((await t.rows()).length < 2) for (const job of await t.take(2)) await t.run(job);
+      await t.fanOut();
       for (const row of await t.rows())
         held.push({ clientId: t.clientId, endpointId: row.endpoint_id, deliveryId: row.id, claim: 1 });
     }

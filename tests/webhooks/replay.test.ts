@@ -2,9 +2,9 @@ import { afterAll, describe, expect, test } from "vitest";
 import { openDatabase } from "../../db/client.ts";
 import { emit } from "../../db/events.ts";
 import { idFloor, newId } from "../../db/ids.ts";
+import { fanOutAll } from "../../jobs/fan-out.ts";
 import { replay, sweep } from "../../jobs/replays.ts";
 import type { JobContext } from "../../jobs/runtime/task.ts";
-import { fanOut } from "../../jobs/webhooks.ts";
 import { startTestApp, until } from "../support/app.ts";
 import { openReceiver } from "../support/receiver.ts";
 
@@ -243,7 +243,13 @@ describe("missed events", () => {
       emit(tx, "agent.created", id, { id, name: "Said", status: "active", version: 1 }),
     );
     const [event] = await h.owner`select id, created_at::text from events where subject_id = ${id}`;
-    const runFanOut = () => fanOut.run({ eventId: event!.id, createdAt: event!.created_at }, context());
+    /** Also when no endpoint was enabled, or when it was fanned out before. */
+    const runFanOut = async () => {
+      await h.owner`delete from event_fan_outs`;
+      await h.owner`insert into event_fan_outs (client_id, event_id, event_created_at)
+        values (${clientId}, ${event!.id}, ${event!.created_at}::text::timestamptz)`;
+      await fanOutAll(context());
+    };
     return { id: event!.id as string, fanOut: runFanOut };
   }
   const eventsOf = async (endpoint: string) => (await rowsOf(endpoint)).map((row) => row.event_id as string).sort();

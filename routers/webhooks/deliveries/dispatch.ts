@@ -1,5 +1,5 @@
 import { sql } from "drizzle-orm";
-import type { Tx } from "../../../db/client.ts";
+import { announce, type Tx } from "../../../db/client.ts";
 import { isInFlight, textArray, waitingEndpoints } from "./conditions.ts";
 import { slotLimits } from "./slot-limits.ts";
 import { isDue, reserveSlots } from "./slot-reservation.ts";
@@ -46,6 +46,7 @@ export async function refill(
       lockedIds.map((clientId) => ({ clientId, endpointId: null })),
     ),
   ]);
+  announce(tx, { jobs: reserved?.n ?? 0 });
   return { clients: lockedIds.length, freed: freed?.n ?? 0, admitted: reserved?.n ?? 0 };
 }
 

@@ -22,7 +22,7 @@ type Freshness = { isFresh: boolean };
  * delivery comes before another's second, and each client's first before another's second. Deliveries of a rate-limited
  * endpoint start one after the other at that rate. Reservations never exceed the slots that workers have, so no job waits in
  * the queue behind another client's slow receivers. For a client at its limit, freed slots go to the endpoint that has waited
- * longest. Deliveries that are paused, or whose client is suspended, wait.
+ * longest. Deliveries that are paused, or whose client is suspended, wait. The caller announces the queued jobs.
  */
 export function reserveSlots(tx: Tx, requests: readonly SlotRequest[], options?: Freshness) {
   return tx.execute<{ n: number }>(slotReservation(requests, options));

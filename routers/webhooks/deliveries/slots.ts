@@ -1,5 +1,5 @@
 import { sql } from "drizzle-orm";
-import type { Tx } from "../../../db/client.ts";
+import { announce, type Tx } from "../../../db/client.ts";
 import { isInFlight, textArray } from "./conditions.ts";
 import { reserveSlots, type SlotRequest } from "./slot-reservation.ts";
 
@@ -59,6 +59,7 @@ export async function reserveDueSlots(tx: Tx, requests: readonly SlotRequest[]):
     lockSlots(tx),
     reserveSlots(tx, requests),
   ]);
+  announce(tx, { jobs: reserved?.n ?? 0 });
   return reserved?.n ?? 0;
 }
 

@@ -149,8 +149,9 @@ const settled = ({ owner }: Ground) =>
     const [left] = await owner`
       select exists (select from deliveries where status = 'pending' and admitted_until is null)
           or exists (select from deliveries where status = 'pending' and admitted_until is not null)
+          or exists (select from event_fan_outs)
           or exists (select from graphile_worker._private_jobs j join graphile_worker._private_tasks t on t.id = j.task_id
-                     where t.identifier in ('events.fanOut', 'webhooks.deliver')) as some`;
+                     where t.identifier = 'webhooks.deliver') as some`;
     return !left!.some;
   });
 

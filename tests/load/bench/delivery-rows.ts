@@ -81,11 +81,9 @@ export async function insertDeliveries(
 
 /** As `emit` enqueues them, in one commit. */
 export async function queueFanOuts({ owner }: Ground, events: Event[]) {
-  const jobs = Map.groupBy(events, ({ clientId }) => clientId);
-  await owner.begin(async (tx) => {
-    for (const [clientId, theirs] of jobs) {
-      const rows = theirs.map(({ eventId, at }) => ({ task: "events.fanOut", body: { eventId, createdAt: at } }));
-      await tx`select graphile_worker.patchbay_add(${clientId}, ${tx.json(rows)}::json)`;
-    }
-  });
+  const rows = events.map(({ clientId, eventId, at }) => ({ clientId, eventId, at }));
+  await owner`
+    insert into event_fan_outs (client_id, event_id, event_created_at)
+    select "clientId", "eventId", at from json_to_recordset(${JSON.stringify(rows)}::text::json)
+      as g("clientId" text, "eventId" text, at timestamptz)`;
 }
