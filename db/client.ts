@@ -60,11 +60,11 @@ export function openDatabase(options: DatabaseOptions) {
   const transactionMs = options.transactionMs ?? 30_000;
   const announcing = (clientId: string | null) => (news: News) => notifier.announce(clientId, news);
 
-  return {
+  const accessOf = (ownerOf: (clientId: string) => Owner) => ({
     /** A transaction that reads and writes one client's rows only. */
     asClient: <T>(session: TenantSession, work: (tx: Tx) => Promise<T>, { mode = "write" }: Mode = {}) =>
       transact(
-        { pool: tenants, owner: session.clientId, transactionMs, mode, onCommit: announcing(session.clientId) },
+        { pool: tenants, owner: ownerOf(session.clientId), transactionMs, mode, onCommit: announcing(session.clientId) },
         [setTenant, parametersOf(session)],
         work,
       ),
@@ -112,14 +112,21 @@ export function openDatabase(options: DatabaseOptions) {
         throw toSessionRefused(error) ?? error;
       }
     },
+  });
 
+  return {
+    ...accessOf((clientId) => clientId),
+    /** The same for jobs: while a client sends requests, its jobs hold half of its share, and wait behind them. */
+    forJobs: accessOf((jobsOf) => ({ jobsOf })),
     close: async () => {
       await Promise.all([tenants.close(), readers.close(), system.close(), notifier.close()]);
     },
   };
 }
 
-export type Database = ReturnType<typeof openDatabase>;
+/** With `close`, for whoever opened it. */
+export type OpenDatabase = ReturnType<typeof openDatabase>;
+export type Database = OpenDatabase["forJobs"];
 
 function openPools(options: DatabaseOptions) {
   const { tenantUrl, systemUrl, size = 10, statementTimeoutMs = 10_000, idleInTransactionTimeoutMs = 15_000 } = options;

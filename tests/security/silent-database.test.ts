@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { sql } from "drizzle-orm";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { ConnectionLost, type Database, openDatabase } from "../../db/client.ts";
+import { ConnectionLost, type OpenDatabase, openDatabase } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { clients } from "../../db/schema/clients.ts";
 import { eventCounters } from "../../db/schema/events.ts";
@@ -20,7 +20,7 @@ type Proxy = Awaited<ReturnType<typeof silentProxy>>;
 
 let proxy: Proxy;
 let h: TestApp;
-let db: Database;
+let db: OpenDatabase;
 const seconds = (since: number) => (performance.now() - since) / 1000;
 
 beforeAll(async () => {
