@@ -12,6 +12,10 @@ import { addressOwner } from "./request-gate.ts";
 /** A body that arrives slower than this does not hold a turn of its client while it arrives. */
 const slowBodyMs = 50;
 
+/** Below the idle timeout of usual load balancers. Every deadline inside a procedure is shorter. */
+const deadlineSeconds = 55;
+const tooLate = `The request took longer than ${deadlineSeconds} s, and may still be carried out. Repeat it with the same Idempotency-Key.`;
+
 export type Admission = ReturnType<typeof openAdmission>;
 
 /**
@@ -87,9 +91,20 @@ export function openAdmission(deps: Deps) {
       const facts = factsOf(req);
       const own = facts.turn?.isHeld() ? facts.turn : undefined;
       delete facts.turn;
-      return withTurn(own ?? (await gate.enter(facts.owner ?? "")), work);
+      return withinDeadline(withTurn(own ?? (await gate.enter(facts.owner ?? "")), work));
     },
   };
+}
+
+/** The work itself goes on, and holds its turn until it ends. A stream has begun by then. */
+async function withinDeadline<T>(work: Promise<T>): Promise<T> {
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(() => late.reject(new ApiError("server_overloaded", tooLate)), deadlineSeconds * 1000);
+  try {
+    return await Promise.race([work, late.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 function goneSignal(res: Response): AbortSignal {
