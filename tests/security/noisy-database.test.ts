@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { sql } from "drizzle-orm";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type OpenDatabase, DatabaseBusy, openDatabase, type Tx, withCommit } from "../../db/client.ts";
+import { DatabaseBusy, type OpenDatabase, openDatabase, type Tx, withCommit } from "../../db/client.ts";
 import { FairGate } from "../../db/fair-gate.ts";
 import { newId } from "../../db/ids.ts";
 import { statement } from "../../db/statement.ts";
