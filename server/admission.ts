@@ -16,8 +16,6 @@ const slowBodyMs = 50;
 const deadlineSeconds = 55;
 const tooLate = `The request took longer than ${deadlineSeconds} s, and may still be carried out. Repeat it with the same Idempotency-Key.`;
 
-export type Admission = ReturnType<typeof openAdmission>;
-
 /**
  * Admits requests before their bodies are read: it authenticates the caller, waits for a turn of its client, and refuses
  * what the rate limit refuses. `limit` null: the procedure does not exist.

@@ -63,7 +63,8 @@ export function openHttp(
     res.setHeader("X-Request-Id", requestIdOf(req));
     res.locals.publicUrl = publicUrlOf(env, req.socket);
     logWhenDone(requestLog, req, res);
-    next();
+    const repeated = repeatedHeader(req);
+    next(repeated && new ApiError("header_invalid", `The header ${repeated} occurs twice. Send it once.`));
   });
   for (const [path, endpoint] of ingressEndpoints(deps, requestIdOf)) app.all(path, endpoint);
   mountRest(app, deps, { router, internal, reading }, contextOf);
@@ -119,6 +120,19 @@ const trpc = (deps: Deps, router: AnyTRPCRouter, reading: Reading, contextOf: Co
     },
     onError: ({ fault, error, procedure, req }) => logBug(deps.log, fault, error, req, procedure),
   });
+
+/** Node keeps the first of these, a proxy may have read the last: they would see two different requests. */
+const once = new Set(["host", "authorization", "content-type", "content-length", "x-client-id"]);
+
+function repeatedHeader({ rawHeaders, headers }: Request): string | undefined {
+  if (rawHeaders.length <= 2 * Object.keys(headers).length) return;
+  const seen = new Set<string>();
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const name = rawHeaders[at]!.toLowerCase();
+    if (seen.has(name) && once.has(name)) return name;
+    seen.add(name);
+  }
+}
 
 /** Never the Host header: the caller chooses that, and the document is cached per address. */
 const publicUrlOf = (env: Env, { localPort }: Pick<Socket, "localPort">) =>
