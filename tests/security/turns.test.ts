@@ -25,7 +25,7 @@ async function serve(own: Partial<typeof h.deps>) {
     fetch(`http://127.0.0.1:${port}${path}`, {
       method,
       headers: { authorization: `Bearer ${key}`, ...(body ? { "content-type": "application/json" } : {}) },
-      signal: AbortSignal.timeout(5_000),
+      signal: AbortSignal.timeout(20_000),
       ...(body ? { body } : {}),
     });
   return { port, send };
@@ -45,6 +45,7 @@ async function unfinished(port: number, path: string, part = "{") {
 
 describe("a client with one turn at a time", async () => {
   const one = { alone: 1, besideOthers: 1 };
+  const slowMs = 6_000;
   let agentId: string;
   beforeAll(async () => {
     agentId = (await h.post("/agents", agent)).body.data.id;
@@ -52,12 +53,12 @@ describe("a client with one turn at a time", async () => {
 
   test("is served while its other request waits for a provider", async () => {
     const { send } = await serve({ gate: new RequestGate(one) });
-    await h.simulator.faults({ create: { slow: 1, slowMs: 3_000 } });
+    await h.simulator.faults({ create: { slow: 1, slowMs } });
     const call = send("POST", "/api/v1/calls", JSON.stringify({ agentId, medium: phone("+14155550100") }));
     await sleep(1_000);
     const began = performance.now();
     expect((await send("GET", `/api/v1/agents/${agentId}`)).status).toBe(200);
-    expect(performance.now() - began).toBeLessThan(1_500);
+    expect(performance.now() - began, "less than the provider takes").toBeLessThan(slowMs - 2_000);
     expect((await call).status).toBe(201);
   });
 
