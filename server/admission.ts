@@ -12,8 +12,8 @@ import { addressOwner } from "./request-gate.ts";
 /** A body that arrives slower than this does not hold a turn of its client while it arrives. */
 const slowBodyMs = 50;
 
-/** Below the idle timeout of usual load balancers. Every deadline inside a procedure is shorter. */
-const deadlineSeconds = 55;
+/** With the wait for a turn, the idle timeout of usual load balancers. Every deadline inside a procedure is shorter. */
+const deadlineSeconds = 40;
 const tooLate = `The request took longer than ${deadlineSeconds} s, and may still be carried out. Repeat it with the same Idempotency-Key.`;
 
 /**

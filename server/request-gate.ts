@@ -20,7 +20,7 @@ export type GateLimits = {
 const gateLimits: GateLimits = {
   ...{ alone: 32, besideOthers: 2, turnMsPerSecond: 750, burstMs: 200 },
   ...{ waitingPerOwner: 500, waitingInAll: 5_000 },
-  ...{ maxWaitMs: 5_000, activeMs: 1_000 },
+  ...{ maxWaitMs: 20_000, activeMs: 1_000 },
 };
 
 type Waiter = { grant: (turn: Turn) => void; timer: NodeJS.Timeout };
