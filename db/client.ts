@@ -65,7 +65,13 @@ export function openDatabase(options: DatabaseOptions) {
     /** A transaction that reads and writes one client's rows only. */
     asClient: <T>(session: TenantSession, work: (tx: Tx) => Promise<T>, { mode = "write" }: Mode = {}) =>
       transact(
-        { pool: tenants, owner: ownerOf(session.clientId), transactionMs, mode, onCommit: announcing(session.clientId) },
+        {
+          pool: tenants,
+          owner: ownerOf(session.clientId),
+          transactionMs,
+          mode,
+          onCommit: announcing(session.clientId),
+        },
         [setTenant, parametersOf(session)],
         work,
       ),
