@@ -3,6 +3,7 @@ import type { Owner } from "./fair-gate.ts";
 import { type News, openNotifier } from "./notifier.ts";
 import { read, tenantStatement } from "./reads.ts";
 import { SharedReadConnections } from "./shared-read-connections.ts";
+import { SilenceWatch } from "./silence.ts";
 import { toSessionRefused } from "./sql-error.ts";
 import { type Tx, transact } from "./transaction.ts";
 
@@ -56,15 +57,21 @@ const setSystem = "select set_config('app.request_id', $1, true), set_config('ap
 
 /** Opens the database. It hands out transactions, never bare connections: tenants work under row-level security. */
 export function openDatabase(options: DatabaseOptions) {
-  const { tenants, readers, system, notifier } = openPools(options);
+  const { tenants, readers, system, notifier, watches } = openPools(options);
   const transactionMs = options.transactionMs ?? 30_000;
   const announcing = (clientId: string | null) => (news: News) => notifier.announce(clientId, news);
 
-  return {
+  const accessOf = (ownerOf: (clientId: string) => Owner) => ({
     /** A transaction that reads and writes one client's rows only. */
     asClient: <T>(session: TenantSession, work: (tx: Tx) => Promise<T>, { mode = "write" }: Mode = {}) =>
       transact(
-        { pool: tenants, owner: session.clientId, transactionMs, mode, onCommit: announcing(session.clientId) },
+        {
+          pool: tenants,
+          owner: ownerOf(session.clientId),
+          transactionMs,
+          mode,
+          onCommit: announcing(session.clientId),
+        },
         [setTenant, parametersOf(session)],
         work,
       ),
@@ -112,14 +119,22 @@ export function openDatabase(options: DatabaseOptions) {
         throw toSessionRefused(error) ?? error;
       }
     },
+  });
 
+  return {
+    ...accessOf((clientId) => clientId),
+    /** The same for jobs: while a client sends requests, its jobs hold half of its share, and wait behind them. */
+    forJobs: accessOf((jobsOf) => ({ jobsOf })),
     close: async () => {
+      for (const watch of watches) watch.close();
       await Promise.all([tenants.close(), readers.close(), system.close(), notifier.close()]);
     },
   };
 }
 
-export type Database = ReturnType<typeof openDatabase>;
+/** With `close`, for whoever opened it. */
+export type OpenDatabase = ReturnType<typeof openDatabase>;
+export type Database = OpenDatabase["forJobs"];
 
 function openPools(options: DatabaseOptions) {
   const { tenantUrl, systemUrl, size = 10, statementTimeoutMs = 10_000, idleInTransactionTimeoutMs = 15_000 } = options;
@@ -133,19 +148,17 @@ function openPools(options: DatabaseOptions) {
     maxWaitMs: options.maxWaitMs ?? 5_000,
     planLifeMs: options.planLifeMs ?? defaultPlanLifeMs,
   };
-  const tenants = new ConnectionPool({ ...common, url: tenantUrl, name: "patchbay-tenant", size });
+  const tenant = { ...common, url: tenantUrl, watch: new SilenceWatch({ ...common, url: tenantUrl, name: "" }) };
+  const tenants = new ConnectionPool({ ...tenant, name: "patchbay-tenant", size });
   const readers = new SharedReadConnections({
-    ...common,
-    url: tenantUrl,
-    name: "patchbay-reader",
+    ...{ ...tenant, name: "patchbay-reader", connections: readConnections, pendingPerConnection: 50 },
     answerMs: Math.min(readMs, statementTimeoutMs),
-    connections: readConnections,
-    pendingPerConnection: 50,
   });
+  const watch = new SilenceWatch({ ...common, url: systemUrl, name: "" });
   const systemSize = Math.max(3, Math.ceil(size / 2));
-  const system = new ConnectionPool({ ...common, url: systemUrl, name: "patchbay-system", size: systemSize });
-  const notifier = openNotifier({ ...common, url: systemUrl, name: "patchbay-notifier" });
-  return { tenants, readers, system, notifier };
+  const system = new ConnectionPool({ ...common, url: systemUrl, watch, name: "patchbay-system", size: systemSize });
+  const notifier = openNotifier({ ...common, url: systemUrl, watch, name: "patchbay-notifier" });
+  return { tenants, readers, system, notifier, watches: [tenant.watch, watch] };
 }
 
 const parametersOf = ({ clientId, keyId, requestId }: TenantSession) =>

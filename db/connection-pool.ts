@@ -1,4 +1,4 @@
-import { Connection, type ConnectionOptions } from "./connection.ts";
+import { Connection, ConnectionLost, type ConnectionOptions } from "./connection.ts";
 import { FairGate, type Owner } from "./fair-gate.ts";
 
 type PoolOptions = ConnectionOptions & { size: number; maxWaiting: number; maxWaitMs: number };
@@ -25,6 +25,10 @@ export class ConnectionPool {
   async acquire(owner: Owner): Promise<Lease> {
     const waited = this.#gate.enter(owner);
     if (waited) await waited;
+    if (this.#options.watch?.isSilent) {
+      this.#gate.leave(owner);
+      throw new ConnectionLost("The database responds on no connection.");
+    }
     const connection = this.#free.pop() ?? this.#open();
     let isLent = true;
     const release = () => {

@@ -28,6 +28,8 @@ export type ConnectionOptions = {
   quickMs: number;
   /** The deadline of any other statement: the server's own timeout cannot fire when the server has stopped. */
   answerMs: number;
+  /** Ends the waiting before these deadlines, once the server is known to be silent. */
+  watch?: { isSilent: boolean; suspect(): void; responded(): void } | undefined;
 };
 
 /**
@@ -132,6 +134,7 @@ export class Connection {
     const onResponse = () => {
       this.#pending.delete(sent);
       this.#silentMs = 0;
+      if (!this.#isDead) this.#options.watch?.responded();
     };
     sent.then(
       () => {
@@ -151,6 +154,8 @@ export class Connection {
     const [limitMs] = this.#pending.values();
     if (limitMs === undefined || this.#isDead) return this.#stopClock();
     this.#silentMs += tickMs;
+    this.#options.watch?.suspect();
+    if (this.#options.watch?.isSilent) return this.abort("The database responds on no connection.");
     const mostMs = this.#isAuthenticated ? limitMs : this.#options.connectMs;
     if (this.#silentMs >= mostMs) this.abort(`The database did not answer within ${mostMs} ms.`);
   }

@@ -1,4 +1,4 @@
-import { Connection, type ConnectionOptions } from "./connection.ts";
+import { Connection, ConnectionLost, type ConnectionOptions } from "./connection.ts";
 import { DatabaseBusy, FairGate, type Owner } from "./fair-gate.ts";
 
 type Options = ConnectionOptions & {
@@ -28,6 +28,7 @@ export class SharedReadConnections {
     const waited = this.#gate.enter(owner);
     if (waited) await waited;
     try {
+      if (this.#options.watch?.isSilent) throw new ConnectionLost("The database responds on no connection.");
       const connection = this.#leastLoaded();
       connection.discardOldPlans();
       const sent = connection.send(text, parameters);

@@ -2,11 +2,14 @@ import type { AnyTRPCRouter } from "@trpc/server";
 import { type CreateExpressContextOptions, createExpressMiddleware } from "@trpc/server/adapters/express";
 import type { Request, RequestHandler, Response } from "express";
 import { ApiError, toApiError } from "../routers/core/errors.ts";
+import type { LimitClass } from "../routers/core/limits.ts";
 import type { Reply } from "../routers/core/reply.ts";
+import type { Meta } from "../routers/core/rest-metadata.ts";
 import { requestUrl } from "../routers/core/trpc.ts";
 import { parseJsonObject } from "./json/limits.ts";
 import { type BodyLimits, CallerGone, hasBody, readJsonText } from "./rest/body.ts";
 import { cutOffSoon } from "./rest/response.ts";
+import type { Admit } from "./rest/router.ts";
 
 type TrpcContext = { requestId: string; reply: Reply };
 type Failure = { fault: ApiError; error: unknown; procedure: string | undefined; req: Request };
@@ -14,8 +17,8 @@ type Failure = { fault: ApiError; error: unknown; procedure: string | undefined;
 export type TrpcOptions<Ctx extends TrpcContext> = BodyLimits & {
   router: AnyTRPCRouter;
   createContext(options: CreateExpressContextOptions): Ctx;
-  /** Throws ApiError `unauthenticated`. Runs before the body: an unauthenticated body is not read. */
-  authenticate(req: Request): Promise<unknown>;
+  /** Runs the reading of an input, once the caller may send one: an unauthenticated body is not read. */
+  admit: Admit;
   onError?(failure: Failure): void;
 };
 
@@ -50,7 +53,7 @@ type Read = Request & { body: string };
 async function admitBody<Ctx extends TrpcContext>(
   req: Read,
   res: Response,
-  { authenticate, ...limits }: TrpcOptions<Ctx>,
+  { router, admit, ...limits }: TrpcOptions<Ctx>,
   next: (error?: unknown) => void,
 ): Promise<void> {
   res.once("finish", () => cutOffSoon(res));
@@ -58,8 +61,7 @@ async function admitBody<Ctx extends TrpcContext>(
   req.body = "";
   try {
     refuseOtherMethods(req, res);
-    await authenticate(req);
-    req.body = await readInput(req, limits);
+    req.body = await admit(req, res, limitOf(router, req.path), () => readInput(req, limits));
     next();
   } catch (error) {
     if (error instanceof CallerGone) return void res.destroy();
@@ -67,6 +69,13 @@ async function admitBody<Ctx extends TrpcContext>(
     req.headers["content-type"] = "application/json";
     next(error);
   }
+}
+
+/** The rate limit of the first procedure of a batch. */
+function limitOf(router: AnyTRPCRouter, path: string): LimitClass | null {
+  const [first = ""] = path.slice(1).split(",");
+  const procedures = router._def.procedures as Record<string, { _def: { meta?: Meta } }>;
+  return Object.hasOwn(procedures, first) ? (procedures[first]?._def.meta?.limit ?? null) : null;
 }
 
 /** The text of the body, or none: then the input is in the URL. Both are checked before tRPC parses them. */

@@ -60,7 +60,12 @@ export function openApiKeys({ db, log, pepper, now = () => performance.now() }: 
     writes.add(write);
   }
 
-  return { factsOf, hashKey, settled: () => Promise.allSettled(writes) };
+  return {
+    factsOf,
+    isKnown: (key: string) => cache.has(hash("sha256", key)),
+    hashKey,
+    settled: () => Promise.allSettled(writes),
+  };
 }
 
 const updateLastUsed = (tx: Tx, keyId: string) =>

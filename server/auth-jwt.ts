@@ -56,16 +56,21 @@ const pauseAfterFailureMs = 1_000;
 const maxCachedTokens = 10_000;
 const cacheMs = 5 * 60_000;
 
+export type JwtVerifier = ((token: string) => Promise<VerifiedToken>) & {
+  /** Whether the token was verified before, so that it probably needs no signature now. */
+  isKnown(token: string): boolean;
+};
+
 /** Verifies access tokens of one issuer. A verified token is cached for up to five minutes, never past its `exp`. */
-export function jwtVerifier(options: JwtOptions): (token: string) => Promise<VerifiedToken> {
+export function jwtVerifier(options: JwtOptions): JwtVerifier {
   const { issuer, audience, leewaySeconds = 30, now = () => new Date() } = options;
   if (!(leewaySeconds >= 0 && leewaySeconds <= 60)) throw new RangeError("leewaySeconds must be between 0 and 60");
   const keys = keysOf(options);
   const cache = new Map<string, { verified: VerifiedToken; fromMs: number; untilMs: number }>();
 
-  return async (token) => {
+  const verify = async (token: string) => {
     const at = now();
-    const fingerprint = createHash("sha256").update(token).digest("base64");
+    const fingerprint = fingerprintOf(token);
     const cached = cache.get(fingerprint);
     // Also not before it was verified: if the clock is set back, the five minutes would last longer.
     if (cached && at.getTime() >= cached.fromMs && at.getTime() < cached.untilMs) return cached.verified;
@@ -83,7 +88,10 @@ export function jwtVerifier(options: JwtOptions): (token: string) => Promise<Ver
     if (cache.size > maxCachedTokens && oldest) cache.delete(oldest);
     return verified;
   };
+  return Object.assign(verify, { isKnown: (token: string) => cache.has(fingerprintOf(token)) });
 }
+
+const fingerprintOf = (token: string) => createHash("sha256").update(token).digest("base64");
 
 /** The issuer's keys. Neither unknown key ids nor an unavailable issuer cause endless fetches. */
 function keysOf({ issuer, jwksUri, cooldownMs = 30_000 }: JwtOptions): JWTVerifyGetKey {

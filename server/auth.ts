@@ -9,14 +9,14 @@ import { type Caller, type Principal, unknownPersonError } from "../routers/core
 import { ApiError } from "../routers/core/errors.ts";
 import { grants, scopes } from "../routers/core/scopes.ts";
 import { isApiKey, openApiKeys } from "./auth-api-keys.ts";
-import { IdentityUnavailable, TokenRefused, type VerifiedToken } from "./auth-jwt.ts";
+import { IdentityUnavailable, type JwtVerifier, TokenRefused } from "./auth-jwt.ts";
 
 const maxClaimLength = 320;
 
 type Options = {
   db: Database;
   log: Logger;
-  verifyJwt: (token: string) => Promise<VerifiedToken>;
+  verifyJwt: JwtVerifier;
   clientsClaim: string;
   pepper: Buffer;
   /** The `sub` of every operator of the installation. */
@@ -29,11 +29,19 @@ type Options = {
 
 /** Authenticates callers: a person with a token of the identity provider, an API key, or a service. */
 export function authenticator(options: Options) {
-  const { db, services = [] } = options;
+  const { db, verifyJwt, services = [] } = options;
   const keys = openApiKeys(options);
 
+  /** Whether this credential was verified before: it then costs neither a signature nor a query. */
+  function isKnown(authorization: string): boolean {
+    const token = tokenIn(authorization);
+    if (!token) return true; // refused without any work
+    if (services.some(({ token: known }) => isSame(token, known))) return true;
+    return isApiKey(token) ? keys.isKnown(token) : verifyJwt.isKnown(token);
+  }
+
   async function authenticate(authorization: string | undefined): Promise<Caller> {
-    const token = /^Bearer +(\S+)$/i.exec(authorization ?? "")?.[1];
+    const token = tokenIn(authorization);
     if (!token) throw new ApiError("unauthenticated", "Send `Authorization: Bearer` with a token or an API key.");
     const service = services.find(({ token: known }) => isSame(token, known));
     if (service) return { kind: "service", name: service.name, scopes: service.scopes };
@@ -61,7 +69,7 @@ export function authenticator(options: Options) {
     return { kind: "user", id, clientId: chosen.clientId, scopes: held, idempotencyOwner: id };
   }
 
-  return { authenticate, choosePrincipal, hashKey: keys.hashKey, settled: keys.settled };
+  return { authenticate, isKnown, choosePrincipal, hashKey: keys.hashKey, settled: keys.settled };
 }
 
 async function personOf(token: string, { db, verifyJwt, clientsClaim, operators = [] }: Options): Promise<Caller> {
@@ -78,6 +86,8 @@ async function personOf(token: string, { db, verifyJwt, clientsClaim, operators 
   const clientIds = listOf(claims[clientsClaim]);
   return { kind: "user", userId, ...person, clientIds, scopes: verified.scopes, platform };
 }
+
+const tokenIn = (authorization: string | undefined) => /^Bearer +(\S+)$/i.exec(authorization ?? "")?.[1];
 
 function toRefusal(error: unknown): never {
   if (error instanceof TokenRefused) throw new ApiError("unauthenticated");

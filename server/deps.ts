@@ -14,6 +14,7 @@ import { derive, type Env, roleUrls } from "./env.ts";
 import { limiter, multipliedLimits } from "./limiter.ts";
 import { openLog } from "./log.ts";
 import { openMasterVault, openProviders } from "./providers.ts";
+import { RequestGate } from "./request-gate.ts";
 
 /** Creates what the entry points need, once, and closes it in order. */
 export function openDeps(env: Env, options: { log?: Logger; laneWaitMs?: number } = {}) {
@@ -48,6 +49,8 @@ export function openDeps(env: Env, options: { log?: Logger; laneWaitMs?: number 
     limiter: limiter(undefined, multipliedLimits(env.RATE_LIMIT_MULTIPLIER)),
     /** Of commits, by other processes and by this one. */
     notifications,
+    /** The turns of clients in this process. */
+    gate: new RequestGate(),
     /** Followers of events. */
     live,
     /** Responses that are being streamed. */

@@ -19,12 +19,13 @@ export async function run(parts: { http: boolean; workers: boolean }) {
   const deps = open();
   if (!deps) return;
   const { log, env } = deps;
+  const ending = Promise.race([stopSignal, firstFatal(deps)]);
   const server = parts.http ? await listen(openHttp(deps), env).catch(refusePort) : null;
   if (parts.http && !server) return deps.close();
   if (server) log.info({ address: server.address() }, "listening");
-  const workers = parts.workers ? await startJobs(deps, stopSignal) : null;
+  const workers = parts.workers ? await startJobs(deps, ending) : null;
 
-  const signal = await stopSignal;
+  const signal = await ending;
   log.info({ signal }, "stopping; open requests and running jobs finish first");
   const graceMs = signal === "SIGINT" ? 0 : env.SHUTDOWN_GRACE_SECONDS * 1000; // in a terminal there is no load balancer
   setTimeout(() => process.kill(process.pid, "SIGKILL"), graceMs + 2 * drainMs).unref(); // ends the process even if it hangs
@@ -34,6 +35,20 @@ export async function run(parts: { http: boolean; workers: boolean }) {
   await deps.close();
   log.info("stopped");
   await logWritten();
+}
+
+/**
+ * Resolves at the first error that nothing has caught. The state of the process is unknown then, so it ends, but as after a
+ * signal: the other requests and jobs have done nothing wrong.
+ */
+function firstFatal({ log }: Deps): Promise<string> {
+  return new Promise((resolve) => {
+    process.on("uncaughtException", (error, origin) => {
+      log.fatal({ err: error, origin, alert: true }, "uncaught error; the process stops");
+      process.exitCode = 1;
+      resolve(origin);
+    });
+  });
 }
 
 /** Retries until the database is available; meanwhile requests are served, and health reports it. null: stopped first. */

@@ -51,6 +51,7 @@ export const Env = z.object({
   HOST: text.default("127.0.0.1"),
   PORT: whole(0, 65_535).default(3000),
   PUBLIC_URL: z.url().optional(),
+  TRUSTED_PROXIES: text.transform(readBlocks).default([]),
   LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "silent"]).default("info"),
   SHUTDOWN_GRACE_SECONDS: whole(0, 300).default(5),
   OUTPUT_VALIDATION: z.enum(["shape", "full"]).default("shape"),

@@ -10,25 +10,18 @@ import { openApiJson } from "../edge/openapi/document.ts";
 import type { BodyLimits } from "../edge/rest/body.ts";
 import { openBodyRoom } from "../edge/rest/body-room.ts";
 import { isAdmin, isInternal, type RestOperation } from "../edge/rest/operations.ts";
-import { restRouter, sendError } from "../edge/rest/router.ts";
+import { type Admit, restRouter, sendError } from "../edge/rest/router.ts";
 import { trpcHandler } from "../edge/trpc.ts";
 import { requireComplete } from "../routers/core/complete-metadata.ts";
 import { ApiError, docUrl, toApiError } from "../routers/core/errors.ts";
 import { appRouter, internalRouter } from "../routers/index.ts";
+import { openAdmission } from "./admission.ts";
 import type { Deps } from "./deps.ts";
 import { trackResponses } from "./drain.ts";
 import type { Env } from "./env.ts";
 import { health } from "./health.ts";
 import { ingressEndpoints } from "./ingress.ts";
-import {
-  type ContextOf,
-  callerFinder,
-  contextMaker,
-  factsOf,
-  inputsOf,
-  requestIdOf,
-  streamIdleMs,
-} from "./request-context.ts";
+import { type ContextOf, contextMaker, factsOf, inputsOf, requestIdOf, streamIdleMs } from "./request-context.ts";
 import { logBug, logWhenDone, unredacted } from "./request-log.ts";
 import { scalarFile } from "./scalar.ts";
 
@@ -38,6 +31,9 @@ export const { version } = JSON.parse(readFileSync(new URL("../package.json", im
 
 const maxBodyBytes = 1_000_000;
 const bodyDeadlineSeconds = 30;
+
+/** How both transports read an input. */
+type Reading = BodyLimits & { admit: Admit };
 
 /** The whole application on one port: REST, tRPC, provider webhooks, health and the API reference. */
 export function openHttp(
@@ -52,22 +48,27 @@ export function openHttp(
   app.disable("x-powered-by");
   app.enable("case sensitive routing");
   app.set("etag", false);
-  const contextOf = contextMaker(deps, inputsOf(router, internal));
+  const admission = openAdmission(deps);
+  const contextOf = contextMaker(deps, inputsOf(router, internal), admission.inTurn);
 
   const room = openBodyRoom((req) => factsOf(req as Request).owner ?? "");
-  const takeRoom: BodyLimits["takeRoom"] = (req, bytes) =>
-    room(req, bytes, (release) => (req as Request).res?.once("close", release));
+  const reading: Reading = {
+    ...{ maxBodyBytes, bodyDeadlineSeconds, admit: admission.read },
+    takeRoom: (req, bytes) => room(req, bytes, (release) => (req as Request).res?.once("close", release)),
+    onArrived: (req) => admission.bodyArrived(req as Request, (req as Request).res!),
+  };
 
   const requestLog = unredacted(log);
   app.use((req, res, next) => {
     res.setHeader("X-Request-Id", requestIdOf(req));
     res.locals.publicUrl = publicUrlOf(env, req.socket);
     logWhenDone(requestLog, req, res);
-    next();
+    const repeated = repeatedHeader(req);
+    next(repeated && new ApiError("header_invalid", `The header ${repeated} occurs twice. Send it once.`));
   });
   for (const [path, endpoint] of ingressEndpoints(deps, requestIdOf)) app.all(path, endpoint);
-  mountRest(app, deps, { router, internal, takeRoom }, contextOf);
-  app.use("/trpc", trpc(deps, router, takeRoom, contextOf));
+  mountRest(app, deps, { router, internal, reading }, contextOf);
+  app.use("/trpc", trpc(deps, router, reading, contextOf));
   app.use(health(deps, version));
   app.get("/openapi.json", openApi(deps, router));
   app.use(docsRouter({ scalarFile }));
@@ -84,21 +85,15 @@ export function openHttp(
 function mountRest(
   app: express.Express,
   deps: Deps,
-  { router, internal, takeRoom }: { router: AnyTRPCRouter; internal: AnyTRPCRouter; takeRoom: BodyLimits["takeRoom"] },
+  { router, internal, reading }: { router: AnyTRPCRouter; internal: AnyTRPCRouter; reading: Reading },
   contextOf: ContextOf,
 ) {
   const rest = (from: AnyTRPCRouter, only: (operation: RestOperation) => boolean) =>
     restRouter({
       router: from,
       only,
-      createContext: async ({ req, res, reply }) => {
-        const context = contextOf(req, res, "rest", reply);
-        await context.authenticate(); // before the body is read: an unauthenticated one is not read
-        return context;
-      },
-      maxBodyBytes,
-      bodyDeadlineSeconds,
-      takeRoom,
+      createContext: ({ req, res, reply }) => contextOf(req, res, "rest", reply),
+      ...reading,
       streamIdleMs,
       requestIdOf,
       onError: ({ fault, error, procedure, req }) => logBug(deps.log, fault, error, req, procedure),
@@ -115,24 +110,29 @@ function mountRest(
   });
 }
 
-const trpc = (
-  deps: Deps,
-  router: AnyTRPCRouter,
-  takeRoom: BodyLimits["takeRoom"],
-  contextOf: ContextOf,
-): RequestHandler =>
+const trpc = (deps: Deps, router: AnyTRPCRouter, reading: Reading, contextOf: ContextOf): RequestHandler =>
   trpcHandler({
     router,
-    maxBodyBytes,
-    bodyDeadlineSeconds,
-    takeRoom,
-    authenticate: callerFinder(deps),
+    ...reading,
     createContext: ({ req, res, info }) => {
       if (info.type === "subscription") res.setTimeout(streamIdleMs, () => res.socket?.resetAndDestroy());
       return contextOf(req, res, "trpc", { headers: {} }, info.calls.length);
     },
     onError: ({ fault, error, procedure, req }) => logBug(deps.log, fault, error, req, procedure),
   });
+
+/** Node keeps the first of these, a proxy may have read the last: they would see two different requests. */
+const once = new Set(["host", "authorization", "content-type", "content-length", "x-client-id"]);
+
+function repeatedHeader({ rawHeaders, headers }: Request): string | undefined {
+  if (rawHeaders.length <= 2 * Object.keys(headers).length) return;
+  const seen = new Set<string>();
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const name = rawHeaders[at]!.toLowerCase();
+    if (seen.has(name) && once.has(name)) return name;
+    seen.add(name);
+  }
+}
 
 /** Never the Host header: the caller chooses that, and the document is cached per address. */
 const publicUrlOf = (env: Env, { localPort }: Pick<Socket, "localPort">) =>

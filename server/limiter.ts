@@ -25,33 +25,37 @@ export function limiter(now: () => number = () => performance.now(), limits: Lim
     return fresh;
   }
 
+  function count(principalId: string, limit: LimitClass, clientId: string | undefined, by: 0 | 1): Spent {
+    const { requests, windowSeconds } = limits[limit];
+    const counted = [windowOf(limit, principalId, requests, windowSeconds)];
+    if (clientId) counted.push(windowOf(`${limit}_client`, clientId, requests * clientFactor, windowSeconds));
+    const isFull = counted.some((window) => window.used >= window.requests);
+    if (!isFull) for (const window of counted) window.used += by;
+    const tighter = counted.reduce((one, other) => (left(other) < left(one) ? other : one));
+    const resetSeconds = Math.max(1, Math.ceil((tighter.endsAt - now()) / 1000));
+    const headers = {
+      RateLimit: `"${tighter.policy}";r=${left(tighter)};t=${resetSeconds}`,
+      "RateLimit-Policy": `"${tighter.policy}";q=${tighter.requests};w=${windowSeconds}`,
+    };
+    if (isFull) {
+      const whose = tighter === counted[0] ? "" : " by all keys and members of this client";
+      const message = `More than ${tighter.requests} requests in ${windowSeconds} seconds${whose}. Wait for Retry-After.`;
+      const refusal = new ApiError("rate_limit_exceeded", message, { retryAfterSeconds: resetSeconds });
+      return { headers, refusal, giveBack: () => {} };
+    }
+    return {
+      headers,
+      giveBack: () => {
+        for (const window of counted) window.used -= by;
+      },
+    };
+  }
+
   return {
     /** The headers describe the window with fewer requests left. */
-    spend(principalId: string, limit: LimitClass, clientId?: string): Spent {
-      const { requests, windowSeconds } = limits[limit];
-      const counted = [windowOf(limit, principalId, requests, windowSeconds)];
-      if (clientId) counted.push(windowOf(`${limit}_client`, clientId, requests * clientFactor, windowSeconds));
-      const isFull = counted.some((window) => window.used >= window.requests);
-      if (!isFull) for (const window of counted) window.used++;
-      const tighter = counted.reduce((one, other) => (left(other) < left(one) ? other : one));
-      const resetSeconds = Math.max(1, Math.ceil((tighter.endsAt - now()) / 1000));
-      const headers = {
-        RateLimit: `"${tighter.policy}";r=${left(tighter)};t=${resetSeconds}`,
-        "RateLimit-Policy": `"${tighter.policy}";q=${tighter.requests};w=${windowSeconds}`,
-      };
-      if (isFull) {
-        const whose = tighter === counted[0] ? "" : " by all keys and members of this client";
-        const message = `More than ${tighter.requests} requests in ${windowSeconds} seconds${whose}. Wait for Retry-After.`;
-        const refusal = new ApiError("rate_limit_exceeded", message, { retryAfterSeconds: resetSeconds });
-        return { headers, refusal, giveBack: () => {} };
-      }
-      return {
-        headers,
-        giveBack: () => {
-          for (const window of counted) window.used--;
-        },
-      };
-    },
+    spend: (principalId: string, limit: LimitClass, clientId?: string): Spent => count(principalId, limit, clientId, 1),
+    /** As `spend`, without counting: whether the next request would be refused. */
+    peek: (principalId: string, limit: LimitClass, clientId?: string): Spent => count(principalId, limit, clientId, 0),
   };
 }
 

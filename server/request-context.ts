@@ -5,6 +5,7 @@ import { newId } from "../db/ids.ts";
 import type { Caller, Context } from "../routers/core/context.ts";
 import { ApiError } from "../routers/core/errors.ts";
 import type { Reply } from "../routers/core/reply.ts";
+import type { Turn } from "../routers/core/turn.ts";
 import type { Deps } from "./deps.ts";
 
 export const streamIdleMs = 60_000;
@@ -15,22 +16,15 @@ export const callerFinder =
   (req: Request, fresh?: "fresh"): Promise<Caller> => {
     const facts = factsOf(req);
     if (fresh) delete facts.caller;
-    facts.caller ??= auth.authenticate(req.headers.authorization).then((caller) => {
-      facts.owner = ownerOf(caller);
-      return caller;
-    });
+    facts.caller ??= auth.authenticate(req.headers.authorization);
     return facts.caller;
   };
 
-/** Whose memory a request uses: all API keys of a client are one owner. */
-function ownerOf(caller: Caller): string {
-  if (caller.kind === "key") return caller.clientId;
-  return caller.kind === "service" ? `service:${caller.name}` : caller.subject;
-}
+type InTurn = <T>(req: Request, work: () => Promise<T>) => Promise<T>;
 
 export type ContextOf = ReturnType<typeof contextMaker>;
 
-export function contextMaker(deps: Deps, inputOf: Context["inputOf"]) {
+export function contextMaker(deps: Deps, inputOf: Context["inputOf"], inTurn: InTurn) {
   const { auth, db, providers, limiter, live, streams, signingSecret, log } = deps;
   const validatesOutput = deps.env.OUTPUT_VALIDATION === "full";
   const callerOf = callerFinder(deps);
@@ -66,6 +60,7 @@ export function contextMaker(deps: Deps, inputOf: Context["inputOf"]) {
         if (spent.refusal) throw spent.refusal;
       },
       unspend: () => giveBack(),
+      inTurn: (work) => inTurn(req, work),
       inputOf,
       validatesOutput,
       db,
@@ -89,7 +84,7 @@ export function inputsOf(...routers: AnyTRPCRouter[]): Context["inputOf"] {
   return (path) => schemas.get(path);
 }
 
-const firstOf = (value: string | string[] | undefined) => (Array.isArray(value) ? value[0] : value);
+export const firstOf = (value: string | string[] | undefined) => (Array.isArray(value) ? value[0] : value);
 
 /** A key covers one mutation; in a batch it would be unclear which. */
 function readIdempotencyKey(req: Request, calls: number): string | null {
@@ -107,7 +102,17 @@ function readIdempotencyKey(req: Request, calls: number): string | null {
 /** The key may be a quoted string, as in the draft standard, or bare. */
 const unquoted = (value: string | undefined) => value && (/^"(.*)"$/.exec(value)?.[1] ?? value);
 
-type Facts = { requestId: string; clientId?: string; caller?: Promise<Caller>; owner?: string };
+type Facts = {
+  requestId: string;
+  clientId?: string;
+  caller?: Promise<Caller>;
+  /** Whose turns and memory the request uses. */
+  owner?: string;
+  /** The turn for reading the input, until a procedure takes it. */
+  turn?: Turn;
+  endsTurn?: boolean;
+  onBody?: () => void;
+};
 const known = new WeakMap<Request, Facts>();
 
 export function factsOf(req: Request): Facts {

@@ -17,7 +17,9 @@ const watchEveryMs = 2_000;
 type Timing = Pick<WorkerOptions, "heartbeat" | "rescueEveryMs" | "pollIntervalMs">;
 
 /** The workers of this process: the pools, the crontab and the timers. `timing` differs from production in tests. */
-export async function openWorkers({ env, roles, db, providers, log, notifications }: Deps, timing: Timing = {}) {
+export async function openWorkers(deps: Deps, timing: Timing = {}) {
+  const { env, roles, providers, log, notifications } = deps;
+  const db = deps.db.forJobs;
   const suspensions = await watchSuspensions(db, watchEveryMs);
   const timers: Timer[] = [
     suspensions.timer,

@@ -62,8 +62,6 @@ export const errorCodesOf = Object.keys(errorCodes) as ErrorCode[];
 /** A name per set of codes, so that equal responses are written once. */
 export const responseName = (status: number, codes: ErrorCode[]) => `${status}.${codes.join(".")}`;
 
-/** Refused because of the body, before the request is counted. */
-const uncounted = [413, 415];
 /** A provider's refusal or unavailability is stored under the idempotency key like any other outcome. */
 const kept: ErrorCode[] = ["provider_rejected", "provider_unavailable"];
 
@@ -73,7 +71,7 @@ const waits = (status: number, codes: ErrorCode[]) =>
 function headerNames(status: number, codes: ErrorCode[]): string[] {
   return [
     "X-Request-Id",
-    ...(uncounted.includes(status) ? [] : ["RateLimit", "RateLimit-Policy"]),
+    ...["RateLimit", "RateLimit-Policy"],
     ...(status === 401 ? ["WWW-Authenticate"] : []),
     ...(waits(status, codes) ? ["Retry-After"] : []),
     ...(codes.some((code) => kept.includes(code)) ? ["Idempotency-Replayed"] : []),

@@ -35,8 +35,9 @@ A failure is \`{ "error": { "code", "message", "requestId", "docUrl", "details" 
 ## Rate limits
 Requests are counted for each key or person, by class of operation; all keys and members of a client together may make
 ${clientFactor} times as many. The response to a counted request has what is left in \`RateLimit\` and
-\`RateLimit-Policy\`, failures included. A request that is refused earlier (401, most of 403, an unreadable body) is
-not counted and lacks these headers. A 429 carries \`Retry-After\` in seconds. The classes:
+\`RateLimit-Policy\`, failures and unreadable bodies included. A request that is refused earlier (401, most of 403) is not
+counted and lacks these headers. Many concurrent requests of one client wait for each other while other clients are
+active; a 429 without these headers means that too many wait. A 429 carries \`Retry-After\` in seconds. The classes:
 
 ${limitLines}
 `;

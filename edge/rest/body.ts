@@ -8,6 +8,8 @@ export type BodyLimits = {
   bodyDeadlineSeconds: number;
   /** Takes room for bytes that have arrived. Throws ApiError where there is none. */
   takeRoom?: ((req: IncomingMessage, bytes: number) => void) | undefined;
+  /** Called when a body has arrived, before it is parsed. */
+  onArrived?: ((req: IncomingMessage) => Promise<void>) | undefined;
 };
 
 /** The caller closed the connection during the body: no response can be sent. */
@@ -33,6 +35,7 @@ export async function readJsonText(req: IncomingMessage, limits: BodyLimits): Pr
   const bytes = await readBytes(req, limits);
   if (bytes.length === 0) return "";
   if (wrongType) throw wrongType;
+  await limits.onArrived?.(req);
   return textOf(bytes);
 }
 

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { type AnyTRPCRouter, callTRPCProcedure } from "@trpc/server";
 import { type Request, type Response, Router } from "express";
 import { ApiError, toApiError } from "../../routers/core/errors.ts";
+import type { LimitClass } from "../../routers/core/limits.ts";
 import type { Chunks, Reply } from "../../routers/core/reply.ts";
 import { type BodyLimits, CallerGone } from "./body.ts";
 import { type InputReader, inputReader } from "./input.ts";
@@ -15,6 +16,9 @@ export { sendError } from "./response.ts";
 type RestContext = { requestId: string; reply: Reply };
 type Failure = { fault: ApiError; error: unknown; requestId: string; procedure: string | undefined; req: Request };
 
+/** `limit`: the rate limit of the procedure, or null if there is none of that name. Throws ApiError. */
+export type Admit = <T>(req: Request, res: Response, limit: LimitClass | null, read: () => Promise<T>) => Promise<T>;
+
 export type RestOptions<Ctx extends RestContext> = {
   router: AnyTRPCRouter;
   /** Selects the operations to serve; by default all. */
@@ -23,6 +27,9 @@ export type RestOptions<Ctx extends RestContext> = {
   maxBodyBytes?: number;
   bodyDeadlineSeconds?: number;
   takeRoom?: BodyLimits["takeRoom"];
+  onArrived?: BodyLimits["onArrived"];
+  /** Runs the reading of an input, once the caller may send one. By default immediately. */
+  admit?: Admit;
   /** How long a stream may be idle. */
   streamIdleMs?: number;
   /** The id of a request that failed before it had a context. */
@@ -36,10 +43,11 @@ type Route = RestOperation & { read: InputReader };
 /** The REST transport: every procedure with REST metadata, at its method and path. Mount it at /api/v1. */
 export function restRouter<Ctx extends RestContext>(options: RestOptions<Ctx>): Router {
   const { router, createContext, requestIdOf = givenOrNew, onError, only = () => true } = options;
-  const { maxBodyBytes = 1_000_000, bodyDeadlineSeconds = 30, takeRoom, streamIdleMs } = options;
+  const { maxBodyBytes = 1_000_000, bodyDeadlineSeconds = 30, takeRoom, onArrived, streamIdleMs } = options;
+  const { admit = (_req, _res, _limit, read) => read() } = options;
   const table = routes<Route>();
   for (const operation of operationsOf(router).filter(only)) {
-    const read = inputReader(operation, { maxBodyBytes, bodyDeadlineSeconds, takeRoom });
+    const read = inputReader(operation, { maxBodyBytes, bodyDeadlineSeconds, takeRoom, onArrived });
     table.add(operation.rest.method, operation.rest.path, { ...operation, read });
   }
 
@@ -55,8 +63,9 @@ export function restRouter<Ctx extends RestContext>(options: RestOptions<Ctx>): 
       operation = route.target;
       ctx = await createContext({ req, res, transport: "rest", reply: { headers: {} } });
       const params = new Map(route.params.map((name, index) => [name, found.values[index]!]));
-      const input = await operation.read(req, mark < 0 ? "" : req.url.slice(mark + 1), params);
-      const { procedure: path, type, meta, item } = operation;
+      const { procedure: path, type, meta, item, read } = operation;
+      const query = mark < 0 ? "" : req.url.slice(mark + 1);
+      const input = await admit(req, res, meta.limit, () => read(req, query, params));
       const signal = signalOf(res);
       const data = await callTRPCProcedure({
         router,

@@ -1,5 +1,6 @@
 import { Ajv2020 } from "ajv/dist/2020.js";
 import type { ErrorDetail } from "../core/errors.ts";
+import { partsOf, schemaParts } from "../tools/json-schema.ts";
 
 export const outputSchemaBytes = 20_000;
 const maxDepth = 8;
@@ -29,6 +30,14 @@ export function objectionsToSchema(schema: Record<string, unknown>): ErrorDetail
     return [
       { path: "", message: `A schema has at most ${outputSchemaBytes} bytes; this one has ${bytes}. Shorten it.` },
     ];
+  const parts = partsOf(schema);
+  if (parts > schemaParts)
+    return [
+      {
+        path: "",
+        message: `A schema holds at most ${schemaParts} objects and lists; this one holds ${parts}. Simplify it.`,
+      },
+    ];
   const details = [...walk(schema, [])];
   if (details.length > 0) return details;
   if (!ajv.validateSchema(schema)) {
@@ -37,10 +46,37 @@ export function objectionsToSchema(schema: Record<string, unknown>): ErrorDetail
       message: `This is not a JSON Schema: it ${message}.`,
     }));
   }
-  return schema.type === "object"
-    ? []
-    : [{ path: "type", message: 'The output must be an object: write `"type": "object"`.' }];
+  if (schema.type !== "object")
+    return [{ path: "type", message: 'The output must be an object: write `"type": "object"`.' }];
+  return compiles(schema) ? [] : [{ path: "", message: "This JSON Schema cannot be used. Correct its keywords." }];
 }
+
+/** The meta-schema accepts some schemas that no validator can use, such as one with an empty `enum`. */
+function compiles(schema: Record<string, unknown>): boolean {
+  const text = JSON.stringify(schema);
+  if (text === compiled) return true; // an input is parsed twice
+  try {
+    new Ajv2020({ strict: false, validateSchema: false, logger: false }).compile(schema);
+    compiled = text;
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+let compiled = "";
+
+/** Only constructs the pattern: it takes no time, however slow the pattern would be to match. */
+function isPattern(text: string): boolean {
+  try {
+    new RegExp(text, "u");
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const notPattern = "This is not a regular expression of ECMA-262 (with the flag u). Correct it.";
 
 /** Unknown keywords are refused, since they are mostly misspelt. References are not followed. */
 function* walk(schema: unknown, path: string[]): Generator<ErrorDetail> {
@@ -54,11 +90,16 @@ function* walk(schema: unknown, path: string[]): Generator<ErrorDetail> {
     } else if (key.startsWith("x-")) continue;
     else if (!keywords.has(key))
       yield { path: at(key), message: "This keyword is not supported, and references are not followed. Remove it." };
+    else if (key === "pattern" && typeof value === "string" && !isPattern(value))
+      yield { path: at(key), message: notPattern };
     else if (schemaKeywords.includes(key)) yield* walk(value, [...path, key]);
     else if (schemaListKeywords.includes(key) && Array.isArray(value)) {
       for (const [index, inner] of value.entries()) yield* walk(inner, [...path, key, String(index)]);
     } else if (schemaMapKeywords.includes(key) && isRecord(value)) {
-      for (const [name, inner] of Object.entries(value)) yield* walk(inner, [...path, key, name]);
+      for (const [name, inner] of Object.entries(value)) {
+        if (key === "patternProperties" && !isPattern(name)) yield { path: at(key, name), message: notPattern };
+        yield* walk(inner, [...path, key, name]);
+      }
     }
   }
 }

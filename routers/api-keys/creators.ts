@@ -10,16 +10,23 @@ import type { KeyRef } from "./schema.ts";
 /** Neither revoked nor expired. */
 export const isActive = and(isNull(apiKeys.revokedAt), or(isNull(apiKeys.expiresAt), gt(apiKeys.expiresAt, dbNow())));
 
+/** What a user or key may pass on. `expiresAt`: when the key itself ends; null for a person. */
+export type Held = { scopes: readonly string[]; expiresAt: Date | null };
+
 /**
- * The current scopes of a user or key that creates something which can outlive their access: a key or an invitation. The row
+ * The current access of a user or key that creates something which can outlive their access: a key or an invitation. The row
  * is locked until the commit: a concurrent removal either comes first, and this throws, or it finds what was created.
  */
-export async function lockCreator(tx: Tx, id: string): Promise<readonly string[]> {
+export async function lockCreator(tx: Tx, id: string): Promise<Held> {
   if (id.startsWith("key_")) {
     const isCreator = and(eq(apiKeys.id, id), isActive);
-    const [key] = await tx.select({ scopes: apiKeys.scopes }).from(apiKeys).where(isCreator).for("share");
+    const [key] = await tx
+      .select({ scopes: apiKeys.scopes, expiresAt: apiKeys.expiresAt })
+      .from(apiKeys)
+      .where(isCreator)
+      .for("share");
     if (!key) throw new ApiError("unauthenticated");
-    return key.scopes;
+    return key;
   }
   const [member] = await tx
     .select({ scopes: roles.scopes })
@@ -28,7 +35,7 @@ export async function lockCreator(tx: Tx, id: string): Promise<readonly string[]
     .where(and(eq(memberships.userId, id), eq(memberships.status, "active")))
     .for("share", { of: memberships });
   if (!member) throw new ApiError("client_forbidden");
-  return member.scopes;
+  return { ...member, expiresAt: null };
 }
 
 /** The id itself, and all keys created by it, directly or through other keys. */

@@ -10,7 +10,7 @@ import { toIso, toIsoOrNull } from "../core/fields.ts";
 import { activeKeysPerClient } from "../core/limits.ts";
 import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
 import { grants, type Scope } from "../core/scopes.ts";
-import { isActive, lockCreator } from "./creators.ts";
+import { type Held, isActive, lockCreator } from "./creators.ts";
 import { emitApiKeyEvent } from "./events.ts";
 import type { ApiKey, CreatedApiKey, ListApiKeys, NewApiKey, RotateApiKey } from "./schema.ts";
 
@@ -21,20 +21,31 @@ type Row = Wire<typeof apiKeys.$inferSelect>;
 type Hash = (key: string) => string;
 
 export async function createApiKey(tx: Tx, input: NewApiKey, creator: Creator, hash: Hash): Promise<CreatedApiKey> {
-  await requireScopes(tx, input.scopes, creator);
+  const held = await requireScopes(tx, input.scopes, creator);
   if (input.expiresAt && new Date(input.expiresAt) <= new Date()) {
     throw ApiError.invalid("expiresAt", "This time is in the past.");
   }
+  refuseLonger(input.expiresAt, held);
   await refuseTooMany(tx);
   return insertKey(tx, input, creator, hash);
 }
 
 /** A key can only have scopes that its creator has now: those of their credential, within those of their role. */
-async function requireScopes(tx: Tx, scopes: readonly Scope[], creator: Creator) {
+async function requireScopes(tx: Tx, scopes: readonly Scope[], creator: Creator): Promise<Held> {
   const held = await lockCreator(tx, creator.id);
-  const missing = scopes.find((scope) => !grants(creator.scopes, scope) || !grants(held, scope));
+  const missing = scopes.find((scope) => !grants(creator.scopes, scope) || !grants(held.scopes, scope));
   if (missing)
     throw new ApiError("scope_missing", `Missing scope: ${missing}. A key can only have scopes that you have.`);
+  return held;
+}
+
+/** A key with an expiry would have none if it could create another without. */
+function refuseLonger(expiresAt: string | undefined, { expiresAt: own }: Held) {
+  if (!own || (expiresAt && new Date(expiresAt) <= own)) return;
+  throw ApiError.invalid(
+    "expiresAt",
+    `Your own key expires at ${toIso(own)}. A key that it creates must not live longer.`,
+  );
 }
 
 /** Counted under a lock, so that concurrent requests cannot exceed the limit. */
@@ -101,7 +112,7 @@ export async function rotateApiKey(
   const isOver = old.revokedAt !== null || (old.expiresAt !== null && old.expiresAt <= new Date());
   if (isOver || old.replacedBy) throw new ApiError("api_key_not_active");
   const scopes = old.scopes as Scope[];
-  await requireScopes(tx, scopes, creator);
+  refuseLonger(old.expiresAt?.toISOString(), await requireScopes(tx, scopes, creator));
   if (graceSeconds === 0) await revokeApiKey(tx, id); // before the count, so that a client at its limit can rotate a key
   await refuseTooMany(tx);
   const copy = { name: old.name, scopes, expiresAt: old.expiresAt?.toISOString(), rootId: old.rootId ?? old.id };

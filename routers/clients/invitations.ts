@@ -45,8 +45,8 @@ export async function invite(
 /** An invitation can outlive the access of its creator, so their current scopes are read and locked. */
 async function requireInviter(tx: Tx, inviter: Pick<Principal, "id" | "kind" | "scopes">, role: string) {
   const held = await lockCreator(tx, inviter.id);
-  requireScope(held, "members:write");
-  const both = scopes.filter((scope) => grants(held, scope) && grants(inviter.scopes, scope));
+  requireScope(held.scopes, "members:write");
+  const both = scopes.filter((scope) => grants(held.scopes, scope) && grants(inviter.scopes, scope));
   await requireRoleScopes(tx, { ...inviter, scopes: both }, role);
 }
 

@@ -71,6 +71,8 @@ export type Context = {
   spend: (principalId: string, limit: LimitClass, clientId?: string) => void;
   /** Reverts `spend`: a replay costs no quota. */
   unspend: () => void;
+  /** Runs a procedure when its client has a turn: see server/request-gate.ts. */
+  inTurn: <T>(work: () => Promise<T>) => Promise<T>;
   /** The input schema of a procedure. The builders parse before a transaction opens, and redact for the audit log. */
   inputOf: (path: string) => z.ZodType | undefined;
   /** Whether every output is validated in full: in development and in tests. */

@@ -36,9 +36,10 @@ export const router: typeof t.router = (procedures) => t.router(withOwnChecks(pr
  * metadata is refused when it is called, and stops the server from starting: see `requireComplete`.
  */
 export function accessible(access: Access) {
-  const complete = t.middleware(({ path, meta, next }) =>
-    next({ ctx: { procedure: completeMeta(path, meta, access) } }),
-  );
+  const complete = t.middleware(({ path, meta, next, ctx }) => {
+    const procedure = completeMeta(path, meta, access);
+    return ctx.inTurn(() => next({ ctx: { procedure } }));
+  });
   for (const middleware of complete._middlewares) markBuilder(middleware, access);
   return t.procedure.meta({ access } as Meta).use(complete); // the procedure's own metadata is merged into it
 }

@@ -47,7 +47,8 @@ export function mayReach(text: string, { allowPrivate, allowed = [] }: AddressRu
   return allowPrivate || isPublicAddress(text) || isAmong(text, allowed);
 }
 
-function isAmong(text: string, blocks: readonly Block[]): boolean {
+/** Whether the address is in one of the blocks. An invalid address is in none. */
+export function isAmong(text: string, blocks: readonly Block[]): boolean {
   if (isIP(text) === 0 || text.includes("%")) return false;
   const address = ipaddr.parse(text);
   return blocks.some((block) => block[0].kind() === address.kind() && address.match(block));

@@ -29,7 +29,8 @@ export interface UltravoxTelephony {
     change: Partial<Pick<ProviderSip, "allowedCidrRanges" | "allowAllAgents" | "allowedAgents">>,
     deadline: Deadline,
   ): Promise<ProviderSip>;
-  listRegistrations(accountId: string, deadline: Deadline): Promise<ProviderRegistration[]>;
+  /** `about`: user names that are looked for. A row that cannot be read and names none of them is left out. */
+  listRegistrations(accountId: string, about: readonly string[], deadline: Deadline): Promise<ProviderRegistration[]>;
   createRegistration(
     accountId: string,
     registration: {

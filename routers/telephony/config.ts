@@ -23,7 +23,7 @@ export async function readAccount(
   const [sip, carriers, registrations] = await Promise.all([
     ultravox.getSip(accountId, deadline),
     ultravox.listCarriers(accountId, deadline),
-    ultravox.listRegistrations(accountId, deadline),
+    ultravox.listRegistrations(accountId, [], deadline),
   ]);
   return { sip, carriers, registrations };
 }

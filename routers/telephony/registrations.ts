@@ -47,7 +47,7 @@ export const createRegistration: ProviderCommand<
 
   /** Looks first for a registration made elsewhere: if the response is lost, the lookup could mistake it for ours. */
   async execute({ ultravox }, accountId, { earlier, ...request }, deadline) {
-    const existing = await ultravox.listRegistrations(accountId, deadline);
+    const existing = await ultravox.listRegistrations(accountId, [request.username], deadline);
     if (existing.some((each) => matches(request, each) && !earlier.includes(each.providerRegistrationId)))
       throw takenAtProvider(request);
     return ultravox.createRegistration(accountId, request, deadline);
@@ -75,7 +75,7 @@ export const createRegistration: ProviderCommand<
    * identified as ours, so none is adopted and none removed.
    */
   async lookup({ ultravox }, accountId, { earlier, ...request }, since, deadline) {
-    const all = await ultravox.listRegistrations(accountId, deadline);
+    const all = await ultravox.listRegistrations(accountId, [request.username], deadline);
     const found = all.filter(
       (each) => matches(request, each) && each.createdAt >= since && !earlier.includes(each.providerRegistrationId),
     );

@@ -12,7 +12,7 @@ import {
   type In,
   isTransfer,
 } from "./definition.ts";
-import { objectionToSchema } from "./json-schema.ts";
+import { objectionToSchema, partsOf, schemaParts } from "./json-schema.ts";
 import { objectionToPattern, placeholdersOf } from "./url-pattern.ts";
 
 /** A definition as input. Fields that conflict are reported, each under its own path. */
@@ -126,6 +126,10 @@ function clashesWithAuth({ auth }: HttpDefinition, placed: Placed[]): Objection[
 const lower = (text: string) => text.toLowerCase();
 
 function invalidSchemas(parameters: { schema: Record<string, unknown> }[]): Objection[] {
+  if (parameters.reduce((sum, { schema }) => sum + partsOf(schema), 0) > schemaParts) {
+    const message = `The schemas of a tool hold at most ${schemaParts} objects and lists together. Simplify them.`;
+    return [{ path: ["parameters"], message }];
+  }
   return parameters.flatMap(({ schema }, index) => {
     const message = objectionToSchema(schema);
     return message ? [{ path: ["parameters", index, "schema"], message }] : [];

@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import { pino } from "pino";
 import postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { type Database, openDatabase } from "../../db/client.ts";
+import { type OpenDatabase, openDatabase } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { type Kms, startKms } from "../../dev/simulators/kms.ts";
 import type { JobContext } from "../../jobs/runtime/task.ts";
@@ -20,7 +20,7 @@ const credentials = { accessKeyId: "stand-in", secretAccessKey: "stand-in" };
 const purpose: VaultPurpose = "provider_credential";
 
 let database: Awaited<ReturnType<typeof cloneDatabase>>;
-let db: Database;
+let db: OpenDatabase;
 let owner: postgres.Sql;
 let kms: Kms;
 let keyId: string;

@@ -248,7 +248,27 @@ describe("the references of an agent", () => {
       ["transferTargets.0.to"],
     ],
     [
-      "a schema that is none",
+      "a pattern that is none",
+      { outputSchema: { type: "object", properties: { a: { type: "string", pattern: "(" } } } },
+      ["outputSchema.properties.a.pattern"],
+    ],
+    [
+      "a pattern of names that is none",
+      { outputSchema: { type: "object", patternProperties: { "[": {} } } },
+      ["outputSchema.patternProperties.["],
+    ],
+    [
+      "a schema that no value fits",
+      { outputSchema: { type: "object", properties: { a: { enum: [] } } } },
+      ["outputSchema"],
+    ],
+    [
+      "a schema with too many parts",
+      { outputSchema: { type: "object", anyOf: Array.from({ length: 300 }, (_, n) => ({ minProperties: n })) } },
+      ["outputSchema"],
+    ],
+    [
+      "a type that is none",
       { outputSchema: { type: "object", properties: { a: { type: "txt" } } } },
       ["outputSchema.properties.a.type"],
     ],

@@ -52,6 +52,24 @@ test("a key has at most the scopes of its creator", async () => {
   });
 });
 
+test("a key that expires creates and rotates no key that lives longer", async () => {
+  const expiresAt = new Date(Date.now() + 3_600_000).toISOString();
+  const later = new Date(Date.now() + 7_200_000).toISOString();
+  const all = ["api_keys:write", "calls:read"];
+  const lasting = (await create({ scopes: ["calls:read"] })).body.data;
+  const made = (await create({ scopes: all, expiresAt })).body.data;
+  const refused = { status: 400, body: { error: { code: "input_invalid", details: [{ path: "expiresAt" }] } } };
+  const by = { key: made.key };
+  expect(await create({ scopes: ["calls:read"] }, by)).toMatchObject(refused);
+  expect(await create({ scopes: ["calls:read"], expiresAt: later }, by)).toMatchObject(refused);
+  expect(await h.post(`/auth/api-keys/${lasting.id}/rotate`, {}, by)).toMatchObject(refused);
+  const viaTrpc = await h.mutate("apiKeys.create", { name: "CI", scopes: ["calls:read"] }, by);
+  expect(viaTrpc.body.error.data).toMatchObject({ code: "input_invalid" });
+  expect(await create({ scopes: ["calls:read"], expiresAt }, by)).toMatchObject({ status: 201 });
+  const rotated = await h.post(`/auth/api-keys/${made.id}/rotate`, {}, by);
+  expect(rotated).toMatchObject({ status: 201, body: { data: { expiresAt } } });
+});
+
 test("a key expires at its time, and one with a past expiry is refused", async () => {
   const expiresAt = new Date(Date.now() + 3_600_000).toISOString();
   const made = await create({ expiresAt });

@@ -115,7 +115,7 @@ const commands: Command[] = [
       body: { username: mark, password: "a-password-of-sip", proxy: "sip.example.com" },
     }),
     async count(mark) {
-      const all = await ultravox.listRegistrations(platform, soon());
+      const all = await ultravox.listRegistrations(platform, [], soon());
       return all.filter(({ username }) => username === mark).length;
     },
   },

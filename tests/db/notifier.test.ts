@@ -1,7 +1,7 @@
 import { pino } from "pino";
 import postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { announce, type Database, openDatabase, type Tx } from "../../db/client.ts";
+import { announce, type OpenDatabase, openDatabase, type Tx } from "../../db/client.ts";
 import { emit } from "../../db/events.ts";
 import { newId } from "../../db/ids.ts";
 import { openNotifications } from "../../db/notifications.ts";
@@ -14,7 +14,7 @@ import { cloneDatabase } from "../support/database.ts";
 
 let database: Awaited<ReturnType<typeof cloneDatabase>>;
 let owner: postgres.Sql;
-let db: Database;
+let db: OpenDatabase;
 const clientId = newId("client");
 const heard: { channel: string; payload: string }[] = [];
 
@@ -84,7 +84,7 @@ test("no function that a transaction calls notifies by itself", async () => {
 
 describe("without a connection for notifications", () => {
   /** The login of the notifier has no connections left, so that it cannot connect. */
-  async function withoutNotifier(work: (db: Database) => Promise<void>) {
+  async function withoutNotifier(work: (db: OpenDatabase) => Promise<void>) {
     const broken = openDatabase({ ...database.roles, size: 4 });
     await broken.asSystem(async () => {}); // its pool has a connection
     await broken.asSystem(async () => {});

@@ -1,7 +1,7 @@
 import { eq, sql } from "drizzle-orm";
 import postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type Database, openDatabase, SessionRefused, TransactionEnded, type Tx } from "../../db/client.ts";
+import { type OpenDatabase, openDatabase, SessionRefused, TransactionEnded, type Tx } from "../../db/client.ts";
 import { newId } from "../../db/ids.ts";
 import { hotRead, isoFrom, pages, prepared } from "../../db/prepared.ts";
 import { tenantStatement } from "../../db/reads.ts";
@@ -17,7 +17,7 @@ import { cloneDatabase } from "../support/database.ts";
 const database = await cloneDatabase();
 const owner = postgres(database.url, { max: 2, onnotice: () => {} });
 const [ada, bob] = [newId("client"), newId("client")];
-let db: Database;
+let db: OpenDatabase;
 
 beforeAll(async () => {
   db = openDatabase({ ...database.roles, size: 10, maxWaitMs: 20_000 });

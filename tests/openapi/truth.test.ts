@@ -237,15 +237,16 @@ describe("the document declares the headers of an error", () => {
     const uncounted: [string, string, TestResponse][] = [
       ["GET", "/agents", await h.get("/agents", { key: null })],
       ["GET", "/agents", await h.get("/agents", { headers: { "x-client-id": h.bob.clientId } })],
-      ["POST", "/agents", await h.post("/agents", "{")],
-      ["POST", "/agents", await h.post("/agents", "x", { headers: { "content-type": "text/plain" } })],
     ];
-    expect(uncounted.map(([, , { status }]) => status)).toEqual([401, 403, 400, 415]);
+    expect(uncounted.map(([, , { status }]) => status)).toEqual([401, 403]);
     for (const [method, path, reply] of uncounted) {
       expect(reply.headers.has("ratelimit")).toBe(false);
       expect(untold(method, path, reply)).toEqual([]);
     }
     expect(uncounted[0]![2].headers.get("www-authenticate")).toBe("Bearer");
+    const unreadable = await h.post("/agents", "x", { headers: { "content-type": "text/plain" } });
+    expect([unreadable.status, unreadable.headers.has("ratelimit")]).toEqual([415, true]);
+    expect(untold("POST", "/agents", unreadable)).toEqual([]);
     expect((await h.get("/nowhere")).headers.has("ratelimit")).toBe(false);
   });
 });

@@ -3,7 +3,7 @@ import { afterAll, expect, test } from "vitest";
 import type { SeededClient } from "../../dev/seed.ts";
 import { seedClient } from "../../dev/seed.ts";
 import { isInternal, operationsOf, type RestOperation } from "../../edge/rest/operations.ts";
-import { appRouter } from "../../routers/index.ts";
+import { appRouter, internalRouter } from "../../routers/index.ts";
 import type { ModuleInputs, ResourceIds } from "../contract/endpoints/resource.ts";
 import { resources } from "../contract/endpoints/resources.ts";
 import { serviceToken, startTestApp } from "../support/app.ts";
@@ -30,7 +30,8 @@ const h = await startTestApp({
 });
 const document = (await (await fetch(`${h.url}/openapi.json`)).json()) as ApiDocument;
 const reader = readerOf(document);
-const operations = operationsOf(appRouter);
+const internal = operationsOf(internalRouter).filter(isInternal);
+const operations = [...operationsOf(appRouter), ...internal];
 const inputs = Object.assign({}, ...resources.map(({ inputs }) => inputs)) as ModuleInputs["inputs"];
 const guest = await h.identity.token({ sub: "auth0|guest", clients: [] });
 const others = await createResources(h.bob);
@@ -127,7 +128,7 @@ async function objectionsOf(target: RestOperation, index: number, transport: Wir
 }
 
 const cases = operations.flatMap((target, index) =>
-  (["rest", "trpc"] as const).map(
+  (isInternal(target) ? (["rest"] as const) : (["rest", "trpc"] as const)).map(
     (transport) => [`${target.procedure} by ${transport}`, target, index, transport] as const,
   ),
 );
@@ -137,6 +138,21 @@ test("the document has every operation that is fuzzed", () => {
     (target) => !isInternal(target) && !reader.operation(target.rest.method, target.rest.path),
   );
   expect(missing.map(({ procedure }) => procedure)).toEqual([]);
+});
+
+test("no operation of the internal services is reachable on /trpc", async () => {
+  for (const { procedure } of internal) {
+    for (const key of [serviceToken, h.ada.key, await h.operator()]) {
+      for (const method of ["GET", "POST"]) {
+        const response = await h.send(method, `/trpc/${procedure}`, method === "POST" ? {} : undefined, { key });
+        expect([procedure, response.status, response.body?.error?.data?.code]).toEqual([
+          procedure,
+          404,
+          "route_not_found",
+        ]);
+      }
+    }
+  }
 });
 
 test.each(cases)(

@@ -5,7 +5,7 @@ import postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import {
   ConnectionLost,
-  type Database,
+  type OpenDatabase,
   openDatabase,
   SessionRefused,
   TransactionEnded,
@@ -20,7 +20,7 @@ import { cloneDatabase } from "../support/database.ts";
 
 let database: Awaited<ReturnType<typeof cloneDatabase>>;
 let owner: postgres.Sql;
-let db: Database;
+let db: OpenDatabase;
 const names = Array.from({ length: 12 }, () => newId("client"));
 
 beforeAll(async () => {

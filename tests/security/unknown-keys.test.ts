@@ -22,7 +22,7 @@ function openAuth() {
     return new Map([[createHmac("sha256", pepper).update(good).digest("hex"), facts]]);
   };
   const db = { asSystem, asClient: async () => {} } as unknown as Database;
-  const verifyJwt = () => Promise.reject(new Error("no token is tried here"));
+  const verifyJwt = Object.assign(() => Promise.reject(new Error("no token is tried here")), { isKnown: () => false });
   const log = openLog("silent", { write: () => {} });
   const auth = authenticator({ db, log, verifyJwt, clientsClaim: "https://x.test/clients", pepper });
   return { count, ask: async (key: string) => auth.authenticate(`Bearer ${key}`) };

@@ -74,6 +74,33 @@ test("a stopped process finishes the open request, accepts no new one, and exits
   expect(running.output.out).toContain('"stopped"');
 });
 
+test.each([
+  ["a rejection", "Promise.reject(new Error('left alone'))"],
+  ["an exception", "throw new Error('left alone')"],
+])(
+  "%s that nothing catches is logged as fatal; open requests finish, and the process exits with 1",
+  async (_, code) => {
+    const { body: made } = await h.post("/agents", agent);
+    const running = await start({}, ["--import", `data:text/javascript,process.on('SIGUSR2', () => { ${code} })`]);
+    const url = await ready(running);
+    await h.simulator.faults({ create: { slow: 1, slowMs: 3_000 } });
+    const calls = async () => (await h.owner`select 1 from calls`).length;
+    const before = await calls();
+    const slow = fetch(`${url}/api/v1/calls`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${h.ada.key}`, "content-type": "application/json" },
+      body: JSON.stringify({ agentId: made.data.id, medium: phone("+14155550100") }),
+    });
+    await until(async () => (await calls()) > before);
+    running.child.kill("SIGUSR2");
+    expect((await slow).status).toBe(201);
+    expect(await running.exited).toBe(1);
+    expect(running.output.out).toMatch(/"level":"fatal".*left alone.*"uncaught error; the process stops"/);
+    expect(running.output.out).toContain('"stopped"');
+    await h.owner`delete from graphile_worker._private_jobs`;
+  },
+);
+
 test("a process without its environment names every variable that is missing, and nothing else happens", async () => {
   const { exited, output } = await start({ APP_SECRET: undefined, DATABASE_URL: undefined, PORT: "many" });
   expect(await exited).toBe(1);

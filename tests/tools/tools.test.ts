@@ -525,12 +525,22 @@ describe("an inconsistent definition", () => {
       "parameters.0.schema",
     ],
     [
-      "has a pattern that is none",
+      "has too many schemas",
       { ...plain, parameters: [parameter({ schema: { type: "string", pattern: "(" } })] },
       "parameters.0.schema",
     ],
     [
       "refers elsewhere",
+      {
+        ...plain,
+        parameters: Array.from({ length: 50 }, (_, n) =>
+          parameter({ name: `p${n}`, schema: { anyOf: Array.from({ length: 9 }, (_, minLength) => ({ minLength })) } }),
+        ),
+      },
+      "parameters",
+    ],
+    [
+      "has a schema with a reference",
       { ...plain, parameters: [parameter({ schema: { $ref: "https://example.com/s" } })] },
       "parameters.0.schema",
     ],

@@ -1,5 +1,6 @@
 import { type Dispatcher, request as dispatch } from "undici";
 import { z } from "zod";
+import { outsideTurn } from "../../../routers/core/turn.ts";
 import { ProviderError } from "../../../routers/ports/provider-error.ts";
 import { before, sleepUnlessAborted } from "./abort.ts";
 import type { Breaker } from "./breaker.ts";
@@ -54,7 +55,9 @@ const maxErrorBytes = 64 * 1024;
  * Sends a request to a provider under one policy for all: what may be repeated, for how long, how often, and what a
  * failure means. Throws only ProviderError.
  */
-export async function send<T>(request: ProviderRequest<T>): Promise<T> {
+export const send = <T>(request: ProviderRequest<T>): Promise<T> => outsideTurn(() => sendUnderPolicy(request));
+
+async function sendUnderPolicy<T>(request: ProviderRequest<T>): Promise<T> {
   let inDoubt = false;
   for (let attempt = 1; ; attempt += 1) {
     const outcome = await tryOnce(request, attempt);

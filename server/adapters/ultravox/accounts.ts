@@ -41,7 +41,7 @@ export function accountsOf(
     },
 
     async ensureWebhook(accountId, { url, secret }, deadline) {
-      const list = { path: "/api/webhooks", query: {}, item: Webhook };
+      const list = { path: "/api/webhooks", query: {}, item: Webhook, about: [url] };
       const existing = (await listAll(accountId, list, deadline)).find((webhook) => webhook.url === url);
       const read = json(Webhook).from;
       const body = { url, events, secrets: [secret] };

@@ -34,7 +34,7 @@ export function agentsOf({ request, listAll, remove }: UltravoxClient): Ultravox
       ),
 
     async findAgents(accountId, agentId, deadline) {
-      const list = { path: "/api/agents", query: { search: agentId }, item: UltravoxAgent };
+      const list = { path: "/api/agents", query: { search: agentId }, item: UltravoxAgent, about: [agentId] };
       return (await listAll(accountId, list, deadline)).filter((agent) => agent.name === agentId);
     },
 

@@ -21,7 +21,7 @@ export function callsOf(client: UltravoxClient, options: Options): UltravoxCalls
 
     async findCalls(accountId, callId, since, deadline) {
       const fromDate = new Date(since.getTime() - clockSkewMs).toISOString();
-      const list = { path: "/api/calls", query: { "metadata.callId": callId, fromDate }, item: Call };
+      const list = { path: "/api/calls", query: { "metadata.callId": callId, fromDate }, item: Call, about: [callId] };
       return (await listAll(accountId, list, deadline)).filter((call) => call.callId === callId);
     },
 

@@ -37,13 +37,22 @@ export type UltravoxRequest<T> = Pick<ProviderRequest<T>, "method" | "repeat" | 
   secrets?: readonly string[];
 };
 
-export type UltravoxList<T extends z.ZodType> = { path: string; query: Record<string, string>; item: T };
+export type UltravoxList<T extends z.ZodType> = {
+  path: string;
+  query: Record<string, string>;
+  item: T;
+  /**
+   * What the caller looks for: an item that can be it contains one of these texts. A row that cannot be read and has none of
+   * them is of somebody else at a shared account, and is left out. Without `about`, every row counts.
+   */
+  about?: readonly string[];
+};
 
 /** Requests to the accounts of Ultravox, each with its API key and its breaker. */
 export type UltravoxClient = {
   /** `apiKey`: one that belongs to no account yet. */
   request<T>(accountId: string, request: UltravoxRequest<T>, deadline: Deadline, apiKey?: string): Promise<T>;
-  /** Every item of a list, or an error: an incomplete list would be taken for an absence. */
+  /** Every item that can be looked for, or an error: an incomplete list would be taken for an absence. */
   listAll<T extends z.ZodType>(accountId: string, list: UltravoxList<T>, deadline: Deadline): Promise<z.output<T>[]>;
   /** Uploads a file to a presigned link of the provider, without our key. */
   put(link: string, file: { contentType: string; bytes: Buffer }, deadline: Deadline): Promise<void>;

@@ -32,7 +32,9 @@ function corporaOf(client: UltravoxClient): Pick<UltravoxKnowledge, Corpora> {
     },
 
     async findCorpora(accountId, knowledgeBaseId, deadline) {
-      return (await listCorpora(client, accountId, deadline)).filter(({ name }) => name === knowledgeBaseId);
+      return (await listCorpora(client, accountId, [knowledgeBaseId], deadline)).filter(
+        ({ name }) => name === knowledgeBaseId,
+      );
     },
 
     getCorpus: (accountId, corpusId, deadline) =>
@@ -64,7 +66,7 @@ function sourcesOf(client: UltravoxClient): Pick<UltravoxKnowledge, Sources> {
     },
 
     async findSources(accountId, corpusId, name, deadline) {
-      const list = { path: `${corpusPath(corpusId)}/sources`, query: {}, item: Source };
+      const list = { path: `${corpusPath(corpusId)}/sources`, query: {}, item: Source, about: [name] };
       return (await listAll(accountId, list, deadline)).filter((source) => source.name === name);
     },
 
@@ -92,14 +94,14 @@ const read = <S extends z.ZodType>(
 ) => request(accountId, { method: "GET", repeat: "safe", path, read: json(item).from }, deadline);
 
 /** The provider has no search by name: all corpora are read. */
-const listCorpora = ({ listAll }: UltravoxClient, accountId: string, deadline: Deadline) =>
-  listAll(accountId, { path: "/api/corpora", query: {}, item: Corpus }, deadline);
+const listCorpora = ({ listAll }: UltravoxClient, accountId: string, about: readonly string[], deadline: Deadline) =>
+  listAll(accountId, { path: "/api/corpora", query: {}, item: Corpus, about }, deadline);
 
 /** The provider's response at its limit is not documented, so the account is read to find out whether that is the reason. */
 async function explained(client: UltravoxClient, refusal: ProviderError, accountId: string, deadline: Deadline) {
   const reading = Promise.all([
     read(client, accountId, "/api/accounts/me", Allowance, deadline),
-    listCorpora(client, accountId, deadline),
+    listCorpora(client, accountId, [], deadline),
   ]);
   const [{ allowedCorpora }, found] = await reading.catch(() => [{ allowedCorpora: null }, []] as const);
   if (typeof allowedCorpora !== "number" || found.length < allowedCorpora) return refusal;

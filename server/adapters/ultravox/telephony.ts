@@ -80,8 +80,8 @@ export function telephonyOf({ request, listAll, remove }: UltravoxClient): Ultra
       );
     },
 
-    listRegistrations: (accountId, deadline) =>
-      listAll(accountId, { path: "/api/sip/registrations", query: {}, item: Registration }, deadline),
+    listRegistrations: (accountId, about, deadline) =>
+      listAll(accountId, { path: "/api/sip/registrations", query: {}, item: Registration, about }, deadline),
 
     createRegistration: (accountId, { password, outboundProxy, authUser, ...registration }, deadline) =>
       request(

@@ -46,7 +46,12 @@ export function toolsOf({ request, listAll, remove }: UltravoxClient): UltravoxT
     },
 
     async findTools(accountId, toolId, deadline) {
-      const list = { path: "/api/tools", query: { search: toolId, ownership: "private" }, item: UltravoxTool };
+      const list = {
+        path: "/api/tools",
+        query: { search: toolId, ownership: "private" },
+        item: UltravoxTool,
+        about: [toolId],
+      };
       return (await listAll(accountId, list, deadline)).filter((tool) => tool.name === toolId);
     },
 

@@ -44,7 +44,7 @@ export function voicesOf({ request, listAll, fetch, remove }: UltravoxClient): U
 
     async findVoices(accountId, voiceId, deadline) {
       const query = { search: voiceId, ownership: "private" };
-      const found = await listAll(accountId, { path: "/api/voices", query, item: Voice }, deadline);
+      const found = await listAll(accountId, { path: "/api/voices", query, item: Voice, about: [voiceId] }, deadline);
       return found.filter(({ name }) => name === voiceId);
     },
 
