@@ -4,11 +4,14 @@ import type { Turn } from "../routers/core/turn.ts";
 export type GateLimits = {
   /** Turns of one owner while no other is active. */
   alone: number;
-  /** Turns of one owner beside others. Each turn delays every next step of the others' requests. */
-  besideOthers: number;
-  /** Beside others: the time of turns per second that an owner may use for long, and for a burst. */
-  turnMsPerSecond: number;
-  burstMs: number;
+  /**
+   * Turns of one owner beside others: each turn delays every next step of the others' requests. `least` while the process
+   * is busy, up to `most` while it is not.
+   */
+  besideOthers: { least: number; most: number };
+  /** The process is busy when its event loop worked for more than this part of the last sample. */
+  busyAbove: number;
+  sampleMs: number;
   /** Waiting requests, of one owner and of all. */
   waitingPerOwner: number;
   waitingInAll: number;
@@ -18,42 +21,42 @@ export type GateLimits = {
 };
 
 const gateLimits: GateLimits = {
-  ...{ alone: 32, besideOthers: 2, turnMsPerSecond: 750, burstMs: 200 },
+  ...{ alone: 32, besideOthers: { least: 2, most: 16 }, busyAbove: 0.6, sampleMs: 50 },
   ...{ waitingPerOwner: 500, waitingInAll: 5_000 },
   ...{ maxWaitMs: 20_000, activeMs: 1_000 },
 };
 
 type Waiter = { grant: (turn: Turn) => void; timer: NodeJS.Timeout };
-type Holder = {
-  running: number;
-  waiting: Set<Waiter>;
-  seenAt: number;
-  /** Time of turns that is left, as of `countedAt`. Below zero, the owner waits beside others. */
-  leftMs: number;
-  countedAt: number;
-  timer?: NodeJS.Timeout;
-};
+type Holder = { running: number; waiting: Set<Waiter>; seenAt: number };
 
 /** What is no client has no claim: unverified credentials of one address wait for each other, and limit no client. */
 const addressPrefix = "address:";
 export const addressOwner = (address: string) => addressPrefix + address;
 
 /**
- * Shares this process between clients. A client that is alone may use all of it. Beside others it has few turns, and after a
- * burst their time is limited, since every running request delays each next step of the others'. Its other requests wait here,
- * before their bodies are read: a flood delays its own client.
+ * Shares this process between clients. A client that is alone may use all of it. Beside others it has fewer turns the busier
+ * the process is, since every running request delays each next step of the others': their number is halved after each busy
+ * sample, and grows by one after any other. Its other requests wait here, before their bodies are read, so that a flood
+ * delays its own client only.
  */
 export class RequestGate {
   readonly #limits: GateLimits;
   readonly #now: () => number;
+  /** The part of the time since its last call for which the event loop worked. */
+  readonly #utilization: () => number;
   readonly #holders = new Map<string, Holder>();
+  #share: number;
+  #sampledAt: number;
   #clients = 0;
   #waiting = 0;
   #sweptAt = Number.NEGATIVE_INFINITY;
 
-  constructor(limits: Partial<GateLimits> = {}, now = () => performance.now()) {
+  constructor(limits: Partial<GateLimits> = {}, now = () => performance.now(), utilization = sinceLastCall()) {
     this.#limits = { ...gateLimits, ...limits };
     this.#now = now;
+    this.#utilization = utilization;
+    this.#share = this.#limits.besideOthers.least;
+    this.#sampledAt = now();
   }
 
   /** `gone`: the caller has left, and no longer waits. Throws ApiError `rate_limit_exceeded` or `server_overloaded`. */
@@ -63,51 +66,45 @@ export class RequestGate {
     holder.seenAt = this.#now();
     if (holder.waiting.size === 0 && this.#mayStart(owner, holder)) return this.#turnOf(owner, holder);
     this.#refuseBeyondBounds(holder);
-    return this.#wait(owner, holder, gone);
+    return this.#wait(holder, gone);
   }
 
   #holderOf(owner: string): Holder {
     const known = this.#holders.get(owner);
     if (known) return known;
-    const now = this.#now();
-    const fresh = { running: 0, waiting: new Set<Waiter>(), seenAt: now, leftMs: this.#limits.burstMs, countedAt: now };
+    const fresh = { running: 0, waiting: new Set<Waiter>(), seenAt: this.#now() };
     this.#holders.set(owner, fresh);
     if (!owner.startsWith(addressPrefix)) this.#clients++;
     return fresh;
   }
 
   #mayStart(owner: string, holder: Holder): boolean {
-    const { alone, besideOthers } = this.#limits;
-    if (this.#isAlone(owner)) return holder.running < alone;
-    return holder.running < besideOthers && this.#leftMs(holder) > 0;
+    const isAlone = this.#clients <= 1 && !owner.startsWith(addressPrefix);
+    return holder.running < (isAlone ? this.#limits.alone : this.#shareNow());
   }
 
-  #isAlone = (owner: string) => this.#clients <= 1 && !owner.startsWith(addressPrefix);
-
-  #leftMs(holder: Holder): number {
+  /** The turns of one owner beside others. */
+  #shareNow(): number {
+    const { besideOthers, busyAbove, sampleMs } = this.#limits;
     const now = this.#now();
-    const { turnMsPerSecond, burstMs } = this.#limits;
-    const earned = ((now - holder.countedAt) * turnMsPerSecond) / 1000;
-    holder.leftMs = Math.min(burstMs, holder.leftMs + earned);
-    holder.countedAt = now;
-    return holder.leftMs;
-  }
-
-  #spend(holder: Holder, ms: number) {
-    holder.leftMs = Math.max(-this.#limits.burstMs, this.#leftMs(holder) - ms);
+    if (now - this.#sampledAt < sampleMs) return this.#share;
+    this.#sampledAt = now;
+    const isBusy = this.#utilization() > busyAbove;
+    this.#share = isBusy
+      ? Math.max(besideOthers.least, Math.floor(this.#share / 2))
+      : Math.min(besideOthers.most, this.#share + 1);
+    return this.#share;
   }
 
   #turnOf(owner: string, holder: Holder): Turn {
     let held: Holder | undefined = holder;
     holder.running++;
-    let startedAt = this.#now();
     const release = () => {
       if (!held) return false;
       const from = held;
       held = undefined;
       from.running--;
       from.seenAt = this.#now();
-      this.#spend(from, from.seenAt - startedAt);
       this.#sweep();
       this.#serve(owner, from);
       return true;
@@ -115,7 +112,6 @@ export class RequestGate {
     const resume = () => {
       held = this.#holderOf(owner); // without waiting: what the provider has done must be recorded
       held.running++;
-      startedAt = this.#now();
     };
     return {
       end: () => void release(),
@@ -130,7 +126,7 @@ export class RequestGate {
     if (this.#waiting >= waitingInAll) throw new ApiError("server_overloaded", undefined, { retryAfterSeconds: 1 });
   }
 
-  #wait(owner: string, holder: Holder, gone: AbortSignal | undefined): Promise<Turn> {
+  #wait(holder: Holder, gone: AbortSignal | undefined): Promise<Turn> {
     const { promise, resolve, reject } = Promise.withResolvers<Turn>();
     const leave = (error: unknown) => {
       if (!holder.waiting.delete(waiter)) return;
@@ -144,32 +140,17 @@ export class RequestGate {
     gone?.addEventListener("abort", () => leave(gone.reason), { once: true });
     holder.waiting.add(waiter);
     this.#waiting++;
-    this.#serveLater(owner, holder);
     return promise;
   }
 
   #serve(owner: string, holder: Holder) {
     for (const waiter of holder.waiting) {
-      if (!this.#mayStart(owner, holder)) return this.#serveLater(owner, holder);
+      if (!this.#mayStart(owner, holder)) return;
       holder.waiting.delete(waiter);
       this.#waiting--;
       clearTimeout(waiter.timer);
       waiter.grant(this.#turnOf(owner, holder));
     }
-  }
-
-  /** For an owner whose time is used up. Otherwise the end of a turn serves the next. */
-  #serveLater(owner: string, holder: Holder) {
-    if (holder.timer || holder.running >= this.#limits.besideOthers) return;
-    const waitMs = Math.ceil((1 - this.#leftMs(holder)) * (1000 / this.#limits.turnMsPerSecond));
-    holder.timer = setTimeout(
-      () => {
-        delete holder.timer;
-        this.#sweep();
-        this.#serve(owner, holder);
-      },
-      Math.max(1, waitMs),
-    );
   }
 
   /** Forgets owners that are no longer active. */
@@ -184,6 +165,16 @@ export class RequestGate {
       if (!owner.startsWith(addressPrefix)) this.#clients--;
     }
   }
+}
+
+function sinceLastCall() {
+  let last = performance.eventLoopUtilization();
+  return () => {
+    const now = performance.eventLoopUtilization();
+    const { utilization } = performance.eventLoopUtilization(now, last);
+    last = now;
+    return utilization;
+  };
 }
 
 function once(work: () => void): () => void {

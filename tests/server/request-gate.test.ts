@@ -3,14 +3,16 @@ import type { Turn } from "../../routers/core/turn.ts";
 import { addressOwner, type GateLimits, RequestGate } from "../../server/request-gate.ts";
 
 const limits: GateLimits = {
-  ...{ alone: 8, besideOthers: 2, turnMsPerSecond: 500, burstMs: 200 },
+  ...{ alone: 8, besideOthers: { least: 2, most: 4 }, busyAbove: 0.6, sampleMs: 50 },
   ...{ waitingPerOwner: 5, waitingInAll: 8, maxWaitMs: 5_000, activeMs: 1_000 },
 };
 let gate: RequestGate;
+let utilization: number;
 
 beforeEach(() => {
   vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
-  gate = new RequestGate(limits);
+  utilization = 1;
+  gate = new RequestGate(limits, undefined, () => utilization);
 });
 
 /** Requests of one owner, and the turns that they have so far. */
@@ -49,17 +51,21 @@ test("a client beside a flood starts without waiting, and the flood gets few tur
   expect(noisy.turns).toHaveLength(9); // eight from before, of which one runs, and one more
 });
 
-test("beside others, long turns are paid with pauses", async () => {
+test("beside others, a client gets more turns while the process has time, and few again once it has none", async () => {
   gate.enter("quiet");
-  const noisy = flood("noisy", 3);
-  await vi.advanceTimersByTimeAsync(300);
-  for (const turn of noisy.turns) turn.end(); // 600 ms in all, of which 350 ms were free
+  const noisy = flood("noisy", 7);
   await settle();
   expect(noisy.turns).toHaveLength(2);
-  await vi.advanceTimersByTimeAsync(300);
-  expect(noisy.turns).toHaveLength(2);
-  await vi.advanceTimersByTimeAsync(200);
-  expect(noisy.turns).toHaveLength(3);
+  const endOne = async (n: number) => {
+    await vi.advanceTimersByTimeAsync(60);
+    noisy.turns[n]!.end();
+    await settle();
+    return noisy.turns.length - (n + 1);
+  };
+  utilization = 0.2;
+  expect([await endOne(0), await endOne(1)], "running").toEqual([3, 4]);
+  utilization = 0.9;
+  expect([await endOne(2), await endOne(3)], "running").toEqual([3, 2]);
 });
 
 test("a client is alone again once the others have been inactive for a second", async () => {
