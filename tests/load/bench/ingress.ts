@@ -37,11 +37,11 @@ export async function benchIngress(ground: Ground, options: BenchOptions): Promi
   return groups;
 }
 
-/** Calls that have been placed, without any provider message. */
+/** Calls that the provider has accepted, without any provider message. */
 async function makeLive({ owner }: Ground, calls: Call[]) {
   const ids = calls.map(({ id }) => id);
   await owner`
-    update calls set status = 'queued', outcome = null, outcome_final = false, duration_seconds = null,
+    update calls set status = 'ringing', outcome = null, outcome_final = false, duration_seconds = null,
       recording_status = 'none', recording_enabled = false, transcript_status = 'pending' where id = any(${ids})`;
   await owner`update holds set status = 'held', captured_micros = 0 where subject_id = any(${ids})`;
   const [totals] =
@@ -56,9 +56,9 @@ async function makeLive({ owner }: Ground, calls: Call[]) {
 /** Otherwise only messages without an effect were measured. */
 async function mustHaveMoved({ owner }: Ground, calls: Call[]) {
   const [seen] = await owner`
-    select count(*) filter (where status = 'ended')::int as ended, count(*) filter (where status <> 'queued')::int as moved
+    select count(*) filter (where status = 'ended')::int as ended, count(*) filter (where cost_micros > 0)::int as billed
     from calls where id = any(${calls.map(({ id }) => id)})`;
-  if (!(seen!.ended > 0 && seen!.moved > 0)) throw new Error("the messages about active calls changed none of them");
+  if (!(seen!.ended > 0 && seen!.billed > 0)) throw new Error("the messages about active calls changed none of them");
 }
 
 async function openProviders(ground: Ground, { say: log, object }: BenchOptions) {
