@@ -18,7 +18,7 @@ export function ingressWriter(db: Database) {
   let waitingBytes = 0;
   const bytesOf = ({ received }: Message) => received.body.length;
   const store = createBatcher({
-    ...{ waitMs: 0, maxItems, maxBatches, maxBytes, bytesOf, isItemError },
+    ...{ waitMs: 5, maxWaitMs: 25, maxItems, maxBatches, maxBytes, bytesOf, isItemError },
     work: (batch: Message[]) => {
       for (const message of batch) if (waiting.delete(message)) waitingBytes -= bytesOf(message);
       return db.asSystem((tx) => storeReceived(tx, batch));

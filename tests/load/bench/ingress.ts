@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { telnyxAccount } from "../../../dev/simulators/telnyx.ts";
 import { seedCalls } from "../call-ground.ts";
@@ -61,7 +62,7 @@ async function mustHaveMoved({ owner }: Ground, calls: Call[]) {
   if (!(seen!.ended > 0 && seen!.billed > 0)) throw new Error("the messages about active calls changed none of them");
 }
 
-async function openProviders(ground: Ground, { say: log, object }: BenchOptions) {
+async function openProviders(ground: Ground, { profiles, say: log, object }: BenchOptions) {
   const account = telnyxAccount();
   const stripeSecret = `whsec_${randomBytes(24).toString("hex")}`;
   const environment = { STRIPE_WEBHOOK_SECRETS: stripeSecret, TELNYX_PUBLIC_KEYS: account.publicKey };
@@ -74,10 +75,21 @@ async function openProviders(ground: Ground, { say: log, object }: BenchOptions)
     TELNYX_ACCOUNT: JSON.stringify({ privateKey }),
   });
   const port = await server.ask<number>("port");
+  const processes = [
+    ["api", server],
+    ["worker", worker],
+  ] as const;
+  /** Around a whole run, so its figures are higher than without. */
+  const profile = async (verb: "start" | "stop", what: string) => {
+    if (profiles === null) return;
+    const fileOf = (name: string) => join(profiles, `ingress-${name}-${what.replace(" ", "-")}.cpuprofile`);
+    await Promise.all(processes.map(([name, child]) => child.ask(`profile.${verb}`, fileOf(name))));
+  };
   const used = () => Promise.all([server.ask<number>("cpu"), worker.ask<number>("cpu"), ground.postgresCpu()]);
 
   return async (calls: Call[], seconds: number, what: string, atMostMs = boundMs): Promise<Group> => {
     log(what);
+    await profile("start", what);
     const before = await used();
     const began = performance.now();
     const sent = await sender.ask<Sent>("run", { port, perSecond, seconds, calls } satisfies Sending);
@@ -85,9 +97,13 @@ async function openProviders(ground: Ground, { say: log, object }: BenchOptions)
     await allApplied(ground.owner);
     const took = (performance.now() - began) / 1000;
     const after = await used();
+    await profile("stop", what);
     const count = perSecond * seconds;
     const [api, work] = [(after[0] - before[0]) / count, (after[1] - before[1]) / count];
     const postgres = after[2] === null || before[2] === null ? null : (after[2] - before[2]) / count;
+    const [dbg] = await ground.owner`select count(*)::int as n, count(distinct xmin::text)::int as commits from ingress_keys`;
+    const [st] = await ground.owner`select sum(xact_commit)::int as commits from pg_stat_database where datname = current_database()`;
+    console.error("DEBUG", what, dbg, st);
     const faults = [...(await missing(ground.owner, sent)), ...refusals(sent, count)];
     if (faults.length > 0) throw new Error(faults.join("; "));
     if (sent.p99Ms > atMostMs) object(`ingress, ${what}: p99 is ${Math.round(sent.p99Ms)} ms, not under ${boundMs}`);
