@@ -38,11 +38,14 @@ export async function benchIngress(ground: Ground, options: BenchOptions): Promi
   return groups;
 }
 
-/** Calls that the provider has accepted, without any provider message. */
+/**
+ * Calls that the provider has accepted, without any provider message. Their outcome is final: the simulated provider has no
+ * messages of them, so the job that reads them would fail again and again.
+ */
 async function makeLive({ owner }: Ground, calls: Call[]) {
   const ids = calls.map(({ id }) => id);
   await owner`
-    update calls set status = 'ringing', outcome = null, outcome_final = false, duration_seconds = null,
+    update calls set status = 'ringing', outcome = null, outcome_final = true, duration_seconds = null,
       recording_status = 'none', recording_enabled = false, transcript_status = 'pending' where id = any(${ids})`;
   await owner`update holds set status = 'held', captured_micros = 0 where subject_id = any(${ids})`;
   const [totals] =
@@ -101,9 +104,6 @@ async function openProviders(ground: Ground, { profiles, say: log, object }: Ben
     const count = perSecond * seconds;
     const [api, work] = [(after[0] - before[0]) / count, (after[1] - before[1]) / count];
     const postgres = after[2] === null || before[2] === null ? null : (after[2] - before[2]) / count;
-    const [dbg] = await ground.owner`select count(*)::int as n, count(distinct xmin::text)::int as commits from ingress_keys`;
-    const [st] = await ground.owner`select sum(xact_commit)::int as commits from pg_stat_database where datname = current_database()`;
-    console.error("DEBUG", what, dbg, st);
     const faults = [...(await missing(ground.owner, sent)), ...refusals(sent, count)];
     if (faults.length > 0) throw new Error(faults.join("; "));
     if (sent.p99Ms > atMostMs) object(`ingress, ${what}: p99 is ${Math.round(sent.p99Ms)} ms, not under ${boundMs}`);
