@@ -7,7 +7,7 @@ import type { ProviderCall } from "../../ports/ultravox.ts";
 import { masked } from "../artifacts/erase.ts";
 import { hangUpOrphan } from "../create/place.ts";
 import { applyCall, type CallRow, callNotFound, isBilledAs, lockCall, refineOutcome, type Source } from "../service.ts";
-import { type LegSource, saveLegs } from "./legs.ts";
+import { type LegSource, legsFor, saveLegs } from "./legs.ts";
 
 /** As much of a call as shows whether a report changes it. */
 export type CallState = Pick<CallRow, "status" | "providerCallId" | "billedSeconds" | "sipBilledSeconds">;
@@ -43,10 +43,11 @@ export type CallReport = { callId: string } & ({ seen: ProviderCall } | { leg: L
  */
 export async function applyReports(tx: Tx, reports: readonly CallReport[]): Promise<(string | null)[]> {
   const ids = [...new Set(reports.map(({ callId }) => callId))];
-  const locked = await lockCalls(tx, ids);
   const legs = reports.flatMap((report, place) => ("leg" in report ? [{ ...report, place }] : []));
+  const [locked, known] = await Promise.all([lockCalls(tx, ids), legsFor(tx, legs)]);
   const refusals = await saveLegs(
     tx,
+    known,
     legs.map(({ callId, leg: report, from }) => ({ callId, report, from, mask: maskOf(locked.get(callId)!) })),
   );
   await Promise.all(

@@ -46,16 +46,27 @@ type NewReport = {
   mask: (address: string | null) => string | null;
 };
 
+/** The legs that these reports may change. Send it after the statement that locks the calls; it need not wait for the result. */
+export async function legsFor(
+  tx: Tx,
+  reports: readonly { callId: string; leg: Pick<LegReport, "carrierLegId"> }[],
+): Promise<LegRow[]> {
+  if (reports.length === 0) return [];
+  return knownLegs(tx, {
+    callIds: JSON.stringify(reports.map(({ callId }) => callId)),
+    legIds: JSON.stringify(reports.map(({ leg }) => leg.carrierLegId)),
+  });
+}
+
 /**
  * Stores carriers' reports of legs, which may arrive in any order and more than once. The caller holds the locks of the
  * calls' rows. Returns for each report why it was not stored, or null.
  */
-export async function saveLegs(tx: Tx, reports: readonly NewReport[]): Promise<(string | null)[]> {
-  if (reports.length === 0) return [];
-  const known = await knownLegs(tx, {
-    callIds: JSON.stringify(reports.map(({ callId }) => callId)),
-    legIds: JSON.stringify(reports.map(({ report }) => report.carrierLegId)),
-  });
+export async function saveLegs(
+  tx: Tx,
+  known: readonly LegRow[],
+  reports: readonly NewReport[],
+): Promise<(string | null)[]> {
   const legs = new Map<string, StoredLeg>(known.map((leg) => [leg.carrierLegId, leg]));
   const changed = new Set<string>();
   const refusals = reports.map((given) => {
