@@ -22,16 +22,32 @@ type Job = {
   runsWhenSuspended?: true;
 };
 
+/** A stored provider message. `receivedAt` is the database's text of it: it names the partition. */
+const IngressRef = z.object({
+  ingressId: z.string(),
+  receivedAt: z.string(),
+  /** Of the request that brought the message. */
+  requestId: z.string().nullish(),
+});
+
 const patient = [1, 5, 15, 60, 300, 900, 3600, 3600, 3600] as const;
 
 /** All jobs: name, payload and policy. `jobs/index.ts` must have a handler for each, or it does not compile. */
 export const jobs = {
-  /** Applies a provider's webhook. */
+  /** Applies one message of a provider: one that failed in its batch, or that an operator wants applied again. */
   "ingress.apply": {
     access: "system",
     pool: "prompt",
-    payload: z.object({ ingressId: z.string(), receivedAt: z.string() }),
+    payload: IngressRef,
     priority: -10, // bills arrive as webhooks
+    retryAfterSeconds: patient,
+  },
+  /** Applies provider messages that were stored together. One that fails gets its own job. */
+  "ingress.applyBatch": {
+    access: "system",
+    pool: "prompt",
+    payload: z.object({ messages: z.array(IngressRef).min(1) }),
+    priority: -10,
     retryAfterSeconds: patient,
   },
   /** Settles a provider command whose request did not get a response in time. */

@@ -9,7 +9,7 @@ import {
   postponeCheck,
   refundVanished,
 } from "../routers/calls/service.ts";
-import { bringForward } from "./ingress.ts";
+import { bringForward } from "./ingress-apply.ts";
 import { roundRobin, sweepInto } from "./runtime/sweep.ts";
 import type { Task } from "./runtime/task.ts";
 
@@ -22,7 +22,7 @@ export const refresh: Task<"calls.refresh"> = {
     const call = await ctx.asClient((tx) => lockCall(tx, callId));
     if (!call.providerCallId) return; // not accepted yet: the recovery of its intent takes care of it
     const seen = await ctx.providers.ultravox.getCall(call.providerAccountId, call.providerCallId, deadline());
-    if (seen) await bringForward(ctx, call.clientId, callId, seen, "lookup");
+    if (seen) await bringForward(ctx, call.clientId, callId, seen);
     await ctx.asClient(async (tx) => {
       const after = await lockCall(tx, callId);
       if (!seen && refundReported) return refundVanished(tx, after);
@@ -102,7 +102,7 @@ export const hangUp: Task<"calls.hangUp"> = {
     const { ultravox } = ctx.providers;
     if ((await ultravox.hangUp(providerAccountId, providerCallId, deadline())) === "done") return;
     const seen = await ultravox.getCall(providerAccountId, providerCallId, deadline());
-    if (seen) await bringForward(ctx, clientId, callId, seen, "lookup");
+    if (seen) await bringForward(ctx, clientId, callId, seen);
     if (seen?.joinedAt && !seen.endedAt) throw new Error("The call is still active. The provider did not end it yet.");
   },
 };

@@ -4,7 +4,7 @@ import { compare as compareAgent, sweep as sweepAgents } from "./agents.ts";
 import { backfill, fetchRecording, sweep as sweepArtifacts } from "./artifacts.ts";
 import { eraseCopies, eraseUpstream, finalise, hangUp, hangUpOrphan, refresh, sweep } from "./calls.ts";
 import { deliver } from "./deliveries.ts";
-import { apply } from "./ingress.ts";
+import { apply, applyBatch } from "./ingress.ts";
 import { reprocess } from "./ingress-reprocess.ts";
 import { resolve, sweep as sweepIntents } from "./intents.ts";
 import { expire as expireKnowledge, forget, sweep as sweepKnowledge } from "./knowledge.ts";
@@ -41,6 +41,7 @@ export const tasks: { [N in JobName]: Task<N> } = {
   "files.remove": removeFiles,
   "idempotency.expire": expire,
   "ingress.apply": apply,
+  "ingress.applyBatch": applyBatch,
   "ingress.reprocess": reprocess,
   "intents.resolve": resolve,
   "intents.sweep": sweepIntents,

@@ -6,19 +6,24 @@ import { type Received, storeReceived } from "../../routers/ingress/service.ts";
 type Message = { received: Received; requestId: string };
 
 const maxBatches = 2;
+/**
+ * A single message is stored immediately. At more than 20 a second, a batch waits for others: its commit, its job and the
+ * transactions that apply it then serve several. Providers wait for seconds.
+ */
+const [waitMs, idleMs] = [20, 50];
 const maxItems = 100;
 const maxBytes = 8_000_000;
 /** Beyond these limits the provider must send again: waiting messages are held in memory. */
 const maxWaiting = 1000;
 const maxWaitingBytes = 100_000_000;
 
-/** Stores provider messages in batches: a single one immediately, a burst in few commits. Returns whether it was new. */
+/** Stores provider messages in batches. Returns whether the message was new. */
 export function ingressWriter(db: Database) {
   const waiting = new Set<Message>();
   let waitingBytes = 0;
   const bytesOf = ({ received }: Message) => received.body.length;
   const store = createBatcher({
-    ...{ waitMs: 0, maxItems, maxBatches, maxBytes, bytesOf, isItemError },
+    ...{ waitMs, idleMs, maxItems, maxBatches, maxBytes, bytesOf, isItemError },
     work: (batch: Message[]) => {
       for (const message of batch) if (waiting.delete(message)) waitingBytes -= bytesOf(message);
       return db.asSystem((tx) => storeReceived(tx, batch));

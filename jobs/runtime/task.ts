@@ -17,6 +17,8 @@ export type JobContext = {
   jobId: string;
   /** 0 is the first. */
   attempt: number;
+  /** How many runs of this very job ended with their worker: it died, or could not record the outcome. */
+  lostRuns: number;
   clientId: string | null;
   requestId: string | null;
   log: Logger;
@@ -67,7 +69,7 @@ type Outcome = "done" | "retry" | "superseded" | "gave_up" | "waits";
 /** After this time the work of a suspended client is tried again. */
 const suspendedSeconds = 30;
 /** After this time a job is tried again for which the key service was unavailable. */
-const keylessSeconds = 15;
+export const keylessSeconds = 15;
 type Read<N extends JobName> = {
   clientId: string | null;
   requestId: string | null;
@@ -120,7 +122,7 @@ export function toWorkerTask<N extends JobName>(name: N, task: Task<N>, deps: Ta
         const put = await putNext(helpers, read, place.againInSeconds, read.attempt);
         return conclude(put === "waits" ? "shares" : put, "debug");
       }
-      const ctx = contextOf(name, jobId, read, fields, deps);
+      const ctx = contextOf(name, helpers, read, fields, deps);
       const [result, err] = await attemptOnce(name, { ...task, run }, read, ctx, helpers).finally(() => place?.leave());
       const outcome = isSuspended && result === "done" ? "put_back" : result;
       deps.fence.check();
@@ -201,7 +203,7 @@ function unreadable(part: string, { issues }: z.ZodError): Error {
 
 function contextOf<N extends JobName>(
   name: N,
-  jobId: string,
+  { job }: JobHelpers,
   read: Read<N>,
   fields: object,
   deps: TaskDeps,
@@ -218,7 +220,18 @@ function contextOf<N extends JobName>(
       return result;
     };
   return {
-    ...{ jobId, attempt, clientId, requestId, providers, db, fence, signal, pool },
+    ...{
+      jobId: String(job.id),
+      lostRuns: job.attempts - 1,
+      attempt,
+      clientId,
+      requestId,
+      providers,
+      db,
+      fence,
+      signal,
+      pool,
+    },
     inBackground(work, otherwise) {
       work.catch((error: unknown) => {
         if (!fence.closed) this.log.warn({ err: asError(error) }, otherwise);
@@ -296,7 +309,7 @@ export function deadJobRow({
 }
 
 /** The error without the parameters that drizzle puts into its messages: they are personal data. */
-function asError(thrown: unknown): Error {
+export function asError(thrown: unknown): Error {
   if (thrown instanceof DrizzleQueryError && thrown.cause) return thrown.cause;
   return thrown instanceof Error ? thrown : new Error(String(thrown));
 }

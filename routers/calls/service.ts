@@ -141,7 +141,7 @@ function toBill({ billing, billedSeconds, sipBilledSeconds }: ProviderCall) {
   return { billedSeconds: billedSeconds ?? 0, sipBilledSeconds: sipBilledSeconds ?? 0 };
 }
 
-function isBilledAs(call: CallRow, reported: ProviderCall): boolean {
+export function isBilledAs(call: Pick<CallRow, "billedSeconds" | "sipBilledSeconds">, reported: ProviderCall): boolean {
   const { billedSeconds, sipBilledSeconds } = toBill(reported);
   return call.billedSeconds === billedSeconds && call.sipBilledSeconds === sipBilledSeconds;
 }

@@ -9,6 +9,8 @@ export type BatcherOptions<I, O> = {
   waitMs: number;
   /** While batches take longer than `waitMs`, the first item waits as long as the last batch took, up to this. */
   maxWaitMs?: number;
+  /** An item that comes after a pause of this length is processed immediately. Default: every first item waits. */
+  idleMs?: number;
   maxItems: number;
   maxBatches: number;
   /** A batch has at least one item, however large. */
@@ -23,16 +25,19 @@ type Waiting<I, O> = { item: I; resolve: (result: O) => void; reject: (error: un
  * database refuses does not fail the others.
  */
 export function createBatcher<I, O>(options: BatcherOptions<I, O>): (item: I) => Promise<O> {
-  const { waitMs, maxWaitMs = waitMs, maxItems, maxBatches } = options;
+  const { waitMs, maxWaitMs = waitMs, idleMs, maxItems, maxBatches } = options;
   const queue: Waiting<I, O>[] = [];
   let running = 0;
   let isWaiting = false;
   let lastMs = 0;
+  let lastAt = Number.NEGATIVE_INFINITY;
 
   async function send() {
     running++;
     isWaiting = true;
-    if (waitMs > 0 && queue.length < maxItems) await sleep(Math.min(Math.max(waitMs, lastMs), maxWaitMs));
+    const isBusy = idleMs === undefined || performance.now() - lastAt < idleMs;
+    lastAt = performance.now();
+    if (isBusy && waitMs > 0 && queue.length < maxItems) await sleep(Math.min(Math.max(waitMs, lastMs), maxWaitMs));
     isWaiting = false;
     const startedAt = performance.now();
     await runBatch(queue.splice(0, nextSize(queue, options)), options);

@@ -6,6 +6,7 @@ import { ApiError } from "../core/errors.ts";
 import { toIso, toIsoOrNull } from "../core/fields.ts";
 import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
 import { withoutSecrets } from "./mask-body.ts";
+import type { IngressRef } from "./messages.ts";
 import type { IngressDetail, IngressMessage, ListIngress, ReprocessIngress, Reprocessing } from "./schema.ts";
 import { type IngressProvider, type IngressRow, ingressStatuses } from "./service.ts";
 
@@ -53,7 +54,7 @@ export async function reprocessOne(tx: Tx, id: string): Promise<IngressMessage> 
     .where(eq(ingressEvents.id, id))
     .returning({ ...shown, receivedAtText: receivedAt });
   if (!row) throw notFound(id);
-  await queueApply(tx, id, row.receivedAtText);
+  await enqueueFor(tx, null, "ingress.apply", { ingressId: id, receivedAt: row.receivedAtText });
   return toMessage(row);
 }
 
@@ -75,7 +76,7 @@ export async function reprocessMany(tx: Tx, input: ReprocessIngress): Promise<Re
 export async function reprocessBatch(tx: Tx, payload: JobPayload<"ingress.reprocess">): Promise<number> {
   const { after, ...filter } = payload;
   const batch = await tx
-    .select({ id: ingressEvents.id, receivedAt })
+    .select({ id: ingressEvents.id, receivedAt, bytes: sql<number>`octet_length(${ingressEvents.body})` })
     .from(ingressEvents)
     .where(and(matchesFilter(filter), after === null ? undefined : gt(ingressEvents.id, after)))
     .orderBy(asc(ingressEvents.id))
@@ -94,13 +95,26 @@ export async function reprocessBatch(tx: Tx, payload: JobPayload<"ingress.reproc
         ...isInRange(filter.createdAfter, filter.createdBefore),
       ),
     );
-  for (const { id, receivedAt } of batch) await queueApply(tx, id, receivedAt);
+  for (const messages of inLots(batch)) await enqueueFor(tx, null, "ingress.applyBatch", { messages });
   if (batch.length === batchSize) await queueNext(tx, { ...payload, after: last.id });
   return batch.length;
 }
 
-const queueApply = (tx: Tx, ingressId: string, receivedAt: string) =>
-  enqueueFor(tx, null, "ingress.apply", { ingressId, receivedAt });
+const [lotSize, lotBytes] = [50, 5_000_000];
+
+/** The messages of one job are in memory together. A lot has at least one, however large. */
+function inLots(batch: readonly { id: string; receivedAt: string; bytes: number }[]): IngressRef[][] {
+  const lots: IngressRef[][] = [];
+  let left = 0;
+  for (const { id: ingressId, receivedAt, bytes } of batch) {
+    const last = lots.at(-1);
+    const isFull = !last || last.length >= lotSize || bytes > left;
+    if (isFull) lots.push([{ ingressId, receivedAt }]);
+    else last.push({ ingressId, receivedAt });
+    left = (isFull ? lotBytes : left) - bytes;
+  }
+  return lots;
+}
 
 /** The key prevents a second successor when a batch runs twice. */
 const queueNext = (tx: Tx, payload: JobPayload<"ingress.reprocess">) =>

@@ -155,6 +155,11 @@ test.for([
   expect(JSON.parse(withoutSecrets(Buffer.from(JSON.stringify(given))).toString())).toEqual(stored);
 });
 
+test("a secret is masked, although its field's name is written with an escape", () => {
+  const masked = withoutSecrets(Buffer.from('{"\\u0070assword":"p-123456"}')).toString();
+  expect(JSON.parse(masked)).toEqual({ password: "[redacted]" });
+});
+
 test("a body without secrets is stored unchanged", () => {
   for (const body of ['{ "a" : 1.0,  "b":"x" }', "not json", "CallSid=v3&To=%2B1415", "", "[1, 2"]) {
     expect(withoutSecrets(Buffer.from(body)).toString()).toBe(body);

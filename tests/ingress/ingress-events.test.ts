@@ -409,8 +409,10 @@ describe("provider messages", () => {
       expect(runs).toBeLessThan(10);
     }
     expect(await left()).toBe(0);
-    const applied = await waitingJobs(bare, "ingress.apply");
-    const ids = applied.map(({ payload }) => payload.body.ingressId);
+    const applied = await waitingJobs(bare, "ingress.applyBatch");
+    const ids = applied.flatMap(({ payload }) =>
+      payload.body.messages.map(({ ingressId }: { ingressId: string }) => ingressId),
+    );
     expect(ids).toHaveLength(650);
     expect(new Set(ids).size).toBe(650);
   });

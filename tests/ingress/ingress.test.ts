@@ -448,7 +448,8 @@ test("the events of a killed worker are processed by another worker", {
         where locked_at is not null`;
       await h.owner`select * from graphile_worker.patchbay_rescue(30)`;
       // Jobs that were lost twice return at spread times.
-      for (const task of ["ingress.apply", "calls.finalise", "calls.refresh"]) await hurry(h, task);
+      for (const task of ["ingress.applyBatch", "ingress.apply", "calls.finalise", "calls.refresh"])
+        await hurry(h, task);
     }
   } finally {
     for (const child of children) child.kill("SIGKILL");

@@ -141,6 +141,7 @@ test("an unknown event, medium, SIP reason and fields: the known parts are appli
     sipDetails,
   });
   await until(async () => (await callRow(h, id)).status === "ended");
+  await until(async () => (await ingressOf(id)).length > 0); // recorded after the call has moved
   expect((await ingressOf(id))[0]).toMatchObject({ event_type: "call.put_on_hold", status: "applied" });
   await expectAlert("ultravox", "event", "call.put_on_hold");
   await expectAlert("ultravox", "call.medium", "carrierPigeon");

@@ -439,6 +439,7 @@ const context = (): JobContext => {
   return {
     jobId: "1",
     attempt: 0,
+    lostRuns: 0,
     clientId: null,
     requestId: null,
     log,

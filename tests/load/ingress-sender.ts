@@ -56,24 +56,26 @@ function messageOf(index: number, calls: Sending["calls"]): Message {
   return ofTelnyx(Math.floor(index / 3), calls);
 }
 
-const steps = ["call.started", "call.joined", "call.ended"] as const;
-/** Concurrent calls: all of them start, then all are joined, then all end. */
+const steps = ["call.started", "call.joined", "call.ended", "call.billed"] as const;
+/** Concurrent calls: all of them start, then all are joined, then all end, then all are billed. */
 const wave = 100;
 
 function ofUltravox(n: number, calls: Sending["calls"]): Message {
   const ofWave = n % (wave * steps.length);
   const place = Math.floor(n / (wave * steps.length)) * wave + (ofWave % wave);
   const { id, upstream } = calls[place % calls.length]!;
-  const event = steps[Math.floor(ofWave / wave)]!;
+  const step = Math.floor(ofWave / wave);
+  const event = steps[step]!;
+  const [isEnded, isBilled] = [step >= 2, step >= 3];
   const now = new Date().toISOString();
   const call = {
     callId: upstream,
     created: now,
     joined: event === "call.started" ? null : now,
-    ended: event === "call.ended" ? now : null,
-    endReason: event === "call.ended" ? "hangup" : null,
-    billingStatus: "BILLING_STATUS_PENDING",
-    billedDuration: null,
+    ended: isEnded ? now : null,
+    endReason: isEnded ? "hangup" : null,
+    billingStatus: isBilled ? "BILLING_STATUS_BILLED" : "BILLING_STATUS_PENDING",
+    billedDuration: isBilled ? "6s" : null,
     metadata: { callId: id },
     systemPrompt: "You answer for a bakery. ".repeat(20),
   };
@@ -83,7 +85,8 @@ function ofUltravox(n: number, calls: Sending["calls"]): Message {
     "x-ultravox-webhook-timestamp": now,
     "x-ultravox-webhook-signature": createHmac("sha256", ultravoxSecret).update(body).update(now).digest("hex"),
   };
-  return { provider: "ultravox", key: `${event}:${upstream}`, text: request("ultravox", headers, body) };
+  const bill = isBilled ? ":final:6:null" : "";
+  return { provider: "ultravox", key: `${event}:${upstream}${bill}`, text: request("ultravox", headers, body) };
 }
 
 function ofStripe(): Message {

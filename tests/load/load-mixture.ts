@@ -85,7 +85,7 @@ async function openServer(ground: Ground) {
     send: (sending: Sending) => sender.ask<Sent>("run", sending),
     /** New calls in each slice: a repeated message causes no work. */
     next: (messages: number) => {
-      const count = Math.ceil(messages / 9) + 1;
+      const count = Math.ceil(messages / 12) + 1;
       const calls = Array.from({ length: count }, (_, n) => rows[(used + n) % rows.length]!);
       used += count;
       return calls.map(({ id, upstream }) => ({ id, upstream }));

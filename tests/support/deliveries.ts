@@ -51,6 +51,7 @@ export async function openDeliveryGround() {
     const ctx: JobContext = {
       jobId: "1",
       attempt: 0,
+      lostRuns: 0,
       clientId,
       requestId: null,
       log,

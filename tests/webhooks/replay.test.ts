@@ -33,6 +33,7 @@ function context(more: Partial<JobContext> = {}): JobContext {
     ...{
       jobId: "1",
       attempt: 0,
+      lostRuns: 0,
       clientId,
       requestId: null,
       log: h.deps.log,

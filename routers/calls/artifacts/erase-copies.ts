@@ -41,7 +41,7 @@ export async function eraseOwnCopies(tx: Tx, { id }: CallRow, cipher: Cipher) {
 /**
  * Erases the copies in tables across clients, in a system transaction. If the whole call is erased, its events lose parties,
  * metadata and output; if only the transcript is, they lose the output. A provider webhook that is not applied yet loses its
- * body when it is applied (see `markReceived`), since it may contain the bill.
+ * body when it is applied (see `markMessages`), since it may contain the bill.
  */
 export async function eraseSystemCopies(tx: Tx, call: CallRow) {
   const { clientId, id, to, from, failureReason, providerCallId, erasedAt } = call;

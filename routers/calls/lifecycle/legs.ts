@@ -1,9 +1,9 @@
-import { and, asc, count, desc, eq, lt, sql } from "drizzle-orm";
+import { isDeepStrictEqual } from "node:util";
+import { and, asc, desc, eq, lt, or, sql } from "drizzle-orm";
 import type { Tx } from "../../../db/client.ts";
 import { newId } from "../../../db/ids.ts";
-import { type Given, pages, type Wire } from "../../../db/prepared.ts";
+import { type Given, pages, prepared, type Wire } from "../../../db/prepared.ts";
 import { callLegs, calls } from "../../../db/schema/calls.ts";
-import { dbNow } from "../../../db/time.ts";
 import { ApiError } from "../../core/errors.ts";
 import { toIso, toIsoOrNull } from "../../core/fields.ts";
 import { type ListKey, readCursor, toPage } from "../../core/pagination.ts";
@@ -37,39 +37,104 @@ const legPages = pages(
   ["callId"],
 );
 
-/**
- * Stores a carrier's report of a leg. Reports may arrive in any order and more than once. The caller holds the lock of the
- * call's row. Returns why the report was not stored, or null.
- */
-export async function saveLeg(
+/** Who reported a leg, and when. */
+export type LegSource = { accountId: string; receivedAt: Date };
+type NewReport = {
+  callId: string;
+  report: LegReport;
+  from: LegSource;
+  mask: (address: string | null) => string | null;
+};
+
+/** The legs that these reports may change. Send it after the statement that locks the calls; it need not wait for the result. */
+export async function legsFor(
   tx: Tx,
-  callId: string,
-  report: LegReport,
-  {
-    accountId,
-    receivedAt,
-    mask,
-  }: { accountId: string; receivedAt: Date; mask: (address: string | null) => string | null },
-): Promise<string | null> {
-  const [known] = await tx
+  reports: readonly { callId: string; leg: Pick<LegReport, "carrierLegId"> }[],
+): Promise<LegRow[]> {
+  if (reports.length === 0) return [];
+  return knownLegs(tx, {
+    callIds: JSON.stringify(reports.map(({ callId }) => callId)),
+    legIds: JSON.stringify(reports.map(({ leg }) => leg.carrierLegId)),
+  });
+}
+
+/**
+ * Stores carriers' reports of legs, which may arrive in any order and more than once. The caller holds the locks of the
+ * calls' rows. Returns for each report why it was not stored, or null.
+ */
+export async function saveLegs(
+  tx: Tx,
+  known: readonly LegRow[],
+  reports: readonly NewReport[],
+): Promise<(string | null)[]> {
+  const legs = new Map<string, StoredLeg>(known.map((leg) => [leg.carrierLegId, leg]));
+  const changed = new Set<string>();
+  const refusals = reports.map((given) => {
+    const { carrierLegId } = given.report;
+    const refusal = refusalOf(legs, given);
+    if (refusal !== null) return refusal;
+    const before = legs.get(carrierLegId) ?? null;
+    const merged = withReport(before, given);
+    if (before === null || !isDeepStrictEqual(merged, before)) changed.add(carrierLegId);
+    legs.set(carrierLegId, merged);
+    return null;
+  });
+  if (changed.size > 0)
+    await writeLegs(
+      tx,
+      [...changed].map((id) => legs.get(id)!),
+    );
+  return refusals;
+}
+
+type StoredLeg = Pick<LegRow, "id" | "callId" | "carrier" | "carrierAccountId"> & Facts;
+
+const textsOf = (name: string) => sql`array(select json_array_elements_text(${sql.placeholder(name)}::text::json))`;
+
+/** The legs of these calls, and those with these ids of the carrier. */
+const knownLegs = prepared((db) => {
+  const legOf = sql`${callLegs.carrierLegId} = any(${textsOf("legIds")})`;
+  return db
     .select()
     .from(callLegs)
-    .where(and(eq(callLegs.carrier, "telnyx"), eq(callLegs.carrierLegId, report.carrierLegId)));
+    .where(or(sql`${callLegs.callId} = any(${textsOf("callIds")})`, and(eq(callLegs.carrier, "telnyx"), legOf)));
+});
+
+function refusalOf(legs: Map<string, StoredLeg>, { callId, report, from }: NewReport): string | null {
+  const known = legs.get(report.carrierLegId);
   if (known && known.callId !== callId) return "This leg belongs to another call.";
-  if (known && known.carrierAccountId !== accountId) return "Another account reported this leg first.";
-  const facts = merge(known ?? null, { ...report, from: mask(report.from), to: mask(report.to) }, receivedAt);
-  if (known) {
-    await tx
-      .update(callLegs)
-      .set({ ...facts, updatedAt: dbNow() })
-      .where(eq(callLegs.id, known.id));
-    return null;
-  }
-  const [found] = await tx.select({ legs: count() }).from(callLegs).where(eq(callLegs.callId, callId));
-  if (found!.legs >= maxLegsPerCall) return `A call has ${maxLegsPerCall} legs at most.`;
-  const id = newId("leg");
-  await tx.insert(callLegs).values({ id, callId, carrier: "telnyx", carrierAccountId: accountId, ...facts });
-  return null;
+  if (known && known.carrierAccountId !== from.accountId) return "Another account reported this leg first.";
+  const legsOfCall = [...legs.values()].filter((leg) => leg.callId === callId).length;
+  return known || legsOfCall < maxLegsPerCall ? null : `A call has ${maxLegsPerCall} legs at most.`;
+}
+
+function withReport(known: StoredLeg | null, { callId, report, from, mask }: NewReport): StoredLeg {
+  const facts = merge(known, { ...report, from: mask(report.from), to: mask(report.to) }, from.receivedAt);
+  if (known) return { ...known, ...facts };
+  return { id: newId("leg"), callId, carrier: "telnyx", carrierAccountId: from.accountId, ...facts };
+}
+
+/** One statement for any number of legs. The columns of the key are never changed. */
+async function writeLegs(tx: Tx, legs: readonly StoredLeg[]) {
+  await tx.execute(sql`
+    insert into call_legs (id, call_id, carrier, carrier_account_id, carrier_leg_id, carrier_session_id, direction, "from", "to",
+      status, cause, hangup_cause, hangup_source, sip_hangup_cause, started_at, answered_at, ended_at, duration_seconds,
+      carrier_cost, carrier_currency, costed_at)
+    select id, "callId", carrier, "carrierAccountId", "carrierLegId", "carrierSessionId", direction, "from", "to",
+      status, cause, "hangupCause", "hangupSource", "sipHangupCause", "startedAt", "answeredAt", "endedAt", "durationSeconds",
+      "carrierCost", "carrierCurrency", "costedAt"
+    from json_to_recordset(${JSON.stringify(legs)}::text::json) as leg(
+      id text, "callId" text, carrier text, "carrierAccountId" text, "carrierLegId" text, "carrierSessionId" text,
+      direction text, "from" text, "to" text, status text, cause text, "hangupCause" text, "hangupSource" text,
+      "sipHangupCause" text, "startedAt" timestamptz, "answeredAt" timestamptz, "endedAt" timestamptz,
+      "durationSeconds" integer, "carrierCost" text, "carrierCurrency" text, "costedAt" timestamptz)
+    on conflict (client_id, id) do update set
+      carrier_session_id = excluded.carrier_session_id, direction = excluded.direction, "from" = excluded."from",
+      "to" = excluded."to", status = excluded.status, cause = excluded.cause, hangup_cause = excluded.hangup_cause,
+      hangup_source = excluded.hangup_source, sip_hangup_cause = excluded.sip_hangup_cause,
+      started_at = excluded.started_at, answered_at = excluded.answered_at, ended_at = excluded.ended_at,
+      duration_seconds = excluded.duration_seconds, carrier_cost = excluded.carrier_cost,
+      carrier_currency = excluded.carrier_currency, costed_at = excluded.costed_at, updated_at = clock_timestamp()`);
 }
 
 /** From the reports so far: why the last leg ended, and whether any leg is still open. */

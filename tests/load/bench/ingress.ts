@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { telnyxAccount } from "../../../dev/simulators/telnyx.ts";
 import { seedCalls } from "../call-ground.ts";
@@ -37,11 +38,14 @@ export async function benchIngress(ground: Ground, options: BenchOptions): Promi
   return groups;
 }
 
-/** Calls that have been placed, without any provider message. */
+/**
+ * Calls that the provider has accepted, without any provider message. Their outcome is final: the simulated provider has no
+ * messages of them, so the job that reads them would fail again and again.
+ */
 async function makeLive({ owner }: Ground, calls: Call[]) {
   const ids = calls.map(({ id }) => id);
   await owner`
-    update calls set status = 'queued', outcome = null, outcome_final = false, duration_seconds = null,
+    update calls set status = 'ringing', outcome = null, outcome_final = true, duration_seconds = null,
       recording_status = 'none', recording_enabled = false, transcript_status = 'pending' where id = any(${ids})`;
   await owner`update holds set status = 'held', captured_micros = 0 where subject_id = any(${ids})`;
   const [totals] =
@@ -56,12 +60,12 @@ async function makeLive({ owner }: Ground, calls: Call[]) {
 /** Otherwise only messages without an effect were measured. */
 async function mustHaveMoved({ owner }: Ground, calls: Call[]) {
   const [seen] = await owner`
-    select count(*) filter (where status = 'ended')::int as ended, count(*) filter (where status <> 'queued')::int as moved
+    select count(*) filter (where status = 'ended')::int as ended, count(*) filter (where cost_micros > 0)::int as billed
     from calls where id = any(${calls.map(({ id }) => id)})`;
-  if (!(seen!.ended > 0 && seen!.moved > 0)) throw new Error("the messages about active calls changed none of them");
+  if (!(seen!.ended > 0 && seen!.billed > 0)) throw new Error("the messages about active calls changed none of them");
 }
 
-async function openProviders(ground: Ground, { say: log, object }: BenchOptions) {
+async function openProviders(ground: Ground, { profiles, say: log, object }: BenchOptions) {
   const account = telnyxAccount();
   const stripeSecret = `whsec_${randomBytes(24).toString("hex")}`;
   const environment = { STRIPE_WEBHOOK_SECRETS: stripeSecret, TELNYX_PUBLIC_KEYS: account.publicKey };
@@ -74,10 +78,21 @@ async function openProviders(ground: Ground, { say: log, object }: BenchOptions)
     TELNYX_ACCOUNT: JSON.stringify({ privateKey }),
   });
   const port = await server.ask<number>("port");
+  const processes = [
+    ["api", server],
+    ["worker", worker],
+  ] as const;
+  /** Around a whole run, so its figures are higher than without. */
+  const profile = async (verb: "start" | "stop", what: string) => {
+    if (profiles === null) return;
+    const fileOf = (name: string) => join(profiles, `ingress-${name}-${what.replace(" ", "-")}.cpuprofile`);
+    await Promise.all(processes.map(([name, child]) => child.ask(`profile.${verb}`, fileOf(name))));
+  };
   const used = () => Promise.all([server.ask<number>("cpu"), worker.ask<number>("cpu"), ground.postgresCpu()]);
 
   return async (calls: Call[], seconds: number, what: string, atMostMs = boundMs): Promise<Group> => {
     log(what);
+    await profile("start", what);
     const before = await used();
     const began = performance.now();
     const sent = await sender.ask<Sent>("run", { port, perSecond, seconds, calls } satisfies Sending);
@@ -85,6 +100,7 @@ async function openProviders(ground: Ground, { say: log, object }: BenchOptions)
     await allApplied(ground.owner);
     const took = (performance.now() - began) / 1000;
     const after = await used();
+    await profile("stop", what);
     const count = perSecond * seconds;
     const [api, work] = [(after[0] - before[0]) / count, (after[1] - before[1]) / count];
     const postgres = after[2] === null || before[2] === null ? null : (after[2] - before[2]) / count;
