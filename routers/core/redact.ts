@@ -13,7 +13,7 @@ function redactorOf(schema: z.ZodType): Redactor {
   const known = redactors.get(schema);
   if (known) return known;
   const mark = markOf(schema);
-  const inside = mark === undefined ? insideOf(unwrap(schema)) : () => "[personal]";
+  const inside = mark === "personal" ? () => "[personal]" : insideOf(unwrap(schema));
   const redactor: Redactor =
     mark === "secret" ? () => undefined : (value) => (value === null || value === undefined ? value : inside(value));
   redactors.set(schema, redactor);

@@ -67,16 +67,18 @@ async function intoOneJob() {
 function context({ dies = false, lostRuns = 0 } = {}): JobContext {
   const { db, log, providers } = h.deps;
   let transactions = 0;
+  const { signal } = new AbortController();
   return {
     ...{ db, log, providers, lostRuns, requestId: null, attempt: 0 },
-    ...{ fence: { check() {} }, signal: new AbortController().signal },
+    ...{ fence: { check() {} }, signal, pool: { slots: 10, draining: signal } },
+    ...{ jobId: "1", clientId: null, inBackground() {}, asClient: () => Promise.reject(new Error("no client")) },
     asSystem: (work) =>
       db.asSystem(async (tx) => {
         const result = await work(tx);
         if (dies && ++transactions === 2) throw new Error("killed");
         return result;
       }),
-  } as JobContext;
+  };
 }
 
 function permutations<T>(items: readonly T[]): T[][] {

@@ -44,7 +44,7 @@ async function unfinished(port: number, path: string, part = "{") {
 }
 
 describe("a client with one turn at a time", async () => {
-  const one = { alone: 1, besideOthers: 1 };
+  const one = { alone: 1, besideOthers: { least: 1, most: 1 } };
   const slowMs = 6_000;
   let agentId: string;
   beforeAll(async () => {
@@ -99,7 +99,7 @@ describe("a client with one turn at a time", async () => {
 });
 
 test("beyond its places in the queue a client gets 429 with Retry-After, and another client is served", async () => {
-  const gate = new RequestGate({ alone: 1, besideOthers: 1, waitingPerOwner: 2 });
+  const gate = new RequestGate({ alone: 1, besideOthers: { least: 1, most: 1 }, waitingPerOwner: 2 });
   const { send } = await serve({ gate });
   const held = await gate.enter(h.ada.clientId);
   await send("GET", "/api/v1/agents", undefined, h.bob.key); // its key is verified by now

@@ -297,7 +297,7 @@ describe("a voice of another vendor", () => {
       return body.error.details.map(({ path }: { path: string }) => path);
     };
     expect(await of({ settings: { speed: 3 } })).toEqual(["source.settings.speed"]);
-    expect(await of({ settings: { pitch: 1 } })).toEqual(["source.settings"]);
+    expect(await of({ settings: { pitch: 1 } })).toEqual(["source.settings.pitch"]);
     expect(await of({ voiceId: undefined })).toEqual(["source.voiceId"]);
     expect(await of({ provider: "google", model: "x" })).toEqual(["source.model"]);
     const generic = { url: "https://tts.example.com", body: { text: "{text}" } };
