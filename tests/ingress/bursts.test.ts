@@ -67,7 +67,7 @@ async function intoOneJob() {
 function context({ dies = false, lostRuns = 0 } = {}): JobContext {
   const { db, log, providers } = h.deps;
   let transactions = 0;
-  return {
+  const parts: Partial<JobContext> = {
     ...{ db, log, providers, lostRuns, requestId: null, attempt: 0 },
     ...{ fence: { check() {} }, signal: new AbortController().signal },
     asSystem: (work) =>
@@ -76,7 +76,8 @@ function context({ dies = false, lostRuns = 0 } = {}): JobContext {
         if (dies && ++transactions === 2) throw new Error("killed");
         return result;
       }),
-  } as JobContext;
+  };
+  return parts as JobContext;
 }
 
 function permutations<T>(items: readonly T[]): T[][] {
