@@ -96,10 +96,10 @@ export function openApiJson(router: AnyTRPCRouter, options: Options): string {
 
 function describe(operation: Operation, source: RestOperation): void {
   const { meta, rest } = source;
-  const { says, schemes } = admissionOf(source);
+  const { description, schemes } = admissionOf(source);
   operation["x-required-scope"] = meta.scope;
   operation.security = schemes.map((name) => ({ [name]: [] }));
-  const words = `${says} Rate limit: \`${meta.limit}\`.`;
+  const words = `${description} Rate limit: \`${meta.limit}\`.`;
   operation.description = rest.description ? `${rest.description}\n\n${words}` : words;
 }
 
@@ -156,7 +156,7 @@ function describeSuccess(operation: Operation, source: RestOperation, { componen
     operation.responses[status] = { description, headers: refs, ...structuredClone(content) };
   };
   response(meta.status, outcomes[meta.status]!);
-  if (meta.accepted) response(202, meta.accepted.says);
+  if (meta.accepted) response(202, meta.accepted.description);
 }
 
 /** Text is a string; audio is binary. */
@@ -181,7 +181,7 @@ function addExamples({ paths, components }: ApiDocument, operations: RestOperati
       const media = "content" in response ? response.content?.[json] : undefined;
       if (!media) continue;
       const example = exampleOf(media.schema, components.schemas);
-      media.example = status === "202" ? overlaid(example, { data: meta.accepted?.shows }) : example;
+      media.example = status === "202" ? overlaid(example, { data: meta.accepted?.example }) : example;
     }
   }
 }

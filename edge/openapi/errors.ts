@@ -5,17 +5,17 @@ import { titleOfStatus } from "./status-titles.ts";
 
 type Response = { description: string; headers: Record<string, object>; content: Record<string, object> };
 
-type Admission = { says: string; schemes: ("apiKey" | "accessToken")[]; errors: ErrorCode[] };
+type Admission = { description: string; schemes: ("apiKey" | "accessToken")[]; errors: ErrorCode[] };
 
 /** Who may call an operation, with which credential, and with which errors others are refused. */
 export function admissionOf({ meta: { access, scope }, type }: RestOperation): Admission {
   if (access === "operator") {
-    const says = `Only for operators of this installation, with a person's token. A token with platform scopes needs \`${scope}\`.`;
-    return { says, schemes: ["accessToken"], errors: ["platform_required", "scope_missing"] };
+    const description = `Only for operators of this installation, with a person's token. A token with platform scopes needs \`${scope}\`.`;
+    return { description, schemes: ["accessToken"], errors: ["platform_required", "scope_missing"] };
   }
   if (scope !== null) {
     return {
-      says: `Requires the scope \`${scope}\`.`,
+      description: `Requires the scope \`${scope}\`.`,
       schemes: ["apiKey", "accessToken"],
       errors: ["client_required", "client_forbidden", "client_suspended", "scope_missing"],
     };
@@ -23,12 +23,12 @@ export function admissionOf({ meta: { access, scope }, type }: RestOperation): A
   // Before a client is chosen: a key may read whose it is, but only a person may become a member of a client.
   return type === "mutation"
     ? {
-        says: "Requires a person's token; API keys are refused.",
+        description: "Requires a person's token; API keys are refused.",
         schemes: ["accessToken"],
         errors: ["client_forbidden"],
       }
     : {
-        says: "Accepts any API key, and the token of any registered person.",
+        description: "Accepts any API key, and the token of any registered person.",
         schemes: ["apiKey", "accessToken"],
         errors: ["client_suspended", "scope_missing"],
       };
@@ -47,7 +47,7 @@ function commonErrors(operation: RestOperation): ErrorCode[] {
 
 /** Each error status of an operation, with its codes in the order of the table. */
 export function errorsByStatus(operation: RestOperation): Map<number, ErrorCode[]> {
-  const wanted = new Set<string>([...commonErrors(operation), ...operation.meta.faults]);
+  const wanted = new Set<string>([...commonErrors(operation), ...operation.meta.errors]);
   const byStatus = new Map<number, ErrorCode[]>();
   for (const code of errorCodesOf.filter((each) => wanted.has(each))) {
     const { status } = errorCodes[code];

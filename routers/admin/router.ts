@@ -66,7 +66,7 @@ export const admin = router({
       .meta(
         rest("GET", "/admin/clients", "platform:read", "List clients", {
           description: "All clients of the installation, newest first, including suspended ones.",
-          faults: ["cursor_invalid"],
+          errors: ["cursor_invalid"],
         }),
       )
       .input(ListClients)
@@ -77,7 +77,7 @@ export const admin = router({
       .meta(
         rest("GET", "/admin/clients/{id}", "platform:read", "Get a client", {
           description: "Includes its name, time zone, metadata, and its status with the reason of a suspension.",
-          faults: ["client_not_found"],
+          errors: ["client_not_found"],
         }),
       )
       .input(AdminClientId)
@@ -89,7 +89,7 @@ export const admin = router({
         rest("POST", "/admin/clients/{id}/suspend", "platform:write", "Suspend a client", {
           description:
             "Requests with its keys and tokens return 403 immediately. Queued work waits; running provider commands are completed.",
-          faults: ["client_not_found"],
+          errors: ["client_not_found"],
         }),
       )
       .input(SuspendClient)
@@ -101,7 +101,7 @@ export const admin = router({
         rest("POST", "/admin/clients/{id}/resume", "platform:write", "Resume a client", {
           description:
             "Its keys and tokens work again, and queued work continues. For a client that is not suspended nothing changes.",
-          faults: ["client_not_found"],
+          errors: ["client_not_found"],
         }),
       )
       .input(AdminClientId)
@@ -115,7 +115,7 @@ export const admin = router({
         rest("POST", "/admin/clients/{id}/credits", "platform:write", "Give a client credits", {
           description:
             "Adds an entry to its ledger, with the reason, and emits `credits.granted`. Send an Idempotency-Key, so that a retried request gives credits once. Granted credits cannot be taken back.",
-          faults: ["client_not_found"],
+          errors: ["client_not_found"],
         }),
       )
       .input(GrantCredits)
@@ -136,7 +136,7 @@ export const admin = router({
       .meta(
         rest("GET", "/admin/clients/{id}/members", "platform:read", "List the members of a client", {
           description: "Current members, newest first, each with a role.",
-          faults: ["client_not_found", "cursor_invalid"],
+          errors: ["client_not_found", "cursor_invalid"],
         }),
       )
       .input(ListClientMembers)
@@ -152,7 +152,7 @@ export const admin = router({
           description:
             "Returns a token, which is not shown again. We send no email. A person who accepts with the token joins with this role. An operator can invite an owner.",
           status: 201,
-          faults: ["client_not_found"],
+          errors: ["client_not_found"],
         }),
       )
       .input(InviteMember)
@@ -167,7 +167,7 @@ export const admin = router({
         rest("PATCH", "/admin/clients/{id}/members/{memberId}", "platform:write", "Change the role of a member", {
           description:
             "Applies from the person's next request. Their API keys with more scopes than the new role are revoked and listed in the response. A client keeps at least one owner.",
-          faults: ["client_not_found", "member_not_found", "owner_required"],
+          errors: ["client_not_found", "member_not_found", "owner_required"],
         }),
       )
       .input(UpdateClientMember)
@@ -182,7 +182,7 @@ export const admin = router({
           status: 200,
           description:
             "The person loses access. API keys that they created are revoked and listed in the response; invitations that they created are withdrawn. A client keeps at least one owner.",
-          faults: ["client_not_found", "member_not_found", "owner_required"],
+          errors: ["client_not_found", "member_not_found", "owner_required"],
         }),
       )
       .input(RemoveClientMember)
@@ -198,7 +198,7 @@ export const admin = router({
         rest("GET", "/admin/clients/{id}/prices", "platform:read", "List the prices of a client", {
           description:
             "The client's own prices, newest first. The active price has the latest `effectiveFrom` in the past. If its `inherits` is true, the default prices apply.",
-          faults: ["client_not_found", "cursor_invalid"],
+          errors: ["client_not_found", "cursor_invalid"],
         }),
       )
       .input(ListPrices)
@@ -210,7 +210,7 @@ export const admin = router({
         rest("POST", "/admin/clients/{id}/prices", "platform:write", "Set the price of a client", {
           status: 201,
           description: "Creates a new version. Calls that have started keep their price.",
-          faults: ["client_not_found"],
+          errors: ["client_not_found"],
         }),
       )
       .input(SetPrice)
@@ -222,7 +222,7 @@ export const admin = router({
         rest("DELETE", "/admin/clients/{id}/prices", "platform:write", "Reset a client to the default prices", {
           description:
             "Applies from now on. Calls that have started keep their price. A price that was set for a later time still applies from that time.",
-          faults: ["client_not_found"],
+          errors: ["client_not_found"],
         }),
       )
       .input(AdminClientId)

@@ -33,12 +33,14 @@ const publishing = [
 ] as const;
 
 const unconfirmed = {
-  says: "The voice provider did not respond in time. The agent is `provisioning`, with version 0, until its creation is confirmed: minutes at most. Then it is `active` or `failed`.",
-  shows: { status: "provisioning", version: 0 },
+  description:
+    "The voice provider did not respond in time. The agent is `provisioning`, with version 0, until its creation is confirmed: minutes at most. Then it is `active` or `failed`.",
+  example: { status: "provisioning", version: 0 },
 };
 const unconfirmedChange = {
-  says: "The voice provider did not respond in time. The response shows the agent before the change. It is busy (409 `agent_busy`) until the change is confirmed: minutes at most.",
-  shows: { status: "active" },
+  description:
+    "The voice provider did not respond in time. The response shows the agent before the change. It is busy (409 `agent_busy`) until the change is confirmed: minutes at most.",
+  example: { status: "active" },
 };
 
 export const agents = router({
@@ -48,7 +50,7 @@ export const agents = router({
         description:
           "Creates version 1, here and at the voice provider. Voice, knowledge bases and tools must be yours and usable; an error names the field of one that is not.",
         accepted: unconfirmed,
-        faults: publishing,
+        errors: publishing,
       }),
     )
     .input(CreateAgent)
@@ -59,7 +61,7 @@ export const agents = router({
     .meta(
       rest("GET", "/agents/{id}", "agents:read", "Get an agent", {
         description: "Returns the live version, or the first version while the agent is being created.",
-        faults: ["agent_not_found"],
+        errors: ["agent_not_found"],
       }),
     )
     .input(AgentId)
@@ -71,7 +73,7 @@ export const agents = router({
       rest("GET", "/agents", "agents:read", "List agents", {
         description:
           "Newest first, without deleted agents. Filters combine. A filter by a voice, tool or knowledge base that is not yours returns 404.",
-        faults: ["voice_not_found", "tool_not_found", "knowledge_base_not_found", "cursor_invalid"],
+        errors: ["voice_not_found", "tool_not_found", "knowledge_base_not_found", "cursor_invalid"],
       }),
     )
     .input(ListAgents)
@@ -84,7 +86,7 @@ export const agents = router({
         description:
           "Omitted fields keep their value; lists are replaced as a whole. Creates a new version, which calls use as soon as the voice provider has it. Without a change, no version is created.",
         accepted: unconfirmedChange,
-        faults: ["agent_not_found", "agent_busy", "agent_not_active", "agent_variables_required", ...publishing],
+        errors: ["agent_not_found", "agent_busy", "agent_not_active", "agent_variables_required", ...publishing],
       }),
     )
     .input(UpdateAgent)
@@ -96,7 +98,7 @@ export const agents = router({
       rest("DELETE", "/agents/{id}", "agents:write", "Delete an agent", {
         description:
           "The agent takes no more calls. Active calls continue, and past calls can still be read. Refused while enabled inbound routes lead to the agent, unless `force` is true.",
-        faults: ["agent_not_found", "agent_busy", "agent_in_use"],
+        errors: ["agent_not_found", "agent_busy", "agent_in_use"],
       }),
     )
     .input(RemoveAgent)
@@ -108,7 +110,7 @@ export const agents = router({
         description: "Creates a new agent from the live version of this one.",
         status: 201,
         accepted: unconfirmed,
-        faults: ["agent_not_found", "agent_not_active", ...publishing],
+        errors: ["agent_not_found", "agent_not_active", ...publishing],
       }),
     )
     .input(DuplicateAgent)
@@ -120,7 +122,7 @@ export const agents = router({
       .meta(
         rest("GET", "/agents/{id}/versions", "agents:read", "List the versions of an agent", {
           description: "Lists every change with its number, author and changed fields, newest first.",
-          faults: ["agent_not_found", "cursor_invalid"],
+          errors: ["agent_not_found", "cursor_invalid"],
         }),
       )
       .input(ListVersions)
@@ -131,7 +133,7 @@ export const agents = router({
       .meta(
         rest("GET", "/agents/{id}/versions/{version}", "agents:read", "Get a version of an agent", {
           description: "Returns one version with its config and its status.",
-          faults: ["agent_not_found", "agent_version_not_found"],
+          errors: ["agent_not_found", "agent_version_not_found"],
         }),
       )
       .input(AgentVersionId)
@@ -143,7 +145,7 @@ export const agents = router({
         rest("POST", "/agents/{id}/versions/{version}/restore", "agents:write", "Restore a version of an agent", {
           description: "Creates a new version with the name and the config of that one.",
           accepted: unconfirmedChange,
-          faults: [
+          errors: [
             "agent_not_found",
             "agent_version_not_found",
             "agent_version_not_live",

@@ -12,7 +12,7 @@ export const apiKeys = router({
       rest("POST", "/auth/api-keys", "api_keys:write", "Create an API key", {
         description:
           "`kind: platform` creates a key for this API. `kind: provider` saves your key for a provider: it also needs the scope credentials:write and returns a credential.",
-        faults: [
+        errors: [
           "api_key_limit_reached",
           "credential_refused",
           "credential_in_use",
@@ -39,7 +39,7 @@ export const apiKeys = router({
       rest("GET", "/auth/api-keys", "api_keys:read", "List API keys", {
         description:
           "Newest first, including revoked and expired keys. Only the prefix of a key is shown. `createdBy` filters by the user or key that created it.",
-        faults: ["cursor_invalid"],
+        errors: ["cursor_invalid"],
       }),
     )
     .input(ListApiKeys)
@@ -52,7 +52,7 @@ export const apiKeys = router({
         status: 201,
         description:
           "The new key has the same name, scopes and expiry, and shares the idempotency keys of the old one. You must have its scopes yourself.",
-        faults: ["api_key_not_found", "api_key_not_active", "api_key_limit_reached"],
+        errors: ["api_key_not_found", "api_key_not_active", "api_key_limit_reached"],
       }),
     )
     .input(RotateApiKey)
@@ -63,7 +63,7 @@ export const apiKeys = router({
     .meta(
       rest("DELETE", "/auth/api-keys/{id}", "api_keys:write", "Revoke an API key", {
         description: "Requests with the key are rejected from now on, in all processes.",
-        faults: ["api_key_not_found"],
+        errors: ["api_key_not_found"],
       }),
     )
     .input(ApiKeyId)

@@ -29,7 +29,7 @@ export const billing = router({
       rest("GET", "/billing/ledger", "billing:read", "List ledger transactions", {
         description:
           "Newest first. The entries of a transaction sum to zero, and a transaction never changes. `subjectId` filters by one call or voice.",
-        faults: ["resource_not_found", "cursor_invalid"],
+        errors: ["resource_not_found", "cursor_invalid"],
       }),
     )
     .input(ListLedger)

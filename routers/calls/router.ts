@@ -23,10 +23,11 @@ export const calls = router({
         description:
           "Holds the credits for the longest possible call first. The real cost is settled when the provider has billed the call.",
         accepted: {
-          says: "The voice provider did not respond in time, so it is not known whether the number was dialled. `status` is `unknown` until this is settled, within minutes. The number is never dialled twice.",
-          shows: { status: "unknown" },
+          description:
+            "The voice provider did not respond in time, so it is not known whether the number was dialled. `status` is `unknown` until this is settled, within minutes. The number is never dialled twice.",
+          example: { status: "unknown" },
         },
-        faults: [
+        errors: [
           "agent_not_found",
           "agent_not_active",
           "agent_busy",
@@ -50,7 +51,7 @@ export const calls = router({
         description:
           "Takes the filters of the list. Newest first, at most 100,000 calls. A cell that a spreadsheet would read as a formula starts with an apostrophe.",
         produces: "text/csv",
-        faults: ["agent_not_found", "export_too_large"],
+        errors: ["agent_not_found", "export_too_large"],
       }),
     )
     .input(ExportCalls)
@@ -61,7 +62,7 @@ export const calls = router({
     .meta(
       rest("GET", "/calls/{id}", "calls:read", "Get a call", {
         description: "Returns status and outcome, cost, and the status of transcript, recording and output.",
-        faults: ["call_not_found"],
+        errors: ["call_not_found"],
       }),
     )
     .input(CallId)
@@ -72,7 +73,7 @@ export const calls = router({
     .meta(
       rest("GET", "/calls", "calls:read", "List calls", {
         description: "Newest first. A call must match all filters. Erased calls are included, without their content.",
-        faults: ["agent_not_found", "cursor_invalid"],
+        errors: ["agent_not_found", "cursor_invalid"],
       }),
     )
     .input(ListCalls)
@@ -83,7 +84,7 @@ export const calls = router({
     .meta(
       rest("GET", "/calls/{id}/legs", "calls:read", "List the telephone legs of a call", {
         description: "As the carrier reports them, newest first. Empty if the carrier sends no reports.",
-        faults: ["call_not_found", "cursor_invalid"],
+        errors: ["call_not_found", "cursor_invalid"],
       }),
     )
     .input(ListLegs)
@@ -95,7 +96,7 @@ export const calls = router({
       rest("GET", "/calls/{id}/transcript", "calls:read", "Get the transcript of a call", {
         description:
           "Returns the turns and the whole text. 409 `call_not_ended` until the call has ended and its messages have been read; after that, `status` shows whether a transcript exists.",
-        faults: ["call_not_found", "call_not_ended"],
+        errors: ["call_not_found", "call_not_ended"],
       }),
     )
     .input(CallId)
@@ -107,7 +108,7 @@ export const calls = router({
       rest("GET", "/calls/{id}/recording", "calls:read", "Get a link to the recording of a call", {
         description:
           "Returns a link to the WAV file. Anyone with the link can download the file until the link expires. 409 `recording_not_ready` until the file has been fetched after the call.",
-        faults: ["call_not_found", "recording_not_found", "recording_not_ready", "provider_unavailable"],
+        errors: ["call_not_found", "recording_not_found", "recording_not_ready", "provider_unavailable"],
       }),
     )
     .input(GetRecording)
@@ -121,10 +122,10 @@ export const calls = router({
           description: "Extracts the output again with the agent's live output schema. Sends no events.",
           status: 202,
           accepted: {
-            says: "The rerun has started. Get its progress by its id.",
-            shows: { status: "running", done: 0, total: null },
+            description: "The rerun has started. Get its progress by its id.",
+            example: { status: "running", done: 0, total: null },
           },
-          faults: ["agent_not_found", "output_schema_missing", "output_rerun_running"],
+          errors: ["agent_not_found", "output_schema_missing", "output_rerun_running"],
         }),
       )
       .input(RerunOutput)
@@ -135,7 +136,7 @@ export const calls = router({
       .meta(
         rest("GET", "/calls/output-reruns/{id}", "calls:read", "Get an output rerun", {
           description: "Returns how many calls are done and whether the rerun has finished.",
-          faults: ["workflow_not_found"],
+          errors: ["workflow_not_found"],
         }),
       )
       .input(RerunId)
@@ -148,7 +149,7 @@ export const calls = router({
       rest("POST", "/calls/{id}/refresh", "calls:write", "Refresh a call from the voice provider", {
         description:
           "Gets the provider's present state and updates the call, in case a provider webhook was lost. Returns the call.",
-        faults: ["call_not_found", "provider_rejected", "provider_unavailable"],
+        errors: ["call_not_found", "provider_rejected", "provider_unavailable"],
       }),
     )
     .input(CallId)
@@ -159,7 +160,7 @@ export const calls = router({
     .meta(
       rest("POST", "/calls/{id}/hangup", "calls:write", "Hang up a call", {
         description: "The call may continue for a moment until the voice provider ends it.",
-        faults: ["call_not_found", "call_not_joined", "provider_rejected", "provider_unavailable"],
+        errors: ["call_not_found", "call_not_joined", "provider_rejected", "provider_unavailable"],
       }),
     )
     .input(HangUp)
@@ -171,7 +172,7 @@ export const calls = router({
       rest("DELETE", "/calls/{id}", "calls:write", "Erase a call", {
         description:
           "Removes the content of the call, here and at the voice provider. The cost and an empty record of the call remain. A second request returns 204 again.",
-        faults: ["call_not_found", "call_not_ended"],
+        errors: ["call_not_found", "call_not_ended"],
       }),
     )
     .input(CallId)

@@ -59,7 +59,7 @@ export const clients = router({
       .meta(
         rest("GET", "/clients/current/members", "members:read", "List members", {
           description: "Current members, newest first, each with a role.",
-          faults: ["cursor_invalid"],
+          errors: ["cursor_invalid"],
         }),
       )
       .input(ListMembers)
@@ -70,7 +70,7 @@ export const clients = router({
       .meta(
         rest("GET", "/clients/current/members/{id}", "members:read", "Get a member", {
           description: "A person with their role. The id is that of the membership, not of the person.",
-          faults: ["member_not_found"],
+          errors: ["member_not_found"],
         }),
       )
       .input(MemberId)
@@ -82,7 +82,7 @@ export const clients = router({
         rest("PATCH", "/clients/current/members/{id}", "members:write", "Change the role of a member", {
           description:
             "Applies from the person's next request. Their API keys with more scopes than the new role are revoked and listed in the response. Only an owner can add or remove an owner.",
-          faults: ["member_not_found", "owner_required"],
+          errors: ["member_not_found", "owner_required"],
         }),
       )
       .input(UpdateMember)
@@ -95,7 +95,7 @@ export const clients = router({
           status: 200,
           description:
             "The person loses access. API keys that they created are revoked and listed in the response; invitations that they created are withdrawn.",
-          faults: ["member_not_found", "owner_required"],
+          errors: ["member_not_found", "owner_required"],
         }),
       )
       .input(RemoveMember)
@@ -118,7 +118,7 @@ export const clients = router({
       .meta(
         rest("GET", "/clients/current/invitations", "members:read", "List invitations", {
           description: "Newest first, including accepted, withdrawn and expired ones, without their tokens.",
-          faults: ["cursor_invalid"],
+          errors: ["cursor_invalid"],
         }),
       )
       .input(ListInvitations)
@@ -129,7 +129,7 @@ export const clients = router({
       .meta(
         rest("DELETE", "/clients/current/invitations/{id}", "members:write", "Withdraw an invitation", {
           description: "The token stops working. To undo an accepted invitation, remove the member.",
-          faults: ["invitation_not_found"],
+          errors: ["invitation_not_found"],
         }),
       )
       .input(InvitationId)
@@ -140,7 +140,7 @@ export const clients = router({
         rest("POST", "/invitations/{token}/accept", null, "Accept an invitation", {
           description:
             "Requires a user token. To give the person access, your identity provider must then add the client to the person's tokens.",
-          faults: ["invitation_not_found", "invitation_forbidden", "member_exists"],
+          errors: ["invitation_not_found", "invitation_forbidden", "member_exists"],
         }),
       )
       .input(AcceptInvitation)

@@ -37,7 +37,7 @@ export function completeMeta(path: string, meta: Meta | undefined, access: Acces
     return fail(`the scope ${meta.scope} does not belong to access "${access}".`);
   if (!Object.hasOwn(limits, meta.limit ?? ""))
     return fail(`the limit ${meta.limit} is not in routers/core/limits.ts.`);
-  if (!meta.status || !meta.faults) return fail("it states no status, or no errors.");
+  if (!meta.status || !meta.errors) return fail("it states no status, or no errors.");
   return meta as CompleteMeta;
 }
 

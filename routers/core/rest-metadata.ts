@@ -20,7 +20,7 @@ export type ProcedureOptions = {
   status: 200 | 201 | 202 | 204;
   limit: LimitClass;
   /** The error codes of this procedure, beside those that every endpoint can return. */
-  faults: readonly ErrorCode[];
+  errors: readonly ErrorCode[];
   /** The purpose of `ctx.cipher`, whose keys are fetched before the transaction opens. */
   vault?: VaultPurpose;
   /** A POST that changes nothing, and so has no audit row. */
@@ -29,11 +29,11 @@ export type ProcedureOptions = {
   signs?: true;
   /** Responds with a stream of this media type: the procedure returns `Chunks` and uses the builder `stream`. */
   produces?: "text/csv" | "audio/wav";
-  /** Describes the 202, and the fields that it shows: for procedures that always return 202, and for an unknown outcome. */
+  /** Describes the 202, and the fields that it example: for procedures that always return 202, and for an unknown outcome. */
   accepted?: Accepted;
 };
 
-type Accepted = { says: string; shows: Readonly<Record<string, unknown>> };
+type Accepted = { description: string; example: Readonly<Record<string, unknown>> };
 
 /** As a procedure declares it. Its builder adds `access`. */
 export type Meta = OpenApiMeta<Omit<ProcedureOptions, "access">> & { access?: Access };
@@ -56,11 +56,11 @@ export function rest(
     scope,
     status: method === "DELETE" ? 204 : created ? 201 : 200,
     limit: method === "GET" ? "read" : "write",
-    faults: [],
+    errors: [],
     ...more,
     openapi: { method, path, summary, description, tags: [path.split("/")[1]!] },
   };
 }
 
 /** A subscription. It exists on /trpc only, and responds with server-sent events. */
-export const subscription = (scope: Scope): Meta => ({ scope, status: 200, limit: "read", faults: [] });
+export const subscription = (scope: Scope): Meta => ({ scope, status: 200, limit: "read", errors: [] });

@@ -38,7 +38,7 @@ export const credentials = router({
         description:
           "The credential is verified at the provider first. If the provider refuses it, nothing is saved. If it cannot be verified, it is saved as `unverified`. " +
           "After you save a key for ultravox, new agents, voices, tools and knowledge bases are created in that account.",
-        faults: [...saveErrors, "credential_in_use", "provider_unavailable"],
+        errors: [...saveErrors, "credential_in_use", "provider_unavailable"],
         vault,
       }),
     )
@@ -51,7 +51,7 @@ export const credentials = router({
       rest("DELETE", "/auth/providers/{provider}", "credentials:write", "Delete a credential", {
         description:
           "Fails while agents, tools or voices use it, unless `force` is true; then they stop working. An ultravox key cannot be deleted while calls are running, or, without `force`, while calls are not billed. The key is used for some seconds more, to read the cost of ended calls. If that cost is not available after about two and a half hours, the call is billed by its talk time.",
-        faults: ["credential_not_found", "credential_in_use"],
+        errors: ["credential_not_found", "credential_in_use"],
       }),
     )
     .input(RemoveCredential)
@@ -61,7 +61,7 @@ export const credentials = router({
     .meta(
       rest("POST", "/auth/providers/{provider}/verify", "credentials:write", "Verify a credential", {
         description: "If the provider refuses it, the response has the status `invalid` with the reason.",
-        faults: ["credential_not_found", "provider_account_unreachable", "provider_unavailable"],
+        errors: ["credential_not_found", "provider_account_unreachable", "provider_unavailable"],
         vault,
       }),
     )
@@ -73,7 +73,7 @@ export const credentials = router({
     .meta(
       rest("PATCH", "/auth/providers/tts", "credentials:write", "Configure a TTS provider", {
         description: "The same as saving or deleting the credential of this provider.",
-        faults: [...saveErrors, "credential_in_use", "provider_unavailable"],
+        errors: [...saveErrors, "credential_in_use", "provider_unavailable"],
         vault,
       }),
     )

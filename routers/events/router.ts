@@ -13,7 +13,7 @@ export const events = router({
     .meta(
       rest("GET", "/events", "events:read", "List events", {
         description: "Newest first. With `order=asc`, in commit order: a reader that keeps the cursor misses no event.",
-        faults: ["resource_not_found", "cursor_invalid"],
+        errors: ["resource_not_found", "cursor_invalid"],
       }),
     )
     .input(ListEvents)
@@ -24,7 +24,7 @@ export const events = router({
     .meta(
       rest("GET", "/events/{id}", "events:read", "Get an event with its deliveries", {
         description: "Returns the event and the status of its delivery to each subscribed webhook endpoint.",
-        faults: ["event_not_found"],
+        errors: ["event_not_found"],
       }),
     )
     .input(EventId)

@@ -17,7 +17,7 @@ export const adminIngress = router({
     .meta(
       rest("GET", "/admin/ingress", "platform:read", "List provider messages", {
         description: "Messages with a valid signature from the last three months, newest first.",
-        faults: ["cursor_invalid"],
+        errors: ["cursor_invalid"],
       }),
     )
     .input(ListIngress)
@@ -29,7 +29,7 @@ export const adminIngress = router({
       rest("GET", "/admin/ingress/{id}", "platform:read", "Get a provider message", {
         description:
           "Includes the body with secrets masked. It can contain names and numbers of people who were called. The body of an erased call is empty.",
-        faults: ["ingress_event_not_found"],
+        errors: ["ingress_event_not_found"],
       }),
     )
     .input(IngressId)
@@ -41,8 +41,8 @@ export const adminIngress = router({
       rest("POST", "/admin/ingress/{id}/reprocess", "platform:write", "Reprocess a provider message", {
         description: "Applies a message with any status again. A message that was already applied changes nothing.",
         status: 202,
-        accepted: { says: "The message is queued.", shows: { status: "received" } },
-        faults: ["ingress_event_not_found"],
+        accepted: { description: "The message is queued.", example: { status: "received" } },
+        errors: ["ingress_event_not_found"],
       }),
     )
     .input(IngressId)
@@ -55,7 +55,7 @@ export const adminIngress = router({
         description:
           "Applies messages again; by default those that failed. Use it after you fixed the cause of the failures.",
         status: 202,
-        accepted: { says: "The messages are being queued in batches.", shows: {} },
+        accepted: { description: "The messages are being queued in batches.", example: {} },
       }),
     )
     .input(ReprocessIngress)

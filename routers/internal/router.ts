@@ -18,7 +18,7 @@ export const internal = router({
         rest("POST", "/internal/voices/{id}/update-status", "internal:write", "Update the status of a voice", {
           description:
             "For a service that creates the voice instead of our workflow. Credits are debited or released in the same way.",
-          faults: ["voice_not_found", "voice_transition_invalid"],
+          errors: ["voice_not_found", "voice_transition_invalid"],
         }),
       )
       .input(UpdateVoiceStatus)
@@ -32,7 +32,7 @@ export const internal = router({
         rest("POST", "/internal/calls/{id}/sync-artifacts", "internal:write", "Fetch the artifacts of a call", {
           description: "Fetches the missing transcript and recording.",
           status: 202,
-          faults: ["call_not_found", "call_not_ended"],
+          errors: ["call_not_found", "call_not_ended"],
         }),
       )
       .input(CallId)
@@ -45,7 +45,7 @@ export const internal = router({
       .meta(
         rest("POST", "/internal/knowledge/{id}/refresh", "internal:write", "Refresh the files of a knowledge base", {
           description: "Checks now whether the voice provider has ingested the pending files.",
-          faults: ["knowledge_base_not_found"],
+          errors: ["knowledge_base_not_found"],
         }),
       )
       .input(KnowledgeBaseId)
@@ -57,7 +57,7 @@ export const internal = router({
     list: serviceQuery
       .meta(
         rest("GET", "/internal/workflows", "internal:read", "List workflow runs", {
-          faults: ["cursor_invalid"],
+          errors: ["cursor_invalid"],
         }),
       )
       .input(ListWorkflows)
@@ -67,7 +67,7 @@ export const internal = router({
     get: serviceQuery
       .meta(
         rest("GET", "/internal/workflows/{id}", "internal:read", "Get a workflow run", {
-          faults: ["workflow_not_found"],
+          errors: ["workflow_not_found"],
         }),
       )
       .input(WorkflowId)
@@ -78,7 +78,7 @@ export const internal = router({
       .meta(
         rest("POST", "/internal/workflows/{id}/retry", "internal:write", "Retry a failed workflow run", {
           description: "Restarts the run at the step that failed, with a full set of attempts.",
-          faults: ["workflow_not_found", "workflow_not_failed"],
+          errors: ["workflow_not_found", "workflow_not_failed"],
         }),
       )
       .input(WorkflowId)

@@ -46,10 +46,11 @@ export const knowledge = router({
       rest("POST", "/kb", "knowledge:write", "Create a knowledge base", {
         description: "Creates an empty knowledge base. Ingest files and web pages next.",
         accepted: {
-          says: "The voice provider did not respond in time. The knowledge base is `provisioning` until its creation is confirmed: minutes at most. Then it is `empty` or `failed`.",
-          shows: { status: "provisioning", isUsable: false, readyFiles: 0 },
+          description:
+            "The voice provider did not respond in time. The knowledge base is `provisioning` until its creation is confirmed: minutes at most. Then it is `empty` or `failed`.",
+          example: { status: "provisioning", isUsable: false, readyFiles: 0 },
         },
-        faults: ["provider_rejected", "provider_unavailable"],
+        errors: ["provider_rejected", "provider_unavailable"],
       }),
     )
     .input(CreateKnowledgeBase)
@@ -60,7 +61,7 @@ export const knowledge = router({
     .meta(
       rest("GET", "/kb", "knowledge:read", "List knowledge bases", {
         description: "Newest first, without deleted knowledge bases. Filters combine.",
-        faults: ["cursor_invalid"],
+        errors: ["cursor_invalid"],
       }),
     )
     .input(ListKnowledgeBases)
@@ -72,7 +73,7 @@ export const knowledge = router({
       rest("GET", "/kb/{id}", "knowledge:read", "Get a knowledge base", {
         description:
           "Returns the knowledge base. `status` follows from its files; `isUsable` is true if agents can search it.",
-        faults: ["knowledge_base_not_found"],
+        errors: ["knowledge_base_not_found"],
       }),
     )
     .input(KnowledgeBaseId)
@@ -83,7 +84,7 @@ export const knowledge = router({
     .meta(
       rest("PATCH", "/kb/{id}", "knowledge:write", "Update a knowledge base", {
         description: "Changes the name, description and metadata. To change the content, add or delete files.",
-        faults: ["knowledge_base_not_found"],
+        errors: ["knowledge_base_not_found"],
       }),
     )
     .input(UpdateKnowledgeBase)
@@ -94,7 +95,7 @@ export const knowledge = router({
     .meta(
       rest("DELETE", "/kb/{id}", "knowledge:write", "Delete a knowledge base", {
         description: "Deletes the knowledge base with its files, also those that are being ingested.",
-        faults: ["knowledge_base_not_found", "knowledge_base_busy", "knowledge_base_in_use"],
+        errors: ["knowledge_base_not_found", "knowledge_base_busy", "knowledge_base_in_use"],
       }),
     )
     .input(RemoveKnowledgeBase)
@@ -105,7 +106,7 @@ export const knowledge = router({
       rest("POST", "/kb/{id}/query", "knowledge:read", "Query a knowledge base", {
         description: "Returns what an agent would find, for tests.",
         reads: true,
-        faults: ["knowledge_base_not_found", "knowledge_base_not_ready", "provider_rejected", "provider_unavailable"],
+        errors: ["knowledge_base_not_found", "knowledge_base_not_ready", "provider_rejected", "provider_unavailable"],
       }),
     )
     .input(QueryKnowledge)
@@ -119,7 +120,7 @@ export const knowledge = router({
           description: "Returns a link for each document of at most 10 MB. PUT each one to its link, then ingest them.",
           status: 201,
           signs: true,
-          faults: ["knowledge_base_not_found", "provider_unavailable"],
+          errors: ["knowledge_base_not_found", "provider_unavailable"],
         }),
       )
       .input(PresignKnowledgeFiles)
@@ -132,10 +133,10 @@ export const knowledge = router({
           description: "Work continues after the response. Each file has its own status, and a reason if it failed.",
           status: 202,
           accepted: {
-            says: "The files are queued for ingestion.",
-            shows: { files: [{ status: "pending", documents: null }] },
+            description: "The files are queued for ingestion.",
+            example: { files: [{ status: "pending", documents: null }] },
           },
-          faults: [
+          errors: [
             "knowledge_base_not_found",
             "knowledge_base_busy",
             "knowledge_base_not_ready",
@@ -161,7 +162,7 @@ export const knowledge = router({
       .meta(
         rest("GET", "/kb/{id}/files", "knowledge:read", "List the files and pages of a knowledge base", {
           description: "Newest first, files and web addresses, each with its status and, if it failed, the reason.",
-          faults: ["knowledge_base_not_found", "cursor_invalid"],
+          errors: ["knowledge_base_not_found", "cursor_invalid"],
         }),
       )
       .input(ListKnowledgeFiles)
@@ -172,7 +173,7 @@ export const knowledge = router({
       .meta(
         rest("GET", "/kb/{id}/files/{fileId}", "knowledge:read", "Get a file of a knowledge base", {
           description: "Returns one file, or one web address with its pages, with its status.",
-          faults: ["knowledge_base_not_found", "knowledge_file_not_found"],
+          errors: ["knowledge_base_not_found", "knowledge_file_not_found"],
         }),
       )
       .input(KnowledgeFileId)
@@ -184,7 +185,7 @@ export const knowledge = router({
         rest("DELETE", "/kb/{id}/files/{fileId}", "knowledge:write", "Delete a file of a knowledge base", {
           description:
             "Deletes a file, or a web address with its pages. Its ingestion is cancelled. The voice provider's copy is removed within moments.",
-          faults: ["knowledge_base_not_found", "knowledge_file_not_found"],
+          errors: ["knowledge_base_not_found", "knowledge_file_not_found"],
         }),
       )
       .input(KnowledgeFileId)
@@ -196,10 +197,10 @@ export const knowledge = router({
           description: "For a file that failed, or web pages that may have changed. Pages stay usable meanwhile.",
           status: 202,
           accepted: {
-            says: "The ingestion is queued. A file is `pending`; pages that were ready are `ingesting`.",
-            shows: { status: "pending", documents: null },
+            description: "The ingestion is queued. A file is `pending`; pages that were ready are `ingesting`.",
+            example: { status: "pending", documents: null },
           },
-          faults: [
+          errors: [
             "knowledge_base_not_found",
             "knowledge_file_not_found",
             "knowledge_file_not_failed",
@@ -218,8 +219,8 @@ export const knowledge = router({
         rest("POST", "/kb/{id}/urls", "knowledge:write", "Ingest web pages into a knowledge base", {
           description: "Each address becomes a separate entry in the list of files.",
           status: 202,
-          accepted: { says: "The pages are queued for ingestion.", shows: { files: [page] } },
-          faults: [
+          accepted: { description: "The pages are queued for ingestion.", example: { files: [page] } },
+          errors: [
             "knowledge_base_not_found",
             "knowledge_base_busy",
             "knowledge_base_not_ready",

@@ -10,7 +10,7 @@ export const adminSetApart = router({
       rest("GET", "/admin/set-apart", "platform:read", "List rows that are set apart", {
         description:
           "Rows that a system loop could not process, oldest first. The loop skips them, and `/health` returns `degraded` until there are none.",
-        faults: ["cursor_invalid"],
+        errors: ["cursor_invalid"],
       }),
     )
     .input(ListSetApart)
@@ -22,7 +22,7 @@ export const adminSetApart = router({
       rest("POST", "/admin/set-apart/{id}/retry", "platform:write", "Retry a row that is set apart", {
         description:
           "The next run of its loop processes the row. If it fails again, it is set apart again with a new id.",
-        faults: ["set_apart_not_found"],
+        errors: ["set_apart_not_found"],
       }),
     )
     .input(SetApartId)

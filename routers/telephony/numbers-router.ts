@@ -19,7 +19,7 @@ export const adminNumbers = router({
       rest("POST", "/admin/numbers", "platform:write", "Assign a number to a client", {
         description:
           "Assigns a number of the shared provider account. The client's matching routes answer from then on. Assignments of different clients must not overlap.",
-        faults: ["client_not_found", "number_taken"],
+        errors: ["client_not_found", "number_taken"],
       }),
     )
     .input(AssignNumber)
@@ -30,7 +30,7 @@ export const adminNumbers = router({
     .meta(
       rest("GET", "/admin/numbers", "platform:read", "List assigned numbers", {
         description: "Lists the assignments on the shared provider account, newest first.",
-        faults: ["cursor_invalid"],
+        errors: ["cursor_invalid"],
       }),
     )
     .input(ListNumbers)
@@ -42,7 +42,7 @@ export const adminNumbers = router({
       rest("PATCH", "/admin/numbers/{id}", "platform:write", "Change an assigned number", {
         description:
           "Fields that are left out stay as they are. A new `clientId` moves the number to that client: matching routes of the previous client become `waiting`.",
-        faults: ["number_not_found", "client_not_found", "number_taken"],
+        errors: ["number_not_found", "client_not_found", "number_taken"],
       }),
     )
     .input(ReassignNumber)
@@ -54,7 +54,7 @@ export const adminNumbers = router({
       rest("DELETE", "/admin/numbers/{id}", "platform:write", "Release an assigned number", {
         description:
           "The client's matching routes stop answering and become `waiting`. The number can be assigned again.",
-        faults: ["number_not_found"],
+        errors: ["number_not_found"],
       }),
     )
     .input(NumberId)
@@ -65,7 +65,7 @@ export const adminNumbers = router({
       rest("GET", "/admin/routes", "platform:read", "List the inbound routes of all clients", {
         description:
           "Lists the routes of the shared provider account, newest first. A `waiting` route requests a number that is not assigned to its client.",
-        faults: ["cursor_invalid"],
+        errors: ["cursor_invalid"],
       }),
     )
     .input(ListAllRoutes)

@@ -26,7 +26,7 @@ export const telephony = router({
       rest("GET", "/telephony/config", "telephony:read", "Get the telephony configuration", {
         description:
           "Returns the SIP domain, carriers, registrations and routes, and whether the provider account is shared.",
-        faults: ["provider_rejected", "provider_unavailable"],
+        errors: ["provider_rejected", "provider_unavailable"],
       }),
     )
     .output(TelephonyConfig)
@@ -43,7 +43,7 @@ export const telephony = router({
       rest("PATCH", "/telephony/config", "telephony:write", "Update the telephony configuration", {
         description:
           "Fields that are left out stay as they are. `allowedCidrRanges` and `carriers` need a provider account of your own. After a failure, send the same request again: it completes the remaining steps.",
-        faults: ["credential_not_found", "provider_rejected", "provider_unavailable"],
+        errors: ["credential_not_found", "provider_rejected", "provider_unavailable"],
         vault: "provider_credential",
       }),
     )
@@ -64,10 +64,11 @@ export const telephony = router({
           description:
             "Calls to the SIP account are then answered here. Refused if the voice provider already has a registration of the same user and proxy that you did not create here.",
           accepted: {
-            says: "The voice provider did not respond in time. The registration is `provisioning` until its result is known, within minutes; then it is `active` or `failed`.",
-            shows: { status: "provisioning", registered: null },
+            description:
+              "The voice provider did not respond in time. The registration is `provisioning` until its result is known, within minutes; then it is `active` or `failed`.",
+            example: { status: "provisioning", registered: null },
           },
-          faults: ["registration_taken", "provider_rejected", "provider_unavailable"],
+          errors: ["registration_taken", "provider_rejected", "provider_unavailable"],
         }),
       )
       .input(CreateRegistration)
@@ -79,7 +80,7 @@ export const telephony = router({
         rest("GET", "/telephony/registrations", "telephony:read", "List SIP registrations", {
           description:
             "Newest first. `registered` is the last known value. `GET /telephony/config` refreshes it from the voice provider.",
-          faults: ["cursor_invalid"],
+          errors: ["cursor_invalid"],
         }),
       )
       .input(ListRegistrations)
@@ -91,7 +92,7 @@ export const telephony = router({
         rest("GET", "/telephony/registrations/{id}", "telephony:read", "Get a SIP registration", {
           description:
             "Returns its status. `registered` is the last known value. `GET /telephony/config` refreshes it from the voice provider.",
-          faults: ["registration_not_found"],
+          errors: ["registration_not_found"],
         }),
       )
       .input(RegistrationId)
@@ -103,7 +104,7 @@ export const telephony = router({
         rest("DELETE", "/telephony/registrations/{id}", "telephony:write", "Delete a SIP registration", {
           description:
             "Calls to the SIP account are no longer answered here, within seconds. 409 `registration_busy` while the registration is being created.",
-          faults: ["registration_not_found", "registration_busy"],
+          errors: ["registration_not_found", "registration_busy"],
         }),
       )
       .input(RegistrationId)
@@ -116,7 +117,7 @@ export const telephony = router({
         rest("POST", "/telephony/routes", "telephony:write", "Create an inbound route", {
           description:
             "The route becomes `live` at the voice provider within seconds. On the shared account a route must lie within the numbers that an operator has assigned to you; any other route is `waiting`. An agent that needs variables cannot answer inbound calls.",
-          faults: ["agent_not_found", "agent_variables_required", "inbound_route_taken", "inbound_route_limit_reached"],
+          errors: ["agent_not_found", "agent_variables_required", "inbound_route_taken", "inbound_route_limit_reached"],
         }),
       )
       .input(CreateRoute)
@@ -128,7 +129,7 @@ export const telephony = router({
         rest("GET", "/telephony/routes", "telephony:read", "List inbound routes", {
           description:
             "Newest first, each with its status at the voice provider. 404 if the agent does not exist in this client.",
-          faults: ["agent_not_found", "cursor_invalid"],
+          errors: ["agent_not_found", "cursor_invalid"],
         }),
       )
       .input(ListRoutes)
@@ -139,7 +140,7 @@ export const telephony = router({
       .meta(
         rest("GET", "/telephony/routes/{id}", "telephony:read", "Get an inbound route", {
           description: "Returns the route and its status at the voice provider.",
-          faults: ["inbound_route_not_found"],
+          errors: ["inbound_route_not_found"],
         }),
       )
       .input(RouteId)
@@ -151,7 +152,7 @@ export const telephony = router({
         rest("PATCH", "/telephony/routes/{id}", "telephony:write", "Update an inbound route", {
           description:
             "Fields that are left out stay as they are. `status` is `pending` until the voice provider has the change, within seconds.",
-          faults: ["inbound_route_not_found", "agent_not_found", "agent_variables_required", "inbound_route_taken"],
+          errors: ["inbound_route_not_found", "agent_not_found", "agent_variables_required", "inbound_route_taken"],
         }),
       )
       .input(UpdateRoute)
@@ -162,7 +163,7 @@ export const telephony = router({
       .meta(
         rest("DELETE", "/telephony/routes/{id}", "telephony:write", "Delete an inbound route", {
           description: "The agent no longer answers these calls, within seconds.",
-          faults: ["inbound_route_not_found"],
+          errors: ["inbound_route_not_found"],
         }),
       )
       .input(RouteId)

@@ -12,10 +12,11 @@ export const tools = router({
         description:
           "Agents can use the tool as soon as it is active. Errors name the fields of `definition` that conflict.",
         accepted: {
-          says: "The voice provider did not respond in time. The tool is `provisioning`, with version 0, until its creation is confirmed: minutes at most. Then it is `active` or `failed`.",
-          shows: { status: "provisioning", version: 0 },
+          description:
+            "The voice provider did not respond in time. The tool is `provisioning`, with version 0, until its creation is confirmed: minutes at most. Then it is `active` or `failed`.",
+          example: { status: "provisioning", version: 0 },
         },
-        faults: [
+        errors: [
           "tool_name_taken",
           "url_forbidden",
           "credential_not_found",
@@ -32,7 +33,7 @@ export const tools = router({
     .meta(
       rest("GET", "/tools/{id}", "tools:read", "Get a tool", {
         description: "Returns the tool. While a change is pending, returns the tool before the change.",
-        faults: ["tool_not_found"],
+        errors: ["tool_not_found"],
       }),
     )
     .input(ToolId)
@@ -43,7 +44,7 @@ export const tools = router({
     .meta(
       rest("GET", "/tools", "tools:read", "List tools", {
         description: "Newest first, without deleted tools. Filters combine.",
-        faults: ["cursor_invalid"],
+        errors: ["cursor_invalid"],
       }),
     )
     .input(ListTools)
@@ -56,10 +57,11 @@ export const tools = router({
         description:
           "Omitted fields keep their value; `definition` is replaced as a whole. The agents that use the tool get the change.",
         accepted: {
-          says: "The voice provider did not respond in time. The response shows the tool before the change. It is busy (409 `tool_busy`) until the change is confirmed: minutes at most.",
-          shows: { status: "active" },
+          description:
+            "The voice provider did not respond in time. The response shows the tool before the change. It is busy (409 `tool_busy`) until the change is confirmed: minutes at most.",
+          example: { status: "active" },
         },
-        faults: [
+        errors: [
           "tool_not_found",
           "tool_busy",
           "tool_not_active",
@@ -79,7 +81,7 @@ export const tools = router({
     .meta(
       rest("DELETE", "/tools/{id}", "tools:write", "Delete a tool", {
         description: "Refused while agents use the tool, unless `force` is true.",
-        faults: ["tool_not_found", "tool_busy", "tool_in_use"],
+        errors: ["tool_not_found", "tool_busy", "tool_in_use"],
       }),
     )
     .input(RemoveTool)
@@ -90,7 +92,7 @@ export const tools = router({
       rest("POST", "/tools/{id}/test", "tools:write", "Test a tool", {
         description:
           "Sends the request that the voice provider would send, without a call. If the tool fails, the response is 200 with `error`.",
-        faults: ["tool_not_found", "credential_not_found"],
+        errors: ["tool_not_found", "credential_not_found"],
         vault: "provider_credential",
       }),
     )

@@ -23,7 +23,7 @@ export const voices = router({
       .meta(
         rest("POST", "/voices/files/presign", "voices:write", "Create upload links for voice samples", {
           description: "Returns a link for each file. PUT its bytes there, then give its id to `POST /voices`.",
-          faults: ["provider_unavailable"],
+          errors: ["provider_unavailable"],
           signs: true,
         }),
       )
@@ -40,8 +40,8 @@ export const voices = router({
         description:
           "Clones a voice from samples, or registers a voice of another vendor. Work continues after the response and ends with the event `voice.training.completed` or `voice.training.failed`. A clone costs credits. They are held now, debited when the voice is active, and released if it fails.",
         status: 202,
-        accepted: { says: "The voice is being created.", shows: { status: "pending" } },
-        faults: [
+        accepted: { description: "The voice is being created.", example: { status: "pending" } },
+        errors: [
           "upload_not_found",
           "upload_not_complete",
           "upload_mismatch",
@@ -59,7 +59,7 @@ export const voices = router({
     .meta(
       rest("GET", "/voices", "voices:read", "List voices", {
         description: "Your own voices, newest first, without deleted ones. Filters combine.",
-        faults: ["cursor_invalid"],
+        errors: ["cursor_invalid"],
       }),
     )
     .input(ListVoices)
@@ -70,7 +70,7 @@ export const voices = router({
     .meta(
       rest("GET", "/voices/{id}", "voices:read", "Get a voice", {
         description: "Returns a voice with its status. Agents can use it once it is `active`.",
-        faults: ["voice_not_found"],
+        errors: ["voice_not_found"],
       }),
     )
     .input(VoiceId)
@@ -81,7 +81,7 @@ export const voices = router({
     .meta(
       rest("GET", "/voices/{id}/preview", "voices:read", "Preview a voice", {
         description: "Returns a spoken sample as WAV from the voice provider.",
-        faults: ["voice_not_found", "voice_not_active", "provider_rejected", "provider_unavailable"],
+        errors: ["voice_not_found", "voice_not_active", "provider_rejected", "provider_unavailable"],
         produces: "audio/wav",
       }),
     )
@@ -96,7 +96,7 @@ export const voices = router({
     .meta(
       rest("PATCH", "/voices/{id}", "voices:write", "Update a voice", {
         description: "Changes the name, description, language and metadata. To change the sound, create another voice.",
-        faults: ["voice_not_found", "voice_busy"],
+        errors: ["voice_not_found", "voice_busy"],
       }),
     )
     .input(UpdateVoice)
@@ -108,7 +108,7 @@ export const voices = router({
       rest("DELETE", "/voices/{id}", "voices:write", "Delete a voice", {
         description:
           "Deletes the voice and its samples. If it is still being created, that is cancelled and costs nothing. Debited credits are not returned.",
-        faults: ["voice_not_found", "voice_in_use"],
+        errors: ["voice_not_found", "voice_in_use"],
       }),
     )
     .input(RemoveVoice)

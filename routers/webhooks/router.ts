@@ -43,7 +43,7 @@ export const webhooks = router({
       rest("POST", "/webhooks", "webhooks:write", "Create a webhook endpoint", {
         description:
           "Returns the signing secret, which is not shown again. Events from now on are sent to the endpoint. If it is created with `status: disabled`, they are sent after you enable it and replay `missed`. A client can have 50 endpoints.",
-        faults: ["webhook_url_forbidden", "webhook_limit_reached"],
+        errors: ["webhook_url_forbidden", "webhook_limit_reached"],
         vault: "webhook_secret",
       }),
     )
@@ -55,7 +55,7 @@ export const webhooks = router({
     .meta(
       rest("GET", "/webhooks", "webhooks:read", "List webhook endpoints", {
         description: "Newest first, each with its health and its missed range. Secrets are not included.",
-        faults: ["cursor_invalid"],
+        errors: ["cursor_invalid"],
       }),
     )
     .input(ListEndpoints)
@@ -66,7 +66,7 @@ export const webhooks = router({
     .meta(
       rest("GET", "/webhooks/{id}", "webhooks:read", "Get a webhook endpoint", {
         description: "Includes the URL, event types, status and health.",
-        faults: ["webhook_not_found"],
+        errors: ["webhook_not_found"],
       }),
     )
     .input(EndpointId)
@@ -78,7 +78,7 @@ export const webhooks = router({
       rest("PATCH", "/webhooks/{id}", "webhooks:write", "Update a webhook endpoint", {
         description:
           "Omitted fields keep their value; `headers` replaces all headers. While an endpoint is disabled, no deliveries are queued for it, and those that become due are dead. After you enable it, `missed` shows the range that a replay would send.",
-        faults: ["webhook_not_found", "webhook_url_forbidden"],
+        errors: ["webhook_not_found", "webhook_url_forbidden"],
         vault: "webhook_secret",
       }),
     )
@@ -93,7 +93,7 @@ export const webhooks = router({
     .meta(
       rest("DELETE", "/webhooks/{id}", "webhooks:write", "Delete a webhook endpoint", {
         description: "Pending deliveries to this endpoint become dead.",
-        faults: ["webhook_not_found"],
+        errors: ["webhook_not_found"],
       }),
     )
     .input(EndpointId)
@@ -104,7 +104,7 @@ export const webhooks = router({
       rest("POST", "/webhooks/{id}/rotate-secret", "webhooks:write", "Rotate the signing secret of an endpoint", {
         description:
           "Returns the new secret, which is not shown again. During the overlap every delivery has both signatures, so the receiver can change the secret at any time. With `overlapHours: 0` all earlier secrets end immediately.",
-        faults: ["webhook_not_found", "webhook_secret_limit_reached"],
+        errors: ["webhook_not_found", "webhook_secret_limit_reached"],
         vault: "webhook_secret",
       }),
     )
@@ -117,7 +117,7 @@ export const webhooks = router({
       rest("POST", "/webhooks/{id}/test", "webhooks:write", "Send a test event", {
         description:
           "Sends an example event, signed like a delivery, and returns the response. A failed test returns 200 too. Nothing is stored. It also works while the endpoint is disabled.",
-        faults: ["webhook_not_found"],
+        errors: ["webhook_not_found"],
         vault: "webhook_secret",
       }),
     )
@@ -137,10 +137,10 @@ export const webhooks = router({
           "Sends a time range of events again, at a rate that leaves room for new events. Receivers detect duplicates by `webhook-id`. An endpoint can have one running replay.",
         status: 202,
         accepted: {
-          says: "The replay is running. Get it by its id to see its progress.",
-          shows: { status: "running", queued: 0, progress: { delivered: 0, dead: 0, pending: 0 } },
+          description: "The replay is running. Get it by its id to see its progress.",
+          example: { status: "running", queued: 0, progress: { delivered: 0, dead: 0, pending: 0 } },
         },
-        faults: ["webhook_not_found", "webhook_disabled", "replay_running"],
+        errors: ["webhook_not_found", "webhook_disabled", "replay_running"],
       }),
     )
     .input(StartReplay)
@@ -152,7 +152,7 @@ export const webhooks = router({
       .meta(
         rest("GET", "/webhooks/{id}/replays", "webhooks:read", "List the replays of an endpoint", {
           description: "Newest first, each with its progress.",
-          faults: ["webhook_not_found", "cursor_invalid"],
+          errors: ["webhook_not_found", "cursor_invalid"],
         }),
       )
       .input(ListReplays)
@@ -163,7 +163,7 @@ export const webhooks = router({
       .meta(
         rest("GET", "/webhooks/replays/{id}", "webhooks:read", "Get a replay", {
           description: "Includes the number of queued deliveries and their results.",
-          faults: ["replay_not_found"],
+          errors: ["replay_not_found"],
         }),
       )
       .input(ReplayId)
@@ -174,7 +174,7 @@ export const webhooks = router({
       .meta(
         rest("POST", "/webhooks/replays/{id}/cancel", "webhooks:write", "Cancel a replay", {
           description: "The replay stops queueing deliveries. Deliveries that are already queued are still sent.",
-          faults: ["replay_not_found", "replay_finished"],
+          errors: ["replay_not_found", "replay_finished"],
         }),
       )
       .input(ReplayId)
@@ -196,7 +196,7 @@ export const webhooks = router({
       .meta(
         rest("GET", "/webhooks/{id}/deliveries", "webhooks:read", "List the deliveries of an endpoint", {
           description: "Newest first. `status=dead` lists the dead letters.",
-          faults: ["webhook_not_found", "event_not_found", "resource_not_found", "cursor_invalid"],
+          errors: ["webhook_not_found", "event_not_found", "resource_not_found", "cursor_invalid"],
         }),
       )
       .input(ListDeliveries)
@@ -208,7 +208,7 @@ export const webhooks = router({
         rest("GET", "/webhooks/deliveries", "webhooks:read", "Search deliveries", {
           description:
             "Newest first, across all your endpoints. A delivery must match all filters. `status=dead` lists the dead letters.",
-          faults: ["webhook_not_found", "event_not_found", "resource_not_found", "cursor_invalid"],
+          errors: ["webhook_not_found", "event_not_found", "resource_not_found", "cursor_invalid"],
         }),
       )
       .input(SearchDeliveries)
@@ -220,7 +220,7 @@ export const webhooks = router({
         rest("POST", "/webhooks/deliveries/{id}/redeliver", "webhooks:write", "Redeliver a delivery", {
           description:
             "Sends it now, with the same `webhook-id` and a full schedule of attempts, even if it waits for its next attempt. A delivery in flight is returned unchanged.",
-          faults: ["delivery_not_found", "webhook_not_found", "webhook_disabled", "event_expired"],
+          errors: ["delivery_not_found", "webhook_not_found", "webhook_disabled", "event_expired"],
         }),
       )
       .input(DeliveryId)
@@ -231,7 +231,7 @@ export const webhooks = router({
       .meta(
         rest("GET", "/webhooks/deliveries/{id}", "webhooks:read", "Get a delivery with its attempts", {
           description: "Includes its status and every attempt with time, latency and response.",
-          faults: ["delivery_not_found"],
+          errors: ["delivery_not_found"],
         }),
       )
       .input(DeliveryId)

@@ -17,7 +17,7 @@ test.each<[string, Meta | undefined, Access | undefined, RegExp]>([
   ["no scope", { ...meta, scope: null }, "tenant", /scope null does not belong/],
   ["an unknown limit", { ...meta, limit: "toString" as never }, "tenant", /limit toString is not in/],
   ["no status", { ...meta, status: undefined as never }, "tenant", /it states no status/],
-  ["no errors", { ...meta, faults: undefined as never }, "tenant", /or no errors/],
+  ["no errors", { ...meta, errors: undefined as never }, "tenant", /or no errors/],
 ])("a procedure with %s stops the start and is named", (_, incomplete, access, problem) => {
   expect(() => completeMeta("probes.list", incomplete, access)).toThrow(problem);
   expect(() => completeMeta("probes.list", incomplete, access)).toThrow("The procedure probes.list is incomplete");

@@ -54,16 +54,16 @@ const router = t.router({
       .output(page)
       .query(nothing),
     get: t.procedure
-      .meta(rest("GET", "/agents/{id}", "agents:read", "Get an agent", { faults: ["agent_not_found"] }))
+      .meta(rest("GET", "/agents/{id}", "agents:read", "Get an agent", { errors: ["agent_not_found"] }))
       .input(z.strictObject({ id: AgentId }))
       .output(Agent)
       .query(nothing),
     create: t.procedure
       .meta(
         rest("POST", "/agents", "agents:write", "Create an agent", {
-          faults: provider,
+          errors: provider,
           description: "At the provider too.",
-          accepted: { says: "The outcome is not known yet.", shows: { nickname: "bob" } },
+          accepted: { description: "The outcome is not known yet.", example: { nickname: "bob" } },
         }),
       )
       .input(
@@ -77,7 +77,7 @@ const router = t.router({
       .output(Agent)
       .mutation(nothing),
     update: t.procedure
-      .meta(rest("PATCH", "/agents/{id}", "agents:write", "Change an agent", { faults: ["agent_not_found"] }))
+      .meta(rest("PATCH", "/agents/{id}", "agents:write", "Change an agent", { errors: ["agent_not_found"] }))
       .input(
         z
           .strictObject({ id: AgentId, name: z.string().optional() })
@@ -87,7 +87,7 @@ const router = t.router({
       .output(Agent)
       .mutation(nothing),
     remove: t.procedure
-      .meta(rest("DELETE", "/agents/{id}", "agents:write", "Delete an agent", { faults: ["agent_not_found"] }))
+      .meta(rest("DELETE", "/agents/{id}", "agents:write", "Delete an agent", { errors: ["agent_not_found"] }))
       .input(z.strictObject({ id: AgentId }))
       .output(z.void())
       .mutation(nothing),

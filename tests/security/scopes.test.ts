@@ -224,7 +224,7 @@ describe("a builder declares who may call", () => {
     "without a limit": operatorQuery.meta(without("limit")).query(allClients),
     "with another access than its builder's": operatorQuery.meta({ ...meta, access: "tenant" }).query(allClients),
     "of a tenant that declares operator access": query.meta({ ...meta, access: "operator" }).query(allClients),
-    "without faults": operatorQuery.meta(without("faults")).query(allClients),
+    "without faults": operatorQuery.meta(without("errors")).query(allClients),
     "not created by a builder of ours": bare.meta({ ...meta, access: "operator" }).query(() => ["all"]),
   };
 

@@ -33,7 +33,7 @@ export const adminDeliveries = router({
       rest("GET", "/admin/deliveries/clients", "platform:read", "List the state of deliveries by client", {
         description:
           "Every client, newest first, with its pending deliveries and the results of attempts in the window.",
-        faults: ["cursor_invalid"],
+        errors: ["cursor_invalid"],
       }),
     )
     .input(ListDeliveryClients)
@@ -45,7 +45,7 @@ export const adminDeliveries = router({
       rest("GET", "/admin/deliveries/endpoints", "platform:read", "List the health of webhook endpoints", {
         description:
           "Each endpoint with its failures and pending deliveries, ordered by client. Only the host of its URL is shown.",
-        faults: ["cursor_invalid"],
+        errors: ["cursor_invalid"],
       }),
     )
     .input(ListDeliveryEndpoints)
@@ -58,7 +58,7 @@ export const adminDeliveries = router({
         rest("GET", "/admin/deliveries/pauses", "platform:read", "List delivery pauses", {
           description:
             "The active pauses, each with its author, its reason and the number of deliveries still in flight.",
-          faults: ["cursor_invalid"],
+          errors: ["cursor_invalid"],
         }),
       )
       .input(ListPauses)
@@ -70,7 +70,7 @@ export const adminDeliveries = router({
         rest("PUT", "/admin/deliveries/pauses/{scope}", "platform:write", "Pause deliveries", {
           description:
             "No new deliveries start in the scope; those in flight finish. The scope is drained when `inFlight` is 0. Pausing it again keeps the time and author and replaces the reason.",
-          faults: ["client_not_found", "webhook_not_found"],
+          errors: ["client_not_found", "webhook_not_found"],
         }),
       )
       .input(SetPause)
@@ -81,7 +81,7 @@ export const adminDeliveries = router({
       .meta(
         rest("DELETE", "/admin/deliveries/pauses/{scope}", "platform:write", "Resume deliveries", {
           description: "Deliveries that became due during the pause start within seconds, as slots become free.",
-          faults: ["delivery_pause_not_found"],
+          errors: ["delivery_pause_not_found"],
         }),
       )
       .input(PauseAt)
