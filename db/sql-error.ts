@@ -19,6 +19,9 @@ export class SessionRefused extends Error {
 /** Two transactions waited for each other, and Postgres rolled this one back. It can be retried. */
 export const isDeadlock = (error: unknown): boolean => sqlState(error) === "40P01";
 
+/** An earlier statement of the transaction had failed. */
+export const isAborted = (error: unknown): boolean => sqlState(error) === "25P02";
+
 /** A table has changed since this connection prepared the statement. Nothing was done; another connection may work. */
 export function isStalePlan(error: unknown): boolean {
   if (sqlState(error) !== "0A000") return false;

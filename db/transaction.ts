@@ -5,7 +5,7 @@ import type { Connection } from "./connection.ts";
 import type { ConnectionPool, Lease } from "./connection-pool.ts";
 import type { Owner } from "./fair-gate.ts";
 import type { News } from "./notifier.ts";
-import { isStalePlan, TransactionEnded, toSessionRefused } from "./sql-error.ts";
+import { isAborted, isStalePlan, TransactionEnded, toSessionRefused } from "./sql-error.ts";
 
 export type Tx = PgDatabase<PostgresJsQueryResultHKT, Record<string, never>>;
 
@@ -129,6 +129,7 @@ class Statements {
   #ended = false;
   #pending = 0;
   #sent = 0;
+  #firstError: unknown;
   #onIdle: (() => void) | undefined;
 
   constructor(connection: Connection) {
@@ -150,10 +151,7 @@ class Statements {
     return this.#track(this.#connection.send(text, parameters));
   }
 
-  /**
-   * Refuses new statements and waits for pending ones. postgres.js sends a statement again when its plan is stale: after
-   * the commit it would run in the next transaction of this connection.
-   */
+  /** Refuses new statements and waits for pending ones. */
   end(): Promise<void> {
     this.#ended = true;
     return this.idle();
@@ -175,6 +173,8 @@ class Statements {
   #track<Q extends Promise<unknown>>(sent: Q): Q {
     this.#pending++;
     this.#sent++;
+    sendOnce(sent);
+    this.#reportCause(sent);
     const done = () => {
       this.#pending--;
       if (this.#pending === 0) this.#onIdle?.();
@@ -182,6 +182,34 @@ class Statements {
     sent.then(done, done);
     return sent;
   }
+
+  /** After a failure Postgres refuses the statements behind it, for a reason that says nothing: the first is the cause. */
+  #reportCause(sent: unknown) {
+    const query = sent as Internals;
+    const reject = query.reject;
+    query.reject = (error) => {
+      this.#firstError ??= error;
+      reject(isAborted(error) ? this.#firstError : error);
+    };
+  }
+}
+
+/** Members of a query of postgres.js that its types lack. */
+type Internals = { retried?: unknown; cancelled: boolean | null; reject(error: unknown): void };
+
+/**
+ * postgres.js sends a statement again when its plan is stale. In a transaction that has failed, it would run after the
+ * rollback, outside of any transaction. So it is cancelled, and the error is reported.
+ */
+function sendOnce(sent: unknown) {
+  const query = sent as Internals;
+  Object.defineProperty(query, "retried", {
+    get: () => undefined,
+    set(error: unknown) {
+      query.cancelled = true;
+      query.reject(error);
+    },
+  });
 }
 
 type SendText = (text: string, parameters: readonly unknown[]) => PromiseLike<unknown>;

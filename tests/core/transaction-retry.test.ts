@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import { expect, test } from "vitest";
 import { z } from "zod";
-import type { Tx } from "../../db/client.ts";
+import { type Tx, withCommit } from "../../db/client.ts";
 import { command, query, router } from "../../routers/core/procedures.ts";
 import { rest } from "../../routers/core/rest-metadata.ts";
 import { startTestApp, until } from "../support/app.ts";
@@ -98,4 +98,26 @@ test("a stale plan on every connection is retried, for reads and writes", async 
     names.push(added);
     expect(await look()).toEqual(names);
   }
+});
+
+test("a statement that goes with the commit is not sent again after the rollback, when its plan is stale", async () => {
+  await h.owner.unsafe("create table record (a int); grant select, insert on record to public");
+  const { db } = h.deps;
+  const write = () =>
+    db.asSystem(async (tx) => {
+      withCommit(tx, () => tx.execute(sql`insert into record (a) values (1) returning *`).execute());
+    });
+  for (let n = 0; n < 10; n++) await write();
+  await h.owner.unsafe("alter table record add b int");
+  await expect(write()).rejects.toMatchObject({ cause: { message: "cached plan must not change result type" } });
+  expect(await h.owner`select count(*)::int as n from record`).toEqual([{ n: 10 }]);
+});
+
+test("of statements sent together, the first failure is reported, whichever is awaited first", async () => {
+  const failing = h.deps.db.asSystem(async (tx) => {
+    const [bad, next] = [tx.execute(sql`select 1 / 0`).execute(), tx.execute(sql`select 1`).execute()];
+    bad.catch(() => {});
+    await next;
+  });
+  await expect(failing).rejects.toMatchObject({ cause: { message: "division by zero" } });
 });
