@@ -3,16 +3,19 @@ import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 
 /**
  * A TCP proxy to the database that counts round trips. Statements that are sent without waiting for one another share one:
- * it begins when a connection sends after it has received.
+ * it begins when a connection sends after it has received. Connections of `uncounted` applications do not count: no request
+ * waits for them.
  */
-export async function countingProxy(target: URL) {
+export async function countingProxy(target: URL, uncounted: readonly string[] = ["patchbay-notifier"]) {
   const sockets = new Set<Socket>();
   let count = 0;
   const server = createServer((near) => {
     const far = connect(Number(target.port), target.hostname);
     let isWaiting = false;
-    near.on("data", (bytes) => {
-      if (!isWaiting) count++;
+    let counts: boolean | undefined;
+    near.on("data", (bytes: Buffer) => {
+      counts ??= !uncounted.some((name) => bytes.includes(name)); // the first packet has the name of the application
+      if (!isWaiting && counts) count++;
       isWaiting = true;
       far.write(bytes);
     });
