@@ -114,6 +114,8 @@ export const webhookEndpoints = pgTable(
     /** Updated at most once a minute. */
     lastSuccessAt: at(),
     lastFailureAt: at(),
+    /** A person (`user_…`) or a key (`key_…`). Null: created before this was stored. */
+    createdBy: text(),
     createdAt: createdAt(),
     updatedAt: createdAt(),
     deletedAt: at(),

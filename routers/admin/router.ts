@@ -166,7 +166,7 @@ export const admin = router({
       .meta(
         rest("PATCH", "/admin/clients/{id}/members/{memberId}", "platform:write", "Change the role of a member", {
           description:
-            "Applies from the person's next request. Their API keys with more scopes than the new role are revoked and listed in the response. A client keeps at least one owner.",
+            "Applies from the person's next request. Their API keys with more scopes than the new role are revoked and listed in the response. Their webhook endpoints are listed too; `disableWebhooks` disables them if the new role cannot create any. A client keeps at least one owner.",
           errors: ["client_not_found", "member_not_found", "owner_required"],
         }),
       )
@@ -181,7 +181,7 @@ export const admin = router({
         rest("DELETE", "/admin/clients/{id}/members/{memberId}", "platform:write", "Remove a member", {
           status: 200,
           description:
-            "The person loses access. API keys that they created are revoked and listed in the response; invitations that they created are withdrawn. A client keeps at least one owner.",
+            "The person loses access. API keys that they created are revoked and listed in the response; invitations that they created are withdrawn. Their webhook endpoints are listed too, and continue to receive events unless `disableWebhooks` is true. A client keeps at least one owner.",
           errors: ["client_not_found", "member_not_found", "owner_required"],
         }),
       )

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { Client, Invite, keepApiKeys, Role } from "../clients/schema.ts";
+import { Client, disableWebhooks, Invite, keepApiKeys, Role } from "../clients/schema.ts";
 import { examples, Id, Metadata, Timestamp } from "../core/fields.ts";
 import { PageInput, pageOf } from "../core/pagination.ts";
 
@@ -58,8 +58,8 @@ const memberId = Id("membership", examples.member).meta({
   description: "The id of the membership, not of the person.",
   examples: [examples.member],
 });
-export const RemoveClientMember = z.strictObject({ id: clientId, memberId, keepApiKeys });
-export const UpdateClientMember = z.strictObject({ id: clientId, memberId, role: Role, keepApiKeys });
+export const RemoveClientMember = z.strictObject({ id: clientId, memberId, keepApiKeys, disableWebhooks });
+export const UpdateClientMember = z.strictObject({ id: clientId, memberId, role: Role, keepApiKeys, disableWebhooks });
 export const InviteMember = z.strictObject({ id: clientId, ...Invite.shape });
 
 /** A day's bill at the highest price still fits into a balance. */

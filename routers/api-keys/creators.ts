@@ -14,8 +14,9 @@ export const isActive = and(isNull(apiKeys.revokedAt), or(isNull(apiKeys.expires
 export type Held = { scopes: readonly string[]; expiresAt: Date | null };
 
 /**
- * The current access of a user or key that creates something which can outlive their access: a key or an invitation. The row
- * is locked until the commit: a concurrent removal either comes first, and this throws, or it finds what was created.
+ * The current access of a user or key that creates something which can outlive their access: a key, an invitation or a
+ * webhook endpoint. The row is locked until the commit: a concurrent removal either comes first, and this throws, or it
+ * finds what was created.
  */
 export async function lockCreator(tx: Tx, id: string): Promise<Held> {
   if (id.startsWith("key_")) {
@@ -39,7 +40,7 @@ export async function lockCreator(tx: Tx, id: string): Promise<Held> {
 }
 
 /** The id itself, and all keys created by it, directly or through other keys. */
-const createdByTree = (id: string) => sql`(
+export const createdByTree = (id: string) => sql`(
   with recursive tree as (
     select ${id}::text as id union select k.id from api_keys k join tree on k.created_by = tree.id
   ) select id from tree)`;

@@ -68,7 +68,7 @@ export type RotateApiKey = z.output<typeof RotateApiKey>;
 
 export const ApiKeyId = z.strictObject({ id: Id("apiKey", examples.apiKey) });
 /** A person (`user_…`) or a key (`key_…`). */
-const CreatorId = z.string().regex(/^(user|key)_[0-9a-z]{26}$/, "Write the id of a user or of an API key.");
+export const CreatorId = z.string().regex(/^(user|key)_[0-9a-z]{26}$/, "Write the id of a user or of an API key.");
 
 export const ListApiKeys = z.strictObject({
   ...PageInput,

@@ -7,6 +7,7 @@ import { ApiError } from "../core/errors.ts";
 import { toIso } from "../core/fields.ts";
 import { type ListKey, readCursor, toPage } from "../core/pagination.ts";
 import { grants, scopes } from "../core/scopes.ts";
+import { settleEndpointsOf } from "../webhooks/endpoints/creators.ts";
 import type { ChangedMember, ListMembers, Member, RemovedMember, RemoveMember, UpdateMember } from "./schema.ts";
 import { scopesOfRole } from "./service.ts";
 
@@ -43,7 +44,7 @@ export async function getMember(tx: Tx, clientId: string, id: string): Promise<M
 export async function changeRole(
   tx: Tx,
   clientId: string,
-  { id, role, keepApiKeys }: UpdateMember,
+  { id, role, keepApiKeys, disableWebhooks }: UpdateMember,
   actor: Actor | null,
 ): Promise<ChangedMember> {
   const old = await lockMember(tx, clientId, id);
@@ -54,14 +55,16 @@ export async function changeRole(
   if (old.role === "owner" && role !== "owner") await refuseLastOwner(tx, clientId, id);
   await tx.update(memberships).set({ role }).where(isMember(clientId, id));
   const revoked = await revokeCreatedBy(tx, { userId: old.userId, role, keepApiKeys });
-  return { ...(await getMember(tx, clientId, id)), ...revoked };
+  const exceedsRole = !grants(await scopesOfRole(tx, role), "webhooks:write");
+  const endpoints = await settleEndpointsOf(tx, old.userId, disableWebhooks && exceedsRole);
+  return { ...(await getMember(tx, clientId, id)), ...revoked, ...endpoints };
 }
 
 /** Takes effect on the next request of the person, and of the keys that they created: the role is read on every request. */
 export async function removeMember(
   tx: Tx,
   clientId: string,
-  { id, keepApiKeys }: RemoveMember,
+  { id, keepApiKeys, disableWebhooks }: RemoveMember,
   actor: Actor | null,
 ): Promise<RemovedMember> {
   const old = await lockMember(tx, clientId, id);
@@ -70,7 +73,8 @@ export async function removeMember(
   const { email } = await getMember(tx, clientId, id);
   await tx.delete(memberships).where(isMember(clientId, id));
   const revoked = await revokeCreatedBy(tx, { userId: old.userId, role: null, email, keepApiKeys });
-  return { id, userId: old.userId, ...revoked };
+  const endpoints = await settleEndpointsOf(tx, old.userId, disableWebhooks);
+  return { id, userId: old.userId, ...revoked, ...endpoints };
 }
 
 /** A caller can only grant or remove a role within their own scopes. Only an owner can add or remove an owner. */

@@ -81,7 +81,7 @@ export const clients = router({
       .meta(
         rest("PATCH", "/clients/current/members/{id}", "members:write", "Change the role of a member", {
           description:
-            "Applies from the person's next request. Their API keys with more scopes than the new role are revoked and listed in the response. Only an owner can add or remove an owner.",
+            "Applies from the person's next request. Their API keys with more scopes than the new role are revoked and listed in the response. Their webhook endpoints are listed too; `disableWebhooks` disables them if the new role cannot create any. Only an owner can add or remove an owner.",
           errors: ["member_not_found", "owner_required"],
         }),
       )
@@ -94,7 +94,7 @@ export const clients = router({
         rest("DELETE", "/clients/current/members/{id}", "members:write", "Remove a member", {
           status: 200,
           description:
-            "The person loses access. API keys that they created are revoked and listed in the response; invitations that they created are withdrawn.",
+            "The person loses access. API keys that they created are revoked and listed in the response; invitations that they created are withdrawn. Their webhook endpoints are listed too, and continue to receive events unless `disableWebhooks` is true.",
           errors: ["member_not_found", "owner_required"],
         }),
       )

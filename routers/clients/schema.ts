@@ -2,6 +2,7 @@ import { z } from "zod";
 import { KeyRef } from "../api-keys/schema.ts";
 import { examples, Id, Metadata, Timestamp } from "../core/fields.ts";
 import { PageInput, pageOf } from "../core/pagination.ts";
+import { EndpointRef } from "../webhooks/schema.ts";
 
 const fields = {
   name: z
@@ -99,15 +100,27 @@ export const keepApiKeys = z
     redact: "none",
     examples: [false],
   });
-export const UpdateMember = z.strictObject({ ...MemberId.shape, role: Role, keepApiKeys });
+export const disableWebhooks = z
+  .boolean()
+  .default(false)
+  .meta({
+    description:
+      "true: enabled webhook endpoints that this person created, directly or with their keys, are disabled, unless the person can still create endpoints. false: they continue to receive events.",
+    examples: [false],
+  });
+export const UpdateMember = z.strictObject({ ...MemberId.shape, role: Role, keepApiKeys, disableWebhooks });
 export type UpdateMember = z.output<typeof UpdateMember>;
-export const RemoveMember = z.strictObject({ ...MemberId.shape, keepApiKeys });
+export const RemoveMember = z.strictObject({ ...MemberId.shape, keepApiKeys, disableWebhooks });
 export type RemoveMember = z.output<typeof RemoveMember>;
 
-/** What happens to keys and invitations of a person who leaves or gets another role. */
+/** What happens to keys, webhook endpoints and invitations of a person who leaves or gets another role. */
 const revocations = {
   revokedApiKeys: z.array(KeyRef).meta({ description: "API keys that were revoked." }),
   keptApiKeys: z.array(KeyRef).meta({ description: "API keys of this person that still work." }),
+  disabledWebhooks: z.array(EndpointRef).meta({ description: "Webhook endpoints that were disabled." }),
+  keptWebhooks: z
+    .array(EndpointRef)
+    .meta({ description: "Webhook endpoints of this person that continue to receive events." }),
   withdrawnInvitations: z.int().meta({
     description:
       "The number of withdrawn invitations: those that the person created, and those to the person's email address.",

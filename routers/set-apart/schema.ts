@@ -1,6 +1,5 @@
 import { z } from "zod";
-import { Client } from "../clients/schema.ts";
-import { Id, Timestamp } from "../core/fields.ts";
+import { examples, Id, Timestamp } from "../core/fields.ts";
 import { PageInput, pageOf } from "../core/pagination.ts";
 
 const example = "sap_01m82knxfbfrssk0x3en012rbf";
@@ -22,7 +21,7 @@ export const SetApartRow = z
     subject: z
       .string()
       .meta({ description: "The id of the row in its loop.", examples: ["aud_01m82knxfbfrssk0x3en012rbf"] }),
-    clientId: Client.shape.id.nullable(),
+    clientId: Id("client", examples.client).nullable(),
     reason: z
       .string()
       .meta({ description: "The error message, at most 500 characters.", examples: ["Invalid time value"] }),

@@ -49,12 +49,13 @@ export const webhooks = router({
     )
     .input(CreateEndpoint)
     .output(CreatedEndpoint)
-    .mutation(({ ctx, input }) => createEndpoint(ctx.tx, input, ctx.cipher, addressRules(ctx))),
+    .mutation(({ ctx, input }) => createEndpoint(ctx.tx, input, ctx.principal.id, ctx.cipher, addressRules(ctx))),
 
   list: query
     .meta(
       rest("GET", "/webhooks", "webhooks:read", "List webhook endpoints", {
-        description: "Newest first, each with its health and its missed range. Secrets are not included.",
+        description:
+          "Newest first, each with its health and its missed range. Secrets are not included. `createdBy` filters by the user or key that created it.",
         errors: ["cursor_invalid"],
       }),
     )

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { eventTypes } from "../../db/events.ts";
+import { CreatorId } from "../api-keys/schema.ts";
 import { EventPatterns } from "../core/event-pattern.ts";
 import { examples, Id, Timestamp } from "../core/fields.ts";
 import { PageInput, pageOf } from "../core/pagination.ts";
@@ -93,6 +94,10 @@ export const EndpointId = z.strictObject({ id: endpointId });
 export const ListEndpoints = z.strictObject({
   ...PageInput,
   status: fields.status.optional().meta({ description: "Only endpoints with this status.", examples: ["disabled"] }),
+  createdBy: CreatorId.optional().meta({
+    description: "Only endpoints that this user or key created.",
+    examples: [examples.user],
+  }),
 });
 export type ListEndpoints = z.output<typeof ListEndpoints>;
 
@@ -168,6 +173,13 @@ const endpoint = {
         "The time range whose events were not queued, because the endpoint was disabled. A replay of `missed` sends them. null: nothing was missed.",
       examples: [null],
     }),
+  createdBy: z
+    .string()
+    .nullable()
+    .meta({
+      description: "The user or API key that created it. null: it was created before this was stored.",
+      examples: [examples.user],
+    }),
   createdAt: Timestamp,
   updatedAt: Timestamp,
 };
@@ -175,6 +187,15 @@ const endpoint = {
 export const Endpoint = z.object(endpoint).meta({ id: "WebhookEndpoint" });
 export type Endpoint = z.output<typeof Endpoint>;
 export const EndpointPage = pageOf(Endpoint);
+
+/** An endpoint in other responses. */
+export const EndpointRef = z.object({
+  id: endpointId,
+  url: endpoint.url,
+  description: endpoint.description,
+  createdBy: endpoint.createdBy,
+});
+export type EndpointRef = z.output<typeof EndpointRef>;
 
 export const CreatedEndpoint = z
   .object({

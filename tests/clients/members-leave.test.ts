@@ -1,66 +1,20 @@
 import { describe, expect, test } from "vitest";
 import { newId } from "../../db/ids.ts";
-import { type SeededClient, seedClient } from "../../dev/seed.ts";
 import type { Scope } from "../../routers/core/scopes.ts";
 import { startTestApp, type TestResponse, until } from "../support/app.ts";
+import { answerOf, idsOf, leavers, type Made } from "../support/leavers.ts";
 
 const h = await startTestApp();
+const { clientWith, makeKey, ways } = leavers(h);
 const failed = ({ status, body }: TestResponse) => ({ status, code: (body.error?.data ?? body.error)?.code });
 const byOperator = async () => ({ key: await h.operator() });
-let people = 0;
-
-/** A new client with a second member who has this role and a user token. */
-async function clientWith(role: string) {
-  const owner = await seedClient(h.deps, { name: "Leaving", subject: newId("user"), credits: 1 });
-  return { owner: { ...owner, token: await h.token(owner) }, member: await join(owner, role) };
-}
-
-async function join(owner: SeededClient, role: string) {
-  const [subject, email] = [newId("user"), `leaver${++people}@example.com`];
-  const invited = await h.post("/clients/current/invitations", { email, role }, { key: await h.token(owner) });
-  const stranger = await h.identity.token({ sub: subject, clients: [] });
-  const joined = await h.post(`/invitations/${invited.body.data.token}/accept`, {}, { key: stranger });
-  const { userId } = joined.body.data;
-  const [row] = await h.owner`select id from memberships where client_id = ${owner.clientId} and user_id = ${userId}`;
-  const token = await h.identity.token({ sub: subject, clients: [owner.clientId] });
-  return { id: row!.id as string, userId: userId as string, email, token, clientId: owner.clientId };
-}
-
-type Made = { id: string; key: string };
-
-async function makeKey(by: string, scopes: Scope[], name = "Made"): Promise<Made> {
-  const made = await h.post("/auth/api-keys", { name, scopes }, { key: by });
-  expect(made).toMatchObject({ status: 201 });
-  return made.body.data;
-}
 
 const wide: Scope[] = ["agents:read", "api_keys:write", "members:read", "members:write"];
 const works = async ({ key }: Made) => (await h.get("/agents", { key })).status === 200;
-const idsOf = (refs: { id: string }[]) => refs.map(({ id }) => id).toSorted();
 const stateOf = async (owner: { token: string }, id: string) =>
   (await h.get("/clients/current/invitations?limit=100", { key: owner.token })).body.data.find(
     (row: { id: string }) => row.id === id,
   ).status;
-
-type Left = { revokedApiKeys: { id: string }[]; keptApiKeys: { id: string }[]; withdrawnInvitations: number };
-
-/** The ways to remove a member: by the client or an operator, on each transport. */
-const ways: Record<string, (who: Who, keep?: boolean) => Promise<TestResponse>> = {
-  "a member over REST": ({ owner, member }, keep) =>
-    h.remove(`/clients/current/members/${member.id}${keep ? "?keepApiKeys=true" : ""}`, { key: owner.token }),
-  "a member over tRPC": ({ owner, member }, keep) =>
-    h.mutate("clients.members.remove", { id: member.id, ...(keep ? { keepApiKeys: keep } : {}) }, { key: owner.token }),
-  "an operator over REST": async ({ owner, member }, keep) =>
-    h.remove(
-      `/admin/clients/${owner.clientId}/members/${member.id}${keep ? "?keepApiKeys=true" : ""}`,
-      await byOperator(),
-    ),
-};
-type Who = Awaited<ReturnType<typeof clientWith>>;
-const answerOf = ({ status, body }: TestResponse): Left => {
-  expect(status).toBe(200);
-  return body.data ?? body.result.data;
-};
 
 describe("a member who is removed", () => {
   test.each(Object.entries(ways))("by %s loses every key that they created, also by other keys", async (_, remove) => {
@@ -96,7 +50,7 @@ describe("a member who is removed", () => {
       const who = await clientWith("admin");
       const first = await makeKey(who.member.token, wide);
       const second = await makeKey(first.key, ["agents:read"]);
-      const left = answerOf(await remove(who, true));
+      const left = answerOf(await remove(who, { keepApiKeys: true }));
       expect([left.revokedApiKeys, idsOf(left.keptApiKeys)]).toEqual([[], idsOf([first, second])]);
       expect(await Promise.all([first, second].map(works))).toEqual([true, true]);
     },

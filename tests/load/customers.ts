@@ -25,15 +25,19 @@ export async function openCustomers(
 ): Promise<Customer[]> {
   const clientKeys = [];
   for (let n = 0; n < clients; n++) {
-    const { clientId } = await seedClient(deps, { name: `Client ${n}`, subject: `auth0|client-${n}`, credits: 1 });
-    clientKeys.push({ clientId, ring: await deps.providers.vault.keys(clientId, "webhook_secret") });
+    const { clientId, keyId } = await seedClient(deps, {
+      name: `Client ${n}`,
+      subject: `auth0|client-${n}`,
+      credits: 1,
+    });
+    clientKeys.push({ clientId, keyId, ring: await deps.providers.vault.keys(clientId, "webhook_secret") });
   }
   const customers: Customer[] = [];
   for (const [endpoint, types] of endpoints.entries()) {
-    const { clientId, ring } = clientKeys[endpoint % clients]!;
+    const { clientId, keyId, ring } = clientKeys[endpoint % clients]!;
     const wanted = { url: `${url}/hook/${endpoint}`, description: null, eventTypes: types };
     const { id, secret } = await deps.db.asClient({ clientId }, (tx) =>
-      createEndpoint(tx, wanted, ring, { allowPrivate: true }),
+      createEndpoint(tx, wanted, keyId, ring, { allowPrivate: true }),
     );
     customers.push({ endpoint, clientId, id, secret: secret!, types }); // returned, since it signs by `v1`
   }

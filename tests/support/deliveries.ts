@@ -45,6 +45,9 @@ export async function openDeliveryGround() {
   ) {
     const clientId = newId("client");
     await owner`insert into clients (id, name) values (${clientId}, 'a client')`;
+    const keyId = newId("apiKey");
+    await owner`insert into api_keys (client_id, id, name, prefix, hash, scopes, created_by)
+      values (${clientId}, ${keyId}, 'a key', 'pb_live_', ${keyId}, '{webhooks:write}', ${newId("user")})`;
     const { deadlineMs = 30_000, random = () => 0, takesForMs = 10_000 } = given;
     const deliver = deliverWithin({ deadlineMs, random, takesForMs });
     const asides: Promise<unknown>[] = [];
@@ -97,7 +100,7 @@ export async function openDeliveryGround() {
       async endpoint(name: string, eventTypes: string[] = ["*"]) {
         const ring = await vault.keys(clientId, "webhook_secret");
         const input = { url: receiver.url + path(name), description: null, eventTypes };
-        const made = await asClient((tx) => createEndpoint(tx, input, ring, { allowPrivate: true }));
+        const made = await asClient((tx) => createEndpoint(tx, input, keyId, ring, { allowPrivate: true }));
         return { ...made, secret: made.secret! };
       },
       /** Emits `times` events, each in its own transaction. */

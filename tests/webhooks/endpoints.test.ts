@@ -78,6 +78,31 @@ describe("an endpoint", () => {
     expect(await make()).toMatchObject({ headerNames: [], payload: "full", ratePerSecond: null });
   });
 
+  test("shows who created it, a person or a key, and the list can be filtered by that", async () => {
+    const byKey = await make();
+    expect(byKey.createdBy).toBe(h.ada.keyId);
+    const ask = { key: await h.token(h.ada) };
+    const body = { url: `${receiver.url}/by-a-person`, eventTypes: ["call.*"] };
+    const byPerson = (await h.post("/webhooks", body, ask)).body.data;
+    expect(byPerson.createdBy).toBe(h.ada.userId);
+    const path = `/webhooks/${byPerson.id}`;
+    expect((await h.patch(path, { description: "Of a key now?" })).body.data.createdBy).toBe(h.ada.userId);
+    expect((await h.post(`${path}/rotate-secret`, {})).body.data.createdBy).toBe(h.ada.userId);
+    expect((await shown(path)).createdBy).toBe(h.ada.userId);
+    const listed = async (createdBy: string) => (await h.get(`/webhooks?createdBy=${createdBy}`)).body;
+    expect((await listed(h.ada.userId)).data).toMatchObject([{ id: byPerson.id, createdBy: h.ada.userId }]);
+    expect((await listed(h.ada.keyId)).data).toContainEqual(await shown(byKey.path));
+    expect((await listed(newId("user"))).data).toEqual([]);
+    expect((await listed("somebody")).error).toMatchObject({ code: "input_invalid", details: [{ path: "createdBy" }] });
+    expect((await h.post("/webhooks", { ...body, createdBy: h.bob.userId })).status).toBe(400);
+  });
+
+  test("from before its creator was stored shows null", async () => {
+    const { id, path } = await make();
+    await h.owner`update webhook_endpoints set created_by = null where id = ${id}`;
+    expect((await shown(path)).createdBy).toBeNull();
+  });
+
   test("updates each field, and keeps omitted ones", async () => {
     const { path } = await make({ headers: { "x-a": "1", "x-b": "2" } });
     const change = { description: "New", eventTypes: ["agent.*"], payload: "thin", ratePerSecond: 5 };

@@ -5,6 +5,8 @@ import { newId } from "../../../db/ids.ts";
 import { type Given, hotRead, pages, type Wire } from "../../../db/prepared.ts";
 import { deliveryPauses, webhookEndpoints } from "../../../db/schema/events.ts";
 import { dbNow } from "../../../db/time.ts";
+import { lockCreator } from "../../api-keys/creators.ts";
+import { requireScope } from "../../core/authorize.ts";
 import { ApiError } from "../../core/errors.ts";
 import { toIso, toIsoOrNull } from "../../core/fields.ts";
 import { type ListKey, readCursor, toPage } from "../../core/pagination.ts";
@@ -33,16 +35,18 @@ const isEndpoint = (id: string) => and(eq(webhookEndpoints.id, id), isNull(webho
 export async function createEndpoint(
   tx: Tx,
   { headers = {}, signing = "v1", status = "enabled", ...input }: CreateEndpoint,
+  createdBy: string,
   cipher: Cipher,
   rules: AddressRules,
 ): Promise<CreatedEndpoint> {
+  requireScope((await lockCreator(tx, createdBy)).scopes, "webhooks:write");
   refuseForbidden(input.url, rules);
   await refuseTooMany(tx);
   const id = newId("endpoint");
   const { columns, shown } = makeSecret(id, signing, cipher);
   const [made] = await tx
     .insert(webhookEndpoints)
-    .values({ id, ...input, ...columns, ...sealHeaders(headers, id, cipher) })
+    .values({ id, ...input, createdBy, ...columns, ...sealHeaders(headers, id, cipher) })
     .returning();
   const row = status === "disabled" ? await setDisabled(tx, id, "request") : made!;
   return { ...(await withPauses(tx, row)), secret: shown };
@@ -72,18 +76,19 @@ export async function findEndpoint(tx: Tx, id: string): Promise<EndpointRow> {
   return found;
 }
 
-export async function listEndpoints(tx: Tx, { limit, cursor, status }: ListEndpoints, key: ListKey) {
-  const rows = await endpointPages(tx, { status, before: readCursor(key, cursor), limit: limit + 1 });
+export async function listEndpoints(tx: Tx, { limit, cursor, status, createdBy }: ListEndpoints, key: ListKey) {
+  const rows = await endpointPages(tx, { status, createdBy, before: readCursor(key, cursor), limit: limit + 1 });
   const items = rows.map(({ endpoint, isPaused }) => toEndpoint(endpoint, isPaused));
   return toPage(key, items, limit, ({ id }) => id);
 }
 
-const endpointPages = pages((db, given: Given<"status">) =>
+const endpointPages = pages((db, given: Given<"status" | "createdBy">) =>
   shownEndpoints(db)
     .where(
       and(
         given.before && lt(webhookEndpoints.id, given.before),
         given.status && eq(webhookEndpoints.status, given.status),
+        given.createdBy && eq(webhookEndpoints.createdBy, given.createdBy),
         isNull(webhookEndpoints.deletedAt),
       ),
     )
@@ -155,7 +160,7 @@ export async function lockEndpoint(tx: Tx, id: string): Promise<EndpointRow> {
 }
 
 /** Disables a locked endpoint and emits an event, which the client's other endpoints receive. */
-async function disableEndpoint(tx: Tx, { id, url }: EndpointRow, code: DisableCode) {
+export async function disableEndpoint(tx: Tx, { id, url }: Pick<EndpointRow, "id" | "url">, code: DisableCode) {
   await setDisabled(tx, id, code);
   await emit(tx, "webhook.endpoint.disabled", id, { id, url, reason: disableReasons[code], code });
 }
@@ -258,6 +263,7 @@ function toEndpoint(row: ShownRow, isPaused: boolean): Endpoint {
     paused: isPaused,
     health: healthOf(row),
     missed: missedOf(row),
+    createdBy: row.createdBy,
     createdAt: toIso(row.createdAt),
     updatedAt: toIso(row.updatedAt),
   };

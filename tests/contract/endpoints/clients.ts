@@ -37,8 +37,17 @@ export const clients: ModuleInputs = {
     "clients.roles": () => ({}),
     "clients.members.list": () => ({ ...page, role: "owner" }),
     "clients.members.get": ({ own }) => ({ id: own.member }),
-    "clients.members.update": ({ own }) => ({ id: own.member, role: "viewer", keepApiKeys: false }),
-    "clients.members.remove": async ({ h, who }) => ({ id: await addMember(h, who), keepApiKeys: false }),
+    "clients.members.update": ({ own }) => ({
+      id: own.member,
+      role: "viewer",
+      keepApiKeys: false,
+      disableWebhooks: false,
+    }),
+    "clients.members.remove": async ({ h, who }) => ({
+      id: await addMember(h, who),
+      keepApiKeys: false,
+      disableWebhooks: true,
+    }),
     "clients.invitations.create": () => person(),
     "clients.invitations.list": () => page,
     "clients.invitations.withdraw": async ({ h, who }) => {
@@ -112,10 +121,12 @@ export const admin: ModuleInputs = {
       memberId: own.member,
       role: "viewer",
       keepApiKeys: false,
+      disableWebhooks: false,
     }),
     "admin.members.remove": async ({ h, who }) => ({
       ...{ id: who.clientId, memberId: await addMember(h, who) },
       keepApiKeys: true,
+      disableWebhooks: true,
     }),
     "admin.prices.list": ({ who }) => ({ ...page, id: who.clientId }),
     "admin.credits.grant": async ({ h }) => ({

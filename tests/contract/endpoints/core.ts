@@ -89,7 +89,7 @@ export const webhooks: ModuleInputs = {
   },
   inputs: {
     "webhooks.create": () => ({ ...hook, ...sending, signing: "v1a", status: "enabled" }),
-    "webhooks.list": () => ({ ...page, status: "enabled" }),
+    "webhooks.list": ({ who }) => ({ ...page, status: "enabled", createdBy: who.keyId }),
     "webhooks.get": ({ own }) => ({ id: own.endpoint }),
     "webhooks.update": ({ own }) => ({ id: own.endpoint, ...deaf, ...sending, status: "enabled", missed: null }),
     "webhooks.remove": async ({ h, who }) => ({ id: await makeEndpoint(h, who) }),

@@ -18,12 +18,16 @@ export type Event = Endpoint & { eventId: string; at: string; data: string };
 export async function openEndpoints({ deps }: Ground, url: string): Promise<Endpoint[]> {
   const endpoints: Endpoint[] = [];
   for (let n = 0; n < clientCount; n++) {
-    const { clientId } = await seedClient(deps, { name: `Client ${n}`, subject: `auth0|client-${n}`, credits: 1 });
+    const { clientId, keyId } = await seedClient(deps, {
+      name: `Client ${n}`,
+      subject: `auth0|client-${n}`,
+      credits: 1,
+    });
     const ring = await deps.providers.vault.keys(clientId, "webhook_secret");
     for (const type of eventTypes.slice(0, endpointsEach)) {
       const wanted = { url, description: null, eventTypes: [type] };
       const made = await deps.db.asClient({ clientId }, (tx) =>
-        createEndpoint(tx, wanted, ring, { allowPrivate: true }),
+        createEndpoint(tx, wanted, keyId, ring, { allowPrivate: true }),
       );
       endpoints.push({ clientId, id: made.id, type });
     }
