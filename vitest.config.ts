@@ -5,7 +5,7 @@ import { configDefaults, defineConfig } from "vitest/config";
 export const slowTests = [
   "tests/crash/**/*.test.ts",
   "tests/security/noisy-{database,deliveries}.test.ts",
-  "tests/security/silent-database.test.ts",
+  "tests/security/{pipelined,silent-database}.test.ts",
   "tests/server/{build,process,shutdown}.test.ts",
   "tests/webhooks/receivers.test.ts",
   "tests/dev/scaffold.test.ts",

@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { createServer, type Server, STATUS_CODES } from "node:http";
+import { type Server, STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { AnyTRPCRouter } from "@trpc/server";
@@ -17,10 +17,10 @@ import { ApiError, docUrl, toApiError } from "../routers/core/errors.ts";
 import { appRouter, internalRouter } from "../routers/index.ts";
 import { openAdmission } from "./admission.ts";
 import type { Deps } from "./deps.ts";
-import { trackResponses } from "./drain.ts";
 import type { Env } from "./env.ts";
 import { health } from "./health.ts";
 import { ingressEndpoints } from "./ingress.ts";
+import { answered, trackingServer } from "./open-responses.ts";
 import { type ContextOf, contextMaker, factsOf, inputsOf, requestIdOf, streamIdleMs } from "./request-context.ts";
 import { logBug, logWhenDone, unredacted } from "./request-log.ts";
 import { scalarFile } from "./scalar.ts";
@@ -78,7 +78,7 @@ export function openHttp(
     logBug(log, error, thrown, req, undefined);
     sendError(res, error, requestIdOf(req));
   });
-  return configured(createServer(app), env);
+  return configured(trackingServer(app), env);
 }
 
 /** The public API at /api/v1; /admin and /internal at the root. */
@@ -146,8 +146,14 @@ const openApi =
   };
 
 function configured(server: Server, env: Env): Server {
-  trackResponses(server);
-  server.on("clientError", (error, socket) => refuseUnreadable(env, error, socket));
+  const refused = new WeakSet<Duplex>();
+  server.on("clientError", (error: Error & { code?: string }, socket) => {
+    if (!socket.writable || error.code === "ECONNRESET") return void socket.destroy();
+    if (refused.has(socket)) return; // what follows is unreadable too
+    refused.add(socket);
+    // Sent earlier, it would be taken for the answer to a request before it.
+    void answered(server, socket).then(() => refuseUnreadable(env, error.code, socket));
+  });
   server.requestTimeout = 60_000;
   server.headersTimeout = 15_000;
   server.keepAliveTimeout = 65_000; // above the usual 60 s of a load balancer, which must close the connection first
@@ -155,9 +161,9 @@ function configured(server: Server, env: Env): Server {
 }
 
 /** Node's parser error has no request and no response: the envelope is written directly to the socket. */
-function refuseUnreadable(env: Env, parserError: Error & { code?: string }, socket: Duplex) {
-  if (!socket.writable || parserError.code === "ECONNRESET") return void socket.destroy();
-  const error = new ApiError(parserError.code === "HPE_HEADER_OVERFLOW" ? "headers_too_large" : "request_malformed");
+function refuseUnreadable(env: Env, parserError: string | undefined, socket: Duplex) {
+  if (!socket.writable) return void socket.destroy();
+  const error = new ApiError(parserError === "HPE_HEADER_OVERFLOW" ? "headers_too_large" : "request_malformed");
   const requestId = newId("request");
   const { errorCode: code, message, status } = error;
   const body = JSON.stringify({

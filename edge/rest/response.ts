@@ -69,11 +69,17 @@ function paged(data: unknown, meta: { requestId: string }) {
 
 /**
  * For a response that was sent before the whole body arrived. Closing immediately would reset the connection and lose the
- * response; reading without end would let a refused body cost us.
+ * response; reading without end would let a refused body cost us. The time begins once the response is sent: of pipelined
+ * requests an earlier one may still be executed.
  */
-export function cutOffSoon({ req }: ServerResponse): void {
+export function cutOffSoon(res: ServerResponse): void {
+  const { req } = res;
   if (req.complete || !hasBody(req)) return;
   req.resume();
-  const timer = setTimeout(() => req.destroy(), lingerMs);
-  req.once("close", () => clearTimeout(timer));
+  const start = () => {
+    const timer = setTimeout(() => req.destroy(), lingerMs);
+    req.once("close", () => clearTimeout(timer));
+  };
+  if (res.writableFinished) start();
+  else res.once("finish", start);
 }

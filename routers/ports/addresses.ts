@@ -57,9 +57,15 @@ export function isAmong(text: string, blocks: readonly Block[]): boolean {
 /** The host in the form for a resolver: no brackets around IPv6, no trailing dot. */
 export const hostOf = ({ hostname }: URL) => hostname.replace(/^\[|\]$/g, "").replace(/\.$/, "");
 
+/**
+ * Parsers read these differently: in `https://a.example\@10.0.0.1/` ours finds the host a.example, another one 10.0.0.1. The
+ * provider gets some URLs as they were written, so one that is not plainly written is refused.
+ */
+const ambiguous = /[\s\\\p{Cc}]|^https?:(?!\/\/[^/@?#])/iu;
+
 /** Why a client's URL is refused, as a sentence; null if it is allowed. Names are resolved only when the URL is used. */
 export function objectionTo(text: string, rules: AddressRules): string | null {
-  if (!URL.canParse(text)) return "This is not a valid URL.";
+  if (!URL.canParse(text) || ambiguous.test(text)) return "This is not a valid URL.";
   const url = new URL(text);
   const host = hostOf(url);
   if (url.username || url.password) return "This URL must not contain a user name or password.";
@@ -77,7 +83,8 @@ export function objectionTo(text: string, rules: AddressRules): string | null {
 const privateNames =
   /\.(localhost|localdomain|local|internal|intranet|private|corp|home|lan|svc|cluster|onion|home\.arpa)$/i;
 
-const isPublicName = (host: string) => host.includes(".") && !privateNames.test(host);
+/** Without an empty label: `db.internal..` ends in none of the names above. */
+const isPublicName = (host: string) => /^[^.]+(\.[^.]+)+$/.test(host) && !privateNames.test(host);
 
 /** The rules for an address that only the provider connects to: it cannot reach our private networks. */
 const publicInternet: AddressRules = { allowPrivate: false };

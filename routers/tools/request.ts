@@ -4,7 +4,7 @@ import type { AutomaticValue, HttpDefinition } from "./definition.ts";
 import { patternDeadline, problemsWith } from "./json-schema.ts";
 import type { TestTool } from "./schema.ts";
 import { tokenOf } from "./upstream.ts";
-import { fill, isDotSegment, placeholdersOf } from "./url-pattern.ts";
+import { fill, isDotSegment, segmentWith } from "./url-pattern.ts";
 
 /** A request to a tool, as the voice provider would send it. */
 export type ToolRequest = { method: string; url: string; headers: Record<string, string>; body?: string };
@@ -14,10 +14,12 @@ type Samples = TestTool["samples"];
 type Placed = { name: string; in: "path" | "query" | "header" | "body"; value: unknown };
 
 /** The problems of the values that the model would give, by the name of the parameter. */
-export function objectionsTo({ parameters, url }: HttpDefinition, given: Given): ErrorDetail[] {
+export function objectionsTo({ parameters, staticParameters, url }: HttpDefinition, given: Given): ErrorDetail[] {
   const known = new Map(parameters.map((parameter) => [parameter.name, parameter]));
   const unknown = Object.keys(given).filter((name) => !known.has(name));
   const deadline = patternDeadline();
+  const fixed = staticParameters.map(({ name, value }) => [name, asText(value)] as const);
+  const texts = new Map([...fixed, ...Object.entries(given).map(([name, value]) => [name, asText(value)] as const)]);
   const wrong = [...known.values()].flatMap(({ name, schema, required, in: place }): ErrorDetail[] => {
     const path = `parameters.${name}`;
     if (!Object.hasOwn(given, name))
@@ -26,8 +28,8 @@ export function objectionsTo({ parameters, url }: HttpDefinition, given: Given):
     const problems = problemsWith(schema, value, deadline);
     if (problems.length > 0) return problems.map((one) => ({ path: path + one.path, message: one.message }));
     const text = asText(value);
-    if (place === "path" && placeholdersOf(url).includes(name) && isDotSegment(text))
-      return [{ path, message: 'A value in the path must not be empty, "." or "..".' }];
+    if (place === "path" && isDotSegment(fill(segmentWith(name, url), texts)))
+      return [{ path, message: 'A value in the path must not be empty, nor make its segment "." or "..".' }];
     if (place === "header" && !isHeaderValue(text))
       return [{ path, message: "A header cannot contain these characters. Remove them." }];
     return [];

@@ -25,5 +25,9 @@ export function fill(pattern: string, values: ReadonlyMap<string, string>): stri
   return pattern.replace(placeholder, (_, name: string) => encodeURIComponent(values.get(name) ?? ""));
 }
 
+/** The segment of the path with this placeholder: `{a}{b}` can be filled to "..", although neither value is. */
+export const segmentWith = (name: string, pattern: string): string =>
+  pattern.split("/").find((segment) => placeholdersOf(segment).includes(name)) ?? name;
+
 /** URL parsers resolve these as the same or the parent directory, also when they are encoded. */
 export const isDotSegment = (value: string) => value === "." || value === ".." || value === "";

@@ -1,6 +1,7 @@
 import { ConnectionLost, type Database, DatabaseBusy, openDatabase } from "../../db/client.ts";
 import { ApiError } from "../../routers/core/errors.ts";
 import { EnvironmentProblem, readDatabaseEnv, roleUrls } from "../env.ts";
+import { printable } from "./table.ts";
 
 /** What an operator's command works with. */
 export type CliContext = { db: Database; print: (line: string) => void; clear: () => void };
@@ -12,7 +13,7 @@ export async function withCliContext(
 ): Promise<void> {
   try {
     const db = openDatabase({ ...roleUrls(readDatabaseEnv(variables)), size: 2 });
-    const print = (line: string) => void process.stdout.write(`${line}\n`);
+    const print = (line: string) => void process.stdout.write(`${printable(line, "\n")}\n`);
     const clear = () => void (process.stdout.isTTY && process.stdout.write("\x1b[2J\x1b[H"));
     try {
       await work({ db, print, clear });
@@ -20,7 +21,7 @@ export async function withCliContext(
       await db.close();
     }
   } catch (error) {
-    process.stderr.write(`${reasonOf(error)}\n`);
+    process.stderr.write(`${printable(reasonOf(error), "\n")}\n`);
     process.exitCode = 1;
   }
 }

@@ -91,7 +91,7 @@ describe("an address", () => {
 
   test("written so that it does not look like one is still what it is", () => {
     const disguises =
-      "0x7f.1 2130706433 017700000001 0177.0.0.1 127.1 0x7f000001 ①②⑦.⓪.⓪.① １２７.0.0.1 127。0。0。1 127.0.0.1. [::ffff:7f00:1] [0:0:0:0:0:0:0:1]";
+      "0x7f.1 2130706433 017700000001 0177.0.0.1 127.1 0x7f000001 ①②⑦.⓪.⓪.① １２７.0.0.1 127。0。0。1 127.0.0.1. [::ffff:7f00:1] [0:0:0:0:0:0:0:1] 127.0.0.1.. localhost.. db.internal..";
     for (const host of disguises.split(" ")) {
       expect(objectionTo(`https://${host}/`, { allowPrivate: false }), host).not.toBeNull();
     }

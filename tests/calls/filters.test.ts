@@ -180,6 +180,10 @@ describe("the export", () => {
     await h.owner`update calls set summary = ${'=HYPERLINK("http://evil.example","x")\n@SUM(1)'} where id = ${all[0]!.id}`;
     const again = String((await h.get("/calls/export")).body);
     expect(again).toContain(`"'=HYPERLINK(""http://evil.example"",""x"")`);
+    for (const hidden of [" =1", "\n=1", "\r\n+1", "\ufeff=1", "\u200b@A", "\u202e-1", "\u00a0\uff1d1", "\t1"]) {
+      await h.owner`update calls set summary = ${hidden} where id = ${all[0]!.id}`;
+      expect(String((await h.get("/calls/export")).body)).toContain(`'${hidden}`);
+    }
     await h.owner`update calls set summary = ${String(all[0]!.summary)} where id = ${all[0]!.id}`;
   });
 

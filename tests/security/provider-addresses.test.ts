@@ -71,6 +71,13 @@ describe("the address of a generic voice", () => {
         "tts.example.com",
         "https://",
       ],
+      // Other parsers find another host in these, and the provider uses the URL as it was written.
+      ...[
+        "https://tts.example.com\\@127.0.0.1/",
+        "https:/tts.example.com",
+        "https://tts.example.com/\n",
+        "https://a..b/",
+      ],
     ];
     for (const url of bad) {
       const response = await h.post("/voices", generic({ url }));

@@ -155,6 +155,24 @@ describe("drain", () => {
   });
 });
 
+test("a name that a client chose does not control the operator's terminal", async () => {
+  const name = "Ada\u001b]0;owned\u0007\nroot\u009b2J\u202e";
+  const rename = async (to: string) => h.patch("/clients/current", { name: to }, { key: await h.token(h.ada) });
+  expect((await rename(name)).status).toBe(200);
+  await addDeliveries(h.owner, ada, await addEndpoint(h.owner, ada), {
+    status: "dead",
+    count: 1,
+    finishedMinutesAgo: 1,
+  });
+  for (const words of [["dead"], ["dead", "--json"]]) {
+    const { out } = await deliveries(...words);
+    expect(out).toContain("Ada\\u001b]0;owned\\u0007\\");
+    expect(out.trimEnd().replaceAll("\n", "")).not.toMatch(/[\p{Cc}\p{Cf}]/u);
+    expect(out.split("\n").filter((line) => line.startsWith("root"))).toEqual([]);
+  }
+  await rename("Ada");
+});
+
 test("dead shows the dead letters of all clients or of one, within the given hours", async () => {
   const [adas, bobs] = [await addEndpoint(h.owner, ada), await addEndpoint(h.owner, bob)];
   await addDeliveries(h.owner, ada, adas, { status: "dead", count: 3, finishedMinutesAgo: 60 });

@@ -53,7 +53,7 @@ export async function* exportCalls(read: Read, filters: CallFilters): AsyncGener
   for (;;) {
     const page = async (tx: Tx): Promise<ShownCall[]> => pageOfCalls(tx, filters, before, pageRows);
     const rows: ShownCall[] = await read(before === null ? (tx) => firstPage(tx, filters, page) : page);
-    yield stringify([...header, ...rows.map((row) => cellsOf(toCall(row)))], { escape_formulas: true });
+    yield stringify([...header, ...rows.map((row) => cellsOf(toCall(row)))]);
     header = [];
     before = rows.at(-1)?.call.id ?? null;
     if (rows.length < pageRows) return;
@@ -71,11 +71,18 @@ async function firstPage<T>(tx: Tx, filters: CallFilters, page: (tx: Tx) => Prom
   return page(tx);
 }
 
-/** Empty for null, JSON for objects. */
+/**
+ * Spreadsheets read these as formulas, also after spaces and invisible characters, which some of them remove. A caller
+ * chooses `fromRaw`.
+ */
+const formula = /^[\s\p{Cc}\p{Cf}]*[=+\-@\uff0b\uff0d\uff1d\uff20]|^[\t\r\n]/u;
+
+/** Empty for null, JSON for objects, an apostrophe in front of a formula. */
 function cellsOf(call: Call): string[] {
   return exportColumns.map((name) => {
     const value = call[name];
     if (value === null) return "";
-    return typeof value === "object" ? JSON.stringify(value) : String(value);
+    const text = typeof value === "object" ? JSON.stringify(value) : String(value);
+    return formula.test(text) ? `'${text}` : text;
   });
 }
