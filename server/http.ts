@@ -146,14 +146,18 @@ const openApi =
   };
 
 function configured(server: Server, env: Env): Server {
+  /** Sent earlier, the refusal would be taken for the answer to a request before it. */
+  const refuse = (socket: Duplex, code?: string) =>
+    answered(server, socket).then(() => refuseUnreadable(env, code, socket));
   const refused = new WeakSet<Duplex>();
   server.on("clientError", (error: Error & { code?: string }, socket) => {
     if (!socket.writable || error.code === "ECONNRESET") return void socket.destroy();
     if (refused.has(socket)) return; // what follows is unreadable too
     refused.add(socket);
-    // Sent earlier, it would be taken for the answer to a request before it.
-    void answered(server, socket).then(() => refuseUnreadable(env, error.code, socket));
+    void refuse(socket, error.code);
   });
+  // Without a listener Node closes the connection, with the answers that are still to come.
+  server.on("connect", (_req, socket) => void refuse(socket));
   server.requestTimeout = 60_000;
   server.headersTimeout = 15_000;
   server.keepAliveTimeout = 65_000; // above the usual 60 s of a load balancer, which must close the connection first

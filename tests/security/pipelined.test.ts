@@ -86,3 +86,13 @@ test("a refused body does not end the connection before the answers to the reque
   expect(connection.statuses()).toEqual([201, 415]);
   expect(await created("Awaited")).toBe(1);
 });
+
+test("a tunnel is refused after the answers to the requests before it", async () => {
+  await slowly();
+  const connection = open(h.url);
+  connection.send(create("Tunnelled"));
+  await begun("Tunnelled");
+  connection.send("CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: x\r\n\r\n");
+  await connection.closed;
+  expect(connection.statuses()).toEqual([201, 400]);
+});
