@@ -12,6 +12,8 @@ export type GateLimits = {
   /** The process is busy when its event loop worked for more than this part of the last sample. */
   busyAbove: number;
   sampleMs: number;
+  /** With the least turns in a busy process, the longest pause of a flood after each turn. */
+  maxPauseMs: number;
   /** Waiting requests, of one owner and of all. */
   waitingPerOwner: number;
   waitingInAll: number;
@@ -21,13 +23,13 @@ export type GateLimits = {
 };
 
 const gateLimits: GateLimits = {
-  ...{ alone: 32, besideOthers: { least: 2, most: 16 }, busyAbove: 0.6, sampleMs: 50 },
+  ...{ alone: 32, besideOthers: { least: 1, most: 16 }, busyAbove: 0.6, sampleMs: 50, maxPauseMs: 100 },
   ...{ waitingPerOwner: 500, waitingInAll: 5_000 },
   ...{ maxWaitMs: 20_000, activeMs: 1_000 },
 };
 
 type Waiter = { grant: (turn: Turn) => void; timer: NodeJS.Timeout };
-type Holder = { running: number; waiting: Set<Waiter>; seenAt: number };
+type Holder = { running: number; waiting: Set<Waiter>; seenAt: number; pausesUntil: number; timer?: NodeJS.Timeout };
 
 /** What is no client has no claim: unverified credentials of one address wait for each other, and limit no client. */
 const addressPrefix = "address:";
@@ -36,7 +38,8 @@ export const addressOwner = (address: string) => addressPrefix + address;
 /**
  * Shares this process between clients. A client that is alone may use all of it. Beside others it has fewer turns the busier
  * the process is, since every running request delays each next step of the others': their number is halved after each busy
- * sample, and grows by one after any other. Its other requests wait here, before their bodies are read, so that a flood
+ * sample, and grows by one after any other. At the least, a flood also pauses after each turn for as long as that took: large
+ * bodies block the event loop even one at a time. Its other requests wait here, before their bodies are read, so that a flood
  * delays its own client only.
  */
 export class RequestGate {
@@ -46,6 +49,7 @@ export class RequestGate {
   readonly #utilization: () => number;
   readonly #holders = new Map<string, Holder>();
   #share: number;
+  #isBusy = false;
   #sampledAt: number;
   #clients = 0;
   #waiting = 0;
@@ -72,16 +76,18 @@ export class RequestGate {
   #holderOf(owner: string): Holder {
     const known = this.#holders.get(owner);
     if (known) return known;
-    const fresh = { running: 0, waiting: new Set<Waiter>(), seenAt: this.#now() };
+    const fresh = { running: 0, waiting: new Set<Waiter>(), seenAt: this.#now(), pausesUntil: 0 };
     this.#holders.set(owner, fresh);
     if (!owner.startsWith(addressPrefix)) this.#clients++;
     return fresh;
   }
 
   #mayStart(owner: string, holder: Holder): boolean {
-    const isAlone = this.#clients <= 1 && !owner.startsWith(addressPrefix);
-    return holder.running < (isAlone ? this.#limits.alone : this.#shareNow());
+    if (this.#isAlone(owner)) return holder.running < this.#limits.alone;
+    return holder.running < this.#shareNow() && holder.pausesUntil <= this.#now();
   }
+
+  #isAlone = (owner: string) => this.#clients <= 1 && !owner.startsWith(addressPrefix);
 
   /** The turns of one owner beside others. */
   #shareNow(): number {
@@ -89,8 +95,8 @@ export class RequestGate {
     const now = this.#now();
     if (now - this.#sampledAt < sampleMs) return this.#share;
     this.#sampledAt = now;
-    const isBusy = this.#utilization() > busyAbove;
-    this.#share = isBusy
+    this.#isBusy = this.#utilization() > busyAbove;
+    this.#share = this.#isBusy
       ? Math.max(besideOthers.least, Math.floor(this.#share / 2))
       : Math.min(besideOthers.most, this.#share + 1);
     return this.#share;
@@ -99,12 +105,14 @@ export class RequestGate {
   #turnOf(owner: string, holder: Holder): Turn {
     let held: Holder | undefined = holder;
     holder.running++;
+    let startedAt = this.#now();
     const release = () => {
       if (!held) return false;
       const from = held;
       held = undefined;
       from.running--;
       from.seenAt = this.#now();
+      this.#pauseAfter(from, from.seenAt - startedAt);
       this.#sweep();
       this.#serve(owner, from);
       return true;
@@ -112,6 +120,7 @@ export class RequestGate {
     const resume = () => {
       held = this.#holderOf(owner); // without waiting: what the provider has done must be recorded
       held.running++;
+      startedAt = this.#now();
     };
     return {
       end: () => void release(),
@@ -143,14 +152,32 @@ export class RequestGate {
     return promise;
   }
 
+  /** Only an owner with more requests than turns pauses: its next request has waited already. */
+  #pauseAfter(holder: Holder, turnMs: number) {
+    const { besideOthers, maxPauseMs } = this.#limits;
+    if (holder.waiting.size === 0 || this.#shareNow() > besideOthers.least || !this.#isBusy) return;
+    holder.pausesUntil = this.#now() + Math.min(turnMs, maxPauseMs);
+  }
+
   #serve(owner: string, holder: Holder) {
     for (const waiter of holder.waiting) {
-      if (!this.#mayStart(owner, holder)) return;
+      if (!this.#mayStart(owner, holder)) return this.#serveAfterPause(owner, holder);
       holder.waiting.delete(waiter);
       this.#waiting--;
       clearTimeout(waiter.timer);
       waiter.grant(this.#turnOf(owner, holder));
     }
+  }
+
+  /** Without a pause, the end of a turn serves the next. */
+  #serveAfterPause(owner: string, holder: Holder) {
+    const pauseMs = holder.pausesUntil - this.#now();
+    if (pauseMs <= 0 || holder.timer) return;
+    holder.timer = setTimeout(() => {
+      delete holder.timer;
+      this.#sweep();
+      this.#serve(owner, holder);
+    }, Math.ceil(pauseMs));
   }
 
   /** Forgets owners that are no longer active. */

@@ -3,7 +3,7 @@ import type { Turn } from "../../routers/core/turn.ts";
 import { addressOwner, type GateLimits, RequestGate } from "../../server/request-gate.ts";
 
 const limits: GateLimits = {
-  ...{ alone: 8, besideOthers: { least: 2, most: 4 }, busyAbove: 0.6, sampleMs: 50 },
+  ...{ alone: 8, besideOthers: { least: 2, most: 4 }, busyAbove: 0.6, sampleMs: 50, maxPauseMs: 100 },
   ...{ waitingPerOwner: 5, waitingInAll: 8, maxWaitMs: 5_000, activeMs: 1_000 },
 };
 let gate: RequestGate;
@@ -66,6 +66,21 @@ test("beside others, a client gets more turns while the process has time, and fe
   expect([await endOne(0), await endOne(1)], "running").toEqual([3, 4]);
   utilization = 0.9;
   expect([await endOne(2), await endOne(3)], "running").toEqual([3, 2]);
+});
+
+test("a flood beside others in a busy process pauses after each turn for as long as that took, at most 100 ms", async () => {
+  gate.enter("quiet");
+  const noisy = flood("noisy", 5);
+  await vi.advanceTimersByTimeAsync(60);
+  for (const turn of noisy.turns.slice(0, 2)) turn.end();
+  await vi.advanceTimersByTimeAsync(59);
+  expect(noisy.turns).toHaveLength(2);
+  await vi.advanceTimersByTimeAsync(2);
+  expect(noisy.turns).toHaveLength(4);
+  await vi.advanceTimersByTimeAsync(1_000);
+  for (const turn of noisy.turns.slice(2, 4)) turn.end();
+  await vi.advanceTimersByTimeAsync(101);
+  expect(noisy.turns).toHaveLength(5);
 });
 
 test("a client is alone again once the others have been inactive for a second", async () => {
