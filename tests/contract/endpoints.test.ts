@@ -17,7 +17,7 @@ import { hook, makeKey } from "./endpoints/core.ts";
 import type { Input, ModuleInputs, ResourceIds } from "./endpoints/resource.ts";
 import { resources } from "./endpoints/resources.ts";
 
-const h = await startTestApp({ credits: 100_000 });
+const h = await startTestApp({ credits: 100_000, env: { RATE_LIMIT_MULTIPLIER: "100" } });
 
 let ada: ResourceIds;
 let bob: ResourceIds;

@@ -8,7 +8,7 @@ import { appRouter, internalRouter } from "../../routers/index.ts";
 import { agent, startTestApp } from "../support/app.ts";
 import { wrongValues } from "../support/wrong-values.ts";
 
-const h = await startTestApp();
+const h = await startTestApp({ env: { RATE_LIMIT_MULTIPLIER: "100" } });
 
 /** How the validator's own messages begin, in its English. */
 const notOurs = /^(Invalid|Too (big|small)|Unrecognized|Expected|Required)|expected |received |<=|>=/i;

@@ -25,6 +25,7 @@ const mostShown = 8;
 const h = await startTestApp({
   credits: 100_000,
   env: {
+    RATE_LIMIT_MULTIPLIER: "100",
     PLATFORM_SUBJECTS: ["auth0|operator", ...Array.from({ length: 300 }, (_, n) => `auth0|operator-${n}`)].join(","),
   },
 });

@@ -14,7 +14,7 @@ const procedures = [appRouter, internalRouter]
   .flatMap(({ _def }) => Object.entries(_def.procedures as unknown as Record<string, Procedure>))
   .flatMap(([name, { _def }]) => (_def.inputs[0] ? [[name, _def.inputs[0]] as const] : []));
 
-const h = await startTestApp();
+const h = await startTestApp({ env: { RATE_LIMIT_MULTIPLIER: "100" } });
 const operator = await h.operator();
 
 describe("every input schema", () => {

@@ -18,6 +18,7 @@ const serviceToken = (name: string) => `${name}-0123456789abcdef0123456789abcdef
 const services = { all: "", read: ":internal:read", write: ":internal:write", none: ":" };
 const h = await startTestApp({
   env: {
+    RATE_LIMIT_MULTIPLIER: "100",
     INTERNAL_SERVICE_TOKENS: Object.entries(services)
       .map(([name, limit]) => `${name}:${serviceToken(name)}${limit}`)
       .join(),
