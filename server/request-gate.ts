@@ -23,7 +23,7 @@ export type GateLimits = {
 };
 
 const gateLimits: GateLimits = {
-  ...{ alone: 32, besideOthers: { least: 1, most: 16 }, busyAbove: 0.6, sampleMs: 50, maxPauseMs: 100 },
+  ...{ alone: 32, besideOthers: { least: 2, most: 16 }, busyAbove: 0.6, sampleMs: 50, maxPauseMs: 100 },
   ...{ waitingPerOwner: 500, waitingInAll: 5_000 },
   ...{ maxWaitMs: 20_000, activeMs: 1_000 },
 };
@@ -39,7 +39,7 @@ export const addressOwner = (address: string) => addressPrefix + address;
  * Shares this process between clients. A client that is alone may use all of it. Beside others it has fewer turns the busier
  * the process is, since every running request delays each next step of the others': their number is halved after each busy
  * sample, and grows by one after any other. At the least, a flood also pauses after each turn for as long as that took: large
- * bodies block the event loop even one at a time. Its other requests wait here, before their bodies are read, so that a flood
+ * bodies block the event loop even two at a time. Its other requests wait here, before their bodies are read, so that a flood
  * delays its own client only.
  */
 export class RequestGate {

@@ -3,6 +3,7 @@ import type { Logger } from "pino";
 import type { Providers } from "../ports/index.ts";
 import { type Deadline, isPassing, ProviderError } from "../ports/provider-error.ts";
 import type { Failure, ProviderCommand } from "./provider-command.ts";
+import { outsideTurn } from "./turn.ts";
 
 /** The outcome of a provider command. `orphans`: further copies of the resource at the provider, beside the accepted one. */
 export type Settlement<G> = { outcome: "accepted"; resource: G; orphans?: G[]; lookedUp?: true } | Failure;
@@ -78,7 +79,7 @@ async function pauseAfter(error: ProviderError, attempt: number, { signal }: Dea
   const canRetry = attempt < tries && seconds <= longestPauseSeconds;
   const jitterMs = firstPauseMs * 2 ** (attempt - 1) * (0.5 + Math.random() / 2);
   const ms = (canRetry ? seconds * 1000 : 0) + jitterMs;
-  return sleep(ms, canRetry, { signal }).catch(() => false);
+  return outsideTurn(() => sleep(ms, canRetry, { signal }).catch(() => false));
 }
 
 function failureOf(error: ProviderError): Failure {

@@ -5,6 +5,7 @@ import { type Cipher, KeysUnavailable } from "../ports/vault.ts";
 import type { Context } from "./context.ts";
 import { ApiError, type ErrorCode } from "./errors.ts";
 import { signLinks } from "./sign-links.ts";
+import { outsideTurn } from "./turn.ts";
 
 /** Maps a provider's failure. An unavailable key service is ours, not the provider's: `toApiError` maps that. */
 export const fromProviderError = (error: unknown) =>
@@ -46,7 +47,7 @@ export async function retryWhileBusy<T>(busyCode: ErrorCode, seconds = 0, open: 
       const isBusy = error instanceof ApiError && error.errorCode === busyCode;
       if (!isBusy || performance.now() + busyRetryMs > deadline) throw error;
     }
-    await sleep(busyRetryMs);
+    await outsideTurn(() => sleep(busyRetryMs));
   }
 }
 

@@ -62,6 +62,17 @@ describe("a client with one turn at a time", async () => {
     expect((await call).status).toBe(201);
   });
 
+  test("is served while its other request waits before it tries the provider again", async () => {
+    const { send } = await serve({ gate: new RequestGate(one) });
+    await h.simulator.faults({ create: { errors: [{ status: 429, times: 1, retryAfterSeconds: 6 }] } });
+    const call = send("POST", "/api/v1/calls", JSON.stringify({ agentId, medium: phone("+14155550100") }));
+    await sleep(1_000);
+    const began = performance.now();
+    expect((await send("GET", `/api/v1/agents/${agentId}`)).status).toBe(200);
+    expect(performance.now() - began, "less than the pause").toBeLessThan(slowMs - 2_000);
+    expect((await call).status).toBe(201);
+  });
+
   test("is served while its other body has not arrived", async () => {
     const { port, send } = await serve({ gate: new RequestGate(one) });
     await unfinished(port, "/api/v1/agents");
