@@ -127,19 +127,17 @@ export function appliedTo({ clientId, callId }: CallOwner, seen: ProviderCall | 
   return { status: "applied", clientId, subjectId: callId, note: isUnknown ? unknownEnd : undefined };
 }
 
-/** How many calls one transaction locks. A request about one of them waits for it. */
-const maxCalls = 25;
-
-/** One transaction for the reports of each client, and one for each call whose intent may be open, or that is new. */
+/**
+ * One transaction for the messages of each call. Several calls in one would lock their rows, and the jobs that they queue by
+ * key, in an order that crosses those of sweeps and requests.
+ */
 export function unitsOf(planned: readonly Planned[]): Unit[] {
   const about = planned.flatMap(({ message, plan }) => ("report" in plan ? [{ message, plan }] : []));
   const isNew = planned.flatMap(({ message, plan }) => ("agent" in plan ? [{ message, plan }] : []));
   const [open, settled] = [about.filter(mayBeOpen), about.filter((each) => !mayBeOpen(each))];
   const newCallOf = ({ message, plan }: Planned<New>) => `${message.providerAccountId} ${plan.seen.providerCallId}`;
   return [
-    ...grouped(settled, ({ plan }) => plan.call.clientId)
-      .flatMap((ofClient) => inTurns(grouped(ofClient, callOf)))
-      .map((messages): Unit => ({ ...unitOf(messages), mayBeOpen: false })),
+    ...grouped(settled, callOf).map((messages): Unit => ({ ...unitOf(messages), mayBeOpen: false })),
     ...grouped(open, callOf).map((messages): Unit => ({ ...unitOf(messages), mayBeOpen: true })),
     ...grouped(isNew, newCallOf).map(
       (messages): Unit => ({ kind: "new", clientId: messages[0]!.plan.agent.clientId, messages }),
@@ -155,11 +153,6 @@ const unitOf = (messages: Planned<About>[]) =>
   ({ kind: "reports", clientId: messages[0]!.plan.call.clientId, messages }) as const;
 
 const grouped = <T>(items: readonly T[], keyOf: (item: T) => string): T[][] => [...Map.groupBy(items, keyOf).values()];
-
-function inTurns<T>(calls: readonly T[][]): T[][] {
-  const turns = Array.from({ length: Math.ceil(calls.length / maxCalls) }, (_, n) => n * maxCalls);
-  return turns.map((first) => calls.slice(first, first + maxCalls).flat());
-}
 
 function readOrNull<T>(read: () => T): T | null {
   try {
