@@ -70,7 +70,7 @@ export class RequestGate {
     holder.seenAt = this.#now();
     if (holder.waiting.size === 0 && this.#mayStart(owner, holder)) return this.#turnOf(owner, holder);
     this.#refuseBeyondBounds(holder);
-    return this.#wait(holder, gone);
+    return this.#wait(owner, holder, gone);
   }
 
   #holderOf(owner: string): Holder {
@@ -135,7 +135,7 @@ export class RequestGate {
     if (this.#waiting >= waitingInAll) throw new ApiError("server_overloaded", undefined, { retryAfterSeconds: 1 });
   }
 
-  #wait(holder: Holder, gone: AbortSignal | undefined): Promise<Turn> {
+  #wait(owner: string, holder: Holder, gone: AbortSignal | undefined): Promise<Turn> {
     const { promise, resolve, reject } = Promise.withResolvers<Turn>();
     const leave = (error: unknown) => {
       if (!holder.waiting.delete(waiter)) return;
@@ -149,6 +149,7 @@ export class RequestGate {
     gone?.addEventListener("abort", () => leave(gone.reason), { once: true });
     holder.waiting.add(waiter);
     this.#waiting++;
+    this.#serveAfterPause(owner, holder); // in a pause, no turn may be running that would serve it
     return promise;
   }
 

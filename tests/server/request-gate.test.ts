@@ -83,6 +83,22 @@ test("a flood beside others in a busy process pauses after each turn for as long
   expect(noisy.turns).toHaveLength(5);
 });
 
+test("a request that comes in a pause is served after it, although no turn is running", async () => {
+  gate.enter("quiet");
+  const { turns } = flood("noisy", 2);
+  const gone = new AbortController();
+  Promise.resolve(gate.enter("noisy", gone.signal)).catch(() => {});
+  await vi.advanceTimersByTimeAsync(60);
+  turns[0]!.end();
+  await vi.advanceTimersByTimeAsync(40);
+  turns[1]!.end(); // pauses until 200 ms, longer than the pause after the first
+  gone.abort(new Error("gone"));
+  await vi.advanceTimersByTimeAsync(60);
+  const late = flood("noisy", 1);
+  await vi.advanceTimersByTimeAsync(100);
+  expect(late.turns).toHaveLength(1);
+});
+
 test("a client is alone again once the others have been inactive for a second", async () => {
   const quiet = gate.enter("quiet") as Turn;
   quiet.end();
